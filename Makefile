@@ -1,0 +1,49 @@
+# Every verb works on a machine with Python >= 3.11, make and a package registry, and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: serve test lint format bench docs lock clean
+.DEFAULT_GOAL := help
+
+help: ## show the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+serve: $(VENV)/.serve ## install what serving needs and serve ir_models on http://127.0.0.1:8000
+	$(BIN)/cpuserve serve $(ARGS)
+
+test: $(VENV)/.test ## install what the tests need and pass them (ARGS="-k decode" narrows)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test ## ruff and mypy strict
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.test ## rewrite the code the way lint wants it
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.test ## measure this machine and write docs/results
+	$(BIN)/python -m cpuserve.bench $(ARGS)
+
+docs: $(VENV)/.test ## rewrite the generated parts of docs/ (settings and commands)
+	$(BIN)/python docs/generate.py
+
+lock: ## rewrite requirements/*.lock (needs uv)
+	requirements/lock.sh
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "cpuserve needs Python >= 3.11; set PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: requirements/serve.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/serve.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.lock $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.lock
+	@touch $@

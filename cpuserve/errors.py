@@ -1,0 +1,133 @@
+"""The errors cpuserve raises: each names the input, the limit and the setting that changes it.
+
+::
+
+    CpuserveError                500
+    ├── UsageError               -    wrong words on the command line or in a settings file
+    ├── RepositoryError          -    a model directory that cannot be read or written
+    │   ├── ModelLoadError       -    OpenVINO refused the model
+    │   ├── UnknownCatalogEntry  -    `pull` of a name the catalogue does not have
+    │   ├── DownloadError        -    the file could not be fetched
+    │   └── ChecksumError        -    the file is not the one the catalogue means
+    ├── PlacementError           -    the seats asked for do not fit the budget
+    └── RequestError             400  the request cannot be answered as it stands
+        ├── UndecodableImage     400  damaged, truncated or empty picture
+        ├── UnsupportedFormat    415  not a picture format that is accepted
+        ├── BodyTooLarge         413  more bytes than `max_body_bytes`
+        ├── TooManyPixels        413  more pixels than `max_pixels`
+        ├── UnknownModel         404  no such model, or no such version of it
+        ├── ModelNotReady        503  still loading, or failed to load
+        └── QueueFull            503  more requests waiting than `queue_size`
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BodyTooLarge",
+    "ChecksumError",
+    "CpuserveError",
+    "DownloadError",
+    "ModelLoadError",
+    "ModelNotReady",
+    "PlacementError",
+    "QueueFull",
+    "RepositoryError",
+    "RequestError",
+    "TooManyPixels",
+    "UndecodableImage",
+    "UnknownCatalogEntry",
+    "UnknownModel",
+    "UnsupportedFormat",
+    "UsageError",
+]
+
+
+class CpuserveError(Exception):
+    """Anything cpuserve refuses or cannot do; its text is fit to be shown to the user.
+
+    Attributes:
+        status: the HTTP status a transport answers with.
+        retry_after_s: seconds after which the same request may succeed, or None.
+    """
+
+    status = 500
+    retry_after_s: float | None = None
+
+
+class UsageError(CpuserveError):
+    """Wrong words on the command line, in the environment or in a settings file."""
+
+
+class RepositoryError(CpuserveError):
+    """A model directory that cannot be read or written."""
+
+
+class ModelLoadError(RepositoryError):
+    """OpenVINO refused the model."""
+
+
+class UnknownCatalogEntry(RepositoryError):
+    """The catalogue has no model of that name."""
+
+
+class DownloadError(RepositoryError):
+    """A model file could not be fetched."""
+
+
+class ChecksumError(RepositoryError):
+    """A fetched file is not the one the catalogue means."""
+
+
+class PlacementError(CpuserveError):
+    """The seats asked for do not fit into what this process may use."""
+
+
+class RequestError(CpuserveError):
+    """The request cannot be answered as it stands."""
+
+    status = 400
+
+
+class UndecodableImage(RequestError):
+    """A picture that is damaged, truncated or empty."""
+
+
+class UnsupportedFormat(RequestError):
+    """Not a picture format that is accepted."""
+
+    status = 415
+
+
+class BodyTooLarge(RequestError):
+    """A request body of more bytes than ``max_body_bytes``."""
+
+    status = 413
+
+
+class TooManyPixels(RequestError):
+    """A picture of more pixels than ``max_pixels``."""
+
+    status = 413
+
+
+class UnknownModel(RequestError):
+    """No such model, or no such version of it."""
+
+    status = 404
+
+
+class ModelNotReady(RequestError):
+    """The model is still loading, or failed to load."""
+
+    status = 503
+    retry_after_s = 1.0
+
+
+class QueueFull(RequestError):
+    """More requests are waiting than ``queue_size`` allows."""
+
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Rewrites the lock files: names, versions and hashes, no addresses. Needs uv; run by `make lock`.
+set -eu
+cd "$(dirname "$0")/.."
+common="--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet"
+# shellcheck disable=SC2086
+uv pip compile pyproject.toml requirements/build.in $common --output-file requirements/serve.lock "$@"
+# shellcheck disable=SC2086
+uv pip compile pyproject.toml requirements/build.in $common --extra test -c requirements/serve.lock --output-file requirements/test.lock "$@"
