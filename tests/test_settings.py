@@ -1,0 +1,75 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from cpuserve.errors import UsageError
+from cpuserve.settings import TABLE, Settings, load
+
+
+def test_the_table_and_the_fields_are_the_same():
+    fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in ("models", "origin")}
+    assert fields == {setting.name: setting.default for setting in TABLE}
+
+
+def test_command_line_beats_environment_beats_file_beats_default(tmp_path):
+    file = tmp_path / "cpuserve.toml"
+    file.write_text('port = 1\nhost = "file"\ndecode = "exact"\n')
+    environ = {"CPUSERVE_PORT": "2", "CPUSERVE_HOST": "environment"}
+    settings = load({"port": 3, "workers": None}, file=file, environ=environ)
+    assert (settings.port, settings.host, settings.decode) == (3, "environment", "exact")
+    assert settings.queue_size == 64
+    assert settings.origin == {"port": "--port", "host": "CPUSERVE_HOST", "decode": str(file)}
+
+
+def test_auto_means_decided_on_this_machine():
+    assert load({}, environ={"CPUSERVE_WORKERS": "auto"}).workers is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"CPUSERVE_PORT": "http"}, ["CPUSERVE_PORT", "whole number", "http"]),
+        ({"CPUSERVE_DECODE": "slow"}, ["CPUSERVE_DECODE", "fast, exact", "slow"]),
+        ({"CPUSERVE_WORKERS": "0"}, ["CPUSERVE_WORKERS", "at least 1"]),
+    ],
+)
+def test_a_wrong_value_names_variable_limit_and_value(environ, words):
+    with pytest.raises(UsageError) as caught:
+        load({}, environ=environ)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 1", ["prot", "port"]),
+        ("port = true", ["whole number"]),
+        ("port =", ["not TOML"]),
+        ("[models.a]\nport = 1", ["models.a", "port", "decode"]),
+        ("models = 3", ["table"]),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, text, words):
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load({}, file=file, environ={})
+    assert all(word in str(caught.value) for word in [*words, str(file)])
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(UsageError, match="cannot be read"):
+        load({}, file=Path("/nonexistent.toml"), environ={})
+
+
+def test_model_metadata_counts_only_where_the_user_said_nothing(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text('[models.a]\ndecode = "exact"\n')
+    settings = load({"precision": "f32"}, file=file, environ={})
+    metadata = {"decode": "fast", "precision": "bf16"}
+    assert settings.for_model("a", metadata).decode == "exact"
+    assert settings.for_model("b", metadata).decode == "fast"
+    assert settings.for_model("a", metadata).precision == "f32"
+    assert load({}, environ={}).for_model("b", metadata).precision == "bf16"
+    assert load({"decode": "exact"}, environ={}).for_model("b", metadata).decode == "exact"
