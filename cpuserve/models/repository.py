@@ -1,0 +1,278 @@
+"""The model repository: finds and publishes IR files under NAME/VERSION; it never opens a model."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpuserve.errors import RepositoryError, UnknownModel
+
+__all__ = ["ModelFile", "Repository"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One version of one model.
+
+    Attributes:
+        name: the model's name.
+        version: its version, 1 or more.
+        xml: the IR's XML file; the weights are beside it, ending in `.bin`.
+    """
+
+    name: str
+    version: int
+    xml: Path
+
+
+class Repository:
+    """A directory of models laid out as ROOT/NAME/VERSION/*.xml with the .bin beside it.
+
+    Attributes:
+        root: the directory; it need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Names of the models that have a usable version, sorted.
+
+        Raises:
+            RepositoryError: the directory cannot be listed.
+        """
+        return [name for name in _entries(self.root) if _NAME.fullmatch(name) and self.versions(name)]
+
+    def versions(self, name: str) -> list[int]:
+        """Usable versions of a model, ascending; empty for a model that is not there.
+
+        Raises:
+            RepositoryError: the directory cannot be listed.
+        """
+        return [number for number in self._numbers(name) if not isinstance(self._look(name, number), str)]
+
+    def find(self, name: str, version: int | None = None) -> ModelFile:
+        """Finds a version of a model, by default the latest.
+
+        Raises:
+            UnknownModel: there is no such model or version; the message names what there is.
+            RepositoryError: the directory cannot be listed.
+        """
+        there = self.versions(name)
+        if version is None and there:
+            version = there[-1]
+        if version in there:
+            found = self._look(name, version)
+            if isinstance(found, ModelFile):
+                return found
+        raise UnknownModel(self._absence(name, version, there))
+
+    @contextmanager
+    def publish(self, name: str, version: int | None, *, replace: bool = False) -> Iterator[Path]:
+        """Yields a hidden directory that becomes ROOT/NAME/VERSION when the body succeeds, or else vanishes.
+
+        Files are on disk before the rename, so a reader sees all of the version or nothing of it. Only with
+        `replace` is there an instant, between two renames, without the version; a publish that is killed in
+        that instant is undone by the next publish.
+
+        Args:
+            name: the model's name.
+            version: the version to publish, or None for one more than the highest there is.
+            replace: put the new files in the place of a version that exists.
+
+        Raises:
+            RepositoryError: a bad name or version, a version that exists, no model in the yielded directory,
+                or a file system that refuses.
+        """
+        if not _NAME.fullmatch(name):
+            raise RepositoryError(
+                f"model name {name[:140]!r} is refused: it must be 1 to 128 letters, digits, '.', '_' or '-' "
+                "and begin with a letter or digit"
+            )
+        if version is not None and not _VERSION.fullmatch(str(version)):
+            raise RepositoryError(f"version {version} of {name}: versions are whole numbers from 1")
+        if version is not None and not replace:
+            self._refuse_taken(name, version)
+        with self._workplace() as workplace:
+            fresh = workplace / "new"
+            fresh.mkdir()
+            yield fresh
+            problem = _model_in(fresh)
+            if isinstance(problem, str):
+                raise RepositoryError(f"nothing published as {name}: {problem}")
+            _sync_tree(fresh)
+            try:
+                self._move_in(workplace, name, version, replace)
+            except OSError as error:
+                raise RepositoryError(f"cannot publish {name} in {self.root}: {error}") from error
+
+    def _move_in(self, workplace: Path, name: str, version: int | None, replace: bool) -> None:
+        home = self.root / name
+        created = not home.exists()
+        home.mkdir(exist_ok=True)
+        try:
+            if version is None:
+                version = max(self._numbers(name), default=0) + 1
+            target = home / str(version)
+            if replace and target.exists():
+                # The path inside the workplace says where it came from, so `_discard` can put it back.
+                aside = workplace / "old" / name / str(version)
+                aside.parent.mkdir(parents=True)
+                target.rename(aside)
+            else:
+                self._refuse_taken(name, version)
+            (workplace / "new").rename(target)
+        except BaseException:
+            if created:
+                with suppress(OSError):  # another publish may have filled it meanwhile
+                    home.rmdir()
+            raise
+        _sync(home)
+        _sync(self.root)
+
+    def _refuse_taken(self, name: str, version: int) -> None:
+        target = self.root / name / str(version)
+        if _entries(target):
+            raise RepositoryError(f"version {version} of {name} exists already: {target}")
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        # The lock says "alive": the kernel drops it when the process dies, however it dies.
+        created = not self.root.exists()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._clean()
+            place, lock = self._locked_directory()
+        except OSError as error:
+            raise RepositoryError(f"cannot write to model repository {self.root}: {error}") from error
+        try:
+            yield place
+        finally:
+            try:
+                self._discard(place)
+            finally:
+                os.close(lock)
+            if created:
+                with suppress(OSError):  # not empty: the publish succeeded
+                    self.root.rmdir()
+
+    def _locked_directory(self) -> tuple[Path, int]:
+        while True:
+            place = self.root / f"{_WORKPLACE}{secrets.token_hex(6)}"
+            place.mkdir()
+            lock = _try_lock(place)
+            if lock is not None:
+                return place, lock
+
+    def _clean(self) -> None:
+        """Removes what killed publishes left; the lock of a live one cannot be taken."""
+        for name in _entries(self.root):
+            place = self.root / name
+            if name.startswith(_WORKPLACE) and (lock := _try_lock(place)) is not None:
+                try:
+                    self._discard(place)
+                finally:
+                    os.close(lock)
+
+    def _discard(self, place: Path) -> None:
+        """Removes a workplace; a version that was moved aside and not replaced goes back first."""
+        for aside in place.glob("old/*/*"):
+            target = self.root / aside.relative_to(place / "old")
+            if not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                aside.rename(target)
+        shutil.rmtree(place)
+
+    def _numbers(self, name: str) -> list[int]:
+        if not _NAME.fullmatch(name):
+            return []
+        return sorted(int(entry) for entry in _entries(self.root / name) if _VERSION.fullmatch(entry))
+
+    def _look(self, name: str, version: int) -> ModelFile | str:
+        found = _model_in(self.root / name / str(version))
+        return found if isinstance(found, str) else ModelFile(name, version, found)
+
+    def _absence(self, name: str, version: int | None, there: list[int]) -> str:
+        shown = name[:140]
+        if there:
+            message = f"model {shown} has no version {version}; versions: {', '.join(map(str, there))}"
+            if version in self._numbers(name):
+                message += f" ({version}: {_model_in(self.root / name / str(version))})"
+            return message
+        message = f"no model {shown!r} in {self.root}"
+        unusable = self._numbers(name)
+        if unusable:
+            return f"{message}: version {unusable[-1]} has {_model_in(self.root / name / str(unusable[-1]))}"
+        names = self.names()
+        if not names:
+            return f"{message}: the repository has no models"
+        near = difflib.get_close_matches(shown, names, n=3)
+        return (
+            f"{message}; did you mean {' or '.join(near)}?"
+            if near
+            else f"{message}; models: {', '.join(names)}"
+        )
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RepositoryError(f"cannot list {directory}: {error.strerror}") from error
+
+
+def _model_in(directory: Path) -> Path | str:
+    """The XML of the one IR in a version directory, or what is wrong with the directory."""
+    found = [directory / name for name in _entries(directory) if name.endswith(".xml") and name[0] != "."]
+    if len(found) != 1:
+        return f"{len(found)} .xml files instead of one"
+    if not found[0].is_file() or not found[0].with_suffix(".bin").is_file():
+        return f"no {found[0].stem}.bin beside {found[0].name}"
+    return found[0]
+
+
+def _try_lock(directory: Path) -> int | None:
+    """Takes the lock of a workplace; None when another process has it or the directory is gone."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(directory)):  # noqa: PTH116 - pairs with fstat
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass  # both mean: not ours
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _sync_tree(directory: Path) -> None:
+    for entry in directory.rglob("*"):
+        _sync(entry)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
