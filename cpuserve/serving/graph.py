@@ -1,0 +1,157 @@
+"""The model's graph made ready to serve: batch set, scale and layout inside; nothing is compiled here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import openvino as ov
+from openvino import Layout, Type
+from openvino.preprocess import PrePostProcessor
+
+from cpuserve.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from cpuserve.models.card import Card
+
+__all__ = [
+    "ImageInput",
+    "batch_sizes",
+    "ends_in_softmax",
+    "image_graph",
+    "image_input",
+    "names_of",
+    "with_batch",
+]
+
+_LARGEST_BATCH_PIXELS = 8 * 320 * 320
+_SOFTMAX_BEHIND = frozenset(
+    ("Convert", "FakeQuantize", "Multiply", "Subtract", "Reshape", "Squeeze", "Unsqueeze", "Clamp", "Result")
+)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The input a picture goes to.
+
+    Attributes:
+        name: tensor name.
+        width: pixels.
+        height: pixels.
+        channels: 3, or 1 for a grey model.
+        layout: "NHWC" or "NCHW", of the model itself; what is served is always u8 NHWC.
+    """
+
+    name: str
+    width: int
+    height: int
+    channels: int
+    layout: str
+
+
+def names_of(port: ov.Output) -> list[str]:
+    """All names of an input or output, the one to show first (the shortest); never empty."""
+    return sorted(port.get_names(), key=lambda name: (len(name), name)) or [
+        port.get_node().get_friendly_name()
+    ]
+
+
+def image_input(model: ov.Model, card: Card) -> ImageInput | None:
+    """The picture input of a model, or None for a model that has none.
+
+    A picture goes to a model with one input of four dimensions, of which one side has 1 or 3 channels and the
+    other two are fixed. The layout comes from the metadata, else from the parameter, else from the shape.
+    """
+    if len(model.inputs) != 1:
+        return None
+    shape = model.input(0).partial_shape
+    if shape.rank.is_dynamic or len(shape) != 4:
+        return None
+    dims = [shape[i].get_length() if shape[i].is_static else -1 for i in range(4)]
+    layout = "".join(letter for letter in card.layout.upper() if letter.isalpha())
+    if layout not in ("NHWC", "NCHW"):
+        named = "".join(
+            letter for letter in str(model.inputs[0].get_node().layout) if letter.isalpha()
+        ).upper()
+        layout = named if named in ("NHWC", "NCHW") else "NHWC" if dims[3] in (1, 3) else "NCHW"
+    channels, height, width = (dims[3], dims[1], dims[2]) if layout == "NHWC" else (dims[1], dims[2], dims[3])
+    if channels not in (1, 3) or height < 1 or width < 1:
+        return None
+    return ImageInput(names_of(model.input(0))[0], width, height, channels, layout)
+
+
+def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:
+    """A copy of ``model`` that takes u8 [N, H, W, C] and does scale and layout itself.
+
+    An IR with ``embedded_processing`` already does; it is copied as it is.
+    """
+    copy = model.clone()
+    own_type = copy.input(0).element_type
+    if card.embedded_processing and own_type == Type.u8 and source.layout == "NHWC":
+        return copy
+    steps = PrePostProcessor(copy)
+    entry = steps.input(0)
+    entry.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    entry.model().set_layout(Layout(source.layout))
+    mean, scale = list(card.mean_values), list(card.scale_values)
+    if own_type != Type.u8 or mean or scale:
+        entry.preprocess().convert_element_type(Type.f32)
+    if mean:
+        entry.preprocess().mean(mean if len(mean) > 1 else mean * source.channels)
+    if scale:
+        entry.preprocess().scale(scale if len(scale) > 1 else scale * source.channels)
+    if own_type != Type.f32:
+        entry.preprocess().convert_element_type(own_type)
+    try:
+        return steps.build()
+    except RuntimeError as error:
+        raise ModelLoadError(f"input {source.name!r} does not take pictures: {error}") from error
+
+
+def with_batch(model: ov.Model, batch: int) -> ov.Model | None:
+    """A copy of ``model`` for exactly ``batch`` rows, or None where the graph does not allow it.
+
+    Every input and output must have the batch as its first dimension: rows are cut out of it.
+    """
+    copy = model.clone()
+    shapes = {}
+    for port in copy.inputs:
+        shape = port.partial_shape
+        if shape.rank.is_dynamic or len(shape) < 1:
+            return None
+        shape[0] = batch
+        shapes[port] = shape
+    try:
+        copy.reshape(shapes)
+    except RuntimeError:
+        return None
+    for port in copy.outputs:
+        shape = port.partial_shape
+        if shape.is_dynamic or len(shape) < 1 or shape[0].get_length() != batch:
+            return None
+    return copy
+
+
+def batch_sizes(model: ov.Model, largest: int, source: ImageInput | None) -> list[int]:
+    """The batches to compile: 1, 2, 4, ... up to ``largest``, as far as the graph and the memory allow.
+
+    Large pictures get fewer: a batch whose inputs hold more than about 0.8 million pixels never ran faster
+    per picture, and its activations cost memory in every stream.
+    """
+    sizes, size = [1], 2
+    while size <= largest:
+        if source is not None and size * source.width * source.height > _LARGEST_BATCH_PIXELS:
+            break
+        if with_batch(model, size) is None:
+            break
+        sizes.append(size)
+        size *= 2
+    return sizes
+
+
+def ends_in_softmax(model: ov.Model) -> bool:
+    """Whether the first output already holds probabilities: a Softmax, at most rescaled."""
+    node = model.output(0).get_node()
+    while node.get_type_name() in _SOFTMAX_BEHIND and node.get_input_size():
+        node = node.input_value(0).get_node()
+    return str(node.get_type_name()) == "Softmax"

@@ -1,0 +1,167 @@
+"""What a picture says of itself in its first bytes: format, size, orientation; it decodes nothing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cpuserve.errors import UndecodableImage, UnsupportedFormat
+
+__all__ = ["FORMATS", "ImageHeader", "read_header"]
+
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
+
+_ORIENTATION_TAG = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_JPEG_NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RSTn stand alone
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC are no frames
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Facts from the header of a picture.
+
+    Attributes:
+        format: one of `FORMATS`.
+        width: pixels as stored, before the orientation is applied.
+        height: pixels as stored.
+        orientation: EXIF orientation 1-8 of a JPEG; 1 for the others, whose decoder applies it.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int = 1
+
+
+def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
+    """Read the header of a picture.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        UnsupportedFormat: the first bytes are of no format in `FORMATS`.
+        UndecodableImage: empty, or it ends or contradicts itself inside the header.
+    """
+    view = memoryview(data)
+    if view.nbytes == 0:
+        raise UndecodableImage("the picture is empty: 0 bytes")
+    magic = bytes(view[:12])
+    for matches, read in _READERS:
+        if matches(magic):
+            try:
+                header = read(view)
+            except (struct.error, IndexError):
+                raise UndecodableImage(
+                    f"the picture is damaged: it ends inside its header, after {len(view)} bytes"
+                ) from None
+            if header.width < 1 or header.height < 1:
+                raise UndecodableImage(
+                    f"the picture is damaged: its header says {header.width}x{header.height} pixels"
+                )
+            return header
+    raise UnsupportedFormat(
+        f"the body is no picture of a known format (first bytes {magic[:8]!r}); send {', '.join(FORMATS)}"
+    )
+
+
+def _jpeg(view: memoryview) -> ImageHeader:
+    orientation, at, end = 1, 2, len(view)
+    while at + 4 <= end:
+        if view[at] != 0xFF:
+            raise UndecodableImage(f"the JPEG is damaged: no marker at byte {at}")
+        marker = view[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _JPEG_NO_LENGTH:
+            at += 2
+            continue
+        length = (view[at + 2] << 8) | view[at + 3]
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", view, at + 5)
+            return ImageHeader("JPEG", width, height, orientation)
+        if marker == 0xE1 and view[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(view[at + 10 : at + 2 + length])
+        elif marker in {0xD9, 0xDA}:
+            raise UndecodableImage("the JPEG is damaged: its data begin before its frame header")
+        at += 2 + length
+    raise IndexError
+
+
+def _exif_orientation(tiff: memoryview) -> int:
+    """Orientation of an EXIF block; a damaged block counts as none, as cameras' viewers do."""
+    try:
+        value = _tiff_tags(tiff, {_ORIENTATION_TAG}).get(_ORIENTATION_TAG, 1)
+    except (struct.error, IndexError, UndecodableImage):
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
+    """Values of SHORT and LONG tags in the first directory of a TIFF structure."""
+    order = "<" if view[0] == 0x49 else ">"
+    version, directory = struct.unpack_from(order + "HI", view, 2)
+    big = version == 43
+    if big:
+        (directory,) = struct.unpack_from(order + "Q", view, 8)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, directory)
+    at, step = directory + (8 if big else 2), 20 if big else 12
+    found: dict[int, int] = {}
+    for _ in range(min(count, 4096)):
+        tag, kind = struct.unpack_from(order + "HH", view, at)
+        if tag in wanted:
+            value = struct.unpack_from(
+                order + ("H" if kind == 3 else "I"), view, at + step - (8 if big else 4)
+            )
+            found[tag] = value[0]
+        at += step
+    return found
+
+
+def _tiff(view: memoryview) -> ImageHeader:
+    tags = _tiff_tags(view, {_TIFF_WIDTH, _TIFF_HEIGHT})
+    return ImageHeader("TIFF", tags.get(_TIFF_WIDTH, 0), tags.get(_TIFF_HEIGHT, 0))
+
+
+def _png(view: memoryview) -> ImageHeader:
+    return ImageHeader("PNG", *struct.unpack_from(">II", view, 16))
+
+
+def _gif(view: memoryview) -> ImageHeader:
+    return ImageHeader("GIF", *struct.unpack_from("<HH", view, 6))
+
+
+def _bmp(view: memoryview) -> ImageHeader:
+    (size,) = struct.unpack_from("<I", view, 14)
+    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", view, 18)
+    return ImageHeader("BMP", width, abs(height))
+
+
+def _webp(view: memoryview) -> ImageHeader:
+    kind = bytes(view[12:16])
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(view[24:27], "little")
+        height = 1 + int.from_bytes(view[27:30], "little")
+        if len(view) < 30:
+            raise IndexError
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", view, 21)
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", view, 26))
+    else:
+        raise IndexError
+    return ImageHeader("WebP", width, height)
+
+
+_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[memoryview], ImageHeader]], ...] = (
+    (lambda magic: magic[:3] == b"\xff\xd8\xff", _jpeg),
+    (lambda magic: magic[:8] == b"\x89PNG\r\n\x1a\n", _png),
+    (lambda magic: magic[:4] == b"RIFF" and magic[8:12] == b"WEBP", _webp),
+    (lambda magic: magic[:6] in (b"GIF87a", b"GIF89a"), _gif),
+    (lambda magic: magic[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
+    (lambda magic: magic[:2] == b"BM", _bmp),
+)

@@ -1,0 +1,181 @@
+"""One version of one model, from bytes to an answer: decode -> batch -> infer -> post; it knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpuserve.errors import RequestError
+from cpuserve.models.card import Card
+from cpuserve.serving.batcher import Batcher, Rows
+from cpuserve.serving.decode import Decoder
+from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.postprocess import Answer, Postprocessor
+from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.request import Request
+
+__all__ = ["Encoded", "Pipeline"]
+
+Encoded = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The way of encoded pictures into an engine."""
+
+    decoder: Decoder
+    resizer: Resizer
+    batcher: Batcher
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What one loaded version of a model does with a request.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        card: its metadata.
+        tensors: runs tensors in the model's own type and layout.
+        pictures: runs encoded pictures; None for a model that takes none.
+        post: words for the answer; None for a model whose outputs have none yet.
+    """
+
+    name: str
+    version: int
+    card: Card
+    tensors: Batcher
+    pictures: Pictures | None
+    post: Postprocessor | None
+
+    @property
+    def inputs(self) -> Sequence[Port]:
+        """The model's own inputs."""
+        return self.tensors.engine.inputs
+
+    @property
+    def outputs(self) -> Sequence[Port]:
+        """The model's outputs."""
+        return self.tensors.engine.outputs
+
+    def predict(self, picture: Encoded, request: Request, topk: int | None = None) -> Answer:
+        """Answer one encoded picture.
+
+        Args:
+            picture: the whole file.
+            request: takes the stage timings.
+            topk: number of classes wanted; None for the model's own.
+
+        Raises:
+            RequestError: a bad picture, or a model that answers no pictures.
+        """
+        if self.post is None:
+            raise RequestError(
+                f"model {self.name} has no answer in words (model_type {self.card.model_type or 'unknown'!r}); "
+                "ask for its tensors at /v2/models/NAME/infer"
+            )
+        batcher = self._pictures().batcher
+        request.start()
+        rows = batcher.claim()
+        try:
+            self._decode(picture, rows.inputs[0][0])
+            request.done("decode")
+            _run(batcher, rows, request)
+            answer = self.post.answer([output[0] for output in rows.outputs], topk)
+            request.done("post")
+        finally:
+            batcher.release(rows)
+        return answer
+
+    def infer_pictures(self, pictures: Sequence[Encoded], request: Request) -> list[Array]:
+        """Outputs for encoded pictures: one array [number of pictures, ...] an output.
+
+        Raises:
+            RequestError: a bad picture, named by its place, or a model that takes no pictures.
+        """
+        batcher = self._pictures().batcher
+
+        def fill(rows: Rows, start: int) -> None:
+            for place, row in enumerate(rows.inputs[0], start):
+                try:
+                    self._decode(pictures[place], row)
+                except RequestError as error:
+                    if len(pictures) > 1:
+                        raise type(error)(f"picture {place} of {len(pictures)}: {error}") from error
+                    raise
+
+        return _in_batches(batcher, len(pictures), fill, request)
+
+    def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
+        """Outputs for tensors.
+
+        Args:
+            tensors: one array [N, ...] an input, in the order and type of `inputs`.
+            request: takes the stage timings.
+
+        Returns:
+            One array [N, ...] an output.
+
+        Raises:
+            RequestError: a tensor's shape or type is not the input's, or the batches differ.
+        """
+        count = self._check(tensors)
+
+        def fill(rows: Rows, start: int) -> None:
+            for target, tensor in zip(rows.inputs, tensors, strict=True):
+                target[:] = tensor[start : start + rows.count]
+
+        return _in_batches(self.tensors, count, fill, request)
+
+    def _check(self, tensors: Sequence[Array]) -> int:
+        count = tensors[0].shape[0] if tensors[0].ndim else 0
+        for port, tensor in zip(self.inputs, tensors, strict=True):
+            if tensor.dtype != port.dtype:
+                raise RequestError(f"input {port.names[0]!r} is {port.dtype.name}, not {tensor.dtype.name}")
+            if tensor.shape != (count, *port.row_shape) or not count:
+                wanted = [-1, *port.row_shape]
+                raise RequestError(f"input {port.names[0]!r} has shape {wanted}, not {list(tensor.shape)}")
+        return count
+
+    def _pictures(self) -> Pictures:
+        if self.pictures is None:
+            raise RequestError(f"model {self.name} takes no pictures: no input [N, H, W, 3] or [N, 3, H, W]")
+        return self.pictures
+
+    def _decode(self, picture: Encoded, row: Array) -> None:
+        pictures = self._pictures()
+        resizer = pictures.resizer
+        pixels, orientation = pictures.decoder.decode(picture, resizer.width, resizer.height)
+        resizer.into(row, pixels, orientation)
+
+
+def _in_batches(
+    batcher: Batcher, count: int, fill: Callable[[Rows, int], None], request: Request
+) -> list[Array]:
+    """Run ``count`` rows, as many at a time as a slot holds, and gather their outputs."""
+    gathered: list[Array] = []
+    request.start()
+    for start in range(0, count, batcher.max_batch):
+        rows = batcher.claim(min(batcher.max_batch, count - start))
+        try:
+            fill(rows, start)
+            request.done("decode")
+            _run(batcher, rows, request)
+            outputs = rows.outputs
+            if not gathered:
+                gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]
+            for whole, part in zip(gathered, outputs, strict=True):
+                whole[start : start + rows.count] = part
+            request.done("post")
+        finally:
+            batcher.release(rows)
+    return gathered
+
+
+def _run(batcher: Batcher, rows: Rows, request: Request) -> None:
+    batcher.run(rows)
+    request.done("queue", rows.started_ns)
+    request.done("infer", rows.finished_ns)
+    request.start()

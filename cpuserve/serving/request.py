@@ -1,0 +1,43 @@
+"""One request on its way through the stages; it carries its timings and judges nothing."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["STAGES", "Request"]
+
+STAGES = ("decode", "queue", "infer", "post")
+
+
+class Request:
+    """Stage durations of one request.
+
+    The stages are ``decode`` (picture or tensor into the batch row), ``queue`` (waiting for an inference
+    stream), ``infer`` (OpenVINO) and ``post`` (rows to answer).
+
+    Attributes:
+        started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
+        stages_ns: nanoseconds spent by stage, in order of `STAGES`; a stage entered twice adds up.
+    """
+
+    __slots__ = ("_mark_ns", "stages_ns", "started_ns")
+
+    def __init__(self, started_ns: int | None = None) -> None:
+        self.started_ns = self._mark_ns = time.perf_counter_ns() if started_ns is None else started_ns
+        self.stages_ns = dict.fromkeys(STAGES, 0)
+
+    def start(self) -> None:
+        """Let the next stage begin now: time since the last mark belongs to none."""
+        self._mark_ns = time.perf_counter_ns()
+
+    def done(self, stage: str, at_ns: int | None = None) -> None:
+        """Close ``stage`` now, or at ``at_ns``; the next one begins there."""
+        now = time.perf_counter_ns() if at_ns is None else at_ns
+        self.stages_ns[stage] += now - self._mark_ns
+        self._mark_ns = now
+
+    def server_timing(self) -> str:
+        """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start."""
+        parts = [f"{stage};dur={ns / 1e6:.3f}" for stage, ns in self.stages_ns.items()]
+        parts.append(f"total;dur={(time.perf_counter_ns() - self.started_ns) / 1e6:.3f}")
+        return ", ".join(parts)
