@@ -1,0 +1,132 @@
+"""Finds the control groups a process is in and reads their limits; changes none of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cpuserve.machine.files import read_int, read_text
+
+__all__ = ["Limit", "cpu_quotas", "cpu_stats", "memory_limits"]
+
+# v1 writes "no limit" as the largest number of whole pages; no machine has an exabyte.
+_NO_LIMIT = 1 << 60
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit and the file that sets it.
+
+    Attributes:
+        value: CPUs for a quota, bytes for memory.
+        source: the file, as this process sees it.
+    """
+
+    value: float
+    source: Path
+
+
+def cpu_quotas(root: Path, pid: int | str) -> tuple[Limit, ...]:
+    """Every CPU quota of the process's own and ancestor groups, in CPUs, own group first."""
+    limits = []
+    for folder in _folders(root, pid, "cpu"):
+        quota = _v2_quota(folder) or _v1_quota(folder)
+        if quota is not None:
+            limits.append(quota)
+    return tuple(limits)
+
+
+def memory_limits(root: Path, pid: int | str) -> tuple[Limit, ...]:
+    """Every memory limit of the process's own and ancestor groups, in bytes, own group first."""
+    limits = []
+    for folder in _folders(root, pid, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            value = read_int(folder / name)
+            if value is not None and 0 <= value < _NO_LIMIT:
+                limits.append(Limit(value, folder / name))
+        # v1 alone tells the least limit of all ancestors, those outside a container's view included.
+        found = re.search(
+            r"^hierarchical_memory_limit (\d+)$", read_text(folder / "memory.stat") or "", re.MULTILINE
+        )
+        if found and int(found[1]) < _NO_LIMIT:
+            limits.append(Limit(int(found[1]), folder / "memory.stat"))
+    return tuple(limits)
+
+
+def cpu_stats(root: Path, pid: int | str) -> tuple[Path, ...]:
+    """The ``cpu.stat`` files of the process's own and ancestor groups, own group first."""
+    files = (folder / "cpu.stat" for folder in _folders(root, pid, "cpu"))
+    return tuple(file for file in files if file.is_file())
+
+
+def _v2_quota(folder: Path) -> Limit | None:
+    words = (read_text(folder / "cpu.max") or "max").split()
+    if words[0] == "max":
+        return None
+    period = int(words[1]) if len(words) > 1 else 100_000
+    return Limit(int(words[0]) / period, folder / "cpu.max")
+
+
+def _v1_quota(folder: Path) -> Limit | None:
+    quota = read_int(folder / "cpu.cfs_quota_us")
+    period = read_int(folder / "cpu.cfs_period_us") or 100_000
+    return None if quota is None or quota <= 0 else Limit(quota / period, folder / "cpu.cfs_quota_us")
+
+
+def _folders(root: Path, pid: int | str, controller: str) -> list[Path]:
+    """The group's folder and its ancestors' for ``controller``, v1 and v2 mounts alike, own first."""
+    paths = _paths(root, pid, controller)
+    folders: list[Path] = []
+    for version, mount_root, mount_point in _mounts(root, controller):
+        own = paths.get(version)
+        if own is None:
+            continue
+        top = root / mount_point.relative_to("/")
+        # A container without its own cgroup namespace sees its group mounted as the top; a path that is not
+        # below the mount's root lies out of sight, and the top is then the nearest group that can be read.
+        inside = own.relative_to(mount_root) if own.is_relative_to(mount_root) else PurePosixPath()
+        if ".." in inside.parts:
+            inside = PurePosixPath()
+        chain = [top / inside, *(top / parent for parent in inside.parents)] if inside.parts else [top]
+        folders += [folder for folder in chain if folder.is_dir() and folder not in folders]
+    return folders
+
+
+def _paths(root: Path, pid: int | str, controller: str) -> dict[str, PurePosixPath]:
+    """``v1`` and ``v2`` to the group's path, from lines such as ``4:cpu,cpuacct:/a/b`` and ``0::/a/b``."""
+    paths = {}
+    for line in (read_text(root / f"proc/{pid}/cgroup") or "").splitlines():
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if number == "0" and not names:
+            paths["v2"] = PurePosixPath(path or "/")
+        elif controller in names.split(","):
+            paths["v1"] = PurePosixPath(path or "/")
+    return paths
+
+
+def _mounts(root: Path, controller: str) -> list[tuple[str, PurePosixPath, PurePosixPath]]:
+    """(version, root inside the hierarchy, mount point) of every mount that can hold ``controller``.
+
+    The reader's own mounts are what can be opened, so they count also when another process is asked about.
+    """
+    mounts = []
+    for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        if len(fields) < 5 or not kind:
+            continue
+        if kind[0] == "cgroup2":
+            version = "v2"
+        elif kind[0] == "cgroup" and controller in kind[-1].split(","):
+            version = "v1"
+        else:
+            continue
+        mount_root, point = (PurePosixPath(_unescape(field)) for field in fields[3:5])
+        mounts.append((version, mount_root, point))
+    return mounts
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
