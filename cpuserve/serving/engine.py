@@ -48,25 +48,32 @@ class Slot(Protocol):
 
 
 class Engine(Protocol):
-    """Something that runs rows of a slot; `OpenVinoEngine`, or a fake in tests.
+    """Something that runs rows of a slot; `OpenVinoEngine`, or a fake in tests."""
 
-    Attributes:
-        sizes: batch sizes that are compiled, ascending, from 1.
-        inputs: the inputs.
-        outputs: the outputs.
-        streams: how many batches run at once without waiting for each other.
-    """
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Batch sizes that are compiled, ascending, from 1."""
 
-    sizes: Sequence[int]
-    inputs: Sequence[Port]
-    outputs: Sequence[Port]
-    streams: int
+    @property
+    def streams(self) -> int:
+        """How many parts run at once without waiting for each other."""
+
+    @property
+    def inputs(self) -> Sequence[Port]:
+        """The inputs."""
+
+    @property
+    def outputs(self) -> Sequence[Port]:
+        """The outputs."""
 
     def new_slot(self) -> Any:
         """Allocate a slot."""
 
     def run(self, slot: Any, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
+
+    def read_back(self) -> Mapping[str, str]:
+        """The properties in force, which may differ from those asked for."""
 
 
 class OpenVinoSlot:

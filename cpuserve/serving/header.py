@@ -83,7 +83,7 @@ def _jpeg(view: memoryview) -> ImageHeader:
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", view, at + 5)
             return ImageHeader("JPEG", width, height, orientation)
-        if marker == 0xE1 and view[at + 4 : at + 10] == b"Exif\0\0":
+        if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
             orientation = _exif_orientation(view[at + 10 : at + 2 + length])
         elif marker in {0xD9, 0xDA}:
             raise UndecodableImage("the JPEG is damaged: its data begin before its frame header")

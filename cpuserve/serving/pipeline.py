@@ -73,7 +73,7 @@ class Pipeline:
         """
         if self.post is None:
             raise RequestError(
-                f"model {self.name} has no answer in words (model_type {self.card.model_type or 'unknown'!r}); "
+                f"model {self.name} has no answer in words (model_type {self.card.model_type or '?'!r}); "
                 "ask for its tensors at /v2/models/NAME/infer"
             )
         batcher = self._pictures().batcher

@@ -177,7 +177,5 @@ def _run_rows(batcher: Batcher, count: int) -> None:
 
 def _properties(pipeline: Pipeline) -> str:
     engine = pipeline.tensors.engine
-    if not isinstance(engine, OpenVinoEngine):
-        return ""
     words = [f"{name}={value}" for name, value in engine.read_back().items()]
     return ", ".join([*words, f"batches {list(engine.sizes)}"])

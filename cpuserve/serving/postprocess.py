@@ -68,7 +68,7 @@ class Segmenter:
 
     Args:
         labels: name by class.
-        axis: where the class scores are in a row: 0 for [C, H, W], -1 for [H, W, C], None for class ids [H, W].
+        axis: of the class scores in a row: 0 for [C, H, W], -1 for [H, W, C]; None: class ids [H, W].
     """
 
     def __init__(self, labels: Sequence[str], axis: int | None) -> None:
