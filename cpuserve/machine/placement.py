@@ -170,8 +170,13 @@ def _pools(topology: Topology, cpus: Collection[int]) -> list[_Pool]:
         groups.setdefault(key, []).append((min(shared, default=-1), core))
     return [
         _Pool(None if node < 0 else node, kind, tuple(core for _, core in sorted(groups[node, rank, kind])))
-        for node, rank, kind in sorted(groups, key=lambda key: key[:2])
+        for node, rank, kind in sorted(groups, key=lambda key: (_memoryless(topology, key[0]), *key[:2]))
     ]
+
+
+def _memoryless(topology: Topology, node: int) -> bool:
+    # Such nodes come last, so that they are left idle first.
+    return node in topology.node_by_id and topology.node_by_id[node].memoryless
 
 
 def _fastest(pools: list[_Pool], size: int, effective: int, notes: list[str]) -> list[_Pool]:

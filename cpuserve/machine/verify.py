@@ -1,0 +1,195 @@
+"""Compares the seats that were planned with how the processes really sit; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cpuserve.machine.files import format_cpulist
+from cpuserve.machine.placement import Seat
+from cpuserve.machine.process import Process, Thread
+
+__all__ = ["MIN_BYTES", "MIN_SHARE", "Finding", "Level", "Report", "Sitter", "check"]
+
+Level = Literal["green", "yellow", "red"]
+
+MIN_SHARE = 0.85
+"""The part of a worker's anonymous memory that must be on its own node. Never 1: the pages it shares with
+the process that forked it stay where that one put them."""
+
+MIN_BYTES = 16 << 20
+"""Below this much anonymous memory those inherited pages outweigh the worker's own."""
+
+_ORDER: tuple[Level, ...] = ("green", "yellow", "red")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report.
+
+    Attributes:
+        level: ``green`` is as planned, ``yellow`` costs speed or cannot be seen, ``red`` is not as planned.
+        text: what was seen.
+        advice: what to do about it; empty when nothing.
+    """
+
+    level: Level
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """A seat and the process found in it, None when there is none."""
+
+    seat: Seat
+    pid: int
+    process: Process | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was seen, and what it means.
+
+    Attributes:
+        sitters: by seat.
+        findings: seat by seat, then those about several seats.
+    """
+
+    sitters: tuple[Sitter, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def level(self) -> Level:
+        """The worst level of any finding."""
+        return max((finding.level for finding in self.findings), key=_ORDER.index, default="green")
+
+
+def check(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> Report:
+    """Read the process of every seat back and hold it against the plan.
+
+    Args:
+        pids_by_seat: each seat and the process that should sit there.
+        root: where /proc is.
+    """
+    ordered = sorted(pids_by_seat.items(), key=lambda item: item[0].index)
+    sitters = tuple(Sitter(seat, pid, Process.read(pid, root)) for seat, pid in ordered)
+    findings: list[Finding] = []
+    for sitter in sitters:
+        if sitter.process is None:
+            text = f"{_who(sitter)}: there is no such process"
+            findings.append(Finding("red", text, "the worker has died: read the server's log"))
+        else:
+            findings += _threads(sitter, sitter.process)
+            findings += _pages(sitter, sitter.process)
+    findings += _overlaps(sitters)
+    return Report(sitters, tuple(findings))
+
+
+def _threads(sitter: Sitter, process: Process) -> list[Finding]:
+    seat = frozenset(sitter.seat.cpus)
+    where = f"CPUs {format_cpulist(seat)}"
+    strays = [thread for thread in process.threads if not seat.issuperset(thread.allowed)]
+    if strays:
+        allowed = format_cpulist(cpu for thread in strays for cpu in thread.allowed)
+        return [
+            Finding(
+                "red",
+                f"{_who(sitter)}: {len(strays)} of {len(process.threads)} threads may leave {where} "
+                f"(they may run on {allowed}): {_names(strays)}",
+                "sit before anything that starts threads is imported, and do not preload the application",
+            )
+        ]
+    narrowed = _narrowed(sitter, process)
+    if narrowed:
+        return [narrowed]
+    text = f"{_who(sitter)}: all {len(process.threads)} threads stay on {where}"
+    unused = seat - process.allowed
+    if unused:
+        text += f", though none may use {format_cpulist(unused)}"
+    return [Finding("green", text)]
+
+
+def _narrowed(sitter: Sitter, process: Process) -> Finding | None:
+    """Whether something has taken CPUs of the seat away from the threads, as OpenMP runtimes do."""
+    seat = frozenset(sitter.seat.cpus)
+    masks = [frozenset(thread.allowed) for thread in process.threads]
+    main = masks[0]
+    crowd = masks.count(main)
+    # One thread a CPU may be pinned on purpose. A mask smaller than the seat that many threads have in common
+    # was inherited from a main thread that has been narrowed.
+    crowded = main < seat and crowd > len(main) and 2 * crowd > len(masks)
+    starved = len(process.allowed) < sitter.seat.threads
+    if not crowded and not starved:
+        return None
+    pinned_elsewhere = any(mask < seat and mask != main for mask in masks)
+    level: Level = "red" if starved or process.affinity_variables or not pinned_elsewhere else "yellow"
+    count, cpus = (crowd, main) if crowded else (len(masks), process.allowed)
+    variables = ", ".join(process.affinity_variables)
+    return Finding(
+        level,
+        f"{_who(sitter)}: {count} of {len(masks)} threads are confined to CPUs {format_cpulist(cpus)} of "
+        f"{format_cpulist(seat)}, where {sitter.seat.threads} threads were planned"
+        + (f"; its environment has {variables}" if variables else ""),
+        "an OpenMP runtime or a library has narrowed the mask: unset OMP_PROC_BIND, OMP_PLACES, "
+        "KMP_AFFINITY and GOMP_CPU_AFFINITY",
+    )
+
+
+def _pages(sitter: Sitter, process: Process) -> list[Finding]:
+    node = sitter.seat.memory_node
+    if node is None:
+        return []
+    share = process.share_on(node)
+    if share is None:
+        text = f"{_who(sitter)}: its pages' nodes cannot be read (/proc/{sitter.pid}/numa_maps)"
+        return [Finding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")]
+    total = sum((process.anonymous_bytes or {}).values())
+    text = f"{_who(sitter)}: {share:.0%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
+    if total < MIN_BYTES:
+        return [Finding("green", text + " (too little to judge)")]
+    if share >= MIN_SHARE:
+        return [Finding("green", text)]
+    level: Level = "yellow" if share >= 0.5 else "red"
+    return [
+        Finding(
+            level,
+            f"{text}, less than {MIN_SHARE:.0%}",
+            "pages stay where they were first written: restart the worker, so that it loads its models after "
+            "it sits, and see whether the node is full",
+        )
+    ]
+
+
+def _overlaps(sitters: Iterable[Sitter]) -> list[Finding]:
+    users: dict[int, set[Sitter]] = {}
+    for sitter in sitters:
+        seen = sitter.process.allowed if sitter.process else frozenset[int]()
+        for cpu in seen | frozenset(sitter.seat.cpus):
+            users.setdefault(cpu, set()).add(sitter)
+    shared: dict[tuple[int, ...], list[int]] = {}
+    who: dict[int, Sitter] = {}
+    for cpu, group in sorted(users.items()):
+        who |= {sitter.seat.index: sitter for sitter in group}
+        if len(group) > 1:
+            shared.setdefault(tuple(sorted(sitter.seat.index for sitter in group)), []).append(cpu)
+    return [
+        Finding(
+            "red",
+            f"CPUs {format_cpulist(cpus)} are shared by {', '.join(_who(who[index]) for index in indices)}",
+            "two workers on one CPU slow each other many times: give each server its own CPUs "
+            "(--workers, cpuset, taskset), or restart it so that it plans anew",
+        )
+        for indices, cpus in shared.items()
+    ]
+
+
+def _who(sitter: Sitter) -> str:
+    return f"seat {sitter.seat.index} (pid {sitter.pid})"
+
+
+def _names(threads: list[Thread]) -> str:
+    names = [f"{thread.name} ({thread.tid})" for thread in threads[:3]]
+    return ", ".join(names) + (" and others" if len(threads) > 3 else "")
