@@ -22,7 +22,7 @@ from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
 
-__all__ = ["ModelState", "Pool", "load_pipeline"]
+__all__ = ["ModelState", "Pool", "load_pipeline", "new_core"]
 
 _log = logging.getLogger("cpuserve.pool")
 _WARM_ROUNDS = 2
@@ -68,7 +68,7 @@ class Pool:
 
     def load(self) -> None:
         """Load and warm every model; one that cannot be loaded is logged and stays UNAVAILABLE."""
-        core = ov.Core()
+        core = new_core()
         for name, model in self.models.items():
             began = time.perf_counter()
             try:
@@ -105,6 +105,11 @@ class Pool:
         if model.pipeline is None:
             raise ModelNotReady(f"model {name!r} is not ready: {model.reason or 'still loading'}")
         return model.pipeline
+
+
+def new_core() -> ov.Core:
+    """The process's one OpenVINO core."""
+    return ov.Core()
 
 
 def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: int) -> Pipeline:

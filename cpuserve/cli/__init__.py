@@ -1,0 +1,63 @@
+"""The `cpuserve` command: finds the subcommand, prints errors, sets exit codes; each command is a module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import cpuserve
+from cpuserve.errors import CpuserveError, UsageError
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+COMMANDS = {
+    "serve": "serve the models of a repository over HTTP",
+    "pull": "fetch models of the catalogue into the repository",
+    "models": "list the models of the repository",
+    "predict": "answer pictures in this process, without a server",
+}
+
+EXIT_CODES = """\b
+Exit codes: 0 done, 1 refused or failed (the message says what and how to change it),
+2 wrong words on the command line."""
+
+
+class _Lazy(click.Group):
+    """Loads a subcommand only when it is asked for, so that --help starts at once."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"cpuserve.cli.{name}").command
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(cpuserve.__version__, prog_name="cpuserve")
+def cli() -> None:
+    """Serve deep-learning vision models on the CPU servers you already own.
+
+    \b
+    Example:
+      cpuserve serve
+      curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command and leave the process with its exit code."""
+    try:
+        cli.main(arguments, prog_name="cpuserve", standalone_mode=True)
+    except CpuserveError as error:
+        click.echo(f"cpuserve: error: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

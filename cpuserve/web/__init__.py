@@ -1,0 +1,1 @@
+"""HTTP: parse, call the serving core, map errors to statuses; no model is touched here."""

@@ -1,0 +1,119 @@
+"""The WSGI application: one table of routes; the hot ones are answered ahead of Flask by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from cpuserve.serving.pool import Pool
+from cpuserve.web.exchange import Call, Handler, answer, json_reply
+from cpuserve.web.images import Images
+from cpuserve.web.v2 import V2
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+__all__ = ["Application", "Route", "routes"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path and what answers it.
+
+    Attributes:
+        method: "GET" or "POST".
+        rule: in Flask's words; the handler gets its variables in order.
+        handler: what answers.
+    """
+
+    method: str
+    rule: str
+    handler: Handler
+
+
+def routes(pool: Pool) -> tuple[Route, ...]:
+    """Every route of the server."""
+    v2, images = V2(pool), Images(pool)
+    return (
+        Route("POST", "/predictions/<model>", images.predict),
+        Route("POST", "/predictions/<model>/<version>", images.predict),
+        Route("GET", "/v2", v2.server),
+        Route("GET", "/v2/health/live", v2.live),
+        Route("GET", "/v2/health/ready", v2.ready),
+        Route("GET", "/v2/models/<model>", v2.metadata),
+        Route("GET", "/v2/models/<model>/versions/<version>", v2.metadata),
+        Route("GET", "/v2/models/<model>/ready", v2.model_ready),
+        Route("GET", "/v2/models/<model>/versions/<version>/ready", v2.model_ready),
+        Route("POST", "/v2/models/<model>/infer", v2.infer),
+        Route("POST", "/v2/models/<model>/versions/<version>/infer", v2.infer),
+    )
+
+
+class Application:
+    """The server of one worker, as a WSGI callable.
+
+    Attributes:
+        pool: the worker's models.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        table = routes(pool)
+        by_rule = {route.rule: route.handler for route in table}
+        self._predict = by_rule["/predictions/<model>"]
+        self._infer = by_rule["/v2/models/<model>/infer"]
+        self._flask = _flask_application(table)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if environ["REQUEST_METHOD"] == "POST":
+            parts = environ["PATH_INFO"].split("/")
+            hot = self._hot(parts)
+            if hot is not None:
+                return answer(hot[0], Call(environ), *hot[1]).send(start_response)
+        return self._flask.wsgi_app(environ, start_response)
+
+    def _hot(self, parts: list[str]) -> tuple[Handler, tuple[str, ...]] | None:
+        """The handler of a hot path and its variables: image prediction and infer, without a version."""
+        match parts:
+            case ["", "predictions", model] if model:
+                return self._predict, (model,)
+            case ["", "v2", "models", model, "infer"] if model:
+                return self._infer, (model,)
+        return None
+
+
+def _flask_application(table: Iterable[Route]) -> flask.Flask:
+    application = flask.Flask("cpuserve", static_folder=None)
+    application.url_map.strict_slashes = False
+    for route in table:
+        application.add_url_rule(
+            route.rule,
+            endpoint=f"{route.method} {route.rule}",
+            view_func=_view(route.handler),
+            methods=[route.method],
+        )
+    application.register_error_handler(HTTPException, _http_error)
+    return application
+
+
+def _view(handler: Handler) -> Any:
+    def view(**variables: str) -> flask.Response:
+        reply = answer(handler, Call(flask.request.environ), *variables.values())
+        return flask.Response(reply.body, reply.status, dict(reply.headers))
+
+    return view
+
+
+def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
+    status = error.code or 500
+    allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
+    text = error.description or error.name
+    if status == 404:
+        text = f"there is nothing at {flask.request.path}"
+    reply = json_reply({"error": text}, status)
+    return reply.body, status, {**dict(reply.headers), **allowed}

@@ -1,0 +1,345 @@
+"""One HTTP/1.1 connection that is never waited for: bytes in as they come, a whole request, an answer out."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from gunicorn.asgi.parser import (
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseError,
+    PythonProtocol,
+    UnsupportedTransferCoding,
+)
+
+from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
+from cpuserve.web.exchange import Body, Reply, error_reply
+
+__all__ = ["Connection", "Limits"]
+
+_CHUNK = 1 << 16
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may take.
+
+    Attributes:
+        max_body_bytes: largest body.
+        request_timeout_s: seconds from the first byte of a request to its last.
+        keep_alive_s: seconds between requests.
+    """
+
+    max_body_bytes: int
+    request_timeout_s: float
+    keep_alive_s: float
+
+
+class HttpError(RequestError):
+    """A request line or header that is wrong; the connection closes after the answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Connection:
+    """The state of one client.
+
+    Attributes:
+        sock: the non-blocking socket.
+        peer: who it is, for the log.
+        number: its file descriptor; kept after the socket is closed.
+        deadline: when it is closed unless something happens, on the clock of `time.monotonic`; None while the
+            server is at work on its request.
+        open: False once the socket is closed.
+    """
+
+    def __init__(self, sock: socket.socket, peer: Any, base: Mapping[str, Any], limits: Limits) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self.number = sock.fileno()
+        self.open = True
+        self.deadline: float | None = time.monotonic() + limits.request_timeout_s
+        self._limits = limits
+        self.peer = f"{peer[0]}:{peer[1]}" if peer else "a local client"
+        self._base = {
+            **base,
+            "REMOTE_ADDR": peer[0] if peer else "",
+            "REMOTE_PORT": str(peer[1]) if peer else "",
+        }
+        self._parser = PythonProtocol(
+            on_headers_complete=self._headers_complete,
+            on_body=self._body_part,
+            on_message_complete=self._whole,
+        )
+        self._scratch = b""  # bytes of the next request that came with this one
+        self._body: bytearray | None = None
+        self._filled = 0
+        self._complete = False
+        self._started = False
+        self._draining = False
+        self._keep = True
+        self._out = b""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request that is whole came with a body."""
+        return self._body is not None
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether an answer is still to be sent."""
+        return bool(self._out)
+
+    def receive(self) -> bool:
+        """Read what is there, without waiting.
+
+        Returns:
+            Whether a request is whole; `environ` then has it.
+
+        Raises:
+            CpuserveError: the request is refused; answer it with `refuse`.
+        """
+        if self._scratch:
+            data, self._scratch = self._scratch, b""
+            self._feed(data)
+        while self.open and not self._complete:
+            try:
+                if not self._read():
+                    break
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                self.close()
+        whole = self.open and self._complete
+        if whole:
+            self.deadline = None
+        return whole
+
+    def _read(self) -> bool:
+        """Read once; False when the socket had no more than what it gave."""
+        if self._draining:
+            if not self.sock.recv(_CHUNK):
+                self.close()
+            return True
+        if self._body is not None and not self._parser.is_chunked:
+            with memoryview(self._body) as view:
+                count = self.sock.recv_into(view[self._filled :])
+            if not count:
+                self.close()
+                return False
+            self._filled += count
+            self._complete = self._filled == len(self._body)
+            return not self._complete
+        data = self.sock.recv(_CHUNK)
+        if not data:
+            self.close()
+            return False
+        self._feed(data)
+        return len(data) == _CHUNK or self._body is not None
+
+    def _feed(self, data: bytes) -> None:
+        if not self._started:
+            self._started = True
+            self.deadline = time.monotonic() + self._limits.request_timeout_s
+        try:
+            self._parser.feed(data)
+        except ParseError as error:
+            status = (
+                431
+                if isinstance(error, LimitRequestHeaders)
+                else 414
+                if isinstance(error, LimitRequestLine)
+                else 501
+                if isinstance(error, UnsupportedTransferCoding)
+                else 400
+            )
+            raise HttpError(f"the request is not HTTP: {error or type(error).__name__}", status) from None
+
+    def _headers_complete(self) -> bool:
+        parser = self._parser
+        length = parser.content_length
+        if length is not None and length > self._limits.max_body_bytes:
+            raise self._too_large(f"{length} bytes")
+        if length or parser.is_chunked:
+            self._body = bytearray(length or 0)
+            expect = dict(parser.headers).get(b"expect", b"").lower()
+            if expect == b"100-continue" and parser.http_version >= (1, 1):
+                self._send(_CONTINUE)
+        return False
+
+    def _too_large(self, size: str) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body has {size}, the limit is {self._limits.max_body_bytes} bytes (setting max_body_bytes)"
+        )
+
+    def _body_part(self, part: bytes) -> None:
+        body = self._body
+        if body is None:
+            return
+        if self._parser.is_chunked:
+            if len(body) + len(part) > self._limits.max_body_bytes:
+                raise self._too_large("more bytes than that")
+            body += part
+        else:
+            body[self._filled : self._filled + len(part)] = part
+        self._filled += len(part)
+
+    def _whole(self) -> None:
+        self._complete = True
+
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environment of the request that is whole."""
+        parser = self._parser
+        target = parser.path
+        if b"://" in target and not target.startswith(b"/"):  # absolute form
+            target = b"/" + target.split(b"://", 1)[1].partition(b"/")[2]
+        path, _, query = target.partition(b"?")
+        environ = {
+            **self._base,
+            "REQUEST_METHOD": parser.method.decode("latin-1"),
+            "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
+            "QUERY_STRING": query.decode("latin-1"),
+            "RAW_URI": parser.path.decode("latin-1"),
+            "SERVER_PROTOCOL": "HTTP/1.1" if parser.http_version == (1, 1) else "HTTP/1.0",
+            "wsgi.input": Body(self._body if self._body is not None else b""),
+        }
+        for name, value in parser.headers:
+            if b"_" in name:  # X_Y and X-Y would become one key: a proxy's header could be forged
+                continue
+            key = name.decode("latin-1").upper().replace("-", "_")
+            key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+            text = value.decode("latin-1")
+            environ[key] = f"{environ[key]},{text}" if key in environ else text
+        if parser.is_chunked:
+            environ["CONTENT_LENGTH"] = str(self._filled)
+        self._keep = parser.should_keep_alive
+        return environ
+
+    def answer(
+        self, status: str, headers: Iterable[tuple[str, str]], body: bytes, *, last: bool = False
+    ) -> None:
+        """Send an answer, as much as the socket takes; the rest goes with `flush`.
+
+        Args:
+            status: "200 OK".
+            headers: with Content-Length, unless the status has no body.
+            body: empty for HEAD.
+            last: close the connection afterwards.
+        """
+        self._keep = self._keep and not last
+        lines = [f"HTTP/1.1 {status}", f"Date: {_http_date()}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        lines.append("Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n")
+        self._next_request()
+        self._send("\r\n".join(lines).encode("latin-1") + body)
+
+    def refuse(self, error: CpuserveError) -> None:
+        """Answer a request with an error; one that was not read to its end also ends the connection.
+
+        What the client still sends is read and thrown away for a while: closing at once would reset the
+        connection, and the client might never see the answer.
+        """
+        reply: Reply = error_reply(error)
+        self._draining = not self._complete
+        self._keep = self._complete and self._parser.should_keep_alive
+
+        def respond(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+            self.answer(status, headers, reply.body)
+
+        reply.send(respond)
+
+    def _next_request(self) -> None:
+        parser = self._parser
+        if self._complete:
+            self._scratch = parser.remaining() if parser.is_complete else b""
+        parser.reset()
+        self._body = None
+        self._filled = 0
+        self._complete = self._started = False
+
+    def _send(self, data: bytes) -> None:
+        if self._out:
+            self._out += data
+            return
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent < len(data):
+            self._out = data[sent:]
+            self.deadline = time.monotonic() + self._limits.request_timeout_s
+
+    def flush(self) -> None:
+        """Send more of an answer that did not fit into the socket."""
+        data, self._out = self._out, b""
+        self._send(data)
+
+    def settle(self) -> bool:
+        """After an answer: keep the connection or end it.
+
+        Returns:
+            Whether bytes of the next request are here already.
+        """
+        if not self.open or self._out:
+            return False
+        if self._keep:
+            self.deadline = time.monotonic() + self._limits.keep_alive_s
+            return bool(self._scratch)
+        if self._draining:
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.close()
+            self.deadline = time.monotonic() + _DRAIN_S
+        else:
+            self.close()
+        return False
+
+    def expire(self, now: float) -> None:
+        """End the connection if its deadline has passed; its reader sees the end and closes it."""
+        deadline = self.deadline
+        if deadline is not None and deadline <= now and self.open:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Shut the socket from another thread than the one that reads it."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the peer was faster
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two requests."""
+        return not self._started and self.deadline is not None and not self._out
+
+    def close(self) -> None:
+        """Close the socket; a second call does nothing."""
+        if self.open:
+            self.open = False
+            self.sock.close()
+
+
+_date: tuple[int, str] = (0, "")
+
+
+def _http_date() -> str:
+    """The Date header, made once a second."""
+    global _date  # noqa: PLW0603
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
+    return _date[1]

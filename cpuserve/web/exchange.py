@@ -1,0 +1,112 @@
+"""What a route handler gets and gives, the same behind Flask and ahead of it; it knows no route."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from cpuserve.errors import CpuserveError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+__all__ = ["Body", "Call", "Handler", "Reply", "answer", "error_reply", "json_reply"]
+
+_log = logging.getLogger("cpuserve.web")
+_REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class Body(io.RawIOBase):
+    """A request body that is in memory whole: a WSGI input stream that gives its bytes without a copy."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self.data = memoryview(data)
+        self._at = 0
+
+    def readable(self) -> bool:
+        """True: it is an input stream."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Copy the next bytes into ``buffer``; for readers that know only streams."""
+        part = self.data[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+class Call:
+    """A request as a handler sees it.
+
+    Attributes:
+        environ: the WSGI environment.
+    """
+
+    __slots__ = ("environ",)
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self.environ = environ
+
+    def header(self, name: str) -> str | None:
+        """A header by its WSGI name ("HTTP_ACCEPT", "CONTENT_TYPE"), or None."""
+        value: str | None = self.environ.get(name)
+        return value
+
+    def body(self) -> memoryview:
+        """The whole body."""
+        stream = self.environ["wsgi.input"]
+        if isinstance(stream, Body):
+            return stream.data
+        length = self.environ.get("CONTENT_LENGTH") or None
+        return memoryview(stream.read(int(length)) if length is not None else stream.read())
+
+
+class Reply:
+    """An answer: status, body and headers; Content-Length is added by `send`."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+    def send(self, start_response: StartResponse) -> list[bytes]:
+        """Answer through WSGI."""
+        self.headers.append(("Content-Length", str(len(self.body))))
+        start_response(_REASONS[self.status], self.headers)
+        return [self.body]
+
+
+Handler = Callable[..., Reply]
+
+
+def json_reply(content: object, status: int = 200, **headers: str) -> Reply:
+    """A JSON answer; header names are written with underscores."""
+    more = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return Reply(status, orjson.dumps(content), [("Content-Type", "application/json"), *more])
+
+
+def error_reply(error: CpuserveError) -> Reply:
+    """The answer to a request that was refused: ``{"error": text}``, and Retry-After where that helps."""
+    reply = json_reply({"error": str(error)}, error.status)
+    if error.retry_after_s is not None:
+        reply.headers.append(("Retry-After", str(max(1, math.ceil(error.retry_after_s)))))
+    return reply
+
+
+def answer(handler: Handler, call: Call, *args: str) -> Reply:
+    """Call a handler; whatever goes wrong becomes an answer, and what should not have is logged."""
+    try:
+        return handler(call, *args)
+    except CpuserveError as error:
+        return error_reply(error)
+    except Exception:  # noqa: BLE001  # the worker lives on; the log has the traceback and the client a 500
+        _log.exception("%s %s failed", call.header("REQUEST_METHOD"), call.header("PATH_INFO"))
+        return json_reply({"error": "internal error; the server's log says more"}, 500)

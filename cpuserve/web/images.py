@@ -1,0 +1,57 @@
+"""`POST /predictions/MODEL[/VERSION]`: an encoded picture in, its classes out, as in TorchServe."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from werkzeug.wrappers import Request as FormRequest
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.request import Request
+from cpuserve.web.exchange import Call, Reply, json_reply
+
+__all__ = ["Images"]
+
+
+class Images:
+    """The image routes over one worker's models."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
+        """Classes of one picture, sent as the raw body or as a multipart form's first file.
+
+        The query parameter ``topk`` asks for a number of classes.
+        """
+        pipeline = self._pool.get(model, version)
+        request = Request()
+        found = pipeline.predict(_picture(call), request, _topk(call))
+        return json_reply(
+            {"model": pipeline.name, "version": str(pipeline.version), **found},
+            Server_Timing=request.server_timing(),
+        )
+
+
+def _picture(call: Call) -> memoryview:
+    kind = call.header("CONTENT_TYPE") or ""
+    if not kind.startswith("multipart/"):
+        return call.body()
+    form = FormRequest(dict(call.environ))
+    for file in form.files.values():
+        return memoryview(file.read())
+    raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
+
+
+def _topk(call: Call) -> int | None:
+    query = call.header("QUERY_STRING")
+    if not query:
+        return None
+    values = parse_qs(query).get("topk")
+    if values is None:
+        return None
+    try:
+        return int(values[-1])
+    except ValueError:
+        raise RequestError(f"topk is a whole number, not {values[-1]!r}") from None

@@ -1,0 +1,176 @@
+"""The gunicorn server: seats planned before the fork and taken after it, models last; no OpenVINO in it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+
+from cpuserve.errors import RepositoryError
+from cpuserve.machine import numa
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.placement import Plan, Seat, plan
+from cpuserve.machine.topology import Topology, format_cpulist
+from cpuserve.models.repository import Repository
+from cpuserve.settings import Settings
+from cpuserve.web.board import LOADING, READY, Board
+from cpuserve.web.connection import Limits
+from cpuserve.web.worker import SeatWorker
+
+if TYPE_CHECKING:
+    from cpuserve.web.app import Application
+
+__all__ = ["Server"]
+
+_log = logging.getLogger("cpuserve.server")
+_HEARTBEAT_S = 60
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
+    """A gunicorn arbiter with one worker a seat.
+
+    Args:
+        settings: the settings in force.
+
+    Raises:
+        RepositoryError: the repository holds no model.
+        PlacementError: the workers asked for do not fit what this process may use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        names = Repository(settings.model_repository).names()
+        if not names:
+            raise RepositoryError(
+                f"no model in {settings.model_repository} (NAME/VERSION/model.xml): `cpuserve pull` fetches "
+                "one, --model-repository names another directory"
+            )
+        self.models = names
+        budget = Budget.read()
+        self.budget = budget
+        self.plan: Plan = plan(
+            Topology.read(),
+            budget,
+            workers=settings.workers,
+            cores_per_worker=settings.cores_per_worker,
+        )
+        self.board = Board(len(self.plan.seats))
+        self.seat: Seat | None = None  # set in each worker
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what follows from the settings."""
+        settings, config = self.settings, self.cfg
+        shared_memory = Path("/dev/shm")  # noqa: S108  # the heartbeat file: a disk may be slow or read-only
+        values: dict[str, Any] = {
+            "bind": [f"{settings.host}:{settings.port}"],
+            "workers": len(self.plan.seats),
+            "worker_class": "cpuserve.web.worker.SeatWorker",
+            "timeout": _HEARTBEAT_S,
+            "graceful_timeout": math.ceil(settings.shutdown_timeout_s),
+            "keepalive": math.ceil(settings.keep_alive_s),
+            "worker_tmp_dir": str(shared_memory) if os.access(shared_memory, os.W_OK) else None,
+            "proc_name": "cpuserve",
+            "control_socket_disable": True,
+            "logconfig_dict": _logging(settings.log_level),
+            "on_starting": self._on_starting,
+            "pre_fork": self._pre_fork,
+            "post_fork": self._post_fork,
+            "post_worker_init": self._post_worker_init,
+            "child_exit": self._child_exit,
+        }
+        for name, value in values.items():
+            config.set(name, value)
+
+    def load(self) -> Application:
+        """The WSGI application of one worker; called after the worker sits in its seat."""
+        from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
+        from cpuserve.web.app import Application  # noqa: PLC0415
+
+        threads = self.seat.threads if self.seat is not None else self.budget.effective
+        return Application(Pool(self.settings, threads))
+
+    def _on_starting(self, _arbiter: Any) -> None:
+        for line in self.budget.explain():
+            _log.info("%s", line)
+        for seat in self.plan.seats:
+            _log.info(
+                "seat %d: CPUs %s, node %s, %d compute threads",
+                *(seat.index, format_cpulist(seat.cpus), seat.node, seat.threads),
+            )
+        for note in self.plan.notes:
+            _log.info("%s", note)
+        _log.info("models in %s: %s", self.settings.model_repository, ", ".join(self.models))
+
+    def _pre_fork(self, arbiter: Any, worker: SeatWorker) -> None:
+        """Give the worker the seat that is used least: a dead worker's, before any other."""
+        seats = self.plan.seats
+        uses = [0] * len(seats)
+        for other in arbiter.WORKERS.values():
+            uses[other.seat_index] += 1
+        index = min(range(len(seats)), key=lambda number: (uses[number], number))
+        settings = self.settings
+        worker.board = self.board
+        worker.seat_index = index
+        worker.threads = settings.threads or seats[index].threads + 1
+        worker.queue_size = settings.queue_size
+        worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
+
+    def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:
+        """Sit down, before anything that starts threads or allocates is imported."""
+        self.seat = seat = self.plan.seats[worker.seat_index]
+        os.environ.update(numa.environment(seat))
+        sitting = numa.sit(seat)
+        if sitting.reason:
+            _log.warning("seat %d: %s", seat.index, sitting.reason)
+        line = self.board.lines[worker.seat_index]
+        line.clear()
+        line.pid, line.state = os.getpid(), LOADING
+
+    def _post_worker_init(self, worker: SeatWorker) -> None:
+        """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
+        line = self.board.lines[worker.seat_index]
+
+        def load() -> None:
+            pool = worker.wsgi.pool
+            try:
+                pool.load()
+            except Exception:  # noqa: BLE001  # else the worker would stay not ready without a word
+                _log.exception("loading the models failed")
+                return
+            if line.pid == os.getpid() and line.state == LOADING:
+                line.state = READY
+            _log.info(
+                "worker in seat %d (CPUs %s) %s at http://%s:%d",
+                worker.seat_index,
+                format_cpulist(os.sched_getaffinity(0)),
+                "ready" if pool.ready else "up, with models that are not ready,",
+                self.settings.host,
+                self.settings.port,
+            )
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+
+    def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
+        line = self.board.lines[worker.seat_index]
+        if line.pid == worker.pid:
+            line.clear()
+
+
+def _logging(level: str) -> dict[str, Any]:
+    loggers = ("gunicorn.error", "gunicorn.access", "cpuserve")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level.upper(), "propagate": False} for name in loggers
+        },
+    }

@@ -1,0 +1,140 @@
+"""Open Inference Protocol ("KServe V2") over REST: health, metadata, infer; pictures go in as BYTES."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cpuserve
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.request import Request
+from cpuserve.web.exchange import Call, Reply, json_reply
+from cpuserve.web.wire import (
+    InferBody,
+    OutputWanted,
+    Tensor,
+    datatype_of,
+    infer_reply_body,
+    parse_infer,
+)
+
+__all__ = ["V2"]
+
+_EXTENSIONS = ["binary_tensor_data"]
+
+
+class V2:
+    """The protocol's routes over one worker's models."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def server(self, _call: Call) -> Reply:
+        """``GET /v2``: name, version and extensions of the server."""
+        return json_reply({"name": "cpuserve", "version": cpuserve.__version__, "extensions": _EXTENSIONS})
+
+    def live(self, _call: Call) -> Reply:
+        """``GET /v2/health/live``: 200 as long as the worker answers at all."""
+        return json_reply({"live": True})
+
+    def ready(self, _call: Call) -> Reply:
+        """``GET /v2/health/ready``: 200 when every model is ready, else 503 with what is missing."""
+        if self._pool.ready:
+            return json_reply({"ready": True})
+        missing = {
+            name: model.reason or model.state.lower()
+            for name, model in self._pool.models.items()
+            if model.state != "READY"
+        }
+        return json_reply({"ready": False, "models": missing}, 503, Retry_After="1")
+
+    def model_ready(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]/ready``."""
+        pipeline = self._pool.get(model, version)
+        return json_reply({"name": pipeline.name, "ready": True})
+
+    def metadata(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]``: inputs and outputs; -1 is the batch."""
+        pipeline = self._pool.get(model, version)
+        return json_reply(
+            {
+                "name": pipeline.name,
+                "versions": [str(pipeline.version)],
+                "platform": "OpenVINO",
+                "inputs": [_port_metadata(port) for port in pipeline.inputs],
+                "outputs": [_port_metadata(port) for port in pipeline.outputs],
+            }
+        )
+
+    def infer(self, call: Call, model: str, version: str | None = None) -> Reply:
+        """``POST /v2/models/MODEL[/versions/VERSION]/infer``: tensors, or pictures as BYTES.
+
+        ``Inference-Header-Content-Length: 0`` makes the whole body one picture.
+        """
+        pipeline = self._pool.get(model, version)
+        header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        body = call.body()
+        request = Request()
+        if header_length == "0":
+            asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
+            results = pipeline.infer_pictures([body], request)
+        else:
+            asked = parse_infer(body, header_length)
+            results = _infer(pipeline, asked.inputs, request)
+        wanted = _wanted(pipeline, asked)
+        head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
+        if asked.id is not None:
+            head["id"] = asked.id
+        content, json_length = infer_reply_body(
+            head, [(output.name, results[index], output.binary) for index, output in wanted]
+        )
+        headers = [("Server-Timing", request.server_timing())]
+        if json_length is None:
+            return Reply(200, content, [("Content-Type", "application/json"), *headers])
+        headers.append(("Inference-Header-Content-Length", str(json_length)))
+        return Reply(200, content, [("Content-Type", "application/octet-stream"), *headers])
+
+
+def _port_metadata(port: Port) -> dict[str, object]:
+    return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": [-1, *port.row_shape]}
+
+
+def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request) -> list[Array]:
+    if len(sent) == 1 and sent[0].datatype == "BYTES":
+        _find(pipeline.inputs, sent[0].name, "input")
+        if len(sent[0].shape) not in (1, 2) or 0 in sent[0].shape:
+            raise RequestError(
+                f"input {sent[0].name!r}: pictures have shape [N] or [N, 1], not {list(sent[0].shape)}"
+            )
+        return pipeline.infer_pictures(sent[0].elements(), request)
+    tensors: list[Array | None] = [None] * len(pipeline.inputs)
+    for tensor in sent:
+        index = _find(pipeline.inputs, tensor.name, "input")
+        if tensors[index] is not None:
+            raise RequestError(f"input {tensor.name!r} is sent twice")
+        tensors[index] = tensor.array()
+    found = [tensor for tensor in tensors if tensor is not None]
+    if len(found) != len(tensors):
+        missing = [
+            port.names[0] for port, tensor in zip(pipeline.inputs, tensors, strict=True) if tensor is None
+        ]
+        raise RequestError(f"model {pipeline.name} needs the inputs {', '.join(missing)} too")
+    return pipeline.infer(found, request)
+
+
+def _wanted(pipeline: Pipeline, asked: InferBody) -> list[tuple[int, OutputWanted]]:
+    if not asked.outputs:
+        return [
+            (index, OutputWanted(port.names[0], asked.binary)) for index, port in enumerate(pipeline.outputs)
+        ]
+    return [(_find(pipeline.outputs, output.name, "output"), output) for output in asked.outputs]
+
+
+def _find(ports: Sequence[Port], name: str, what: str) -> int:
+    for index, port in enumerate(ports):
+        if name in port.names:
+            return index
+    there = ", ".join(port.names[0] for port in ports)
+    raise RequestError(f"there is no {what} {name!r}; the model's are: {there}")

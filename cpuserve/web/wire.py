@@ -1,0 +1,277 @@
+"""Open Inference Protocol bodies: JSON, binary tensor extension, BYTES elements; it calls no model."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array
+
+__all__ = ["InferBody", "OutputWanted", "Tensor", "datatype_of", "infer_reply_body", "parse_infer"]
+
+_DTYPES: dict[str, str] = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of an element type."""
+    return _DATATYPES[dtype.name]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input as it was sent.
+
+    Attributes:
+        name: of the input.
+        datatype: the protocol's name of the element type.
+        shape: as sent.
+        data: raw bytes of the binary extension, or the values of the JSON form.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: memoryview | list[Any]
+
+    def array(self) -> Array:
+        """The values, [*shape].
+
+        Raises:
+            RequestError: the datatype cannot be served, or the data do not fill the shape.
+        """
+        if self.datatype not in _DTYPES:
+            raise RequestError(
+                f"input {self.name!r}: datatype {self.datatype!r} is none of {', '.join(_DTYPES)}"
+            )
+        dtype = np.dtype(_DTYPES[self.datatype])
+        count = int(np.prod(self.shape, dtype=object))
+        if isinstance(self.data, memoryview):
+            if self.data.nbytes != count * dtype.itemsize:
+                raise RequestError(
+                    f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
+                    f"{count * dtype.itemsize} bytes, {self.data.nbytes} were sent"
+                )
+            return np.frombuffer(self.data, dtype).reshape(self.shape)
+        return self._from_json(dtype, count)
+
+    def _from_json(self, dtype: np.dtype[Any], count: int) -> Array:
+        try:
+            values = np.array(self.data)
+        except ValueError:
+            raise RequestError(f"input {self.name!r}: the rows of data differ in length") from None
+        if values.size != count:
+            raise RequestError(
+                f"input {self.name!r}: shape {list(self.shape)} takes {count} values, {values.size} were sent"
+            )
+        if values.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub"):
+            raise RequestError(f"input {self.name!r}: data are not {self.datatype} numbers")
+        if dtype.kind in "iu" and values.size:
+            limits = np.iinfo(dtype)
+            if values.min() < limits.min or values.max() > limits.max:
+                raise RequestError(f"input {self.name!r}: data do not fit into {self.datatype}")
+        return values.reshape(self.shape).astype(dtype)
+
+    def elements(self) -> list[bytes | memoryview]:
+        """The BYTES elements: length-prefixed in the binary form, base64 text in JSON.
+
+        Raises:
+            RequestError: the lengths or the base64 are wrong, or the count is not the shape's.
+        """
+        if isinstance(self.data, memoryview):
+            found: list[bytes | memoryview] = list(self._prefixed(self.data))
+        else:
+            found = [self._from_base64(text) for text in np.array(self.data, dtype=object).reshape(-1)]
+        if len(found) != int(np.prod(self.shape, dtype=object)):
+            raise RequestError(
+                f"input {self.name!r}: shape {list(self.shape)} of BYTES, but {len(found)} elements were sent"
+            )
+        return found
+
+    def _prefixed(self, data: memoryview) -> list[memoryview]:
+        found, at = [], 0
+        while at < data.nbytes:
+            if at + 4 > data.nbytes:
+                raise RequestError(f"input {self.name!r}: the data end inside the length of a BYTES element")
+            (length,) = struct.unpack_from("<I", data, at)
+            at += 4
+            if at + length > data.nbytes:
+                raise RequestError(
+                    f"input {self.name!r}: BYTES element of {length} bytes ends after {data.nbytes - at}"
+                )
+            found.append(data[at : at + length])
+            at += length
+        return found
+
+    def _from_base64(self, text: object) -> bytes:
+        try:
+            return base64.b64decode(str(text), validate=True)
+        except binascii.Error:
+            raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None
+
+
+@dataclass(frozen=True)
+class OutputWanted:
+    """An output the client asks for, and whether as binary data."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True)
+class InferBody:
+    """A whole infer request.
+
+    Attributes:
+        id: echoed in the answer, if it was sent.
+        inputs: the tensors.
+        outputs: those asked for; empty means all.
+        binary: whether outputs not asked for by name are sent as binary data.
+    """
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[OutputWanted] = ()
+    id: str | None = None
+    binary: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
+    """Take an infer request apart.
+
+    Args:
+        body: the whole body.
+        header_length: the ``Inference-Header-Content-Length`` header: bytes of JSON before the tensors.
+
+    Raises:
+        RequestError: it is not what the protocol says; the message names the place.
+    """
+    json_bytes = body.nbytes
+    if header_length is not None:
+        if not header_length.isdigit() or int(header_length) > body.nbytes:
+            raise RequestError(
+                f"Inference-Header-Content-Length is {header_length!r}; the body has {body.nbytes} bytes"
+            )
+        json_bytes = int(header_length)
+    try:
+        document = orjson.loads(body[:json_bytes])
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the request is not JSON: {error}") from None
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("inputs"), list)
+        or not document["inputs"]
+    ):
+        raise RequestError('the request needs a list "inputs" of at least one tensor')
+    binary = body[json_bytes:]
+    inputs = []
+    for entry in document["inputs"]:
+        tensor, binary = _input(entry, binary, alone=len(document["inputs"]) == 1)
+        inputs.append(tensor)
+    if binary.nbytes:
+        raise RequestError(
+            f"{binary.nbytes} bytes follow the last tensor; binary_data_size says how many there are"
+        )
+    parameters = _parameters(document, "the request")
+    by_default = parameters.get("binary_data_output", False) is True
+    identity = document.get("id")
+    return InferBody(
+        inputs=inputs,
+        outputs=[_output(entry, by_default) for entry in document.get("outputs") or []],
+        id=identity if identity is None else str(identity),
+        binary=by_default,
+        parameters=parameters,
+    )
+
+
+def _parameters(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    parameters = entry.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise RequestError(f'"parameters" of {where} is an object')
+    return parameters
+
+
+def _input(entry: Any, binary: memoryview, *, alone: bool) -> tuple[Tensor, memoryview]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise RequestError('each of "inputs" is an object with "name", "shape" and "datatype"')
+    name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
+    if not isinstance(datatype, str):
+        raise RequestError(f'input {name!r} needs a "datatype"')
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise RequestError(f'input {name!r} needs a "shape": a list of whole numbers')
+    parameters = _parameters(entry, f"input {name!r}")
+    size, data = parameters.get("binary_data_size"), entry.get("data")
+    if data is None and size is None and alone and binary.nbytes:
+        size = binary.nbytes
+    if (data is None) == (size is None):
+        raise RequestError(f'input {name!r} needs either "data" or the parameter "binary_data_size"')
+    if data is not None:
+        if not isinstance(data, list):
+            raise RequestError(f'"data" of input {name!r} is a list')
+        return Tensor(name, datatype, tuple(shape), data), binary
+    if type(size) is not int or not 0 <= size <= binary.nbytes:
+        raise RequestError(
+            f"input {name!r}: binary_data_size is {size!r}, {binary.nbytes} bytes follow the JSON header"
+        )
+    return Tensor(name, datatype, tuple(shape), binary[:size]), binary[size:]
+
+
+def _output(entry: Any, by_default: bool) -> OutputWanted:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise RequestError('each of "outputs" is an object with "name"')
+    parameters = _parameters(entry, f"output {entry['name']!r}")
+    return OutputWanted(entry["name"], parameters.get("binary_data", by_default) is True)
+
+
+def infer_reply_body(
+    head: Mapping[str, Any], outputs: Sequence[tuple[str, Array, bool]]
+) -> tuple[bytes, int | None]:
+    """Put an infer answer together.
+
+    Args:
+        head: model_name, model_version, id.
+        outputs: name, array, and whether as binary data.
+
+    Returns:
+        The body, and the length of its JSON if binary data follow it.
+    """
+    entries: list[dict[str, Any]] = []
+    buffers: list[bytes] = []
+    for name, array, binary in outputs:
+        entry: dict[str, Any] = {
+            "name": name,
+            "datatype": datatype_of(array.dtype),
+            "shape": list(array.shape),
+        }
+        flat = np.ascontiguousarray(array).reshape(-1)
+        if binary:
+            buffers.append(flat.tobytes())
+            entry["parameters"] = {"binary_data_size": len(buffers[-1])}
+        else:
+            entry["data"] = flat
+        entries.append(entry)
+    text = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not buffers:
+        return text, None
+    return b"".join([text, *buffers]), len(text)

@@ -1,0 +1,250 @@
+"""The gunicorn worker: threads that share one epoll and run each request to completion; it knows no model.
+
+Every thread waits on the same epoll instance, in which each connection is armed for one event. Whichever
+thread wakes first reads whatever has come, on every connection that has something, and puts the requests that
+are whole into one queue, first come first served. Then it takes the oldest and runs it to its answer. So
+bodies are read while others compute, no request is handed from thread to thread, connections need not be
+spread over threads, and a slow client holds none. The main thread accepts, keeps time and does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.workers.base import Worker
+
+from cpuserve.errors import CpuserveError
+from cpuserve.serving.admission import Admission
+from cpuserve.web.board import STOPPING, Board
+from cpuserve.web.connection import Connection, Limits
+
+__all__ = ["SeatWorker"]
+
+_TICK_S = 1.0
+_YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
+_YIELD_AT_MOST_S = 0.05
+_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_WRITE = select.EPOLLOUT | select.EPOLLONESHOT
+
+
+class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
+    """One process in one seat."""
+
+    # given by the server before the fork
+    board: Board
+    seat_index: int
+    limits: Limits
+    queue_size: int
+    threads: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connections: dict[int, Connection] = {}
+        self._ready: deque[Connection] = deque()
+        self._first: deque[Connection] = deque()  # requests without a body: health, metadata
+        self._idle_threads = 0
+        self._stopped = False
+
+    def init_process(self) -> None:
+        """Set up what must not be shared with the arbiter, then load and run."""
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._line = self.board.lines[self.seat_index]
+        self._admission = Admission(self.queue_size, self.threads)
+        super().init_process()
+
+    def run(self) -> None:
+        """Accept and keep time until the arbiter says stop; then finish what is here."""
+        listeners = {listener.fileno(): listener for listener in self.sockets}
+        bases = {number: self._environ_base(listener) for number, listener in listeners.items()}
+        self._epoll.register(self._wake, select.EPOLLIN)
+        for listener in self.sockets:
+            listener.setblocking(False)
+        threads = [
+            threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True)
+            for number in range(self.threads)
+        ]
+        for thread in threads:
+            thread.start()
+        waiting_since = 0.0
+        tick = 0.0
+        while self.alive and os.getppid() == self.ppid:
+            now = time.monotonic()
+            if now >= tick:
+                tick = now + _TICK_S
+                self.notify()
+                for connection in list(self._connections.values()):
+                    connection.expire(now)
+            readable, _, _ = select.select([*listeners, self.PIPE[0]], [], [], max(0.0, tick - now))
+            if self.PIPE[0] in readable:
+                os.read(self.PIPE[0], 4096)
+                readable.remove(self.PIPE[0])
+            if not readable:
+                waiting_since = 0.0
+                continue
+            if not self.board.may_accept(self.seat_index):
+                waiting_since = waiting_since or now
+                if now - waiting_since < _YIELD_AT_MOST_S:
+                    time.sleep(_YIELD_S)
+                    continue
+            waiting_since = 0.0
+            for number in readable:
+                self._accept(listeners[number], bases[number])
+        self._stop(threads)
+
+    def _environ_base(self, listener: socket.socket) -> dict[str, Any]:
+        name = listener.getsockname()
+        host, port = (name[0], str(name[1])) if isinstance(name, tuple) else (str(name), "")
+        return {
+            "SERVER_NAME": host,
+            "SERVER_PORT": port,
+            "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "cpuserve",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+
+    def _accept(self, listener: socket.socket, base: dict[str, Any]) -> None:
+        try:
+            sock, peer = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another worker was faster, or the client left
+        connection = Connection(sock, peer if isinstance(peer, tuple) else None, base, self.limits)
+        self._connections[connection.number] = connection
+        self._count()
+        self._epoll.register(connection.number, _READ)
+
+    def _count(self) -> None:
+        if self._line.pid == self.pid:
+            self._line.connections = len(self._connections)
+
+    def _serve(self) -> None:
+        """The life of a thread: read what has come, run the oldest request, again."""
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """One round of a thread; False when the threads are to end."""
+        ready, first = self._ready, self._first
+        with self._lock:
+            self._idle_threads += 1
+        events = self._epoll.poll(0 if ready or first else -1, 64)
+        with self._lock:
+            self._idle_threads -= 1
+        for number, event in events:
+            if number == self._wake:
+                if self._stopped:
+                    return False  # the event stays, for the other threads
+                self._woken()
+            else:
+                self._event(number, event)
+        try:
+            connection = first.popleft() if first else ready.popleft()
+        except IndexError:
+            return True  # nothing whole yet, or another thread took it
+        if self._idle_threads and (ready or first):
+            os.eventfd_write(self._wake, 1)
+        self._run_request(connection)
+        return True
+
+    def _woken(self) -> None:
+        with suppress(BlockingIOError):  # another thread took it
+            os.eventfd_read(self._wake)
+
+    def _event(self, number: int, event: int) -> None:
+        connection = self._connections.get(number)
+        if connection is None:
+            return
+        try:
+            if event & select.EPOLLOUT:
+                connection.flush()
+                if not connection.settle():
+                    self._arm(connection)
+                    return
+            self._receive(connection)
+        except Exception:  # one client must not end a thread that serves all
+            self.log.exception("Error on the connection of %s", connection.peer)
+            connection.close()
+            self._arm(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        """Read a connection; a whole request goes into the queue, or is refused when that is full."""
+        while True:
+            try:
+                if not connection.receive():
+                    break
+                if connection.has_body:
+                    self._admission.admit(len(self._ready))
+                    self._ready.append(connection)
+                else:
+                    self._first.append(connection)
+                return
+            except CpuserveError as error:
+                connection.refuse(error)
+                if not connection.settle():
+                    break
+        self._arm(connection)
+
+    def _arm(self, connection: Connection) -> None:
+        """Wait for the connection's next event, or forget it."""
+        if connection.open:
+            self._epoll.modify(connection.number, _WRITE if connection.wants_write else _READ)
+        elif self._connections.get(connection.number) is connection:
+            del self._connections[connection.number]
+            self._count()
+
+    def _run_request(self, connection: Connection) -> None:
+        began = time.perf_counter()
+        environ = connection.environ()
+        answer: list[Any] = ["500 Internal Server Error", [("Content-Length", "0")]]
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            answer[:] = [status, headers]
+
+        try:
+            chunks = self.wsgi(environ, start_response)
+            body = b"".join(chunks)
+            if hasattr(chunks, "close"):
+                chunks.close()
+        except Exception:  # the thread serves others too
+            self.log.exception("Error handling request %s", environ["RAW_URI"])
+            body = b""
+        status, headers = answer
+        connection.answer(status, headers, body, last=not self.alive)
+        self._admission.served(time.perf_counter() - began)
+        if connection.settle():
+            self._receive(connection)
+        else:
+            self._arm(connection)
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        """Take no more connections, finish the requests that are here, end the threads."""
+        if self._line.pid == self.pid:
+            self._line.state = STOPPING
+        for listener in self.sockets:
+            listener.close()
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while self._connections and time.monotonic() < deadline:
+            self.notify()
+            for connection in list(self._connections.values()):
+                if connection.idle:
+                    connection.abandon()
+            time.sleep(_YIELD_S)
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+        for thread in threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
