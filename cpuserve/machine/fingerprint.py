@@ -117,7 +117,7 @@ class Fingerprint:
     @property
     def _slug(self) -> str:
         words = re.findall(r"[a-z0-9]+", _NOISE.sub(" ", self.cpu).lower())
-        return "-".join(words[:5]) or "cpu"
+        return "-".join(words[:6]) or "cpu"
 
     @property
     def _digest(self) -> str:

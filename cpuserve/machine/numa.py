@@ -104,9 +104,10 @@ def _move(wanted: frozenset[int]) -> tuple[tuple[int, ...], str | None]:
             except ProcessLookupError:
                 masks[tid] = wanted  # The thread has ended.
             except OSError as error:
-                return tuple(sorted(os.sched_getaffinity(0))), (
+                still = os.sched_getaffinity(0)
+                return tuple(sorted(still)), (
                     f"CPUs {format_cpulist(wanted)} refused ({os.strerror(error.errno or 0)}): "
-                    f"thread {tid} stays on {format_cpulist(os.sched_getaffinity(0))}"
+                    f"this process stays on {format_cpulist(still)}"
                 )
     else:
         return tuple(sorted(os.sched_getaffinity(0))), (

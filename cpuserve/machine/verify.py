@@ -142,11 +142,11 @@ def _pages(sitter: Sitter, process: Process) -> list[Finding]:
     node = sitter.seat.memory_node
     if node is None:
         return []
-    share = process.share_on(node)
-    if share is None:
+    if process.anonymous_bytes is None:
         text = f"{_who(sitter)}: its pages' nodes cannot be read (/proc/{sitter.pid}/numa_maps)"
         return [Finding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")]
-    total = sum((process.anonymous_bytes or {}).values())
+    total = sum(process.anonymous_bytes.values())
+    share = process.share_on(node) or 0.0
     text = f"{_who(sitter)}: {share:.0%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
     if total < MIN_BYTES:
         return [Finding("green", text + " (too little to judge)")]
@@ -178,7 +178,8 @@ def _overlaps(sitters: Iterable[Sitter]) -> list[Finding]:
     return [
         Finding(
             "red",
-            f"CPUs {format_cpulist(cpus)} are shared by {', '.join(_who(who[index]) for index in indices)}",
+            f"CPUs {format_cpulist(cpus)} are shared by seats "
+            + ", ".join(f"{index} (pid {who[index].pid})" for index in indices),
             "two workers on one CPU slow each other many times: give each server its own CPUs "
             "(--workers, cpuset, taskset), or restart it so that it plans anew",
         )
