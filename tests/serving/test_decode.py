@@ -1,0 +1,143 @@
+"""Decoding: the pixels OpenCV gives, from whatever is sent, and refusals for what cannot be decoded."""
+
+import cv2
+import numpy as np
+import pytest
+
+from cpuserve.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from cpuserve.serving.decode import Decoder
+from cpuserve.serving.preprocess import Resizer
+
+
+def test_exact_decoding_is_opencvs_to_the_bit(data_dir):
+    for file in sorted((data_dir / "images" / "formats").iterdir()):
+        pixels, orientation = Decoder("BGR", exact=True).decode(file.read_bytes(), 224, 224)
+        stored = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert np.array_equal(pixels, stored), file.name
+        assert orientation == (int(file.stem[-1]) if "exif" in file.stem else 1)
+
+
+def test_colour_order(data_dir):
+    data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
+    rgb, _ = Decoder("RGB", exact=True).decode(data)
+    bgr, _ = Decoder("BGR", exact=True).decode(data)
+    grey, _ = Decoder("GRAY", exact=True).decode(data)
+    assert np.array_equal(rgb, bgr[:, :, ::-1])
+    assert grey.shape == rgb.shape[:2]
+    png, _ = Decoder("GRAY").decode((data_dir / "images" / "orange.png").read_bytes())
+    assert png.ndim == 2
+
+
+def test_fast_decoding_shrinks_but_never_below_the_target(data_dir):
+    for file in sorted((data_dir / "images").glob("*.jp*g")):
+        data = file.read_bytes()
+        full, _ = Decoder(exact=True).decode(data)
+        small, _ = Decoder().decode(data, 224, 224)
+        assert small.shape[0] >= min(224, full.shape[0])
+        assert small.shape[1] >= min(224, full.shape[1])
+    assert Decoder().decode((data_dir / "images" / "mug_8mp.jpg").read_bytes(), 224, 224)[0].shape[0] < 400
+
+
+def test_fast_decoding_of_a_turned_picture_keeps_the_upright_size(data_dir):
+    data = (data_dir / "images" / "formats" / "grace_hopper_exif6.jpg").read_bytes()  # 600x512 as stored
+    small, orientation = Decoder().decode(data, width=240, height=290)
+    assert orientation == 6
+    assert small.shape[0] >= 240
+    assert small.shape[1] >= 290
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("bomb_30000x30000.png", TooManyPixels, "900000000.*32000000.*max_pixels"),
+        ("empty.jpg", UndecodableImage, "empty"),
+        ("header_only.png", UndecodableImage, "header"),
+        ("text.jpg", UnsupportedFormat, "JPEG, PNG"),
+        ("truncated.jpg", UndecodableImage, "truncated"),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_bad_files_are_refused_by_name(data_dir, name, error, words, exact):
+    with pytest.raises(error, match=words):
+        Decoder(exact=exact).decode((data_dir / "images" / "bad" / name).read_bytes(), 224, 224)
+
+
+def test_one_pixel_is_a_picture(data_dir):
+    pixels, _ = Decoder().decode((data_dir / "images" / "bad" / "one_pixel.png").read_bytes(), 224, 224)
+    assert pixels.shape == (1, 1, 3)
+
+
+def test_half_a_file_of_any_format_is_refused(data_dir):
+    for file in sorted((data_dir / "images" / "formats").iterdir()):
+        data = file.read_bytes()
+        with pytest.raises(UndecodableImage):
+            Decoder().decode(data[: len(data) // 2], 224, 224)
+
+
+def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(data_dir):
+    data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
+    assert np.array_equal(Decoder().decode(data + b"tail" * 9, 64, 64)[0], Decoder().decode(data, 64, 64)[0])
+
+
+def test_damage_in_the_middle_of_a_jpeg_is_refused(data_dir):
+    data = bytearray((data_dir / "images" / "hot_dog.jpg").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = b"\xff\x06" * 20
+    with pytest.raises(UndecodableImage):
+        Decoder().decode(data, 224, 224)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_will_do(data_dir, kind):
+    for name in ("hot_dog.jpg", "bird.bmp"):
+        data = (data_dir / "images" / name).read_bytes()
+        assert Decoder().decode(kind(data), 9, 9)[0].size
+
+
+TURNS = {
+    1: lambda p: p,
+    2: lambda p: cv2.flip(p, 1),
+    3: lambda p: cv2.rotate(p, cv2.ROTATE_180),
+    4: lambda p: cv2.flip(p, 0),
+    5: cv2.transpose,
+    6: lambda p: cv2.rotate(p, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda p: cv2.flip(cv2.transpose(p), -1),
+    8: lambda p: cv2.rotate(p, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize_type", ["standard", "crop", "fit_to_window", "fit_to_window_letterbox"])
+def test_turning_after_the_resize_is_turning_before_it(orientation, resize_type):
+    y, x = np.mgrid[:61, :97]
+    stored = np.stack([x * 2, y * 4, x + y], axis=-1).astype(
+        np.uint8
+    )  # an odd pixel more or less shows little
+    resizer = Resizer(48, 32, resize_type, pad_value=114)
+    late = np.zeros((32, 48, 3), np.uint8)
+    resizer.into(late, stored, orientation)
+    early = np.zeros((32, 48, 3), np.uint8)
+    resizer.into(early, np.ascontiguousarray(TURNS[orientation](stored)))
+    assert np.abs(late.astype(int) - early).max() <= 6
+
+
+def test_resize_types():
+    wide = np.full((50, 100, 3), 200, np.uint8)
+    wide[:, 25:75] = 50
+    row = np.zeros((40, 40, 3), np.uint8)
+    Resizer(40, 40, "crop").into(row, wide)
+    assert (row == 50).all()
+    Resizer(40, 40, "fit_to_window", pad_value=7).into(row, wide)
+    assert (row[20:] == 7).all()
+    assert (row[:20] >= 50).all()
+    Resizer(40, 40, "fit_to_window_letterbox", pad_value=7).into(row, wide)
+    assert (row[:10] == 7).all()
+    assert (row[30:] == 7).all()
+    assert (row[10:30] >= 50).all()
+
+
+def test_a_grey_model_gets_one_channel():
+    row = np.zeros((8, 8, 1), np.uint8)
+    Resizer(8, 8).into(row, np.full((20, 30), 99, np.uint8))
+    assert (row == 99).all()
+    Resizer(8, 8).into(row, np.full((20, 30), 77, np.uint8), 6)
+    assert (row == 77).all()

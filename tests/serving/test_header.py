@@ -1,0 +1,121 @@
+"""Headers of real and of damaged pictures."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from cpuserve.errors import UndecodableImage, UnsupportedFormat
+from cpuserve.serving.header import FORMATS, read_header
+
+
+def encoded(extension, width=37, height=23, *options):
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    return cv2.imencode(extension, pixels, list(options))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("extension", "name"),
+    [
+        (".jpg", "JPEG"),
+        (".png", "PNG"),
+        (".webp", "WebP"),
+        (".gif", "GIF"),
+        (".tiff", "TIFF"),
+        (".bmp", "BMP"),
+    ],
+)
+def test_size_and_format_come_from_the_first_bytes(extension, name):
+    header = read_header(encoded(extension))
+    assert (header.format, header.width, header.height, header.orientation) == (name, 37, 23, 1)
+    assert name in FORMATS
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_WEBP_QUALITY, 50), (cv2.IMWRITE_WEBP_QUALITY, 101)])
+def test_webp_lossy_and_lossless(options):
+    header = read_header(encoded(".webp", 300, 17, *options))
+    assert (header.width, header.height) == (300, 17)
+
+
+def test_webp_extended():
+    body = (
+        b"VP8X"
+        + struct.pack("<I", 10)
+        + b"\0\0\0\0"
+        + (639).to_bytes(3, "little")
+        + (479).to_bytes(3, "little")
+    )
+    header = read_header(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body)
+    assert (header.width, header.height) == (640, 480)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_of_both_byte_orders_and_bigtiff(order):
+    mark = b"II" if order == "<" else b"MM"
+    entries = [(256, 3, 70), (257, 4, 50)]
+
+    def entry(tag, kind, value, long):
+        packed = struct.pack(order + ("H" if kind == 3 else "I"), value).ljust(8 if long else 4, b"\0")
+        return struct.pack(order + "HH" + ("Q" if long else "I"), tag, kind, 1) + packed
+
+    small = (
+        mark + struct.pack(order + "HIH", 42, 8, len(entries)) + b"".join(entry(*e, False) for e in entries)
+    )
+    big = mark + struct.pack(order + "HHHQQ", 43, 8, 0, 16, 2) + b"".join(entry(*e, True) for e in entries)
+    for data in (small, big):
+        header = read_header(data)
+        assert (header.format, header.width, header.height) == ("TIFF", 70, 50)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_orientation_of_a_jpeg(orientation, order):
+    tiff = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIHHHI", 42, 8, 1, 0x0112, 3, 1)
+    tiff += struct.pack(order + "HH", orientation, 0) + b"\0\0\0\0"
+    block = b"Exif\0\0" + tiff
+    jpeg = encoded(".jpg")
+    data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+    assert read_header(data).orientation == orientation
+
+
+@pytest.mark.parametrize(
+    "block", [b"Exif\0\0", b"Exif\0\0II", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0garbage!!"]
+)
+def test_a_damaged_exif_block_counts_as_none(block):
+    jpeg = encoded(".jpg")
+    data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+    assert read_header(data).orientation == 1
+
+
+def test_every_cut_of_every_format_is_refused_and_nothing_else_happens():
+    for extension in (".jpg", ".png", ".webp", ".gif", ".tiff", ".bmp"):
+        data = encoded(extension)
+        for length in range(min(len(data), 700)):
+            try:
+                header = read_header(data[:length])
+            except (UndecodableImage, UnsupportedFormat):
+                continue
+            assert (header.width, header.height) == (37, 23)
+
+
+@pytest.mark.parametrize("data", [b"hello, world", b"%PDF-1.7", b"\0\0\0\x0cjP  \r\n\x87\n", b"x"])
+def test_what_is_no_picture_is_named_with_the_formats_that_are(data):
+    with pytest.raises(UnsupportedFormat, match="JPEG, PNG"):
+        read_header(data)
+
+
+def test_zero_pixels_are_refused():
+    png = bytearray(encoded(".png"))
+    png[16:20] = b"\0\0\0\0"
+    with pytest.raises(UndecodableImage, match="0x23"):
+        read_header(png)
+
+
+def test_headers_of_the_real_pictures_agree_with_opencv(data_dir):
+    for file in sorted((data_dir / "images").glob("*.*")) + sorted(
+        (data_dir / "images" / "formats").iterdir()
+    ):
+        header = read_header(file.read_bytes())
+        stored = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert (header.height, header.width) == stored.shape[:2], file.name
