@@ -24,7 +24,7 @@ _CHOICES = {
     "resize_type": ("standard", "crop", "fit_to_window", "fit_to_window_letterbox"),
     "interpolation_mode": ("LINEAR", "CUBIC", "NEAREST"),
     "decode": ("", "exact", "fast"),
-    "precision": ("", "f32", "bf16", "f16"),
+    "precision": ("", "auto", "f32", "bf16", "f16"),
 }
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -49,7 +49,7 @@ class Card:
         confidence_threshold: answers below it are left out; None when the exporter did not say.
         topk: number of classes in an answer; None when the exporter did not say.
         decode: "exact" or "fast" decoding of JPEG pictures, empty for the server's setting.
-        precision: the precision to compile for ("f32", "bf16", "f16"), empty for the server's setting.
+        precision: what to compile for ("auto", "f32", "bf16", "f16"), empty for the server's setting.
         licence: licence of the weights.
         source: where the weights came from.
         description: one sentence for people.
@@ -151,7 +151,8 @@ def _text(value: object) -> str:
 
 
 def _bad(key: str, value: object, wanted: str) -> ModelLoadError:
-    return ModelLoadError(f"model_info: {key} is {value!r}; it must be {wanted}")
+    section = OWN if key in _OWN_KEYS else MODEL_INFO
+    return ModelLoadError(f"rt_info/{section}/{key} is {value!r}; it must be {wanted}")
 
 
 def _words(text: str) -> list[str]:
@@ -210,7 +211,7 @@ def _exact_labels(key: str, text: str) -> tuple[str, ...]:
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _bad(f"{OWN}/{key}", text[:80], "a JSON list of strings")
+        raise ModelLoadError(f"rt_info/{OWN}/{key} is {text[:80]!r}; it must be a JSON list of strings")
     return tuple(names)
 
 

@@ -1,0 +1,149 @@
+"""`cpuserve pull`: models of the catalogue become IR in the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UnknownCatalogEntry, UsageError
+from cpuserve.models.catalog import Entry, Source, entries, find, label_names
+from cpuserve.models.download import Downloader
+from cpuserve.models.repository import Repository
+
+__all__ = ["command"]
+
+_VERSION = 1
+
+
+@click.command("pull")
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option(
+    "--mirror",
+    envvar="CPUSERVE_MIRROR",
+    default="",
+    metavar="DIR|URL",
+    help="Take the files from here, by name, and not from where they are published. [env CPUSERVE_MIRROR]",
+)
+@click.option("--list", "as_list", is_flag=True, help="Show what the catalogue has, and end.")
+@click.option("--force", is_flag=True, help="Convert again what is already in the repository.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a model, one a line.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@setting_options("model_repository")
+def command(
+    *,
+    names: tuple[str, ...],
+    mirror: str,
+    as_list: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Fetch the models NAME... of the catalogue, check them, convert them and publish them.
+
+    A transfer that was cut off is resumed by the next pull. A file with another checksum is refused and
+    deleted. A model that is in the repository already is left alone.
+
+    \b
+    Example:
+      cpuserve pull mobilenet_v2 deeplabv3_257
+      cpuserve pull mobilenet_v2 --mirror /media/models
+    """
+    if as_list:
+        _print_catalogue(as_json)
+        return
+    if not names:
+        raise UsageError("pull which model? cpuserve pull --list shows what there is")
+    try:
+        wanted = list(dict.fromkeys(find(name) for name in names))
+    except UnknownCatalogEntry as error:
+        raise UsageError(str(error)) from error
+    repository = Repository(settings_from(config, flags).model_repository)
+    downloader = Downloader(mirror=mirror)
+    for entry in wanted:
+        there = _VERSION in repository.versions(entry.name)
+        if force or not there:
+            with _bars(shown=not (quiet or as_json)) as bar:
+                _pull(entry, repository, downloader, bar, replace=force)
+        file = repository.find(entry.name, _VERSION)
+        status = "present" if there and not force else "published"
+        if as_json:
+            facts = {"name": entry.name, "version": _VERSION, "status": status, "path": str(file.xml)}
+            click.echo(orjson.dumps(facts | {"licence": entry.card.licence}))
+        elif not quiet:
+            said = "is already there" if status == "present" else "published"
+            click.echo(f"{entry.name}/{_VERSION} {said}: {file.xml} ({entry.card.licence})")
+
+
+def _pull(
+    entry: Entry,
+    repository: Repository,
+    downloader: Downloader,
+    bar: Callable[[Source], Callable[[int, int], None]],
+    *,
+    replace: bool,
+) -> None:
+    file = downloader.fetch(entry.source, bar(entry.source))
+    labels = entry.labels
+    if isinstance(labels, Source):
+        labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8"))
+    from cpuserve.models.build import build  # noqa: PLC0415  # OpenVINO only when it is needed
+
+    build(entry, file, labels, repository, replace=replace)
+
+
+@contextmanager
+def _bars(*, shown: bool) -> Iterator[Callable[[Source], Callable[[int, int], None]]]:
+    """Yields what makes a progress bar of a source; the bars are not drawn outside a terminal."""
+    from rich.console import Console  # noqa: PLC0415  # not for --help
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as bars:
+
+        def bar(source: Source) -> Callable[[int, int], None]:
+            task = bars.add_task(source.file, total=source.bytes)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield bar
+
+
+def _print_catalogue(as_json: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    if as_json:
+        for entry in entries().values():
+            facts = {
+                "name": entry.name,
+                "aliases": entry.aliases,
+                "bytes": entry.source.bytes,
+                "licence": entry.card.licence,
+                "url": entry.source.url or None,
+                "description": entry.card.description,
+            }
+            click.echo(orjson.dumps(facts))
+        return
+    table = Table("name", "aliases", "MB", "licence", "from", "description")
+    for column in table.columns:
+        column.overflow = "fold"
+    table.columns[2].justify = "right"
+    for entry in entries().values():
+        origin = "upstream" if entry.source.url else "mirror"
+        size = f"{entry.source.bytes / 1e6:.1f}"
+        card = entry.card
+        table.add_row(entry.name, " ".join(entry.aliases), size, card.licence, origin, card.description)
+    console = Console(markup=False)
+    if not console.is_terminal:
+        console.width = 200  # for grep: one line a model
+    console.print(table)

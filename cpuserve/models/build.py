@@ -1,0 +1,123 @@
+"""Turns a fetched model file into IR with its card and publishes it; it trains and quantises nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from cpuserve.errors import ModelLoadError
+from cpuserve.models.catalog import Dequantise, Entry
+from cpuserve.models.repository import ModelFile, Repository
+
+__all__ = ["build", "dequantise_output", "free_batch", "read_model"]
+
+_NOISE = (".cpp:", ".hpp:", "FrontEnd API failed", "wasn't fully converted", "Summary", "Frontend Extension")
+
+
+def build(
+    entry: Entry, file: Path, labels: tuple[str, ...], repository: Repository, *, replace: bool = False
+) -> ModelFile:
+    """Converts a model of the catalogue and publishes it as version 1 under the entry's name.
+
+    Args:
+        entry: what the catalogue says of the model.
+        file: the model file, verified.
+        labels: names of the classes, in the order of the output.
+        repository: where to publish.
+        replace: put it in the place of a version 1 that exists.
+
+    Raises:
+        ModelLoadError: OpenVINO refuses the file, or the graph is not the one the catalogue describes.
+        RepositoryError: the repository cannot be written, or has the version.
+    """
+    model = read_model(file)
+    shape = tuple(
+        -1 if side.is_dynamic else side.get_length() for side in model.inputs[0].get_partial_shape()
+    )
+    if shape != entry.input_shape:
+        raise ModelLoadError(
+            f"{file.name} has input shape {list(shape)}; the catalogue says {list(entry.input_shape)}"
+        )
+    free_batch(model)
+    if entry.output is not None:
+        dequantise_output(model, entry.output)
+    model.set_friendly_name(entry.name)
+    dataclasses.replace(entry.card, labels=labels).write(model)
+    with repository.publish(entry.name, 1, replace=replace) as directory:
+        ov.save_model(model, directory / "model.xml", compress_to_fp16=entry.compress_to_fp16)
+    return repository.find(entry.name, 1)
+
+
+def read_model(file: Path) -> ov.Model:
+    """Reads a model in any format OpenVINO knows (ONNX, TensorFlow, TFLite, Paddle, IR).
+
+    The runtime's reader gives the same graph as `ov.convert_model`, which besides reports its use over the
+    network unless the user has opted out.
+
+    Raises:
+        ModelLoadError: OpenVINO refuses the file.
+    """
+    try:
+        return ov.Core().read_model(file)
+    except RuntimeError as error:
+        raise ModelLoadError(
+            f"OpenVINO {ov.__version__.split('-')[0]} cannot import {file.name}: {_reason(error)}"
+        ) from error
+
+
+def free_batch(model: ov.Model) -> None:
+    """Lets the model be reshaped to other batches where a Reshape has batch 1 written into its target.
+
+    Only a Reshape between batch 1 and batch 1 is changed, and only if it hangs on an input: there the
+    first dimension is copied from the data instead.
+    """
+    fed = {parameter.get_friendly_name() for parameter in model.get_parameters()}
+    for node in model.get_ordered_ops():
+        if not any(value.get_node().get_friendly_name() in fed for value in node.input_values()):
+            continue
+        fed.add(node.get_friendly_name())
+        if node.get_type_name() != "Reshape":
+            continue
+        data, target = node.input_values()
+        if target.get_node().get_type_name() != "Constant" or not _batch_of_one(data):
+            continue
+        sizes = [int(size) for size in target.get_node().get_data()]
+        if sizes and sizes[0] == 1 and 0 not in sizes:
+            free = ops.constant(np.array([0, *sizes[1:]], dtype=np.int64))
+            reshaped = ops.reshape(data, free, special_zero=True)
+            reshaped.set_friendly_name(node.get_friendly_name())
+            names = node.output(0).get_names()
+            node.output(0).replace(reshaped.output(0))
+            reshaped.output(0).set_names(names)
+    model.validate_nodes_and_infer_types()
+
+
+def dequantise_output(model: ov.Model, how: Dequantise) -> None:
+    """Turns the integers of the only output into f32, in the graph; the output keeps its name."""
+    result = model.get_results()[0]
+    integers = result.input_value(0)
+    names = integers.get_names()
+    real = ops.convert(integers, np.float32)
+    if how.zero_point:
+        real = ops.subtract(real, np.float32(how.zero_point))
+    real = ops.multiply(real, np.float32(how.scale))
+    integers.set_names({f"{name}/quantised" for name in names})
+    real.output(0).set_names(names)
+    result.input(0).replace_source_output(real.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _batch_of_one(data: ov.Output) -> bool:
+    shape = data.get_partial_shape()
+    return bool(shape.rank.is_static and len(shape) > 0 and shape[0].is_static and shape[0].get_length() == 1)
+
+
+def _reason(error: RuntimeError) -> str:
+    lines = [line.strip(" -:") for line in str(error).splitlines()]
+    # Around the reason OpenVINO names its own source files and says that it failed.
+    said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
+    return "; ".join(said[:3])[:600] or "no reason given"
