@@ -23,7 +23,7 @@ from gunicorn.workers.base import Worker
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.admission import Admission
-from cpuserve.web.board import STOPPING, Board
+from cpuserve.web.board import READY, STOPPING, Board
 from cpuserve.web.connection import Connection, Limits
 
 __all__ = ["SeatWorker"]
@@ -93,7 +93,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 continue
             if not self.board.may_accept(self.seat_index):
                 waiting_since = waiting_since or now
-                if now - waiting_since < _YIELD_AT_MOST_S:
+                # a ready worker that is slow to come is helped out; one that still loads can only refuse
+                if now - waiting_since < _YIELD_AT_MOST_S or self._line.state != READY:
                     time.sleep(_YIELD_S)
                     continue
             waiting_since = 0.0

@@ -1,0 +1,148 @@
+"""The Open Inference Protocol, spoken by the client NVIDIA ships."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from tritonclient import http as triton
+from tritonclient.utils import InferenceServerException
+
+QUANT, FLOAT = "mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen"
+
+
+@pytest.fixture
+def client(exact_server):
+    made = triton.InferenceServerClient(f"127.0.0.1:{exact_server.port}")
+    yield made
+    made.close()
+
+
+def pixels(file):
+    """What the model sees of a photo, made without cpuserve."""
+    return cv2.cvtColor(cv2.resize(cv2.imread(str(file)), (224, 224)), cv2.COLOR_BGR2RGB)
+
+
+def as_input(name, array, datatype, *, binary=True):
+    made = triton.InferInput(name, list(array.shape), datatype)
+    made.set_data_from_numpy(array, binary_data=binary)
+    return made
+
+
+def test_health_and_metadata(client):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(QUANT)
+    assert client.is_model_ready(QUANT, "1")
+    assert not client.is_model_ready("nothing")
+    assert client.get_server_metadata()["name"] == "cpuserve"
+    metadata = client.get_model_metadata(FLOAT)
+    assert metadata["inputs"] == [{"name": "input:0", "datatype": "FP32", "shape": [-1, 224, 224, 3]}]
+    assert [(o["datatype"], o["shape"]) for o in metadata["outputs"]] == [("FP32", [-1, 1001])]
+
+
+@pytest.mark.parametrize("model", [QUANT, FLOAT])
+@pytest.mark.parametrize("photo", ["zebra.jpeg", "pelican.jpeg", "bird.bmp"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_tensors_and_pictures_get_the_same_top_class(client, data_dir, expected, model, photo, binary):
+    name = client.get_model_metadata(model)["inputs"][0]["name"]
+    image = pixels(data_dir / "images" / photo)
+    tensor = image[None] if model == QUANT else ((image.astype(np.float32) - 127.5) / 127.5)[None]
+    by_tensor = client.infer(
+        model, [as_input(name, tensor, "UINT8" if model == QUANT else "FP32", binary=binary)]
+    )
+    encoded = np.array([(data_dir / "images" / photo).read_bytes()], dtype=np.object_)
+    by_picture = client.infer(model, [as_input(name, encoded, "BYTES")])
+    output = client.get_model_metadata(model)["outputs"][0]["name"]
+    file = {QUANT: "mobilenet_v2_1.0_224_quant.tflite", FLOAT: "mobilenet_v2_1.0_224_frozen.pb"}[model]
+    top, _, probability = expected["classify"][file][photo][0]
+    for result in (by_tensor, by_picture):
+        scores = result.as_numpy(output)
+        assert scores.shape == (1, 1001)
+        assert scores.argmax() == top
+        assert scores.max() == pytest.approx(probability, abs=0.02)
+
+
+def test_many_pictures_in_one_request_are_answered_in_order(client, data_dir, expected):
+    photos = [
+        "zebra.jpeg",
+        "bee.jpeg",
+        "bird.bmp",
+        "orange.png",
+        "snail.jpeg",
+    ] * 4  # more than the largest batch
+    encoded = np.array([(data_dir / "images" / photo).read_bytes() for photo in photos], dtype=np.object_)
+    result = client.infer(FLOAT, [as_input("input:0", encoded, "BYTES")], request_id="42")
+    scores = result.as_numpy("MobilenetV2/Predictions/Softmax:0")
+    right = [expected["classify"]["mobilenet_v2_1.0_224_frozen.pb"][photo][0][0] for photo in photos]
+    assert scores.argmax(axis=1).tolist() == right
+    assert result.get_response()["id"] == "42"
+
+
+def test_a_segmentation_model_answers_pictures_with_its_own_tensor(client, data_dir):
+    encoded = np.array([(data_dir / "images" / "bird_segmentation.bmp").read_bytes()], dtype=np.object_)
+    result = client.infer("deeplabv3_257_mv_gpu", [as_input("sub_7", encoded, "BYTES")])
+    scores = result.as_numpy("ResizeBilinear_3")
+    assert scores.shape == (1, 257, 257, 21)
+    assert (scores.argmax(axis=-1) == 3).mean() == pytest.approx(0.206, abs=0.01)
+
+
+def test_the_whole_body_may_be_the_picture(exact_server, data_dir):
+    photo = (data_dir / "images" / "zebra.jpeg").read_bytes()
+    path = f"/v2/models/{FLOAT}/infer"
+    got = exact_server.request("POST", path, photo, {"Inference-Header-Content-Length": "0"})
+    length = int(got.headers["Inference-Header-Content-Length"])
+    head = json.loads(got.body[:length])
+    assert head["outputs"][0]["parameters"]["binary_data_size"] == 4004
+    assert np.frombuffer(got.body[length:], np.float32).argmax() == 341
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: as_input("nothing", np.zeros((1, 224, 224, 3), np.uint8), "UINT8"),
+            "there is no input 'nothing'",
+        ),
+        (lambda: as_input("input", np.zeros((1, 224, 224, 3), np.float32), "FP32"), "uint8, not float32"),
+        (lambda: as_input("input", np.zeros((1, 100, 224, 3), np.uint8), "UINT8"), "[-1, 224, 224, 3]"),
+        (lambda: as_input("input", np.zeros((224, 224, 3), np.uint8), "UINT8"), "[-1, 224, 224, 3]"),
+        (lambda: as_input("input", np.array([b"not a picture"], np.object_), "BYTES"), "no picture"),
+    ],
+)
+def test_refusals_reach_the_client_as_text(client, make, words):
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(QUANT, [make()])
+    assert words in caught.value.message()
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "inputs"),
+        (b'{"inputs": []}', "inputs"),
+        (b'{"inputs": [{"name": "input"}]}', "datatype"),
+        (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [-1]}]}', "shape"),
+        (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [1]}]}', "data"),
+        (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [2], "data": [1]}]}', "2 values, 1"),
+        (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [1], "data": [300]}]}', "fit"),
+        (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [1], "data": ["a"]}]}', "numbers"),
+        (b'{"inputs": [{"name": "input", "datatype": "FP99", "shape": [1], "data": [1]}]}', "FP99"),
+        (b'{"inputs": [{"name": "input", "datatype": "BYTES", "shape": [1], "data": ["%"]}]}', "base64"),
+    ],
+)
+def test_malformed_requests_are_400_and_say_why(exact_server, document, words):
+    got = exact_server.post(f"/v2/models/{QUANT}/infer", document)
+    assert got.status == 400
+    assert words in got.json()["error"]
+
+
+def test_unknown_names_are_404(exact_server):
+    for path in ("/v2/models/nothing/infer", f"/v2/models/{QUANT}/versions/7/infer", "/v2/nothing"):
+        got = exact_server.post(path, b"{}")
+        assert got.status == 404
+        assert got.json()["error"]
+    assert exact_server.get(f"/v2/models/{QUANT}/infer").status == 405

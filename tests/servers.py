@@ -1,0 +1,124 @@
+"""A real server for the end-to-end tests: started as a user starts it, stopped as init stops it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Answer:
+    """What came back."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """A running `cpuserve serve`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            chunked = "Transfer-Encoding" in (headers or {})
+            connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: bytes, **headers: str) -> Answer:
+        return self.request("POST", path, body, headers)
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers, as the kernel tells."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return sorted(int(pid) for pid in children.split())
+
+    def wait_until(self, true: Any, what: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not true():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.text()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not {what} after {timeout_s} s:\n{self.text()}")
+            time.sleep(0.02)
+
+    def ready_workers(self) -> int:
+        """Workers that said they are ready and still live."""
+        said = {
+            int(pid)
+            for pid in re.findall(r"\[(\d+)\] cpuserve.server: worker in seat \d+ .* ready", self.text())
+        }
+        return len(said & set(self.workers()))
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def serving(log: Path, *arguments: str, ready: int = 1, **environment: str) -> Iterator[Server]:
+    """Start `cpuserve serve ARGUMENTS` and wait until ``ready`` workers are."""
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cpuserve", "serve", "--port", str(port), *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    server = Server(process, port, log)
+    try:
+        server.wait_until(lambda: server.ready_workers() >= ready, f"ready with {ready} workers")
+        yield server
+    finally:
+        try:
+            server.stop()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
