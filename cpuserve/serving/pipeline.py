@@ -51,6 +51,11 @@ class Pipeline:
     post: Postprocessor | None
 
     @property
+    def batcher(self) -> Batcher:
+        """What runs this model's tensors."""
+        return self.tensors
+
+    @property
     def inputs(self) -> Sequence[Port]:
         """The model's own inputs."""
         return self.tensors.engine.inputs

@@ -134,7 +134,7 @@ def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: i
     source = image_input(model, card)
     sizes = batch_sizes(model, settings.max_batch, source)
 
-    def batcher(graph: ov.Model) -> Batcher:
+    def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
         engine = OpenVinoEngine(core, graph, sizes, streams=threads, threads=threads, properties=properties)
         made = Batcher(engine)
         _warm(made)
@@ -147,12 +147,13 @@ def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: i
         pictures = Pictures(
             Decoder(order, settings.decode == "exact", settings.max_pixels),
             Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
-            batcher(graph),
+            batcher(graph, sizes),
         )
         if graph.input(0).element_type == model.input(0).element_type and source.layout == "NHWC":
             # u8 NHWC without mean and scale: the picture's graph is the model's own
             tensors = pictures.batcher if not (card.mean_values or card.scale_values) else None
-    tensors = tensors or batcher(model)
+    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
+    tensors = tensors or batcher(model, sizes if pictures is None else [1])
     post = postprocessor(
         card.model_type,
         card.labels,
@@ -181,6 +182,6 @@ def _run_rows(batcher: Batcher, count: int) -> None:
 
 
 def _properties(pipeline: Pipeline) -> str:
-    engine = pipeline.tensors.engine
+    engine = (pipeline.pictures or pipeline).batcher.engine
     words = [f"{name}={value}" for name, value in engine.read_back().items()]
     return ", ".join([*words, f"batches {list(engine.sizes)}"])

@@ -1,0 +1,217 @@
+"""HTTP/1.1 as clients really send it: in pieces, pipelined, wrong, too large, half closed."""
+
+import socket
+import time
+
+import pytest
+
+from cpuserve.errors import BodyTooLarge, CpuserveError, QueueFull
+from cpuserve.web.connection import Connection, Limits
+
+LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(5)
+    connection = make(ours)
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+
+
+def make(sock, limits=LIMITS):
+    class Tcp(socket.socket):
+        def setsockopt(self, *args):  # a socket pair is no TCP
+            pass
+
+    wrapped = Tcp(fileno=sock.detach())
+    return Connection(wrapped, ("10.0.0.1", 5), {"wsgi.version": (1, 0)}, limits)
+
+
+def ok(connection, body=b"fine", **options):
+    connection.answer("200 OK", [("Content-Length", str(len(body)))], body, **options)
+    return connection.settle()
+
+
+def test_a_request_in_single_bytes_becomes_whole_once(pair):
+    connection, client = pair
+    message = b"POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\n\r\nhello"
+    for at in range(len(message)):
+        assert not connection.receive()
+        client.sendall(message[at : at + 1])
+    assert connection.receive()
+    environ = connection.environ()
+    assert environ["REQUEST_METHOD"] == "POST"
+    assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/a b", "x=1")
+    assert (environ["HTTP_X_TWO"], environ["CONTENT_LENGTH"]) == ("1,2", "5")
+    assert environ["REMOTE_ADDR"] == "10.0.0.1"
+    assert environ["wsgi.input"].read() == b"hello"
+    ok(connection)
+    answer = client.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nDate: ")
+    assert answer.endswith(b"Content-Length: 4\r\nConnection: keep-alive\r\n\r\nfine")
+
+
+def test_pipelined_requests_are_answered_in_order(pair):
+    connection, client = pair
+    client.sendall(
+        b"".join(b"POST /%d HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n%02d" % (i, i) for i in range(5))
+    )
+    for i in range(5):
+        assert connection.receive()
+        environ = connection.environ()
+        assert (environ["PATH_INFO"], environ["wsgi.input"].read()) == (f"/{i}", b"%02d" % i)
+        assert ok(connection) == (i < 4)
+    assert not connection.receive()
+    assert client.recv(10000).count(b"200 OK") == 5
+
+
+def test_chunked_bodies(pair):
+    connection, client = pair
+    client.sendall(
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+    assert connection.receive()
+    environ = connection.environ()
+    assert (environ["wsgi.input"].read(), environ["CONTENT_LENGTH"]) == (b"abcde", "5")
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, 413),
+        (b"hello\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: rot13\r\n\r\n", 501),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_what_is_refused_is_answered_and_the_connection_ends(pair, message, status):
+    connection, client = pair
+    client.sendall(message)
+    with pytest.raises(CpuserveError) as caught:
+        connection.receive()
+    connection.refuse(caught.value)
+    assert not connection.settle()
+    answer = client.recv(10000)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Connection: close" in answer
+    assert client.recv(10) == b""  # our side is closed, and what the client still sends is taken
+    client.sendall(b"more" * 100)
+    connection.receive()
+    client.close()
+    connection.receive()
+    assert not connection.open
+
+
+def test_a_refusal_names_size_limit_and_setting(pair):
+    connection, client = pair
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
+    with pytest.raises(BodyTooLarge, match=r"99999 bytes.*1000 bytes.*max_body_bytes"):
+        connection.receive()
+
+
+def test_a_whole_request_that_is_refused_keeps_the_connection(pair):
+    connection, client = pair
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
+    assert connection.receive()
+    connection.refuse(QueueFull("full", 2.5))
+    connection.settle()
+    answer = client.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 3\r\n" in answer
+    assert b"keep-alive" in answer
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nho")
+    assert connection.receive()
+    assert connection.environ()["wsgi.input"].read() == b"ho"
+
+
+def test_continue_is_said_before_a_body_that_is_wanted(pair):
+    connection, client = pair
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    assert not connection.receive()
+    assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.sendall(b"hi")
+    assert connection.receive()
+
+
+@pytest.mark.parametrize(
+    ("line", "header", "kept"),
+    [
+        (b"HTTP/1.1", b"", True),
+        (b"HTTP/1.1", b"Connection: close\r\n", False),
+        (b"HTTP/1.0", b"", False),
+        (b"HTTP/1.0", b"Connection: keep-alive\r\n", True),
+    ],
+)
+def test_keep_alive_rules(pair, line, header, kept):
+    connection, client = pair
+    client.sendall(b"GET / " + line + b"\r\nHost: h\r\n" + header + b"\r\n")
+    assert connection.receive()
+    connection.environ()
+    ok(connection)
+    assert connection.open == kept
+
+
+def test_a_header_with_an_underscore_cannot_forge_one_with_a_dash(pair):
+    connection, client = pair
+    client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nX-Key: real\r\nX_Key: forged\r\n\r\n")
+    assert connection.receive()
+    assert connection.environ()["HTTP_X_KEY"] == "real"
+
+
+def test_a_large_answer_goes_out_as_the_client_reads(pair):
+    connection, client = pair
+    client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert connection.receive()
+    connection.environ()
+    body = bytes(range(256)) * 20_000
+    ok(connection, body)
+    assert connection.wants_write
+    received = b""
+    while len(received) < len(body) + 100:
+        try:
+            client.setblocking(False)
+            received += client.recv(1 << 20)
+        except BlockingIOError:
+            if not connection.wants_write:
+                break
+            connection.flush()
+    assert received.endswith(body)
+    connection.settle()
+    assert connection.open
+
+
+def test_deadlines_are_for_clients_and_not_for_the_server(pair):
+    connection, client = pair
+    connection.expire(time.monotonic())
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nh")
+    connection.receive()
+    assert 4 < connection.deadline - time.monotonic() <= 5
+    client.sendall(b"i")
+    assert connection.receive()
+    assert connection.deadline is None
+    connection.expire(time.monotonic() + 1e6)
+    connection.environ()
+    ok(connection)
+    assert client.recv(10)
+    assert 8 < connection.deadline - time.monotonic() <= 9
+    connection.expire(time.monotonic() + 10)
+    connection.receive()
+    assert not connection.open
+
+
+def test_a_client_that_leaves_is_noticed(pair):
+    connection, client = pair
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\nhalf")
+    assert not connection.receive()
+    client.close()
+    assert not connection.receive()
+    assert not connection.open
