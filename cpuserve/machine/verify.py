@@ -147,7 +147,7 @@ def _pages(sitter: Sitter, process: Process) -> list[Finding]:
         return [Finding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")]
     total = sum(process.anonymous_bytes.values())
     share = process.share_on(node) or 0.0
-    text = f"{_who(sitter)}: {share:.0%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
+    text = f"{_who(sitter)}: {share:.1%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
     if total < MIN_BYTES:
         return [Finding("green", text + " (too little to judge)")]
     if share >= MIN_SHARE:

@@ -74,10 +74,10 @@ def policy_allowed() -> None:
 def test_every_thread_sits(cpu):
     got = child(f"""
 stop = threading.Event()
-before = threading.Thread(target=stop.wait)
+before = threading.Thread(target=stop.wait, daemon=True)
 before.start()
 sitting = sit(Seat(0, 0, ({cpu},), 1, None), strict=True)
-after = threading.Thread(target=stop.wait)
+after = threading.Thread(target=stop.wait, daemon=True)
 after.start()
 out(sitting, masks=masks())
 stop.set()
@@ -93,7 +93,7 @@ stop = threading.Event()
 def spawn():
     while not stop.is_set():
         threading.Thread(target=time.sleep, args=(0.001,)).start()
-spawners = [threading.Thread(target=spawn) for _ in range(2)]
+spawners = [threading.Thread(target=spawn, daemon=True) for _ in range(2)]
 for spawner in spawners:
     spawner.start()
 sitting = sit(Seat(0, 0, ({HERE[-1]},), 1, None))

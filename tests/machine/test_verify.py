@@ -59,9 +59,9 @@ def test_all_as_planned(tmp_path):
     assert report.level == "green"
     assert [finding.text for finding in report.findings] == [
         "seat 0 (pid 100): all 5 threads stay on CPUs 0-3",
-        "seat 0 (pid 100): 95% of 100 MiB anonymous memory is on node 0",
+        "seat 0 (pid 100): 95.0% of 100 MiB anonymous memory is on node 0",
         "seat 1 (pid 200): all 9 threads stay on CPUs 4-7",
-        "seat 1 (pid 200): 90% of 100 MiB anonymous memory is on node 1",
+        "seat 1 (pid 200): 90.0% of 100 MiB anonymous memory is on node 1",
     ]
     first = report.sitters[0].process
     assert first is not None
@@ -124,6 +124,11 @@ def test_helpers_crowded_on_a_pinned_main_thread(tmp_path):
     assert check({FIRST: 100}, tmp_path).level == "yellow"
     process(tree, 100, ["0", "1", "2", "3", "0", "0", "0", "0"], environ="OMP_PLACES=cores")
     assert check({FIRST: 100}, tmp_path).level == "red"
+
+
+def test_a_few_threads_on_one_cpu_are_no_crowd(tmp_path):
+    process(Tree(tmp_path), 100, ["0", "0", *["0-3"] * 6])
+    assert check({FIRST: 100}, tmp_path).level == "green"
 
 
 def test_a_wide_mask_with_few_threads_needs_only_as_many_cpus(tmp_path):
