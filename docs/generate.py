@@ -1,0 +1,63 @@
+"""Writes the parts of docs/ that the code already knows: settings and commands. Run by `make docs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cpuserve.cli import COMMANDS, cli
+from cpuserve.settings import TABLE
+
+HERE = Path(__file__).parent
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Written by `make docs` from the table in `cpuserve/settings.py`.",
+        "",
+        "Precedence: command line, then environment, then settings file (`--config FILE`, TOML, the names"
+        " below), then a model's own metadata (`decode`, `precision`), then the default."
+        " Settings marked * may also stand in a table `[models.NAME]` of the settings file.",
+        "",
+        "| setting | option | environment | default | what |",
+        "|---|---|---|---|---|",
+    ]
+    for setting in TABLE:
+        default = "auto" if setting.default is None else setting.default
+        words = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
+        name = f"`{setting.name}`" + (" *" if setting.per_model else "")
+        where = f"`{setting.flag}` | `{setting.variable}`"
+        lines.append(f"| {name} | {where} | `{default}` | {setting.help}{words} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """docs/commands.md."""
+    parts = ["# Commands", "", "Written by `make docs` from the commands themselves.", ""]
+    for name in ("", *COMMANDS):
+        command = cli.get_command(click.Context(cli), name) if name else cli
+        title = f"cpuserve {name}".strip()
+        if command is None:
+            raise SystemExit(f"{name} is no command")
+        context = click.Context(command, info_name=title, max_content_width=100, terminal_width=100)
+        parts += [f"## `{title}`", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(parts)
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
+        sys.stdout.write(f"docs/{name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The docs say what the code does: generated pages are fresh, layers are kept, no machine is named."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cpuserve"
+LAYERS = ["machine", "models", "serving", "web", "cli"]  # each may import what stands before it
+
+
+def generated():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.PAGES
+
+
+@pytest.mark.parametrize("name", ["settings.md", "commands.md"])
+def test_generated_pages_are_fresh(name):
+    assert (ROOT / "docs" / name).read_text() == generated()[name](), "run `make docs`"
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_nobody_imports_a_layer_above():
+    for file in PACKAGE.rglob("*.py"):
+        layer = file.relative_to(PACKAGE).parts[0]
+        if layer not in LAYERS:
+            continue
+        above = LAYERS[LAYERS.index(layer) + 1 :]
+        for module in imports(file):
+            parts = module.split(".")
+            assert not (parts[0] == "cpuserve" and len(parts) > 1 and parts[1] in above), f"{file}: {module}"
+
+
+def test_modules_are_small_rooms_with_a_sentence_at_the_door():
+    for file in PACKAGE.rglob("*.py"):
+        text = file.read_text()
+        assert len(text.splitlines()) <= 400, file
+        assert ast.get_docstring(ast.parse(text)), file
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import cpuserve.cli",
+        "import cpuserve.web.server",
+        "from cpuserve.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from cpuserve.cli import main\ntry: main(['serve', '--help'])\nexcept SystemExit: pass",
+        "from cpuserve.cli import main\ntry: main(['pull', '--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_neither_help_nor_the_arbiter_loads_what_only_workers_need(code):
+    heavy = "{'openvino', 'numpy', 'cv2', 'flask'}"
+    check = f"{code}\nimport sys; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_every_command_has_an_example_in_its_help():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    for part in page.split("\n## ")[1:]:
+        assert "Example:" in part, part.splitlines()[0]
+
+
+def test_files_name_neither_this_machine_nor_a_package_registry():
+    forbidden = re.compile(r"/work/|/root/|/tmp/w|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        file = ROOT / name
+        if file.suffix in {".bin", ".png", ".jpg"} or file == Path(__file__).resolve() or not file.is_file():
+            continue
+        found = forbidden.search(file.read_text(errors="replace"))
+        assert not found, f"{name}: {found}"
