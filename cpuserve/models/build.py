@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.catalog import Dequantise, Entry
 from cpuserve.models.repository import ModelFile, Repository
 
@@ -48,15 +48,20 @@ def build(
     model.set_friendly_name(entry.name)
     dataclasses.replace(entry.card, labels=labels).write(model)
     with repository.publish(entry.name, 1, replace=replace) as directory:
-        ov.save_model(model, directory / "model.xml", compress_to_fp16=entry.compress_to_fp16)
+        try:
+            ov.save_model(model, directory / "model.xml", compress_to_fp16=entry.compress_to_fp16)
+        except RuntimeError as error:
+            raise RepositoryError(
+                f"cannot write {entry.name} to {repository.root}: {_reason(error)}"
+            ) from error
     return repository.find(entry.name, 1)
 
 
 def read_model(file: Path) -> ov.Model:
     """Reads a model in any format OpenVINO knows (ONNX, TensorFlow, TFLite, Paddle, IR).
 
-    The runtime's reader gives the same graph as `ov.convert_model`, which besides reports its use over the
-    network unless the user has opted out.
+    The runtime's own reader, and not `ov.convert_model`, which reports its use over the network unless the
+    user has opted out.
 
     Raises:
         ModelLoadError: OpenVINO refuses the file.
@@ -72,14 +77,10 @@ def read_model(file: Path) -> ov.Model:
 def free_batch(model: ov.Model) -> None:
     """Lets the model be reshaped to other batches where a Reshape has batch 1 written into its target.
 
-    Only a Reshape between batch 1 and batch 1 is changed, and only if it hangs on an input: there the
-    first dimension is copied from the data instead.
+    Only a Reshape of data whose first dimension is 1 to a constant shape that begins with 1 is changed: it
+    then copies that dimension from the data.
     """
-    fed = {parameter.get_friendly_name() for parameter in model.get_parameters()}
     for node in model.get_ordered_ops():
-        if not any(value.get_node().get_friendly_name() in fed for value in node.input_values()):
-            continue
-        fed.add(node.get_friendly_name())
         if node.get_type_name() != "Reshape":
             continue
         data, target = node.input_values()
@@ -90,9 +91,7 @@ def free_batch(model: ov.Model) -> None:
             free = ops.constant(np.array([0, *sizes[1:]], dtype=np.int64))
             reshaped = ops.reshape(data, free, special_zero=True)
             reshaped.set_friendly_name(node.get_friendly_name())
-            names = node.output(0).get_names()
             node.output(0).replace(reshaped.output(0))
-            reshaped.output(0).set_names(names)
     model.validate_nodes_and_infer_types()
 
 
@@ -100,13 +99,10 @@ def dequantise_output(model: ov.Model, how: Dequantise) -> None:
     """Turns the integers of the only output into f32, in the graph; the output keeps its name."""
     result = model.get_results()[0]
     integers = result.input_value(0)
-    names = integers.get_names()
     real = ops.convert(integers, np.float32)
     if how.zero_point:
         real = ops.subtract(real, np.float32(how.zero_point))
     real = ops.multiply(real, np.float32(how.scale))
-    integers.set_names({f"{name}/quantised" for name in names})
-    real.output(0).set_names(names)
     result.input(0).replace_source_output(real.output(0))
     model.validate_nodes_and_infer_types()
 

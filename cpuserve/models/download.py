@@ -88,7 +88,10 @@ class Downloader:
     def _in_mirror(self, source: Source, mirror: Path, progress: Progress) -> Path:
         for file in (mirror / source.file, *sorted(mirror.glob(f"*/{source.file}"))):
             if file.is_file():
-                found = _sha256(file)
+                try:
+                    found = _sha256(file)
+                except OSError as error:
+                    raise DownloadError(f"{file} of the mirror cannot be read: {error.strerror}") from error
                 if found != source.sha256:
                     raise _wrong(source, str(file), found)
                 progress(source.bytes, source.bytes)

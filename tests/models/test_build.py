@@ -167,16 +167,17 @@ def test_a_model_is_built_again_only_when_asked(data_dir: Path, tmp_path: Path):
     assert Card.read(ov.Core().read_model(again.xml)).labels == ("no person", "person")
 
 
-def test_only_a_reshape_of_the_batch_is_freed():
+def test_a_reshape_of_the_batch_is_freed_and_keeps_its_name():
     data = ops.parameter([1, 2, 3], np.float32, name="data")
     flat = ops.reshape(data, np.array([1, 6], dtype=np.int64), special_zero=False)
+    flat.output(0).set_names({"flat"})
     weights = ops.reshape(ops.constant(np.ones((6, 1), np.float32)), np.array([1, 6]), special_zero=False)
     total = ops.add(flat, weights)
-    total.output(0).set_names({"total"})
-    model = ov.Model([total], [data], "tiny")
+    model = ov.Model([total, flat], [data], "tiny")
     free_batch(model)
     model.reshape([4, 2, 3])
-    assert list(model.output("total").get_shape()) == [4, 6]
+    assert list(model.output("flat").get_shape()) == [4, 6]
+    assert list(model.outputs[0].get_shape()) == [4, 6]
     assert list(weights.get_output_shape(0)) == [1, 6]
 
 

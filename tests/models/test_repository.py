@@ -121,6 +121,20 @@ def test_a_failed_publish_leaves_no_trace(repository: Repository, root: Path, fa
     assert everything(root) == before
 
 
+def test_a_rename_that_fails_leaves_no_trace(
+    repository: Repository, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(_source: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    put(root / "dogs" / "1")
+    before = everything(root)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(RepositoryError, match="No space left"), repository.publish("cats", 1) as directory:
+        put(directory)
+    assert everything(root) == before
+
+
 def test_a_publish_without_a_model_is_refused(repository: Repository, root: Path):
     with (
         pytest.raises(RepositoryError, match=r"nothing published as cats: 0 .xml files"),
