@@ -317,6 +317,8 @@ def export(net: nn.Sequential, folder: Path) -> Path:
     info |= {"reverse_input_channels": "True", "input_dtype": "u8"}
     for key, value in info.items():
         model.set_rt_info(value, ["model_info", key])
+    model.set_rt_info("Apache-2.0", ["cpuserve", "licence"])
+    model.set_rt_info("one handwritten digit, 0 to 9", ["cpuserve", "description"])
     path = folder / "1" / "model.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
     ov.save_model(model, path, compress_to_fp16=True)

@@ -1,0 +1,103 @@
+"""Every command of the README is run, and its answer is what the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+ANSWER = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL).group(1))
+
+
+def test_the_commands_are_those_that_are_tested_here():
+    assert COMMANDS == [
+        "make serve",
+        "make test",
+        "curl --data-binary @docs/seven.png http://127.0.0.1:8000/predictions/digits",
+        "cpuserve pull mobilenet_v2_1.0_224_quant",
+        "cpuserve models",
+        "cpuserve predict mobilenet_v2_1.0_224_quant photo.jpg",
+        "cpuserve serve --workers 2",
+    ]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The server that `make serve` starts, with the environment the tests run in."""
+    port, log = free_port(), tmp_path_factory.mktemp("make") / "log"
+    environment = Path(sys.executable).parent.parent
+    for stamp in (".serve", ".test"):  # what make leaves when it has installed: here it is installed already
+        if not (environment / stamp).exists():
+            pytest.skip("the tests do not run in the environment that make creates")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["make", "serve", f"VENV={environment}", f"ARGS=--port {port}"],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(process, port, log)
+    try:
+        server.wait_until(lambda: " ready at http" in server.text(), "ready")
+        yield server
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(timeout=60)
+
+
+def test_make_serve_answers_the_request_with_the_answer_of_the_readme(served):
+    got = served.post("/predictions/digits", (ROOT / "docs" / "seven.png").read_bytes())
+    answer = got.json()
+    assert list(answer) == list(ANSWER)
+    assert [list(row) for row in answer["predictions"]] == [list(ANSWER["predictions"][0])] * 5
+    first, promised = answer["predictions"][0], ANSWER["predictions"][0]
+    assert (first["class_id"], first["label"]) == (promised["class_id"], promised["label"])
+    assert first["probability"] == pytest.approx(promised["probability"], abs=0.02)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_the_request_as_curl_sends_it(served):
+    command = shlex.split(COMMANDS[2].replace(":8000", f":{served.port}"))
+    done = subprocess.run([*command, "--silent"], cwd=ROOT, capture_output=True, check=True)
+    assert json.loads(done.stdout)["predictions"][0]["label"] == "7"
+
+
+def test_make_test_is_what_ci_runs():
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
+    dry = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "-m pytest" in dry.stdout
+
+
+def test_pull_models_predict_and_serve(data_dir, tmp_path):
+    shutil.copy(data_dir / "images" / "zebra.jpeg", tmp_path / "photo.jpg")
+    environment = {**os.environ, "CPUSERVE_MIRROR": str(data_dir / "models")}
+
+    def run(command):
+        words = [sys.executable, "-m", *shlex.split(command)]
+        return subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    pull, models, predict = COMMANDS[3:6]
+    run(pull)
+    assert "mobilenet_v2_1.0_224_quant" in run(models)
+    assert "zebra" in run(predict)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
