@@ -86,7 +86,7 @@ TABLE: tuple[Setting, ...] = (
         "workers",
         int,
         None,
-        "Worker processes, each in a seat of its own cores; auto: one a NUMA node, at most 8 cores each.",
+        "Worker processes, each in a seat of its own cores; auto: one a core up to 4 cores, else one for 8.",
         minimum=1,
     ),
     Setting("cores_per_worker", int, None, "Physical cores of one seat; auto: see workers.", minimum=1),
@@ -94,7 +94,7 @@ TABLE: tuple[Setting, ...] = (
         "threads",
         int,
         None,
-        "Serving threads of one worker; auto: one more than the cores of its seat.",
+        "Serving threads of one worker; auto: one for each core of its seat.",
         minimum=1,
     ),
     Setting(

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-ANSWER = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL).group(1))
+ANSWER = json.loads(README.split("```json\n")[1].split("```")[0])
 
 
 def test_the_commands_are_those_that_are_tested_here():

@@ -23,12 +23,14 @@ from cpuserve.web.connection import Limits
 from cpuserve.web.worker import SeatWorker
 
 if TYPE_CHECKING:
+    from cpuserve.serving.pool import Pool
     from cpuserve.web.app import Application
 
 __all__ = ["Server"]
 
 _log = logging.getLogger("cpuserve.server")
 _HEARTBEAT_S = 60
+_SMALL_MACHINE_CORES = 4
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
@@ -51,16 +53,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 "one, --model-repository names another directory"
             )
         self.models = names
-        budget = Budget.read()
-        self.budget = budget
-        self.plan: Plan = plan(
-            Topology.read(),
-            budget,
-            workers=settings.workers,
-            cores_per_worker=settings.cores_per_worker,
-        )
+        self.budget = Budget.read()
+        self.plan: Plan = _plan(Topology.read(), self.budget, settings)
         self.board = Board(len(self.plan.seats))
-        self.seat: Seat | None = None  # set in each worker
+        self.seat: Seat | None = None  # both are set in each worker, after the fork
+        self.pool: Pool
         super().__init__()
 
     def load_config(self) -> None:
@@ -93,7 +90,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         from cpuserve.web.app import Application  # noqa: PLC0415
 
         threads = self.seat.threads if self.seat is not None else self.budget.effective
-        return Application(Pool(self.settings, threads))
+        self.pool = Pool(self.settings, threads)
+        return Application(self.pool)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -117,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         settings = self.settings
         worker.board = self.board
         worker.seat_index = index
-        worker.threads = settings.threads or seats[index].threads + 1
+        worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
@@ -137,9 +135,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         line = self.board.lines[worker.seat_index]
 
         def load() -> None:
-            pool = worker.wsgi.pool
             try:
-                pool.load()
+                self.pool.load()
             except Exception:  # noqa: BLE001  # else the worker would stay not ready without a word
                 _log.exception("loading the models failed")
                 return
@@ -149,7 +146,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 "worker in seat %d (CPUs %s) %s at http://%s:%d",
                 worker.seat_index,
                 format_cpulist(os.sched_getaffinity(0)),
-                "ready" if pool.ready else "up, with models that are not ready,",
+                "ready" if self.pool.ready else "up, with models that are not ready,",
                 self.settings.host,
                 self.settings.port,
             )
@@ -160,6 +157,20 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         line = self.board.lines[worker.seat_index]
         if line.pid == worker.pid:
             line.clear()
+
+
+def _plan(topology: Topology, budget: Budget, settings: Settings) -> Plan:
+    """The seats that the settings ask for.
+
+    Unless they say: on a small machine a seat a core, which was measured to be fastest there
+    (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
+    brings, as few seats as possible.
+    """
+    workers = settings.workers
+    if workers is None and settings.cores_per_worker is None:
+        cores = min(budget.effective, len(topology.cores(budget.cpus)))
+        workers = cores if cores <= _SMALL_MACHINE_CORES else None
+    return plan(topology, budget, workers=workers, cores_per_worker=settings.cores_per_worker)
 
 
 def _logging(level: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Measures servers and writes what it measured down; it serves nothing."""

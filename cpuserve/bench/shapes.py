@@ -1,0 +1,209 @@
+"""Which worker to stand on: the same application under several gunicorn workers, measured side by side.
+
+Run as ``python -m cpuserve.bench.shapes --model-repository DIR --model NAME --image FILE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import signal
+import socket
+import statistics
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from gunicorn.glogging import Logger
+from rich.console import Console
+from rich.table import Table
+
+from cpuserve.bench.measure import measure_window
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.fingerprint import Fingerprint
+from cpuserve.machine.topology import Topology
+from cpuserve.settings import Settings
+from cpuserve.web.server import Server
+
+__all__ = ["SHAPES", "main"]
+
+SHAPES: dict[str, tuple[str, int, int]] = {  # worker class, workers, threads
+    "shared epoll, 1 worker x 3 threads": ("cpuserve.web.worker.SeatWorker", 1, 3),
+    "shared epoll, 1 worker x 2 threads": ("cpuserve.web.worker.SeatWorker", 1, 2),
+    "shared epoll, 2 workers x 1 thread": ("cpuserve.web.worker.SeatWorker", 2, 1),
+    "shared epoll, 2 workers x 2 threads": ("cpuserve.web.worker.SeatWorker", 2, 2),
+    "gthread, 1 worker x 4 threads": ("gthread", 1, 4),
+    "gthread, 2 workers x 2 threads": ("gthread", 2, 2),
+    "asgi, 2 workers, inline": ("asgi", 2, 1),
+}
+
+
+class _Shape(Server):
+    """The server with another of gunicorn's workers under the same application."""
+
+    def __init__(self, settings: Settings, worker_class: str) -> None:
+        self._worker_class = worker_class
+        super().__init__(settings)
+
+    def load_config(self) -> None:
+        super().load_config()
+        self.cfg.set("worker_class", self._worker_class)
+        self.cfg.set("logger_class", _NoAccessLog)
+        if self._worker_class == "gthread":
+            self.cfg.set("threads", self.settings.threads)
+
+    def load(self) -> Any:
+        application = super().load()
+        return _Inline(application) if self._worker_class == "asgi" else application
+
+
+class _NoAccessLog(Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's log without a line a request, which ours does not write either."""
+
+    def access(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+class _Inline:
+    """An ASGI callable that runs the WSGI application on the event loop itself."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        from cpuserve.web.exchange import Body  # noqa: PLC0415  # numpy comes with it, after the fork
+
+        if scope["type"] != "http":
+            return
+        parts, more = [], True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        environ = {
+            "REQUEST_METHOD": scope["method"],
+            "PATH_INFO": scope["path"],
+            "QUERY_STRING": scope["query_string"].decode("latin-1"),
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "0",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": Body(b"".join(parts)),
+        }
+        head: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            head[:] = [status, headers]
+
+        body = b"".join(self._application(environ, start_response))
+        headers = [(name.lower().encode(), value.encode()) for name, value in head[1]]
+        await send({"type": "http.response.start", "status": int(head[0][:3]), "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        await asyncio.sleep(0)
+
+
+def main() -> None:
+    """Measure every shape in turn, several rounds over, and write the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-repository", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 32])
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    windows: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for _ in range(given.rounds):
+        for name, (worker_class, workers, threads) in SHAPES.items():
+            settings = Settings(
+                model_repository=given.model_repository, port=_free_port(), workers=workers, threads=threads
+            )
+            measured = _measure(settings, worker_class, given)
+            for label, window in measured.items():
+                windows.setdefault(name, {}).setdefault(label, []).append(window)
+    _show(windows)
+    if given.out:
+        topology, budget = Topology.read(), Budget.read()
+        document = {
+            "command": "python -m cpuserve.bench.shapes " + " ".join(_public(sys.argv[1:])),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": Fingerprint.read(Path("/"), budget, topology).short,
+            "client": "cpuserve.bench.load on the same CPUs as the server",
+            "windows": windows,
+        }
+        given.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _public(arguments: list[str]) -> list[str]:
+    """The command without this machine's directories."""
+    return [Path(word).name if "/" in word else word for word in arguments]
+
+
+def _measure(settings: Settings, worker_class: str, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        _Shape(settings, worker_class).run()
+        os._exit(1)
+    try:
+        _wait_ready(settings.port, settings.workers or 1)
+        path = f"/predictions/{given.model}"
+        measure_window(pid, settings.port, path, [given.image], connections=8, seconds=1)
+        return {
+            f"c{connections}": measure_window(
+                pid, settings.port, path, [given.image], connections=connections, seconds=given.seconds
+            )
+            for connections in given.connections
+        }
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def _wait_ready(port: int, workers: int) -> None:
+    """Wait until that many ready answers came in a row, so that every worker is likely among them."""
+    in_a_row, deadline = 0, time.monotonic() + 60
+    while in_a_row < 20 * workers:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the server did not become ready")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
+                in_a_row += 1
+        except (urllib.error.URLError, OSError):
+            in_a_row = 0
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _show(windows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    table = Table("shape", "load", "img/s", "CPU-ms", "p50", "p95", "p99 ms", "USS MiB", "foreign cores")
+    for name, loads in windows.items():
+        for label, rows in loads.items():
+            keys = ("images_per_s", "cpu_ms", "p50_ms", "p95_ms", "p99_ms", "rss_mib", "foreign_cores")
+            values = [f"{statistics.median(row[key] for row in rows):.2f}" for key in keys]
+            table.add_row(name, label, *values)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
