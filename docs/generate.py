@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
 import cv2
 import numpy as np
 
@@ -41,13 +40,15 @@ def settings_page() -> str:
 def commands_page() -> str:
     """docs/commands.md."""
     parts = ["# Commands", "", "Written by `make docs` from the commands themselves.", ""]
-    for name in ("", *COMMANDS):
-        command = cli.get_command(click.Context(cli), name) if name else cli
-        title = f"cpuserve {name}".strip()
+    wide = {"resilient_parsing": True, "max_content_width": 100, "terminal_width": 100}
+    root = cli.make_context("cpuserve", [], **wide)
+    parts += ["## `cpuserve`", "", "```text", cli.get_help(root), "```", ""]
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
         if command is None:
             raise SystemExit(f"{name} is no command")
-        context = click.Context(command, info_name=title, max_content_width=100, terminal_width=100)
-        parts += [f"## `{title}`", "", "```text", command.get_help(context), "```", ""]
+        context = command.make_context(name, [], parent=root, **wide)
+        parts += [f"## `cpuserve {name}`", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(parts)
 
 
@@ -62,13 +63,13 @@ def seven() -> bytes:
 PAGES = {"settings.md": settings_page, "commands.md": commands_page}
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Write the pages."""
     for name, page in PAGES.items():
-        (HERE / name).write_text(page())
-        sys.stdout.write(f"docs/{name}\n")
-    (HERE / "seven.png").write_bytes(seven())
+        (folder / name).write_text(page())
+        sys.stdout.write(f"{folder.name}/{name}\n")
+    (folder / "seven.png").write_bytes(seven())
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
