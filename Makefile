@@ -22,8 +22,8 @@ lint: $(VENV)/.test ## ruff and mypy strict
 format: $(VENV)/.test ## rewrite the code the way lint wants it
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(VENV)/.test ## measure this machine and write docs/results
-	$(BIN)/python -m cpuserve.bench $(ARGS)
+bench: $(VENV)/.test ## measure the worker shapes on this machine (ARGS="--help")
+	$(BIN)/python -m cpuserve.bench.shapes $(ARGS)
 
 docs: $(VENV)/.test ## rewrite the generated parts of docs/ (settings and commands)
 	$(BIN)/python docs/generate.py

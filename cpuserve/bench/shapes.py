@@ -1,6 +1,6 @@
 """Which worker to stand on: the same application under several gunicorn workers, measured side by side.
 
-Run as ``python -m cpuserve.bench.shapes --model-repository DIR --model NAME --image FILE``.
+Run as ``make bench`` or ``python -m cpuserve.bench.shapes --model-repository DIR --model NAME --image FILE``.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class _Inline:
 def main() -> None:
     """Measure every shape in turn, several rounds over, and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model-repository", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--model-repository", type=Path, default=Path("ir_models"))
+    parser.add_argument("--model", default="digits")
+    parser.add_argument("--image", type=Path, default=Path("docs/seven.png"))
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 32])
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,0 +1,48 @@
+"""The load client against a server that it cannot have been written for."""
+
+import http.server
+import threading
+
+import pytest
+
+from cpuserve.bench.load import closed_loop
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append(body)
+        answer = b"x" * 100_000
+        self.send_response(503 if body == b"bad" else 200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def port():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Handler.seen = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_every_body_is_sent_in_turn_and_every_answer_counted(port):
+    result = closed_loop("127.0.0.1", port, "/p", [b"good", b"bad"], connections=3, seconds=0.3)
+    assert result["requests"] == sum(result["statuses"].values()) > 3
+    assert abs(result["statuses"]["200"] - result["statuses"]["503"]) <= 3
+    assert len(Handler.seen) - result["requests"] in range(4)  # what was under way at the end
+    assert result["latencies_ms"] == sorted(result["latencies_ms"])
+    assert len(result["latencies_ms"]) == result["requests"]
+    assert result["seconds"] == pytest.approx(0.3, abs=0.25)
