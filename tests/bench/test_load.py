@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -10,7 +11,7 @@ from cpuserve.bench.load import closed_loop
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    seen = []
+    seen: ClassVar[list[bytes]] = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))

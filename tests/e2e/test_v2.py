@@ -81,6 +81,19 @@ def test_many_pictures_in_one_request_are_answered_in_order(client, data_dir, ex
     assert result.get_response()["id"] == "42"
 
 
+@pytest.mark.parametrize("model", [QUANT, FLOAT])
+def test_many_tensors_in_one_request_are_answered_in_order(client, data_dir, expected, model):
+    photos = ["zebra.jpeg", "bee.jpeg", "bird.bmp", "orange.png", "snail.jpeg"] * 2
+    batch = np.stack([pixels(data_dir / "images" / photo) for photo in photos])
+    if model == FLOAT:
+        batch = (batch.astype(np.float32) - 127.5) / 127.5
+    metadata = client.get_model_metadata(model)
+    sent = as_input(metadata["inputs"][0]["name"], batch, metadata["inputs"][0]["datatype"])
+    scores = client.infer(model, [sent]).as_numpy(metadata["outputs"][0]["name"])
+    right = [expected["classify"]["mobilenet_v2_1.0_224_frozen.pb"][photo][0][0] for photo in photos]
+    assert scores.argmax(axis=1).tolist() == right
+
+
 def test_a_segmentation_model_answers_pictures_with_its_own_tensor(client, data_dir):
     encoded = np.array([(data_dir / "images" / "bird_segmentation.bmp").read_bytes()], dtype=np.object_)
     result = client.infer("deeplabv3_257_mv_gpu", [as_input("sub_7", encoded, "BYTES")])
@@ -132,6 +145,11 @@ def test_refusals_reach_the_client_as_text(client, make, words):
         (b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [1], "data": ["a"]}]}', "numbers"),
         (b'{"inputs": [{"name": "input", "datatype": "FP99", "shape": [1], "data": [1]}]}', "FP99"),
         (b'{"inputs": [{"name": "input", "datatype": "BYTES", "shape": [1], "data": ["%"]}]}', "base64"),
+        (
+            b'{"inputs": [{"name": "input", "datatype": "UINT8", "shape": [1], "data": [1]},'
+            b' {"name": "input", "datatype": "UINT8", "shape": [1], "data": [1]}]}',
+            "sent twice",
+        ),
     ],
 )
 def test_malformed_requests_are_400_and_say_why(exact_server, document, words):

@@ -1,6 +1,7 @@
 """The batcher with a fake engine: rows never get another's answer, whatever runs together."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,8 +23,8 @@ class FakeSlot:
 class FakeEngine:
     """Doubles its rows; can be held inside a run, and refuses negative numbers."""
 
-    def __init__(self, sizes=(1, 2, 4, 8), streams=2):
-        self.sizes, self.streams = sizes, streams
+    def __init__(self, sizes=(1, 2, 4, 8), streams=2, takes_s=0.0):
+        self.sizes, self.streams, self.takes_s = sizes, streams, takes_s
         self.inputs = self.outputs = (Port(("x",), np.dtype(np.float32), (2,)),)
         self.gate = threading.Event()
         self.gate.set()
@@ -42,6 +43,7 @@ class FakeEngine:
             self.runs.append(list(parts))
         self.entered.release()
         assert self.gate.wait(10)
+        time.sleep(self.takes_s)
         for first, size in parts:
             slot.results[first : first + size] = slot.inputs[0][first : first + size] * 2
         with self._lock:
@@ -81,6 +83,36 @@ def test_with_all_streams_busy_rows_gather_and_leave_as_one_batch():
         assert (first.result() == 200).all()
         assert [int(f.result()[0, 0]) for f in others] == [2, 4, 6, 8, 10]
     assert engine.runs == [[(0, 1)], [(1, 1), (2, 2), (4, 2)]]
+    assert batcher._idle_streams == 1
+
+
+def test_rows_of_different_slots_are_different_batches():
+    engine = FakeEngine(sizes=(1, 2), streams=1)
+    batcher = Batcher(engine)
+    engine.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(ask, batcher, 100)]
+        assert engine.entered.acquire(timeout=10)
+        waiting += [pool.submit(ask, batcher, value) for value in range(1, 7)]
+        wait_until(lambda: len(batcher._pending) == 6)
+        engine.gate.set()
+        assert sorted(int(f.result()[0, 0]) for f in waiting) == [2, 4, 6, 8, 10, 12, 200]
+    assert all(sum(size for _, size in parts) <= 2 for parts in engine.runs)
+
+
+def test_a_request_that_used_two_streams_gives_both_back_to_those_that_wait():
+    engine = FakeEngine(sizes=(1, 2), streams=2)
+    batcher = Batcher(engine)
+    engine.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(ask, batcher, 9, 2)]  # two rows over both streams
+        assert engine.entered.acquire(timeout=10)
+        waiting += [pool.submit(ask, batcher, value, 2) for value in range(4)]  # slots of their own
+        wait_until(lambda: len(batcher._pending) == 4)
+        engine.gate.set()
+        for future in waiting:
+            future.result(timeout=10)
+    assert batcher._idle_streams == 2
 
 
 def wait_until(true):
@@ -92,11 +124,11 @@ def wait_until(true):
 
 
 def test_answers_belong_to_their_rows_under_concurrency():
-    engine = FakeEngine(streams=2)
+    engine = FakeEngine(streams=2, takes_s=0.0002)
     batcher = Batcher(engine)
 
     def many(seed):
-        counts = np.random.default_rng(seed).integers(1, 9, 200)
+        counts = np.random.default_rng(seed).integers(1, 9, 60)
         return all(
             (ask(batcher, seed * 1000 + i, int(count)) == 2 * (seed * 1000 + i)).all()
             for i, count in enumerate(counts)

