@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def masks(pid: int) -> set[frozenset[int]]:
+    """CPUs each thread of a process may run on, by the kernel."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # the thread has just ended
+            found.add(frozenset(os.sched_getaffinity(int(task.name))))
+    return found
 
 
 class Answer:

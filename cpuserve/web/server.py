@@ -56,6 +56,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.budget = Budget.read()
         self.plan: Plan = _plan(Topology.read(), self.budget, settings)
         self.board = Board(len(self.plan.seats))
+        self._leaving = 0  # workers of this age or older are being replaced by a reload
         self.seat: Seat | None = None  # both are set in each worker, after the fork
         self.pool: Pool
         super().__init__()
@@ -76,6 +77,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "control_socket_disable": True,
             "logconfig_dict": _logging(settings.log_level),
             "on_starting": self._on_starting,
+            "on_reload": self._on_reload,
+            "nworkers_changed": self._nworkers_changed,
             "pre_fork": self._pre_fork,
             "post_fork": self._post_fork,
             "post_worker_init": self._post_worker_init,
@@ -105,13 +108,28 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             _log.info("%s", note)
         _log.info("models in %s: %s", self.settings.model_repository, ", ".join(self.models))
 
+    def _on_reload(self, arbiter: Any) -> None:
+        self._leaving = arbiter.worker_age
+
+    def _nworkers_changed(self, arbiter: Any, workers: int, _before: int | None) -> None:
+        """Keep to one worker a seat: gunicorn itself sets no limit to what SIGTTIN asks for."""
+        seats = len(self.plan.seats)
+        if workers > seats:
+            _log.warning("no worker added: all %d seats are taken; restart with more --workers", seats)
+            arbiter.num_workers = seats
+
     def _pre_fork(self, arbiter: Any, worker: SeatWorker) -> None:
-        """Give the worker the seat that is used least: a dead worker's, before any other."""
+        """Give the worker a seat nobody keeps: a dead worker's, or one whose worker a reload replaces."""
         seats = self.plan.seats
-        uses = [0] * len(seats)
+        staying, leaving = [0] * len(seats), [0] * len(seats)
         for other in arbiter.WORKERS.values():
-            uses[other.seat_index] += 1
-        index = min(range(len(seats)), key=lambda number: (uses[number], number))
+            (leaving if other.age <= self._leaving else staying)[other.seat_index] += 1
+        index = min(range(len(seats)), key=lambda number: (staying[number], leaving[number], number))
+        # The arbiter itself takes the line away from a worker that a reload replaces: once the new one has
+        # written its pid, nobody clears the line behind its back.
+        line = self.board.lines[index]
+        line.clear()
+        line.state = LOADING
         settings = self.settings
         worker.board = self.board
         worker.seat_index = index
@@ -126,9 +144,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         sitting = numa.sit(seat)
         if sitting.reason:
             _log.warning("seat %d: %s", seat.index, sitting.reason)
-        line = self.board.lines[worker.seat_index]
-        line.clear()
-        line.pid, line.state = os.getpid(), LOADING
+        self.board.lines[worker.seat_index].pid = os.getpid()
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""

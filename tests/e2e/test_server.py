@@ -9,20 +9,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path
 
 import pytest
 
-from tests.servers import serving
+from tests.servers import masks, serving
 
 MODEL = "mobilenet_v2_1.0_224_frozen"
 PATH = f"/predictions/{MODEL}"
 TWO_CPUS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two seats need two CPUs")
-
-
-def masks(pid):
-    """CPUs each thread of a process may run on, by the kernel."""
-    return {frozenset(os.sched_getaffinity(int(task.name))) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
 @TWO_CPUS
