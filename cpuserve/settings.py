@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cpuserve.errors import UsageError
 
@@ -51,6 +51,13 @@ class Setting:
         """The environment variable."""
         return "CPUSERVE_" + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """The default as ``--help`` and the docs write it."""
+        if self.default is None:
+            return "auto"
+        return str(self.default).lower() if self.kind is bool else str(self.default)
+
     def parse(self, value: object, where: str) -> Any:
         """Turn ``value`` into this setting's type.
 
@@ -59,24 +66,54 @@ class Setting:
         """
         try:
             parsed = self._convert(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
-        if self.choices and parsed not in self.choices:
+        if self.choices and parsed is not None and parsed not in self.choices:
             raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}")
-        if self.minimum is not None and parsed is not None and parsed < self.minimum:
+        numbers = parsed if isinstance(parsed, tuple) else (parsed,)
+        if self.minimum is not None and any(n is not None and n < self.minimum for n in numbers):
             raise UsageError(f"{where}: {self.name} is at least {self.minimum:g}, not {value!r}")
         return parsed
 
     def _convert(self, value: object) -> Any:
         if self.name in _AUTO and value == "auto":
             return None
+        if self.kind is bool:
+            return _BOOLS[value.lower() if isinstance(value, str) else value]
+        if self.kind is tuple:
+            return _numbers(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError
         return self.kind(value)
 
 
-_ARTICLE = {int: "a whole number", float: "a number", str: "a word", Path: "a path"}
-_AUTO = frozenset({"workers", "threads", "cores_per_worker"})
+def _numbers(value: object) -> tuple[int, ...]:
+    """``0,1`` from the command line or the environment; a number or a list of them from a file."""
+    parts: list[Any] = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    )
+    if not parts or any(isinstance(part, (bool, float)) for part in parts):
+        raise TypeError
+    return tuple(sorted({int(part) for part in parts}))
+
+
+_ARTICLE = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    Path: "a path",
+    bool: "true or false",
+    tuple: "whole numbers with commas between",
+}
+_BOOLS: Mapping[object, bool] = {
+    True: True,
+    "true": True,
+    "1": True,
+    False: False,
+    "false": False,
+    "0": False,
+}
+_AUTO = frozenset({"workers", "threads", "cores_per_worker", "node_id", "mode"})
 
 TABLE: tuple[Setting, ...] = (
     Setting("model_repository", Path, Path("ir_models"), "Directory of NAME/VERSION/model.xml."),
@@ -90,6 +127,26 @@ TABLE: tuple[Setting, ...] = (
         minimum=1,
     ),
     Setting("cores_per_worker", int, None, "Physical cores of one seat; auto: see workers.", minimum=1),
+    Setting(
+        "node_id",
+        tuple,
+        None,
+        "NUMA nodes to sit on, such as 0 or 0,1; auto: every node this process may use.",
+        minimum=0,
+    ),
+    Setting(
+        "use_logical_core",
+        bool,
+        False,
+        "Count a thread for each logical CPU of a seat, not for each physical core.",
+    ),
+    Setting(
+        "mode",
+        str,
+        None,
+        "How seats are cut: latency is a seat for every 4 cores, throughput one a node; auto: see workers.",
+        choices=("latency", "throughput"),
+    ),
     Setting(
         "threads",
         int,
@@ -155,6 +212,9 @@ class Settings:
     port: int = 8000
     workers: int | None = None
     cores_per_worker: int | None = None
+    node_id: tuple[int, ...] | None = None
+    use_logical_core: bool = False
+    mode: Literal["latency", "throughput"] | None = None
     threads: int | None = None
     decode: str = "fast"
     precision: str = "auto"

@@ -29,11 +29,10 @@ def settings_page() -> str:
         "|---|---|---|---|---|",
     ]
     for setting in TABLE:
-        default = "auto" if setting.default is None else setting.default
         words = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
         name = f"`{setting.name}`" + (" *" if setting.per_model else "")
         where = f"`{setting.flag}` | `{setting.variable}`"
-        lines.append(f"| {name} | {where} | `{default}` | {setting.help}{words} |")
+        lines.append(f"| {name} | {where} | `{setting.shown_default}` | {setting.help}{words} |")
     return "\n".join(lines) + "\n"
 
 

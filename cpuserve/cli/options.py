@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cpuserve.settings import TABLE, Settings, load
+from cpuserve.settings import TABLE, Setting, Settings, load
 
 __all__ = ["setting_options", "settings_from"]
 
@@ -20,15 +20,7 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(names):
-            setting = _TABLE[name]
-            default = "auto" if setting.default is None else setting.default
-            command = click.option(
-                setting.flag,
-                name,
-                type=click.Choice(setting.choices) if setting.choices else str,
-                metavar=None if setting.choices else setting.kind.__name__.upper().replace("STR", "TEXT"),
-                help=f"{setting.help} [env {setting.variable}; default {default}]",
-            )(command)
+            command = _option(_TABLE[name])(command)
         return click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -37,6 +29,24 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
         )(command)
 
     return decorate
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    text = f"{setting.help} [env {setting.variable}; default {setting.shown_default}]"
+    if setting.kind is bool:
+        flag = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
+        return click.option(flag, setting.name, default=None, help=text)
+    choices = [*setting.choices, "auto"] if setting.default is None else setting.choices
+    return click.option(
+        setting.flag,
+        setting.name,
+        type=click.Choice(choices) if setting.choices else str,
+        metavar=None if setting.choices else _METAVAR[setting.kind],
+        help=text,
+    )
+
+
+_METAVAR = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", tuple: "INT,..."}
 
 
 def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:

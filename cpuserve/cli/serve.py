@@ -8,13 +8,18 @@ from typing import Any
 import click
 
 from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
 from cpuserve.settings import TABLE
 
-__all__ = ["command"]
+__all__ = ["command", "launcher_words"]
 
 
 @click.command("serve")
 @setting_options(*(setting.name for setting in TABLE))
+@click.option("--ninstances", metavar="INT", help="The same as --workers.")
+@click.option("--ncores-per-instance", metavar="INT", help="The same as --cores-per-worker.")
+@click.option("--latency-mode", is_flag=True, help="The same as --mode latency.")
+@click.option("--throughput-mode", is_flag=True, help="The same as --mode throughput.")
 def command(config: Path | None, **flags: Any) -> None:
     """Serve every model of the repository over HTTP.
 
@@ -24,8 +29,42 @@ def command(config: Path | None, **flags: Any) -> None:
     \b
     Example:
       cpuserve serve --workers 2 --port 8000
+      cpuserve serve --ninstances 4 --ncores-per-instance 8 --node-id 0,1
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.web.server import Server  # noqa: PLC0415  # gunicorn only when it is needed
 
-    Server(settings_from(config, flags)).run()
+    Server(settings_from(config, launcher_words(flags))).run()
+
+
+def launcher_words(given: dict[str, Any]) -> dict[str, Any]:
+    """Turn the words that other launchers use into settings.
+
+    Raises:
+        UsageError: two words on the command line ask for different things.
+    """
+    flags = {name: value for name, value in given.items() if name not in _SAME}
+    # a setting to the words that asked for it, as they were typed
+    said = {name: f"--{name.replace('_', '-')} {value}" for name, value in flags.items() if value is not None}
+    for word, (name, fixed) in _SAME.items():
+        if not given[word]:
+            continue
+        value = fixed or given[word]
+        typed = "--" + word.replace("_", "-") + ("" if fixed else f" {value}")
+        if flags[name] not in (None, value):
+            raise UsageError(f"{said[name]} and {typed} ask for different things: leave one out")
+        flags[name], said[name] = value, typed
+    for name in ("workers", "cores_per_worker"):
+        if {flags["mode"], flags[name]}.isdisjoint({None, "auto"}):
+            raise UsageError(
+                f"{said['mode']} and {said[name]} both decide how the seats are cut: leave one out"
+            )
+    return flags
+
+
+_SAME: dict[str, tuple[str, str | None]] = {
+    "ninstances": ("workers", None),
+    "ncores_per_instance": ("cores_per_worker", None),
+    "latency_mode": ("mode", "latency"),
+    "throughput_mode": ("mode", "throughput"),
+}

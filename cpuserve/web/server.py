@@ -182,11 +182,21 @@ def _plan(topology: Topology, budget: Budget, settings: Settings) -> Plan:
     (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
     brings, as few seats as possible.
     """
-    workers = settings.workers
-    if workers is None and settings.cores_per_worker is None:
-        cores = min(budget.effective, len(topology.cores(budget.cpus)))
-        workers = cores if cores <= _SMALL_MACHINE_CORES else None
-    return plan(topology, budget, workers=workers, cores_per_worker=settings.cores_per_worker)
+    workers, nodes = settings.workers, settings.node_id
+    if workers is None and settings.cores_per_worker is None and settings.mode is None:
+        there = {cpu.id for cpu in topology.cpus if nodes is None or cpu.node in nodes}
+        usable = budget.cpus & there if nodes else budget.cpus
+        cores = min(budget.threads_over(len(usable)), len(topology.cores(usable)))
+        workers = cores if 0 < cores <= _SMALL_MACHINE_CORES else None
+    return plan(
+        topology,
+        budget,
+        workers=workers,
+        cores_per_worker=settings.cores_per_worker,
+        use_logical_cores=settings.use_logical_core,
+        node_ids=nodes,
+        mode=settings.mode,
+    )
 
 
 def _logging(level: str) -> dict[str, Any]:

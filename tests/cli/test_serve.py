@@ -1,0 +1,97 @@
+"""`cpuserve serve`: the words of other launchers mean what they mean there, and contradictions are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cpuserve.cli import main
+from cpuserve.settings import Settings
+from cpuserve.web import server
+
+
+@pytest.fixture
+def settings_of(monkeypatch, capsys):
+    """Call with words; gives the settings the server was made with, or exit code and stderr."""
+    seen: list[Settings] = []
+
+    class Server:
+        def __init__(self, settings):
+            seen.append(settings)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(server, "Server", Server)
+
+    def call(*words):
+        seen.clear()
+        with pytest.raises(SystemExit) as end:
+            main(["serve", *words])
+        return seen[0] if seen else (end.value.code, capsys.readouterr().err)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--ninstances", "3"], {"workers": 3}),
+        (["--ninstances", "3", "--workers", "3"], {"workers": 3}),
+        (["--ncores-per-instance", "2", "--ninstances", "4"], {"workers": 4, "cores_per_worker": 2}),
+        (["--latency-mode"], {"mode": "latency"}),
+        (["--throughput-mode", "--mode", "throughput"], {"mode": "throughput"}),
+        (["--mode", "auto", "--workers", "2"], {"mode": None, "workers": 2}),
+        (["--latency-mode", "--workers", "auto"], {"mode": "latency", "workers": None}),
+        (["--node-id", "1,0,1"], {"node_id": (0, 1)}),
+        (["--use-logical-core"], {"use_logical_core": True}),
+        (["--no-use-logical-core"], {"use_logical_core": False}),
+        ([], {"workers": None, "mode": None, "node_id": None, "use_logical_core": False}),
+    ],
+)
+def test_words_become_settings(settings_of, words, expected):
+    settings = settings_of(*words)
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--ninstances", "3", "--workers", "2"], ["--workers 2", "--ninstances 3"]),
+        (["--workers", "auto", "--ninstances", "3"], ["--workers auto", "--ninstances 3"]),
+        (
+            ["--ncores-per-instance", "3", "--cores-per-worker", "2"],
+            ["--cores-per-worker 2", "--ncores-per-instance 3"],
+        ),
+        (["--latency-mode", "--throughput-mode"], ["--latency-mode", "--throughput-mode"]),
+        (["--mode", "latency", "--throughput-mode"], ["--mode latency", "--throughput-mode"]),
+        (["--latency-mode", "--ninstances", "2"], ["--latency-mode", "--ninstances 2"]),
+        (["--throughput-mode", "--cores-per-worker", "2"], ["--throughput-mode", "--cores-per-worker 2"]),
+        (["--node-id", "0,x"], ["--node-id", "commas"]),
+        (["--node-id=-1"], ["--node-id", "at least 0"]),
+        (["--ninstances", "0"], ["workers", "at least 1"]),
+    ],
+)
+def test_contradicting_and_wrong_words_are_refused_by_name(settings_of, words, named):
+    code, said = settings_of(*words)
+    assert code == 2
+    assert all(name in said for name in named), said
+
+
+def test_the_environment_is_no_contradiction_the_command_line_wins(settings_of, monkeypatch):
+    monkeypatch.setenv("CPUSERVE_WORKERS", "5")
+    monkeypatch.setenv("CPUSERVE_USE_LOGICAL_CORE", "true")
+    settings = settings_of("--ninstances", "2")
+    assert (settings.workers, settings.use_logical_core) == (2, True)
+
+
+def test_a_file_may_say_them_too(settings_of, tmp_path: Path):
+    file = tmp_path / "s.toml"
+    file.write_text('node_id = [2, 0]\nuse_logical_core = true\nmode = "throughput"\n')
+    settings = settings_of("--config", str(file))
+    assert (settings.node_id, settings.use_logical_core, settings.mode) == ((0, 2), True, "throughput")
+    file.write_text("node_id = 1\nuse_logical_core = 3\n")
+    code, said = settings_of("--config", str(file))
+    assert code == 2
+    assert "true or false" in said
