@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cpuserve.serving.engine import Array, Engine, Part
+from cpuserve.serving.stats import Recorder
 
 __all__ = ["Batcher", "Rows", "split"]
 
@@ -79,10 +80,16 @@ class _Filling:
 
 
 class Batcher:
-    """Shares the slots and streams of one engine between threads."""
+    """Shares the slots and streams of one engine between threads.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: what runs the rows.
+        recorder: counts the batches.
+    """
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self.engine = engine
+        self._recorder = recorder
         self.max_batch = engine.sizes[-1]
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
@@ -117,6 +124,7 @@ class Batcher:
         Raises:
             Exception: what the engine raised for the batch these rows were in.
         """
+        gathered = False
         with self._lock:
             if self._idle_streams:
                 batch: list[Rows] | None = [rows]
@@ -127,9 +135,10 @@ class Batcher:
                 batch, streams = None, 1
         if batch is None:
             rows.wait()
+            gathered = True
             batch = rows.batch  # set when this thread was woken to lead
         if batch is not None:
-            self._lead(batch, streams)
+            self._lead(batch, streams, gathered=gathered)
         if rows.error is not None:
             raise rows.error
 
@@ -139,12 +148,14 @@ class Batcher:
         self._idle_streams -= streams
         return streams
 
-    def _lead(self, batch: list[Rows], streams: int) -> None:
+    def _lead(self, batch: list[Rows], streams: int, *, gathered: bool) -> None:
         failure: Exception | None = None
         started = time.perf_counter_ns()
         try:
             parts = split([(rows.first, rows.count) for rows in batch], self.engine.sizes, streams)
             self.engine.run(batch[0].slot.memory, parts)
+            spent = time.perf_counter_ns() - started
+            self._recorder.executed([size for _, size in parts], spent, gathered=gathered)
         except Exception as error:  # noqa: BLE001  # travels with every request of the batch
             failure = error
         finished = time.perf_counter_ns()

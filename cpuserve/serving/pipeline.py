@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.postprocess import Answer, Postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.request import Request
+from cpuserve.serving.stats import Recorder
 
 __all__ = ["Encoded", "Pipeline"]
 
@@ -41,6 +43,7 @@ class Pipeline:
         tensors: runs tensors in the model's own type and layout.
         pictures: runs encoded pictures; None for a model that takes none.
         post: words for the answer; None for a model whose outputs have none yet.
+        recorder: counts what this worker does with it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Pipeline:
     tensors: Batcher
     pictures: Pictures | None
     post: Postprocessor | None
+    recorder: Recorder
 
     @property
     def batcher(self) -> Batcher:
@@ -82,16 +86,17 @@ class Pipeline:
                 "ask for its tensors at /v2/models/NAME/infer"
             )
         batcher = self._pictures().batcher
-        request.start()
-        rows = batcher.claim()
-        try:
-            self._decode(picture, rows.inputs[0][0])
-            request.done("decode")
-            _run(batcher, rows, request)
-            answer = self.post.answer([output[0] for output in rows.outputs], topk)
-            request.done("post")
-        finally:
-            batcher.release(rows)
+        with self._counted(request, 1):
+            request.start()
+            rows = batcher.claim()
+            try:
+                self._decode(picture, rows.inputs[0][0])
+                request.done("decode")
+                _run(batcher, rows, request)
+                answer = self.post.answer([output[0] for output in rows.outputs], topk)
+                request.done("post")
+            finally:
+                batcher.release(rows)
         return answer
 
     def infer_pictures(self, pictures: Sequence[Encoded], request: Request) -> list[Array]:
@@ -111,7 +116,8 @@ class Pipeline:
                         raise type(error)(f"picture {place} of {len(pictures)}: {error}") from error
                     raise
 
-        return _in_batches(batcher, len(pictures), fill, request)
+        with self._counted(request, len(pictures)):
+            return _in_batches(batcher, len(pictures), fill, request)
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
         """Outputs for tensors.
@@ -126,13 +132,28 @@ class Pipeline:
         Raises:
             RequestError: a tensor's shape or type is not the input's, or the batches differ.
         """
-        count = self._check(tensors)
 
         def fill(rows: Rows, start: int) -> None:
             for target, tensor in zip(rows.inputs, tensors, strict=True):
                 target[:] = tensor[start : start + rows.count]
 
-        return _in_batches(self.tensors, count, fill, request)
+        with self._counted(request, tensors[0].shape[0] if tensors[0].ndim else 0):
+            return _in_batches(self.tensors, self._check(tensors), fill, request)
+
+    @contextmanager
+    def _counted(self, request: Request, images: int) -> Iterator[None]:
+        """Count the request as answered or failed, and as in flight meanwhile."""
+        recorder = self.recorder
+        recorder.add("in_flight")
+        try:
+            yield
+        except Exception:
+            recorder.failed(request)
+            raise
+        else:
+            recorder.succeeded(request, images)
+        finally:
+            recorder.add("in_flight", -1)
 
     def _check(self, tensors: Sequence[Array]) -> int:
         count = tensors[0].shape[0] if tensors[0].ndim else 0

@@ -20,6 +20,7 @@ from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, im
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.settings import Settings
 
 __all__ = ["ModelState", "Pool", "load_pipeline", "new_core"]
@@ -51,11 +52,22 @@ class Pool:
     Args:
         settings: the settings in force.
         threads: compute threads of this worker's seat; one stream each.
+        statistics: the block of all workers.
+        row: this worker's in it.
         names: the models to load; None for all.
     """
 
-    def __init__(self, settings: Settings, threads: int, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        threads: int,
+        statistics: Statistics,
+        row: int,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self._settings = settings
+        self.statistics = statistics
+        self._row = row
         self._threads = threads
         repository = Repository(settings.model_repository)
         wanted = repository.names() if names is None else names
@@ -72,7 +84,8 @@ class Pool:
         for name, model in self.models.items():
             began = time.perf_counter()
             try:
-                model.pipeline = load_pipeline(core, model.file, self._settings, self._threads)
+                recorder = self.statistics.recorder(self._row, name, model.file.version)
+                model.pipeline = load_pipeline(core, model.file, self._settings, self._threads, recorder)
             except CpuserveError as error:
                 model.state, model.reason = "UNAVAILABLE", str(error)
                 _log.error("model %s version %d is not served: %s", name, model.file.version, error)
@@ -112,7 +125,9 @@ def new_core() -> ov.Core:
     return ov.Core()
 
 
-def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: int) -> Pipeline:
+def load_pipeline(
+    core: ov.Core, file: ModelFile, settings: Settings, threads: int, recorder: Recorder | None = None
+) -> Pipeline:
     """Read, compile and warm one version of a model.
 
     Args:
@@ -120,10 +135,12 @@ def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: i
         file: the version.
         settings: the settings in force.
         threads: compute threads, one stream each.
+        recorder: counts what is done with it; None for a process that nobody asks.
 
     Raises:
         ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
     """
+    recorder = recorder or Statistics(rows=1, models=1).recorder(0, file.name, file.version)
     try:
         model = core.read_model(file.xml)
     except RuntimeError as error:
@@ -136,7 +153,7 @@ def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: i
 
     def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
         engine = OpenVinoEngine(core, graph, sizes, streams=threads, threads=threads, properties=properties)
-        made = Batcher(engine)
+        made = Batcher(engine, recorder)
         _warm(made)
         return made
 
@@ -161,7 +178,7 @@ def load_pipeline(core: ov.Core, file: ModelFile, settings: Settings, threads: i
         topk=card.topk,
         probabilities=card.output_raw_scores or ends_in_softmax(model),
     )
-    return Pipeline(file.name, file.version, card, tensors, pictures, post)
+    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
 
 
 def _warm(batcher: Batcher) -> None:

@@ -17,6 +17,7 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import Plan, Seat, plan
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
+from cpuserve.serving.stats import Statistics
 from cpuserve.settings import Settings
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
@@ -56,6 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.budget = Budget.read()
         self.plan: Plan = _plan(Topology.read(), self.budget, settings)
         self.board = Board(len(self.plan.seats))
+        self.statistics = Statistics(rows=2 * len(self.plan.seats) + 1)  # a reload has two generations
         self._leaving = 0  # workers of this age or older are being replaced by a reload
         self.seat: Seat | None = None  # both are set in each worker, after the fork
         self.pool: Pool
@@ -93,7 +95,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         from cpuserve.web.app import Application  # noqa: PLC0415
 
         threads = self.seat.threads if self.seat is not None else self.budget.effective
-        self.pool = Pool(self.settings, threads)
+        row = self.statistics.claim(self.seat.index if self.seat is not None else 0)
+        self.pool = Pool(self.settings, threads, self.statistics, row)
         return Application(self.pool)
 
     def _on_starting(self, _arbiter: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cpuserve.serving.batcher import Batcher, split
 from cpuserve.serving.engine import Port
+from cpuserve.serving.stats import Statistics
 
 
 class FakeSlot:
@@ -64,7 +65,7 @@ def ask(batcher, value, count=1):
 
 def test_alone_a_row_runs_alone_and_the_same_memory_is_used_again():
     engine = FakeEngine()
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     for value in range(5):
         assert (ask(batcher, value) == 2 * value).all()
     assert engine.runs == [[(0, 1)]] * 5
@@ -72,7 +73,7 @@ def test_alone_a_row_runs_alone_and_the_same_memory_is_used_again():
 
 def test_with_all_streams_busy_rows_gather_and_leave_as_one_batch():
     engine = FakeEngine(streams=1)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     engine.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(ask, batcher, 100)
@@ -88,7 +89,7 @@ def test_with_all_streams_busy_rows_gather_and_leave_as_one_batch():
 
 def test_rows_of_different_slots_are_different_batches():
     engine = FakeEngine(sizes=(1, 2), streams=1)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     engine.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(ask, batcher, 100)]
@@ -102,7 +103,7 @@ def test_rows_of_different_slots_are_different_batches():
 
 def test_a_request_that_used_two_streams_gives_both_back_to_those_that_wait():
     engine = FakeEngine(sizes=(1, 2), streams=2)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     engine.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(ask, batcher, 9, 2)]  # two rows over both streams
@@ -125,7 +126,7 @@ def wait_until(true):
 
 def test_answers_belong_to_their_rows_under_concurrency():
     engine = FakeEngine(streams=2, takes_s=0.0002)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
 
     def many(seed):
         counts = np.random.default_rng(seed).integers(1, 9, 60)
@@ -143,14 +144,14 @@ def test_answers_belong_to_their_rows_under_concurrency():
 
 def test_no_more_parts_than_streams_start_together():
     engine = FakeEngine(streams=2)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     ask(batcher, 1, 8)
     assert engine.runs == [[(0, 4), (4, 4)]]
 
 
 def test_a_failing_batch_fails_its_requests_and_no_others():
     engine = FakeEngine(streams=1)
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     with pytest.raises(RuntimeError, match="negative"):
         ask(batcher, -1)
     assert (ask(batcher, 3) == 6).all()
@@ -162,7 +163,7 @@ def test_slots_do_not_multiply():
     made = []
     original = engine.new_slot
     engine.new_slot = lambda: made.append(1) or original()
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, Statistics(1, 1).recorder(0, "m", 1))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda value: ask(batcher, value, 5), range(300)))
     assert len(made) <= 6
