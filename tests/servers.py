@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = float(os.environ.get("CPUSERVE_TEST_START_TIMEOUT_S", "90"))
 
 
 def free_port() -> int:
@@ -94,13 +94,24 @@ class Server:
                 raise AssertionError(f"not {what} after {timeout_s} s:\n{self.text()}")
             time.sleep(0.02)
 
+    def seats(self) -> dict[int, int]:
+        """Worker that said it is ready, and still lives, to its seat."""
+        said = re.findall(r"\[(\d+)\] cpuserve.server: worker in seat (\d+) .* ready", self.text())
+        alive = set(self.workers())
+        return {int(pid): int(seat) for pid, seat in said if int(pid) in alive}
+
     def ready_workers(self) -> int:
-        """Workers that said they are ready and still live."""
-        said = {
-            int(pid)
-            for pid in re.findall(r"\[(\d+)\] cpuserve.server: worker in seat \d+ .* ready", self.text())
-        }
-        return len(said & set(self.workers()))
+        """How many workers said they are ready and still live."""
+        return len(self.seats())
+
+    def settle(self, workers: int, gone: Collection[int] = ()) -> None:
+        """Wait until there are so many workers, all of them ready, and those ``gone`` have left."""
+        self.wait_until(
+            lambda: (
+                len(self.workers()) == workers == self.ready_workers() and not {*gone} & {*self.workers()}
+            ),
+            f"settled with {workers} workers",
+        )
 
     def stop(self) -> int:
         if self.process.poll() is None:

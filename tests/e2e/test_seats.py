@@ -29,10 +29,7 @@ def server(tmp_path):
 
 def settled(server: Server, gone: set[int], count: int) -> dict[int, frozenset[int]]:
     """Wait until ``count`` workers are ready and those ``gone`` have left; the CPUs of each worker."""
-    server.wait_until(
-        lambda: len(server.workers()) == count == server.ready_workers() and not gone & set(server.workers()),
-        f"settled with {count} workers",
-    )
+    server.settle(count, gone)
     return {pid: cpus for pid in server.workers() for cpus in [one(masks(pid))]}
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cpuserve.machine.numa import environment
 from cpuserve.machine.placement import Seat
+from tests.sandbox import SET_MEMPOLICY
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = sorted(os.sched_getaffinity(0))
-CALL = {"x86_64": 238, "aarch64": 237}.get(platform.machine(), 0)
 
 PREAMBLE = """
-import ctypes, json, os, pathlib, struct, sys, threading, time
+import json, os, pathlib, sys, threading, time
 from cpuserve.errors import PlacementError
 from cpuserve.machine.numa import sit
 from cpuserve.machine.placement import Seat
+from tests.sandbox import refuse
 
 def out(sitting, **more):
     print(json.dumps({"cpus": sitting.cpus, "policy": sitting.policy, "reason": sitting.reason, **more}))
@@ -34,23 +36,13 @@ def masks():
         except ProcessLookupError:
             pass
     return found
-
-def refuse(number, code):
-    # Load the call's number; is it the one? then fail with the code, else allow.
-    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | code), (0x06, 0, 0, 0x7FFF0000)]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    class Program(ctypes.Structure):
-        _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-    libc = ctypes.CDLL(None, use_errno=True)
-    one = Program(len(steps), ctypes.addressof(program))
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(one), 0, 0) == 0, os.strerror(ctypes.get_errno())
 """
 
 
 def child(code: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PREAMBLE + code],
+        cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,
@@ -125,11 +117,11 @@ def test_node_without_memory(node):
     assert f"set_mempolicy for node {node} gave EINVAL" in got["reason"]
 
 
-@pytest.mark.skipif(CALL == 0, reason="no seccomp filter written for this processor")
+@pytest.mark.skipif(SET_MEMPOLICY == 0, reason="no seccomp filter written for this processor")
 @pytest.mark.parametrize(("code", "name"), [(1, "EPERM"), (38, "ENOSYS"), (13, "EACCES")])
 def test_refused_policy_is_one_line_and_no_error(code, name):
     got = child(f"""
-refuse({CALL}, {code})
+refuse({SET_MEMPOLICY}, {code})
 out(sit(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True))
 """)
     assert (got["cpus"], got["policy"]) == (HERE, "first-touch")
