@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test lint format bench docs lock clean
+.PHONY: serve test test-docker lint format bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show the verbs
@@ -15,6 +15,9 @@ serve: $(VENV)/.serve ## install what serving needs and serve ir_models on http:
 
 test: $(VENV)/.test ## install what the tests need and pass them (ARGS="-k decode" narrows)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-docker: $(VENV)/.test ## build and run the image without a container engine (Debian, root)
+	CPUSERVE_CONTAINER_RESULT=docs/results/container.json $(BIN)/python -m pytest -m docker tests/docker $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
