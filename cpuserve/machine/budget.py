@@ -123,8 +123,12 @@ class Budget:
         Returns:
             Those of the group in the own chain that was stopped the longest, or None where no group counts.
         """
-        counts = [count for file in self.stat_files if (count := _throttling(file)) is not None]
-        return max(counts, key=lambda count: (count.throttled_usec, count.nr_periods), default=None)
+        return max(self.counters(), key=lambda count: (count.throttled_usec, count.nr_periods), default=None)
+
+    def counters(self) -> tuple[Throttling, ...]:
+        """Read the throttling counters of every group in the own chain now, the own group's first."""
+        counts = (_throttling(file) for file in self.stat_files)
+        return tuple(count for count in counts if count is not None)
 
 
 def _cpus(count: int) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from cpuserve.machine.files import parse_cpulist, read_text
 
-__all__ = ["Process", "Thread"]
+__all__ = ["Process", "Thread", "moves_threads"]
 
-_AFFINITY_VARIABLES = re.compile(r"(OMP_PROC_BIND|OMP_PLACES|KMP_AFFINITY|KMP_HW_SUBSET|GOMP_CPU_AFFINITY)=")
+_MOVING = re.compile(r"(OMP_PROC_BIND|OMP_PLACES|KMP_AFFINITY|KMP_HW_SUBSET|GOMP_CPU_AFFINITY)=(.+)")
+_HARMLESS = frozenset({"false", "none", "disabled"})
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class Process:
         anonymous_bytes: node to bytes of anonymous memory there (heap, stacks, weights that were copied);
             None when it may not be read.
         affinity_variables: the variables in its environment, with values, that make OpenMP move threads.
+        policy: where the kernel is told to take its memory, such as ``prefer:0`` or ``default`` (first
+            touch); None when it may not be read.
     """
 
     pid: int
     threads: tuple[Thread, ...]
     anonymous_bytes: Mapping[int, int] | None = field(default=None, hash=False)
     affinity_variables: tuple[str, ...] = ()
+    policy: str | None = None
 
     @classmethod
     def read(cls, pid: int, root: Path = Path("/")) -> Process | None:
@@ -60,7 +64,8 @@ class Process:
         threads = tuple(thread for tid in tids if (thread := _thread(folder / f"task/{tid}", tid)))
         if not threads:
             return None
-        return cls(pid, threads, _anonymous(folder / "numa_maps"), _variables(folder / "environ"))
+        maps = read_text(folder / "numa_maps")
+        return cls(pid, threads, _anonymous(maps), _variables(folder / "environ"), _policy(maps))
 
     @property
     def allowed(self) -> frozenset[int]:
@@ -71,6 +76,12 @@ class Process:
         """The part, 0 to 1, of the anonymous memory that is on ``node``; None when there is none to see."""
         total = sum((self.anonymous_bytes or {}).values())
         return (self.anonymous_bytes or {}).get(node, 0) / total if total else None
+
+
+def moves_threads(variable: str) -> bool:
+    """Whether ``NAME=value`` makes an OpenMP runtime change threads' CPUs."""
+    found = _MOVING.match(variable)
+    return found is not None and found[2].lower() not in _HARMLESS
 
 
 def _thread(folder: Path, tid: int) -> Thread | None:
@@ -85,8 +96,13 @@ def _thread(folder: Path, tid: int) -> Thread | None:
     return Thread(tid, name[1] if name else "?", parse_cpulist(allowed[1]), last)
 
 
-def _anonymous(file: Path) -> dict[int, int] | None:
-    text = read_text(file)
+def _policy(text: str | None) -> str | None:
+    """The policy of most mappings: a library may have given some of its own another one."""
+    words = [fields[1] for line in (text or "").splitlines() if len(fields := line.split()) > 1]
+    return max(sorted(set(words)), key=words.count, default=None)
+
+
+def _anonymous(text: str | None) -> dict[int, int] | None:
     if text is None:
         return None
     pages: dict[int, int] = {}
@@ -102,4 +118,4 @@ def _anonymous(file: Path) -> dict[int, int] | None:
 
 
 def _variables(file: Path) -> tuple[str, ...]:
-    return tuple(word for word in (read_text(file) or "").split("\0") if _AFFINITY_VARIABLES.match(word))
+    return tuple(word for word in (read_text(file) or "").split("\0") if moves_threads(word))

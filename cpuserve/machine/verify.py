@@ -11,7 +11,7 @@ from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process, Thread
 
-__all__ = ["MIN_BYTES", "MIN_SHARE", "Finding", "Level", "Report", "Sitter", "check"]
+__all__ = ["MIN_BYTES", "MIN_SHARE", "Finding", "Level", "Report", "Sitter", "check", "worst"]
 
 Level = Literal["green", "yellow", "red"]
 
@@ -64,7 +64,12 @@ class Report:
     @property
     def level(self) -> Level:
         """The worst level of any finding."""
-        return max((finding.level for finding in self.findings), key=_ORDER.index, default="green")
+        return worst(self.findings)
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The worst level of any finding; green when there is none."""
+    return max((finding.level for finding in findings), key=_ORDER.index, default="green")
 
 
 def check(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> Report:

@@ -10,6 +10,8 @@ import flask
 from werkzeug.exceptions import HTTPException
 
 from cpuserve.serving.pool import Pool
+from cpuserve.web.admin import Admin
+from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
 from cpuserve.web.v2 import V2
@@ -35,13 +37,14 @@ class Route:
     handler: Handler
 
 
-def routes(pool: Pool) -> tuple[Route, ...]:
+def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
     """Every route of the server."""
     v2, images = V2(pool), Images(pool)
     return (
         Route("POST", "/predictions/<model>", images.predict),
         Route("POST", "/predictions/<model>/<version>", images.predict),
         Route("GET", "/v2", v2.server),
+        Route("GET", "/v2/placement", Admin(board).placement),
         Route("GET", "/v2/health/live", v2.live),
         Route("GET", "/v2/health/ready", v2.ready),
         Route("GET", "/v2/models/<model>", v2.metadata),
@@ -60,9 +63,9 @@ class Application:
         pool: the worker's models.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, board: Board | None = None) -> None:
         self.pool = pool
-        table = routes(pool)
+        table = routes(pool, board)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]

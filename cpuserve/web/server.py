@@ -15,6 +15,8 @@ from cpuserve.errors import RepositoryError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import Plan, Seat, plan
+from cpuserve.machine.roster import about
+from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.serving.stats import Statistics
@@ -56,7 +58,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.models = names
         self.budget = Budget.read()
         self.plan: Plan = _plan(Topology.read(), self.budget, settings)
-        self.board = Board(len(self.plan.seats))
+        described = about(
+            self.plan,
+            pid=os.getpid(),
+            address=f"{settings.host}:{settings.port}",
+            threads=settings.threads,
+            start=Sample.take(self.budget),
+        )
+        self.board = Board(len(self.plan.seats), described)
         self.statistics = Statistics(rows=2 * len(self.plan.seats) + 1)  # a reload has two generations
         self._leaving = 0  # workers of this age or older are being replaced by a reload
         self.seat: Seat | None = None  # both are set in each worker, after the fork
@@ -97,7 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         row = self.statistics.claim(self.seat.index if self.seat is not None else 0)
         self.pool = Pool(self.settings, threads, self.statistics, row)
-        return Application(self.pool)
+        return Application(self.pool, self.board)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():

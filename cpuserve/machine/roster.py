@@ -1,0 +1,94 @@
+"""Who sits where by a server's own word; what the kernel says of it is another matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cpuserve.machine.files import format_cpulist, parse_cpulist
+from cpuserve.machine.placement import Plan, Seat
+from cpuserve.machine.throttling import Sample
+
+__all__ = ["Roster", "Worker", "about", "seat_to_json"]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One seat's worker.
+
+    Attributes:
+        seat: the seat's number.
+        pid: its process; 0 when nobody sits there.
+        state: ``empty``, ``loading``, ``ready`` or ``stopping``.
+    """
+
+    seat: int
+    pid: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Roster:
+    """A running server.
+
+    Attributes:
+        pid: the arbiter.
+        address: where it listens, ``host:port``.
+        seats: as planned at its start.
+        notes: what the plan had to say.
+        threads: compute threads of all workers together.
+        start: the throttling counters at its start.
+        workers: one a seat.
+        others: processes of it that sit in a seat together with another worker.
+    """
+
+    pid: int
+    address: str
+    seats: tuple[Seat, ...]
+    notes: tuple[str, ...]
+    threads: int
+    start: Sample
+    workers: tuple[Worker, ...]
+    others: tuple[int, ...] = ()
+
+    @classmethod
+    def from_about(
+        cls, content: Mapping[str, Any], pid: int, workers: Iterable[Worker], others: Iterable[int] = ()
+    ) -> Roster:
+        """Join what the arbiter wrote at its start (`about`) with who works now."""
+        return cls(
+            pid,
+            content["address"],
+            tuple(Seat(**{**seat, "cpus": parse_cpulist(seat["cpus"])}) for seat in content["seats"]),
+            tuple(content["notes"]),
+            content["threads"],
+            Sample.from_json(content["start"]),
+            tuple(workers),
+            tuple(others),
+        )
+
+
+def about(plan: Plan, *, pid: int, address: str, threads: int | None, start: Sample) -> dict[str, Any]:
+    """What an arbiter writes of itself, fit for JSON.
+
+    Args:
+        plan: its seats.
+        pid: its process.
+        address: where it listens.
+        threads: compute threads a worker, where the user gave a number.
+        start: the throttling counters now.
+    """
+    return {
+        "pid": pid,
+        "address": address,
+        "seats": [seat_to_json(seat) for seat in plan.seats],
+        "notes": list(plan.notes),
+        "threads": sum(threads or seat.threads for seat in plan.seats),
+        "start": start.to_json(),
+    }
+
+
+def seat_to_json(seat: Seat) -> dict[str, Any]:
+    """A seat, fit for JSON; CPUs in the kernel's list form."""
+    return asdict(seat) | {"cpus": format_cpulist(seat.cpus)}
