@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-docker lint format bench docs lock clean
+.PHONY: serve test test-docker test-numa lint format bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show the verbs
@@ -18,6 +18,9 @@ test: $(VENV)/.test ## install what the tests need and pass them (ARGS="-k decod
 
 test-docker: $(VENV)/.test ## build and run the image without a container engine (Debian, root)
 	CPUSERVE_CONTAINER_RESULT=docs/results/container.json $(BIN)/python -m pytest -m docker tests/docker $(ARGS)
+
+test-numa: $(VENV)/.test ## try seats on emulated NUMA machines (Debian on x86_64; root, or QEMU installed)
+	CPUSERVE_NUMA_RESULT=docs/results/numa-lab.json $(BIN)/python -m pytest -m numa tests/numa $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
