@@ -17,7 +17,9 @@
         ├── TooManyPixels        413  more pixels than `max_pixels`
         ├── UnknownModel         404  no such model, or no such version of it
         ├── ModelNotReady        503  still loading, or failed to load
-        └── QueueFull            503  more requests waiting than `queue_size`
+        ├── QueueFull            503  more requests waiting than may, or than the deadline allows
+        ├── RateLimited          429  more requests from one client than `rate_limit`
+        └── DeadlineExceeded     504  its time was over before it could be run
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ __all__ = [
     "BodyTooLarge",
     "ChecksumError",
     "CpuserveError",
+    "DeadlineExceeded",
     "DownloadError",
     "ModelLoadError",
     "ModelNotReady",
     "PlacementError",
     "QueueFull",
+    "RateLimited",
     "RepositoryError",
     "RequestError",
     "TooManyPixels",
@@ -123,11 +127,27 @@ class ModelNotReady(RequestError):
     retry_after_s = 1.0
 
 
-class QueueFull(RequestError):
-    """More requests are waiting than ``queue_size`` allows."""
-
-    status = 503
+class _ComeBack(RequestError):
+    """A refusal that says when the same request may succeed."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QueueFull(_ComeBack):
+    """More requests are waiting than may, or than leave this one time before its deadline."""
+
+    status = 503
+
+
+class RateLimited(_ComeBack):
+    """One client sends more requests than ``rate_limit`` allows."""
+
+    status = 429
+
+
+class DeadlineExceeded(RequestError):
+    """The request's time was over before it could be run."""
+
+    status = 504

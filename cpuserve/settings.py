@@ -183,6 +183,17 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "queue_size", int, 64, "Requests one worker lets wait for a thread; more are answered 503.", minimum=1
     ),
+    Setting(
+        "deadline_ms",
+        float,
+        10_000.0,
+        "Milliseconds a request may take; clients may ask for less (X-Request-Timeout-Ms).",
+        minimum=1,
+    ),
+    Setting(
+        "rate_limit", float, 0.0, "Requests a second from one client (API key or address); 0: any.", minimum=0
+    ),
+    Setting("rate_burst", float, 20.0, "Requests one client may send at once under rate_limit.", minimum=1),
     Setting("keep_alive_s", float, 75.0, "Seconds an idle connection is kept open.", minimum=0),
     Setting("request_timeout_s", float, 30.0, "Seconds a client has to send one request.", minimum=0.1),
     Setting("shutdown_timeout_s", float, 30.0, "Seconds a stopping worker has to finish.", minimum=0),
@@ -222,6 +233,9 @@ class Settings:
     max_body_bytes: int = 32 << 20
     max_pixels: int = 32_000_000
     queue_size: int = 64
+    deadline_ms: float = 10_000.0
+    rate_limit: float = 0.0
+    rate_burst: float = 20.0
     keep_alive_s: float = 75.0
     request_timeout_s: float = 30.0
     shutdown_timeout_s: float = 30.0

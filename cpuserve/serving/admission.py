@@ -1,8 +1,8 @@
-"""How many requests may wait, and when a refused one should come back; it refuses, it never queues."""
+"""Which requests may wait, and when a refused one should come back; it refuses, it never queues."""
 
 from __future__ import annotations
 
-from cpuserve.errors import QueueFull
+from cpuserve.errors import DeadlineExceeded, QueueFull
 
 __all__ = ["Admission"]
 
@@ -10,7 +10,7 @@ _NEW_SHARE = 0.05  # of the latest request in the running mean of the service ti
 
 
 class Admission:
-    """Bounds the requests that wait for a thread of one worker.
+    """Bounds the requests that wait for a thread of one worker, in number and by their deadlines.
 
     Args:
         queue_size: requests that may wait.
@@ -22,6 +22,11 @@ class Admission:
         self._threads = threads
         self._service_s = 0.0
 
+    @property
+    def service_s(self) -> float:
+        """Running mean of the time one request takes its thread, seconds."""
+        return self._service_s
+
     def served(self, seconds: float) -> None:
         """Learn how long one request took its thread."""
         known = self._service_s
@@ -31,15 +36,39 @@ class Admission:
         """Seconds until a thread is free for a request behind ``waiting`` others."""
         return waiting * self._service_s / self._threads
 
-    def admit(self, waiting: int) -> None:
-        """Let one more request wait behind ``waiting`` others.
+    def admit(self, waiting: int, ahead: int, left_s: float) -> None:
+        """Let one more request wait.
+
+        Args:
+            waiting: requests that wait already.
+            ahead: those of them that will be run before it.
+            left_s: seconds until its deadline.
 
         Raises:
-            QueueFull: as many wait already as may.
+            QueueFull: as many wait already as may, or it could not be answered before its deadline.
         """
         if waiting >= self._queue_size:
             raise QueueFull(
                 f"{waiting} requests are waiting, the limit of a worker is {self._queue_size} "
                 "(setting queue_size)",
                 retry_after_s=self.wait_s(waiting),
+            )
+        needed = self.wait_s(ahead) + self._service_s
+        if needed > left_s:
+            raise QueueFull(
+                f"{ahead} requests are waiting before it: it would be answered after {1000 * needed:.0f} ms, "
+                f"its deadline is in {1000 * left_s:.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
+                retry_after_s=needed - left_s,
+            )
+
+    def check(self, left_s: float) -> None:
+        """Look at the deadline once more, when a request's turn has come.
+
+        Raises:
+            DeadlineExceeded: the deadline is over, or will be before an answer is there.
+        """
+        if left_s < self._service_s:
+            raise DeadlineExceeded(
+                f"dropped before inference: {1000 * left_s:.0f} ms were left of its deadline, it takes "
+                f"about {1000 * self._service_s:.0f} ms (header X-Request-Timeout-Ms, setting deadline_ms)"
             )

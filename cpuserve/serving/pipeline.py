@@ -56,8 +56,8 @@ class Pipeline:
 
     @property
     def batcher(self) -> Batcher:
-        """What runs this model's tensors."""
-        return self.tensors
+        """What runs the model's main kind of request: pictures, or tensors where it takes none."""
+        return self.tensors if self.pictures is None else self.pictures.batcher
 
     @property
     def inputs(self) -> Sequence[Port]:
@@ -87,7 +87,7 @@ class Pipeline:
             )
         batcher = self._pictures().batcher
         with self._counted(request, 1):
-            request.start()
+            request.done("queue")
             rows = batcher.claim()
             try:
                 self._decode(picture, rows.inputs[0][0])
@@ -182,7 +182,7 @@ def _in_batches(
 ) -> list[Array]:
     """Run ``count`` rows, as many at a time as a slot holds, and gather their outputs."""
     gathered: list[Array] = []
-    request.start()
+    request.done("queue")
     for start in range(0, count, batcher.max_batch):
         rows = batcher.claim(min(batcher.max_batch, count - start))
         try:

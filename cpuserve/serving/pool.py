@@ -107,6 +107,20 @@ class Pool:
             UnknownModel: there is no such model or version.
             ModelNotReady: it is loading, or could not be loaded.
         """
+        model = self._state(name, version)
+        if model.pipeline is None:
+            raise ModelNotReady(f"model {name!r} is not ready: {model.reason or 'still loading'}")
+        return model.pipeline
+
+    def known(self, name: str, version: str | None = None) -> ModelFile:
+        """The file of a model, ready or not.
+
+        Raises:
+            UnknownModel: there is no such model or version.
+        """
+        return self._state(name, version).file
+
+    def _state(self, name: str, version: str | None) -> ModelState:
         model = self.models.get(name)
         if model is None:
             there = ", ".join(sorted(self.models)) or "none"
@@ -115,9 +129,7 @@ class Pool:
             raise UnknownModel(
                 f"model {name!r} has no version {version!r}; the version served is {model.file.version}"
             )
-        if model.pipeline is None:
-            raise ModelNotReady(f"model {name!r} is not ready: {model.reason or 'still loading'}")
-        return model.pipeline
+        return model
 
 
 def new_core() -> ov.Core:
@@ -199,6 +211,6 @@ def _run_rows(batcher: Batcher, count: int) -> None:
 
 
 def _properties(pipeline: Pipeline) -> str:
-    engine = (pipeline.pictures or pipeline).batcher.engine
+    engine = pipeline.batcher.engine
     words = [f"{name}={value}" for name, value in engine.read_back().items()]
     return ", ".join([*words, f"batches {list(engine.sizes)}"])

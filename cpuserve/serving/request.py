@@ -12,8 +12,8 @@ STAGES = ("decode", "queue", "infer", "post")
 class Request:
     """Stage durations of one request.
 
-    The stages are ``decode`` (picture or tensor into the batch row), ``queue`` (waiting for an inference
-    stream), ``infer`` (OpenVINO) and ``post`` (rows to answer).
+    The stages are ``decode`` (picture or tensor into the batch row), ``queue`` (waiting for a thread and for
+    an inference stream), ``infer`` (OpenVINO) and ``post`` (rows to answer).
 
     Attributes:
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.

@@ -19,7 +19,16 @@ from contextlib import contextmanager
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.request import STAGES, Request
 
-__all__ = ["BATCH_SIZES", "BUCKETS_US", "COUNTERS", "HISTOGRAMS", "Recorder", "Statistics", "Totals"]
+__all__ = [
+    "BATCH_SIZES",
+    "BUCKETS_US",
+    "COUNTERS",
+    "HISTOGRAMS",
+    "SERVER",
+    "Recorder",
+    "Statistics",
+    "Totals",
+]
 
 BUCKETS_US = (
     *(10, 18, 32, 58, 104, 188, 340, 612, 1101, 1983, 3570, 6426, 11568, 20822, 37481, 67466, 121439),
@@ -46,7 +55,8 @@ COUNTERS = (
     "cache_hit",
     "cache_miss",
 )
-_GAUGES = frozenset(("last_inference_ms", "in_flight", "queue_depth"))
+SERVER = "*"
+"""In place of a model's name: what a worker counts before it knows the model."""
 
 _FIELDS: dict[str, int] = {}
 for _name in COUNTERS:
@@ -132,7 +142,8 @@ class Statistics:
             name, _, version = self._name(place).decode().rpartition("/")
             if not name:
                 break
-            found.append((name, int(version)))
+            if name != SERVER:
+                found.append((name, int(version)))
         return found
 
     def _name(self, place: int) -> bytes:

@@ -14,6 +14,7 @@ from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
+from cpuserve.web.statistics import StatisticsRoutes
 from cpuserve.web.v2 import V2
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Route:
 
 def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
     """Every route of the server."""
-    v2, images = V2(pool), Images(pool)
+    v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
     return (
         Route("POST", "/predictions/<model>", images.predict),
         Route("POST", "/predictions/<model>/<version>", images.predict),
@@ -47,10 +48,17 @@ def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
         Route("GET", "/v2/placement", Admin(board).placement),
         Route("GET", "/v2/health/live", v2.live),
         Route("GET", "/v2/health/ready", v2.ready),
+        Route("GET", "/v2/models/stats", counters.stats),
         Route("GET", "/v2/models/<model>", v2.metadata),
         Route("GET", "/v2/models/<model>/versions/<version>", v2.metadata),
         Route("GET", "/v2/models/<model>/ready", v2.model_ready),
         Route("GET", "/v2/models/<model>/versions/<version>/ready", v2.model_ready),
+        Route("GET", "/v2/models/<model>/config", v2.config),
+        Route("GET", "/v2/models/<model>/versions/<version>/config", v2.config),
+        Route("GET", "/v2/models/<model>/stats", counters.stats),
+        Route("GET", "/v2/models/<model>/versions/<version>/stats", counters.stats),
+        Route("GET", "/metrics", counters.metrics),
+        Route("GET", "/ping", images.ping),
         Route("POST", "/v2/models/<model>/infer", v2.infer),
         Route("POST", "/v2/models/<model>/versions/<version>/infer", v2.infer),
     )

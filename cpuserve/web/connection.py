@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from gunicorn.asgi.parser import (
 
 from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
 from cpuserve.web.exchange import Body, Reply, error_reply
+from cpuserve.web.terms import Terms, terms_of
 
 __all__ = ["Connection", "Limits"]
 
@@ -57,6 +59,8 @@ class Connection:
         sock: the non-blocking socket.
         peer: who it is, for the log.
         number: its file descriptor; kept after the socket is closed.
+        arrived_ns: when the latest request was whole, on the clock of `time.perf_counter_ns`.
+        has_had_body: whether the latest request that was run had a body.
         deadline: when it is closed unless something happens, on the clock of `time.monotonic`; None while the
             server is at work on its request.
         open: False once the socket is closed.
@@ -87,6 +91,9 @@ class Connection:
         self._complete = False
         self._started = False
         self._draining = False
+        self._due = math.inf
+        self.arrived_ns = 0
+        self.has_had_body = False
         self._keep = True
         self._out = b""
 
@@ -123,6 +130,8 @@ class Connection:
         whole = self.open and self._complete
         if whole:
             self.deadline = None
+            self.arrived_ns = time.perf_counter_ns()
+            self._due = math.inf
         return whole
 
     def _read(self) -> bool:
@@ -197,6 +206,25 @@ class Connection:
     def _whole(self) -> None:
         self._complete = True
 
+    @property
+    def client(self) -> str:
+        """Who the request is counted against: the API key it brings, else the address it comes from."""
+        for name, value in self._parser.headers:
+            if name in (b"authorization", b"x-api-key"):
+                return str(value, "latin-1")
+        return str(self._base["REMOTE_ADDR"])
+
+    def terms(self, default_timeout_s: float) -> Terms:
+        """Deadline and priority of the request that is whole; its time runs from now."""
+        body = self._body if self._body is not None else b""
+        terms = terms_of(self._parser.headers, body, default_timeout_s)
+        self._due = time.monotonic() + terms.timeout_s
+        return terms
+
+    def left_s(self) -> float:
+        """Seconds until the deadline of the request that is whole."""
+        return self._due - time.monotonic()
+
     def environ(self) -> dict[str, Any]:
         """The WSGI environment of the request that is whole."""
         parser = self._parser
@@ -222,7 +250,9 @@ class Connection:
             environ[key] = f"{environ[key]},{text}" if key in environ else text
         if parser.is_chunked:
             environ["CONTENT_LENGTH"] = str(self._filled)
+        environ["cpuserve.arrived_ns"] = self.arrived_ns
         self._keep = parser.should_keep_alive
+        self.has_had_body = self._body is not None
         return environ
 
     def answer(

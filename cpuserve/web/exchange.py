@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Body", "Call", "Handler", "Reply", "answer", "error_reply", "json_reply"]
 
 _log = logging.getLogger("cpuserve.web")
+MAX_BODY_BYTES = 32 << 20
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -58,13 +61,44 @@ class Call:
         value: str | None = self.environ.get(name)
         return value
 
+    @property
+    def arrived_ns(self) -> int | None:
+        """When the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so."""
+        value: int | None = self.environ.get("cpuserve.arrived_ns")
+        return value
+
     def body(self) -> memoryview:
-        """The whole body."""
+        """The whole body, inflated if it was sent compressed.
+
+        Raises:
+            RequestError: a coding that is not gzip or deflate, or data that are not what it says.
+            BodyTooLarge: inflated it is larger than a body may be.
+        """
         stream = self.environ["wsgi.input"]
         if isinstance(stream, Body):
-            return stream.data
-        length = self.environ.get("CONTENT_LENGTH") or None
-        return memoryview(stream.read(int(length)) if length is not None else stream.read())
+            data = stream.data
+        else:
+            length = self.environ.get("CONTENT_LENGTH") or None
+            data = memoryview(stream.read(int(length)) if length is not None else stream.read())
+        coding = self.environ.get("HTTP_CONTENT_ENCODING", "identity").lower()
+        if coding == "identity":
+            return data
+        return _inflate(data, coding, int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES)))
+
+
+def _inflate(data: memoryview, coding: str, limit: int) -> memoryview:
+    if coding not in _WINDOW_BITS:
+        raise RequestError(f"Content-Encoding {coding!r} is not understood; send gzip, deflate or none")
+    inflater = zlib.decompressobj(_WINDOW_BITS[coding])
+    try:
+        whole = inflater.decompress(data, limit)
+    except zlib.error as error:
+        raise RequestError(f"the body is not {coding}: {error}") from None
+    if inflater.unconsumed_tail:
+        raise BodyTooLarge(f"the body inflates to more than {limit} bytes (setting max_body_bytes)")
+    if not inflater.eof:
+        raise RequestError(f"the {coding} body ends too early")
+    return memoryview(whole)
 
 
 class Reply:

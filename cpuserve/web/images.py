@@ -20,13 +20,18 @@ class Images:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    def ping(self, _call: Call) -> Reply:
+        """``GET /ping``: TorchServe's health check."""
+        healthy = self._pool.ready
+        return json_reply({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 503)
+
     def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
         """Classes of one picture, sent as the raw body or as a multipart form's first file.
 
         The query parameter ``topk`` asks for a number of classes.
         """
         pipeline = self._pool.get(model, version)
-        request = Request()
+        request = Request(call.arrived_ns)
         found = pipeline.predict(_picture(call), request, _topk(call))
         return json_reply(
             {"model": pipeline.name, "version": str(pipeline.version), **found},

@@ -19,10 +19,11 @@ from cpuserve.machine.roster import about
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.stats import SERVER, Statistics
 from cpuserve.settings import Settings
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
+from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.worker import SeatWorker
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             start=Sample.take(self.budget),
         )
         self.board = Board(len(self.plan.seats), described)
+        self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=2 * len(self.plan.seats) + 1)  # a reload has two generations
         self._leaving = 0  # workers of this age or older are being replaced by a reload
+        self.row = 0
         self.seat: Seat | None = None  # both are set in each worker, after the fork
         self.pool: Pool
         super().__init__()
@@ -104,8 +107,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         from cpuserve.web.app import Application  # noqa: PLC0415
 
         threads = self.seat.threads if self.seat is not None else self.budget.effective
-        row = self.statistics.claim(self.seat.index if self.seat is not None else 0)
-        self.pool = Pool(self.settings, threads, self.statistics, row)
+        self.pool = Pool(self.settings, threads, self.statistics, self.row)
         return Application(self.pool, self.board)
 
     def _on_starting(self, _arbiter: Any) -> None:
@@ -147,6 +149,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
+        worker.deadline_s = settings.deadline_ms / 1000
+        worker.rate_limit = self.rate_limit
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
     def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:
@@ -157,6 +161,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         if sitting.reason:
             _log.warning("seat %d: %s", seat.index, sitting.reason)
         self.board.lines[worker.seat_index].pid = os.getpid()
+        self.row = self.statistics.claim(seat.index)
+        worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""

@@ -15,6 +15,7 @@ from cpuserve.web.wire import (
     InferBody,
     OutputWanted,
     Tensor,
+    classified,
     datatype_of,
     infer_reply_body,
     parse_infer,
@@ -22,7 +23,10 @@ from cpuserve.web.wire import (
 
 __all__ = ["V2"]
 
-_EXTENSIONS = ["binary_tensor_data"]
+_EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics", "parameters"]
+
+
+_MOST_CLASSES = 1_000_000
 
 
 class V2:
@@ -68,6 +72,44 @@ class V2:
             }
         )
 
+    def config(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig, as its tools read it."""
+        pipeline = self._pool.get(model, version)
+        sizes = list(pipeline.batcher.engine.sizes)
+        return json_reply(
+            {
+                "name": pipeline.name,
+                "platform": "",
+                "backend": "openvino",
+                "version_policy": {"latest": {"num_versions": 1}},
+                "max_batch_size": sizes[-1],
+                "input": [
+                    {
+                        **_port_config(port),
+                        "format": "FORMAT_NONE",
+                        "is_shape_tensor": False,
+                        "allow_ragged_batch": False,
+                        "optional": False,
+                    }
+                    for port in pipeline.inputs
+                ],
+                "output": [
+                    {**_port_config(port), "label_filename": "", "is_shape_tensor": False}
+                    for port in pipeline.outputs
+                ],
+                "instance_group": [
+                    {
+                        "name": f"{pipeline.name}_0",
+                        "kind": "KIND_CPU",
+                        "count": pipeline.batcher.engine.streams,
+                    }
+                ],
+                "dynamic_batching": {"preferred_batch_size": sizes, "max_queue_delay_microseconds": 0},
+                "model_transaction_policy": {"decoupled": False},
+                "parameters": {},
+            }
+        )
+
     def infer(self, call: Call, model: str, version: str | None = None) -> Reply:
         """``POST /v2/models/MODEL[/versions/VERSION]/infer``: tensors, or pictures as BYTES.
 
@@ -76,7 +118,7 @@ class V2:
         pipeline = self._pool.get(model, version)
         header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         body = call.body()
-        request = Request()
+        request = Request(call.arrived_ns)
         if header_length == "0":
             asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
             results = pipeline.infer_pictures([body], request)
@@ -88,7 +130,11 @@ class V2:
         if asked.id is not None:
             head["id"] = asked.id
         content, json_length = infer_reply_body(
-            head, [(output.name, results[index], output.binary) for index, output in wanted]
+            head,
+            [
+                (output.name, _as_wanted(results[index], output, pipeline.card.labels), output.binary)
+                for index, output in wanted
+            ],
         )
         headers = [("Server-Timing", request.server_timing())]
         if json_length is None:
@@ -97,8 +143,27 @@ class V2:
         return Reply(200, content, [("Content-Type", "application/octet-stream"), *headers])
 
 
+def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
+    if not output.classification:
+        return result
+    if result[0].size > _MOST_CLASSES:
+        raise RequestError(
+            f"output {output.name!r} has {result[0].size} values a row; classification takes {_MOST_CLASSES}"
+        )
+    return classified(result, output.classification, labels)
+
+
 def _port_metadata(port: Port) -> dict[str, object]:
     return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": [-1, *port.row_shape]}
+
+
+def _port_config(port: Port) -> dict[str, object]:
+    datatype = datatype_of(port.dtype)
+    return {
+        "name": port.names[0],
+        "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}",
+        "dims": list(port.row_shape),
+    }
 
 
 def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request) -> list[Array]:

@@ -15,7 +15,15 @@ import orjson
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
 
-__all__ = ["InferBody", "OutputWanted", "Tensor", "datatype_of", "infer_reply_body", "parse_infer"]
+__all__ = [
+    "InferBody",
+    "OutputWanted",
+    "Tensor",
+    "classified",
+    "datatype_of",
+    "infer_reply_body",
+    "parse_infer",
+]
 
 _DTYPES: dict[str, str] = {
     "BOOL": "bool",
@@ -31,7 +39,7 @@ _DTYPES: dict[str, str] = {
     "FP32": "float32",
     "FP64": "float64",
 }
-_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
+_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()} | {"object": "BYTES"}
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -133,10 +141,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OutputWanted:
-    """An output the client asks for, and whether as binary data."""
+    """An output the client asks for.
+
+    Attributes:
+        name: of the output.
+        binary: send it as binary data.
+        classification: send only the best so many classes, as text; 0 sends the tensor.
+    """
 
     name: str
     binary: bool
+    classification: int = 0
 
 
 @dataclass(frozen=True)
@@ -241,7 +256,32 @@ def _output(entry: Any, by_default: bool) -> OutputWanted:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise RequestError('each of "outputs" is an object with "name"')
     parameters = _parameters(entry, f"output {entry['name']!r}")
-    return OutputWanted(entry["name"], parameters.get("binary_data", by_default) is True)
+    classification = parameters.get("classification", 0)
+    if type(classification) is not int or classification < 0:
+        raise RequestError(f"classification of output {entry['name']!r} is a number of classes")
+    return OutputWanted(entry["name"], parameters.get("binary_data", by_default) is True, classification)
+
+
+def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
+    """The best classes of each row as BYTES elements ``value:index[:label]``.
+
+    Args:
+        rows: [N, ...] numbers, one a class.
+        count: classes wanted.
+        labels: name by class.
+
+    Returns:
+        [N, min(count, classes)] of text, best first.
+    """
+    flat = rows.reshape(rows.shape[0], -1)
+    best = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+    text = np.empty(best.shape, dtype=object)
+    for row, classes in enumerate(best.tolist()):
+        for place, index in enumerate(classes):
+            value = flat[row, index]
+            number = f"{value:.6f}" if flat.dtype.kind == "f" else str(value)
+            text[row, place] = f"{number}:{index}" + (f":{labels[index]}" if index < len(labels) else "")
+    return text
 
 
 def infer_reply_body(
@@ -266,12 +306,21 @@ def infer_reply_body(
         }
         flat = np.ascontiguousarray(array).reshape(-1)
         if binary:
-            buffers.append(flat.tobytes())
+            buffers.append(_element_bytes(flat) if flat.dtype == object else flat.tobytes())
             entry["parameters"] = {"binary_data_size": len(buffers[-1])}
         else:
-            entry["data"] = flat
+            entry["data"] = flat.tolist() if flat.dtype == object else flat
         entries.append(entry)
     text = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not buffers:
         return text, None
     return b"".join([text, *buffers]), len(text)
+
+
+def _element_bytes(elements: Array) -> bytes:
+    """Text as the protocol sends BYTES: each element behind its length."""
+    parts = []
+    for element in elements.tolist():
+        encoded = element.encode()
+        parts += [struct.pack("<I", len(encoded)), encoded]
+    return b"".join(parts)

@@ -2,13 +2,15 @@
 
 Every thread waits on the same epoll instance, in which each connection is armed for one event. Whichever
 thread wakes first reads whatever has come, on every connection that has something, and puts the requests that
-are whole into one queue, first come first served. Then it takes the oldest and runs it to its answer. So
-bodies are read while others compute, no request is handed from thread to thread, connections need not be
-spread over threads, and a slow client holds none. The main thread accepts, keeps time and does nothing else.
+are whole into one queue, by priority and then first come first served. Then it takes the first and runs it to
+its answer. So bodies are read while others compute, no request is handed from thread to thread, connections
+need not be spread over threads, and a slow client holds none. The main thread accepts and keeps time.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import select
 import socket
@@ -21,16 +23,23 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
 from cpuserve.serving.admission import Admission
+from cpuserve.serving.stats import Recorder
 from cpuserve.web.board import READY, STOPPING, Board
 from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.ratelimit import RateLimit
 
 __all__ = ["SeatWorker"]
 
 _TICK_S = 1.0
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
+_REFUSED: dict[type[CpuserveError], str] = {
+    QueueFull: "refused_queue_full",
+    DeadlineExceeded: "refused_deadline",
+    RateLimited: "refused_rate",
+}
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE = select.EPOLLOUT | select.EPOLLONESHOT
 
@@ -44,12 +53,16 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     limits: Limits
     queue_size: int
     threads: int
+    deadline_s: float
+    rate_limit: RateLimit
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections: dict[int, Connection] = {}
-        self._ready: deque[Connection] = deque()
+        self._ready: list[tuple[int, int, Connection]] = []  # a heap: by priority, then by arrival
+        self._arrivals = itertools.count()
         self._first: deque[Connection] = deque()  # requests without a body: health, metadata
+        self.recorder: Recorder | None = None  # given by the server when the worker has its row
         self._idle_threads = 0
         self._stopped = False
 
@@ -98,6 +111,9 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                     time.sleep(_YIELD_S)
                     continue
             waiting_since = 0.0
+            if len(self._connections) >= self.cfg.worker_connections:
+                time.sleep(_YIELD_S)  # others wait in the kernel's queue
+                continue
             for number in readable:
                 self._accept(listeners[number], bases[number])
         self._stop(threads)
@@ -117,6 +133,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
+            "cpuserve.max_body_bytes": self.limits.max_body_bytes,
         }
 
     def _accept(self, listener: socket.socket, base: dict[str, Any]) -> None:
@@ -124,6 +141,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             sock, peer = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another worker was faster, or the client left
+        except OSError as error:  # out of file descriptors: those that are open are served on
+            self.log.warning("a connection could not be accepted: %s", error)
+            time.sleep(_YIELD_AT_MOST_S)
+            return
         connection = Connection(sock, peer if isinstance(peer, tuple) else None, base, self.limits)
         self._connections[connection.number] = connection
         self._count()
@@ -154,7 +175,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             else:
                 self._event(number, event)
         try:
-            connection = first.popleft() if first else ready.popleft()
+            connection = first.popleft() if first else heapq.heappop(ready)[2]
         except IndexError:
             return True  # nothing whole yet, or another thread took it
         if self._idle_threads and (ready or first):
@@ -189,16 +210,33 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 if not connection.receive():
                     break
                 if connection.has_body:
-                    self._admission.admit(len(self._ready))
-                    self._ready.append(connection)
+                    self._enqueue(connection)
                 else:
                     self._first.append(connection)
                 return
             except CpuserveError as error:
-                connection.refuse(error)
+                self._refuse(connection, error)
                 if not connection.settle():
                     break
         self._arm(connection)
+
+    def _enqueue(self, connection: Connection) -> None:
+        """Let a request wait for its turn, or raise why it may not."""
+        terms = connection.terms(self.deadline_s)
+        self.rate_limit.take(connection.client)
+        ready = self._ready
+        waiting = len(ready)
+        ahead = sum(1 for entry in ready if entry[0] <= terms.priority) if waiting else 0
+        self._admission.admit(waiting, ahead, terms.timeout_s)
+        heapq.heappush(ready, (terms.priority, next(self._arrivals), connection))
+        if self.recorder is not None:
+            self.recorder.put("queue_depth", len(ready))
+
+    def _refuse(self, connection: Connection, error: CpuserveError) -> None:
+        connection.refuse(error)
+        counter = _REFUSED.get(type(error))
+        if counter is not None and self.recorder is not None:
+            self.recorder.add(counter)
 
     def _arm(self, connection: Connection) -> None:
         """Wait for the connection's next event, or forget it."""
@@ -210,6 +248,12 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     def _run_request(self, connection: Connection) -> None:
         began = time.perf_counter()
+        try:
+            self._admission.check(connection.left_s())
+        except CpuserveError as error:
+            self._refuse(connection, error)
+            self._next(connection)
+            return
         environ = connection.environ()
         answer: list[Any] = ["500 Internal Server Error", [("Content-Length", "0")]]
 
@@ -226,7 +270,12 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             body = b""
         status, headers = answer
         connection.answer(status, headers, body, last=not self.alive)
-        self._admission.served(time.perf_counter() - began)
+        if connection.has_had_body:
+            self._admission.served(time.perf_counter() - began)
+        self._next(connection)
+
+    def _next(self, connection: Connection) -> None:
+        """After an answer: the connection's next request, or its next event."""
         if connection.settle():
             self._receive(connection)
         else:

@@ -146,6 +146,32 @@ def test_a_chunked_picture_is_answered(small_server, data_dir):
     assert got.json()["predictions"][0]["label"] == "bee"
 
 
+def test_a_deadline_that_cannot_be_kept_is_refused_with_a_time_to_come_back(small_server, data_dir):
+    photo = (data_dir / "images" / "mug_8mp.jpg").read_bytes()[
+        :99_000
+    ]  # cannot be decoded, and that takes no time
+    good = (data_dir / "images" / "bee.jpeg").read_bytes()
+    for _ in range(5):
+        assert small_server.post(PATH, good).status == 200  # now the server knows what a request costs
+    got = small_server.request("POST", PATH, photo, {"X-Request-Timeout-Ms": "1"})
+    assert got.status == 503
+    assert "X-Request-Timeout-Ms" in got.json()["error"]
+    assert int(got.headers["Retry-After"]) >= 1
+    assert small_server.request("POST", PATH, good, {"X-Request-Timeout-Ms": "5000"}).status == 200
+
+
+def test_a_client_over_its_rate_is_429_and_others_are_not(one_model, data_dir, tmp_path):
+    photo = (data_dir / "images" / "bee.jpeg").read_bytes()
+    arguments = ["--model-repository", str(one_model), "--rate-limit", "0.5", "--rate-burst", "3"]
+    with serving(tmp_path / "log", *arguments) as server:
+        statuses = [server.post(PATH, photo) for _ in range(5)]
+        assert [answer.status for answer in statuses] == [200, 200, 200, 429, 429]
+        assert 1 <= int(statuses[-1].headers["Retry-After"]) <= 2
+        assert "rate_limit" in statuses[-1].json()["error"]
+        assert server.request("POST", PATH, photo, {"X-API-Key": "another"}).status == 200
+        assert 'cpuserve_refused_total{reason="rate"} 2' in server.get("/metrics").body.decode()
+
+
 def test_a_full_queue_is_503_with_a_time_to_come_back(small_server, data_dir):
     photo = (data_dir / "images" / "bee.jpeg").read_bytes()
     with ThreadPoolExecutor(24) as pool:

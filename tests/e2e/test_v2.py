@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import cv2
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
@@ -100,6 +102,76 @@ def test_a_segmentation_model_answers_pictures_with_its_own_tensor(client, data_
     scores = result.as_numpy("ResizeBilinear_3")
     assert scores.shape == (1, 257, 257, 21)
     assert (scores.argmax(axis=-1) == 3).mean() == pytest.approx(0.206, abs=0.01)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_compressed_requests(client, data_dir, coding):
+    tensor = pixels(data_dir / "images" / "zebra.jpeg")[None]
+    result = client.infer(QUANT, [as_input("input", tensor, "UINT8")], request_compression_algorithm=coding)
+    assert result.as_numpy("MobilenetV2/Predictions/Softmax").argmax() == 341
+
+
+def test_a_compressed_bomb_is_413_and_other_codings_400(exact_server):
+    bomb = zlib.compress(b"\0" * (33 << 20))
+    for body, coding, status in (
+        (bomb, "deflate", 413),
+        (b"x", "gzip", 400),
+        (bomb[:99], "deflate", 400),
+        (b"x", "br", 400),
+    ):
+        got = exact_server.request("POST", f"/v2/models/{QUANT}/infer", body, {"Content-Encoding": coding})
+        assert got.status == status
+
+
+def test_classification_extension(client, data_dir):
+    output = triton.InferRequestedOutput("MobilenetV2/Predictions/Softmax", class_count=3)
+    tensor = pixels(data_dir / "images" / "zebra.jpeg")[None]
+    result = client.infer(QUANT, [as_input("input", tensor, "UINT8")], outputs=[output])
+    best = result.as_numpy("MobilenetV2/Predictions/Softmax")
+    assert best.shape == (1, 3)
+    value, index, label = best[0, 0].decode().split(":")
+    assert (index, label) == ("341", "zebra")
+    assert float(value) > 0.9
+
+
+def test_statistics_grow_by_what_was_asked_whichever_worker_answers(client, data_dir):
+    tensor = pixels(data_dir / "images" / "zebra.jpeg")[None]
+
+    def counts():
+        (stats,) = client.get_inference_statistics(QUANT)["model_stats"]
+        inference = stats["inference_stats"]
+        return [stats["inference_count"], inference["success"]["count"], inference["queue"]["count"]]
+
+    before = counts()
+    for _ in range(7):
+        client.infer(QUANT, [as_input("input", np.concatenate([tensor] * 3), "UINT8")])
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [21, 7, 7]
+    everything = client.get_inference_statistics()["model_stats"]
+    assert {entry["name"] for entry in everything} >= {QUANT, FLOAT}
+
+
+def test_configuration(client):
+    config = client.get_model_config(FLOAT)
+    assert config["input"][0]["data_type"] == "TYPE_FP32"
+    assert config["input"][0]["dims"] == [224, 224, 3]
+    assert config["max_batch_size"] == 8
+    assert config["dynamic_batching"]["preferred_batch_size"] == [1, 2, 4, 8]
+
+
+def test_metrics_are_prometheus_text_with_the_names_of_ovms_dashboards(exact_server, data_dir):
+    exact_server.post(f"/predictions/{QUANT}", (data_dir / "images" / "bee.jpeg").read_bytes())
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(exact_server.get("/metrics").body.decode())
+    }
+    for name in ("ovms_request_time_us", "ovms_inference_time_us", "ovms_wait_for_infer_req_time_us"):
+        samples = [sample for sample in families[name].samples if sample.labels.get("name") == QUANT]
+        buckets = [sample.value for sample in samples if sample.name.endswith("_bucket")]
+        (count,) = [sample.value for sample in samples if sample.name.endswith("_count")]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == count > 0
+    for name in ("ovms_streams", "ovms_current_requests", "ovms_requests_success", "ovms_requests_fail"):
+        assert any(sample.labels["name"] == QUANT for sample in families[name].samples)
 
 
 def test_the_whole_body_may_be_the_picture(exact_server, data_dir):

@@ -1,6 +1,6 @@
 import pytest
 
-from cpuserve.errors import QueueFull
+from cpuserve.errors import DeadlineExceeded, QueueFull
 from cpuserve.serving.admission import Admission
 
 
@@ -8,8 +8,29 @@ def test_a_refusal_names_the_limit_and_when_to_come_back():
     admission = Admission(queue_size=10, threads=2)
     for _ in range(200):
         admission.served(0.5)
-    admission.admit(9)
+    admission.admit(9, 9, 60)
     with pytest.raises(QueueFull, match=r"10 requests.*10.*queue_size") as caught:
-        admission.admit(10)
+        admission.admit(10, 10, 60)
     assert caught.value.retry_after_s == pytest.approx(2.5, rel=0.01)
     assert caught.value.status == 503
+
+
+def test_what_cannot_be_answered_in_time_is_refused_at_once_and_told_when():
+    admission = Admission(queue_size=100, threads=2)
+    admission.admit(50, 50, 0.001)  # nothing is known yet: let it try
+    for _ in range(200):
+        admission.served(0.1)
+    admission.admit(20, 8, left_s=0.55)  # 8 before it: 0.4 s of waiting and 0.1 s of work
+    with pytest.raises(QueueFull, match=r"500 ms.*450 ms.*X-Request-Timeout-Ms") as caught:
+        admission.admit(20, 8, left_s=0.45)
+    assert caught.value.retry_after_s == pytest.approx(0.05)
+
+
+def test_what_waited_past_its_time_is_dropped_before_inference():
+    admission = Admission(queue_size=100, threads=1)
+    admission.check(0)
+    admission.served(0.1)
+    admission.check(0.2)
+    with pytest.raises(DeadlineExceeded, match=r"50 ms.*100 ms") as caught:
+        admission.check(0.05)
+    assert caught.value.status == 504

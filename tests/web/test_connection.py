@@ -7,6 +7,7 @@ import pytest
 
 from cpuserve.errors import BodyTooLarge, CpuserveError, QueueFull
 from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.terms import DEFAULT_PRIORITY, Terms, terms_of
 
 LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 
@@ -215,3 +216,31 @@ def test_a_client_that_leaves_is_noticed(pair):
     client.close()
     assert not connection.receive()
     assert not connection.open
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "timeout_s", "priority"),
+    [
+        ([], b"\xff\xd8", 10, DEFAULT_PRIORITY),
+        ([(b"x-request-timeout-ms", b"250"), (b"x-request-priority", b"2")], b"", 0.25, 2),
+        ([(b"x-request-timeout-ms", b"99999")], b"", 10, DEFAULT_PRIORITY),
+        ([(b"x-request-timeout-ms", b"soon"), (b"x-request-priority", b"-1")], b"", 10, DEFAULT_PRIORITY),
+        ([], b'{"parameters": {"timeout": 500000, "priority": 1}}', 0.5, 1),
+        (
+            [(b"inference-header-content-length", b"34")],
+            b'{"parameters": {"timeout": 500000}}\0\1"',
+            10,
+            DEFAULT_PRIORITY,
+        ),
+        (
+            [(b"inference-header-content-length", b"35")],
+            b'{"parameters": {"timeout": 500000}}\0\1"',
+            0.5,
+            DEFAULT_PRIORITY,
+        ),
+        ([], b'{"timeout": 1, "parameters": []}', 10, DEFAULT_PRIORITY),
+        ([], b'{"timeout": broken', 10, DEFAULT_PRIORITY),
+    ],
+)
+def test_terms(headers, body, timeout_s, priority):
+    assert terms_of(headers, body, 10) == Terms(timeout_s, priority)

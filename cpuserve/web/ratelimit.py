@@ -1,0 +1,78 @@
+"""A token bucket a client, in memory that all workers share; it knows clients only by a hash."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import threading
+import time
+
+from cpuserve.errors import RateLimited
+
+__all__ = ["RateLimit"]
+
+_PLACES = 4096
+_NEIGHBOURS = 8  # places a client may take; the one longest unused gives way
+_PLACE = struct.Struct("<Qdd")  # client, tokens, time of the last look
+
+
+class RateLimit:
+    """Lets each client send so many requests a second; made before the workers are forked.
+
+    Args:
+        per_second: requests a second and client; 0 limits nothing.
+        burst: requests a client may send at once after a pause.
+    """
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.per_second = per_second
+        self._burst = max(1.0, burst)
+        self._memory = mmap.mmap(-1, _PLACES * _PLACE.size)
+        self._lock_file = os.memfd_create("cpuserve-rate", os.MFD_CLOEXEC)
+        self._lock = threading.Lock()
+
+    def take(self, client: str, now: float | None = None) -> None:
+        """Let one request of a client pass.
+
+        Args:
+            client: its API key or address.
+            now: seconds on the clock of `time.monotonic`, which all processes share.
+
+        Raises:
+            RateLimited: its bucket is empty.
+        """
+        if self.per_second <= 0:
+            return
+        now = time.monotonic() if now is None else now
+        digest = hashlib.blake2b(client.encode(), digest_size=8).digest()
+        name = int.from_bytes(digest, "little") | 1
+        with self._lock:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
+            try:
+                tokens = self._take(name, now)
+            finally:
+                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+        if tokens < 0:
+            raise RateLimited(
+                f"this client sent more than {self.per_second:g} requests a second (setting rate_limit)",
+                retry_after_s=-tokens / self.per_second,
+            )
+
+    def _take(self, name: int, now: float) -> float:
+        """Take a token; below zero is what is missing, and nothing was taken."""
+        oldest_place, oldest_time = 0, float("inf")
+        for step in range(_NEIGHBOURS):
+            place = (name + step) % _PLACES * _PLACE.size
+            known, tokens, last = _PLACE.unpack_from(self._memory, place)
+            if known == name:
+                tokens = min(self._burst, tokens + (now - last) * self.per_second) - 1
+                if tokens >= 0:
+                    _PLACE.pack_into(self._memory, place, name, tokens, now)
+                return float(tokens)
+            if last < oldest_time:
+                oldest_place, oldest_time = place, last
+        _PLACE.pack_into(self._memory, oldest_place, name, self._burst - 1, now)
+        return self._burst - 1

@@ -1,0 +1,189 @@
+"""The counters of all workers as Triton's statistics and as Prometheus text; it counts nothing itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.stats import BUCKETS_US, SERVER, Totals
+from cpuserve.web.exchange import Call, Reply, json_reply
+
+__all__ = ["StatisticsRoutes"]
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_BY_STAGE = {
+    "queue": "queue",
+    "compute_input": "decode",
+    "compute_infer": "infer",
+    "compute_output": "post",
+}
+_HISTOGRAMS = {
+    # the names and labels that OpenVINO Model Server's dashboards read
+    "ovms_request_time_us": ("request", "Request time inside the server, microseconds."),
+    "ovms_inference_time_us": ("infer", "Inference time, microseconds."),
+    "ovms_wait_for_infer_req_time_us": (
+        "queue",
+        "Time a request waits for an inference stream, microseconds.",
+    ),
+    "cpuserve_decode_time_us": ("decode", "Decode and resize time, microseconds."),
+    "cpuserve_post_time_us": ("post", "Post-processing time, microseconds."),
+}
+
+
+class StatisticsRoutes:
+    """Statistics and metrics over the block of all workers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def stats(self, _call: Call, model: str | None = None, version: str | None = None) -> Reply:
+        """``GET /v2/models[/MODEL[/versions/VERSION]]/stats``: Triton's statistics extension."""
+        if model is None:
+            chosen = self._pool.statistics.served()
+        else:
+            file = self._pool.known(model, version)
+            chosen = [(file.name, file.version)]
+        return json_reply({"model_stats": [self._model(name, number) for name, number in chosen]})
+
+    def _model(self, name: str, version: int) -> dict[str, Any]:
+        totals = self._pool.statistics.totals(name, version)
+        return {
+            "name": name,
+            "version": str(version),
+            "last_inference": totals["last_inference_ms"],
+            "inference_count": totals["images"],
+            "execution_count": totals["executions"],
+            "inference_stats": {
+                "success": _duration(*totals.duration("request")),
+                "fail": _duration(totals["fail_request_count"], totals["fail_request_ns"]),
+                **{word: _duration(*totals.duration(stage)) for word, stage in _BY_STAGE.items()},
+                "cache_hit": _duration(totals["cache_hit"], 0),
+                "cache_miss": _duration(totals["cache_miss"], 0),
+            },
+            "response_stats": {},
+            "batch_stats": [
+                {
+                    "batch_size": size,
+                    "compute_input": _duration(0, 0),
+                    "compute_infer": _duration(count, nanoseconds),
+                    "compute_output": _duration(0, 0),
+                }
+                for size, (count, nanoseconds) in totals.batches().items()
+            ],
+            "memory_usage": [],
+        }
+
+    def metrics(self, _call: Call) -> Reply:
+        """``GET /metrics``: Prometheus text, the same whichever worker answers."""
+        text = "\n".join(self._lines()) + "\n"
+        return Reply(200, text.encode(), [("Content-Type", _TEXT)])
+
+    def _lines(self) -> Iterator[str]:
+        served = self._pool.statistics.served()
+        rows = [
+            (_labels(name, version), self._pool.statistics.totals(name, version)) for name, version in served
+        ]
+        yield from _metric("ovms_streams", "gauge", "Inference streams of one worker.", self._streams())
+        yield from _metric(
+            "ovms_current_requests",
+            "gauge",
+            "Requests inside the pipeline.",
+            ((labels, totals["in_flight"]) for labels, totals in rows),
+        )
+        api = 'api="KServe",interface="REST",method="ModelInfer",'
+        for metric, counter, words in (
+            ("ovms_requests_success", "success", "Requests answered."),
+            ("ovms_requests_fail", "fail", "Requests that ended in an error."),
+        ):
+            values = ((api + labels, totals[counter]) for labels, totals in rows)
+            yield from _metric(metric, "counter", words, values)
+        for metric, counter, words in (
+            ("cpuserve_images_total", "images", "Images or tensor rows answered."),
+            ("cpuserve_executions_total", "executions", "Compiled batches run."),
+        ):
+            yield from _metric(
+                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
+            )
+        yield from _metric(
+            "cpuserve_batches_total",
+            "counter",
+            "Batches by why they were run: a stream was idle, or rows had gathered.",
+            (
+                (f'{labels},released="{why}"', totals[f"released_{why}"])
+                for labels, totals in rows
+                for why in ("idle", "gathered")
+            ),
+        )
+        yield from _metric(
+            "cpuserve_batch_size_total",
+            "counter",
+            "Compiled batches run, by size.",
+            (
+                (f'{labels},size="{size}"', count)
+                for labels, totals in rows
+                for size, (count, _) in totals.batches().items()
+            ),
+        )
+        server = self._pool.statistics.totals(SERVER, 0)
+        yield from _metric(
+            "cpuserve_refused_total",
+            "counter",
+            "Requests refused before their model was known: queue full, deadline, client's rate.",
+            ((f'reason="{why}"', server[f"refused_{why}"]) for why in ("queue_full", "deadline", "rate")),
+        )
+        yield from _metric(
+            "cpuserve_queue_depth",
+            "gauge",
+            "Requests that wait for a thread.",
+            [('all="workers"', server["queue_depth"])],
+        )
+        for metric, (histogram, words) in _HISTOGRAMS.items():
+            yield from _histogram(metric, words, histogram, rows)
+        yield from _metric(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the worker that answers.",
+            [(f'pid="{os.getpid()}"', _resident_bytes())],
+        )
+
+    def _streams(self) -> Iterator[tuple[str, int]]:
+        for model in self._pool.models.values():
+            if model.pipeline is not None:
+                yield _labels(model.file.name, model.file.version), model.pipeline.batcher.engine.streams
+
+
+def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+    return {"count": count, "ns": nanoseconds}
+
+
+def _labels(name: str, version: int) -> str:
+    return f'name="{name}",version="{version}"'
+
+
+def _metric(name: str, kind: str, words: str, values: Iterable[tuple[str, int]]) -> Iterator[str]:
+    yield f"# HELP {name} {words}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in values:
+        yield f"{name}{{{labels}}} {value}"
+
+
+def _histogram(name: str, words: str, histogram: str, rows: Iterable[tuple[str, Totals]]) -> Iterator[str]:
+    yield f"# HELP {name} {words}"
+    yield f"# TYPE {name} histogram"
+    for model, totals in rows:
+        labels = f'interface="REST",{model}' if histogram == "request" else model
+        total = 0
+        for end, count in zip((*map(str, BUCKETS_US), "+Inf"), totals.buckets(histogram), strict=True):
+            total += count
+            yield f'{name}_bucket{{{labels},le="{end}"}} {total}'
+        count, nanoseconds = totals.duration(histogram)
+        yield f"{name}_sum{{{labels}}} {nanoseconds / 1000:.3f}"
+        yield f"{name}_count{{{labels}}} {count}"
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
