@@ -17,6 +17,8 @@ COMMANDS = {
     "serve": "serve the models of a repository over HTTP",
     "pull": "fetch models of the catalogue into the repository",
     "models": "list the models of the repository",
+    "doctor": "show what the machine allows and whether a server sits as planned",
+    "run": "start any program in a seat",
     "predict": "answer pictures in this process, without a server",
 }
 

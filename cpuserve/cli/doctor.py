@@ -1,0 +1,206 @@
+"""`cpuserve doctor`: what this machine allows, and whether a running server sits as it was planned."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import orjson
+
+from cpuserve.errors import CpuserveError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cpuserve.machine.roster import Roster
+
+__all__ = ["command"]
+
+_TIMEOUT_S = 10
+_TITLES = {
+    "budget": "Budget",
+    "throttling": "Throttling",
+    "server": "Plan against fact",
+    "openmp": "OpenMP",
+    "memory": "Memory",
+    "processor": "Processor",
+}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, the same as GET /v2/placement.")
+@click.option("--url", metavar="URL", help="Ask the server at this address, such as http://127.0.0.1:8000.")
+@click.option("--pid", type=int, help="Look at the server whose arbiter this is; needs no answer from it.")
+@click.option(
+    "--window",
+    type=click.FloatRange(0, 600),
+    default=1.0,
+    show_default=True,
+    help="Seconds over which throttling is counted; say more under load.",
+)
+@click.option("--threads", "each_thread", is_flag=True, help="List every thread, not only groups of them.")
+def command(*, as_json: bool, url: str | None, pid: int | None, window: float, each_thread: bool) -> None:
+    """Show what this machine allows, and hold a running server against its plan.
+
+    Without --url and --pid it looks for a server of this user; without a server it shows the machine alone.
+    Every line is green, yellow (costs speed, or cannot be seen) or red (not as planned). Ends with 1 when a
+    line is red.
+
+    \b
+    Example:
+      cpuserve doctor
+      cpuserve doctor --url http://127.0.0.1:8000 --json
+    """
+    if url and pid is not None:
+        raise UsageError("--url and --pid both name a server: leave one out")
+    report = _ask(url, window) if url else _look(pid, window)
+    if as_json:
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        _show(report, each_thread=each_thread)
+    sys.exit(1 if report["level"] == "red" else 0)
+
+
+def _look(pid: int | None, window: float) -> dict[str, Any]:
+    from cpuserve.machine.diagnose import diagnose, sample  # noqa: PLC0415  # not for --help
+    from cpuserve.web.running import find  # noqa: PLC0415
+
+    servers = find()
+    server = _choose(servers, pid)
+    before = sample(server)
+    time.sleep(window if server else 0)
+    others = [other for other in servers if server and other.pid != server.pid]
+    if server:
+        # workers come and go: the newest word is the one to check
+        server = next((one for one in find() if one.pid == server.pid), server)
+    return diagnose(server, before, neighbours=others)
+
+
+def _choose(servers: tuple[Roster, ...], pid: int | None) -> Roster | None:
+    there = ", ".join(f"{server.pid} ({server.address})" for server in servers) or "none"
+    if pid is None:
+        if len(servers) > 1:
+            raise UsageError(f"several servers run here, name one with --pid: {there}")
+        return servers[0] if servers else None
+    for server in servers:
+        if pid in (server.pid, *(worker.pid for worker in server.workers)):
+            return server
+    raise UsageError(f"--pid {pid} is no server that this user may look into; there are: {there}")
+
+
+def _ask(url: str, window: float) -> dict[str, Any]:
+    parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise UsageError(f"--url {url}: write it as http://HOST:PORT")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, port, timeout=_TIMEOUT_S)
+    path = parts.path.rstrip("/") + "/v2/placement"
+    try:
+        # The same worker answers twice, and the second answer counts from the first.
+        _get(connection, path, url)
+        time.sleep(window)
+        return _get(connection, path, url)
+    except (OSError, http.client.HTTPException) as error:
+        raise CpuserveError(f"--url {url} does not answer: {error}") from error
+    finally:
+        connection.close()
+
+
+def _get(connection: http.client.HTTPConnection, path: str, url: str) -> dict[str, Any]:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != 200:
+        raise CpuserveError(f"--url {url} answered {response.status} for {path}: is it a cpuserve server?")
+    try:
+        report: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise CpuserveError(f"--url {url} answered no JSON for {path}: is it a cpuserve server?") from error
+    return report
+
+
+def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415  # not for --help
+
+    from cpuserve.cli.machine_map import draw  # noqa: PLC0415
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    server, machine = report["server"], report["machine"]
+    console.print(f"machine  {machine['name']}, Linux {machine['kernel']}")
+    if server:
+        told = f"pid {server['pid']} at {server['address']}, {len(report['seats'])} seats"
+        console.print(f"server   {told}, {server['threads']} compute threads")
+    console.print(f"profile  {report['profile'] or 'none'}")
+    _section(console, report, "budget")
+    _section(console, report, "throttling")
+    console.print("\nMap", style="bold")
+    for line in draw(report, console.width - 2):
+        console.print(f"  {line}", no_wrap=True)
+    for section in ("server", "openmp", "memory", "processor"):
+        _section(console, report, section)
+        if section == "server":
+            _threads(console, report["workers"], each_thread=each_thread)
+    counts = {level: sum(one["level"] == level for one in report["findings"]) for level in _STYLES}
+    console.print()
+    console.print(", ".join(f"{count} {level}" for level, count in counts.items()), style="bold")
+
+
+_STYLES = {"green": "green", "yellow": "yellow", "red": "bold red"}
+
+
+def _section(console: Console, report: Mapping[str, Any], section: str) -> None:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    findings = [finding for finding in report["findings"] if finding["section"] == section]
+    if not findings:
+        return
+    console.print(f"\n{_TITLES[section]}", style="bold")
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=8, no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        text = Text(finding["text"])
+        if finding["advice"]:
+            text.append(f"\n-> {finding['advice']}", style="italic")
+        table.add_row(Text(f"  {finding['level']}", style=_STYLES[finding["level"]]), text)
+    console.print(table)
+
+
+def _threads(console: Console, workers: list[Mapping[str, Any]], *, each_thread: bool) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    if not any(worker["threads"] for worker in workers):
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("  seat", "pid", "state", "threads", "may run on", "ran last on"):
+        table.add_column(name, overflow="fold", justify="left")
+    for worker in workers:
+        who = (f"  {worker['seat']}", str(worker["pid"]), worker["state"])
+        for cells in _rows(worker["threads"], each_thread=each_thread):
+            table.add_row(*who, *cells)
+            who = ("", "", "")
+    console.print()
+    console.print(table)
+
+
+def _rows(threads: list[Mapping[str, Any]], *, each_thread: bool) -> Iterator[tuple[str, str, str]]:
+    from cpuserve.machine.files import format_cpulist  # noqa: PLC0415
+
+    if each_thread:
+        for thread in threads:
+            yield f"{thread['tid']} {thread['name']}", thread["allowed"], str(thread["last_cpu"])
+        return
+    for allowed in dict.fromkeys(thread["allowed"] for thread in threads):
+        group = [thread for thread in threads if thread["allowed"] == allowed]
+        last = format_cpulist(thread["last_cpu"] for thread in group if thread["last_cpu"] is not None)
+        yield str(len(group)), allowed, last
