@@ -22,7 +22,7 @@ _READY = re.compile(r"\[(\d+)\] cpuserve\.server: worker in seat (\d+) .* ready 
 _TROUBLE = re.compile(r" (WARNING|ERROR|CRITICAL) |Traceback")
 
 _LOOK = """
-import json, os, pathlib, shutil
+import collections, json, os, pathlib, shutil
 processes = {}
 for folder in pathlib.Path("/proc").glob("[0-9]*"):
     if int(folder.name) == os.getpid():
@@ -33,7 +33,7 @@ for folder in pathlib.Path("/proc").glob("[0-9]*"):
     policies = [line.split()[1] for line in (folder / "numa_maps").read_text().splitlines()]
     processes[folder.name] = {
         "command": (folder / "cmdline").read_text().replace("\\0", " ").strip(),
-        "masks": masks, "policies": sorted(set(policies)), "status": status,
+        "masks": masks, "policies": collections.Counter(policies), "status": status,
     }
 places = ("/", "/models", "/opt/cpuserve", "/tmp", "/dev/shm")
 writable = [place for place in places if os.access(place, os.W_OK)]

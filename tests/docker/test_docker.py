@@ -60,18 +60,15 @@ def image(result: dict[str, Any]) -> str:
     engineless("build", IMAGE)
     described = json.loads(engineless("podman", "image", "inspect", IMAGE).stdout)[0]
     versions = [
-        engineless("podman", "--version").stdout,
-        subprocess.run(["buildah", "--version"], capture_output=True, text=True, check=True).stdout,
-        subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[
-            0
-        ],
+        subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        for tool in ("buildah", "podman", "crun")
     ]
     result["image"] = {
         "base": "Debian 12 with its Python 3.11, in place of python:3.11-slim",
         "tools": versions,
         "size_mb": round(described["Size"] / 1e6),
-        "config": described["Config"],
-        "healthcheck": described["Healthcheck"],
+        "config": {name: value for name, value in described["Config"].items() if name != "Labels"},
+        "healthcheck": described["Healthcheck"]["Test"],
     }
     return IMAGE
 
@@ -109,7 +106,8 @@ def seats_as_planned(server: Container, seen: dict[str, Any]) -> list[dict[str, 
     for number, seat in seats.items():
         process = seen["processes"][sitters[number]]
         assert set(process["masks"]) == {seat["cpus"]}, f"seat {number}: {process['masks']}"
-        rows.append({"seat": number, **seat, "threads": len(process["masks"]), "policy": process["policies"]})
+        masked = {"threads_with_this_mask": len(process["masks"]), "policy": process["policies"]}
+        rows.append({"seat": number, **seat, **masked})
         taken += parse_cpulist(seat["cpus"])
     assert len(taken) == len(set(taken)), seats
     return rows
@@ -151,14 +149,12 @@ def test_the_files_are_valid(image, result):
 
 
 def test_the_image_says_how_it_is_run(image, result):
-    config = result["image"].pop("config")
-    health = result["image"].pop("healthcheck")
+    config, health = result["image"]["config"], result["image"]["healthcheck"]
     assert config["User"] == "10001:10001"
     assert config["StopSignal"] in {"SIGTERM", "15"}
     assert (config["Entrypoint"], config["Cmd"]) == (["cpuserve"], ["serve"])
     assert "8000/tcp" in config["ExposedPorts"]
-    assert health["Test"][:2] == ["CMD", "python"]
-    result["image"]["config"] = {name: config[name] for name in ("User", "Entrypoint", "Cmd", "Env")}
+    assert health[:2] == ["CMD", "python"]
 
 
 def test_without_the_capability_the_policy_is_refused_and_the_server_serves(image, profile, result, tmp_path):
@@ -166,7 +162,7 @@ def test_without_the_capability_the_policy_is_refused_and_the_server_serves(imag
         answer = is_answered(server)
         seen = server.look()
         seats = seats_as_planned(server, seen)
-        assert all(row["policy"] == ["default"] for row in seats)
+        assert all(set(row["policy"]) == {"default"} for row in seats)
         troubles = server.troubles()
         told = [
             re.search(r"seat (\d+): memory policy: .* gave EPERM \(.*CAP_SYS_NICE", line) for line in troubles
@@ -176,10 +172,8 @@ def test_without_the_capability_the_policy_is_refused_and_the_server_serves(imag
         confined = is_confined(seen)
         assert confined["Seccomp"] == "2"
         assert confined["NoNewPrivs"] == "1"
-        check = json.loads(
-            engineless("podman", "image", "inspect", "--format", "{{json .Healthcheck}}", image).stdout
-        )["Test"]
-        assert server.execute(*check[1:]).returncode == 0
+        health = server.execute(*result["image"]["healthcheck"][1:])
+        assert health.returncode == 0, health.stderr
         code = stops(server)
         result["refused"] = {
             "options": "no capability, Docker's seccomp rule, read-only root",
@@ -187,7 +181,7 @@ def test_without_the_capability_the_policy_is_refused_and_the_server_serves(imag
             "seats": seats,
             "log": [line.partition(" WARNING ")[2] for line in troubles],
             "confined": confined,
-            "healthcheck": 0,
+            "healthcheck": health.returncode,
             "exit_code": code,
         }
 
@@ -197,7 +191,9 @@ def test_with_the_capability_the_policy_is_granted(image, profile, result, tmp_p
         answer = is_answered(server)
         seats = seats_as_planned(server, server.look())
         for row in seats:
-            assert row["policy"] == [f"prefer:{row['node']}"]
+            # OpenVINO binds some mappings of its own; all others have the policy of the process.
+            assert max(row["policy"], key=row["policy"].get) == f"prefer:{row['node']}"
+            assert "default" not in row["policy"]
         assert server.troubles() == []
         code = stops(server)
         result["granted"] = {

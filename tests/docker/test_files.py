@@ -139,7 +139,7 @@ def test_the_readme_names_what_there_is():
     profiles = set(re.findall(r"profiles: \[(\S+)\]", compose))
     assert set(re.findall(r"--profile (\S+)", readme)) == profiles
     assert set(re.findall(r"export (NODE\d_CPUS)=", readme)) == set(re.findall(r"\$\{(\w+):-", compose))
-    for target in re.findall(r"\]\((\S+)\)", readme):
+    for target in re.findall(r"\]\(([^)]+)\)", readme):
         assert (ROOT / "docker" / target).exists(), target
 
 
