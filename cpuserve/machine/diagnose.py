@@ -54,7 +54,8 @@ def diagnose(
     machine = Fingerprint.read(root, budget, topology)
     now = Sample.take(budget)
     window = now.since(before) if before else None
-    life = now.since(roster.start) if roster else _ever(now)
+    # the server may have been moved to other groups since
+    life = (now.since(roster.start) if roster else None) or _ever(now)
     threads = roster.threads if roster else None
     found: dict[str, list[Finding]] = {section: [] for section in SECTIONS}
     sitters: tuple[Sitter, ...] = ()

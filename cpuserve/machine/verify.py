@@ -104,7 +104,8 @@ def _threads(sitter: Sitter, process: Process) -> list[Finding]:
                 "red",
                 f"{_who(sitter)}: {len(strays)} of {len(process.threads)} threads may leave {where} "
                 f"(they may run on {allowed}): {_names(strays)}",
-                "sit before anything that starts threads is imported, and do not preload the application",
+                "another program has moved them, or they started before the worker sat down (a preloaded "
+                "application): restart the worker",
             )
         ]
     narrowed = _narrowed(sitter, process)
