@@ -174,6 +174,8 @@ def test_without_the_capability_the_policy_is_refused_and_the_server_serves(imag
         assert confined["NoNewPrivs"] == "1"
         health = server.execute(*result["image"]["healthcheck"][1:])
         assert health.returncode == 0, health.stderr
+        doctor = server.execute("cpuserve", "doctor")
+        assert doctor.returncode == 0, doctor.stdout + doctor.stderr
         code = stops(server)
         result["refused"] = {
             "options": "no capability, Docker's seccomp rule, read-only root",
@@ -182,6 +184,7 @@ def test_without_the_capability_the_policy_is_refused_and_the_server_serves(imag
             "log": [line.partition(" WARNING ")[2] for line in troubles],
             "confined": confined,
             "healthcheck": health.returncode,
+            "doctor": doctor.stdout.splitlines()[-1],
             "exit_code": code,
         }
 
