@@ -37,7 +37,8 @@ def judge_processor(machine: Fingerprint) -> list[Finding]:
     there = {name: bool(flags & words) for name, words in kinds.items()}
     text = f"{machine.cpu}: " + ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in there.items())
     if not flags:
-        findings = [Finding("yellow", f"{text} (the kernel does not say, /proc/cpuinfo)", "")]
+        text = "the processor's instruction sets are not shown"
+        findings = [Finding("yellow", text, "run the doctor where /proc/cpuinfo can be read")]
     elif not there.get("AVX2", True):
         advice = "pass the host's CPU model to the virtual machine, or use a machine with AVX2"
         findings = [Finding("yellow", text, advice)]

@@ -86,7 +86,7 @@ def judge_throttling(
                 "yellow" if before else "green",
                 f"throttling since {since}: stopped in {life.nr_throttled} of {life.nr_periods} periods "
                 f"({life.throttled_usec / 1e6:.1f} s of CPU time)",
-                _advice(budget, threads) if before and not now else "",
+                "" if not before else "as above" if now else _advice(budget, threads),
             )
         )
     return findings

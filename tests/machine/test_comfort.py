@@ -30,7 +30,7 @@ def machine(tmp_path_factory):
         (("avx2",), "green", "VNNI no"),
         (("avx512f",), "yellow", "AVX2 no"),
         (("i8mm", "bf16", "asimddp", "asimd"), "green", "int8 matrix yes, BF16 yes"),
-        ((), "yellow", "does not say"),
+        ((), "yellow", "not shown"),
     ],
 )
 def test_instruction_sets(machine, flags, level, said):
