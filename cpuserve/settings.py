@@ -171,6 +171,20 @@ TABLE: tuple[Setting, ...] = (
         per_model=True,
     ),
     Setting(
+        "model_version_policy",
+        str,
+        "latest",
+        "Versions served: latest, latest:N, all, specific:1,2, or OpenVINO Model Server's JSON.",
+        per_model=True,
+    ),
+    Setting(
+        "file_system_poll_wait_seconds",
+        float,
+        1.0,
+        "Seconds between two looks at the repository; 0 looks only when asked.",
+        minimum=0,
+    ),
+    Setting(
         "max_batch",
         int,
         8,
@@ -229,6 +243,8 @@ class Settings:
     threads: int | None = None
     decode: str = "fast"
     precision: str = "auto"
+    model_version_policy: str = "latest"
+    file_system_poll_wait_seconds: float = 1.0
     max_batch: int = 8
     max_body_bytes: int = 32 << 20
     max_pixels: int = 32_000_000

@@ -37,7 +37,7 @@ def command(
     """
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.serving.pool import load_pipeline, new_core  # noqa: PLC0415
+    from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     name, _, version = model.partition("/")

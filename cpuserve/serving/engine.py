@@ -181,8 +181,9 @@ class OpenVinoEngine:
 
     def run(self, slot: OpenVinoSlot, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
-        if len(parts) == 1:
-            slot.requests[parts[0]].infer(share_outputs=True)
+        if len(parts) == 1 or self.streams == 1:
+            for part in parts:  # a lone stream runs in this thread: nothing to hand over
+                slot.requests[part].infer(share_outputs=True)
             return
         requests = [slot.requests[part] for part in parts]
         for request in requests:

@@ -53,7 +53,7 @@ def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
         if matches(magic):
             try:
                 header = read(view)
-            except (struct.error, IndexError):
+            except (struct.error, IndexError, OverflowError):  # the last: an offset beyond any address
                 raise UndecodableImage(
                     f"the picture is damaged: it ends inside its header, after {len(view)} bytes"
                 ) from None
@@ -95,7 +95,7 @@ def _exif_orientation(tiff: memoryview) -> int:
     """Orientation of an EXIF block; a damaged block counts as none, as cameras' viewers do."""
     try:
         value = _tiff_tags(tiff, {_ORIENTATION_TAG}).get(_ORIENTATION_TAG, 1)
-    except (struct.error, IndexError, UndecodableImage):
+    except (struct.error, IndexError, OverflowError, UndecodableImage):
         return 1
     return value if 1 <= value <= 8 else 1
 

@@ -1,32 +1,32 @@
-"""The models of one worker: loaded, warmed, found by name and version; it answers no request itself."""
+"""The models of one worker: which versions there should be, which are ready; it answers no request itself."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
+import os
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-import openvino as ov
-
-from cpuserve.errors import CpuserveError, ModelLoadError, ModelNotReady, UnknownModel
-from cpuserve.models.card import Card
+from cpuserve.errors import CpuserveError, ModelNotReady, UnknownModel
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.decode import Decoder, Order
-from cpuserve.serving.engine import OpenVinoEngine
-from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, image_input
-from cpuserve.serving.pipeline import Pictures, Pipeline
-from cpuserve.serving.postprocess import postprocessor
-from cpuserve.serving.preprocess import Resizer
-from cpuserve.serving.stats import Recorder, Statistics
+from cpuserve.models.versions import VersionPolicy
+from cpuserve.serving.control import Control
+from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.stats import Statistics
 from cpuserve.settings import Settings
 
-__all__ = ["ModelState", "Pool", "load_pipeline", "new_core"]
+__all__ = ["ModelState", "Pool"]
 
 _log = logging.getLogger("cpuserve.pool")
-_WARM_ROUNDS = 2
+_LOOK_S = 0.1  # how often the shared control is looked at
+_LOWEST_PRIORITY = 19
+
+Signature = tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -35,182 +35,214 @@ class ModelState:
 
     Attributes:
         file: where it lies.
+        signature: what its files looked like; a change means another model under the same version.
         state: "LOADING", "READY" or "UNAVAILABLE", Triton's words.
         reason: why it is unavailable.
         pipeline: what answers, once it is ready.
     """
 
     file: ModelFile
+    signature: Signature = ()
     state: str = "LOADING"
     reason: str = ""
     pipeline: Pipeline | None = None
 
 
 class Pool:
-    """The latest version of every model in a repository.
+    """The models of a repository, kept as the version policy and the shared control want them.
+
+    A version is loaded and warmed beside those that serve, then takes their place in one assignment; requests
+    inside an old one finish there. A version that cannot be loaded never takes the place of one that can: the
+    older one is kept, and one that is started anew falls back to the newest that loads.
 
     Args:
         settings: the settings in force.
         threads: compute threads of this worker's seat; one stream each.
         statistics: the block of all workers.
-        row: this worker's in it.
-        names: the models to load; None for all.
+        control: what the workers tell each other about loading.
+        row: this worker's in both.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        threads: int,
-        statistics: Statistics,
-        row: int,
-        names: Sequence[str] | None = None,
+        self, settings: Settings, threads: int, statistics: Statistics, control: Control, row: int
     ) -> None:
         self._settings = settings
-        self.statistics = statistics
-        self._row = row
         self._threads = threads
-        repository = Repository(settings.model_repository)
-        wanted = repository.names() if names is None else names
-        self.models = {name: ModelState(repository.find(name)) for name in wanted}
+        self.statistics = statistics
+        self.control = control
+        self._row = row
+        self.repository = Repository(settings.model_repository)
+        self._core: Any = None
+        self.models: dict[str, dict[int, ModelState]] = {
+            name: {file.version: ModelState(file)}
+            for name in self.repository.names()
+            for file in [self.repository.find(name)]
+        }
 
     @property
     def ready(self) -> bool:
-        """Whether every model is ready; false for a pool without models."""
-        return bool(self.models) and all(model.state == "READY" for model in self.models.values())
-
-    def load(self) -> None:
-        """Load and warm every model; one that cannot be loaded is logged and stays UNAVAILABLE."""
-        core = new_core()
-        for name, model in self.models.items():
-            began = time.perf_counter()
-            try:
-                recorder = self.statistics.recorder(self._row, name, model.file.version)
-                model.pipeline = load_pipeline(core, model.file, self._settings, self._threads, recorder)
-            except CpuserveError as error:
-                model.state, model.reason = "UNAVAILABLE", str(error)
-                _log.error("model %s version %d is not served: %s", name, model.file.version, error)
-                continue
-            model.state = "READY"
-            _log.info(
-                "model %s version %d ready after %.2f s: %s",
-                *(name, model.file.version, time.perf_counter() - began, _properties(model.pipeline)),
-            )
+        """Whether every model has a version that answers; false for a pool without models."""
+        return bool(self.models) and all(self._best(versions) for versions in self.models.values())
 
     def get(self, name: str, version: str | None = None) -> Pipeline:
         """The pipeline of a model.
 
         Args:
             name: of the model.
-            version: its number as text; None for the version served.
+            version: its number as text; None for the newest that is ready.
 
         Raises:
             UnknownModel: there is no such model or version.
             ModelNotReady: it is loading, or could not be loaded.
         """
-        model = self._state(name, version)
+        versions = self.models.get(name)
+        if versions is not None and version is None:
+            best = self._best(versions)
+            if best is not None and best.pipeline is not None:
+                return best.pipeline
+        model = self.known(name, version)
         if model.pipeline is None:
             raise ModelNotReady(f"model {name!r} is not ready: {model.reason or 'still loading'}")
         return model.pipeline
 
-    def known(self, name: str, version: str | None = None) -> ModelFile:
-        """The file of a model, ready or not.
+    def known(self, name: str, version: str | None = None) -> ModelState:
+        """The state of a version, by default the one that answers, else the newest.
 
         Raises:
             UnknownModel: there is no such model or version.
         """
-        return self._state(name, version).file
-
-    def _state(self, name: str, version: str | None) -> ModelState:
-        model = self.models.get(name)
-        if model is None:
+        versions = self.models.get(name)
+        if not versions:
             there = ", ".join(sorted(self.models)) or "none"
             raise UnknownModel(f"there is no model {name!r}; the models served are: {there}")
-        if version is not None and version != str(model.file.version):
-            raise UnknownModel(
-                f"model {name!r} has no version {version!r}; the version served is {model.file.version}"
-            )
+        if version is None:
+            return self._best(versions) or versions[max(versions)]
+        for number, model in versions.items():
+            if str(number) == version:
+                return model
+        there = ", ".join(str(number) for number in sorted(versions))
+        raise UnknownModel(f"model {name!r} has no version {version!r}; the versions served are: {there}")
+
+    def ready_versions(self, name: str) -> list[int]:
+        """Versions of a model that answer, ascending."""
+        return sorted(number for number, model in self.models.get(name, {}).items() if model.pipeline)
+
+    @staticmethod
+    def _best(versions: dict[int, ModelState]) -> ModelState | None:
+        ready = [number for number, model in versions.items() if model.pipeline is not None]
+        return versions[max(ready)] if ready else None
+
+    def watch(self, stop: threading.Event) -> None:
+        """Follow the repository and the control until ``stop``; the first `sync` is the caller's."""
+        poll_s = self._settings.file_system_poll_wait_seconds
+        next_poll = time.monotonic() + poll_s
+        while not stop.wait(_LOOK_S):
+            asked = self.control.generation > self.control.applied(self._row)
+            due = poll_s > 0 and time.monotonic() >= next_poll
+            if not asked and not due:
+                continue
+            next_poll = time.monotonic() + poll_s
+            try:
+                self.sync(beside_traffic=True)
+            except Exception:  # noqa: BLE001  # a repository that cannot be read now may be readable at the next look
+                _log.exception("following the repository failed")
+
+    def sync(self, *, beside_traffic: bool = False) -> None:
+        """Make the pool what the repository, the policy and the control want.
+
+        Args:
+            beside_traffic: wait for the other workers' turns, so that one seat at a time is disturbed.
+        """
+        generation = self.control.generation
+        names = self.repository.names()
+        for name in names:
+            if not self.control.is_unloaded(name):
+                self._bring_up(name, beside_traffic=beside_traffic)
+        gone = [name for name in self.models if name not in names or self.control.is_unloaded(name)]
+        for name in gone:
+            self.models = {known: versions for known, versions in self.models.items() if known != name}
+            _log.info("model %s is no longer served", name)
+        if gone:
+            _give_back_memory()
+        self.control.set_applied(self._row, generation)
+
+    def _bring_up(self, name: str, *, beside_traffic: bool) -> None:
+        """Load the versions of a model that are wanted, newest first, and drop those that are not."""
+        policy = VersionPolicy.parse(self._settings.for_model(name, {}).model_version_policy)
+        there = self.repository.versions(name)
+        served = dict(self.models.get(name, {}))
+        changed, enough = False, 0
+        keep: set[int] = set()
+        for version in policy.candidates(there):
+            if policy.count is not None and enough >= policy.count:
+                break
+            file = self.repository.find(name, version)
+            signature = _signature(file)
+            known = served.get(version)
+            if known is None or known.signature != signature:
+                fresh = self._load(file, signature, beside_traffic=beside_traffic)
+                changed = True
+                if fresh.pipeline is None and known is not None and known.pipeline is not None:
+                    fresh = ModelState(file, signature, known.state, fresh.reason, known.pipeline)
+                served[version] = known = fresh
+                if fresh.pipeline is not None:
+                    self.models = {**self.models, name: dict(served)}  # serves from here on
+            keep.add(version)
+            enough += known.pipeline is not None
+        if enough or not any(model.pipeline for model in served.values()):
+            dropped = [version for version in served if version not in keep]
+        else:  # nothing wanted can be loaded: what serves goes on
+            dropped = [
+                version for version, model in served.items() if version not in keep and not model.pipeline
+            ]
+        for version in dropped:
+            del served[version]
+        if changed or dropped:
+            self.models = {**self.models, name: served}
+        if dropped:
+            _log.info("model %s: version %s is no longer served", name, ", ".join(map(str, dropped)))
+            _give_back_memory()
+
+    def _load(self, file: ModelFile, signature: Signature, *, beside_traffic: bool) -> ModelState:
+        began = time.perf_counter()
+        model = ModelState(file, signature)
+        try:
+            if beside_traffic:
+                with self.control.turn():
+                    if self._threads == 1:
+                        # the streams' threads would keep a low priority; a lone stream runs in its caller
+                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+                    model.pipeline = self._pipeline(file)
+            else:
+                model.pipeline = self._pipeline(file)
+        except (CpuserveError, RuntimeError) as error:
+            model.state, model.reason = "UNAVAILABLE", str(error)
+            _log.error("model %s version %d is not served: %s", file.name, file.version, error)
+            return model
+        model.state = "READY"
+        _log.info(
+            "model %s version %d ready after %.2f s: %s",
+            *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
+        )
         return model
 
-
-def new_core() -> ov.Core:
-    """The process's one OpenVINO core."""
-    return ov.Core()
-
-
-def load_pipeline(
-    core: ov.Core, file: ModelFile, settings: Settings, threads: int, recorder: Recorder | None = None
-) -> Pipeline:
-    """Read, compile and warm one version of a model.
-
-    Args:
-        core: the process's OpenVINO core.
-        file: the version.
-        settings: the settings in force.
-        threads: compute threads, one stream each.
-        recorder: counts what is done with it; None for a process that nobody asks.
-
-    Raises:
-        ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
-    """
-    recorder = recorder or Statistics(rows=1, models=1).recorder(0, file.name, file.version)
-    try:
-        model = core.read_model(file.xml)
-    except RuntimeError as error:
-        raise ModelLoadError(f"{file.xml} cannot be read: {str(error).strip().splitlines()[-1]}") from error
-    card = Card.read(model)
-    settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
-    properties = {} if settings.precision == "auto" else {"INFERENCE_PRECISION_HINT": settings.precision}
-    source = image_input(model, card)
-    sizes = batch_sizes(model, settings.max_batch, source)
-
-    def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
-        engine = OpenVinoEngine(core, graph, sizes, streams=threads, threads=threads, properties=properties)
-        made = Batcher(engine, recorder)
-        _warm(made)
-        return made
-
-    pictures, tensors = None, None
-    if source is not None:
-        graph = image_graph(model, source, card)
-        order: Order = "GRAY" if source.channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
-        pictures = Pictures(
-            Decoder(order, settings.decode == "exact", settings.max_pixels),
-            Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
-            batcher(graph, sizes),
-        )
-        if graph.input(0).element_type == model.input(0).element_type and source.layout == "NHWC":
-            # u8 NHWC without mean and scale: the picture's graph is the model's own
-            tensors = pictures.batcher if not (card.mean_values or card.scale_values) else None
-    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
-    tensors = tensors or batcher(model, sizes if pictures is None else [1])
-    post = postprocessor(
-        card.model_type,
-        card.labels,
-        tensors.engine.outputs,
-        topk=card.topk,
-        probabilities=card.output_raw_scores or ends_in_softmax(model),
-    )
-    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
+    def _pipeline(self, file: ModelFile) -> Pipeline:
+        if self._core is None:
+            self._core = new_core()
+        recorder = self.statistics.recorder(self._row, file.name, file.version)
+        return load_pipeline(self._core, file, self._settings, self._threads, recorder)
 
 
-def _warm(batcher: Batcher) -> None:
-    """Run every compiled size on every stream, so that no request is the first of its kind."""
-    engine = batcher.engine
-    with ThreadPoolExecutor(engine.streams) as streams:
-        for size in engine.sizes:
-            for _ in range(_WARM_ROUNDS):
-                list(streams.map(lambda count: _run_rows(batcher, count), [size] * engine.streams))
+def _signature(file: ModelFile) -> Signature:
+    """What tells one pair of model files from another under the same names."""
+    found = []
+    for path in (file.xml, file.xml.with_suffix(".bin")):
+        status = path.stat()
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
-def _run_rows(batcher: Batcher, count: int) -> None:
-    rows = batcher.claim(count)
-    try:
-        batcher.engine.run(rows.slot.memory, [(rows.first - rows.first % count, count)])
-    finally:
-        batcher.release(rows)
-
-
-def _properties(pipeline: Pipeline) -> str:
-    engine = pipeline.batcher.engine
-    words = [f"{name}={value}" for name, value in engine.read_back().items()]
-    return ", ".join([*words, f"batches {list(engine.sizes)}"])
+def _give_back_memory() -> None:
+    """Let the kernel have what a dropped model held; glibc would keep it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)

@@ -14,7 +14,9 @@ from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
+from cpuserve.web.repository import RepositoryRoutes
 from cpuserve.web.statistics import StatisticsRoutes
+from cpuserve.web.tfs import TensorFlowServing
 from cpuserve.web.v2 import V2
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Route:
 def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
     """Every route of the server."""
     v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
+    tfs = TensorFlowServing(pool)
+    models = RepositoryRoutes(pool, pool.repository)
     return (
         Route("POST", "/predictions/<model>", images.predict),
         Route("POST", "/predictions/<model>/<version>", images.predict),
@@ -58,7 +62,19 @@ def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
         Route("GET", "/v2/models/<model>/stats", counters.stats),
         Route("GET", "/v2/models/<model>/versions/<version>/stats", counters.stats),
         Route("GET", "/metrics", counters.metrics),
+        Route("POST", "/v2/repository/index", models.index),
+        Route("POST", "/v2/repository/models/<model>/load", models.load),
+        Route("POST", "/v2/repository/models/<model>/unload", models.unload),
+        Route("POST", "/v1/config/reload", models.reload),
         Route("GET", "/ping", images.ping),
+        Route("GET", "/v1/config", tfs.config),
+        Route("GET", "/v1/models", tfs.list_models),
+        Route("GET", "/v1/models/<model>", tfs.status),
+        Route("GET", "/v1/models/<model>/versions/<version>", tfs.status),
+        Route("GET", "/v1/models/<model>/metadata", tfs.metadata),
+        Route("GET", "/v1/models/<model>/versions/<version>/metadata", tfs.metadata),
+        Route("POST", "/v1/models/<model>:predict", tfs.predict),
+        Route("POST", "/v1/models/<model>/versions/<version>:predict", tfs.predict),
         Route("POST", "/v2/models/<model>/infer", v2.infer),
         Route("POST", "/v2/models/<model>/versions/<version>/infer", v2.infer),
     )
@@ -69,7 +85,10 @@ class Application:
 
     Attributes:
         pool: the worker's models.
+        slow: how the paths begin that wait for other processes; they must not hold a serving thread.
     """
+
+    slow = (b"/v2/repository/models/", b"/v1/config/reload", b"/v2/placement")
 
     def __init__(self, pool: Pool, board: Board | None = None) -> None:
         self.pool = pool

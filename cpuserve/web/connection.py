@@ -92,6 +92,7 @@ class Connection:
         self._started = False
         self._draining = False
         self._due = math.inf
+        self._target = b""
         self.arrived_ns = 0
         self.has_had_body = False
         self._keep = True
@@ -132,6 +133,7 @@ class Connection:
             self.deadline = None
             self.arrived_ns = time.perf_counter_ns()
             self._due = math.inf
+            self._target = bytes(self._parser.path)
         return whole
 
     def _read(self) -> bool:
@@ -205,6 +207,11 @@ class Connection:
 
     def _whole(self) -> None:
         self._complete = True
+
+    @property
+    def target(self) -> bytes:
+        """Path and query of the latest request, as sent."""
+        return self._target
 
     @property
     def client(self) -> str:

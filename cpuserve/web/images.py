@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request as FormRequest
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import BodyTooLarge, RequestError
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
-from cpuserve.web.exchange import Call, Reply, json_reply
+from cpuserve.web.exchange import Body, Call, Reply, json_reply
 
 __all__ = ["Images"]
 
@@ -43,9 +44,18 @@ def _picture(call: Call) -> memoryview:
     kind = call.header("CONTENT_TYPE") or ""
     if not kind.startswith("multipart/"):
         return call.body()
-    form = FormRequest(dict(call.environ))
-    for file in form.files.values():
-        return memoryview(file.read())
+    body = call.body()
+    environ = {**call.environ, "wsgi.input": Body(body), "CONTENT_LENGTH": str(body.nbytes)}
+    try:
+        with FormRequest(environ) as form:
+            for file in form.files.values():
+                return memoryview(file.read())
+    except RequestEntityTooLarge:
+        raise BodyTooLarge(
+            "the multipart form has too many parts, or text longer than 500 kB; send the picture as the body"
+        ) from None
+    except HTTPException as error:
+        raise RequestError(f"the multipart form cannot be read: {error.description}") from None
     raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
 
 

@@ -19,6 +19,8 @@ from cpuserve.machine.roster import about
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
+from cpuserve.models.versions import VersionPolicy
+from cpuserve.serving.control import Control
 from cpuserve.serving.stats import SERVER, Statistics
 from cpuserve.settings import Settings
 from cpuserve.web.board import LOADING, READY, Board
@@ -50,6 +52,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        for name in (None, *settings.models):
+            policy = settings if name is None else settings.for_model(name, {})
+            VersionPolicy.parse(policy.model_version_policy)
         names = Repository(settings.model_repository).names()
         if not names:
             raise RepositoryError(
@@ -67,9 +72,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             start=Sample.take(self.budget),
         )
         self.board = Board(len(self.plan.seats), described)
+        self.control = Control(rows=2 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=2 * len(self.plan.seats) + 1)  # a reload has two generations
         self._leaving = 0  # workers of this age or older are being replaced by a reload
+        self._ending = threading.Event()
         self.row = 0
         self.seat: Seat | None = None  # both are set in each worker, after the fork
         self.pool: Pool
@@ -96,6 +103,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "pre_fork": self._pre_fork,
             "post_fork": self._post_fork,
             "post_worker_init": self._post_worker_init,
+            "worker_exit": self._worker_exit,
             "child_exit": self._child_exit,
         }
         for name, value in values.items():
@@ -107,7 +115,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         from cpuserve.web.app import Application  # noqa: PLC0415
 
         threads = self.seat.threads if self.seat is not None else self.budget.effective
-        self.pool = Pool(self.settings, threads, self.statistics, self.row)
+        self.control.join(self.row)
+        self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
         return Application(self.pool, self.board)
 
     def _on_starting(self, _arbiter: Any) -> None:
@@ -170,7 +179,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def load() -> None:
             try:
-                self.pool.load()
+                self.pool.sync()
             except Exception:  # noqa: BLE001  # else the worker would stay not ready without a word
                 _log.exception("loading the models failed")
                 return
@@ -185,7 +194,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 self.settings.port,
             )
 
-        threading.Thread(target=load, name="load", daemon=True).start()
+            self.pool.watch(self._ending)
+
+        threading.Thread(target=load, name="models", daemon=True).start()
+
+    def _worker_exit(self, _arbiter: Any, _worker: SeatWorker) -> None:
+        self._ending.set()
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         line = self.board.lines[worker.seat_index]

@@ -44,7 +44,7 @@ class StatisticsRoutes:
         if model is None:
             chosen = self._pool.statistics.served()
         else:
-            file = self._pool.known(model, version)
+            file = self._pool.known(model, version).file
             chosen = [(file.name, file.version)]
         return json_reply({"model_stats": [self._model(name, number) for name, number in chosen]})
 
@@ -150,9 +150,10 @@ class StatisticsRoutes:
         )
 
     def _streams(self) -> Iterator[tuple[str, int]]:
-        for model in self._pool.models.values():
-            if model.pipeline is not None:
-                yield _labels(model.file.name, model.file.version), model.pipeline.batcher.engine.streams
+        for versions in self._pool.models.values():
+            for model in versions.values():
+                if model.pipeline is not None:
+                    yield _labels(model.file.name, model.file.version), model.pipeline.batcher.engine.streams
 
 
 def _duration(count: int, nanoseconds: int) -> dict[str, int]:

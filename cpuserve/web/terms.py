@@ -62,7 +62,7 @@ def terms_of(headers: _Headers, body: bytes | bytearray, default_timeout_s: floa
 
 def _number(value: bytes, unit: float) -> float | None:
     """A positive number in a header, divided by its unit; None for anything else."""
-    return int(value) / unit if value.isdigit() and int(value) > 0 and len(value) < 10 else None
+    return int(value) / unit if len(value) < 10 and value.isdigit() and int(value) > 0 else None
 
 
 def _parameters(head: bytes) -> dict[str, Any]:

@@ -23,7 +23,10 @@ from cpuserve.web.wire import (
 
 __all__ = ["V2"]
 
-_EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics", "parameters"]
+_EXTENSIONS = [
+    *("binary_tensor_data", "classification", "model_configuration", "model_repository"),
+    *("parameters", "statistics"),
+]
 
 
 _MOST_CLASSES = 1_000_000
@@ -48,9 +51,9 @@ class V2:
         if self._pool.ready:
             return json_reply({"ready": True})
         missing = {
-            name: model.reason or model.state.lower()
-            for name, model in self._pool.models.items()
-            if model.state != "READY"
+            name: "; ".join(model.reason or model.state.lower() for model in versions.values())
+            for name, versions in self._pool.models.items()
+            if not any(model.pipeline for model in versions.values())
         }
         return json_reply({"ready": False, "models": missing}, 503, Retry_After="1")
 
@@ -65,7 +68,7 @@ class V2:
         return json_reply(
             {
                 "name": pipeline.name,
-                "versions": [str(pipeline.version)],
+                "versions": [str(number) for number in self._pool.ready_versions(model)],
                 "platform": "OpenVINO",
                 "inputs": [_port_metadata(port) for port in pipeline.inputs],
                 "outputs": [_port_metadata(port) for port in pipeline.outputs],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ __all__ = [
     "classified",
     "datatype_of",
     "infer_reply_body",
+    "numbers",
     "parse_infer",
 ]
 
@@ -39,12 +39,60 @@ _DTYPES: dict[str, str] = {
     "FP32": "float32",
     "FP64": "float64",
 }
+_NUMBERS = frozenset({int, float, bool})
+_MOST_DIMENSIONS = 64  # NumPy's limit
+_MOST_DIGITS = 18
 _DATATYPES = {dtype: name for name, dtype in _DTYPES.items()} | {"object": "BYTES"}
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
     """The protocol's name of an element type."""
     return _DATATYPES[dtype.name]
+
+
+def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
+    """An array of JSON numbers.
+
+    Args:
+        where: what they are, for messages.
+        values: a number, or lists of numbers of any depth.
+        dtype: element type of the array; floats are not cut to integers.
+
+    Raises:
+        RequestError: rows differ in length, or the values are no numbers or do not fit the type.
+    """
+    # before NumPy sees them: it makes room for the longest text as often as there are elements
+    leaves = _leaves(where, values if isinstance(values, list) else [values])
+    if any(not _NUMBERS.issuperset(map(type, leaf)) for leaf in leaves):
+        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise RequestError(f"{where}: the rows of data differ in length") from None
+    if array.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub") and array.size:
+        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
+    with np.errstate(over="ignore"):
+        typed = array.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(typed).all():
+        raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
+    return typed
+
+
+def _leaves(where: str, data: list[Any], depth: int = 1) -> Iterator[list[Any]]:
+    """The innermost lists of JSON data, in order."""
+    if list not in map(type, data):
+        yield data
+        return
+    if depth == _MOST_DIMENSIONS:
+        raise RequestError(f"{where}: data are nested deeper than {_MOST_DIMENSIONS} lists")
+    for part in data:
+        if not isinstance(part, list):
+            raise RequestError(f"{where}: the rows of data differ in length")
+        yield from _leaves(where, part, depth + 1)
 
 
 @dataclass(frozen=True)
@@ -81,25 +129,25 @@ class Tensor:
                     f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
                     f"{count * dtype.itemsize} bytes, {self.data.nbytes} were sent"
                 )
-            return np.frombuffer(self.data, dtype).reshape(self.shape)
+            return self._shaped(np.frombuffer(self.data, dtype))
         return self._from_json(dtype, count)
 
-    def _from_json(self, dtype: np.dtype[Any], count: int) -> Array:
+    def _shaped(self, values: Array) -> Array:
         try:
-            values = np.array(self.data)
-        except ValueError:
-            raise RequestError(f"input {self.name!r}: the rows of data differ in length") from None
+            return values.reshape(self.shape)
+        except ValueError:  # zeros beside sizes, or more sizes, than an array may have
+            raise RequestError(
+                f"input {self.name!r}: there is no array of shape {list(self.shape)}"
+            ) from None
+
+    def _from_json(self, dtype: np.dtype[Any], count: int) -> Array:
+        where = f"input {self.name!r}"
+        values = numbers(where, self.data, dtype)
         if values.size != count:
             raise RequestError(
-                f"input {self.name!r}: shape {list(self.shape)} takes {count} values, {values.size} were sent"
+                f"{where}: shape {list(self.shape)} takes {count} values, {values.size} were sent"
             )
-        if values.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub"):
-            raise RequestError(f"input {self.name!r}: data are not {self.datatype} numbers")
-        if dtype.kind in "iu" and values.size:
-            limits = np.iinfo(dtype)
-            if values.min() < limits.min or values.max() > limits.max:
-                raise RequestError(f"input {self.name!r}: data do not fit into {self.datatype}")
-        return values.reshape(self.shape).astype(dtype)
+        return self._shaped(values)
 
     def elements(self) -> list[bytes | memoryview]:
         """The BYTES elements: length-prefixed in the binary form, base64 text in JSON.
@@ -110,7 +158,8 @@ class Tensor:
         if isinstance(self.data, memoryview):
             found: list[bytes | memoryview] = list(self._prefixed(self.data))
         else:
-            found = [self._from_base64(text) for text in np.array(self.data, dtype=object).reshape(-1)]
+            leaves = _leaves(f"input {self.name!r}", self.data)
+            found = [self._from_base64(text) for leaf in leaves for text in leaf]
         if len(found) != int(np.prod(self.shape, dtype=object)):
             raise RequestError(
                 f"input {self.name!r}: shape {list(self.shape)} of BYTES, but {len(found)} elements were sent"
@@ -134,8 +183,8 @@ class Tensor:
 
     def _from_base64(self, text: object) -> bytes:
         try:
-            return base64.b64decode(str(text), validate=True)
-        except binascii.Error:
+            return base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+        except ValueError:
             raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None
 
 
@@ -184,11 +233,12 @@ def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
     """
     json_bytes = body.nbytes
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > body.nbytes:
+        short = len(header_length) <= _MOST_DIGITS and header_length.isascii() and header_length.isdigit()
+        json_bytes = int(header_length) if short else -1
+        if not 0 <= json_bytes <= body.nbytes:
             raise RequestError(
-                f"Inference-Header-Content-Length is {header_length!r}; the body has {body.nbytes} bytes"
+                f"Inference-Header-Content-Length is {header_length[:40]!r}; the body has {body.nbytes} bytes"
             )
-        json_bytes = int(header_length)
     try:
         document = orjson.loads(body[:json_bytes])
     except orjson.JSONDecodeError as error:
@@ -213,7 +263,7 @@ def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
     identity = document.get("id")
     return InferBody(
         inputs=inputs,
-        outputs=[_output(entry, by_default) for entry in document.get("outputs") or []],
+        outputs=_outputs(document, by_default),
         id=identity if identity is None else str(identity),
         binary=by_default,
         parameters=parameters,
@@ -250,6 +300,19 @@ def _input(entry: Any, binary: memoryview, *, alone: bool) -> tuple[Tensor, memo
             f"input {name!r}: binary_data_size is {size!r}, {binary.nbytes} bytes follow the JSON header"
         )
     return Tensor(name, datatype, tuple(shape), binary[:size]), binary[size:]
+
+
+def _outputs(document: Mapping[str, Any], by_default: bool) -> list[OutputWanted]:
+    entries = document.get("outputs") or []
+    if not isinstance(entries, list):
+        raise RequestError('"outputs" is a list')
+    found = {}
+    for entry in entries:
+        output = _output(entry, by_default)
+        if output.name in found:  # a small body must not ask for a thousand copies
+            raise RequestError(f"output {output.name!r} is asked for twice")
+        found[output.name] = output
+    return list(found.values())
 
 
 def _output(entry: Any, by_default: bool) -> OutputWanted:

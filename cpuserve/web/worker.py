@@ -75,6 +75,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._admission = Admission(self.queue_size, self.threads)
         super().init_process()
 
+    def load_wsgi(self) -> None:
+        """Load the application, and learn which of its paths are slow."""
+        super().load_wsgi()
+        self._slow: tuple[bytes, ...] = getattr(self.wsgi, "slow", ())
+
     def run(self) -> None:
         """Accept and keep time until the arbiter says stop; then finish what is here."""
         listeners = {listener.fileno(): listener for listener in self.sockets}
@@ -180,7 +185,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             return True  # nothing whole yet, or another thread took it
         if self._idle_threads and (ready or first):
             os.eventfd_write(self._wake, 1)
-        self._run_request(connection)
+        if connection.target.startswith(self._slow):
+            threading.Thread(target=self._run_request, args=(connection,), name="admin", daemon=True).start()
+        else:
+            self._run_request(connection)
         return True
 
     def _woken(self) -> None:
@@ -270,7 +278,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             body = b""
         status, headers = answer
         connection.answer(status, headers, body, last=not self.alive)
-        if connection.has_had_body:
+        if connection.has_had_body and not connection.target.startswith(self._slow):
             self._admission.served(time.perf_counter() - began)
         self._next(connection)
 

@@ -1,0 +1,110 @@
+"""One version of a model read, compiled and warmed into a pipeline; it keeps none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import openvino as ov
+
+from cpuserve.errors import ModelLoadError
+from cpuserve.models.card import Card
+from cpuserve.models.repository import ModelFile
+from cpuserve.serving.batcher import Batcher
+from cpuserve.serving.decode import Decoder, Order
+from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, image_input
+from cpuserve.serving.pipeline import Pictures, Pipeline
+from cpuserve.serving.postprocess import postprocessor
+from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.stats import Recorder, Statistics
+from cpuserve.settings import Settings
+
+__all__ = ["load_pipeline", "new_core", "properties_in_force"]
+
+_WARM_ROUNDS = 2
+
+
+def new_core() -> ov.Core:
+    """The process's one OpenVINO core."""
+    return ov.Core()
+
+
+def load_pipeline(
+    core: ov.Core, file: ModelFile, settings: Settings, threads: int, recorder: Recorder | None = None
+) -> Pipeline:
+    """Read, compile and warm one version of a model.
+
+    Args:
+        core: the process's OpenVINO core.
+        file: the version.
+        settings: the settings in force.
+        threads: compute threads, one stream each.
+        recorder: counts what is done with it; None for a process that nobody asks.
+
+    Raises:
+        ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
+    """
+    recorder = recorder or Statistics(rows=1, models=1).recorder(0, file.name, file.version)
+    try:
+        model = core.read_model(file.xml)
+    except RuntimeError as error:
+        raise ModelLoadError(f"{file.xml} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+    card = Card.read(model)
+    settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
+    properties = {} if settings.precision == "auto" else {"INFERENCE_PRECISION_HINT": settings.precision}
+    source = image_input(model, card)
+    sizes = batch_sizes(model, settings.max_batch, source)
+
+    def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
+        engine = OpenVinoEngine(core, graph, sizes, streams=threads, threads=threads, properties=properties)
+        made = Batcher(engine, recorder)
+        _warm(made)
+        return made
+
+    pictures, tensors = None, None
+    if source is not None:
+        graph = image_graph(model, source, card)
+        order: Order = "GRAY" if source.channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
+        pictures = Pictures(
+            Decoder(order, settings.decode == "exact", settings.max_pixels),
+            Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
+            batcher(graph, sizes),
+        )
+        if graph.input(0).element_type == model.input(0).element_type and source.layout == "NHWC":
+            # u8 NHWC without mean and scale: the picture's graph is the model's own
+            tensors = pictures.batcher if not (card.mean_values or card.scale_values) else None
+    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
+    tensors = tensors or batcher(model, sizes if pictures is None else [1])
+    post = postprocessor(
+        card.model_type,
+        card.labels,
+        tensors.engine.outputs,
+        topk=card.topk,
+        probabilities=card.output_raw_scores or ends_in_softmax(model),
+    )
+    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
+
+
+def _warm(batcher: Batcher) -> None:
+    """Run every compiled size on every stream, so that no request is the first of its kind."""
+    engine = batcher.engine
+    with ThreadPoolExecutor(engine.streams) as streams:
+        for size in engine.sizes:
+            for _ in range(_WARM_ROUNDS):
+                list(streams.map(lambda count: _run_rows(batcher, count), [size] * engine.streams))
+
+
+def _run_rows(batcher: Batcher, count: int) -> None:
+    rows = batcher.claim(count)
+    try:
+        batcher.engine.run(rows.slot.memory, [(rows.first - rows.first % count, count)])
+    finally:
+        batcher.release(rows)
+
+
+def properties_in_force(pipeline: Pipeline) -> str:
+    """The OpenVINO properties a model runs with, as one line for the log."""
+    engine = pipeline.batcher.engine
+    words = [f"{name}={value}" for name, value in engine.read_back().items()]
+    return ", ".join([*words, f"batches {list(engine.sizes)}"])

@@ -1,0 +1,130 @@
+"""Which models are served, told and changed over HTTP, for all workers at once; it loads nothing itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
+from cpuserve.models.repository import Repository
+from cpuserve.serving.pool import Pool
+from cpuserve.web.exchange import Call, Reply, json_reply
+
+__all__ = ["RepositoryRoutes"]
+
+_WAIT_S = 120.0
+
+
+class RepositoryRoutes:
+    """Triton's model repository extension, and OpenVINO Model Server's reload.
+
+    Args:
+        pool: the models of the worker that answers.
+        repository: where they lie.
+    """
+
+    def __init__(self, pool: Pool, repository: Repository) -> None:
+        self._pool = pool
+        self._repository = repository
+
+    def index(self, call: Call) -> Reply:
+        """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
+        only_ready = _document(call).get("ready") is True
+        rows: list[dict[str, str]] = []
+        for name in self._repository.names():
+            versions = self._pool.models.get(name)
+            if not versions:
+                latest = self._repository.versions(name)[-1]
+                rows.append(
+                    {"name": name, "version": str(latest), "state": "UNAVAILABLE", "reason": "unloaded"}
+                )
+                continue
+            rows += [
+                {"name": name, "version": str(number), "state": model.state, "reason": model.reason}
+                for number, model in sorted(versions.items())
+            ]
+        return json_reply([row for row in rows if row["state"] == "READY" or not only_ready])
+
+    def load(self, call: Call, model: str) -> Reply:
+        """``POST /v2/repository/models/MODEL/load``: answers when every worker has done it.
+
+        Raises:
+            RequestError: it brings files or a configuration: those come from the repository only.
+            UnknownModel: the repository has no such model.
+            ModelNotReady: it could not be loaded; the reason is in the text.
+        """
+        parameters = _document(call).get("parameters") or {}
+        if not isinstance(parameters, dict) or parameters:
+            raise RequestError(
+                "load takes no parameters here: files and configuration are read from the model repository"
+            )
+        if not self._repository.versions(model):
+            self._repository.find(model)  # raises, and says what there is
+        self._wait(self._pool.control.load(model))
+        state = self._pool.known(model)
+        if state.pipeline is None:
+            raise ModelNotReady(f"model {model!r} could not be loaded: {state.reason}")
+        return Reply(200, b"", [])
+
+    def unload(self, _call: Call, model: str) -> Reply:
+        """``POST /v2/repository/models/MODEL/unload``: requests inside it are answered, new ones are 404.
+
+        Raises:
+            UnknownModel: the repository has no such model.
+        """
+        if not self._repository.versions(model):
+            raise UnknownModel(f"there is no model {model!r} to unload")
+        self._wait(self._pool.control.unload(model))
+        return Reply(200, b"", [])
+
+    def reload(self, _call: Call) -> Reply:
+        """``POST /v1/config/reload``: look at the repository now; 201 when something changed, else 200."""
+        before = self._states()
+        self._wait(self._pool.control.rescan())
+        return json_reply(status_of(self._pool), 201 if self._states() != before else 200)
+
+    def _states(self) -> list[tuple[str, int, str, object]]:
+        return [
+            (name, number, model.state, model.signature)
+            for name, versions in self._pool.models.items()
+            for number, model in versions.items()
+        ]
+
+    def _wait(self, generation: int) -> None:
+        if not self._pool.control.wait(generation, _WAIT_S):
+            raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
+
+
+def status_of(pool: Pool) -> dict[str, Any]:
+    """The state of every version in OpenVINO Model Server's and TensorFlow Serving's words."""
+    words = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNAVAILABLE": "END"}
+    return {
+        name: {
+            "model_version_status": [
+                {
+                    "version": str(number),
+                    "state": words[model.state],
+                    "status": {
+                        "error_code": "UNKNOWN" if model.reason else "OK",
+                        "error_message": model.reason or "OK",
+                    },
+                }
+                for number, model in sorted(versions.items())
+            ]
+        }
+        for name, versions in sorted(pool.models.items())
+    }
+
+
+def _document(call: Call) -> dict[str, Any]:
+    body = call.body()
+    if not body.nbytes:
+        return {}
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the request is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise RequestError("the request is a JSON object")
+    return document
