@@ -7,10 +7,12 @@ import os
 import platform
 import struct
 
-__all__ = ["SET_MEMPOLICY", "refuse"]
+__all__ = ["MEMORY_POLICIES", "SET_MEMPOLICY", "refuse"]
 
-SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}.get(platform.machine(), 0)
-"""The number of set_mempolicy, 0 where it is not written down here."""
+MEMORY_POLICIES = {"x86_64": (237, 238, 239), "aarch64": (235, 237, 236)}.get(platform.machine(), (0, 0, 0))
+"""The numbers of mbind, set_mempolicy and get_mempolicy, 0 where they are not written down here."""
+
+SET_MEMPOLICY = MEMORY_POLICIES[1]
 
 _PR_SET_SECCOMP, _FILTER_MODE, _PR_SET_NO_NEW_PRIVS = 22, 2, 38
 

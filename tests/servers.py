@@ -87,12 +87,16 @@ class Server:
 
     def wait_until(self, true: Any, what: str, timeout_s: float = START_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
-        while not true():
+        while True:
+            asked = time.monotonic()
+            if true():
+                return
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.text()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"not {what} after {timeout_s} s:\n{self.text()}")
-            time.sleep(0.02)
+            # where asking is slow it must not take the time of what is waited for
+            time.sleep(max(0.02, 4 * (time.monotonic() - asked)))
 
     def seats(self) -> dict[int, int]:
         """Worker that said it is ready, and still lives, to its seat."""
