@@ -79,9 +79,10 @@ def _head(node: Mapping[str, Any]) -> str:
     parts = [f"{len(node['cores'])} cores, CPUs {format_cpulist(cpus)}" if cpus else "no CPUs"]
     if memory is not None:
         parts.append(f"{memory / (1 << 30):.1f} GiB" if memory else "no memory")
-    others = {other: far for other, far in node["distances"].items() if other != str(node["id"])}
-    if others:
-        parts.append("distance " + " ".join(f"{other}:{far}" for other, far in others.items()))
+    others = {int(other): far for other, far in node["distances"].items() if other != str(node["id"])}
+    for far in sorted(set(others.values())):
+        nodes = format_cpulist(other for other, distance in others.items() if distance == far)
+        parts.append(f"{far} from {nodes}")
     return f"{name}: {', '.join(parts)}"
 
 
