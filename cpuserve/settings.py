@@ -15,108 +15,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpuserve.errors import UsageError
+from cpuserve.setting import Setting
 
 __all__ = ["TABLE", "Setting", "Settings", "load"]
 
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the table.
-
-    Attributes:
-        name: key in settings files, and field of `Settings`.
-        kind: type the text of an environment variable is turned into.
-        default: value when nothing sets it; None means "decided on this machine".
-        help: one sentence for ``--help`` and the docs, with the unit.
-        choices: the words that are allowed, if only some are.
-        minimum: the least number allowed.
-        per_model: a settings file may also give it for one model, in ``[models.NAME]``.
-    """
-
-    name: str
-    kind: type
-    default: Any
-    help: str
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    per_model: bool = False
-
-    @property
-    def flag(self) -> str:
-        """The option on the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return "CPUSERVE_" + self.name.upper()
-
-    @property
-    def shown_default(self) -> str:
-        """The default as ``--help`` and the docs write it."""
-        if self.default is None:
-            return "auto"
-        return str(self.default).lower() if self.kind is bool else str(self.default)
-
-    def parse(self, value: object, where: str) -> Any:
-        """Turn ``value`` into this setting's type.
-
-        Raises:
-            UsageError: the value is not of that type, not one of the words, or too small.
-        """
-        try:
-            parsed = self._convert(value)
-        except (TypeError, ValueError, KeyError):
-            raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
-        if self.choices and parsed is not None and parsed not in self.choices:
-            raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}")
-        numbers = parsed if isinstance(parsed, tuple) else (parsed,)
-        if self.minimum is not None and any(n is not None and n < self.minimum for n in numbers):
-            raise UsageError(f"{where}: {self.name} is at least {self.minimum:g}, not {value!r}")
-        return parsed
-
-    def _convert(self, value: object) -> Any:
-        if self.name in _AUTO and value == "auto":
-            return None
-        if self.kind is bool:
-            return _BOOLS[value.lower() if isinstance(value, str) else value]
-        if self.kind is tuple:
-            return _numbers(value)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
-            raise TypeError
-        return self.kind(value)
-
-
-def _numbers(value: object) -> tuple[int, ...]:
-    """``0,1`` from the command line or the environment; a number or a list of them from a file."""
-    parts: list[Any] = (
-        value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
-    )
-    if not parts or any(isinstance(part, (bool, float)) for part in parts):
-        raise TypeError
-    return tuple(sorted({int(part) for part in parts}))
-
-
-_ARTICLE = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    Path: "a path",
-    bool: "true or false",
-    tuple: "whole numbers with commas between",
-}
-_BOOLS: Mapping[object, bool] = {
-    True: True,
-    "true": True,
-    "1": True,
-    False: False,
-    "false": False,
-    "0": False,
-}
-_AUTO = frozenset({"workers", "threads", "cores_per_worker", "node_id", "mode"})
-
 TABLE: tuple[Setting, ...] = (
     Setting("model_repository", Path, Path("ir_models"), "Directory of NAME/VERSION/model.xml."),
+    Setting(
+        "model_name",
+        str,
+        "",
+        "Serve this one model only: the one at model_path, else the repository's of that name.",
+    ),
+    Setting(
+        "model_path",
+        str,
+        "",
+        "Where a model lies that is not in the repository: a directory of versions, one version, or a file.",
+        per_model=True,
+    ),
+    Setting("config_path", str, "", "OpenVINO Model Server's config.json: serve the models it lists."),
     Setting("host", str, "127.0.0.1", "Address to listen on; 0.0.0.0 for every interface."),
     Setting("port", int, 8000, "TCP port to listen on.", minimum=0),
     Setting(
@@ -185,6 +103,51 @@ TABLE: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "plugin_config",
+        str,
+        "",
+        'More properties of OpenVINO\'s CPU plugin as JSON, such as {"ENABLE_MMAP": false}.',
+        per_model=True,
+    ),
+    Setting(
+        "cache_dir",
+        str,
+        "",
+        "Directory where OpenVINO keeps compiled models for the next start.",
+        per_model=True,
+    ),
+    Setting(
+        "shape",
+        str,
+        "",
+        'Shape to give the input, such as (1,3,224,224) or {"input": "(1,3,224,224)"}; the batch stays free.',
+        per_model=True,
+    ),
+    Setting(
+        "layout",
+        str,
+        "",
+        "Layout of the input: NCHW says what the model has, NHWC:NCHW what is sent and what it has.",
+        per_model=True,
+    ),
+    Setting(
+        "mean",
+        str,
+        "",
+        "Subtracted from every input value, one number or one a channel, inside the graph: 127.5 or [1,2,3].",
+        per_model=True,
+    ),
+    Setting(
+        "scale", str, "", "Divides every input value after mean: one number or one a channel.", per_model=True
+    ),
+    Setting(
+        "color_format",
+        str,
+        "",
+        "Channel order: RGB says what the model has, BGR:RGB what is sent and what it has.",
+        per_model=True,
+    ),
+    Setting(
         "max_batch",
         int,
         8,
@@ -233,6 +196,9 @@ class Settings:
     """
 
     model_repository: Path = Path("ir_models")
+    model_name: str = ""
+    model_path: str = ""
+    config_path: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int | None = None
@@ -245,6 +211,13 @@ class Settings:
     precision: str = "auto"
     model_version_policy: str = "latest"
     file_system_poll_wait_seconds: float = 1.0
+    plugin_config: str = ""
+    cache_dir: str = ""
+    shape: str = ""
+    layout: str = ""
+    mean: str = ""
+    scale: str = ""
+    color_format: str = ""
     max_batch: int = 8
     max_body_bytes: int = 32 << 20
     max_pixels: int = 32_000_000

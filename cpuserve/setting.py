@@ -1,0 +1,109 @@
+"""One row of the table of settings: its names, its type, and how text becomes a value; it holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpuserve.errors import UsageError
+
+__all__ = ["Setting"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table.
+
+    Attributes:
+        name: key in settings files, and field of `Settings`.
+        kind: type the text of an environment variable is turned into.
+        default: value when nothing sets it; None means "decided on this machine".
+        help: one sentence for ``--help`` and the docs, with the unit.
+        choices: the words that are allowed, if only some are.
+        minimum: the least number allowed.
+        per_model: a settings file may also give it for one model, in ``[models.NAME]``.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    per_model: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "CPUSERVE_" + self.name.upper()
+
+    @property
+    def shown_default(self) -> str:
+        """The default as ``--help`` and the docs write it."""
+        if self.default is None:
+            return "auto"
+        return str(self.default).lower() if self.kind is bool else str(self.default) or "none"
+
+    def parse(self, value: object, where: str) -> Any:
+        """Turn ``value`` into this setting's type.
+
+        Raises:
+            UsageError: the value is not of that type, not one of the words, or too small.
+        """
+        try:
+            parsed = self._convert(value)
+        except (TypeError, ValueError, KeyError):
+            raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
+        if self.choices and parsed is not None and parsed not in self.choices:
+            raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}")
+        numbers = parsed if isinstance(parsed, tuple) else (parsed,)
+        if self.minimum is not None and any(n is not None and n < self.minimum for n in numbers):
+            raise UsageError(f"{where}: {self.name} is at least {self.minimum:g}, not {value!r}")
+        return parsed
+
+    def _convert(self, value: object) -> Any:
+        if self.name in _AUTO and value == "auto":
+            return None
+        if self.kind is bool:
+            return _BOOLS[value.lower() if isinstance(value, str) else value]
+        if self.kind is tuple:
+            return _numbers(value)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
+            raise TypeError
+        return self.kind(value)
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    """``0,1`` from the command line or the environment; a number or a list of them from a file."""
+    parts: list[Any] = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    )
+    if not parts or any(isinstance(part, (bool, float)) for part in parts):
+        raise TypeError
+    return tuple(sorted({int(part) for part in parts}))
+
+
+_ARTICLE = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    Path: "a path",
+    bool: "true or false",
+    tuple: "whole numbers with commas between",
+}
+_BOOLS: Mapping[object, bool] = {
+    True: True,
+    "true": True,
+    "1": True,
+    False: False,
+    "false": False,
+    "0": False,
+}
+_AUTO = frozenset({"workers", "threads", "cores_per_worker", "node_id", "mode"})
