@@ -14,6 +14,8 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_TIFF_KINDS = {3: "H", 4: "I"}
+_BIG_TIFF_KINDS = {**_TIFF_KINDS, 16: "Q"}
 _JPEG_NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RSTn stand alone
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC are no frames
 
@@ -101,7 +103,7 @@ def _exif_orientation(tiff: memoryview) -> int:
 
 
 def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
-    """Values of SHORT and LONG tags in the first directory of a TIFF structure."""
+    """Values of SHORT, LONG and, in a BigTIFF, LONG8 tags in the first directory of a TIFF structure."""
     order = "<" if view[0] == 0x49 else ">"
     version, directory = struct.unpack_from(order + "HI", view, 2)
     big = version == 43
@@ -109,14 +111,15 @@ def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
         (directory,) = struct.unpack_from(order + "Q", view, 8)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, directory)
     at, step = directory + (8 if big else 2), 20 if big else 12
+    kinds = _BIG_TIFF_KINDS if big else _TIFF_KINDS
     found: dict[int, int] = {}
     for _ in range(min(count, 4096)):
         tag, kind = struct.unpack_from(order + "HH", view, at)
         if tag in wanted:
-            value = struct.unpack_from(
-                order + ("H" if kind == 3 else "I"), view, at + step - (8 if big else 4)
-            )
-            found[tag] = value[0]
+            # the decoder would read some other kind or place than this, and find another size there
+            if tag in found or kind not in kinds:
+                raise UndecodableImage(f"the TIFF is damaged: tag {tag} is given twice, or not as a number")
+            (found[tag],) = struct.unpack_from(order + kinds[kind], view, at + step - (8 if big else 4))
         at += step
     return found
 

@@ -73,6 +73,7 @@ class Pool:
         self._row = row
         self.repository = Repository(settings.model_repository)
         self._core: Any = None
+        self.stopping = False
         self.models: dict[str, dict[int, ModelState]] = {
             name: {file.version: ModelState(file)}
             for name in self.repository.names()
@@ -81,8 +82,10 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that answers; false for a pool without models."""
-        return bool(self.models) and all(self._best(versions) for versions in self.models.values())
+        """Whether every model has a version that answers; false without models, and once it is stopping."""
+        if self.stopping or not self.models:
+            return False
+        return all(self._best(versions) for versions in self.models.values())
 
     def get(self, name: str, version: str | None = None) -> Pipeline:
         """The pipeline of a model.

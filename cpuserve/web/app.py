@@ -107,6 +107,15 @@ class Application:
                 return answer(hot[0], Call(environ), *hot[1]).send(start_response)
         return self._flask.wsgi_app(environ, start_response)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was told to end: it is not ready any more."""
+        return self.pool.stopping
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self.pool.stopping = value
+
     def _hot(self, parts: list[str]) -> tuple[Handler, tuple[str, ...]] | None:
         """The handler of a hot path and its variables: image prediction and infer, without a version."""
         match parts:

@@ -55,7 +55,8 @@ class V2:
             for name, versions in self._pool.models.items()
             if not any(model.pipeline for model in versions.values())
         }
-        return json_reply({"ready": False, "models": missing}, 503, Retry_After="1")
+        why = {"models": missing} if missing else {"reason": "the server is stopping"}
+        return json_reply({"ready": False, **why}, 503, Retry_After="1")
 
     def model_ready(self, _call: Call, model: str, version: str | None = None) -> Reply:
         """``GET /v2/models/MODEL[/versions/VERSION]/ready``."""

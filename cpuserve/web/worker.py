@@ -26,7 +26,7 @@ from gunicorn.workers.base import Worker
 from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stats import Recorder
-from cpuserve.web.board import READY, STOPPING, Board
+from cpuserve.web.board import LOADING, READY, STOPPING, Board
 from cpuserve.web.connection import Connection, Limits
 from cpuserve.web.ratelimit import RateLimit
 
@@ -35,6 +35,7 @@ __all__ = ["SeatWorker"]
 _TICK_S = 1.0
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
+_LINGER_S = 1.0  # how long a stopping worker waits for a request a client may just be sending
 _REFUSED: dict[type[CpuserveError], str] = {
     QueueFull: "refused_queue_full",
     DeadlineExceeded: "refused_deadline",
@@ -74,6 +75,12 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._line = self.board.lines[self.seat_index]
         self._admission = Admission(self.queue_size, self.threads)
         super().init_process()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: say so to whoever asks whether this worker is ready, then end."""
+        if hasattr(self, "wsgi") and hasattr(self.wsgi, "stopping"):
+            self.wsgi.stopping = True
+        super().handle_exit(sig, frame)
 
     def load_wsgi(self) -> None:
         """Load the application, and learn which of its paths are slow."""
@@ -121,7 +128,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 continue
             for number in readable:
                 self._accept(listeners[number], bases[number])
-        self._stop(threads)
+        self._stop(threads, bases)
 
     def _environ_base(self, listener: socket.socket) -> dict[str, Any]:
         name = listener.getsockname()
@@ -141,19 +148,21 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             "cpuserve.max_body_bytes": self.limits.max_body_bytes,
         }
 
-    def _accept(self, listener: socket.socket, base: dict[str, Any]) -> None:
+    def _accept(self, listener: socket.socket, base: dict[str, Any]) -> bool:
+        """Take one connection; False when none was waiting."""
         try:
             sock, peer = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker was faster, or the client left
+            return False  # another worker was faster, or the client left
         except OSError as error:  # out of file descriptors: those that are open are served on
             self.log.warning("a connection could not be accepted: %s", error)
             time.sleep(_YIELD_AT_MOST_S)
-            return
+            return False
         connection = Connection(sock, peer if isinstance(peer, tuple) else None, base, self.limits)
         self._connections[connection.number] = connection
         self._count()
         self._epoll.register(connection.number, _READ)
+        return True
 
     def _count(self) -> None:
         if self._line.pid == self.pid:
@@ -289,19 +298,33 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         else:
             self._arm(connection)
 
-    def _stop(self, threads: list[threading.Thread]) -> None:
-        """Take no more connections, finish the requests that are here, end the threads."""
+    def _stop(self, threads: list[threading.Thread], bases: dict[int, dict[str, Any]]) -> None:
+        """Finish what is here, take nothing new, end the threads.
+
+        Clients see no reset: connections that wait in the kernel's queue are still taken, every answer from
+        now on ends its connection, and a connection without a request is closed only after a while.
+        """
+        loading = self._line.state == LOADING  # such a worker could only refuse: others take what waits
         if self._line.pid == self.pid:
             self._line.state = STOPPING
         for listener in self.sockets:
+            while not loading and self._accept(listener, bases[listener.fileno()]):
+                pass
             listener.close()
-        deadline = time.monotonic() + self.cfg.graceful_timeout
+        began = time.monotonic()
+        deadline = began + self.cfg.graceful_timeout
         while self._connections and time.monotonic() < deadline:
             self.notify()
-            for connection in list(self._connections.values()):
-                if connection.idle:
-                    connection.abandon()
+            if time.monotonic() - began > _LINGER_S:
+                for connection in list(self._connections.values()):
+                    if connection.idle:
+                        connection.abandon()
             time.sleep(_YIELD_S)
+        if self._connections:
+            self.log.warning(
+                "%d requests were cut off after %d s (setting shutdown_timeout_s)",
+                *(len(self._connections), self.cfg.graceful_timeout),
+            )
         self._stopped = True
         os.eventfd_write(self._wake, 1)
         for thread in threads:

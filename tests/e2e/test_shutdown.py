@@ -1,0 +1,73 @@
+"""SIGTERM under load: what was begun is finished, no client sees a reset, the exit code is 0."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from tests.e2e.test_reload import SEVEN, repository  # noqa: F401  # a fixture
+from tests.servers import serving
+
+
+def test_no_client_sees_a_reset(repository, tmp_path):  # noqa: F811
+    with serving(tmp_path / "log", "--model-repository", str(repository)) as server:
+        answered, refused, broken = [], [], []
+        begun = threading.Barrier(9)
+
+        def client():
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            begun.wait()
+            while not refused and len(answered) < 100_000:
+                try:
+                    connection.request("POST", "/predictions/digits", SEVEN)
+                    answer = connection.getresponse()
+                    answer.read()
+                    answered.append((answer.status, answer.headers["Connection"]))
+                except ConnectionRefusedError as error:
+                    refused.append(error)
+                except (OSError, http.client.HTTPException) as error:
+                    broken.append(error)
+                    return
+
+        with ThreadPoolExecutor(8) as pool:
+            clients = [pool.submit(client) for _ in range(8)]
+            begun.wait()
+            server.wait_until(lambda: len(answered) > 50, "answering")
+            server.process.send_signal(signal.SIGTERM)
+            for each in clients:
+                each.result()
+        assert not broken
+        assert refused
+        assert {status for status, _ in answered} == {200}
+        assert "close" in {word for _, word in answered}
+        assert server.process.wait(timeout=30) == 0
+        assert "cut off" not in server.text()
+
+
+def test_a_request_that_is_half_sent_is_still_answered_and_readiness_ends_at_once(repository, tmp_path):  # noqa: F811
+    with (
+        serving(tmp_path / "log", "--model-repository", str(repository), "--workers", "1") as server,
+        ExitStack() as stack,
+    ):
+        half = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        asking = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        head = b"POST /predictions/digits HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(SEVEN)
+        half.sendall(head + SEVEN[:100])
+        asking.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in asking.recv(1000)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        asking.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = asking.recv(1000)
+        assert b"503" in answer.splitlines()[0]
+        assert b"stopping" in answer
+        half.sendall(SEVEN[100:])
+        answer = half.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"Connection: close" in answer
+        assert server.process.wait(timeout=30) == 0
