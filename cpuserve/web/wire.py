@@ -73,7 +73,7 @@ def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
         raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
     if dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
             raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
     with np.errstate(over="ignore"):
         typed = array.astype(dtype)

@@ -105,6 +105,36 @@ def test_what_is_no_picture_is_named_with_the_formats_that_are(data):
         read_header(data)
 
 
+def tiff(*tags):
+    """A TIFF of tags (number, kind, value); the first two words after its head are 3000 and 2000."""
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IQQ", 24, 3000, 2000)
+    return head + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ((256, 4, 3000), (256, 4, 3), (257, 4, 2000), (257, 4, 3)),  # decoders take the first
+        ((256, 16, 8), (257, 16, 16)),  # a LONG8 lies elsewhere; its place is not the size
+        ((256, 2, 3), (257, 9, 3)),
+    ],
+)
+def test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder(tags):
+    assert read_header(tiff((256, 4, 3000), (257, 3, 2000))).width == 3000
+    with pytest.raises(UndecodableImage, match="tag 256"):
+        read_header(tiff(*tags))
+
+
+def test_a_directory_beyond_any_address_is_damage():
+    with pytest.raises(UndecodableImage, match="ends inside"):
+        read_header(b"II+\0\x08\0\0\0" + b"\xff" * 40)
+    exif = b"Exif\0\0II+\0\x08\0\0\0" + b"\xff" * 40
+    jpeg = encoded(".jpg")
+    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    assert read_header(turned).orientation == 1
+
+
 def test_zero_pixels_are_refused():
     png = bytearray(encoded(".png"))
     png[16:20] = b"\0\0\0\0"

@@ -224,6 +224,13 @@ def test_a_client_that_leaves_is_noticed(pair):
         ([], b"\xff\xd8", 10, DEFAULT_PRIORITY),
         ([(b"x-request-timeout-ms", b"250"), (b"x-request-priority", b"2")], b"", 0.25, 2),
         ([(b"x-request-timeout-ms", b"99999")], b"", 10, DEFAULT_PRIORITY),
+        (
+            [(b"x-request-timeout-ms", b"9" * 5000), (b"x-request-priority", b"9" * 5000)],
+            b"",
+            10,
+            DEFAULT_PRIORITY,
+        ),
+        ([(b"inference-header-content-length", b"9" * 5000)], b'{"timeout": 1}', 10, DEFAULT_PRIORITY),
         ([(b"x-request-timeout-ms", b"soon"), (b"x-request-priority", b"-1")], b"", 10, DEFAULT_PRIORITY),
         ([], b'{"parameters": {"timeout": 500000, "priority": 1}}', 0.5, 1),
         (

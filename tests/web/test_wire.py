@@ -79,6 +79,18 @@ def test_bytes_elements_carry_their_length():
         ({"inputs": [{**entry(), "data": [[1], [2, 3]]}]}, b"", "differ in length"),
         ({"inputs": [{**entry(), "data": [1, 2]}], "parameters": 3}, b"", "parameters"),
         ({"inputs": [entry()], "outputs": [{"nome": "y"}]}, b"\0" * 8, "outputs"),
+        ({"inputs": [entry()], "outputs": 5}, b"\0" * 8, '"outputs" is a list'),
+        ({"inputs": [entry()], "outputs": [{"name": "y"}] * 2}, b"\0" * 8, "'y' is asked for twice"),
+        ({"inputs": [entry("x", "FP32", (0, 1 << 63), binary_data_size=0)]}, b"", "no array of shape"),
+        ({"inputs": [entry("x", "FP32", (1 << 62, 1 << 62, 0), binary_data_size=0)]}, b"", "no array of"),
+        ({"inputs": [{**entry(shape=[1] * 65), "data": [1]}]}, b"", "no array of shape"),
+        ({"inputs": [{**entry(), "data": [1e300, 1]}]}, b"", "do not fit into FP32"),
+        ({"inputs": [{**entry("x", "UINT64"), "data": [1, -1]}]}, b"", "do not fit into UINT64"),
+        ({"inputs": [{**entry(), "data": [1, "2"]}]}, b"", "are not FP32 numbers"),
+        ({"inputs": [{**entry(), "data": [[1], 2]}]}, b"", "differ in length"),
+        ({"inputs": [{**entry(), "data": json.loads("[" * 99 + "]" * 99)}]}, b"", "deeper than 64"),
+        ({"inputs": [{**entry("x", "BYTES"), "data": ["aGk=", "\xfc"]}]}, b"", "base64"),
+        ({"inputs": [{**entry("x", "BYTES"), "data": ["aGk=", True]}]}, b"", "base64"),
     ],
 )
 def test_what_is_wrong_is_named(document, buffers, words):
@@ -89,10 +101,28 @@ def test_what_is_wrong_is_named(document, buffers, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", ""])
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", "", "\xb2", "9" * 5000])
 def test_a_wrong_header_length_is_refused(length):
     with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
         parse_infer(memoryview(b"{}"), length)
+
+
+def test_truth_values_are_numbers_of_any_width():
+    body = json.dumps({"inputs": [{**entry("x", "UINT64"), "data": [True, False]}]}).encode()
+    assert parse_infer(memoryview(body), None).inputs[0].array().tolist() == [[1, 0]]
+
+
+def test_one_long_text_among_many_numbers_takes_no_memory_for_each_of_them():
+    data = ["x" * 100_000, *([1] * 100_000)]  # NumPy would make room for 40 GB of text
+    body = json.dumps({"inputs": [{**entry(shape=(100_001,)), "data": data}]}).encode()
+    with pytest.raises(RequestError, match="are not FP32 numbers"):
+        parse_infer(memoryview(body), None).inputs[0].array()
+
+
+def test_nested_elements_come_in_order():
+    data = [["YQ==", "Yg=="], ["Yw==", "ZA=="]]
+    body = json.dumps({"inputs": [{**entry("x", "BYTES", (2, 2)), "data": data}]}).encode()
+    assert parse_infer(memoryview(body), None).inputs[0].elements() == [b"a", b"b", b"c", b"d"]
 
 
 def test_binary_and_json_outputs_together():
