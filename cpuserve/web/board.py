@@ -122,7 +122,20 @@ class Board:
         take it, so that health checks are answered while models load.
         """
         mine = self.lines[seat]
-        others = [line for line in self.lines if line.state == READY and line is not mine]
+        others = [line for line in self.lines if line is not mine]
         if mine.state != READY:
-            return not others
+            return not any(line.state in (READY, STOPPING) for line in others)
+        others = [line for line in others if line.state == READY]
         return all(mine.connections <= line.connections for line in others)
+
+    def must_stay(self, seat: int) -> bool:
+        """Whether a ready worker that is stopping still has to take connections.
+
+        The listening socket is shared: what comes after the last worker that takes has left, and before the
+        last that holds it open closes it, would be reset. So one worker stays until all others have closed.
+        """
+        return any(
+            line.state == LOADING or (line.state == READY and other > seat)
+            for other, line in enumerate(self.lines)
+            if other != seat
+        )

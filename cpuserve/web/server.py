@@ -55,12 +55,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         for name in (None, *settings.models):
             policy = settings if name is None else settings.for_model(name, {})
             VersionPolicy.parse(policy.model_version_policy)
-        names = Repository(settings.model_repository).names()
+        repository = Repository.of(settings)
+        names = repository.names()
         if not names:
-            raise RepositoryError(
-                f"no model in {settings.model_repository} (NAME/VERSION/model.xml): `cpuserve pull` fetches "
-                "one, --model-repository names another directory"
-            )
+            raise RepositoryError(repository.why_empty())
         self.models = names
         self.budget = Budget.read()
         self.plan: Plan = _plan(Topology.read(), self.budget, settings)

@@ -305,14 +305,20 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         now on ends its connection, and a connection without a request is closed only after a while.
         """
         loading = self._line.state == LOADING  # such a worker could only refuse: others take what waits
-        if self._line.pid == self.pid:
-            self._line.state = STOPPING
-        for listener in self.sockets:
-            while not loading and self._accept(listener, bases[listener.fileno()]):
-                pass
-            listener.close()
         began = time.monotonic()
         deadline = began + self.cfg.graceful_timeout
+        while not loading:
+            stay = self.board.must_stay(self.seat_index) and time.monotonic() - began < _LINGER_S
+            for listener in self.sockets:
+                while self._accept(listener, bases[listener.fileno()]):
+                    pass
+            if not stay:
+                break
+            time.sleep(_YIELD_S)
+        for listener in self.sockets:
+            listener.close()
+        if self._line.pid == self.pid:
+            self._line.state = STOPPING
         while self._connections and time.monotonic() < deadline:
             self.notify()
             if time.monotonic() - began > _LINGER_S:

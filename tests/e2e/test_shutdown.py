@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from tests.e2e.test_reload import SEVEN, repository  # noqa: F401  # a fixture
 from tests.servers import serving
@@ -20,14 +20,17 @@ def test_no_client_sees_a_reset(repository, tmp_path):  # noqa: F811
         begun = threading.Barrier(9)
 
         def client():
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+                ask(connection)
+
+        def ask(connection):
             begun.wait()
             while not refused and len(answered) < 100_000:
                 try:
                     connection.request("POST", "/predictions/digits", SEVEN)
                     answer = connection.getresponse()
-                    answer.read()
-                    answered.append((answer.status, answer.headers["Connection"]))
+                    text = answer.read()
+                    answered.append((answer.status, answer.headers["Connection"], text))
                 except ConnectionRefusedError as error:
                     refused.append(error)
                 except (OSError, http.client.HTTPException) as error:
@@ -43,8 +46,8 @@ def test_no_client_sees_a_reset(repository, tmp_path):  # noqa: F811
                 each.result()
         assert not broken
         assert refused
-        assert {status for status, _ in answered} == {200}
-        assert "close" in {word for _, word in answered}
+        assert {status for status, _, _ in answered} == {200}, [a for a in answered if a[0] != 200][:3]
+        assert "close" in {word for _, word, _ in answered}
         assert server.process.wait(timeout=30) == 0
         assert "cut off" not in server.text()
 

@@ -30,5 +30,19 @@ def test_connections_go_to_the_ready_worker_that_has_the_fewest():
     assert put(board, (READY, 9), (LOADING, 0), (STOPPING, 0)) == [True, False, False]
 
 
+def test_the_last_to_close_stays_until_all_others_have():
+    board = Board(3)
+    put(board, (READY, 0), (READY, 0), (LOADING, 0))
+    assert [board.must_stay(0), board.must_stay(1)] == [True, True]
+    put(board, (READY, 0), (READY, 0), (STOPPING, 0))
+    assert [board.must_stay(0), board.must_stay(1)] == [True, False]
+    put(board, (READY, 0), (STOPPING, 0), (EMPTY, 0))
+    assert not board.must_stay(0)
+
+
+def test_a_worker_that_loads_takes_nothing_while_others_stop():
+    assert put(Board(2), (STOPPING, 3), (LOADING, 0))[1] is False
+
+
 def test_while_none_is_ready_anyone_may_say_so():
     assert put(Board(2), (LOADING, 5), (LOADING, 0)) == [True, True]
