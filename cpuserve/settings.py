@@ -171,6 +171,21 @@ TABLE: tuple[Setting, ...] = (
         "rate_limit", float, 0.0, "Requests a second from one client (API key or address); 0: any.", minimum=0
     ),
     Setting("rate_burst", float, 20.0, "Requests one client may send at once under rate_limit.", minimum=1),
+    Setting("api_key_file", str, "", "File of API keys, one a line; when given, requests need one of them."),
+    Setting("api_key_for_metrics", bool, False, "Whether /metrics needs a key too."),
+    Setting(
+        "allowed_origins",
+        str,
+        "",
+        "Web pages that browsers let ask this server (CORS): https://a.example,https://b.example or *.",
+    ),
+    Setting("allowed_methods", str, "GET,POST", "Methods that pages of allowed_origins may use."),
+    Setting(
+        "allowed_headers",
+        str,
+        "Authorization,Content-Type,Inference-Header-Content-Length,X-API-Key,X-Request-Timeout-Ms",
+        "Headers that pages of allowed_origins may send.",
+    ),
     Setting("keep_alive_s", float, 75.0, "Seconds an idle connection is kept open.", minimum=0),
     Setting("request_timeout_s", float, 30.0, "Seconds a client has to send one request.", minimum=0.1),
     Setting("shutdown_timeout_s", float, 30.0, "Seconds a stopping worker has to finish.", minimum=0),
@@ -225,6 +240,13 @@ class Settings:
     deadline_ms: float = 10_000.0
     rate_limit: float = 0.0
     rate_burst: float = 20.0
+    api_key_file: str = ""
+    api_key_for_metrics: bool = False
+    allowed_origins: str = ""
+    allowed_methods: str = "GET,POST"
+    allowed_headers: str = (
+        "Authorization,Content-Type,Inference-Header-Content-Length,X-API-Key,X-Request-Timeout-Ms"
+    )
     keep_alive_s: float = 75.0
     request_timeout_s: float = 30.0
     shutdown_timeout_s: float = 30.0

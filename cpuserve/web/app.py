@@ -10,6 +10,7 @@ import flask
 from werkzeug.exceptions import HTTPException
 
 from cpuserve.serving.pool import Pool
+from cpuserve.web.access import Access
 from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
@@ -90,8 +91,9 @@ class Application:
 
     slow = (b"/v2/repository/models/", b"/v1/config/reload", b"/v2/placement")
 
-    def __init__(self, pool: Pool, board: Board | None = None) -> None:
+    def __init__(self, pool: Pool, board: Board | None = None, access: Access | None = None) -> None:
         self.pool = pool
+        self._access = access
         table = routes(pool, board)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
@@ -100,6 +102,11 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        if self._access is not None:
+            start_response = self._access.telling(environ, start_response)
+            refusal = self._access.refusal(environ)
+            if refusal is not None:
+                return refusal.send(start_response)
         if environ["REQUEST_METHOD"] == "POST":
             parts = environ["PATH_INFO"].split("/")
             hot = self._hot(parts)

@@ -113,7 +113,8 @@ class Reply:
 
     def send(self, start_response: StartResponse) -> list[bytes]:
         """Answer through WSGI."""
-        self.headers.append(("Content-Length", str(len(self.body))))
+        if self.status != HTTPStatus.NO_CONTENT:
+            self.headers.append(("Content-Length", str(len(self.body))))
         start_response(_REASONS[self.status], self.headers)
         return [self.body]
 
@@ -142,5 +143,5 @@ def answer(handler: Handler, call: Call, *args: str) -> Reply:
     except CpuserveError as error:
         return error_reply(error)
     except Exception:  # noqa: BLE001  # the worker lives on; the log has the traceback and the client a 500
-        _log.exception("%s %s failed", call.header("REQUEST_METHOD"), call.header("PATH_INFO"))
+        _log.exception("%s %r failed", call.header("REQUEST_METHOD"), call.header("PATH_INFO"))
         return json_reply({"error": "internal error; the server's log says more"}, 500)

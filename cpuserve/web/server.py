@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 
-from cpuserve.errors import RepositoryError
+from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import Plan, Seat, plan
@@ -23,6 +23,7 @@ from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
 from cpuserve.serving.stats import SERVER, Statistics
 from cpuserve.settings import Settings
+from cpuserve.web.access import Access
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
 from cpuserve.web.ratelimit import RateLimit
@@ -48,10 +49,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     Raises:
         RepositoryError: the repository holds no model.
         PlacementError: the workers asked for do not fit what this process may use.
+        UsageError: the file of API keys cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.access = Access.of(settings)
         for name in (None, *settings.models):
             policy = settings if name is None else settings.for_model(name, {})
             VersionPolicy.parse(policy.model_version_policy)
@@ -115,7 +118,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         self.control.join(self.row)
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
-        return Application(self.pool, self.board)
+        return Application(self.pool, self.board, self.access)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -131,6 +134,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _on_reload(self, arbiter: Any) -> None:
         self._leaving = arbiter.worker_age
+        try:
+            self.access = Access.of(self.settings)
+        except UsageError as error:
+            _log.error("the API keys stay as they were: %s", error)
 
     def _nworkers_changed(self, arbiter: Any, workers: int, _before: int | None) -> None:
         """Keep to one worker a seat: gunicorn itself sets no limit to what SIGTTIN asks for."""

@@ -1,0 +1,191 @@
+"""Who may ask, and from which pages: API keys and CORS, judged by headers alone; it knows no model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpuserve.errors import UsageError
+from cpuserve.settings import Settings
+from cpuserve.web.exchange import Reply, json_reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+__all__ = ["Access", "Keys", "Origins"]
+
+_log = logging.getLogger("cpuserve.access")
+_Environ = Mapping[str, Any]
+_EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing"
+_PREFLIGHT_S = 600
+
+
+class Keys:
+    """The keys of a file; only their hashes are kept.
+
+    Args:
+        keys: at least one.
+        for_metrics: whether /metrics wants a key too.
+    """
+
+    def __init__(self, keys: Iterable[str], *, for_metrics: bool = False) -> None:
+        self._hashes = [_hash(key.encode()) for key in keys]
+        self._for_metrics = for_metrics
+
+    @classmethod
+    def read(cls, file: Path, *, for_metrics: bool = False) -> Keys:
+        """The keys of a file, one a line; empty lines and those that begin with # do not count.
+
+        Raises:
+            UsageError: it cannot be read, or holds no key.
+        """
+        try:
+            mode, text = file.stat().st_mode, file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"api_key_file {file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise UsageError(f"api_key_file {file} is not UTF-8 text") from None
+        if mode & stat.S_IROTH:
+            _log.warning("api_key_file %s can be read by every user: chmod o-r it", file)
+        lines = [line.strip() for line in text.splitlines()]
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise UsageError(f"api_key_file {file} holds no key: write one a line")
+        return cls(keys, for_metrics=for_metrics)
+
+    def refusal(self, environ: _Environ) -> Reply | None:
+        """The answer to a request without a right key; None when it may pass."""
+        if self._open(environ) or any(self._known(key) for key in _given(environ)):
+            return None
+        text = "an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY"
+        return json_reply({"error": text}, 401, WWW_Authenticate="Bearer")
+
+    def _open(self, environ: _Environ) -> bool:
+        """Whether it asks what may be asked without a key: health, and metrics if they are not kept."""
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return False
+        match environ["PATH_INFO"].split("/"):
+            case ["", "ping"] | ["", "v2", "health", _]:
+                return True
+            case ["", "v2", "models", _, "ready"] | ["", "v2", "models", _, "versions", _, "ready"]:
+                return True
+            case ["", "metrics"]:
+                return not self._for_metrics
+        return False
+
+    def _known(self, key: bytes) -> bool:
+        # all of them, each in constant time: how long it takes says nothing of what was right
+        found = False
+        for known in self._hashes:
+            found |= hmac.compare_digest(known, _hash(key))
+        return found
+
+
+def _hash(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _given(environ: _Environ) -> list[bytes]:
+    found = []
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found.append(credentials.strip())
+    if "HTTP_X_API_KEY" in environ:
+        found.append(environ["HTTP_X_API_KEY"].strip())
+    return [key.encode("latin-1") for key in found]
+
+
+class Origins:
+    """The pages whose scripts may read answers, as browsers ask for by CORS.
+
+    Args:
+        origins: such as https://example.org; "*" for all.
+        methods: they may use.
+        headers: they may send; "*" for all that a browser does not guard.
+    """
+
+    def __init__(self, origins: Sequence[str], methods: Sequence[str], headers: Sequence[str]) -> None:
+        self._all = "*" in origins
+        self._origins = frozenset(origin.rstrip("/") for origin in origins)
+        self._preflight = [
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", ", ".join(headers)),
+            ("Access-Control-Max-Age", str(_PREFLIGHT_S)),
+        ]
+
+    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+        """What an answer says of who may read it."""
+        if self._all:
+            allowed = "*"
+        else:
+            allowed = environ.get("HTTP_ORIGIN", "")
+            if allowed not in self._origins:
+                return [("Vary", "Origin")]
+        found = [("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED)]
+        return found if self._all else [*found, ("Vary", "Origin")]
+
+    def preflight(self, environ: _Environ) -> Reply | None:
+        """The answer to a browser's question before a request; None for any other request."""
+        if (
+            environ["REQUEST_METHOD"] != "OPTIONS"
+            or "HTTP_ORIGIN" not in environ
+            or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ
+        ):
+            return None
+        may = self._all or environ["HTTP_ORIGIN"] in self._origins
+        return Reply(204, b"", self._preflight.copy() if may else [])
+
+
+class Access:
+    """What is asked of every request before its body is looked at.
+
+    Args:
+        keys: None asks for none.
+        origins: None says nothing to browsers.
+    """
+
+    def __init__(self, keys: Keys | None, origins: Origins | None) -> None:
+        self._keys = keys
+        self._origins = origins
+
+    @classmethod
+    def of(cls, settings: Settings) -> Access | None:
+        """What the settings ask for; None when that is nothing.
+
+        Raises:
+            UsageError: the file of keys cannot be used.
+        """
+        keys = origins = None
+        if settings.api_key_file:
+            keys = Keys.read(Path(settings.api_key_file), for_metrics=settings.api_key_for_metrics)
+        if settings.allowed_origins:
+            lists = (settings.allowed_origins, settings.allowed_methods, settings.allowed_headers)
+            origins = Origins(*(_words(text) for text in lists))
+        return cls(keys, origins) if keys or origins else None
+
+    def refusal(self, environ: _Environ) -> Reply | None:
+        """The answer to a request that goes no further; None when it may pass."""
+        reply = self._origins.preflight(environ) if self._origins else None
+        if reply is None and self._keys:
+            reply = self._keys.refusal(environ)
+        return reply
+
+    def telling(self, environ: _Environ, start_response: StartResponse) -> StartResponse:
+        """``start_response`` that adds what browsers are told."""
+        if self._origins is None:
+            return start_response
+        more = self._origins.headers(environ)
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [*headers, *more], *rest)
+
+        return start
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
