@@ -40,7 +40,7 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
     return click.option(
         setting.flag,
         setting.name,
-        type=click.Choice(choices) if setting.choices else str,
+        type=click.Choice(choices, case_sensitive=False) if setting.choices else str,
         metavar=None if setting.choices else _METAVAR[setting.kind],
         help=text,
     )

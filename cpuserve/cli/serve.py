@@ -8,33 +8,40 @@ from typing import Any
 import click
 
 from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.ovms_words import either_spelling, ovms_options, with_ovms_config, without_ovms_words
 from cpuserve.errors import UsageError
 from cpuserve.settings import TABLE
 
 __all__ = ["command", "launcher_words"]
 
 
-@click.command("serve")
+@click.command("serve", context_settings={"token_normalize_func": either_spelling})
 @setting_options(*(setting.name for setting in TABLE))
 @click.option("--ninstances", metavar="INT", help="The same as --workers.")
 @click.option("--ncores-per-instance", metavar="INT", help="The same as --cores-per-worker.")
 @click.option("--latency-mode", is_flag=True, help="The same as --mode latency.")
 @click.option("--throughput-mode", is_flag=True, help="The same as --mode throughput.")
+@ovms_options
 def command(config: Path | None, **flags: Any) -> None:
     """Serve every model of the repository over HTTP.
 
     One worker process a seat: a set of CPUs inside one NUMA node that no other worker uses. SIGTERM or Ctrl-C
-    finishes what was begun and ends.
+    finishes what was begun and ends. Flags may be written with underscores, as OpenVINO Model Server's are.
 
     \b
     Example:
       cpuserve serve --workers 2 --port 8000
       cpuserve serve --ninstances 4 --ncores-per-instance 8 --node-id 0,1
+      cpuserve serve --model_name resnet --model_path /mnt/models --rest_port 8080
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.web.server import Server  # noqa: PLC0415  # gunicorn only when it is needed
 
-    Server(settings_from(config, launcher_words(flags))).run()
+    words, notes = without_ovms_words(launcher_words(flags))
+    settings, more = with_ovms_config(settings_from(config, words))
+    for note in (*notes, *more):
+        click.echo(f"cpuserve: note: {note}", err=True)
+    Server(settings).run()
 
 
 def launcher_words(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,22 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cpuserve.errors import RepositoryError, UnknownModel
+
+if TYPE_CHECKING:
+    from cpuserve.settings import Settings
 
 __all__ = ["ModelFile", "Repository"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_FORMATS = (".onnx", ".tflite", ".pb", ".pdmodel")
 _WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
 
 
@@ -29,12 +34,19 @@ class ModelFile:
     Attributes:
         name: the model's name.
         version: its version, 1 or more.
-        xml: the IR's XML file; the weights are beside it, ending in `.bin`.
+        xml: the IR's XML file; the weights are beside it, ending in `.bin`. For a model outside the
+            repository also a file of another format that OpenVINO reads.
     """
 
     name: str
     version: int
     xml: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that make up the model."""
+        beside = [self.xml.with_suffix(ending) for ending in (".bin", ".pdiparams")]
+        return [self.xml, *(file for file in beside if file.is_file())]
 
 
 class Repository:
@@ -42,10 +54,42 @@ class Repository:
 
     Attributes:
         root: the directory; it need not exist yet.
+
+    Args:
+        root: the directory.
+        elsewhere: models that lie outside of it, by name: a directory of versions, the directory of one
+            version, or a model file; the latter two are version 1.
+        only: the models there are, if not all of these.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        elsewhere: Mapping[str, Path] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
         self.root = root
+        self._elsewhere = dict(elsewhere or {})
+        self._only = only
+
+    @classmethod
+    def of(cls, settings: Settings) -> Repository:
+        """The models that the settings ask for.
+
+        A model at ``model_path`` and the models of a ``config_path`` are served alone; per-model
+        ``model_path`` of a settings file stand beside the repository.
+        """
+        if settings.model_path:
+            elsewhere = {settings.model_name: Path(settings.model_path)}
+            return cls(settings.model_repository, elsewhere, elsewhere)
+        elsewhere = {
+            name: Path(section["model_path"])
+            for name, section in settings.models.items()
+            if section.get("model_path")
+        }
+        if settings.model_name:
+            return cls(settings.model_repository, elsewhere, {settings.model_name})
+        return cls(settings.model_repository, elsewhere, elsewhere if settings.config_path else None)
 
     def names(self) -> list[str]:
         """Names of the models that have a usable version, sorted.
@@ -53,7 +97,10 @@ class Repository:
         Raises:
             RepositoryError: the directory cannot be listed.
         """
-        return [name for name in _entries(self.root) if _NAME.fullmatch(name) and self.versions(name)]
+        there = {*_entries(self.root), *self._elsewhere}
+        if self._only is not None:
+            there &= {*self._only}
+        return [name for name in sorted(there) if _NAME.fullmatch(name) and self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Usable versions of a model, ascending; empty for a model that is not there.
@@ -78,6 +125,15 @@ class Repository:
             if isinstance(found, ModelFile):
                 return found
         raise UnknownModel(self._absence(name, version, there))
+
+    def why_empty(self) -> str:
+        """What to say when there is no model to serve."""
+        if not self._only:
+            return (
+                f"no model in {self.root} (NAME/VERSION/model.xml): `cpuserve pull` fetches one, "
+                "--model-repository names another directory"
+            )
+        return "; ".join(self._absence(name, None, []) for name in sorted(self._only))
 
     @contextmanager
     def publish(self, name: str, version: int | None, *, replace: bool = False) -> Iterator[Path]:
@@ -198,10 +254,20 @@ class Repository:
     def _numbers(self, name: str) -> list[int]:
         if not _NAME.fullmatch(name):
             return []
-        return sorted(int(entry) for entry in _entries(self.root / name) if _VERSION.fullmatch(entry))
+        home = self._home(name)
+        found = sorted(int(entry) for entry in _entries(home) if _VERSION.fullmatch(entry))
+        # whoever names a path means it, so that the message about it is about the model
+        return found or [1] if name in self._elsewhere else found
+
+    def _home(self, name: str) -> Path:
+        return self._elsewhere.get(name, self.root / name)
 
     def _look(self, name: str, version: int) -> ModelFile | str:
-        found = _model_in(self.root / name / str(version))
+        folder = self._home(name) / str(version)
+        if name not in self._elsewhere:
+            found = _model_in(folder)
+        else:
+            found = _any_model_in(folder if version != 1 or folder.is_dir() else self._home(name))
         return found if isinstance(found, str) else ModelFile(name, version, found)
 
     def _absence(self, name: str, version: int | None, there: list[int]) -> str:
@@ -209,12 +275,12 @@ class Repository:
         if there:
             message = f"model {shown} has no version {version}; versions: {', '.join(map(str, there))}"
             if version in self._numbers(name):
-                message += f" ({version}: {_model_in(self.root / name / str(version))})"
+                message += f" ({version}: {self._look(name, version)})"
             return message
-        message = f"no model {shown!r} in {self.root}"
+        message = f"no model {shown!r} in {self._elsewhere.get(name, self.root)}"
         unusable = self._numbers(name)
         if unusable:
-            return f"{message}: version {unusable[-1]} has {_model_in(self.root / name / str(unusable[-1]))}"
+            return f"{message}: version {unusable[-1]} has {self._look(name, unusable[-1])}"
         names = self.names()
         if not names:
             return f"{message}: the repository has no models"
@@ -241,6 +307,22 @@ def _model_in(directory: Path) -> Path | str:
     if len(found) != 1:
         return f"{len(found)} .xml files instead of one"
     if not found[0].is_file() or not found[0].with_suffix(".bin").is_file():
+        return f"no {found[0].stem}.bin beside {found[0].name}"
+    return found[0]
+
+
+def _any_model_in(place: Path) -> Path | str:
+    """The file, or the one model in a directory: an IR, else a file of another format OpenVINO reads."""
+    if place.is_file():
+        found = [place]
+    else:
+        found = [place / name for name in _entries(place) if name[0] != "."]
+        if any(file.suffix == ".xml" for file in found):
+            return _model_in(place)
+        found = [file for file in found if file.suffix in _FORMATS]
+    if len(found) != 1 or found[0].suffix not in (".xml", *_FORMATS):
+        return f"{len(found)} files instead of one that ends in {', '.join(['.xml', *_FORMATS])}"
+    if found[0].suffix == ".xml" and not found[0].with_suffix(".bin").is_file():
         return f"no {found[0].stem}.bin beside {found[0].name}"
     return found[0]
 

@@ -16,6 +16,7 @@ from cpuserve.serving.engine import OpenVinoEngine
 from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, image_input
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
+from cpuserve.serving.prepare import plugin_properties, prepared
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.settings import Settings
@@ -52,7 +53,8 @@ def load_pipeline(
         raise ModelLoadError(f"{file.xml} cannot be read: {str(error).strip().splitlines()[-1]}") from error
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
-    properties = {} if settings.precision == "auto" else {"INFERENCE_PRECISION_HINT": settings.precision}
+    properties = plugin_properties(settings)
+    model, card = prepared(model, card, settings)
     source = image_input(model, card)
     sizes = batch_sizes(model, settings.max_batch, source)
 

@@ -24,7 +24,7 @@ __all__ = ["ModelState", "Pool"]
 
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
-_LOWEST_PRIORITY = 19
+_LOADING_NICE = 5  # a quarter of the CPU beside a busy thread; less, and a load never ends on a full machine
 
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -71,7 +71,7 @@ class Pool:
         self.statistics = statistics
         self.control = control
         self._row = row
-        self.repository = Repository(settings.model_repository)
+        self.repository = Repository.of(settings)
         self._core: Any = None
         self.stopping = False
         self.models: dict[str, dict[int, ModelState]] = {
@@ -214,7 +214,7 @@ class Pool:
                 with self.control.turn():
                     if self._threads == 1:
                         # the streams' threads would keep a low priority; a lone stream runs in its caller
-                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
                     model.pipeline = self._pipeline(file)
             else:
                 model.pipeline = self._pipeline(file)
@@ -239,7 +239,7 @@ class Pool:
 def _signature(file: ModelFile) -> Signature:
     """What tells one pair of model files from another under the same names."""
     found = []
-    for path in (file.xml, file.xml.with_suffix(".bin")):
+    for path in file.files:
         status = path.stat()
         found.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)

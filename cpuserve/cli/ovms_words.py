@@ -1,0 +1,125 @@
+"""OpenVINO Model Server's flags on `cpuserve serve`: what they become here, what is said of the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cpuserve.errors import UsageError
+from cpuserve.settings import Settings
+
+__all__ = ["either_spelling", "ovms_options", "with_ovms_config", "without_ovms_words"]
+
+# word: the setting it is another name of
+_SAME = {
+    "rest_port": "port",
+    "rest_bind_address": "host",
+    "model_repository_path": "model_repository",
+    "batch_size": "max_batch",
+}
+# word: what is used instead of it
+_UNUSED = {
+    "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
+    "grpc_workers": "gRPC is not served",
+    "grpc_bind_address": "gRPC is not served",
+    "nireq": "a worker runs as many requests at once as it has --threads, and lets --queue-size wait",
+    "metrics_enable": "metrics are always on, at /metrics",
+    "metrics_list": "all metrics are always on, at /metrics",
+    "log_path": "the log goes to standard error",
+    "cpu_extension": "only operations that OpenVINO has can be run",
+}
+
+
+def either_spelling(word: str) -> str:
+    """Option names as click compares them: underscores are dashes."""
+    return word.replace("_", "-")
+
+
+def ovms_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the flags of OpenVINO Model Server that are not settings by the same name."""
+    for word, why in reversed(_UNUSED.items()):
+        flag = "--" + either_spelling(word)
+        text = f"For OpenVINO Model Server's scripts; not used: {why}."
+        if word == "metrics_enable":
+            command = click.option(flag, word, is_flag=True, help=text)(command)
+        else:
+            command = click.option(flag, word, metavar="TEXT", help=text)(command)
+    command = click.option(
+        "--target-device", metavar="TEXT", help="For OpenVINO Model Server's scripts: CPU or AUTO."
+    )(command)
+    for word, name in reversed(_SAME.items()):
+        text = f"OpenVINO Model Server's word for --{either_spelling(name)}."
+        command = click.option("--" + either_spelling(word), word, metavar="TEXT", help=text)(command)
+    return command
+
+
+def without_ovms_words(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Turn the words into settings.
+
+    Returns:
+        The settings' flags, and a sentence for each word that is read otherwise than it was meant.
+
+    Raises:
+        UsageError: two words ask for different things, or one for what cannot be done.
+    """
+    from cpuserve.models.ovms_config import batch_setting, check_device  # noqa: PLC0415
+
+    flags = {name: value for name, value in given.items() if name not in {*_SAME, *_UNUSED, "target_device"}}
+    notes = [
+        f"--{either_spelling(word)} is not used: {why}" for word, why in _UNUSED.items() if given.get(word)
+    ]
+    if given.get("target_device"):
+        check_device(given["target_device"])
+    if given.get("batch_size"):
+        found, note = batch_setting(given["batch_size"])
+        given = {**given, "batch_size": found.get("max_batch")}
+        notes += [note] if note else []
+    for word, name in _SAME.items():
+        value = given.get(word)
+        if value is None:
+            continue
+        if name == "port" and flags["port"] is not None:
+            notes.append(f"--port {flags['port']} is not used beside --rest-port: gRPC is not served")
+        elif flags[name] not in (None, value):
+            raise UsageError(
+                f"--{either_spelling(name)} {flags[name]} and --{either_spelling(word)} {value} ask for "
+                "different things: leave one out"
+            )
+        flags[name] = value
+    return flags, notes
+
+
+def with_ovms_config(settings: Settings) -> tuple[Settings, list[str]]:
+    """Add what ``config_path`` says, and judge what is said of models.
+
+    A settings file's ``[models.NAME]`` wins over the ``config.json``.
+
+    Raises:
+        UsageError: the file is wrong, or the settings contradict each other.
+    """
+    from cpuserve.models.ovms_config import read_ovms_config  # noqa: PLC0415
+    from cpuserve.models.plugin import properties_of  # noqa: PLC0415
+    from cpuserve.models.versions import VersionPolicy  # noqa: PLC0415
+
+    if settings.model_path and not settings.model_name:
+        raise UsageError("model_path says where a model lies; model_name must say what it is called")
+    if settings.config_path and settings.model_name:
+        raise UsageError("config_path and model_name both say which models are served: leave one out")
+    notes: list[str] = []
+    if settings.config_path:
+        found = read_ovms_config(Path(settings.config_path))
+        models = {
+            name: {**found.models.get(name, {}), **settings.models.get(name, {})}
+            for name in {*found.models, *settings.models}
+        }
+        settings = dataclasses.replace(settings, models=models)
+        notes += found.notes
+    VersionPolicy.parse(settings.model_version_policy)
+    _, left = properties_of(settings.plugin_config)
+    if left:
+        notes.append(f"plugin_config: {', '.join(left)} follow the worker's seat (--workers, --threads)")
+    return settings, notes

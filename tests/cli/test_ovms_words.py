@@ -1,0 +1,100 @@
+"""OpenVINO Model Server's flags on `cpuserve serve`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cpuserve.cli import main
+from cpuserve.settings import Settings
+from cpuserve.web import server
+
+
+@pytest.fixture
+def serve(monkeypatch, capsys):
+    """Call with words; gives the settings (None if refused), the exit code and stderr."""
+
+    def call(*words):
+        seen: list[Settings] = []
+
+        class Server:
+            def __init__(self, settings):
+                seen.append(settings)
+
+            def run(self):
+                pass
+
+        monkeypatch.setattr(server, "Server", Server)
+        with pytest.raises(SystemExit) as end:
+            main(["serve", *words])
+        return (seen[0] if seen else None), end.value.code, capsys.readouterr().err
+
+    return call
+
+
+def test_the_words_of_kserves_runtime(serve):
+    settings, _, said = serve(
+        *("--model_name=resnet", "--model_path=/mnt/models", "--port=9000", "--rest_port=8080"),
+        "--file_system_poll_wait_seconds=0",
+    )
+    assert (settings.model_name, settings.model_path, settings.port) == ("resnet", "/mnt/models", 8080)
+    assert settings.file_system_poll_wait_seconds == 0
+    assert said == "cpuserve: note: --port 9000 is not used beside --rest-port: gRPC is not served\n"
+
+
+@pytest.mark.parametrize("spell", [str, lambda words: words.replace("_", "-")])
+def test_both_spellings(serve, spell):
+    words = [
+        *("--rest_bind_address", "0.0.0.0", "--rest_port", "8001", "--model_repository_path", "/m"),
+        *("--batch_size", "4", "--plugin_config", '{"ENABLE_MMAP": false}', "--cache_dir", "/c"),
+        *("--mean", "1", "--scale", "2", "--color_format", "RGB", "--layout", "NCHW", "--shape", "(1,2)"),
+        *("--log_level", "DEBUG", "--target_device", "CPU", "--model_version_policy", "all"),
+    ]
+    settings, code, said = serve(*(spell(word) if word.startswith("--") else word for word in words))
+    assert not code
+    assert (settings.host, settings.port, str(settings.model_repository)) == ("0.0.0.0", 8001, "/m")
+    assert (settings.max_batch, settings.plugin_config) == (4, '{"ENABLE_MMAP": false}')
+    assert (settings.cache_dir, settings.log_level) == ("/c", "debug")
+    assert (settings.mean, settings.scale, settings.color_format) == ("1", "2", "RGB")
+    assert (settings.layout, settings.shape, settings.model_version_policy) == ("NCHW", "(1,2)", "all")
+    assert "max_batch 4" in said
+
+
+def test_what_means_nothing_here_is_one_line_each(serve):
+    settings, _, said = serve("--nireq", "4", "--rest_workers", "8", "--metrics_enable")
+    assert settings is not None
+    lines = said.splitlines()
+    assert len(lines) == 3
+    assert all("is not used" in line for line in lines)
+
+
+def test_config_json_is_read_and_a_settings_file_wins_over_it(serve, tmp_path):
+    config, toml = tmp_path / "config.json", tmp_path / "s.toml"
+    entry = {"name": "a", "base_path": "/a", "batch_size": 2, "mean": 3, "surprise": 1}
+    config.write_text(json.dumps({"model_config_list": [{"config": entry}]}))
+    toml.write_text('[models.a]\nmax_batch = 16\n[models.b]\ndecode = "exact"\n')
+    settings, _, said = serve("--config_path", str(config), "--config", str(toml))
+    assert settings.models["a"] == {"model_path": "/a", "max_batch": 16, "mean": "3"}
+    assert settings.models["b"] == {"decode": "exact"}
+    assert "unknown key 'surprise'" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--model_path", "/m"], "model_name"),
+        (["--model_name", "m", "--config_path", "c.json"], "leave one out"),
+        (["--config_path", "none.json"], "none.json cannot be read"),
+        (["--target_device", "GPU"], "CPU or AUTO"),
+        (["--plugin_config", "x"], "JSON object"),
+        (["--batch_size", "x"], "whole number or auto"),
+        (["--rest_bind_address", "::", "--host", "1.2.3.4"], "--rest-bind-address ::"),
+        (["--model_version_policy", "newest"], "newest"),
+        (["--rest_port", "x"], "whole number"),
+    ],
+)
+def test_what_cannot_be_is_refused(serve, words, named):
+    settings, code, said = serve(*words)
+    assert (settings, code) == (None, 2)
+    assert named in said

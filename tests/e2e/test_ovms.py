@@ -1,0 +1,65 @@
+"""OpenVINO Model Server's ways to say what is served, with real models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tests.servers import serving
+
+QUANT, FLOAT = "mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen"
+OK = {"error_code": "OK", "error_message": ""}
+
+
+def top(server, model, photo):
+    got = server.post(f"/predictions/{model}", photo)
+    assert got.status == 200, got.body
+    return got.json()["predictions"][0]
+
+
+def test_config_json(repository, data_dir, tmp_path):
+    entries = [
+        {"name": "floats", "base_path": str(repository / FLOAT), "nireq": 2, "batch_size": 2},
+        {
+            "name": "bytes",
+            "base_path": str(repository / QUANT),
+            "plugin_config": {"NUM_STREAMS": 7, "INFERENCE_PRECISION_HINT": "f32"},
+            "target_device": "CPU",
+        },
+        {"name": "broken", "base_path": str(repository / FLOAT), "plugin_config": {"NO_SUCH_THING": 1}},
+    ]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_config_list": [{"config": entry} for entry in entries]}))
+    photo = (data_dir / "images" / "zebra.jpeg").read_bytes()
+    words = ("--config_path", str(config), "--workers", "1", "--cache_dir", str(tmp_path / "cache"))
+    with serving(tmp_path / "log", *words) as server:
+        for model in ("floats", "bytes"):
+            assert top(server, model, photo)["label"] == "zebra"
+        statuses = server.get("/v1/config").json()
+        assert statuses["floats"]["model_version_status"] == [
+            {"version": "1", "state": "AVAILABLE", "status": OK}
+        ]
+        assert list(statuses) == ["broken", "bytes", "floats"]
+        (broken,) = statuses["broken"]["model_version_status"]
+        assert (broken["state"], broken["status"]["error_code"]) == ("END", "UNKNOWN")
+        assert "NO_SUCH_THING" in broken["status"]["error_message"]
+        assert server.get("/v2/models/floats/config").json()["max_batch_size"] == 2
+        assert "nireq is not used" in server.text()
+        assert "NUM_STREAMS follow the worker's seat" in server.text()
+        assert list((tmp_path / "cache").glob("*.blob"))
+
+
+@pytest.mark.parametrize("layout", ["1/model.xml", "model.xml"])
+def test_a_model_where_a_storage_initialiser_leaves_it(repository, data_dir, tmp_path, layout):
+    target = tmp_path / "models" / layout
+    target.parent.mkdir(parents=True)
+    (source,) = (repository / FLOAT / "1").glob("*.xml")
+    for ending in (".xml", ".bin"):
+        shutil.copy(source.with_suffix(ending), target.with_suffix(ending))
+    words = (f"--model_path={tmp_path / 'models'}", "--model_name=m", "--workers=1", "--target_device=CPU")
+    with serving(tmp_path / "log", *words, "--file_system_poll_wait_seconds=0") as server:
+        photo = (data_dir / "images" / "zebra.jpeg").read_bytes()
+        assert top(server, "m", photo)["label"] == "zebra"
+        assert list(server.get("/v1/config").json()) == ["m"]
