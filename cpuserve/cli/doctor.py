@@ -6,6 +6,7 @@ import http.client
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -119,13 +120,12 @@ def _get(connection: http.client.HTTPConnection, path: str, url: str) -> dict[st
     connection.request("GET", path)
     response = connection.getresponse()
     body = response.read()
-    if response.status != 200:
-        raise CpuserveError(f"--url {url} answered {response.status} for {path}: is it a cpuserve server?")
-    try:
-        report: dict[str, Any] = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise CpuserveError(f"--url {url} answered no JSON for {path}: is it a cpuserve server?") from error
-    return report
+    if response.status == 200:
+        with suppress(orjson.JSONDecodeError):
+            report = orjson.loads(body)
+            if isinstance(report, dict) and "findings" in report:
+                return report
+    raise CpuserveError(f"{url}{path} answered {response.status} and no report: is it a cpuserve server?")
 
 
 def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
