@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
-import json
 import os
 import signal
 import socket
@@ -26,9 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpuserve.bench.measure import measure_window
-from cpuserve.machine.budget import Budget
-from cpuserve.machine.fingerprint import Fingerprint
-from cpuserve.machine.topology import Topology
+from cpuserve.bench.results import write_result
 from cpuserve.settings import Settings
 from cpuserve.web.server import Server
 
@@ -136,20 +132,9 @@ def main() -> None:
                 windows.setdefault(name, {}).setdefault(label, []).append(window)
     _show(windows)
     if given.out:
-        topology, budget = Topology.read(), Budget.read()
-        document = {
-            "command": "python -m cpuserve.bench.shapes " + " ".join(_public(sys.argv[1:])),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": Fingerprint.read(Path("/"), budget, topology).short,
-            "client": "cpuserve.bench.load on the same CPUs as the server",
-            "windows": windows,
-        }
-        given.out.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _public(arguments: list[str]) -> list[str]:
-    """The command without this machine's directories."""
-    return [Path(word).name if "/" in word else word for word in arguments]
+        client = "cpuserve.bench.load on the same CPUs as the server"
+        command = ["python", "-m", "cpuserve.bench.shapes", *sys.argv[1:]]
+        write_result(given.out, command, {"client": client, "windows": windows})
 
 
 def _measure(settings: Settings, worker_class: str, given: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "show what the machine allows and whether a server sits as planned",
     "run": "start any program in a seat",
     "predict": "answer pictures in this process, without a server",
+    "test-reload": "prove that replacing a model under load loses no request",
 }
 
 EXIT_CODES = """\b
@@ -36,7 +37,7 @@ class _Lazy(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"cpuserve.cli.{name}").command
+        command: click.Command = importlib.import_module(f"cpuserve.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,0 +1,76 @@
+"""`cpuserve test-reload`: proves on this machine that a reload loses no request."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command("test-reload")
+@click.argument("model")
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--reloads", type=click.IntRange(1), default=20, show_default=True, help="How often to reload.")
+@click.option("--connections", type=click.IntRange(1), default=2, show_default=True, help="Clients at work.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@setting_options("model_repository")
+def command(
+    model: str,
+    image: Path,
+    reloads: int,
+    connections: int,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Replace MODEL again and again under load, and count what clients notice.
+
+    A server of its own serves a copy of MODEL; IMAGE is posted all the time. Ends with 0 when no request was
+    lost, every answer came from the old or the new version, and the 99th percentile of latency stayed under
+    three times the steady one; else with 1.
+
+    \b
+    Example:
+      cpuserve test-reload digits seven.png --reloads 20
+    """
+    from cpuserve.bench.reload import as_json as report_json  # noqa: PLC0415  # only when it is needed
+    from cpuserve.bench.reload import measure_reloads  # noqa: PLC0415
+    from cpuserve.bench.results import write_result  # noqa: PLC0415
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no directory {out.parent}")
+    file = Repository(settings_from(config, flags).model_repository).find(model)
+    silent = quiet or as_json or not sys.stderr.isatty()
+    with click.progressbar(length=reloads, label="reloads", file=sys.stderr, hidden=silent) as bar:
+        report = measure_reloads(
+            file, image, reloads=reloads, connections=connections, progress=lambda _done: bar.update(1)
+        )
+    figures = report_json(report)
+    if out is not None:
+        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
+    if as_json:
+        click.echo(orjson.dumps(figures))
+    elif not quiet:
+        click.echo(
+            f"{report.reloads} reloads, {report.requests} requests: {len(report.lost)} lost, "
+            f"{report.strays} from a wrong version\n"
+            f"p99 {report.steady_p99_ms:.1f} ms steady, {report.reload_p99_ms:.1f} ms while reloading "
+            f"({report.ratio:.2f}x; the limit is 3x): {'passed' if report.passed else 'FAILED'}"
+        )
+    if not report.passed:
+        sys.exit(1)
