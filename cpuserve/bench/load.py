@@ -1,9 +1,10 @@
-"""A closed-loop HTTP client in one thread: so many connections, each sending when it has its answer."""
+"""HTTP clients in one thread: closed loop (so many connections) and open loop (so many arrivals a second)."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import select
 import socket
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["closed_loop"]
+__all__ = ["closed_loop", "open_loop"]
 
 _CHUNK = 1 << 16
 
@@ -102,6 +103,90 @@ def closed_loop(
     }
 
 
+def open_loop(
+    host: str,
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    timeout_ms: int,
+    seed: int = 0,
+) -> dict[str, object]:
+    """Send requests when they are due, whether or not earlier ones are answered (Poisson arrivals).
+
+    A request that finds no idle connection opens one. Latency counts from the time a request was due.
+
+    Args:
+        host: its address.
+        port: its port.
+        path: where the bodies are posted to.
+        bodies: sent in turn.
+        rate: arrivals a second.
+        seconds: how long.
+        timeout_ms: the deadline each request names (``X-Request-Timeout-Ms``).
+        seed: of the arrivals.
+
+    Returns:
+        ``offered_per_s``, ``seconds``, ``statuses``, ``latencies_ms`` of those answered 200, ascending,
+        ``in_time`` (200 within the deadline), ``client_cpu_s``.
+    """
+    dice = random.Random(seed)  # noqa: S311  # arrivals, no secrets
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout-Ms: {timeout_ms}\r\nContent-Length: "
+    requests = [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in bodies]
+    poll = select.epoll()
+    busy: dict[int, tuple[_Client, float]] = {}
+    idle: list[_Client] = []
+    statuses: Counter[str] = Counter()
+    latencies: list[float] = []
+    offered, began, cpu = 0, time.perf_counter(), _cpu_s()
+    due = began
+    end = began + seconds
+    while True:
+        now = time.perf_counter()
+        while due <= now and due < end:
+            client = idle.pop() if idle else _Client((host, port))
+            client.send(requests[offered % len(requests)])
+            number = client.sock.fileno()
+            busy[number] = (client, due)
+            poll.register(number, select.EPOLLIN)
+            offered += 1
+            due += dice.expovariate(rate)
+        if now >= end and (not busy or now > end + 2 * timeout_ms / 1000 + 1):
+            break
+        wait = max(0.0, min(due, end) - now) if due < end else 0.05
+        for number, _ in poll.poll(wait, 256):
+            client, was_due = busy[number]
+            try:
+                status = client.receive()
+            except ConnectionError:
+                status = 0
+            if status is None:
+                continue
+            poll.unregister(number)
+            del busy[number]
+            statuses[str(status)] += 1
+            if status == 200:
+                latencies.append(1000 * (time.perf_counter() - was_due))
+            if status:
+                idle.append(client)
+            else:
+                client.sock.close()
+    for client in [*idle, *(client for client, _ in busy.values())]:
+        client.sock.close()
+    if busy:
+        statuses["unanswered"] += len(busy)
+    return {
+        "offered_per_s": offered / seconds,
+        "seconds": seconds,
+        "statuses": dict(statuses),
+        "latencies_ms": sorted(latencies),
+        "in_time": sum(latency <= timeout_ms for latency in latencies),
+        "client_cpu_s": _cpu_s() - cpu,
+    }
+
+
 def _cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -115,11 +200,15 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rate", type=float, help="open loop: arrivals a second")
+    parser.add_argument("--timeout-ms", type=int, default=200, help="open loop: deadline of each request")
     given = parser.parse_args()
     bodies = [image.read_bytes() for image in given.images]
-    result = closed_loop(
-        "127.0.0.1", given.port, given.path, bodies, connections=given.connections, seconds=given.seconds
-    )
+    where = ("127.0.0.1", given.port, given.path, bodies)
+    if given.rate:
+        result = open_loop(*where, rate=given.rate, seconds=given.seconds, timeout_ms=given.timeout_ms)
+    else:
+        result = closed_loop(*where, connections=given.connections, seconds=given.seconds)
     json.dump(result, sys.stdout)
 
 

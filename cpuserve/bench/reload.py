@@ -20,7 +20,7 @@ from typing import Any
 from cpuserve.errors import CpuserveError
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["ReloadReport", "measure_reloads"]
+__all__ = ["ReloadReport", "as_json", "free_port", "measure_reloads", "wait_ready"]
 
 _START_S = 120.0
 _STEADY_S = 5.0
@@ -91,7 +91,7 @@ def measure_reloads(
     with tempfile.TemporaryDirectory(prefix="cpuserve-reload-") as folder:
         root = Path(folder) / "models"
         _put(model, root, 1)
-        port = _free_port()
+        port = free_port()
         log = Path(folder) / "log"
         with log.open("wb") as output:
             server = subprocess.Popen(
@@ -103,7 +103,7 @@ def measure_reloads(
                 stderr=subprocess.STDOUT,
             )
         try:
-            _wait_ready(port, server, log)
+            wait_ready(port, server, log)
             return _under_load(model, root, port, picture.read_bytes(), reloads, connections, progress)
         finally:
             server.send_signal(signal.SIGTERM)
@@ -200,7 +200,12 @@ def _put(model: ModelFile, root: Path, version: int) -> None:
     beside.rename(root / model.name / str(version))
 
 
-def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server's log says that it is ready.
+
+    Raises:
+        CpuserveError: it ended, or took too long.
+    """
     deadline = time.monotonic() + _START_S
     while " ready at http" not in log.read_text(errors="replace"):
         if server.poll() is not None or time.monotonic() > deadline:
@@ -210,7 +215,8 @@ def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     time.sleep(1)  # the other workers
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import os
 import signal
-import socket
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpuserve.bench.measure import measure_window
+from cpuserve.bench.reload import free_port
 from cpuserve.bench.results import write_result
 from cpuserve.settings import Settings
 from cpuserve.web.server import Server
@@ -125,7 +125,7 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, (worker_class, workers, threads) in SHAPES.items():
             settings = Settings(
-                model_repository=given.model_repository, port=_free_port(), workers=workers, threads=threads
+                model_repository=given.model_repository, port=free_port(), workers=workers, threads=threads
             )
             measured = _measure(settings, worker_class, given)
             for label, window in measured.items():
@@ -171,13 +171,6 @@ def _wait_ready(port: int, workers: int) -> None:
         except (urllib.error.URLError, OSError):
             in_a_row = 0
             time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _show(windows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from cpuserve.bench.load import closed_loop
+from cpuserve.bench.load import closed_loop, open_loop
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -47,3 +47,13 @@ def test_every_body_is_sent_in_turn_and_every_answer_counted(port):
     assert result["latencies_ms"] == sorted(result["latencies_ms"])
     assert len(result["latencies_ms"]) == result["requests"]
     assert result["seconds"] == pytest.approx(0.3, abs=0.25)
+
+
+def test_arrivals_do_not_wait_for_answers_and_count_from_when_they_were_due(port):
+    result = open_loop(
+        "127.0.0.1", port, "/p", [b"good", b"bad"], rate=200, seconds=0.5, timeout_ms=5000, seed=1
+    )
+    answered = sum(result["statuses"].values())
+    assert answered == len(Handler.seen) == pytest.approx(result["offered_per_s"] * 0.5)
+    assert 50 < answered < 160
+    assert result["statuses"]["200"] == len(result["latencies_ms"]) == result["in_time"]
