@@ -63,8 +63,8 @@ def command(
 
 
 def _number(version: str) -> int:
-    if not version.isdigit():
-        raise click.UsageError(f"the version is a number, as in digits/1, not {version!r}")
+    if not (version.isascii() and version.isdigit() and len(version) <= 18):
+        raise click.UsageError(f"the version is a number, as in digits/1, not {version[:40]!r}")
     return int(version)
 
 

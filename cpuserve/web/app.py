@@ -13,6 +13,7 @@ from cpuserve.serving.pool import Pool
 from cpuserve.web.access import Access
 from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
+from cpuserve.web.documents import Documents
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
 from cpuserve.web.repository import RepositoryRoutes
@@ -44,7 +45,7 @@ class Route:
 def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
     """Every route of the server."""
     v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
-    tfs = TensorFlowServing(pool)
+    tfs, documents = TensorFlowServing(pool), Documents()
     models = RepositoryRoutes(pool, pool.repository)
     return (
         Route("POST", "/predictions/<model>", images.predict),
@@ -67,6 +68,8 @@ def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
         Route("POST", "/v2/repository/models/<model>/load", models.load),
         Route("POST", "/v2/repository/models/<model>/unload", models.unload),
         Route("POST", "/v1/config/reload", models.reload),
+        Route("GET", "/openapi.yaml", documents.yaml),
+        Route("GET", "/openapi.json", documents.json),
         Route("GET", "/ping", images.ping),
         Route("GET", "/v1/config", tfs.config),
         Route("GET", "/v1/models", tfs.list_models),
@@ -136,6 +139,7 @@ class Application:
 def _flask_application(table: Iterable[Route]) -> flask.Flask:
     application = flask.Flask("cpuserve", static_folder=None)
     application.url_map.strict_slashes = False
+    application.url_map.merge_slashes = False  # it answers by a redirect to whatever Host the client sent
     for route in table:
         application.add_url_rule(
             route.rule,

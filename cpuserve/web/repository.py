@@ -60,7 +60,10 @@ class RepositoryRoutes:
                 "load takes no parameters here: files and configuration are read from the model repository"
             )
         if not self._repository.versions(model):
-            self._repository.find(model)  # raises, and says what there is
+            try:
+                self._repository.find(model)  # raises, and says what there is
+            except UnknownModel as error:  # where it lies is no client's business
+                raise UnknownModel(str(error).replace(str(self._repository.root), "the repository")) from None
         self._wait(self._pool.control.load(model))
         state = self._pool.known(model)
         if state.pipeline is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.servers import Server, serving
 
 MODELS = {
@@ -41,6 +42,14 @@ def one_model(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("one")
     name = "mobilenet_v2_1.0_224_frozen"
     shutil.copytree(repository / name, root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the model that comes along only: a server of it starts at once."""
+    root = tmp_path_factory.mktemp("digits")
+    shutil.copytree(ROOT / "ir_models" / "digits", root / "digits")
     return root
 
 
