@@ -36,6 +36,12 @@ _TITLES = {
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, the same as GET /v2/placement.")
 @click.option("--url", metavar="URL", help="Ask the server at this address, such as http://127.0.0.1:8000.")
+@click.option(
+    "--api-key",
+    envvar="CPUSERVE_API_KEY",
+    metavar="KEY",
+    help="For --url, if it wants one. [env CPUSERVE_API_KEY]",
+)
 @click.option("--pid", type=int, help="Look at the server whose arbiter this is; needs no answer from it.")
 @click.option(
     "--window",
@@ -45,7 +51,9 @@ _TITLES = {
     help="Seconds over which throttling is counted; say more under load.",
 )
 @click.option("--threads", "each_thread", is_flag=True, help="List every thread, not only groups of them.")
-def command(*, as_json: bool, url: str | None, pid: int | None, window: float, each_thread: bool) -> None:
+def command(
+    *, as_json: bool, url: str | None, api_key: str | None, pid: int | None, window: float, each_thread: bool
+) -> None:
     """Show what this machine allows, and hold a running server against its plan.
 
     Without --url and --pid it looks for a server of this user; without a server it shows the machine alone.
@@ -59,7 +67,7 @@ def command(*, as_json: bool, url: str | None, pid: int | None, window: float, e
     """
     if url and pid is not None:
         raise UsageError("--url and --pid both name a server: leave one out")
-    report = _ask(url, window) if url else _look(pid, window)
+    report = _ask(url, api_key, window) if url else _look(pid, window)
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:
@@ -94,7 +102,7 @@ def _choose(servers: tuple[Roster, ...], pid: int | None) -> Roster | None:
     raise UsageError(f"--pid {pid} is no server that this user may look into; there are: {there}")
 
 
-def _ask(url: str, window: float) -> dict[str, Any]:
+def _ask(url: str, api_key: str | None, window: float) -> dict[str, Any]:
     parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
     try:
         port = parts.port
@@ -107,17 +115,17 @@ def _ask(url: str, window: float) -> dict[str, Any]:
     path = parts.path.rstrip("/") + "/v2/placement"
     try:
         # The same worker answers twice, and the second answer counts from the first.
-        _get(connection, path, url)
+        _get(connection, path, api_key)
         time.sleep(window)
-        return _get(connection, path, url)
+        return _get(connection, path, api_key)
     except (OSError, http.client.HTTPException) as error:
         raise CpuserveError(f"--url {url} does not answer: {error}") from error
     finally:
         connection.close()
 
 
-def _get(connection: http.client.HTTPConnection, path: str, url: str) -> dict[str, Any]:
-    connection.request("GET", path)
+def _get(connection: http.client.HTTPConnection, path: str, api_key: str | None) -> dict[str, Any]:
+    connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
     response = connection.getresponse()
     body = response.read()
     if response.status == 200:
@@ -125,7 +133,9 @@ def _get(connection: http.client.HTTPConnection, path: str, url: str) -> dict[st
             report = orjson.loads(body)
             if isinstance(report, dict) and "findings" in report:
                 return report
-    raise CpuserveError(f"{url}{path} answered {response.status} and no report: is it a cpuserve server?")
+    if response.status == 401:
+        raise CpuserveError("the server wants an API key: --api-key, or CPUSERVE_API_KEY in the environment")
+    raise CpuserveError(f"GET {path} was answered {response.status}, no report: is it a cpuserve server?")
 
 
 def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:

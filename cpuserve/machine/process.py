@@ -88,7 +88,8 @@ def _thread(folder: Path, tid: int) -> Thread | None:
     status = read_text(folder / "status") or ""
     allowed = re.search(r"^Cpus_allowed_list:\s*(\S*)", status, re.MULTILINE)
     name = re.search(r"^Name:\s*(.*)", status, re.MULTILINE)
-    if allowed is None:
+    # What has ended keeps its entry until its parent has looked.
+    if allowed is None or re.search(r"^State:\s*[ZX]", status, re.MULTILINE):
         return None
     # The name, in brackets, may hold blanks and brackets itself: count the fields after its end.
     fields = (read_text(folder / "stat") or "").rpartition(")")[2].split()

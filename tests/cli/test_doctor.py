@@ -60,7 +60,7 @@ def answering(status: int, body: bytes, asked: list[str]):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            asked.append(f"{self.client_address[1]} {self.path}")
+            asked.append(f"{self.client_address[1]} {self.path} {self.headers['Authorization']}")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -82,11 +82,10 @@ def answering(status: int, body: bytes, asked: list[str]):
 def test_a_server_is_asked_twice_on_one_connection_and_its_report_is_printed(doctor, reports):
     asked = []
     with answering(200, json.dumps(reports[0]).encode(), asked) as url:
-        code, out, _ = doctor("--url", f"{url}/", "--window", "0", "--json")
+        code, out, _ = doctor("--url", f"{url}/", "--window", "0", "--json", "--api-key", "k")
         assert (code, json.loads(out)) == (0, json.loads(json.dumps(reports[0])))
-    connection, path = asked[0].split()
-    assert asked == [f"{connection} {path}"] * 2
-    assert path == "/v2/placement"
+    connection = asked[0].split()[0]
+    assert asked == [f"{connection} /v2/placement Bearer k"] * 2
 
 
 def test_the_page(doctor, reports, monkeypatch):
@@ -116,7 +115,12 @@ def test_red_ends_with_1_and_says_what_to_do(doctor, reports):
 
 @pytest.mark.parametrize(
     ("status", "body", "said"),
-    [(404, b"", "answered 404"), (200, b"<html>", "no report"), (200, b"[1]", "is it a cpuserve server?")],
+    [
+        (404, b"", "answered 404"),
+        (401, b"", "--api-key"),
+        (200, b"<html>", "no report"),
+        (200, b"[1]", "is it a cpuserve server?"),
+    ],
 )
 def test_what_is_no_cpuserve_server_is_refused(doctor, status, body, said):
     with answering(status, body, []) as url:

@@ -176,6 +176,17 @@ def test_dead_worker(tmp_path):
     assert red(check({FIRST: 100}, tmp_path)) == "seat 0 (pid 100): there is no such process"
 
 
+def test_worker_that_has_died_and_was_not_waited_for():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert "there is no such process" in red(check({Seat(0, 0, HERE, 1, None): child}))
+    finally:
+        os.waitpid(child, 0)
+
+
 def test_no_seats():
     assert check({}) == Report((), ())
     assert check({}).level == "green"
