@@ -189,6 +189,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("keep_alive_s", float, 75.0, "Seconds an idle connection is kept open.", minimum=0),
     Setting("request_timeout_s", float, 30.0, "Seconds a client has to send one request.", minimum=0.1),
     Setting("shutdown_timeout_s", float, 30.0, "Seconds a stopping worker has to finish.", minimum=0),
+    Setting("log_format", str, "text", "How a line of the log is written.", choices=("text", "json")),
     Setting(
         "log_level",
         str,
@@ -250,6 +251,7 @@ class Settings:
     keep_alive_s: float = 75.0
     request_timeout_s: float = 30.0
     shutdown_timeout_s: float = 30.0
+    log_format: str = "text"
     log_level: str = "info"
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)

@@ -78,7 +78,7 @@ def test_every_command_has_an_example_in_its_help():
 
 
 def test_files_name_neither_this_machine_nor_a_package_registry():
-    forbidden = re.compile(r"/work/|/root/|/tmp/w|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
+    forbidden = re.compile(r"/work/|/root/\.|/tmp/w/|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")

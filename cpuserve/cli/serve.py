@@ -21,6 +21,8 @@ __all__ = ["command", "launcher_words"]
 @click.option("--ncores-per-instance", metavar="INT", help="The same as --cores-per-worker.")
 @click.option("--latency-mode", is_flag=True, help="The same as --mode latency.")
 @click.option("--throughput-mode", is_flag=True, help="The same as --mode throughput.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --log-format json.")
+@click.option("--quiet", is_flag=True, help="The same as --log-level warning.")
 @ovms_options
 def command(config: Path | None, **flags: Any) -> None:
     """Serve every model of the repository over HTTP.
@@ -57,7 +59,7 @@ def launcher_words(given: dict[str, Any]) -> dict[str, Any]:
         if not given[word]:
             continue
         value = fixed or given[word]
-        typed = "--" + word.replace("_", "-") + ("" if fixed else f" {value}")
+        typed = "--" + word.removeprefix("as_").replace("_", "-") + ("" if fixed else f" {value}")
         if flags[name] not in (None, value):
             raise UsageError(f"{said[name]} and {typed} ask for different things: leave one out")
         flags[name], said[name] = value, typed
@@ -74,4 +76,6 @@ _SAME: dict[str, tuple[str, str | None]] = {
     "ncores_per_instance": ("cores_per_worker", None),
     "latency_mode": ("mode", "latency"),
     "throughput_mode": ("mode", "throughput"),
+    "as_json": ("log_format", "json"),
+    "quiet": ("log_level", "warning"),
 }

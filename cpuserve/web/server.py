@@ -26,6 +26,7 @@ from cpuserve.settings import Settings
 from cpuserve.web.access import Access
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
+from cpuserve.web.log import logging_config
 from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.worker import SeatWorker
 
@@ -97,7 +98,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "worker_tmp_dir": str(shared_memory) if os.access(shared_memory, os.W_OK) else None,
             "proc_name": "cpuserve",
             "control_socket_disable": True,
-            "logconfig_dict": _logging(settings.log_level),
+            "logconfig_dict": logging_config(settings.log_level, settings.log_format),
             "on_starting": self._on_starting,
             "on_reload": self._on_reload,
             "nworkers_changed": self._nworkers_changed,
@@ -234,17 +235,3 @@ def _plan(topology: Topology, budget: Budget, settings: Settings) -> Plan:
         node_ids=nodes,
         mode=settings.mode,
     )
-
-
-def _logging(level: str) -> dict[str, Any]:
-    loggers = ("gunicorn.error", "gunicorn.access", "cpuserve")
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {
-            name: {"handlers": ["stderr"], "level": level.upper(), "propagate": False} for name in loggers
-        },
-    }
