@@ -1,12 +1,14 @@
-"""Writes the parts of docs/ that need no author: settings, commands, the picture. Run by `make docs`."""
+"""Writes what needs no author: docs/settings.md, commands.md, seven.png; openapi.json. Run by `make docs`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from cpuserve.cli import COMMANDS, cli
 from cpuserve.settings import TABLE
@@ -59,6 +61,12 @@ def seven() -> bytes:
     return cv2.imencode(".png", canvas)[1].tobytes()
 
 
+def openapi() -> str:
+    """cpuserve/web/openapi.json, from the YAML beside it: the server reads no YAML."""
+    source = HERE.parent / "cpuserve" / "web" / "openapi.yaml"
+    return json.dumps(yaml.safe_load(source.read_text()), separators=(",", ":")) + "\n"
+
+
 PAGES = {"settings.md": settings_page, "commands.md": commands_page}
 
 
@@ -68,6 +76,8 @@ def main(folder: Path) -> None:
         (folder / name).write_text(page())
         sys.stdout.write(f"{folder.name}/{name}\n")
     (folder / "seven.png").write_bytes(seven())
+    package = HERE.parent / "cpuserve" / "web" if folder == HERE else folder
+    (package / "openapi.json").write_text(openapi())
 
 
 if __name__ == "__main__":
