@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from cpuserve.errors import CpuserveError
+from cpuserve.serving.shared import SharedLock, alive
 
 __all__ = ["Control"]
 
@@ -24,6 +21,9 @@ class Control:
 
     Args:
         rows: workers that may live at the same time.
+
+    Attributes:
+        turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
     """
 
     def __init__(self, rows: int) -> None:
@@ -32,27 +32,8 @@ class Control:
         whole = memoryview(mmap.mmap(-1, numbers + _MODELS * _NAME_BYTES))
         self._numbers = whole[:numbers].cast("Q")  # generation, then pid and applied by row
         self._unloaded = whole[numbers:]
-        self._file = os.memfd_create("cpuserve-control", os.MFD_CLOEXEC)
-        self._turns = os.memfd_create("cpuserve-turns", os.MFD_CLOEXEC)
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait until no other worker is in its turn."""
-        fcntl.lockf(self._turns, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._turns, fcntl.LOCK_UN)
+        self._lock = SharedLock("cpuserve-control")
+        self.turn = SharedLock("cpuserve-turn")
 
     @property
     def generation(self) -> int:
@@ -74,7 +55,7 @@ class Control:
 
     def rescan(self) -> int:
         """Wish that every worker looks at the repository; the generation to wait for."""
-        with self._locked():
+        with self._lock:
             self._numbers[0] += 1
             return self._numbers[0]
 
@@ -84,7 +65,7 @@ class Control:
         Raises:
             CpuserveError: too many models are unloaded already.
         """
-        with self._locked():
+        with self._lock:
             if self._place(name) is None:
                 free = self._place("")
                 if free is None:
@@ -95,7 +76,7 @@ class Control:
 
     def load(self, name: str) -> int:
         """Wish that a model is served; the generation to wait for."""
-        with self._locked():
+        with self._lock:
             place = self._place(name)
             if place is not None:
                 self._write(place, b"")
@@ -120,19 +101,9 @@ class Control:
         """Wait until every living worker has carried out a generation; False when the time is over."""
         deadline = time.monotonic() + timeout_s
         while any(
-            self.applied(row) < generation and _lives(self._numbers[1 + 2 * row]) for row in range(self._rows)
+            self.applied(row) < generation and alive(self._numbers[1 + 2 * row]) for row in range(self._rows)
         ):
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOOK_S)
         return True
-
-
-def _lives(pid: int) -> bool:
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

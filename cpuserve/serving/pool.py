@@ -211,7 +211,7 @@ class Pool:
         model = ModelState(file, signature)
         try:
             if beside_traffic:
-                with self.control.turn():
+                with self.control.turn:
                     if self._threads == 1:
                         # the streams' threads would keep a low priority; a lone stream runs in its caller
                         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)

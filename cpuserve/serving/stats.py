@@ -7,17 +7,16 @@ ever falls back while the server runs.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.request import STAGES, Request
+from cpuserve.serving.shared import SharedLock, alive
 
 __all__ = [
     "BATCH_SIZES",
@@ -89,25 +88,14 @@ class Statistics:
         self._names = whole[:names]
         self._claims = whole[names : names + claims].cast("Q")
         self._words = whole[names + claims :].cast("Q")
-        self._lock_file = os.memfd_create("cpuserve-stats", os.MFD_CLOEXEC)
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other threads and other processes out."""
-        with self._lock:
-            fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+        self._lock = SharedLock("cpuserve-stats")
 
     def claim(self, preferred: int) -> int:
         """Take a row for this process: ``preferred`` if its owner is gone, else the first that is free."""
-        with self._locked():
+        with self._lock:
             order = [preferred, *(row for row in range(self._rows) if row != preferred)]
             for row in order:
-                if not _alive(self._claims[row]):
+                if not alive(self._claims[row]):
                     self._claims[row] = os.getpid()
                     self._clear_gauges(row)
                     return row
@@ -123,7 +111,7 @@ class Statistics:
     def model(self, name: str, version: int) -> int:
         """The place of a version of a model, taken at its first mention."""
         wanted = f"{name}/{version}".encode()
-        with self._locked():
+        with self._lock:
             for place in range(self._models):
                 known = self._name(place)
                 if known == wanted:
@@ -262,13 +250,3 @@ class Totals:
             if count:
                 found[size] = (count, nanoseconds)
         return found
-
-
-def _alive(pid: int) -> bool:
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

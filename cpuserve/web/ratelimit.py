@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import mmap
-import os
 import struct
-import threading
 import time
 
 from cpuserve.errors import RateLimited
+from cpuserve.serving.shared import SharedLock
 
 __all__ = ["RateLimit"]
 
@@ -31,8 +29,7 @@ class RateLimit:
         self.per_second = per_second
         self._burst = max(1.0, burst)
         self._memory = mmap.mmap(-1, _PLACES * _PLACE.size)
-        self._lock_file = os.memfd_create("cpuserve-rate", os.MFD_CLOEXEC)
-        self._lock = threading.Lock()
+        self._lock = SharedLock("cpuserve-rate")
 
     def take(self, client: str, now: float | None = None) -> None:
         """Let one request of a client pass.
@@ -50,11 +47,7 @@ class RateLimit:
         digest = hashlib.blake2b(client.encode(), digest_size=8).digest()
         name = int.from_bytes(digest, "little") | 1
         with self._lock:
-            fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
-            try:
-                tokens = self._take(name, now)
-            finally:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+            tokens = self._take(name, now)
         if tokens < 0:
             raise RateLimited(
                 f"this client sent more than {self.per_second:g} requests a second (setting rate_limit)",

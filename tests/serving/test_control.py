@@ -45,13 +45,13 @@ def test_turns_exclude_other_processes():
     entered_r, entered_w = os.pipe()
     child = os.fork()
     if child == 0:
-        with control.turn():
+        with control.turn:
             os.write(entered_w, b"x")
             time.sleep(0.3)
         os._exit(0)
     os.read(entered_r, 1)
     began = time.monotonic()
-    with control.turn():
+    with control.turn:
         waited = time.monotonic() - began
     os.waitpid(child, 0)
     assert waited > 0.1
