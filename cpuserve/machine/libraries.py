@@ -13,7 +13,7 @@ __all__ = ["Libraries"]
 _OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 _ALLOCATOR = re.compile(r"lib(jemalloc|tcmalloc|mimalloc)\b|lib(jemalloc|tcmalloc|mimalloc)_")
 _TBB = re.compile(r"libtbb\.so")
-_VARIABLES = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS)_\w+=")
+_VARIABLES = re.compile(r"((OMP|KMP|GOMP|MKL|OPENBLAS)_\w+|CPUSERVE_SEAT)=")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Libraries:
         openmp: file names of the OpenMP runtimes, such as ``libgomp.so.1.0.0``.
         tbb: whether oneTBB is mapped, which OpenVINO computes with.
         allocator: ``jemalloc``, ``tcmalloc``, ``mimalloc``, ``glibc`` or ``musl``; empty when not known.
-        variables: those of OpenMP and of BLAS libraries in the environment it was started with.
+        variables: those of OpenMP, BLAS libraries and `cpuserve run` in its first environment.
         huge_bytes: anonymous memory in huge pages; None when it may not be read.
         anonymous_bytes: all anonymous memory; None when it may not be read.
     """

@@ -110,7 +110,8 @@ def judge_mask(arbiter: Process, parent: Process | None, libraries: Libraries | 
     if not variables or libraries is None or not libraries.openmp:
         return []
     mask = frozenset(arbiter.threads[0].allowed)
-    wider = parent is not None and frozenset(parent.threads[0].allowed) > mask
+    seated = any(word.startswith("CPUSERVE_SEAT=") for word in libraries.variables)  # narrowed on purpose
+    wider = parent is not None and not seated and frozenset(parent.threads[0].allowed) > mask
     level: Level = "red" if wider else "yellow"
     return [
         Finding(

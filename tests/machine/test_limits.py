@@ -111,6 +111,8 @@ def test_an_arbiter_that_openmp_narrowed():
     assert "GOMP_CPU_AFFINITY=0" in found.text
     assert "CPUs 0, its parent on 0-1" in found.text
     assert levels(judge_mask(pinned, arbiter((0,)), gomp)) == ["yellow"]
+    seated = Libraries(openmp=("libgomp.so.1",), variables=("CPUSERVE_SEAT=0",))
+    assert levels(judge_mask(pinned, parent, seated)) == ["yellow"]
     assert judge_mask(pinned, parent, Libraries()) == []
     assert judge_mask(arbiter((0,)), parent, gomp) == []
 
