@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import openvino as ov
 
@@ -59,7 +63,10 @@ def load_pipeline(
     sizes = batch_sizes(model, settings.max_batch, source)
 
     def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
-        engine = OpenVinoEngine(core, graph, sizes, streams=threads, threads=threads, properties=properties)
+        with _alone_in(settings.cache_dir):
+            engine = OpenVinoEngine(
+                core, graph, sizes, streams=threads, threads=threads, properties=properties
+            )
         made = Batcher(engine, recorder)
         _warm(made)
         return made
@@ -86,6 +93,24 @@ def load_pipeline(
         probabilities=card.output_raw_scores or ends_in_softmax(model),
     )
     return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Let one process at a time compile into a cache: the others then find what it has put there."""
+    if not folder:
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ModelLoadError(f"cache_dir {folder} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _warm(batcher: Batcher) -> None:

@@ -10,6 +10,7 @@ from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
 from cpuserve.models.repository import Repository
 from cpuserve.serving.pool import Pool
 from cpuserve.web.exchange import Call, Reply, json_reply
+from cpuserve.web.tfs import status_of_all
 
 __all__ = ["RepositoryRoutes"]
 
@@ -85,7 +86,7 @@ class RepositoryRoutes:
         """``POST /v1/config/reload``: look at the repository now; 201 when something changed, else 200."""
         before = self._states()
         self._wait(self._pool.control.rescan())
-        return json_reply(status_of(self._pool), 201 if self._states() != before else 200)
+        return json_reply(status_of_all(self._pool), 201 if self._states() != before else 200)
 
     def _states(self) -> list[tuple[str, int, str, object]]:
         return [
@@ -97,27 +98,6 @@ class RepositoryRoutes:
     def _wait(self, generation: int) -> None:
         if not self._pool.control.wait(generation, _WAIT_S):
             raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
-
-
-def status_of(pool: Pool) -> dict[str, Any]:
-    """The state of every version in OpenVINO Model Server's and TensorFlow Serving's words."""
-    words = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNAVAILABLE": "END"}
-    return {
-        name: {
-            "model_version_status": [
-                {
-                    "version": str(number),
-                    "state": words[model.state],
-                    "status": {
-                        "error_code": "UNKNOWN" if model.reason else "OK",
-                        "error_message": model.reason or "OK",
-                    },
-                }
-                for number, model in sorted(versions.items())
-            ]
-        }
-        for name, versions in sorted(pool.models.items())
-    }
 
 
 def _document(call: Call) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             )
         for note in self.plan.notes:
             _log.info("%s", note)
-        _log.info("models in %s: %s", self.settings.model_repository, ", ".join(self.models))
+        _log.info("models: %s", ", ".join(self.models))
 
     def _on_reload(self, arbiter: Any) -> None:
         self._leaving = arbiter.worker_age

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from cpuserve.serving.request import Request
 from cpuserve.web.exchange import Call, Reply, json_reply
 from cpuserve.web.wire import numbers
 
-__all__ = ["TensorFlowServing"]
+__all__ = ["TensorFlowServing", "status_of_all"]
 
 _DTYPES = {
     "bool": "DT_BOOL",
@@ -49,8 +49,7 @@ class TensorFlowServing:
 
     def config(self, _call: Call) -> Reply:
         """``GET /v1/config``: OpenVINO Model Server's status of every version of every model."""
-        models = self._pool.models
-        return json_reply({name: _statuses(models[name].values()) for name in sorted(models)})
+        return json_reply(status_of_all(self._pool))
 
     def status(self, _call: Call, model: str, version: str | None = None) -> Reply:
         """``GET /v1/models/MODEL[/versions/VERSION]``: how far the versions are."""
@@ -185,7 +184,13 @@ def _picture(value: Any) -> bytes:
         raise RequestError('the text of "b64" is not base64') from None
 
 
-def _statuses(versions: Any) -> Mapping[str, Any]:
+def status_of_all(pool: Pool) -> dict[str, Mapping[str, Any]]:
+    """Status of every version, newest first, by model."""
+    models = pool.models
+    return {name: _statuses(models[name].values()) for name in sorted(models)}
+
+
+def _statuses(versions: Iterable[ModelState]) -> Mapping[str, Any]:
     newest_first = sorted(versions, key=lambda model: model.file.version, reverse=True)
     return {"model_version_status": [_status(model) for model in newest_first]}
 
