@@ -61,7 +61,7 @@ class Seen:
 
 
 def mix(host: str, port: int, model: str, pictures: Sequence[Path], bad: Sequence[Path]) -> list[Request]:
-    """Requests of every kind for a model that takes pictures; a third of them are good.
+    """Requests of every kind for a model that takes pictures; most of those that are not photos are bad.
 
     Args:
         host: of the server that serves the model.
@@ -150,11 +150,12 @@ _NO_HTTP = (
 def send_all(host: str, port: int, kinds: Sequence[Request], count: int, connections: int, seed: int) -> Seen:
     """Send ``count`` requests drawn from ``kinds`` over a few connections.
 
-    Every kind comes about as often as any other, photos as often as all the others together.
+    Photos come as often as all the other requests together.
     """
     draw = random.Random(seed)  # noqa: S311  # repeatable, not secret
     photos = [request for request in kinds if request.kind.startswith("photo")] or kinds
-    order = iter([draw.choice(photos if draw.random() < 0.5 else kinds) for _ in range(count)])
+    others = [request for request in kinds if not request.kind.startswith("photo")] or kinds
+    order = iter([draw.choice(photos if draw.random() < 0.5 else others) for _ in range(count)])
     seen, lock = Seen(), threading.Lock()
     with ThreadPoolExecutor(connections) as pool:
         for client in [pool.submit(_client, host, port, order, seen, lock) for _ in range(connections)]:

@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Plan, Seat, plan
 from cpuserve.machine.roster import about
 from cpuserve.machine.throttling import Sample
@@ -171,6 +172,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:
         """Sit down, before anything that starts threads or allocates is imported."""
         self.seat = seat = self.plan.seats[worker.seat_index]
+        give_back_large_buffers()
         os.environ.update(numa.environment(seat))
         sitting = numa.sit(seat)
         if sitting.reason:

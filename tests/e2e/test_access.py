@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from cpuserve.web.app import routes
@@ -90,3 +92,20 @@ def test_no_key_is_in_the_log_of_good_and_of_bad_requests(guarded, photo):
     assert "can be read by every user" in log
     assert KEY not in log
     assert OTHER not in log
+
+
+def test_keys_are_changed_by_a_reload_and_kept_when_the_new_file_is_none(guarded):
+    keys = guarded.log.parent / "keys"
+    fresh = "k-0d4411ab92ce"
+
+    def status(key):
+        return guarded.request("GET", "/v2", None, {"X-API-Key": key}).status
+
+    for text in (f"{fresh}\n", "# none\n"):
+        before = guarded.workers()
+        keys.write_text(text)
+        guarded.process.send_signal(signal.SIGHUP)
+        guarded.settle(1, gone=before)
+        assert (status(KEY), status(fresh)) == (401, 200)
+    assert "stay as they were" in guarded.text()
+    assert fresh not in guarded.text()
