@@ -85,7 +85,7 @@ class Run:
     output: str
 
 
-def run(kit: Kit, machine: Machine, *scenarios: str, timeout_s: float = 420) -> Run:
+def run(kit: Kit, machine: Machine, *scenarios: str, timeout_s: float = 900) -> Run:
     """Boot, run ``tests.numa.inside SCENARIO...`` in this Python and this folder, switch off.
 
     Raises:

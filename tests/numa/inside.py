@@ -110,7 +110,9 @@ def server(name: str, *arguments: str) -> Iterator[Server]:
     """A server of the model that is in the repository; its log is kept."""
     file = Path("/tmp") / f"{name}.log"  # noqa: S108  # the machine is ours alone
     try:
-        with serving(file, "--model-repository", str(ROOT / "ir_models"), *arguments) as running:
+        # one batch size to compile, for here that takes seconds
+        common = ("--model-repository", str(ROOT / "ir_models"), "--max-batch", "1")
+        with serving(file, *common, *arguments) as running:
             running.settle(len(re.findall(r": seat \d+: CPUs", running.text())))
             yield running
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from cpuserve.machine.verify import MIN_SHARE
 
-pytestmark = [pytest.mark.numa, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.numa, pytest.mark.timeout(2000)]
 
 Record = Callable[[str, object], None]
 Picture = Mapping[str, Any]
