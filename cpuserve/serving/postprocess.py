@@ -46,6 +46,8 @@ class Classifier:
         count = min(self._topk, scores.size) if topk is None else topk
         if not 1 <= count <= scores.size:
             raise RequestError(f"topk is {count}; this model takes 1 to {scores.size}")
+        if scores.dtype.kind != "f":
+            scores = scores.astype(np.float32)  # small integers would wrap when they are negated
         if self._softmax:
             scores = np.exp(scores - scores.max(), dtype=np.float32)
             scores /= scores.sum()

@@ -337,7 +337,8 @@ def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
         [N, min(count, classes)] of text, best first.
     """
     flat = rows.reshape(rows.shape[0], -1)
-    best = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+    order = flat if flat.dtype.kind == "f" else flat.astype(np.float64)  # else small integers would wrap
+    best = np.argsort(-order, axis=1, kind="stable")[:, :count]
     text = np.empty(best.shape, dtype=object)
     for row, classes in enumerate(best.tolist()):
         for place, index in enumerate(classes):
