@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 from tests.servers import serving
 
 
-def test_three_hundred_good_and_bad_requests(data_dir, tmp_path):
+def test_three_hundred_good_and_bad_requests(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("cpuserve.bench.soak._SETTLE_S", 0.5)
     images = data_dir / "images"
     pictures = [images / name for name in ("bee.jpeg", "zebra.jpeg", "orange.png", "parrot.jpg")]
     arguments = ("--model-repository", str(ROOT / "ir_models"), "--workers", "1", "--threads", "2")
