@@ -16,6 +16,7 @@ _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_KINDS = {3: "H", 4: "I"}
 _BIG_TIFF_KINDS = {**_TIFF_KINDS, 16: "Q"}
+_MOST_PNG_CHUNKS = 1 << 16  # each costs a microsecond; writers make them of 8 KiB and more
 _JPEG_NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RSTn stand alone
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC are no frames
 
@@ -130,7 +131,20 @@ def _tiff(view: memoryview) -> ImageHeader:
 
 
 def _png(view: memoryview) -> ImageHeader:
-    return ImageHeader("PNG", *struct.unpack_from(">II", view, 16))
+    header = ImageHeader("PNG", *struct.unpack_from(">II", view, 16))
+    at, end = 8, len(view)
+    for _ in range(_MOST_PNG_CHUNKS):
+        if at + 8 > end:
+            return header  # without its end: the decoder decides what there is
+        length, kind = struct.unpack_from(">I4s", view, at)
+        if kind == b"IEND":
+            return header
+        at += 12 + length
+        if at > end:  # OpenCV makes room for what a chunk promises, up to 4 GiB, before it reads
+            raise UndecodableImage(
+                f"the PNG is damaged or truncated: a chunk of {length} bytes ends after it"
+            )
+    raise UndecodableImage(f"the PNG is damaged: it has more than {_MOST_PNG_CHUNKS} chunks")
 
 
 def _gif(view: memoryview) -> ImageHeader:

@@ -135,6 +135,17 @@ def test_a_directory_beyond_any_address_is_damage():
     assert read_header(turned).orientation == 1
 
 
+def test_a_png_cannot_promise_more_than_it_brings():
+    png = encoded(".png")
+    at = png.index(b"IDAT") - 4
+    for length in (1 << 31, 0xFFFFFFFF, len(png)):
+        with pytest.raises(UndecodableImage, match=f"a chunk of {length} bytes"):
+            read_header(png[:at] + struct.pack(">I", length) + png[at + 4 :])
+    with pytest.raises(UndecodableImage, match="more than 65536 chunks"):
+        read_header(png[:at] + b"\0\0\0\0tEXt\0\0\0\0" * 65_536 + png[at:])
+    assert read_header(png + b"trailing \xff\xff\xff\xff").width == 37
+
+
 def test_zero_pixels_are_refused():
     png = bytearray(encoded(".png"))
     png[16:20] = b"\0\0\0\0"
