@@ -14,6 +14,8 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_MOST_TILE_PIXELS = 1 << 22
 _TIFF_KINDS = {3: "H", 4: "I"}
 _BIG_TIFF_KINDS = {**_TIFF_KINDS, 16: "Q"}
 _MOST_PNG_CHUNKS = 1 << 16  # each costs a microsecond; writers make them of 8 KiB and more
@@ -126,7 +128,12 @@ def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
 
 
 def _tiff(view: memoryview) -> ImageHeader:
-    tags = _tiff_tags(view, {_TIFF_WIDTH, _TIFF_HEIGHT})
+    tags = _tiff_tags(view, {_TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT})
+    tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
+    if tile[0] * tile[1] > _MOST_TILE_PIXELS:  # a tile is decoded whole, however small the picture is
+        raise UndecodableImage(
+            f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels, the most are {_MOST_TILE_PIXELS} pixels a tile"
+        )
     return ImageHeader("TIFF", tags.get(_TIFF_WIDTH, 0), tags.get(_TIFF_HEIGHT, 0))
 
 

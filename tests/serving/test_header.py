@@ -126,6 +126,13 @@ def test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder(tags):
         read_header(tiff(*tags))
 
 
+def test_a_small_tiff_cannot_have_huge_tiles():
+    size = ((256, 4, 30), (257, 4, 20))
+    assert read_header(tiff(*size, (322, 4, 1024), (323, 4, 1024))).width == 30
+    with pytest.raises(UndecodableImage, match="tiles of 8192x8192"):
+        read_header(tiff(*size, (322, 4, 8192), (323, 4, 8192)))
+
+
 def test_a_directory_beyond_any_address_is_damage():
     with pytest.raises(UndecodableImage, match="ends inside"):
         read_header(b"II+\0\x08\0\0\0" + b"\xff" * 40)
