@@ -132,7 +132,7 @@ def _tiff(view: memoryview) -> ImageHeader:
     tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
     if tile[0] * tile[1] > _MOST_TILE_PIXELS:  # a tile is decoded whole, however small the picture is
         raise UndecodableImage(
-            f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels, the most are {_MOST_TILE_PIXELS} pixels a tile"
+            f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels; a tile has at most {_MOST_TILE_PIXELS}"
         )
     return ImageHeader("TIFF", tags.get(_TIFF_WIDTH, 0), tags.get(_TIFF_HEIGHT, 0))
 
