@@ -72,7 +72,8 @@ def test_a_broken_version_never_takes_the_place_of_a_good_one_and_says_why(repos
         shutil.copytree(repository / "digits" / "1", broken)
         (broken / "model.bin").write_bytes((broken / "model.bin").read_bytes()[:1000])
         put(repository, "digits", 2, broken)
-        server.wait_until(lambda: "version 2 is not served" in server.text(), "told of the broken version")
+        refusals, workers = "version 2 is not served", len(server.workers())
+        server.wait_until(lambda: server.text().count(refusals) == workers, "told of the broken version")
         assert version_of(server) == "1"
         index = server.post("/v2/repository/index", b"").json()
         states = {row["version"]: row for row in index}
