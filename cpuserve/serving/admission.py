@@ -6,6 +6,7 @@ from cpuserve.errors import DeadlineExceeded, QueueFull
 
 __all__ = ["Admission"]
 
+_MARGIN = 1.25  # under overload a thread also reads and refuses others' requests between two of its own
 _NEW_SHARE = 0.05  # of the latest request in the running mean of the service time
 
 
@@ -53,7 +54,7 @@ class Admission:
                 "(setting queue_size)",
                 retry_after_s=self.wait_s(waiting),
             )
-        needed = self.wait_s(ahead) + self._service_s
+        needed = _MARGIN * (self.wait_s(ahead) + self._service_s)
         if needed > left_s:
             raise QueueFull(
                 f"{ahead} requests are waiting before it: it would be answered after {1000 * needed:.0f} ms, "
@@ -67,7 +68,7 @@ class Admission:
         Raises:
             DeadlineExceeded: the deadline is over, or will be before an answer is there.
         """
-        if left_s < self._service_s:
+        if left_s < _MARGIN * self._service_s:
             raise DeadlineExceeded(
                 f"dropped before inference: {1000 * left_s:.0f} ms were left of its deadline, it takes "
                 f"about {1000 * self._service_s:.0f} ms (header X-Request-Timeout-Ms, setting deadline_ms)"

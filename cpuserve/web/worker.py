@@ -35,6 +35,7 @@ __all__ = ["SeatWorker"]
 _TICK_S = 1.0
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
+_SWITCH_S = 0.0005
 _LINGER_S = 1.0  # how long a stopping worker waits for a request a client may just be sending
 _REFUSED: dict[type[CpuserveError], str] = {
     QueueFull: "refused_queue_full",
@@ -74,6 +75,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._lock = threading.Lock()
         self._line = self.board.lines[self.seat_index]
         self._admission = Admission(self.queue_size, self.threads)
+        # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
+        sys.setswitchinterval(_SWITCH_S)
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
