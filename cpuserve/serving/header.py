@@ -141,16 +141,17 @@ def _png(view: memoryview) -> ImageHeader:
     header = ImageHeader("PNG", *struct.unpack_from(">II", view, 16))
     at, end = 8, len(view)
     for _ in range(_MOST_PNG_CHUNKS):
-        if at + 8 > end:
+        if at + 4 > end:
             return header  # without its end: the decoder decides what there is
-        length, kind = struct.unpack_from(">I4s", view, at)
-        if kind == b"IEND":
-            return header
-        at += 12 + length
-        if at > end:  # OpenCV makes room for what a chunk promises, up to 4 GiB, before it reads
+        (length,) = struct.unpack_from(">I", view, at)
+        if at + 12 + length > end:
+            # OpenCV makes room for what a chunk promises, up to 4 GiB, before it reads
             raise UndecodableImage(
                 f"the PNG is damaged or truncated: a chunk of {length} bytes ends after it"
             )
+        if view[at + 4 : at + 8] == b"IEND":
+            return header
+        at += 12 + length
     raise UndecodableImage(f"the PNG is damaged: it has more than {_MOST_PNG_CHUNKS} chunks")
 
 

@@ -148,6 +148,8 @@ def test_a_png_cannot_promise_more_than_it_brings():
     for length in (1 << 31, 0xFFFFFFFF, len(png)):
         with pytest.raises(UndecodableImage, match=f"a chunk of {length} bytes"):
             read_header(png[:at] + struct.pack(">I", length) + png[at + 4 :])
+    with pytest.raises(UndecodableImage, match="a chunk of 2147483648 bytes"):
+        read_header(png[:at] + b"\x80\0\0\0IEND" + png[at:])
     with pytest.raises(UndecodableImage, match="more than 65536 chunks"):
         read_header(png[:at] + b"\0\0\0\0tEXt\0\0\0\0" * 65_536 + png[at:])
     assert read_header(png + b"trailing \xff\xff\xff\xff").width == 37
