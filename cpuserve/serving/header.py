@@ -149,7 +149,7 @@ def _png(view: memoryview) -> ImageHeader:
             raise UndecodableImage(
                 f"the PNG is damaged or truncated: a chunk of {length} bytes ends after it"
             )
-        if view[at + 4 : at + 8] == b"IEND":
+        if bytes(view[at + 4 : at + 8]) == b"IEND":
             return header
         at += 12 + length
     raise UndecodableImage(f"the PNG is damaged: it has more than {_MOST_PNG_CHUNKS} chunks")
