@@ -1,0 +1,106 @@
+"""Writes docs/results/fuzz.json from what runs printed: `python -m tests.fuzz.record FILE...`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from cpuserve.bench.results import write_result
+
+OUT = Path(__file__).parent.parent.parent / "docs" / "results" / "fuzz.json"
+
+# By target: who found it, what happened, and which test holds it now.
+FINDINGS: dict[str, list[tuple[str, str, str]]] = {
+    "wire": [
+        (
+            "the fuzzer",
+            "true and false as data of UINT64 overflowed a comparison: 500",
+            "tests/web/test_wire.py::test_truth_values_are_numbers_of_any_width",
+        ),
+        (
+            "writing the target",
+            "Inference-Header-Content-Length of a superscript digit or of 5000 digits: 500",
+            "tests/web/test_wire.py::test_a_wrong_header_length_is_refused",
+        ),
+        (
+            "writing the target",
+            '"outputs" that is no list, shapes no array can have, base64 beyond ASCII: 500',
+            "tests/web/test_wire.py::test_what_is_wrong_is_named",
+        ),
+        (
+            "writing the target",
+            "one long text among numbers took its length in memory for each of them; an output asked for a "
+            "thousand times was sent as often; numbers too large became infinite",
+            "tests/web/test_wire.py::test_one_long_text_among_many_numbers_takes_no_memory_for_each_of_them",
+        ),
+    ],
+    "connection": [],
+    "headers": [
+        (
+            "writing the target",
+            "X-Request-Timeout-Ms or -Priority of 5000 digits ended the connection without an answer",
+            "tests/web/test_connection.py::test_terms",
+        ),
+        (
+            "writing the target",
+            "a form of too many parts or too long a field: 500",
+            "tests/web/test_images.py::test_forms_that_are_refused",
+        ),
+        (
+            "the fuzzer",
+            "forms that broke off left their files open, and large ones were written to disk",
+            "tests/web/test_images.py::test_a_large_file_is_not_written_to_disk",
+        ),
+    ],
+    "image": [
+        (
+            "the fuzzer",
+            "a PNG of 900 bytes with a chunk that promises 4 GiB took 4 GiB and 17 s before it was refused; "
+            "the next run found the same of the last chunk",
+            "tests/serving/test_header.py::test_a_png_cannot_promise_more_than_it_brings",
+        ),
+        (
+            "trying sizes by hand after that",
+            "a TIFF of 460 bytes, 30x20 pixels in tiles of 8192x8192, took 256 MiB",
+            "tests/serving/test_header.py::test_a_small_tiff_cannot_have_huge_tiles",
+        ),
+        (
+            "writing the target",
+            "a BigTIFF directory beyond any address: 500",
+            "tests/serving/test_header.py::test_a_directory_beyond_any_address_is_damage",
+        ),
+        (
+            "writing the target",
+            "a TIFF that says its size twice, or as a number that lies elsewhere, passed max_pixels with the "
+            "small one and was decoded with the large one",
+            "tests/serving/test_header.py::test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder",
+        ),
+    ],
+}
+
+
+def row(printed: str) -> dict[str, Any]:
+    """What one finished run says of itself."""
+    (target,) = set(re.findall(r"files found in \S*/(\w+)$", printed, re.MULTILINE))
+    runs, seconds = re.findall(r"^Done (\d+) runs in (\d+) second", printed, re.MULTILINE)[-1]
+    (peak,) = re.findall(r"^stat::peak_rss_mb:\s+(\d+)", printed, re.MULTILINE)
+    limit = " -max_len=20000" if target == "image" else ""
+    return {
+        "target": target,
+        "command": f"python -W error -m tests.fuzz {target} -max_total_time=605{limit}",
+        "seconds": int(seconds),
+        "executions": int(runs),
+        "peak_rss_mb": int(peak),
+        "crashes_in_this_run": 0,
+        "findings": [{"found_by": who, "what": what, "test": test} for who, what, test in FINDINGS[target]],
+    }
+
+
+if __name__ == "__main__":
+    rows = [row(Path(name).read_text(errors="replace")) for name in sys.argv[1:]]
+    command = ["python", "-m", "tests.fuzz.record", *sys.argv[1:]]
+    write_result(
+        OUT, command, {"fuzzer": "atheris 3.0.0", "targets": sorted(rows, key=lambda each: each["target"])}
+    )
