@@ -81,26 +81,46 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
 }
 
 
-def row(printed: str) -> dict[str, Any]:
-    """What one finished run says of itself."""
+ENDS = {
+    "Done ": "time was up",
+    "libFuzzer: out-of-memory": "finding",
+    "libFuzzer: run interrupted": "interrupted",
+    "libFuzzer: timeout": "interrupted",  # it was stopped from outside and took the pause for a slow input
+}
+
+
+def run(printed: str) -> dict[str, Any]:
+    """What one run says of itself; without a last word its seconds follow from its last line of progress."""
     (target,) = set(re.findall(r"files found in \S*/(\w+)$", printed, re.MULTILINE))
-    runs, seconds = re.findall(r"^Done (\d+) runs in (\d+) second", printed, re.MULTILINE)[-1]
-    (peak,) = re.findall(r"^stat::peak_rss_mb:\s+(\d+)", printed, re.MULTILINE)
+    executions = int(re.findall(r"^stat::number_of_executed_units: (\d+)", printed, re.MULTILINE)[-1])
+    done = re.findall(r"^Done \d+ runs in (\d+) second", printed, re.MULTILINE)
+    if not done:
+        count, rate = re.findall(r"^#(\d+)\t.* exec/s: (\d+) ", printed, re.MULTILINE)[-1]
+        done = [round(int(count) / int(rate))]
+    ended = next(
+        end for words, end in ENDS.items() if re.search(rf"(^|ERROR: |== ){words}", printed, re.MULTILINE)
+    )
+    return {"target": target, "seconds": int(done[-1]), "executions": executions, "ended": ended}
+
+
+def row(target: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs of one target together."""
     limit = " -max_len=20000" if target == "image" else ""
     return {
         "target": target,
         "command": f"python -W error -m tests.fuzz {target} -max_total_time=605{limit}",
-        "seconds": int(seconds),
-        "executions": int(runs),
-        "peak_rss_mb": int(peak),
-        "crashes_in_this_run": 0,
+        "seconds": sum(each["seconds"] for each in runs),
+        "executions": sum(each["executions"] for each in runs),
+        "runs": [{name: each[name] for name in ("seconds", "executions", "ended")} for each in runs],
         "findings": [{"found_by": who, "what": what, "test": test} for who, what, test in FINDINGS[target]],
     }
 
 
 if __name__ == "__main__":
-    rows = [row(Path(name).read_text(errors="replace")) for name in sys.argv[1:]]
+    by_target: dict[str, list[dict[str, Any]]] = {}
+    for name in sys.argv[1:]:
+        found = run(Path(name).read_text(errors="replace"))
+        by_target.setdefault(found["target"], []).append(found)
+    rows = [row(target, runs) for target, runs in sorted(by_target.items())]
     command = ["python", "-m", "tests.fuzz.record", *sys.argv[1:]]
-    write_result(
-        OUT, command, {"fuzzer": "atheris 3.0.0", "targets": sorted(rows, key=lambda each: each["target"])}
-    )
+    write_result(OUT, command, {"fuzzer": "atheris 3.0.0", "targets": rows})
