@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import simplejpeg
 from cpuserve.errors import TooManyPixels, UndecodableImage
 from cpuserve.serving.header import ImageHeader, read_header
 
-__all__ = ["Decoder", "Pixels"]
+__all__ = ["Decoded", "Decoder", "Pixels"]
 
 Pixels = npt.NDArray[np.uint8]
 Order = Literal["RGB", "BGR", "GRAY"]
@@ -28,6 +28,22 @@ _OPENCV_FLAGS = {
 }
 # What libjpeg-turbo warns of though every pixel is there; any other warning means lost data.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "Inconsistent progression", "Adobe", "JFIF")
+
+
+class Decoded(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        pixels: u8 [H, W, 3] ([H, W] for GRAY) as they are stored; they may be fewer than the picture has.
+        orientation: EXIF orientation (1-8) that is still to be applied to them.
+        width: of the whole picture, upright.
+        height: of the whole picture, upright.
+    """
+
+    pixels: Pixels
+    orientation: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -46,19 +62,13 @@ class Decoder:
     exact: bool = False
     max_pixels: int = 32_000_000
 
-    def decode(
-        self, data: bytes | bytearray | memoryview, width: int = 0, height: int = 0
-    ) -> tuple[Pixels, int]:
+    def decode(self, data: bytes | bytearray | memoryview, width: int = 0, height: int = 0) -> Decoded:
         """Decode one picture.
 
         Args:
             data: the encoded file.
             width: the width it will be resized to, upright; the lower bound of a scaled decode.
             height: the height it will be resized to, upright.
-
-        Returns:
-            Pixels u8 [H, W, 3] ([H, W] for GRAY) as they are stored, and the EXIF orientation (1-8) that is
-            still to be applied to them.
 
         Raises:
             UnsupportedFormat: not a picture of an accepted format.
@@ -73,13 +83,15 @@ class Decoder:
             )
         if header.format == "JPEG":
             return self._jpeg(data, header, width, height)
-        return self._opencv(data, header), 1
+        return self._opencv(data, header)
 
     def _jpeg(
         self, data: bytes | bytearray | memoryview, header: ImageHeader, width: int, height: int
-    ) -> tuple[Pixels, int]:
+    ) -> Decoded:
+        upright = header.width, header.height
         if header.orientation > 4:
             width, height = height, width
+            upright = header.height, header.width
         if self.exact:
             width = height = 0
         try:
@@ -88,15 +100,18 @@ class Decoder:
             )
         except ValueError as error:
             if any(words in str(error) for words in _HARMLESS):
-                return self._opencv(data, header), 1
+                return self._opencv(data, header)
             raise UndecodableImage(f"the JPEG is damaged or truncated: {error}") from None
-        return pixels if self.order != "GRAY" else pixels[:, :, 0], header.orientation
+        return Decoded(
+            pixels if self.order != "GRAY" else pixels[:, :, 0], header.orientation, upright[0], upright[1]
+        )
 
-    def _opencv(self, data: bytes | bytearray | memoryview, header: ImageHeader) -> Pixels:
+    def _opencv(self, data: bytes | bytearray | memoryview, header: ImageHeader) -> Decoded:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _OPENCV_FLAGS[self.order])
         except cv2.error as error:
             raise UndecodableImage(f"the {header.format} cannot be decoded: {error.err}") from None
         if pixels is None:
             raise UndecodableImage(f"the {header.format} is damaged or truncated")
-        return pixels  # type: ignore[return-value]  # u8: no flag asks for another depth
+        # OpenCV has applied the orientation; u8, as no flag asks for another depth
+        return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0])  # type: ignore[arg-type]

@@ -15,13 +15,12 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.decode import Decoder, Order
 from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.feed import Feed
 from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, image_input
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.prepare import plugin_properties, prepared
-from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.settings import Settings
 
@@ -74,12 +73,8 @@ def load_pipeline(
     pictures, tensors = None, None
     if source is not None:
         graph = image_graph(model, source, card)
-        order: Order = "GRAY" if source.channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
-        pictures = Pictures(
-            Decoder(order, settings.decode == "exact", settings.max_pixels),
-            Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
-            batcher(graph, sizes),
-        )
+        feed = Feed.of(source, card, exact=settings.decode == "exact", max_pixels=settings.max_pixels)
+        pictures = Pictures(feed, batcher(graph, sizes))
         if graph.input(0).element_type == model.input(0).element_type and source.layout == "NHWC":
             # u8 NHWC without mean and scale: the picture's graph is the model's own
             tensors = pictures.batcher if not (card.mean_values or card.scale_values) else None

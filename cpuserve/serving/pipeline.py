@@ -11,24 +11,20 @@ import numpy as np
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.batcher import Batcher, Rows
-from cpuserve.serving.decode import Decoder
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.feed import Encoded, Feed
 from cpuserve.serving.postprocess import Answer, Postprocessor
-from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.request import Request
 from cpuserve.serving.stats import Recorder
 
-__all__ = ["Encoded", "Pipeline"]
-
-Encoded = bytes | bytearray | memoryview
+__all__ = ["Pictures", "Pipeline"]
 
 
 @dataclass(frozen=True)
 class Pictures:
     """The way of encoded pictures into an engine."""
 
-    decoder: Decoder
-    resizer: Resizer
+    feed: Feed
     batcher: Batcher
 
 
@@ -85,15 +81,16 @@ class Pipeline:
                 f"model {self.name} has no answer in words (model_type {self.card.model_type or '?'!r}); "
                 "ask for its tensors at /v2/models/NAME/infer"
             )
-        batcher = self._pictures().batcher
+        pictures = self._pictures()
+        batcher = pictures.batcher
         with self._counted(request, 1):
             request.done("queue")
             rows = batcher.claim()
             try:
-                self._decode(picture, rows.inputs[0][0])
+                frame = pictures.feed.into(picture, rows.inputs[0][0])
                 request.done("decode")
                 _run(batcher, rows, request)
-                answer = self.post.answer([output[0] for output in rows.outputs], topk)
+                answer = self.post.answer([output[0] for output in rows.outputs], topk, frame)
                 request.done("post")
             finally:
                 batcher.release(rows)
@@ -105,12 +102,12 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, named by its place, or a model that takes no pictures.
         """
-        batcher = self._pictures().batcher
+        feed, batcher = self._pictures().feed, self._pictures().batcher
 
         def fill(rows: Rows, start: int) -> None:
             for place, row in enumerate(rows.inputs[0], start):
                 try:
-                    self._decode(pictures[place], row)
+                    feed.into(pictures[place], row)
                 except RequestError as error:
                     if len(pictures) > 1:
                         raise type(error)(f"picture {place} of {len(pictures)}: {error}") from error
@@ -169,12 +166,6 @@ class Pipeline:
         if self.pictures is None:
             raise RequestError(f"model {self.name} takes no pictures: no input [N, H, W, 3] or [N, 3, H, W]")
         return self.pictures
-
-    def _decode(self, picture: Encoded, row: Array) -> None:
-        pictures = self._pictures()
-        resizer = pictures.resizer
-        pixels, orientation = pictures.decoder.decode(picture, resizer.width, resizer.height)
-        resizer.into(row, pixels, orientation)
 
 
 def _in_batches(

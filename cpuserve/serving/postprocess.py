@@ -9,6 +9,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.feed import Frame
 
 __all__ = ["Classifier", "Postprocessor", "Segmenter", "postprocessor"]
 
@@ -18,8 +19,8 @@ Answer = dict[str, list[dict[str, Any]]]
 class Postprocessor(Protocol):
     """Turns the outputs of one row into an answer."""
 
-    def answer(self, outputs: Sequence[Array], topk: int | None) -> Answer:
-        """The answer for one picture; ``outputs`` are without the batch dimension."""
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame) -> Answer:
+        """The answer for one picture, ``frame``; ``outputs`` are without the batch dimension."""
 
 
 class Classifier:
@@ -36,7 +37,7 @@ class Classifier:
         self._topk = topk
         self._softmax = softmax
 
-    def answer(self, outputs: Sequence[Array], topk: int | None) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: Frame) -> Answer:
         """``{"predictions": [{"class_id", "label", "probability"}]}``, best first.
 
         Raises:
@@ -77,7 +78,7 @@ class Segmenter:
         self._labels = labels
         self._axis = axis
 
-    def answer(self, outputs: Sequence[Array], topk: int | None) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: Frame) -> Answer:
         """``{"classes": [{"class_id", "label", "area"}]}``, areas as shares of the picture, largest first."""
         ids = outputs[0] if self._axis is None else outputs[0].argmax(axis=self._axis)
         counts = np.bincount(ids.reshape(-1).astype(np.intp, copy=False))

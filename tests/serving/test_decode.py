@@ -11,7 +11,7 @@ from cpuserve.serving.preprocess import Resizer
 
 def test_exact_decoding_is_opencvs_to_the_bit(data_dir):
     for file in sorted((data_dir / "images" / "formats").iterdir()):
-        pixels, orientation = Decoder("BGR", exact=True).decode(file.read_bytes(), 224, 224)
+        pixels, orientation, *_ = Decoder("BGR", exact=True).decode(file.read_bytes(), 224, 224)
         stored = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         assert np.array_equal(pixels, stored), file.name
         assert orientation == (int(file.stem[-1]) if "exif" in file.stem else 1)
@@ -19,20 +19,20 @@ def test_exact_decoding_is_opencvs_to_the_bit(data_dir):
 
 def test_colour_order(data_dir):
     data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
-    rgb, _ = Decoder("RGB", exact=True).decode(data)
-    bgr, _ = Decoder("BGR", exact=True).decode(data)
-    grey, _ = Decoder("GRAY", exact=True).decode(data)
+    rgb, *_ = Decoder("RGB", exact=True).decode(data)
+    bgr, *_ = Decoder("BGR", exact=True).decode(data)
+    grey, *_ = Decoder("GRAY", exact=True).decode(data)
     assert np.array_equal(rgb, bgr[:, :, ::-1])
     assert grey.shape == rgb.shape[:2]
-    png, _ = Decoder("GRAY").decode((data_dir / "images" / "orange.png").read_bytes())
+    png, *_ = Decoder("GRAY").decode((data_dir / "images" / "orange.png").read_bytes())
     assert png.ndim == 2
 
 
 def test_fast_decoding_shrinks_but_never_below_the_target(data_dir):
     for file in sorted((data_dir / "images").glob("*.jp*g")):
         data = file.read_bytes()
-        full, _ = Decoder(exact=True).decode(data)
-        small, _ = Decoder().decode(data, 224, 224)
+        full, *_ = Decoder(exact=True).decode(data)
+        small, *_ = Decoder().decode(data, 224, 224)
         assert small.shape[0] >= min(224, full.shape[0])
         assert small.shape[1] >= min(224, full.shape[1])
     assert Decoder().decode((data_dir / "images" / "mug_8mp.jpg").read_bytes(), 224, 224)[0].shape[0] < 400
@@ -40,7 +40,7 @@ def test_fast_decoding_shrinks_but_never_below_the_target(data_dir):
 
 def test_fast_decoding_of_a_turned_picture_keeps_the_upright_size(data_dir):
     data = (data_dir / "images" / "formats" / "grace_hopper_exif6.jpg").read_bytes()  # 600x512 as stored
-    small, orientation = Decoder().decode(data, width=450, height=100)
+    small, orientation, *_ = Decoder().decode(data, width=450, height=100)
     assert orientation == 6
     assert small.shape[0] >= 450
 
@@ -62,7 +62,7 @@ def test_bad_files_are_refused_by_name(data_dir, name, error, words, exact):
 
 
 def test_one_pixel_is_a_picture(data_dir):
-    pixels, _ = Decoder().decode((data_dir / "images" / "bad" / "one_pixel.png").read_bytes(), 224, 224)
+    pixels, *_ = Decoder().decode((data_dir / "images" / "bad" / "one_pixel.png").read_bytes(), 224, 224)
     assert pixels.shape == (1, 1, 3)
 
 

@@ -1,0 +1,82 @@
+"""Encoded pictures into the rows of a model's input; it batches and infers nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cpuserve.models.card import Card
+from cpuserve.serving.decode import Decoder, Order, Pixels
+from cpuserve.serving.graph import ImageInput
+from cpuserve.serving.preprocess import Resizer
+
+__all__ = ["Encoded", "Feed", "Frame"]
+
+Encoded = bytes | bytearray | memoryview
+
+
+class Frame(NamedTuple):
+    """The picture a row was made of, upright.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+    """
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one model's pictures go through on their way into a row u8 [H, W, C].
+
+    Attributes:
+        decoder: bytes to pixels.
+        resizer: pixels to the input's size.
+        channels: of a row, 3 or 1.
+    """
+
+    decoder: Decoder
+    resizer: Resizer
+    channels: int = 3
+
+    @classmethod
+    def of(cls, source: ImageInput, card: Card, *, exact: bool, max_pixels: int) -> Feed:
+        """The feed that a model's metadata ask for.
+
+        Args:
+            source: the model's picture input.
+            card: its metadata.
+            exact: decode every pixel of a JPEG, also where fewer would do.
+            max_pixels: largest picture that is taken.
+        """
+        order: Order = "GRAY" if source.channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
+        return cls(
+            Decoder(order, exact, max_pixels),
+            Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
+            source.channels,
+        )
+
+    def into(self, picture: Encoded, row: Pixels) -> Frame:
+        """Decode and resize a picture into ``row``, u8 [H, W, C], overwritten whole.
+
+        Raises:
+            RequestError: it is no picture that can be taken.
+        """
+        resizer = self.resizer
+        pixels, orientation, width, height = self.decoder.decode(picture, resizer.width, resizer.height)
+        resizer.into(row, pixels, orientation)
+        return Frame(width, height)
+
+    def row(self, picture: Encoded) -> Pixels:
+        """A picture as a row of its own, u8 [H, W, C].
+
+        Raises:
+            RequestError: it is no picture that can be taken.
+        """
+        row: Pixels = np.empty((self.resizer.height, self.resizer.width, self.channels), np.uint8)
+        self.into(picture, row)
+        return row
