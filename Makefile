@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-docker test-numa lint format bench docs lock clean
+.PHONY: serve test test-docker test-numa test-frameworks lint format bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show the verbs
@@ -21,6 +21,10 @@ test-docker: $(VENV)/.test ## build and run the image without a container engine
 
 test-numa: $(VENV)/.test ## try seats on emulated NUMA machines (Debian on x86_64; root, or QEMU installed)
 	CPUSERVE_NUMA_RESULT=docs/results/numa-lab.json $(BIN)/python -m pytest -m numa tests/numa $(ARGS)
+
+test-frameworks: $(VENV)/.test ## compare with PyTorch and TensorFlow, try the training recipes (installs them: GBs)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
+	$(BIN)/python -m pytest -m frameworks $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
