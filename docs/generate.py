@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import cv2
 import numpy as np
 import yaml
@@ -45,12 +47,21 @@ def commands_page() -> str:
     root = cli.make_context("cpuserve", [], **wide)
     parts += ["## `cpuserve`", "", "```text", cli.get_help(root), "```", ""]
     for name in COMMANDS:
-        command = cli.get_command(root, name)
-        if command is None:
-            raise SystemExit(f"{name} is no command")
-        context = command.make_context(name, [], parent=root, **wide)
-        parts += [f"## `cpuserve {name}`", "", "```text", command.get_help(context), "```", ""]
+        parts += _helps(cli, root, [name], wide)
     return "\n".join(parts)
+
+
+def _helps(group: click.Group, parent: click.Context, words: list[str], wide: dict[str, Any]) -> list[str]:
+    """The help of a command and of the commands below it."""
+    command = group.get_command(parent, words[-1])
+    if command is None:
+        raise SystemExit(f"{' '.join(words)} is no command")
+    context = command.make_context(words[-1], [], parent=parent, **wide)
+    parts = [f"## `cpuserve {' '.join(words)}`", "", "```text", command.get_help(context), "```", ""]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            parts += _helps(command, context, [*words, name], wide)
+    return parts
 
 
 def seven() -> bytes:

@@ -1,14 +1,14 @@
-"""The `cpuserve` command: finds the subcommand, prints errors, sets exit codes; each command is a module."""
+"""The `cpuserve` command: names the subcommands, prints errors, sets exit codes; each command is a module."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
 import click
 
 import cpuserve
+from cpuserve.cli.group import LazyGroup
 from cpuserve.errors import CpuserveError, UsageError
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "start any program in a seat",
     "predict": "answer pictures in this process, without a server",
     "test-reload": "prove that replacing a model under load loses no request",
+    "bench": "measure servers, networks and frameworks",
 }
 
 EXIT_CODES = """\b
@@ -28,24 +29,13 @@ Exit codes: 0 done, 1 refused or failed (the message says what and how to change
 2 wrong words on the command line."""
 
 
-class _Lazy(click.Group):
-    """Loads a subcommand only when it is asked for, so that --help starts at once."""
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"cpuserve.cli.{name.replace('-', '_')}").command
-        return command
-
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.command(
+    cls=LazyGroup,
+    package=__name__,
+    summaries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 @click.version_option(cpuserve.__version__, prog_name="cpuserve")
 def cli() -> None:
     """Serve deep-learning vision models on the CPU servers you already own.

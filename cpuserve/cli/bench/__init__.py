@@ -1,0 +1,21 @@
+"""`cpuserve bench`: names its subcommands; each is a module."""
+
+from __future__ import annotations
+
+import click
+
+from cpuserve.cli.group import LazyGroup
+
+__all__ = ["COMMANDS", "command"]
+
+COMMANDS: dict[str, str] = {}
+
+
+@click.command("bench", cls=LazyGroup, package=__name__, summaries=COMMANDS)
+def command() -> None:
+    """Measure servers, networks and frameworks.
+
+    \b
+    Example:
+      cpuserve bench serve mobilenet_v2_1.0_224_quant --concurrency-range 1:32:x2
+    """
