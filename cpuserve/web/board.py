@@ -1,4 +1,4 @@
-"""A line of shared memory for each seat: who sits there and how it does; it is made before the fork.
+"""Lines of shared memory, one a worker: which seat it has and how it does; made before the fork.
 
 The memory is an anonymous file that the arbiter and its workers hold open, so that another process of the
 same user can find it below /proc and read it, also when the server no longer answers.
@@ -23,22 +23,30 @@ _NAME = "cpuserve-board"
 LINK = f"/memfd:{_NAME} (deleted)"
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 1
-_HEAD = 4  # words: version, first word of the lines, seats, bytes of JSON after the head
-_PID, _STATE, _CONNECTIONS = range(3)
-_WORDS = 8  # one cache line a seat, so that workers do not write into each other's
+_VERSION = 2
+_HEAD = 4  # words: version, first word of the lines, number of lines, bytes of JSON after the head
+_PID, _STATE, _CONNECTIONS, _SEAT = range(4)
+_WORDS = 8  # one cache line a worker, so that workers do not write into each other's
+_GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
+_FREE_FIRST = (EMPTY, STOPPING, LOADING, READY)
+_TELLING_FIRST = (READY, LOADING, STOPPING, EMPTY)
 
 
 class Line:
     """What one worker says of itself; only the worker whose pid it holds writes, everybody reads."""
 
-    def __init__(self, words: memoryview, seat: int) -> None:
+    def __init__(self, words: memoryview, number: int) -> None:
         self._words = words
-        self._base = seat * _WORDS
+        self._base = number * _WORDS
+
+    @property
+    def seat(self) -> int:
+        """The seat the worker has; of no meaning on an empty line."""
+        return self._words[self._base + _SEAT]
 
     @property
     def pid(self) -> int:
-        """Process id of the worker in the seat."""
+        """Process id of the worker."""
         return self._words[self._base + _PID]
 
     @pid.setter
@@ -64,35 +72,42 @@ class Line:
         self._words[self._base + _CONNECTIONS] = value
 
     def clear(self) -> None:
-        """The seat is empty: its worker is gone."""
+        """The worker is gone."""
         for word in range(_WORDS):
             self._words[self._base + word] = 0
 
+    def begin(self, seat: int) -> None:
+        """A worker that is about to be forked will load in ``seat``."""
+        self.clear()
+        self._words[self._base + _SEAT] = seat
+        self.state = LOADING
+
 
 class Board:
-    """The lines of all seats.
+    """The lines of all workers; a seat has more than one while a reload replaces its worker.
 
     Args:
         seats: how many there are.
         about: what the arbiter says of the server, fit for JSON; it does not change.
 
     Attributes:
-        lines: by seat.
+        lines: as many as there can be workers.
         about: what was given.
     """
 
     def __init__(self, seats: int, about: Mapping[str, Any] | None = None) -> None:
         text = json.dumps(about or {}).encode()
         start = -(-(_HEAD * 8 + len(text)) // 64) * _WORDS
+        count = _GENERATIONS * seats
         descriptor = os.memfd_create(_NAME)
         try:
-            os.ftruncate(descriptor, (start + seats * _WORDS) * 8)
+            os.ftruncate(descriptor, (start + count * _WORDS) * 8)
             memory = mmap.mmap(descriptor, 0)  # it keeps a descriptor of its own as long as it lives
         finally:
             os.close(descriptor)
         memory[_HEAD * 8 : _HEAD * 8 + len(text)] = text
         words = memoryview(memory).cast("Q")
-        for word, value in enumerate((_VERSION, start, seats, len(text))):
+        for word, value in enumerate((_VERSION, start, count, len(text))):
             words[word] = value
         self._take(words)
 
@@ -109,33 +124,56 @@ class Board:
         return board
 
     def _take(self, words: memoryview) -> None:
-        version, start, seats, length = words[:_HEAD]
+        version, start, count, length = words[:_HEAD]
         if version != _VERSION:
             raise ValueError(f"board version {version}, not {_VERSION}: ask with the cpuserve that serves")
         self.about: Mapping[str, Any] = json.loads(bytes(words.cast("B")[_HEAD * 8 : _HEAD * 8 + length]))
-        self.lines = tuple(Line(words[start:], seat) for seat in range(seats))
+        self.lines = tuple(Line(words[start:], number) for number in range(count))
 
-    def may_accept(self, seat: int) -> bool:
-        """Whether a new connection belongs to this seat rather than to another.
+    def assign(self, seat: int) -> Line:
+        """A line for a worker that is about to be forked: an empty one, else that of one which leaves."""
+        line = min(self.lines, key=lambda line: _FREE_FIRST.index(line.state))
+        line.begin(seat)
+        return line
+
+    def forget(self, pid: int) -> None:
+        """Clear the line of a worker that is gone, if it still has one."""
+        for line in self.lines:
+            if line.pid == pid:
+                line.clear()
+
+    def of_seat(self, seat: int) -> Line | None:
+        """The line that tells most of a seat: that of a worker that is ready before one that loads."""
+        there = [line for line in self.lines if line.state != EMPTY and line.seat == seat]
+        return min(there, key=lambda line: _TELLING_FIRST.index(line.state)) if there else None
+
+    def may_accept(self, mine: Line) -> bool:
+        """Whether a new connection belongs to this worker rather than to another.
 
         Connections go to ready workers, and among those to one with the fewest. With no worker ready any may
         take it, so that health checks are answered while models load.
         """
-        mine = self.lines[seat]
         others = [line for line in self.lines if line is not mine]
         if mine.state != READY:
             return not any(line.state in (READY, STOPPING) for line in others)
-        others = [line for line in others if line.state == READY]
-        return all(mine.connections <= line.connections for line in others)
+        return all(mine.connections <= line.connections for line in others if line.state == READY)
 
-    def must_stay(self, seat: int) -> bool:
+    def must_stay(self, mine: Line) -> bool:
         """Whether a ready worker that is stopping still has to take connections.
 
         The listening socket is shared: what comes after the last worker that takes has left, and before the
         last that holds it open closes it, would be reset. So one worker stays until all others have closed.
         """
+        before = True
+        for line in self.lines:
+            if line is mine:
+                before = False
+            elif line.state == LOADING or (line.state == READY and not before):
+                return True
+        return False
+
+    def is_replaced(self, mine: Line) -> bool:
+        """Whether another worker is loading in the same seat, so that this one has to serve until it can."""
         return any(
-            line.state == LOADING or (line.state == READY and other > seat)
-            for other, line in enumerate(self.lines)
-            if other != seat
+            line is not mine and line.state == LOADING and line.seat == mine.seat for line in self.lines
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cpuserve.machine.files import read_text
 from cpuserve.machine.roster import Roster, Worker
-from cpuserve.web.board import LINK, STATES, Board
+from cpuserve.web.board import EMPTY, LINK, STATES, Board
 
 __all__ = ["find", "roster"]
 
@@ -43,10 +43,13 @@ def roster(board: Board, processes: Mapping[int, int]) -> Roster:
         processes: the ids of its processes as they call themselves, to ids as the caller sees them.
     """
     arbiter = board.about["pid"]
-    workers = [
-        Worker(seat, processes.get(line.pid, line.pid), STATES[line.state])
-        for seat, line in enumerate(board.lines)
-    ]
+    workers = []
+    for seat in range(len(board.about["seats"])):
+        line = board.of_seat(seat)
+        if line is None:
+            workers.append(Worker(seat, 0, STATES[EMPTY]))
+        else:
+            workers.append(Worker(seat, processes.get(line.pid, line.pid), STATES[line.state]))
     seated = {worker.pid for worker in workers}
     others = [pid for inner, pid in processes.items() if inner != arbiter and pid not in seated]
     return Roster.from_about(board.about, processes.get(arbiter, arbiter), workers, sorted(others))

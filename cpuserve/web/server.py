@@ -75,9 +75,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             start=Sample.take(self.budget),
         )
         self.board = Board(len(self.plan.seats), described)
-        self.control = Control(rows=2 * len(self.plan.seats) + 1)
+        self.control = Control(rows=3 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
-        self.statistics = Statistics(rows=2 * len(self.plan.seats) + 1)  # a reload has two generations
+        self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
         self._leaving = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         self.row = 0
@@ -155,13 +155,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         for other in arbiter.WORKERS.values():
             (leaving if other.age <= self._leaving else staying)[other.seat_index] += 1
         index = min(range(len(seats)), key=lambda number: (staying[number], leaving[number], number))
-        # The arbiter itself takes the line away from a worker that a reload replaces: once the new one has
-        # written its pid, nobody clears the line behind its back.
-        line = self.board.lines[index]
-        line.clear()
-        line.state = LOADING
         settings = self.settings
         worker.board = self.board
+        worker.line = self.board.assign(index)
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
@@ -177,13 +173,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         sitting = numa.sit(seat)
         if sitting.reason:
             _log.warning("seat %d: %s", seat.index, sitting.reason)
-        self.board.lines[worker.seat_index].pid = os.getpid()
+        worker.line.pid = os.getpid()
         self.row = self.statistics.claim(seat.index)
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
-        line = self.board.lines[worker.seat_index]
+        line = worker.line
 
         def load() -> None:
             try:
@@ -210,9 +206,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self._ending.set()
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
-        line = self.board.lines[worker.seat_index]
-        if line.pid == worker.pid:
-            line.clear()
+        self.board.forget(worker.pid)
 
 
 def _plan(topology: Topology, budget: Budget, settings: Settings) -> Plan:

@@ -26,13 +26,14 @@ from gunicorn.workers.base import Worker
 from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stats import Recorder
-from cpuserve.web.board import LOADING, READY, STOPPING, Board
+from cpuserve.web.board import LOADING, READY, STOPPING, Board, Line
 from cpuserve.web.connection import Connection, Limits
 from cpuserve.web.ratelimit import RateLimit
 
 __all__ = ["SeatWorker"]
 
 _TICK_S = 1.0
+_HANDOVER_LOOK_S = 0.1
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
 _SWITCH_S = 0.0005
@@ -51,6 +52,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     # given by the server before the fork
     board: Board
+    line: Line
     seat_index: int
     limits: Limits
     queue_size: int
@@ -67,20 +69,27 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.recorder: Recorder | None = None  # given by the server when the worker has its row
         self._idle_threads = 0
         self._stopped = False
+        self._handing_over = False
 
     def init_process(self) -> None:
         """Set up what must not be shared with the arbiter, then load and run."""
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
-        self._line = self.board.lines[self.seat_index]
         self._admission = Admission(self.queue_size, self.threads)
         # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
         sys.setswitchinterval(_SWITCH_S)
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: say so to whoever asks whether this worker is ready, then end."""
+        """SIGTERM: say so to whoever asks whether this worker is ready, then end.
+
+        After SIGHUP the arbiter sends it to a worker as soon as its successor is forked. Such a worker serves
+        on until the successor is ready, or gone.
+        """
+        if self.line.state == READY and self.board.is_replaced(self.line):
+            self._handing_over = True
+            return
         if hasattr(self, "wsgi") and hasattr(self.wsgi, "stopping"):
             self.wsgi.stopping = True
         super().handle_exit(sig, frame)
@@ -107,8 +116,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         tick = 0.0
         while self.alive and os.getppid() == self.ppid:
             now = time.monotonic()
+            if self._handing_over and not self.board.is_replaced(self.line):
+                self.alive = False  # the server is as ready as before: its successor answers
+                break
             if now >= tick:
-                tick = now + _TICK_S
+                tick = now + (_TICK_S if not self._handing_over else _HANDOVER_LOOK_S)
                 self.notify()
                 for connection in list(self._connections.values()):
                     connection.expire(now)
@@ -119,10 +131,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             if not readable:
                 waiting_since = 0.0
                 continue
-            if not self.board.may_accept(self.seat_index):
+            if not self.board.may_accept(self.line):
                 waiting_since = waiting_since or now
                 # a ready worker that is slow to come is helped out; one that still loads can only refuse
-                if now - waiting_since < _YIELD_AT_MOST_S or self._line.state != READY:
+                if now - waiting_since < _YIELD_AT_MOST_S or self.line.state != READY:
                     time.sleep(_YIELD_S)
                     continue
             waiting_since = 0.0
@@ -168,8 +180,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         return True
 
     def _count(self) -> None:
-        if self._line.pid == self.pid:
-            self._line.connections = len(self._connections)
+        if self.line.pid == self.pid:
+            self.line.connections = len(self._connections)
 
     def _serve(self) -> None:
         """The life of a thread: read what has come, run the oldest request, again."""
@@ -307,11 +319,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         Clients see no reset: connections that wait in the kernel's queue are still taken, every answer from
         now on ends its connection, and a connection without a request is closed only after a while.
         """
-        loading = self._line.state == LOADING  # such a worker could only refuse: others take what waits
+        loading = self.line.state == LOADING  # such a worker could only refuse: others take what waits
         began = time.monotonic()
         deadline = began + self.cfg.graceful_timeout
         while not loading:
-            stay = self.board.must_stay(self.seat_index) and time.monotonic() - began < _LINGER_S
+            stay = self.board.must_stay(self.line) and time.monotonic() - began < _LINGER_S
             for listener in self.sockets:
                 while self._accept(listener, bases[listener.fileno()]):
                     pass
@@ -320,8 +332,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             time.sleep(_YIELD_S)
         for listener in self.sockets:
             listener.close()
-        if self._line.pid == self.pid:
-            self._line.state = STOPPING
+        if self.line.pid == self.pid:
+            self.line.state = STOPPING
         while self._connections and time.monotonic() < deadline:
             self.notify()
             if time.monotonic() - began > _LINGER_S:

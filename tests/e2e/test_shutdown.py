@@ -74,3 +74,39 @@ def test_a_request_that_is_half_sent_is_still_answered_and_readiness_ends_at_onc
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert b"Connection: close" in answer
         assert server.process.wait(timeout=30) == 0
+
+
+def test_hup_hands_over_without_a_refusal(repository, tmp_path):  # noqa: F811
+    """Each old worker serves until the new one in its seat is ready, also when HUP comes twice."""
+    with serving(tmp_path / "log", "--model-repository", str(repository)) as server:
+        found, ready, end = [], [], threading.Event()
+
+        def client():
+            while not end.is_set():
+                with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+                    for _ in range(20):
+                        try:
+                            connection.request("POST", "/predictions/digits", SEVEN)
+                            found.append(connection.getresponse().read())
+                            connection.request("GET", "/v2/health/ready")
+                            ready.append(connection.getresponse().read())
+                        except (OSError, http.client.HTTPException) as error:
+                            found.append(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(client) for _ in range(4)]
+            before = set(server.workers())
+            for times in (1, 2):
+                for _ in range(times):
+                    server.process.send_signal(signal.SIGHUP)
+                    time.sleep(0.3)
+                server.settle(len(before), before)
+                before = set(server.workers())
+            end.set()
+            for each in clients:
+                each.result()
+        wrong = [answer for answer in found if not (isinstance(answer, bytes) and b'"label":"7"' in answer)]
+        assert not wrong, wrong[:3]
+        assert len(found) > 100
+        assert set(ready) == {b'{"ready":true}'}, set(ready)
+        assert server.stop() == 0

@@ -19,9 +19,10 @@ def test_another_process_sees_what_a_worker_writes():
 
 
 def put(board, *lines):
-    for line, (state, connections) in zip(board.lines, lines, strict=True):
+    for seat, (line, (state, connections)) in enumerate(zip(board.lines, lines, strict=False)):
+        line.begin(seat)
         line.state, line.connections = state, connections
-    return [board.may_accept(seat) for seat in range(len(lines))]
+    return [board.may_accept(line) for line in board.lines[: len(lines)]]
 
 
 def test_connections_go_to_the_ready_worker_that_has_the_fewest():
@@ -33,11 +34,11 @@ def test_connections_go_to_the_ready_worker_that_has_the_fewest():
 def test_the_last_to_close_stays_until_all_others_have():
     board = Board(3)
     put(board, (READY, 0), (READY, 0), (LOADING, 0))
-    assert [board.must_stay(0), board.must_stay(1)] == [True, True]
+    assert [board.must_stay(board.lines[0]), board.must_stay(board.lines[1])] == [True, True]
     put(board, (READY, 0), (READY, 0), (STOPPING, 0))
-    assert [board.must_stay(0), board.must_stay(1)] == [True, False]
+    assert [board.must_stay(board.lines[0]), board.must_stay(board.lines[1])] == [True, False]
     put(board, (READY, 0), (STOPPING, 0), (EMPTY, 0))
-    assert not board.must_stay(0)
+    assert not board.must_stay(board.lines[0])
 
 
 def test_a_worker_that_loads_takes_nothing_while_others_stop():
@@ -46,3 +47,28 @@ def test_a_worker_that_loads_takes_nothing_while_others_stop():
 
 def test_while_none_is_ready_anyone_may_say_so():
     assert put(Board(2), (LOADING, 5), (LOADING, 0)) == [True, True]
+
+
+def test_a_seat_has_two_workers_while_one_replaces_the_other():
+    board = Board(2)
+    old = [board.assign(seat) for seat in (0, 1)]
+    for pid, line in enumerate(old, 1):
+        line.pid, line.state = pid, READY
+    new = board.assign(1)
+    assert [board.is_replaced(line) for line in (*old, new)] == [False, True, False]
+    assert [board.may_accept(line) for line in (*old, new)] == [True, True, False]
+    assert board.of_seat(1) is old[1]
+    new.pid, new.state = 3, READY
+    assert not board.is_replaced(old[1])
+    board.forget(2)
+    assert board.of_seat(1) is new
+    assert old[1].state == EMPTY
+
+
+def test_lines_are_used_again_and_those_of_workers_that_leave_before_others():
+    board = Board(1)
+    lines = [board.assign(0) for _ in board.lines]
+    assert len(set(map(id, lines))) == len(board.lines)
+    lines[1].state = STOPPING
+    assert board.assign(0) is lines[1]
+    assert Board(2).of_seat(1) is None

@@ -31,6 +31,7 @@ def worker(seat):
     pid = os.fork()
     if pid == 0:
         if seat is not None:
+            board.lines[seat].begin(seat)
             board.lines[seat].pid, board.lines[seat].state = os.getpid(), READY
         os.write(told, b"x")
         sys.stdin.read()
@@ -98,7 +99,7 @@ def test_a_snapshot_is_the_board_as_it_is_now():
     board.lines[8].pid, board.lines[8].connections = 77, 3
     (copy,) = boards("now")
     board.lines[8].pid = 78
-    assert [(line.pid, line.connections) for line in copy.lines] == [(0, 0)] * 8 + [(77, 3)]
+    assert [(line.pid, line.connections) for line in copy.lines] == [(0, 0)] * 8 + [(77, 3)] + [(0, 0)] * 18
     del board
     assert boards("now") == []
 
