@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cpuserve.errors import RequestError
 from cpuserve.machine.diagnose import diagnose, sample
 from cpuserve.machine.files import read_text
 from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Reply, json_reply
+from cpuserve.web.log import Switches
 from cpuserve.web.running import roster
 
 __all__ = ["Admin"]
@@ -24,14 +26,29 @@ class Admin:
 
     Args:
         board: the server's; None for an application that runs outside of one.
+        switches: the server's log.
     """
 
-    def __init__(self, board: Board | None) -> None:
+    def __init__(self, board: Board | None, switches: Switches) -> None:
+        self._switches = switches
         self._board = board
         self._lock = threading.Lock()
         self._before = sample(roster(board, {})) if board is not None else None
         self._answer: dict[str, Any] | None = None
         self._made = 0.0
+
+    def logging(self, call: Call) -> Reply:
+        """``GET`` and ``POST /v2/logging``: the log settings of all workers, after what the body changes.
+
+        Raises:
+            RequestError: the body is no JSON object, or holds what cannot be set.
+        """
+        if call.header("REQUEST_METHOD") == "POST":
+            try:
+                self._switches.change(call.document())
+            except ValueError as error:
+                raise RequestError(str(error)) from None
+        return json_reply(self._switches.read())
 
     def placement(self, _call: Call) -> Reply:
         """``GET /v2/placement``: plan against fact for all workers, as `cpuserve doctor --json` writes it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from cpuserve.web.board import Board
 from cpuserve.web.documents import Documents
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
+from cpuserve.web.log import Switches
 from cpuserve.web.repository import RepositoryRoutes
 from cpuserve.web.statistics import StatisticsRoutes
 from cpuserve.web.tfs import TensorFlowServing
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
 __all__ = ["Application", "Route", "routes"]
+
+_UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|trace|models/[^/]+/trace)(/|$)")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Route:
     handler: Handler
 
 
-def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
+def routes(pool: Pool, board: Board | None = None, switches: Switches | None = None) -> tuple[Route, ...]:
     """Every route of the server."""
+    admin = Admin(board, switches or Switches("info"))
     v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
     tfs, documents = TensorFlowServing(pool), Documents()
     models = RepositoryRoutes(pool, pool.repository)
@@ -51,7 +56,9 @@ def routes(pool: Pool, board: Board | None = None) -> tuple[Route, ...]:
         Route("POST", "/predictions/<model>", images.predict),
         Route("POST", "/predictions/<model>/<version>", images.predict),
         Route("GET", "/v2", v2.server),
-        Route("GET", "/v2/placement", Admin(board).placement),
+        Route("GET", "/v2/placement", admin.placement),
+        Route("GET", "/v2/logging", admin.logging),
+        Route("POST", "/v2/logging", admin.logging),
         Route("GET", "/v2/health/live", v2.live),
         Route("GET", "/v2/health/ready", v2.ready),
         Route("GET", "/v2/models/stats", counters.stats),
@@ -94,10 +101,16 @@ class Application:
 
     slow = (b"/v2/repository/models/", b"/v1/config/reload", b"/v2/placement")
 
-    def __init__(self, pool: Pool, board: Board | None = None, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        board: Board | None = None,
+        access: Access | None = None,
+        switches: Switches | None = None,
+    ) -> None:
         self.pool = pool
         self._access = access
-        table = routes(pool, board)
+        table = routes(pool, board, switches)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]
@@ -165,5 +178,7 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
     text = error.description or error.name
     if status == 404:
         text = f"there is nothing at {flask.request.path}"
+        if _UNSUPPORTED.match(flask.request.path):
+            status, text = 501, "shared memory and trace are not supported; GET /v2 lists the extensions"
     reply = json_reply({"error": text}, status)
     return reply.body, status, {**dict(reply.headers), **allowed}

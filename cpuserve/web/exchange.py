@@ -85,6 +85,23 @@ class Call:
             return data
         return _inflate(data, coding, int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES)))
 
+    def document(self) -> dict[str, Any]:
+        """The body as a JSON object; an empty one where there is no body.
+
+        Raises:
+            RequestError: it is something else.
+        """
+        body = self.body()
+        if not body.nbytes:
+            return {}
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RequestError(f"the request is not JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise RequestError("the request is a JSON object")
+        return document
+
 
 def _inflate(data: memoryview, coding: str, limit: int) -> memoryview:
     if coding not in _WINDOW_BITS:

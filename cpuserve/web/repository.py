@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-
 from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
 from cpuserve.models.repository import Repository
 from cpuserve.serving.pool import Pool
@@ -31,7 +27,7 @@ class RepositoryRoutes:
 
     def index(self, call: Call) -> Reply:
         """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
-        only_ready = _document(call).get("ready") is True
+        only_ready = call.document().get("ready") is True
         rows: list[dict[str, str]] = []
         for name in self._repository.names():
             versions = self._pool.models.get(name)
@@ -55,7 +51,7 @@ class RepositoryRoutes:
             UnknownModel: the repository has no such model.
             ModelNotReady: it could not be loaded; the reason is in the text.
         """
-        parameters = _document(call).get("parameters") or {}
+        parameters = call.document().get("parameters") or {}
         if not isinstance(parameters, dict) or parameters:
             raise RequestError(
                 "load takes no parameters here: files and configuration are read from the model repository"
@@ -98,16 +94,3 @@ class RepositoryRoutes:
     def _wait(self, generation: int) -> None:
         if not self._pool.control.wait(generation, _WAIT_S):
             raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
-
-
-def _document(call: Call) -> dict[str, Any]:
-    body = call.body()
-    if not body.nbytes:
-        return {}
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the request is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise RequestError("the request is a JSON object")
-    return document

@@ -27,7 +27,7 @@ from cpuserve.settings import Settings
 from cpuserve.web.access import Access
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
-from cpuserve.web.log import logging_config
+from cpuserve.web.log import Switches, logging_config
 from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.worker import SeatWorker
 
@@ -57,6 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.access = Access.of(settings)
+        self.switches = Switches(settings.log_level)
         for name in (None, *settings.models):
             policy = settings if name is None else settings.for_model(name, {})
             VersionPolicy.parse(policy.model_version_policy)
@@ -99,7 +100,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "worker_tmp_dir": str(shared_memory) if os.access(shared_memory, os.W_OK) else None,
             "proc_name": "cpuserve",
             "control_socket_disable": True,
-            "logconfig_dict": logging_config(settings.log_level, settings.log_format),
+            "logconfig_dict": logging_config(self.switches, settings.log_format),
             "on_starting": self._on_starting,
             "on_reload": self._on_reload,
             "nworkers_changed": self._nworkers_changed,
@@ -120,7 +121,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         self.control.join(self.row)
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
-        return Application(self.pool, self.board, self.access)
+        return Application(self.pool, self.board, self.access, self.switches)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():

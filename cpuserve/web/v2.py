@@ -24,7 +24,7 @@ from cpuserve.web.wire import (
 __all__ = ["V2"]
 
 _EXTENSIONS = [
-    *("binary_tensor_data", "classification", "model_configuration", "model_repository"),
+    *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
     *("parameters", "statistics"),
 ]
 

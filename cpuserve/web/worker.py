@@ -50,6 +50,7 @@ _WRITE = select.EPOLLOUT | select.EPOLLONESHOT
 class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     """One process in one seat."""
 
+    alive: bool  # gunicorn's
     # given by the server before the fork
     board: Board
     line: Line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import http as triton
+from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 QUANT, FLOAT = "mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen"
@@ -236,3 +238,51 @@ def test_unknown_names_are_404(exact_server):
         assert got.status == 404
         assert got.json()["error"]
     assert exact_server.get(f"/v2/models/{QUANT}/infer").status == 405
+
+
+def test_the_asynchronous_client(exact_server, data_dir):
+    photos = [(data_dir / "images" / name).read_bytes() for name in ("zebra.jpeg", "pelican.jpeg")]
+
+    async def ask():
+        async with aio.InferenceServerClient(f"127.0.0.1:{exact_server.port}") as client:
+            assert await client.is_server_ready()
+            metadata = await client.get_model_metadata(FLOAT)
+            name = metadata["inputs"][0]["name"]
+            wanted = [aio.InferRequestedOutput(metadata["outputs"][0]["name"], class_count=1)]
+            answers = await asyncio.gather(
+                *(
+                    client.infer(
+                        FLOAT, [as_input(name, np.array([photo], np.object_), "BYTES")], outputs=wanted
+                    )
+                    for photo in photos * 4
+                )
+            )
+            statistics = await client.get_inference_statistics(FLOAT)
+            assert statistics["model_stats"][0]["inference_stats"]["success"]["count"] >= len(answers)
+            return [answer.as_numpy(metadata["outputs"][0]["name"]).ravel()[0].decode() for answer in answers]
+
+    labels = [text.split(":")[-1] for text in asyncio.run(ask())]
+    assert labels == ["zebra", "pelican"] * 4
+
+
+def test_log_settings_hold_for_all_workers(client, exact_server):
+    before = client.get_log_settings()
+    assert before["log_info"] is True
+    try:
+        assert client.update_log_settings({"log_info": False, "log_verbose_level": 1})["log_info"] is False
+        for _ in range(6):  # connections of their own, so that each worker is asked
+            found = exact_server.get("/v2/logging").json()
+            assert (found["log_info"], found["log_verbose_level"]) == (False, 1)
+        with pytest.raises(InferenceServerException, match="stderr"):
+            client.update_log_settings({"log_file": "/tmp/elsewhere"})  # noqa: S108
+    finally:
+        assert client.update_log_settings(before) == before
+
+
+def test_what_is_not_supported_is_501(client, exact_server):
+    for call in (client.get_system_shared_memory_status, client.get_cuda_shared_memory_status):
+        with pytest.raises(InferenceServerException, match="not supported"):
+            call()
+    with pytest.raises(InferenceServerException, match="not supported"):
+        client.get_trace_settings(QUANT)
+    assert exact_server.get("/v2/trace/setting").status == 501

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cpuserve.web.log import JsonFormatter, logging_config
+import pytest
+
+from cpuserve.web.log import JsonFormatter, Switches, TextFormatter, logging_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -22,7 +24,42 @@ def test_a_json_line_holds_message_level_and_exception():
 
 def test_both_styles_are_accepted_by_logging():
     for style in ("text", "json"):
-        logging.config.DictConfigurator(logging_config("info", style))
+        logging.config.DictConfigurator(logging_config(Switches("info"), style))
+
+
+def record(level):
+    return logging.LogRecord("cpuserve.x", level, "f", 1, "words", (), None)
+
+
+def test_switches_say_what_is_written():
+    switches = Switches("warning")
+    levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+    assert [switches.filter(record(level)) for level in levels] == [False, False, True, True]
+    switches.change({"log_verbose_level": 1, "log_info": True, "log_warning": False, "log_error": False})
+    assert [switches.filter(record(level)) for level in levels] == [True, True, False, False]
+    text = TextFormatter(switches)
+    assert " " in text.format(record(logging.INFO)).split(" INFO")[0]
+    switches.change({"log_format": "ISO8601"})
+    assert "T" in text.format(record(logging.INFO)).split(" INFO")[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"log_file": "/tmp/x"}, "stderr"),  # noqa: S108
+        ({"log_info": 1}, "true or false"),
+        ({"log_verbose_level": -1}, "0 to 255"),
+        ({"log_verbose_level": True}, "0 to 255"),
+        ({"log_format": "xml"}, "ISO8601"),
+        ({"log_level": 1}, "no log setting"),
+    ],
+)
+def test_a_wrong_setting_changes_nothing(settings, words):
+    switches = Switches("info")
+    before = switches.read()
+    with pytest.raises(ValueError, match=words):
+        switches.change({"log_warning": False, **settings})
+    assert switches.read() == before
 
 
 def start(*words):
