@@ -1,0 +1,1 @@
+"""Networks from papers, built as graphs with random weights to measure machines with; none is trained."""
