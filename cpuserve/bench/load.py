@@ -11,12 +11,15 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["closed_loop", "open_loop"]
 
 _CHUNK = 1 << 16
+_LOST = "closed"  # the status of a request whose connection ended before its answer
+_DRAIN_S = 30.0
+_PICTURES = {"Content-Type": "image/jpeg"}
 
 
 class _Client:
@@ -47,7 +50,14 @@ class _Client:
 
 
 def closed_loop(
-    host: str, port: int, path: str, bodies: Sequence[bytes], *, connections: int, seconds: float
+    host: str,
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] = _PICTURES,
 ) -> dict[str, object]:
     """Load a server.
 
@@ -58,12 +68,13 @@ def closed_loop(
         bodies: sent in turn.
         connections: how many are open, each with one request under way.
         seconds: how long.
+        headers: of every request.
 
     Returns:
-        ``requests``, ``seconds``, ``statuses``, ``latencies_ms`` ascending, ``client_cpu_s``.
+        ``requests``, ``seconds``, ``took_s`` (the same), ``statuses`` ("closed" where the server hung up),
+        ``latencies_ms`` of those answered 200, ascending, ``client_cpu_s``.
     """
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\nContent-Length: "
-    requests = [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in bodies]
+    requests = _requests(host, path, bodies, headers)
     clients = {}
     poll = select.epoll()
     for _ in range(connections):
@@ -82,12 +93,22 @@ def closed_loop(
     while now < end:
         for number, _ in poll.poll(max(0.0, end - now)):
             client = clients[number]
-            status = client.receive()
-            if status is None:
-                continue
-            now = time.perf_counter()
-            latencies.append(1000 * (now - client.sent_at))
-            statuses[str(status)] += 1
+            try:
+                status = client.receive()
+            except ConnectionError:
+                statuses[_LOST] += 1
+                del clients[number]
+                client.sock.close()  # epoll forgets it
+                client = _Client((host, port))
+                clients[client.sock.fileno()] = client
+                poll.register(client.sock, select.EPOLLIN)
+            else:
+                if status is None:
+                    continue
+                now = time.perf_counter()
+                if status == 200:
+                    latencies.append(1000 * (now - client.sent_at))
+                statuses[str(status)] += 1
             client.send(requests[turn % len(requests)])
             turn += 1
         now = time.perf_counter()
@@ -95,8 +116,9 @@ def closed_loop(
     for client in clients.values():
         client.sock.close()
     return {
-        "requests": len(latencies),
+        "requests": statuses.total(),
         "seconds": spent,
+        "took_s": spent,
         "statuses": dict(statuses),
         "latencies_ms": sorted(latencies),
         "client_cpu_s": _cpu_s() - cpu,
@@ -111,8 +133,9 @@ def open_loop(
     *,
     rate: float,
     seconds: float,
-    timeout_ms: int,
+    timeout_ms: int | None = None,
     seed: int = 0,
+    headers: Mapping[str, str] = _PICTURES,
 ) -> dict[str, object]:
     """Send requests when they are due, whether or not earlier ones are answered (Poisson arrivals).
 
@@ -125,35 +148,43 @@ def open_loop(
         bodies: sent in turn.
         rate: arrivals a second.
         seconds: how long.
-        timeout_ms: the deadline each request names (``X-Request-Timeout-Ms``).
+        timeout_ms: the deadline each request names (``X-Request-Timeout-Ms``); None names none.
         seed: of the arrivals.
+        headers: of every request.
 
     Returns:
-        ``offered_per_s``, ``seconds``, ``statuses``, ``latencies_ms`` of those answered 200, ascending,
-        ``in_time`` (200 within the deadline), ``client_cpu_s``.
+        ``offered_per_s``, ``requests``, ``seconds``, ``took_s`` (until the last answer, where that came
+        later), ``statuses``, ``latencies_ms`` of those answered 200, ascending, ``in_time`` (200 within the
+        deadline), ``client_cpu_s``.
     """
     dice = random.Random(seed)  # noqa: S311  # arrivals, no secrets
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout-Ms: {timeout_ms}\r\nContent-Length: "
-    requests = [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in bodies]
+    deadline = {} if timeout_ms is None else {"X-Request-Timeout-Ms": str(timeout_ms)}
+    requests = _requests(host, path, bodies, {**headers, **deadline})
+    drain_s = _DRAIN_S if timeout_ms is None else 2 * timeout_ms / 1000 + 1
     poll = select.epoll()
     busy: dict[int, tuple[_Client, float]] = {}
     idle: list[_Client] = []
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
     offered, began, cpu = 0, time.perf_counter(), _cpu_s()
-    due = began
+    due = last = began
     end = began + seconds
     while True:
         now = time.perf_counter()
         while due <= now and due < end:
-            client = idle.pop() if idle else _Client((host, port))
-            client.send(requests[offered % len(requests)])
-            number = client.sock.fileno()
-            busy[number] = (client, due)
-            poll.register(number, select.EPOLLIN)
+            was_due, request = due, requests[offered % len(requests)]
             offered += 1
             due += dice.expovariate(rate)
-        if now >= end and (not busy or now > end + 2 * timeout_ms / 1000 + 1):
+            try:
+                client = idle.pop() if idle else _Client((host, port))
+                client.send(request)
+            except ConnectionError:
+                statuses[_LOST] += 1
+                continue
+            number = client.sock.fileno()
+            busy[number] = (client, was_due)
+            poll.register(number, select.EPOLLIN)
+        if now >= end and (not busy or now > end + drain_s):
             break
         wait = max(0.0, min(due, end) - now) if due < end else 0.05
         for number, _ in poll.poll(wait, 256):
@@ -166,25 +197,31 @@ def open_loop(
                 continue
             poll.unregister(number)
             del busy[number]
-            statuses[str(status)] += 1
+            last = time.perf_counter()
             if status == 200:
-                latencies.append(1000 * (time.perf_counter() - was_due))
-            if status:
-                idle.append(client)
-            else:
-                client.sock.close()
+                latencies.append(1000 * (last - was_due))
+            statuses[str(status) if status else _LOST] += 1
+            idle.append(client) if status else client.sock.close()
     for client in [*idle, *(client for client, _ in busy.values())]:
         client.sock.close()
     if busy:
         statuses["unanswered"] += len(busy)
     return {
         "offered_per_s": offered / seconds,
+        "requests": offered,
         "seconds": seconds,
+        "took_s": max(seconds, last - began),
         "statuses": dict(statuses),
         "latencies_ms": sorted(latencies),
-        "in_time": sum(latency <= timeout_ms for latency in latencies),
+        "in_time": sum(timeout_ms is None or latency <= timeout_ms for latency in latencies),
         "client_cpu_s": _cpu_s() - cpu,
     }
+
+
+def _requests(host: str, path: str, bodies: Sequence[bytes], headers: Mapping[str, str]) -> list[bytes]:
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
+    head = "\r\n".join(lines).encode()
+    return [head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
 
 
 def _cpu_s() -> float:
@@ -201,14 +238,20 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rate", type=float, help="open loop: arrivals a second")
-    parser.add_argument("--timeout-ms", type=int, default=200, help="open loop: deadline of each request")
+    parser.add_argument("--seed", type=int, default=0, help="open loop: of the arrivals")
+    parser.add_argument("--timeout-ms", type=int, help="open loop: deadline of each request")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--header", nargs=2, action="append", metavar=("NAME", "TEXT"))
     given = parser.parse_args()
     bodies = [image.read_bytes() for image in given.images]
-    where = ("127.0.0.1", given.port, given.path, bodies)
+    where = (given.host, given.port, given.path, bodies)
+    headers = dict(given.header) if given.header else _PICTURES
+    seconds = given.seconds
     if given.rate:
-        result = open_loop(*where, rate=given.rate, seconds=given.seconds, timeout_ms=given.timeout_ms)
+        terms = {"rate": given.rate, "timeout_ms": given.timeout_ms, "seed": given.seed}
+        result = open_loop(*where, seconds=seconds, headers=headers, **terms)
     else:
-        result = closed_loop(*where, connections=given.connections, seconds=given.seconds)
+        result = closed_loop(*where, connections=given.connections, seconds=seconds, headers=headers)
     json.dump(result, sys.stdout)
 
 

@@ -22,7 +22,7 @@ from gunicorn.glogging import Logger
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.bench.measure import measure_window
+from cpuserve.bench.measure import Load, Target, measure_window
 from cpuserve.bench.reload import free_port
 from cpuserve.bench.results import write_result
 from cpuserve.settings import Settings
@@ -146,12 +146,12 @@ def _measure(settings: Settings, worker_class: str, given: argparse.Namespace) -
         os._exit(1)
     try:
         _wait_ready(settings.port, settings.workers or 1)
-        path = f"/predictions/{given.model}"
-        measure_window(pid, settings.port, path, [given.image], connections=8, seconds=1)
+        target = Target("127.0.0.1", settings.port, f"/predictions/{given.model}", pid=pid)
+        measure_window(target, [given.image], Load(connections=8), seconds=1)
         return {
             f"c{connections}": measure_window(
-                pid, settings.port, path, [given.image], connections=connections, seconds=given.seconds
-            )
+                target, [given.image], Load(connections=connections), seconds=given.seconds
+            ).figures()
             for connections in given.connections
         }
     finally:

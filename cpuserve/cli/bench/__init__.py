@@ -8,7 +8,9 @@ from cpuserve.cli.group import LazyGroup
 
 __all__ = ["COMMANDS", "command"]
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "serve": "load a server: throughput, latency and CPU from one client to many",
+}
 
 
 @click.command("bench", cls=LazyGroup, package=__name__, summaries=COMMANDS)

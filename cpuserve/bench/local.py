@@ -1,0 +1,62 @@
+"""A server started for a benchmark and stopped after it; it measures nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpuserve.bench.reload import free_port, wait_ready
+
+__all__ = ["Local", "serving"]
+
+
+@dataclass(frozen=True)
+class Local:
+    """A server that runs here.
+
+    Attributes:
+        url: where.
+        pid: of its arbiter.
+    """
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def serving(model: str, flags: Mapping[str, Any], config: Path | None) -> Iterator[Local]:
+    """Serve one model on a free port as long as the context lasts, by ``cpuserve serve``.
+
+    Args:
+        model: its name in the repository.
+        flags: settings by name; those that are None are left to the environment and the defaults.
+        config: a settings file.
+
+    Raises:
+        CpuserveError: the server does not start; the message has its last words.
+    """
+    port = free_port()
+    words = ["serve", "--port", str(port), "--model-name", model]
+    words += [] if config is None else ["--config", str(config)]
+    for name, value in flags.items():
+        if value is not None:
+            words += ["--" + name.replace("_", "-"), str(value)]
+    with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "cpuserve", *words], stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_ready(port, server, log)
+            yield Local(f"http://127.0.0.1:{port}", server.pid)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
