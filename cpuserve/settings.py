@@ -155,6 +155,12 @@ TABLE: tuple[Setting, ...] = (
         minimum=1,
         per_model=True,
     ),
+    Setting(
+        "allow_callables",
+        bool,
+        True,
+        "Whether a cut model may have an installed Python function (MODULE:FUNCTION) as head or tail.",
+    ),
     Setting("max_body_bytes", int, 32 << 20, "Largest request body, in bytes.", minimum=1),
     Setting("max_pixels", int, 32_000_000, "Largest picture, in pixels, read from its header.", minimum=1),
     Setting(
@@ -207,7 +213,8 @@ class Settings:
     """The settings in force; fields are the rows of `TABLE`.
 
     Attributes:
-        models: per-model settings from the settings file, by model name.
+        models: per-model settings from the settings file and the ``config.json``, by model name.
+        own_models: those of the settings file alone, once a ``config.json`` has been read.
         origin: where each value came from ("--port", "CPUSERVE_PORT", "cpuserve.toml", "default").
     """
 
@@ -235,6 +242,7 @@ class Settings:
     scale: str = ""
     color_format: str = ""
     max_batch: int = 8
+    allow_callables: bool = True
     max_body_bytes: int = 32 << 20
     max_pixels: int = 32_000_000
     queue_size: int = 64
@@ -254,6 +262,7 @@ class Settings:
     log_format: str = "text"
     log_level: str = "info"
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own_models: Mapping[str, Mapping[str, Any]] | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
 
     def for_model(self, name: str, metadata: Mapping[str, Any]) -> Settings:

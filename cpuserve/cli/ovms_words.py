@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -96,12 +94,10 @@ def without_ovms_words(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]
 def with_ovms_config(settings: Settings) -> tuple[Settings, list[str]]:
     """Add what ``config_path`` says, and judge what is said of models.
 
-    A settings file's ``[models.NAME]`` wins over the ``config.json``.
-
     Raises:
         UsageError: the file is wrong, or the settings contradict each other.
     """
-    from cpuserve.models.ovms_config import read_ovms_config  # noqa: PLC0415
+    from cpuserve.models.ovms_config import with_models_of  # noqa: PLC0415
     from cpuserve.models.plugin import properties_of  # noqa: PLC0415
     from cpuserve.models.versions import VersionPolicy  # noqa: PLC0415
 
@@ -111,13 +107,8 @@ def with_ovms_config(settings: Settings) -> tuple[Settings, list[str]]:
         raise UsageError("config_path and model_name both say which models are served: leave one out")
     notes: list[str] = []
     if settings.config_path:
-        found = read_ovms_config(Path(settings.config_path))
-        models = {
-            name: {**found.models.get(name, {}), **settings.models.get(name, {})}
-            for name in {*found.models, *settings.models}
-        }
-        settings = dataclasses.replace(settings, models=models)
-        notes += found.notes
+        settings, said = with_models_of(settings)
+        notes += said
     VersionPolicy.parse(settings.model_version_policy)
     _, left = properties_of(settings.plugin_config)
     if left:

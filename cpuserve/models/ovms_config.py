@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.models.plugin import properties_of
 from cpuserve.models.versions import VersionPolicy
-from cpuserve.settings import TABLE
+from cpuserve.settings import TABLE, Settings
 
-__all__ = ["OvmsConfig", "batch_setting", "check_device", "read_ovms_config"]
+__all__ = ["OvmsConfig", "batch_setting", "check_device", "read_ovms_config", "with_models_of"]
 
 _NOT_SERVED = {
     "pipeline_config_list": "pipelines",
@@ -77,6 +78,20 @@ def read_ovms_config(file: Path) -> OvmsConfig:
         models[name] = settings
         notes += said
     return OvmsConfig(models, tuple(notes))
+
+
+def with_models_of(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """The settings with what their ``config_path`` says of models now, and its notes.
+
+    A settings file's ``[models.NAME]`` wins over the ``config.json``.
+
+    Raises:
+        UsageError: it is no such file, or asks for what cannot be done.
+    """
+    found = read_ovms_config(Path(settings.config_path))
+    own = settings.models if settings.own_models is None else settings.own_models
+    models = {name: {**found.models.get(name, {}), **own.get(name, {})} for name in {*found.models, *own}}
+    return dataclasses.replace(settings, models=models, own_models=own), found.notes
 
 
 def _model(entry: Any, where: str, folder: Path) -> tuple[str, dict[str, Any], list[str]]:

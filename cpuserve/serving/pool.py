@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import CpuserveError, ModelNotReady, UnknownModel
+from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
@@ -157,6 +158,8 @@ class Pool:
             beside_traffic: wait for the other workers' turns, so that one seat at a time is disturbed.
         """
         generation = self.control.generation
+        if self._settings.config_path:
+            self._follow_config()
         names = self.repository.names()
         for name in names:
             if not self.control.is_unloaded(name):
@@ -168,6 +171,33 @@ class Pool:
         if gone:
             _give_back_memory()
         self.control.set_applied(self._row, generation)
+
+    def check_config(self) -> None:
+        """Read the ``config.json`` without taking it over.
+
+        Raises:
+            UsageError: it is wrong.
+        """
+        if self._settings.config_path:
+            with_models_of(self._settings)
+
+    def _follow_config(self) -> None:
+        """Take over what the ``config.json`` says now; one that is wrong changes nothing.
+
+        A model of which it says something else than before is loaded anew, beside the one that serves.
+        """
+        try:
+            settings, _ = with_models_of(self._settings)
+        except CpuserveError as error:
+            _log.error("config_path stays as it was: %s", error)
+            return
+        if settings.models == self._settings.models:
+            return
+        for name, versions in self.models.items():
+            if settings.models.get(name) != self._settings.models.get(name):
+                for model in versions.values():
+                    model.signature = ()
+        self._settings, self.repository = settings, Repository.of(settings)
 
     def _bring_up(self, name: str, *, beside_traffic: bool) -> None:
         """Load the versions of a model that are wanted, newest first, and drop those that are not."""

@@ -51,7 +51,7 @@ def routes(pool: Pool, board: Board | None = None, switches: Switches | None = N
     admin = Admin(board, switches or Switches("info"))
     v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
     tfs, documents = TensorFlowServing(pool), Documents()
-    models = RepositoryRoutes(pool, pool.repository)
+    models = RepositoryRoutes(pool)
     return (
         Route("POST", "/predictions/<model>", images.predict),
         Route("POST", "/predictions/<model>/<version>", images.predict),

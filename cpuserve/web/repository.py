@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
-from cpuserve.models.repository import Repository
+from cpuserve.errors import ModelNotReady, RequestError, UnknownModel, UsageError
 from cpuserve.serving.pool import Pool
 from cpuserve.web.exchange import Call, Reply, json_reply
 from cpuserve.web.tfs import status_of_all
@@ -18,21 +17,19 @@ class RepositoryRoutes:
 
     Args:
         pool: the models of the worker that answers.
-        repository: where they lie.
     """
 
-    def __init__(self, pool: Pool, repository: Repository) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._repository = repository
 
     def index(self, call: Call) -> Reply:
         """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
         only_ready = call.document().get("ready") is True
         rows: list[dict[str, str]] = []
-        for name in self._repository.names():
+        for name in self._pool.repository.names():
             versions = self._pool.models.get(name)
             if not versions:
-                latest = self._repository.versions(name)[-1]
+                latest = self._pool.repository.versions(name)[-1]
                 rows.append(
                     {"name": name, "version": str(latest), "state": "UNAVAILABLE", "reason": "unloaded"}
                 )
@@ -56,11 +53,13 @@ class RepositoryRoutes:
             raise RequestError(
                 "load takes no parameters here: files and configuration are read from the model repository"
             )
-        if not self._repository.versions(model):
+        if not self._pool.repository.versions(model):
             try:
-                self._repository.find(model)  # raises, and says what there is
+                self._pool.repository.find(model)  # raises, and says what there is
             except UnknownModel as error:  # where it lies is no client's business
-                raise UnknownModel(str(error).replace(str(self._repository.root), "the repository")) from None
+                raise UnknownModel(
+                    str(error).replace(str(self._pool.repository.root), "the repository")
+                ) from None
         self._wait(self._pool.control.load(model))
         state = self._pool.known(model)
         if state.pipeline is None:
@@ -73,13 +72,23 @@ class RepositoryRoutes:
         Raises:
             UnknownModel: the repository has no such model.
         """
-        if not self._repository.versions(model):
+        if not self._pool.repository.versions(model):
             raise UnknownModel(f"there is no model {model!r} to unload")
         self._wait(self._pool.control.unload(model))
         return Reply(200, b"", [])
 
     def reload(self, _call: Call) -> Reply:
-        """``POST /v1/config/reload``: look at the repository now; 201 when something changed, else 200."""
+        """``POST /v1/config/reload``: look at the repository and the ``config.json`` now.
+
+        201 when something changed, else 200.
+
+        Raises:
+            RequestError: the ``config.json`` is wrong; everything stays as it was.
+        """
+        try:
+            self._pool.check_config()
+        except UsageError as error:
+            raise RequestError(str(error)) from None
         before = self._states()
         self._wait(self._pool.control.rescan())
         return json_reply(status_of_all(self._pool), 201 if self._states() != before else 200)

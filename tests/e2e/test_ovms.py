@@ -63,3 +63,27 @@ def test_a_model_where_a_storage_initialiser_leaves_it(repository, data_dir, tmp
         photo = (data_dir / "images" / "zebra.jpeg").read_bytes()
         assert top(server, "m", photo)["label"] == "zebra"
         assert list(server.get("/v1/config").json()) == ["m"]
+
+
+def test_a_changed_config_json_is_followed(digits, tmp_path):
+    config = tmp_path / "config.json"
+
+    def write(*entries):
+        listed = [{"config": {"base_path": str(digits / "digits"), **entry}} for entry in entries]
+        config.write_text(json.dumps({"model_config_list": listed}))
+
+    write({"name": "one"}, {"name": "two"})
+    words = ("--config_path", str(config), "--workers", "2", "--file_system_poll_wait_seconds=0")
+    with serving(tmp_path / "log", *words, ready=2) as server:
+        assert server.post("/v1/config/reload", b"").status == 200
+        write({"name": "two", "batch_size": 2}, {"name": "three"})
+        changed = server.post("/v1/config/reload", b"")
+        assert (changed.status, sorted(changed.json())) == (201, ["three", "two"])
+        for _ in range(6):  # connections of their own, so that each worker is asked
+            assert server.get("/v2/models/two/config").json()["max_batch_size"] == 2
+            assert server.get("/v2/models/three/ready").status == 200
+            assert server.get("/v2/models/one/ready").status == 404
+        config.write_text("{")
+        refused = server.post("/v1/config/reload", b"")
+        assert (refused.status, "not JSON" in refused.json()["error"]) == (400, True)
+        assert server.get("/v2/models/two/ready").status == 200
