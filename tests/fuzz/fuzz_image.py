@@ -25,7 +25,7 @@ _RESIZERS = (Resizer(24, 16), Resizer(16, 24, "crop"), Resizer(24, 24, "fit_to_w
 def one(data: bytes) -> None:
     decoder, resizer = _DECODERS[len(data) % 3], _RESIZERS[len(data) // 3 % 3]
     try:
-        pixels, orientation = decoder.decode(data, resizer.width, resizer.height)
+        pixels, orientation, *_ = decoder.decode(data, resizer.width, resizer.height)
     except CpuserveError:
         return
     header = read_header(data)

@@ -1,7 +1,11 @@
-"""Writes docs/results/fuzz.json from what runs printed: `python -m tests.fuzz.record FILE...`."""
+"""Writes docs/results/fuzz.json from what runs printed: `python -m tests.fuzz.record FILE...`.
+
+Targets of which no run is given stay as the file has them.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -121,6 +125,7 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         found = run(Path(name).read_text(errors="replace"))
         by_target.setdefault(found["target"], []).append(found)
-    rows = [row(target, runs) for target, runs in sorted(by_target.items())]
+    rows = {each["target"]: each for each in json.loads(OUT.read_text())["targets"]} if OUT.is_file() else {}
+    rows |= {target: row(target, runs) for target, runs in by_target.items()}
     command = ["python", "-m", "tests.fuzz.record", *sys.argv[1:]]
-    write_result(OUT, command, {"fuzzer": "atheris 3.0.0", "targets": rows})
+    write_result(OUT, command, {"fuzzer": "atheris 3.0.0", "targets": [rows[target] for target in sorted(rows)]})
