@@ -12,10 +12,9 @@ from openvino import opset13 as ops
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.catalog import Dequantise, Entry
 from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.models.source import read_model, reason
 
-__all__ = ["build", "dequantise_output", "free_batch", "read_model"]
-
-_NOISE = (".cpp:", ".hpp:", "FrontEnd API failed", "wasn't fully converted", "Summary", "Frontend Extension")
+__all__ = ["build", "dequantise_output", "free_batch"]
 
 
 def build(
@@ -52,26 +51,9 @@ def build(
             ov.save_model(model, directory / "model.xml", compress_to_fp16=entry.compress_to_fp16)
         except RuntimeError as error:
             raise RepositoryError(
-                f"cannot write {entry.name} to {repository.root}: {_reason(error)}"
+                f"cannot write {entry.name} to {repository.root}: {reason(error)}"
             ) from error
     return repository.find(entry.name, 1)
-
-
-def read_model(file: Path) -> ov.Model:
-    """Reads a model in any format OpenVINO knows (ONNX, TensorFlow, TFLite, Paddle, IR).
-
-    The runtime's own reader, and not `ov.convert_model`, which reports its use over the network unless the
-    user has opted out.
-
-    Raises:
-        ModelLoadError: OpenVINO refuses the file.
-    """
-    try:
-        return ov.Core().read_model(file)
-    except RuntimeError as error:
-        raise ModelLoadError(
-            f"OpenVINO {ov.__version__.split('-')[0]} cannot import {file.name}: {_reason(error)}"
-        ) from error
 
 
 def free_batch(model: ov.Model) -> None:
@@ -110,10 +92,3 @@ def dequantise_output(model: ov.Model, how: Dequantise) -> None:
 def _batch_of_one(data: ov.Output) -> bool:
     shape = data.get_partial_shape()
     return bool(shape.rank.is_static and len(shape) > 0 and shape[0].is_static and shape[0].get_length() == 1)
-
-
-def _reason(error: RuntimeError) -> str:
-    lines = [line.strip(" -:") for line in str(error).splitlines()]
-    # Around the reason OpenVINO names its own source files and says that it failed.
-    said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
-    return "; ".join(said[:3])[:600] or "no reason given"

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, RepositoryError
-from cpuserve.models.build import build, dequantise_output, free_batch, read_model
+from cpuserve.models.build import build, dequantise_output, free_batch
 from cpuserve.models.card import Card
 from cpuserve.models.catalog import Dequantise, Source, entries, find, label_names
 from cpuserve.models.repository import Repository
+from cpuserve.models.source import read_model
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 CLASSIFIERS = ["mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen", "mobilenet_v1_0.25_128_frozen"]

@@ -1,0 +1,155 @@
+"""PyTorch programs into graphs, through OpenVINO's own frontend; nothing is reported over the network.
+
+`ov.convert_model` is not used: it reports its use unless the user has opted out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino as ov
+
+from cpuserve.errors import ModelLoadError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["build_module", "graph_of", "load_archive"]
+
+_MISSING = "PyTorch models need torch, which is not installed (pip install cpuserve[train])"
+
+
+def load_archive(file: Path, *, exported: bool) -> Any:
+    """The program in a file.
+
+    Args:
+        file: the file.
+        exported: it holds an `ExportedProgram` of torch.export, and not a TorchScript module.
+
+    Raises:
+        ModelLoadError: PyTorch is not installed, or refuses the file.
+    """
+    torch = _torch()
+    with _quiet():
+        try:
+            if exported:
+                return torch.export.load(file)
+            return torch.jit.load(file, map_location="cpu").eval()
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ModelLoadError(
+                f"PyTorch {torch.__version__} cannot load {file.name}: {_first_line(error)}"
+            ) from error
+
+
+def build_module(name: str) -> Any:
+    """The module that ``module:callable`` stands for: an `nn.Module`, or what makes one without arguments.
+
+    The code is run; the working directory may hold it, as with gunicorn and uvicorn.
+
+    Raises:
+        UsageError: there is no such module or name in it.
+        ModelLoadError: PyTorch is not installed, or what the callable gives is no `nn.Module`.
+    """
+    torch = _torch()
+    place, _, attribute = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot import {name}: {error}") from error
+    if inspect.isclass(found) or not isinstance(found, torch.nn.Module):
+        found = found()
+    if not isinstance(found, torch.nn.Module):
+        raise ModelLoadError(f"{name} gives {type(found).__name__}, not a torch.nn.Module")
+    return found.eval()
+
+
+def graph_of(program: Any, shapes: Sequence[ov.PartialShape]) -> ov.Model:
+    """The graph of an `ExportedProgram`, a TorchScript module or an `nn.Module`.
+
+    Args:
+        program: which.
+        shapes: of the inputs; an `nn.Module` is exported with them, of the others they may be empty.
+
+    Raises:
+        UsageError: an `nn.Module` without the shapes of its inputs.
+        ModelLoadError: PyTorch cannot export it or OpenVINO cannot import it.
+    """
+    torch = _torch()
+    from openvino.frontend import FrontEndManager  # noqa: PLC0415 - these import torch
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # noqa: PLC0415
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: PLC0415
+
+    with _quiet():
+        try:
+            if isinstance(program, torch.jit.ScriptModule):
+                decoder = TorchScriptPythonDecoder(program)
+            else:
+                if not isinstance(program, torch.export.ExportedProgram):
+                    program = torch.export.export(program, _examples(shapes))
+                decoder = TorchFXPythonDecoder.from_exported_program(program)
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            model = frontend.convert(frontend.load(decoder))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ModelLoadError(f"PyTorch's program cannot be imported: {_first_line(error)}") from error
+    if isinstance(program, torch.export.ExportedProgram):
+        _fix_sides(model, program)
+    return model
+
+
+def _examples(shapes: Sequence[ov.PartialShape]) -> tuple[torch.Tensor, ...]:
+    torch = _torch()
+    if not shapes or any(shape.rank.is_dynamic for shape in shapes):
+        raise UsageError("a PyTorch module is exported with a shape: add --input [1,3,224,224]")
+    return tuple(
+        torch.zeros([side.get_length() if side.is_static else 1 for side in shape]) for shape in shapes
+    )
+
+
+def _fix_sides(model: ov.Model, program: Any) -> None:
+    """Gives the inputs the sides they were exported with; OpenVINO's frontend leaves some of them open."""
+    users = set(program.graph_signature.user_inputs)
+    values = [
+        node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users
+    ]
+    shapes = {
+        port: ov.PartialShape([side if isinstance(side, int) else -1 for side in value.shape])
+        for port, value in zip(model.inputs, values, strict=True)
+    }
+    model.reshape(shapes)
+
+
+def _torch() -> Any:
+    try:
+        import torch  # noqa: PLC0415 - an extra, and slow to load
+    except ImportError as error:
+        raise ModelLoadError(_MISSING) from error
+    return torch
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of PyTorch and OpenVINO about each other's insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
+        :400
+    ]
