@@ -1,0 +1,117 @@
+"""`cpuserve bench ceiling`: what serving costs beside decoding and inference alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cpuserve.cli.bench.serve import OWN_SERVER, writable
+from cpuserve.cli.options import setting_options
+
+__all__ = ["command"]
+
+
+@click.command("ceiling")
+@click.argument("model")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of pictures, sent in turn; without it one is made.",
+)
+@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Clients.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of one window each.")
+@click.option("--window-seconds", type=click.FloatRange(0.1), default=4.0, show_default=True)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures to this file (JSON)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@setting_options(*OWN_SERVER)
+def command(
+    *,
+    model: str,
+    images: Path | None,
+    concurrency: int,
+    rounds: int,
+    window_seconds: float,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Measure MODEL served, and the same decode, resize and inference without HTTP, by turns.
+
+    The second runs in one process a seat, on the CPUs and with the threads of the server's workers, all seats
+    at once: the most that this machine can do. The ratios say how near the server comes; a ratio of CPU time
+    of 1.00 would be a server that costs nothing.
+
+    \b
+    Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),
+    2 wrong words on the command line.
+
+    \b
+    Example:
+      cpuserve bench ceiling mobilenet_v2_1.0_224_quant --images photos --concurrency 16
+    """
+    from cpuserve.bench.ceiling import measure_ceiling  # noqa: PLC0415  # not for --help
+    from cpuserve.bench.inprocess import Seats  # noqa: PLC0415
+    from cpuserve.bench.local import serving  # noqa: PLC0415
+    from cpuserve.bench.pictures import pictures  # noqa: PLC0415
+    from cpuserve.bench.results import write_result  # noqa: PLC0415
+    from cpuserve.bench.target import ask_once, target_at  # noqa: PLC0415
+
+    writable(out)
+    hidden = quiet or as_json or not sys.stderr.isatty()
+    with (
+        pictures(images) as sent,
+        serving(model, flags, config) as local,
+        Seats(model, flags, config, sent.files) as seats,
+        click.progressbar(length=rounds, label="rounds", file=sys.stderr, hidden=hidden) as bar,
+    ):
+        target = target_at(local.url, model, "predictions")
+        ask_once(target, sent.files[0])
+        found = measure_ceiling(
+            target,
+            seats,
+            sent.files,
+            connections=concurrency,
+            rounds=rounds,
+            seconds=window_seconds,
+            done=lambda: bar.update(1),
+        )
+        threads = [seat.threads for seat in seats.seats]
+    figures = {"model": model, "pictures": sent.name, "threads_by_seat": threads, **found.figures()}
+    if out is not None:
+        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
+    if as_json:
+        click.echo(orjson.dumps(figures))
+    elif not quiet:
+        _show(figures)
+    sys.exit(1 if found.errors else 0)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    inside, served = figures["in_process"], figures["served"]
+    for title, key, where in (
+        ("CPU-ms an image", "cpu_ms", "cpu_ratio"),
+        ("images/s", "images_per_s", "images_per_s_ratio"),
+    ):
+        ratio = figures[where]
+        click.echo(
+            f"{title + ':':17}{served[key]['median']:9.2f} served, {inside[key]['median']:9.2f} in process; "
+            f"ratio {ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})"
+        )
+    foreign = max(one["served"]["foreign_cores"] for one in figures["rounds"])
+    click.echo(
+        f"medians of {len(figures['rounds'])} rounds, least to most in brackets; "
+        f"{served['connections']} clients; seats with {figures['threads_by_seat']} threads; "
+        f"others used up to {foreign:.2f} cores"
+    )
+    click.echo(f"pictures: {figures['pictures']}")
+    if served["errors"]:
+        click.echo(f"errors: {served['errors']}")

@@ -1,0 +1,86 @@
+"""Ratios of served to in-process work: by turns, round by round, and wrong where nothing was seen."""
+
+import pytest
+
+from cpuserve.bench import ceiling
+from cpuserve.bench.ceiling import measure_ceiling
+from cpuserve.bench.inprocess import Loop, Seats
+from cpuserve.bench.measure import Target, Window
+from cpuserve.errors import CpuserveError
+
+
+def served(images, cpu_s, statuses=None):
+    latencies = [5.0] * images
+    return Window(images, 2.0, 2.0, statuses or {"200": images}, latencies, 0.1, 0.2, 2.0, cpu_s, 9.0)
+
+
+class FakeSeats:
+    def __init__(self, turns, loops):
+        self.turns, self.loops = turns, iter(loops)
+
+    def loop(self, seconds):
+        self.turns.append(f"inside {seconds}")
+        return next(self.loops)
+
+
+def test_both_are_measured_by_turns_and_compared_round_by_round(monkeypatch):
+    turns = []
+    windows = iter(
+        [served(1, 1.0), served(800, 2.4), served(900, 2.7), served(400, 2.0, {"200": 400, "503": 2})]
+    )
+
+    def measure(target, files, load, *, seconds):
+        turns.append(f"served {seconds} {load.connections}")
+        return next(windows)
+
+    monkeypatch.setattr(ceiling, "measure_window", measure)
+    loops = [Loop(1, 1.0, 1.0), Loop(1000, 2.0, 2.5), Loop(1000, 2.0, 2.5), Loop(500, 2.0, 2.0)]
+    found = measure_ceiling(
+        Target("h", 1, "/p"), FakeSeats(turns, loops), [], connections=4, rounds=3, seconds=2.0
+    )
+    assert turns[2:] == [
+        "inside 2.0",
+        "served 2.0 4",
+        "served 2.0 4",
+        "inside 2.0",
+        "inside 2.0",
+        "served 2.0 4",
+    ]
+    figures = found.figures()
+    assert figures["cpu_ratio"]["median"] == pytest.approx(1.2)
+    assert figures["cpu_ratio"]["most"] == pytest.approx(1.25)
+    assert figures["images_per_s_ratio"]["least"] == pytest.approx(0.8)
+    assert figures["in_process"]["images_per_s"]["median"] == pytest.approx(500)
+    assert figures["served"]["cpu_ms"]["median"] == pytest.approx(3.0)
+    assert figures["served"]["errors"] == found.errors == {"503": 2}
+
+
+def test_a_server_whose_cpu_cannot_be_seen_has_no_ratio():
+    one = ceiling.Round(Loop(1000, 2.0, 2.5), served(10, None))
+    with pytest.raises(CpuserveError, match="could not be seen"):
+        _ = one.cpu
+
+
+def test_a_seat_that_does_not_load_says_why(digits_pictures, capfd, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(CpuserveError, match="stderr says why"), Seats("digits", {"workers": 1}, None, [bad]):
+        pass
+    assert "cpuserve: error: " in capfd.readouterr().err
+
+
+def test_every_seat_works(digits_pictures):
+    with Seats("digits", {"workers": 1, "threads": 2}, None, digits_pictures) as seats:
+        assert len(seats.seats) == 1
+        found = seats.loop(0.3)
+    assert found.images > 10
+    assert 0.25 < found.seconds < 5
+    assert 0 < found.cpu_ms < 100
+
+
+@pytest.fixture
+def digits_pictures(monkeypatch):
+    from tests.conftest import ROOT
+
+    monkeypatch.chdir(ROOT)
+    return [ROOT / "docs" / "seven.png"]

@@ -1,0 +1,60 @@
+"""`cpuserve bench serve` and `ceiling` on a real server that they start and stop themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def bench(digits, tmp_path):
+    def call(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "cpuserve", "bench", *words, "--json", "--workers", "1"],
+            cwd=ROOT,
+            env={"CPUSERVE_MODEL_REPOSITORY": str(digits), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.stderr, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    return call
+
+
+def test_a_model_under_both_loops(bench):
+    words = ("--concurrency-range", "4", "--request-rate-range", "50", "--window-seconds", "0.5")
+    code, found = bench("serve", "digits", *words, "--max-windows", "1", "--protocol", "v2")
+    assert code == 3  # one window cannot be stable
+    assert found["path"] == "/v2/models/digits/infer"
+    closed, opened = found["loads"]
+    assert closed["errors"] == opened["errors"] == {}
+    assert closed["statuses"]["200"] > 20
+    assert 0.05 < closed["cpu_ms"] < 100
+    assert closed["server_cores"] > 0.1
+    assert 10 < opened["offered_per_s"] < 90
+    assert opened["images_per_s"] == pytest.approx(opened["offered_per_s"], rel=0.3)
+
+
+def test_served_against_in_process(bench):
+    code, found = bench("ceiling", "digits", "--rounds", "1", "--window-seconds", "0.3", "--concurrency", "4")
+    assert code == 0
+    assert found["served"]["errors"] == {}
+    assert len(found["rounds"]) == 1
+    assert 0.5 < found["cpu_ratio"]["median"] < 10
+    assert found["in_process"]["images_per_s"]["median"] > 10
+
+
+def test_a_model_that_is_not_there_is_named():
+    words = ("bench", "serve", "nothing", "--model-repository", "ir_models", "--concurrency-range", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "cpuserve", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no model 'nothing'" in done.stderr
