@@ -161,6 +161,12 @@ TABLE: tuple[Setting, ...] = (
         True,
         "Whether a cut model may have an installed Python function (MODULE:FUNCTION) as head or tail.",
     ),
+    Setting(
+        "deepdetect_data_root",
+        str,
+        "",
+        "Answer DeepDetect's REST calls, and read the pictures that they name from this directory only.",
+    ),
     Setting("max_body_bytes", int, 32 << 20, "Largest request body, in bytes.", minimum=1),
     Setting("max_pixels", int, 32_000_000, "Largest picture, in pixels, read from its header.", minimum=1),
     Setting(
@@ -243,6 +249,7 @@ class Settings:
     color_format: str = ""
     max_batch: int = 8
     allow_callables: bool = True
+    deepdetect_data_root: str = ""
     max_body_bytes: int = 32 << 20
     max_pixels: int = 32_000_000
     queue_size: int = 64

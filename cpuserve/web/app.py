@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -14,11 +15,13 @@ from cpuserve.serving.pool import Pool
 from cpuserve.web.access import Access
 from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
+from cpuserve.web.deepdetect import DeepDetect
 from cpuserve.web.documents import Documents
 from cpuserve.web.exchange import Call, Handler, answer, json_reply
 from cpuserve.web.images import Images
 from cpuserve.web.log import Switches
 from cpuserve.web.repository import RepositoryRoutes
+from cpuserve.web.services import Services
 from cpuserve.web.statistics import StatisticsRoutes
 from cpuserve.web.tfs import TensorFlowServing
 from cpuserve.web.v2 import V2
@@ -26,7 +29,7 @@ from cpuserve.web.v2 import V2
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Application", "Route", "routes"]
+__all__ = ["Application", "Route", "deepdetect_routes", "routes"]
 
 _UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|trace|models/[^/]+/trace)(/|$)")
 
@@ -36,7 +39,7 @@ class Route:
     """A path and what answers it.
 
     Attributes:
-        method: "GET" or "POST".
+        method: "GET", "POST", "PUT" or "DELETE".
         rule: in Flask's words; the handler gets its variables in order.
         handler: what answers.
     """
@@ -107,10 +110,11 @@ class Application:
         board: Board | None = None,
         access: Access | None = None,
         switches: Switches | None = None,
+        more: Sequence[Route] = (),
     ) -> None:
         self.pool = pool
         self._access = access
-        table = routes(pool, board, switches)
+        table = (*routes(pool, board, switches), *more)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]
@@ -147,6 +151,20 @@ class Application:
             case ["", "v2", "models", model, "infer"] if model:
                 return self._infer, (model,)
         return None
+
+
+def deepdetect_routes(pool: Pool, services: Services, root: Path) -> tuple[Route, ...]:
+    """The routes that are there only when ``deepdetect_data_root`` is set."""
+    calls = DeepDetect(pool, services, root)
+    table = (
+        ("GET", "/info", calls.info),
+        ("PUT", "/services/<service>", calls.create),
+        ("POST", "/services/<service>", calls.create),
+        ("GET", "/services/<service>", calls.service),
+        ("DELETE", "/services/<service>", calls.delete),
+        ("POST", "/predict", calls.predict),
+    )
+    return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
 
 
 def _flask_application(table: Iterable[Route]) -> flask.Flask:

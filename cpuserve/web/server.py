@@ -29,6 +29,7 @@ from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
 from cpuserve.web.ratelimit import RateLimit
+from cpuserve.web.services import Services
 from cpuserve.web.worker import SeatWorker
 
 if TYPE_CHECKING:
@@ -51,13 +52,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     Raises:
         RepositoryError: the repository holds no model.
         PlacementError: the workers asked for do not fit what this process may use.
-        UsageError: the file of API keys cannot be used.
+        UsageError: the file of API keys or the directory of pictures cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.access = Access.of(settings)
         self.switches = Switches(settings.log_level)
+        self.services = Services()
+        if settings.deepdetect_data_root and not Path(settings.deepdetect_data_root).is_dir():
+            raise UsageError(f"deepdetect_data_root {settings.deepdetect_data_root} is no directory")
         for name in (None, *settings.models):
             policy = settings if name is None else settings.for_model(name, {})
             VersionPolicy.parse(policy.model_version_policy)
@@ -116,12 +120,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def load(self) -> Application:
         """The WSGI application of one worker; called after the worker sits in its seat."""
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
-        from cpuserve.web.app import Application  # noqa: PLC0415
+        from cpuserve.web.app import Application, deepdetect_routes  # noqa: PLC0415
 
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         self.control.join(self.row)
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
-        return Application(self.pool, self.board, self.access, self.switches)
+        root = self.settings.deepdetect_data_root
+        more = deepdetect_routes(self.pool, self.services, Path(root)) if root else ()
+        return Application(self.pool, self.board, self.access, self.switches, more)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
