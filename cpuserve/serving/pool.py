@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import CpuserveError, ModelNotReady, UnknownModel
+from cpuserve.machine.slice import shorten_slice
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
 from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
 from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.stats import Statistics
 from cpuserve.settings import Settings
 
@@ -26,6 +28,7 @@ __all__ = ["ModelState", "Pool"]
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
 _LOADING_NICE = 5  # a quarter of the CPU beside a busy thread; less, and a load never ends on a full machine
+_LOADING_SLICE_S = 0.0001  # a request that comes meanwhile waits no longer than that for the CPU
 
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -244,7 +247,8 @@ class Pool:
                 with self.control.turn:
                     if self._threads == 1:
                         # the streams' threads would keep a low priority; a lone stream runs in its caller
-                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
+                        if not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
+                            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
                     model.pipeline = self._pipeline(file)
             else:
                 model.pipeline = self._pipeline(file)
@@ -257,6 +261,11 @@ class Pool:
             "model %s version %d ready after %.2f s: %s",
             *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
         )
+        if isinstance(model.pipeline.post, TensorsOnly):
+            # a model that says what it answers was meant to answer in words; another may be meant for tensors
+            level = logging.WARNING if model.pipeline.card.model_type else logging.INFO
+            reason = model.pipeline.post.reason
+            _log.log(level, "model %s version %d answers tensors only: %s", file.name, file.version, reason)
         return model
 
     def _pipeline(self, file: ModelFile) -> Pipeline:
