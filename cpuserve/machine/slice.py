@@ -16,8 +16,8 @@ _SCHED_OTHER = 0
 def shorten_slice(seconds: float, nice: int) -> bool:
     """Give the calling thread a short slice and a nice value.
 
-    Since Linux 6.12 a thread of the normal scheduling class may ask for its slice (sched_setattr(2)); one that
-    wakes then waits no longer than that for it. Older kernels take the nice value alone.
+    Since Linux 6.12 a thread of the normal scheduling class may ask for its slice (sched_setattr(2)); one
+    that wakes then waits no longer than that for it. Older kernels take the nice value alone.
 
     Args:
         seconds: of the slice; the kernel keeps it between 0.1 and 100 ms.

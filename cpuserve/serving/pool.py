@@ -245,10 +245,9 @@ class Pool:
         try:
             if beside_traffic:
                 with self.control.turn:
-                    if self._threads == 1:
-                        # the streams' threads would keep a low priority; a lone stream runs in its caller
-                        if not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
-                            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
+                    # the streams' threads would keep a low priority; a lone stream runs in its caller
+                    if self._threads == 1 and not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
+                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
                     model.pipeline = self._pipeline(file)
             else:
                 model.pipeline = self._pipeline(file)
