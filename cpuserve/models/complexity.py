@@ -15,7 +15,7 @@ import openvino as ov
 
 from cpuserve.errors import ModelLoadError
 
-__all__ = ["Complexity", "complexity", "multiply_adds"]
+__all__ = ["Complexity", "complexity", "multiply_adds", "with_static_batch"]
 
 _CONVOLUTIONS = {"Convolution": 1, "GroupConvolution": 2, "DeformableConvolution": 1}
 _DECONVOLUTIONS = {"ConvolutionBackpropData": 1, "GroupConvolutionBackpropData": 2}
@@ -85,7 +85,7 @@ def complexity(model: ov.Model) -> Complexity:
     Raises:
         ModelLoadError: a shape is not static although the batch is; reshape the model first.
     """
-    model = _static(model)
+    model = with_static_batch(model)
     constant: set[ov.Node] = set()
     weights: dict[tuple[ov.Node, int], ov.Output] = {}
     total = 0
@@ -107,6 +107,21 @@ def complexity(model: ov.Model) -> Complexity:
     )
 
 
+def with_static_batch(model: ov.Model) -> ov.Model:
+    """The model itself, or where its batch is dynamic a copy with a batch of 1; other sizes stay."""
+    if not model.is_dynamic():
+        return model
+    model = model.clone()
+    shapes = {}
+    for value in model.inputs:
+        shape = value.get_partial_shape()
+        if shape.rank.is_static and len(shape) > 0 and shape[0].is_dynamic:
+            shape[0] = 1
+        shapes[value] = shape
+    model.reshape(shapes)
+    return model
+
+
 def _reads(node: ov.Node, leading: int) -> int:
     # a deformable convolution has its offsets between data and weights
     port = 2 if node.get_type_name() == "DeformableConvolution" else 1
@@ -121,20 +136,6 @@ def _shape(value: ov.Output) -> list[int]:
             f"cannot count multiply-adds: {name} has the shape {shape}; reshape the model to static sizes"
         )
     return list(shape.to_shape())
-
-
-def _static(model: ov.Model) -> ov.Model:
-    if not model.is_dynamic():
-        return model
-    model = model.clone()
-    shapes = {}
-    for value in model.inputs:
-        shape = value.get_partial_shape()
-        if shape.rank.is_static and len(shape) > 0 and shape[0].is_dynamic:
-            shape[0] = 1
-        shapes[value] = shape
-    model.reshape(shapes)
-    return model
 
 
 def _is_weight(kind: str, port: int, value: ov.Output) -> bool:

@@ -1,0 +1,154 @@
+"""`cut.json`: what runs before and after the core of a cut model, kept beside its IR; it runs nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import openvino as ov
+
+from cpuserve.errors import ModelLoadError, UsageError
+
+__all__ = ["IR", "NONE", "ONNX", "PYTHON", "TENSORFLOW", "Part", "Parts", "Port"]
+
+_FILE = "cut.json"
+IR, PYTHON, ONNX, TENSORFLOW, NONE = "ir", "python", "onnx", "tf", "none"
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_TYPES = frozenset(name for name in dir(ov.Type) if isinstance(getattr(ov.Type, name), ov.Type))
+_SAVED = {IR: "model.xml", ONNX: "model.onnx", TENSORFLOW: "model.pb"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """How a head or a tail runs.
+
+    Attributes:
+        run: "ir", "onnx", "tf" (a file), "python" (a function), "none" (not at all: the client's business).
+        what: the file, below the version's directory; or the function, as ``module:function``.
+    """
+
+    run: str
+    what: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """A part as it is said on the command line: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        word, _, what = text.partition(":")
+        if text in (IR, NONE):
+            return cls(text)
+        if word in (ONNX, TENSORFLOW) and what:
+            return cls(word, what)
+        if _FUNCTION.fullmatch(text):
+            return cls(PYTHON, text)
+        raise UsageError(
+            f"{text!r} is no way to run a head or tail: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
+        )
+
+    def saved_in(self, folder: str) -> Part:
+        """The part as it is kept: a file gets a name of its own below ``folder``."""
+        return Part(self.run, f"{folder}/{_SAVED[self.run]}") if self.run in _SAVED else self
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the whole model.
+
+    Attributes:
+        names: its tensor names.
+        type: element type in OpenVINO's words ("f32").
+        shape: with the batch; -1 where it varies.
+    """
+
+    names: tuple[str, ...]
+    type: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, value: ov.Output) -> Port:
+        """The port of a model."""
+        shape = value.get_partial_shape()
+        sides = () if shape.rank.is_dynamic else tuple(-1 if s.is_dynamic else s.get_length() for s in shape)
+        names = sorted(value.get_names()) or [value.get_node().get_friendly_name()]
+        return cls(tuple(names), value.get_element_type().get_type_name(), sides)
+
+    @property
+    def element(self) -> ov.Type:
+        """The element type as OpenVINO has it."""
+        return getattr(ov.Type, self.type)  # `ov.Type("u8")` reads NumPy's words: eight bytes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a cut model is made of, beside its core.
+
+    Attributes:
+        head: before the core; None where the core begins where the whole did.
+        tail: behind the core; None where it ends where the whole did.
+        inputs: of the whole.
+        outputs: of the whole.
+        probabilities: whether the whole's first output holds probabilities.
+        report: what else is worth knowing: source, cut tensors, multiply-adds, parity.
+    """
+
+    head: Part | None
+    tail: Part | None
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    probabilities: bool = False
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a version's directory."""
+        (folder / _FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def of(cls, model: Path) -> Parts | None:
+        """The parts beside a model's file; None for a model that is whole.
+
+        Raises:
+            ModelLoadError: the file is damaged, or names a file outside of the version.
+        """
+        file = model.parent / _FILE
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{file} cannot be read: {error}; cut the model again") from error
+        try:
+            return cls(
+                _part(document["head"]),
+                _part(document["tail"]),
+                tuple(map(_port, document["inputs"])),
+                tuple(map(_port, document["outputs"])),
+                bool(document["probabilities"]),
+                document["report"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelLoadError(f"{file} is damaged at {error}; cut the model again") from error
+
+
+def _part(found: Mapping[str, str] | None) -> Part | None:
+    if found is None:
+        return None
+    part = Part(found["run"], found["what"])
+    path = PurePosixPath(part.what)
+    inside = not path.is_absolute() and ".." not in path.parts
+    well = {PYTHON: bool(_FUNCTION.fullmatch(part.what)), NONE: True, **dict.fromkeys(_SAVED, inside)}
+    if not well.get(part.run, False):
+        raise ValueError(f"{part.run!r}: {part.what!r}")
+    return part
+
+
+def _port(found: Mapping[str, Any]) -> Port:
+    if found["type"] not in _TYPES:
+        raise ValueError(f"type {found['type']!r}")
+    return Port(tuple(found["names"]), found["type"], tuple(found["shape"]))
