@@ -128,4 +128,6 @@ if __name__ == "__main__":
     rows = {each["target"]: each for each in json.loads(OUT.read_text())["targets"]} if OUT.is_file() else {}
     rows |= {target: row(target, runs) for target, runs in by_target.items()}
     command = ["python", "-m", "tests.fuzz.record", *sys.argv[1:]]
-    write_result(OUT, command, {"fuzzer": "atheris 3.0.0", "targets": [rows[target] for target in sorted(rows)]})
+    write_result(
+        OUT, command, {"fuzzer": "atheris 3.0.0", "targets": [rows[target] for target in sorted(rows)]}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,11 @@ def test_the_corpus_is_handled(name):
 
 def test_the_corpus_is_small():
     assert sum(file.stat().st_size for file in HERE.rglob("corpus/*/*")) < 200_000
+
+
+def test_every_target_had_its_ten_minutes_after_the_last_finding():
+    written = json.loads((HERE.parent.parent / "docs" / "results" / "fuzz.json").read_text())["targets"]
+    assert {row["target"] for row in written} == set(TARGETS)
+    for row in written:
+        assert row["runs"][-1]["ended"] == "time was up", row["target"]
+        assert row["runs"][-1]["seconds"] >= 600, row["target"]

@@ -1,0 +1,147 @@
+"""A small client: shrinks pictures to what the model sees before they are sent; it needs no OpenVINO."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import cv2
+import numpy as np
+import simplejpeg
+
+__all__ = ["Client", "ClientError", "shrink"]
+
+_QUALITY = 90
+
+
+class ClientError(Exception):
+    """The server refused a request.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def shrink(picture: bytes, width: int, height: int, quality: int = _QUALITY) -> bytes:
+    """A JPEG no larger than a model needs: the whole picture, as small as still covers width x height.
+
+    The aspect is kept, so that the server's own resize sees what it would have seen. A picture that would not
+    become smaller is given back as it is, and so is one that cannot be read: the server says what is wrong.
+
+    Args:
+        picture: an encoded picture of any format OpenCV reads.
+        width: of the model's input, pixels.
+        height: of the model's input, pixels.
+        quality: of the JPEG, 1 to 100.
+    """
+    side = max(width, height)  # either way round: an EXIF turn is applied below
+    try:
+        if picture.startswith(b"\xff\xd8") and b"Exif\0" not in picture[:4096]:
+            pixels = simplejpeg.decode_jpeg(picture, "BGR", min_width=side, min_height=side, min_factor=1)
+        else:
+            pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    except (ValueError, cv2.error):
+        return picture
+    if pixels is None:
+        return picture
+    scale = max(width / pixels.shape[1], height / pixels.shape[0])
+    if scale < 1:
+        size = (max(width, round(pixels.shape[1] * scale)), max(height, round(pixels.shape[0] * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    small: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality, "BGR", colorsubsampling="420"
+    )
+    return small if len(small) < len(picture) else picture
+
+
+class Client:
+    """One connection to a server, kept open; a context manager. Not for several threads at once.
+
+    Example::
+
+        with Client("http://127.0.0.1:8000") as client:
+            answer = client.predict("digits", Path("photo.jpg").read_bytes())
+
+    Args:
+        url: of the server.
+        api_key: sent with every request, where the server wants one.
+        timeout_s: for an answer.
+    """
+
+    def __init__(self, url: str, *, api_key: str = "", timeout_s: float = 30.0) -> None:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
+        self._headers = {"X-API-Key": api_key} if api_key else {}
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def predict(
+        self, model: str, picture: bytes, *, shrinking: bool = True, topk: int | None = None
+    ) -> dict[str, Any]:
+        """The model's answer to a picture.
+
+        Args:
+            model: its name.
+            picture: the encoded picture.
+            shrinking: send no more pixels than the model sees.
+            topk: number of classes wanted; None for the model's own.
+
+        Raises:
+            ClientError: the server refused it.
+            OSError: the server cannot be reached.
+        """
+        if shrinking:
+            size = self.input_size(model)
+            if size is not None:
+                picture = shrink(picture, *size)
+        query = "" if topk is None else f"?topk={topk}"
+        answer: dict[str, Any] = self._ask("POST", f"/predictions/{quote(model, safe='')}{query}", picture)
+        return answer
+
+    def input_size(self, model: str) -> tuple[int, int] | None:
+        """Width and height of the model's picture input; None for a model that takes no pictures."""
+        if model not in self._sizes:
+            metadata = self._ask("GET", f"/v2/models/{quote(model, safe='')}")
+            self._sizes[model] = _size([tensor["shape"] for tensor in metadata["inputs"]])
+        return self._sizes[model]
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        self._connection.request(method, path, body, self._headers)
+        response = self._connection.getresponse()
+        text = response.read()
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = {"error": text.decode(errors="replace")[:500]}
+        if response.status != http.client.OK:
+            raise ClientError(response.status, str(document.get("error", document)))
+        return document
+
+
+def _size(shapes: list[list[int]]) -> tuple[int, int] | None:
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        return None
+    _, *sides = shapes[0]
+    if sides[2] in (1, 3):
+        height, width = sides[0], sides[1]
+    elif sides[0] in (1, 3):
+        height, width = sides[1], sides[2]
+    else:
+        return None
+    return (width, height) if width > 0 and height > 0 else None

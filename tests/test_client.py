@@ -1,0 +1,42 @@
+"""The client: what it sends is smaller, what comes back is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cpuserve.client import shrink
+
+
+def size(picture: bytes) -> tuple[int, int]:
+    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return pixels.shape[1], pixels.shape[0]
+
+
+def test_a_picture_is_as_small_as_still_covers_the_input(data_dir: Path) -> None:
+    picture = (data_dir / "images" / "mug_8mp.jpg").read_bytes()
+    small = shrink(picture, 224, 224)
+    assert size(small) == (299, 224)
+    assert len(small) < len(picture) / 20
+    for name in ("orange.png", "bird.bmp", "formats/grace_hopper_exif6.jpg", "formats/hot_dog_cmyk.jpg"):
+        picture = (data_dir / "images" / name).read_bytes()
+        small = shrink(picture, 100, 80)
+        width, height = size(small)
+        assert min(width - 100, height - 80) == 0, name
+        assert width / height == pytest.approx(size(picture)[0] / size(picture)[1], rel=0.03)
+
+
+def test_what_would_not_become_smaller_or_cannot_be_read_is_sent_as_it_is(data_dir: Path) -> None:
+    small = (data_dir / "images" / "golden_retriever.jpeg").read_bytes()
+    assert shrink(small, 2000, 2000) is small
+    for bad in (
+        b"",
+        b"no picture",
+        b"\xff\xd8 no picture",
+        (data_dir / "images/orange.png").read_bytes()[:99],
+    ):
+        assert shrink(bad, 224, 224) is bad
