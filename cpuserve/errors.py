@@ -16,6 +16,7 @@
         ├── BodyTooLarge         413  more bytes than `max_body_bytes`
         ├── TooManyPixels        413  more pixels than `max_pixels`
         ├── UnknownModel         404  no such model, or no such version of it
+        ├── NotAcceptable        406  no form of answer that the client takes
         ├── ModelNotReady        503  still loading, or failed to load
         ├── QueueFull            503  more requests waiting than may, or than the deadline allows
         ├── RateLimited          429  more requests from one client than `rate_limit`
@@ -32,6 +33,7 @@ __all__ = [
     "DownloadError",
     "ModelLoadError",
     "ModelNotReady",
+    "NotAcceptable",
     "PlacementError",
     "QueueFull",
     "RateLimited",
@@ -118,6 +120,12 @@ class UnknownModel(RequestError):
     """No such model, or no such version of it."""
 
     status = 404
+
+
+class NotAcceptable(RequestError):
+    """The answer has none of the forms that the ``Accept`` header takes."""
+
+    status = 406
 
 
 class ModelNotReady(RequestError):

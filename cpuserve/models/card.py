@@ -47,6 +47,10 @@ class Card:
         embedded_processing: the graph itself resizes and normalises.
         output_raw_scores: the caller wants all scores and not the best few.
         confidence_threshold: answers below it are left out; None when the exporter did not say.
+        iou_threshold: of two boxes of a class that overlap by more the better stays; None as above.
+        nms_execute: boxes still overlap and must be thinned out; None as above: the model_type decides.
+        agnostic_nms: boxes of different classes are thinned out too; None likewise.
+        nms_max_predictions: most boxes that stay; None likewise.
         topk: number of classes in an answer; None when the exporter did not say.
         decode: "exact" or "fast" decoding of JPEG pictures, empty for the server's setting.
         precision: what to compile for ("auto", "f32", "bf16", "f16"), empty for the server's setting.
@@ -68,6 +72,10 @@ class Card:
     embedded_processing: bool = False
     output_raw_scores: bool = False
     confidence_threshold: float | None = None
+    iou_threshold: float | None = None
+    nms_execute: bool | None = None
+    agnostic_nms: bool | None = None
+    nms_max_predictions: int | None = None
     topk: int | None = None
     decode: str = ""
     precision: str = ""
@@ -89,6 +97,10 @@ class Card:
             raise _bad("topk", self.topk, "at least 1")
         if self.confidence_threshold is not None and not math.isfinite(self.confidence_threshold):
             raise _bad("confidence_threshold", self.confidence_threshold, "a finite number")
+        if self.iou_threshold is not None and not 0 <= self.iou_threshold <= 1:
+            raise _bad("iou_threshold", self.iou_threshold, "0 to 1")
+        if self.nms_max_predictions is not None and self.nms_max_predictions < 1:
+            raise _bad("nms_max_predictions", self.nms_max_predictions, "at least 1")
 
     @classmethod
     def read(cls, model: ov.Model) -> Card:
@@ -229,6 +241,10 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "embedded_processing": _boolean,
     "output_raw_scores": _boolean,
     "confidence_threshold": _number,
+    "iou_threshold": _number,
+    "nms_execute": _boolean,
+    "agnostic_nms": _boolean,
+    "nms_max_predictions": _whole,
     "topk": _whole,
     "decode": _lower,
     "precision": _lower,

@@ -81,11 +81,11 @@ def load_pipeline(
     # a second set of batches would double the memory; rows of a tensor spread over the streams as well
     tensors = tensors or batcher(model, sizes if pictures is None else [1])
     post = postprocessor(
-        card.model_type,
-        card.labels,
+        card,
         tensors.engine.outputs,
-        topk=card.topk,
+        None if pictures is None else pictures.feed.resizer,
         probabilities=card.output_raw_scores or ends_in_softmax(model),
+        model=model,
     )
     return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
 

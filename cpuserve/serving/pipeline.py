@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.batcher import Batcher, Rows
+from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.feed import Encoded, Feed
-from cpuserve.serving.postprocess import Answer, Postprocessor
+from cpuserve.serving.feed import Encoded, Feed, Frame
+from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
+from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
 from cpuserve.serving.stats import Recorder
 
 __all__ = ["Pictures", "Pipeline"]
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Pipeline:
         card: its metadata.
         tensors: runs tensors in the model's own type and layout.
         pictures: runs encoded pictures; None for a model that takes none.
-        post: words for the answer; None for a model whose outputs have none yet.
+        post: words for the answer, or why there are none.
         recorder: counts what this worker does with it.
     """
 
@@ -47,7 +52,7 @@ class Pipeline:
     card: Card
     tensors: Batcher
     pictures: Pictures | None
-    post: Postprocessor | None
+    post: Postprocessor | TensorsOnly
     recorder: Recorder
 
     @property
@@ -76,11 +81,54 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, or a model that answers no pictures.
         """
-        if self.post is None:
+        return self._look(picture, request, topk, self._words().answer)
+
+    def render(
+        self, picture: Encoded, request: Request, topk: int | None = None, *, mask: bool = False
+    ) -> bytes:
+        """Answer one encoded picture by a PNG of its size, upright.
+
+        Args:
+            picture: the whole file; it is decoded once more, whole.
+            request: takes the stage timings.
+            topk: number of classes wanted; None for the model's own.
+            mask: the class of each pixel instead of what was answered, drawn over the picture.
+
+        Raises:
+            RequestError: a bad picture, a model that answers no pictures, or a mask of no segmentation.
+        """
+        post = self._words()
+        segmenter = post if isinstance(post, Segmenter) else None
+        if mask and segmenter is None:
+            raise RequestError(f"model {self.name} is no segmentation: it has an overlay, but no mask")
+
+        def look(outputs: Sequence[Array], topk: int | None, frame: Frame) -> tuple[Answer, Pixels | None]:
+            drawn = None if segmenter is None else segmenter.mask(outputs, frame)
+            return post.answer(outputs, topk, frame), drawn
+
+        answer, drawn = self._look(picture, request, topk, look)
+        if mask and drawn is not None:
+            data = mask_png(drawn)
+        else:
+            data = overlay_png(upright(picture, self._pictures().feed.decoder), answer, drawn)
+        request.done("post")
+        return data
+
+    def _words(self) -> Postprocessor:
+        if isinstance(self.post, TensorsOnly):
             raise RequestError(
-                f"model {self.name} has no answer in words (model_type {self.card.model_type or '?'!r}); "
-                "ask for its tensors at /v2/models/NAME/infer"
+                f"model {self.name} answers tensors only: {self.post.reason}; ask at /v2/models/NAME/infer"
             )
+        return self.post
+
+    def _look(
+        self,
+        picture: Encoded,
+        request: Request,
+        topk: int | None,
+        look: Callable[[Sequence[Array], int | None, Frame], _Seen],
+    ) -> _Seen:
+        """Run one encoded picture, and ``look`` at its outputs while they are there."""
         pictures = self._pictures()
         batcher = pictures.batcher
         with self._counted(request, 1):
@@ -90,11 +138,11 @@ class Pipeline:
                 frame = pictures.feed.into(picture, rows.inputs[0][0])
                 request.done("decode")
                 _run(batcher, rows, request)
-                answer = self.post.answer([output[0] for output in rows.outputs], topk, frame)
+                seen = look([output[0] for output in rows.outputs], topk, frame)
                 request.done("post")
             finally:
                 batcher.release(rows)
-        return answer
+        return seen
 
     def infer_pictures(self, pictures: Sequence[Encoded], request: Request) -> list[Array]:
         """Outputs for encoded pictures: one array [number of pictures, ...] an output.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from cpuserve.serving.decode import Pixels
 
-__all__ = ["RESIZE_TYPES", "Resizer"]
+__all__ = ["RESIZE_TYPES", "Placement", "Resizer"]
 
 RESIZE_TYPES = ("standard", "crop", "fit_to_window", "fit_to_window_letterbox")
 _INTERPOLATION = {"LINEAR": cv2.INTER_LINEAR, "CUBIC": cv2.INTER_CUBIC, "NEAREST": cv2.INTER_NEAREST}
@@ -23,6 +25,39 @@ _TURNS: dict[int, tuple[bool, int | None]] = {
     7: (True, -1),
     8: (True, 0),
 }
+
+
+class Placement(NamedTuple):
+    """Where an upright picture lies in the model's input: ``input = picture * scale + offset``, by axis.
+
+    Both are measured from the upper left corner of the upper left pixel, so that a picture of width w spans
+    0 to w.
+
+    Attributes:
+        scale_x: input pixels a picture pixel, across.
+        scale_y: input pixels a picture pixel, down.
+        left: where the picture's left edge is in the input; below 0 where it is cut off.
+        top: where its upper edge is.
+    """
+
+    scale_x: float
+    scale_y: float
+    left: float
+    top: float
+
+    def to_picture(self, points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+        """Points x, y of the input as points of the picture; they may lie outside it.
+
+        Args:
+            points: [..., 2k], x and y in turn, input pixels.
+
+        Returns:
+            Picture pixels, same shape.
+        """
+        pairs = points.shape[-1] // 2
+        scale, offset = [self.scale_x, self.scale_y] * pairs, [self.left, self.top] * pairs
+        found: npt.NDArray[np.floating[Any]] = (points - offset) / np.array(scale)
+        return found
 
 
 @dataclass(frozen=True)
@@ -64,12 +99,36 @@ class Resizer:
         if self.resize_type == "standard":
             self._resize(pixels, target)
         elif self.resize_type == "crop":
-            self._resize(_middle(pixels, stored_width, stored_height), target)
+            window = _middle(pixels.shape[1], pixels.shape[0], stored_width, stored_height)
+            part = _as_stored(window, pixels.shape[1], pixels.shape[0], transpose, flip)
+            self._resize(np.ascontiguousarray(pixels[part]), target)
         else:
-            self._pad(pixels, target, transpose=transpose, flip=flip)
+            window = self._fit(pixels.shape[1], pixels.shape[0], stored_width, stored_height)
+            target[:] = self.pad_value
+            self._resize(pixels, target[_as_stored(window, stored_width, stored_height, transpose, flip)])
         if transpose:
             target = target.transpose(1, 0, 2)
         row[:] = target if flip is None else target[_flip_slices(flip)]
+
+    def placement(self, width: int, height: int) -> Placement:
+        """Where an upright picture of width x height comes to lie."""
+        if self.resize_type == "standard":
+            return Placement(self.width / width, self.height / height, 0, 0)
+        if self.resize_type == "crop":
+            left, top, keep_width, keep_height = _middle(width, height, self.width, self.height)
+            scale_x, scale_y = self.width / keep_width, self.height / keep_height
+            return Placement(scale_x, scale_y, -left * scale_x, -top * scale_y)
+        left, top, fit_width, fit_height = self._fit(width, height, self.width, self.height)
+        return Placement(fit_width / width, fit_height / height, left, top)
+
+    def _fit(self, width: int, height: int, into_width: int, into_height: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of a whole picture width x height in a window, padding around it."""
+        scale = min(into_width / width, into_height / height)
+        fit_width = max(1, min(into_width, round(width * scale)))
+        fit_height = max(1, min(into_height, round(height * scale)))
+        if self.resize_type == "fit_to_window":
+            return 0, 0, fit_width, fit_height
+        return (into_width - fit_width) // 2, (into_height - fit_height) // 2, fit_width, fit_height
 
     def _resize(self, pixels: Pixels, target: Pixels) -> None:
         height, width = target.shape[:2]
@@ -81,30 +140,33 @@ class Resizer:
                 pixels, (width, height), dst=destination, interpolation=_INTERPOLATION[self.interpolation]
             )
 
-    def _pad(self, pixels: Pixels, target: Pixels, *, transpose: bool, flip: int | None) -> None:
-        height, width = target.shape[:2]
-        scale = min(width / pixels.shape[1], height / pixels.shape[0])
-        fit_width = max(1, min(width, round(pixels.shape[1] * scale)))
-        fit_height = max(1, min(height, round(pixels.shape[0] * scale)))
-        left, top = width - fit_width, height - fit_height
-        if self.resize_type == "fit_to_window_letterbox":
-            left, top = left // 2, top // 2
-        else:
-            # the padding goes right and below of the upright picture: where that is as stored
-            across = flip in (1, -1) if not transpose else flip in (0, -1)
-            down = flip in (0, -1) if not transpose else flip in (1, -1)
-            left, top = (left if across else 0), (top if down else 0)
-        target[:] = self.pad_value
-        self._resize(pixels, target[top : top + fit_height, left : left + fit_width])
+
+def _middle(width: int, height: int, like_width: int, like_height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the largest middle part of width x height with another's aspect."""
+    keep_width = min(width, max(1, round(height * like_width / like_height)))
+    keep_height = min(height, max(1, round(width * like_height / like_width)))
+    return (width - keep_width) // 2, (height - keep_height) // 2, keep_width, keep_height
 
 
-def _middle(pixels: Pixels, width: int, height: int) -> Pixels:
-    """The largest middle part of ``pixels`` with the aspect of width x height."""
-    have_height, have_width = pixels.shape[:2]
-    keep_width = min(have_width, max(1, round(have_height * width / height)))
-    keep_height = min(have_height, max(1, round(have_width * height / width)))
-    left, top = (have_width - keep_width) // 2, (have_height - keep_height) // 2
-    return np.ascontiguousarray(pixels[top : top + keep_height, left : left + keep_width])
+def _as_stored(
+    window: tuple[int, int, int, int], width: int, height: int, transpose: bool, flip: int | None
+) -> tuple[slice, slice]:
+    """Rows and columns of a window in pixels as they are stored, that will be transposed and flipped.
+
+    Args:
+        window: left, top, width and height; left and top are the upright picture's, which are right and below
+            as stored where a flip follows.
+        width: of what the window is in, as stored.
+        height: of the same.
+        transpose: whether they will be.
+        flip: code of cv2.flip, or None.
+    """
+    left, top, across, down = window
+    if flip in ((1, -1) if not transpose else (0, -1)):
+        left = width - across - left
+    if flip in ((0, -1) if not transpose else (1, -1)):
+        top = height - down - top
+    return slice(top, top + down), slice(left, left + across)
 
 
 def _flip_slices(code: int) -> tuple[slice, slice]:

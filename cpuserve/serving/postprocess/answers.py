@@ -1,0 +1,57 @@
+"""What post-processing gives and what makes it; it knows no kind of model and no transport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array
+from cpuserve.serving.feed import Frame
+
+__all__ = ["Answer", "Postprocessor", "TensorsOnly", "check_topk", "label_of"]
+
+Answer = dict[str, list[dict[str, Any]]]
+
+
+class Postprocessor(Protocol):
+    """Turns the outputs of one row into an answer."""
+
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+        """The answer for one picture.
+
+        Args:
+            outputs: one array an output, without the batch dimension; they may be overwritten.
+            topk: at most so many entries; None for the model's own number.
+            frame: the picture's size, upright.
+
+        Raises:
+            RequestError: ``topk`` cannot be.
+        """
+
+
+@dataclass(frozen=True)
+class TensorsOnly:
+    """Stands where a model has no post-processing: it answers tensors and nothing else.
+
+    Attributes:
+        reason: why, and what would change it.
+    """
+
+    reason: str
+
+
+def label_of(labels: Sequence[str], index: int) -> str:
+    """Name of a class, its number where the model has no name for it."""
+    return labels[index] if 0 <= index < len(labels) else str(index)
+
+
+def check_topk(topk: int | None) -> None:
+    """Refuses a number of entries below one.
+
+    Raises:
+        RequestError: it is.
+    """
+    if topk is not None and topk < 1:
+        raise RequestError(f"topk is {topk}; it must be at least 1")

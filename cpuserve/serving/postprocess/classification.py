@@ -1,0 +1,57 @@
+"""Class scores to the best classes; it knows no labels but those it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array
+from cpuserve.serving.feed import Frame
+from cpuserve.serving.postprocess.answers import Answer, label_of
+
+__all__ = ["Classifier"]
+
+
+class Classifier:
+    """Best classes first.
+
+    Args:
+        labels: name by class; a class without one is named by its number.
+        topk: how many classes an answer has unless the request says otherwise.
+        softmax: the output holds logits, not probabilities.
+    """
+
+    def __init__(self, labels: Sequence[str], *, topk: int = 5, softmax: bool = False) -> None:
+        self._labels = labels
+        self._topk = topk
+        self._softmax = softmax
+
+    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: Frame, /) -> Answer:
+        """``{"predictions": [{"class_id", "label", "probability"}]}``, best first.
+
+        Raises:
+            RequestError: ``topk`` is no number from 1 to the number of classes.
+        """
+        scores = outputs[0].reshape(-1)
+        count = min(self._topk, scores.size) if topk is None else topk
+        if not 1 <= count <= scores.size:
+            raise RequestError(f"topk is {count}; this model takes 1 to {scores.size}")
+        if scores.dtype.kind != "f":
+            scores = scores.astype(np.float32)  # small integers would wrap when they are negated
+        if self._softmax:
+            scores = np.exp(scores - scores.max(), dtype=np.float32)
+            scores /= scores.sum()
+        best = np.argpartition(scores, -count)[-count:]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        return {
+            "predictions": [
+                {
+                    "class_id": index,
+                    "label": label_of(self._labels, index),
+                    "probability": round(value, 6),
+                }
+                for index, value in zip(best.tolist(), scores[best].tolist(), strict=True)
+            ]
+        }

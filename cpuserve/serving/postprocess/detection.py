@@ -1,0 +1,93 @@
+"""Boxes in the model's input to boxes in the picture, best first; how a model encodes them is a head's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from cpuserve.serving.engine import Array
+from cpuserve.serving.feed import Frame
+from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
+from cpuserve.serving.preprocess import Resizer
+
+__all__ = ["Boxes", "Detector", "Head", "best_of_each"]
+
+
+class Boxes(NamedTuple):
+    """What a head found in one row.
+
+    Attributes:
+        corners: f32 [N, 4], x1 y1 x2 y2 in pixels of the model's input.
+        scores: f32 [N], 0 to 1.
+        classes: integer [N].
+    """
+
+    corners: Array
+    scores: Array
+    classes: Array
+
+
+Head = Callable[[Sequence[Array]], Boxes]
+
+
+class Detector:
+    """Boxes of the picture, best first.
+
+    Args:
+        head: reads the boxes out of the outputs of one row; it has left out the weak and the double ones.
+        labels: name by class.
+        resizer: how pictures were brought to the input.
+    """
+
+    def __init__(self, head: Head, labels: Sequence[str], resizer: Resizer) -> None:
+        self._head = head
+        self._labels = labels
+        self._resizer = resizer
+
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+        """``{"detections": [{"class_id", "label", "probability", "box"}]}``, best first.
+
+        ``box`` is x1, y1, x2, y2 in pixels of the upright picture, cut off at its edges.
+
+        Raises:
+            RequestError: ``topk`` is below 1.
+        """
+        check_topk(topk)
+        found = self._head(outputs)
+        corners = self._resizer.placement(frame.width, frame.height).to_picture(found.corners)
+        corners = np.clip(corners, 0, [frame.width, frame.height, frame.width, frame.height])
+        inside = np.flatnonzero((corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1]))
+        order = inside[np.argsort(-found.scores[inside], kind="stable")][:topk]
+        return {
+            "detections": [
+                {
+                    "class_id": index,
+                    "label": label_of(self._labels, index),
+                    "probability": round(score, 6),
+                    "box": box,
+                }
+                for index, score, box in zip(
+                    found.classes[order].tolist(),
+                    found.scores[order].tolist(),
+                    corners[order].round(1).tolist(),
+                    strict=True,
+                )
+            ]
+        }
+
+
+def best_of_each(boxes: Boxes, iou: float) -> Boxes:
+    """Non-maximum suppression, class by class: of boxes that overlap by more than ``iou`` the best stays.
+
+    Args:
+        boxes: above the threshold already.
+        iou: intersection over union, 0 to 1.
+    """
+    if not len(boxes.scores):
+        return boxes
+    sized = np.concatenate([boxes.corners[:, :2], boxes.corners[:, 2:] - boxes.corners[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxesBatched(sized, boxes.scores, boxes.classes, 0.0, iou)  # type: ignore[arg-type]
+    return Boxes(boxes.corners[kept], boxes.scores[kept], boxes.classes[kept])

@@ -1,0 +1,107 @@
+"""Class scores by pixel to class areas and masks; it draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.decode import Pixels
+from cpuserve.serving.engine import Array
+from cpuserve.serving.feed import Frame
+from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
+from cpuserve.serving.preprocess import Resizer
+
+__all__ = ["NOT_SEEN", "Segmenter"]
+
+NOT_SEEN = 255  # in a mask: what the model was not shown, as PASCAL VOC marks what is to be ignored
+
+
+class Segmenter:
+    """Share of the picture by class, and the class of each pixel.
+
+    Args:
+        labels: name by class.
+        axis: of the class scores in a row: 0 for [C, H, W], -1 for [H, W, C]; None: class ids [H, W].
+        resizer: how pictures were brought to the input.
+    """
+
+    def __init__(self, labels: Sequence[str], axis: int | None, resizer: Resizer) -> None:
+        self._labels = labels
+        self._axis = axis
+        self._resizer = resizer
+        self._padded = resizer.resize_type.startswith("fit_to_window")
+
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+        """``{"classes": [{"class_id", "label", "area"}]}``, largest first.
+
+        Areas are shares of the picture, of its middle part where the resize crops.
+
+        Raises:
+            RequestError: ``topk`` is below 1.
+        """
+        check_topk(topk)
+        ids = self._ids(outputs, frame)
+        counts = np.bincount(ids.reshape(-1).astype(np.intp, copy=False))
+        order = np.argsort(-counts, kind="stable")[:topk]
+        return {
+            "classes": [
+                {
+                    "class_id": index,
+                    "label": label_of(self._labels, index),
+                    "area": round(int(counts[index]) / ids.size, 6),
+                }
+                for index in order.tolist()
+                if counts[index]
+            ]
+        }
+
+    def mask(self, outputs: Sequence[Array], frame: Frame) -> Pixels:
+        """The class of each pixel of the picture, u8 [height, width], nearest neighbour; `NOT_SEEN` outside.
+
+        Raises:
+            RequestError: a class id does not fit.
+        """
+        ids = self._ids(outputs, frame)
+        if ids.min() < 0 or ids.max() >= NOT_SEEN:
+            raise RequestError(
+                f"class ids {ids.min()} to {ids.max()} do not fit a mask of bytes, which holds 0 to 254"
+            )
+        small = ids.astype(np.uint8)
+        if self._resizer.resize_type != "crop":
+            return _scaled(small, frame.width, frame.height)
+        place = self._resizer.placement(frame.width, frame.height)
+        left, top = round(-place.left / place.scale_x), round(-place.top / place.scale_y)
+        width, height = (
+            round(self._resizer.width / place.scale_x),
+            round(self._resizer.height / place.scale_y),
+        )
+        whole = np.full((frame.height, frame.width), NOT_SEEN, np.uint8)
+        whole[top : top + height, left : left + width] = _scaled(small, width, height)
+        return whole
+
+    def _ids(self, outputs: Sequence[Array], frame: Frame) -> Array:
+        """Class ids [H, W] where the output shows the picture; any padding is left out."""
+        scores = outputs[0]
+        if self._axis is None:
+            ids = scores.reshape(scores.shape[-2:]) if scores.shape[-1] != 1 else scores[..., 0]
+        else:
+            ids = scores.argmax(axis=self._axis)
+        if not self._padded:
+            return ids
+        resizer = self._resizer
+        place = resizer.placement(frame.width, frame.height)
+        # the output may be smaller than the input
+        down, across = ids.shape[0] / resizer.height, ids.shape[1] / resizer.width
+        top, left = round(place.top * down), round(place.left * across)
+        bottom = max(top + 1, round((place.top + frame.height * place.scale_y) * down))
+        right = max(left + 1, round((place.left + frame.width * place.scale_x) * across))
+        part: Array = ids[top:bottom, left:right]
+        return part
+
+
+def _scaled(ids: Pixels, width: int, height: int) -> Pixels:
+    # EXACT takes the pixel whose middle is nearest, as other libraries do; the plain one the one to its left
+    return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]

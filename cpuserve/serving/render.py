@@ -1,0 +1,149 @@
+"""Answers as pictures: drawn over what was sent, or a mask as a palette PNG; it answers nothing itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cpuserve.errors import CpuserveError
+from cpuserve.serving.decode import Decoder, Pixels
+from cpuserve.serving.feed import Encoded
+from cpuserve.serving.postprocess import Answer
+from cpuserve.serving.postprocess.segmentation import NOT_SEEN
+from cpuserve.serving.preprocess import Resizer
+
+__all__ = ["colours", "mask_png", "overlay_png", "upright"]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_OPACITY = 0.5
+_PNG_LEVEL = 3  # beyond it the file hardly shrinks and takes much longer
+_LINES = 5  # names written on a picture that was classified
+
+
+@cache
+def colours() -> Pixels:
+    """A colour for each class, RGB u8 [256, 3]: those of the PASCAL VOC development kit, 0 is black."""
+    found = np.zeros((256, 3), np.uint8)
+    for index in range(256):
+        rest = index
+        for bit in range(7, -1, -1):  # three bits of the number at a time, the low ones make the high bits
+            found[index] |= np.array([(rest >> channel & 1) << bit for channel in range(3)], np.uint8)
+            rest >>= 3
+    return found
+
+
+def upright(picture: Encoded, decoder: Decoder) -> Pixels:
+    """The whole picture as it is to be looked at, BGR u8 [H, W, 3].
+
+    Args:
+        picture: the encoded file.
+        decoder: the model's; its limit counts.
+
+    Raises:
+        RequestError: it is no picture that can be taken.
+    """
+    whole = dataclasses.replace(decoder, order="BGR", exact=True)
+    pixels, orientation, width, height = whole.decode(picture)
+    if orientation == 1:
+        return pixels
+    turned: Pixels = np.empty((height, width, 3), np.uint8)
+    Resizer(width, height).into(turned, pixels, orientation)
+    return turned
+
+
+def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> bytes:
+    """What was answered, drawn over the picture.
+
+    Args:
+        pixels: the picture, BGR u8 [H, W, 3]; drawn on.
+        answer: the model's.
+        mask: the class of each pixel, u8 [H, W]; class 0 and what the model was not shown stay as they are.
+    """
+    if mask is not None:
+        _tint(pixels, mask)
+    # lines and letters grow with the picture, so that they can be read when it is looked at whole
+    scale = max(0.4, min(pixels.shape[:2]) / 900)
+    for row in reversed(answer.get("detections", [])):  # the best comes last and lies on top
+        _box(pixels, row, scale)
+    for row in answer.get("keypoints", []):
+        x, y = (round(value) for value in row["point"])
+        cv2.circle(pixels, (x, y), max(2, round(5 * scale)), _bgr(row["class_id"]), cv2.FILLED, cv2.LINE_AA)
+    lines = [(row, "probability") for row in answer.get("predictions", [])]
+    lines += [(row, "area") for row in answer.get("classes", [])]
+    for place, (row, measure) in enumerate(lines[:_LINES]):
+        top = round(place * 28 * scale)
+        _words(pixels, f"{row['label']} {row[measure]:.2f}", (0, top), _bgr(row["class_id"]), scale)
+    return _png(pixels)
+
+
+def mask_png(mask: Pixels) -> bytes:
+    """The class ids as a PNG with a palette: a byte a pixel, shown in `colours`.
+
+    Args:
+        mask: u8 [H, W].
+    """
+    height, width = mask.shape
+    lines = np.zeros((height, width + 1), np.uint8)  # each line begins with its filter: 0, none
+    lines[:, 1:] = mask
+    depth, indexed = 8, 3
+    head = struct.pack(">IIBBBBB", width, height, depth, indexed, 0, 0, 0)
+    chunks = [
+        (b"IHDR", head),
+        (b"PLTE", colours().tobytes()),
+        (b"IDAT", zlib.compress(lines.tobytes(), _PNG_LEVEL)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def _bgr(index: int) -> tuple[int, int, int]:
+    """The colour of a class to draw with: never the black of class 0."""
+    red, green, blue = colours()[index % 254 + 1].tolist()
+    return blue, green, red
+
+
+def _tint(pixels: Pixels, mask: Pixels) -> None:
+    amount = np.full(256, _OPACITY, np.float32)
+    amount[[0, NOT_SEEN]] = 0
+    table = colours()[:, ::-1]
+    for line, classes in zip(pixels, mask, strict=True):  # line by line: no second picture in memory
+        share = amount[classes][:, None]
+        line[:] = line * (1 - share) + table[classes] * share
+
+
+def _box(pixels: Pixels, row: dict[str, Any], scale: float) -> None:
+    left, top, right, bottom = (round(value) for value in row["box"])
+    colour = _bgr(row["class_id"])
+    cv2.rectangle(pixels, (left, top), (right - 1, bottom - 1), colour, max(1, round(3 * scale)))
+    _words(pixels, f"{row['label']} {row['probability']:.2f}", (left, top), colour, scale)
+
+
+def _words(
+    pixels: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
+) -> None:
+    """Text on a ground of the colour, its upper left corner at ``corner`` as far as the picture allows."""
+    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
+    size, thickness = 0.8 * scale, max(1, round(1.6 * scale))
+    (width, height), below = cv2.getTextSize(text, _FONT, size, thickness)
+    left = max(0, min(corner[0], pixels.shape[1] - width))
+    top = max(0, min(corner[1], pixels.shape[0] - height - below))
+    cv2.rectangle(pixels, (left, top), (left + width, top + height + below), colour, cv2.FILLED)
+    blue, green, red = colour
+    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)
+    cv2.putText(pixels, text, (left, top + height), _FONT, size, ink, thickness, cv2.LINE_AA)
+
+
+def _png(pixels: Pixels) -> bytes:
+    written, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+    if not written:
+        raise CpuserveError(f"OpenCV could not write a PNG of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+    return data.tobytes()
