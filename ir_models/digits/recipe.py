@@ -6,7 +6,11 @@ the digits inside scikit-learn and shapes.txt.
 
 from __future__ import annotations
 
+import silent  # noqa: F401  # before OpenVINO
+
+# isort: split
 import argparse
+import functools
 import json
 import time
 import timeit
@@ -28,6 +32,7 @@ CROP = 28  # what the network sees after the front end
 HELD_OUT = 360  # of the 1797 originals
 CANVASES = (28, 32, 40, 56, 64, 80, 96, 112, 140, 200, 280)
 ENLARGE = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "blocky": cv2.INTER_NEAREST}
+OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 FACES = range(8)  # cv2.FONT_HERSHEY_*, the stroke fonts
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -284,12 +289,24 @@ def network() -> nn.Sequential:
     )  # fmt: skip
 
 
-def fit(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, epochs: int) -> None:
-    """Train the network on crops."""
+def crops(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the network is trained on: training pictures as the front end cuts them out, and their digits."""
+    images, labels, _, _ = split()
+    front, x, y = FrontEnd(), [], []
+    for part in range(count // 500):
+        pictures, digits = augmented(images, labels, 500, 0.5, SEED + 1, part)
+        with torch.no_grad():
+            x.append(front(torch.from_numpy(pictures).float()))
+        y.append(torch.from_numpy(digits))
+    return torch.cat(x), torch.cat(y)
+
+
+def fit(net: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, rate: float = 4e-3) -> None:
+    """Train the network on crops; ``rate`` is the highest learning rate of the one cycle."""
     net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     rounds = len(x) // 128
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * rounds)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * rounds)
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(x))[: rounds * 128].view(rounds, 128):
@@ -303,7 +320,7 @@ def fit(net: nn.Sequential, x: torch.Tensor, y: torch.Tensor, epochs: int) -> No
     net.eval().to(memory_format=torch.contiguous_format)
 
 
-def export(net: nn.Sequential, folder: Path) -> Path:
+def export(net: nn.Module, folder: Path) -> Path:
     """Write ``1/model.xml`` and ``1/model.bin`` with the metadata the server reads."""
     whole, example = nn.Sequential(FrontEnd(), net, nn.Softmax(1)), torch.rand(1, SIDE, SIDE, 3)
     model = ov.convert_model(whole.eval(), example_input=example, input=[-1, SIDE, SIDE, 3])
@@ -325,10 +342,9 @@ def export(net: nn.Sequential, folder: Path) -> Path:
     return path
 
 
-def measure(path: Path) -> dict[str, Any]:
-    """Accuracy in percent by test set, size and speed of the IR, run the way the server runs it."""
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = ov.Core().compile_model(path, "CPU", options)
+@functools.cache
+def test_sets() -> dict[str, tuple[Array, Array]]:
+    """Pictures that nothing is trained on, as the server hands them to the model, and their digits."""
     _, _, images, labels = split()
     sets: dict[str, tuple[Array, Array]] = {}
     for name, how in ENLARGE.items():
@@ -337,26 +353,43 @@ def measure(path: Path) -> dict[str, Any]:
             both = np.stack([as_input(m) for m in masks] + [as_input(255 - m) for m in masks])
             sets[f"clean, {name}, {side} px, both polarities"] = both, np.tile(labels, 2)
     sets["augmented"] = augmented(images, labels, 10 * HELD_OUT, 0, SEED + 2)
-    sets |= drawn_tests()
+    return sets | drawn_tests()
+
+
+def accuracy(path: Path, every: int = 1) -> dict[str, Any]:
+    """Accuracy of the IR in percent by test set, of each nth picture."""
+    compiled = ov.Core().compile_model(path, "CPU", OPTIONS)
     right = {}
-    for name, (x, y) in sets.items():
-        told = [compiled(part.astype(np.float32))[0].argmax(1) for part in np.array_split(x, 12)]
-        right[name] = np.concatenate(told) == y
+    for name, (x, y) in test_sets().items():
+        told = [compiled(part.astype(np.float32))[0].argmax(1) for part in np.array_split(x[::every], 12)]
+        right[name] = np.concatenate(told) == y[::every]
 
     def percent(prefix: str) -> float:
         chosen = [r for name, r in right.items() if name.startswith(prefix)]
         return round(100 * float(np.concatenate(chosen).mean()), 2)
 
-    one = sets["augmented"][0][:1].astype(np.float32)
-    request = compiled.create_infer_request()
-    times = timeit.repeat(lambda: request.infer([one]), repeat=500, number=1)
     return {
         "held_out_accuracy": percent("clean"),
         "held_out_accuracy_worst_set": min(percent(n) for n in right if n.startswith("clean")),
         "held_out_accuracy_augmented": percent("augmented"),
         "drawn_accuracy": percent("drawn"),
         "sets": {n: {"pictures": len(r), "accuracy": percent(n)} for n, r in right.items()},
-        "bytes": sum(path.with_suffix(s).stat().st_size for s in (".xml", ".bin")),
+    }
+
+
+def size(path: Path) -> int:
+    """Bytes of the IR."""
+    return sum(path.with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Accuracy, size and speed of the IR, run the way the server runs it."""
+    request = ov.Core().compile_model(path, "CPU", OPTIONS).create_infer_request()
+    one = test_sets()["augmented"][0][:1].astype(np.float32)
+    times = timeit.repeat(lambda: request.infer([one]), repeat=500, number=1)
+    return {
+        **accuracy(path),
+        "bytes": size(path),
         "batch_1_ms_one_thread": round(1000 * float(np.median(times)), 3),
         "openvino": ov.get_version().split("-")[0],
         "torch": torch.__version__,
@@ -373,16 +406,10 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     start = time.perf_counter()
-    images, labels, _, _ = split()
-    front, x, y = FrontEnd(), [], []
-    for part in range(args.samples // 500):
-        pictures, digits = augmented(images, labels, 500, 0.5, SEED + 1, part)
-        with torch.no_grad():
-            x.append(front(torch.from_numpy(pictures).float()))
-        y.append(torch.from_numpy(digits))
+    x, y = crops(args.samples)
     print(f"{args.samples} pictures after {time.perf_counter() - start:.0f} s", flush=True)
     net = network()
-    fit(net, torch.cat(x), torch.cat(y), args.epochs)
+    fit(net, x, y, args.epochs)
     took = round(time.perf_counter() - start)
     metrics = measure(export(net, args.out))
     metrics |= {"training_pictures": args.samples, "epochs": args.epochs, "seed": SEED, "training_s": took}
