@@ -1,0 +1,205 @@
+"""`cpuserve bench compare`: OpenVINO beside the framework a network comes from."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cpuserve.cli.bench.serve import writable
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
+
+if TYPE_CHECKING:
+    from cpuserve.bench.compare import Entry
+
+__all__ = ["command"]
+
+_ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
+
+
+@click.command("compare")
+@click.argument("model")
+@click.option("--with", "others", default=_ALL, show_default=True, metavar="NAME,...", help="The frameworks.")
+@click.option("--input", "shapes", multiple=True, metavar="NAME[1,3,224,224]", help="Shape of the input.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of pictures; without it one is made.",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16", "auto"]),
+    default="f32",
+    show_default=True,
+    help="OpenVINO's INFERENCE_PRECISION_HINT; the others compute as the model file says.",
+)
+@click.option("--rounds", type=click.IntRange(3), default=7, show_default=True)
+@click.option("--window-seconds", type=click.FloatRange(0.05), default=1.0, show_default=True)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures to this file (JSON)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@setting_options("model_repository")
+def command(
+    *,
+    model: str,
+    others: str,
+    shapes: tuple[str, ...],
+    images: Path | None,
+    batch: int,
+    precision: str,
+    rounds: int,
+    window_seconds: float,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Run MODEL through OpenVINO and other frameworks, by turns, and compare times and outputs.
+
+    MODEL is a file (.onnx, .tflite, .pb, TorchScript), a SavedModel, module:callable, a network of `bench
+    networks`, or a model of the repository; the last two OpenVINO alone can run. One call at a time; every
+    framework gets the number of threads at which it was fastest in a trial window. A tie is where the rounds
+    disagree about who is faster.
+
+    \b
+    Exit codes: 0 done, 1 OpenVINO cannot run the model (or it could not be measured),
+    2 wrong words on the command line.
+
+    \b
+    Example:
+      cpuserve bench compare yolox_nano.onnx --with onnxruntime,cv2
+      cpuserve bench compare torchvision.models:mobilenet_v2 --input [1,3,224,224] --with torch,torch.compile
+    """
+    from cpuserve.bench.compare import compare, thread_counts  # noqa: PLC0415  # not for --help
+    from cpuserve.bench.frameworks import FRAMEWORKS  # noqa: PLC0415
+    from cpuserve.bench.pictures import pictures  # noqa: PLC0415
+    from cpuserve.bench.results import write_result  # noqa: PLC0415
+    from cpuserve.machine.budget import Budget  # noqa: PLC0415
+
+    names = [name.strip() for name in others.split(",") if name.strip()]
+    unknown = [name for name in names if name not in FRAMEWORKS]
+    if unknown:
+        raise UsageError(f"--with {unknown[0]}: the frameworks are {', '.join(FRAMEWORKS)}")
+    writable(out)
+    hidden = quiet or as_json or not sys.stderr.isatty()
+    steps = len(names) + 1 + rounds
+    with (
+        tempfile.TemporaryDirectory(prefix="cpuserve-compare-") as place,
+        pictures(images) as sent,
+        click.progressbar(length=steps, label="compare", file=sys.stderr, hidden=hidden) as bar,
+    ):
+        folder = Path(place)
+        source = _source(model, settings_from(config, flags).model_repository, folder)
+        entries = compare(
+            source,
+            names,
+            _tensors(source, shapes, batch, sent.files),
+            folder,
+            shapes=shapes,
+            precision=precision,
+            threads=thread_counts(Budget.read().effective),
+            rounds=rounds,
+            seconds=window_seconds,
+            done=lambda: bar.update(1),
+        )
+    figures = {
+        "model": Path(model).name,
+        "pictures": sent.name,
+        "batch": batch,
+        "openvino_precision": precision,
+        "frameworks": [entry.figures(entries[0]) for entry in entries],
+    }
+    if out is not None:
+        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
+    if as_json:
+        click.echo(orjson.dumps(figures))
+    elif not quiet:
+        _show(entries, figures)
+
+
+def _source(model: str, repository: Path, folder: Path) -> str:
+    """What `cpuserve.models.source.read` takes: a path or module:callable."""
+    import openvino as ov  # noqa: PLC0415
+
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.zoo.networks import NETWORKS, build  # noqa: PLC0415
+
+    if model in NETWORKS:
+        ov.save_model(build(model), folder / f"{model}.xml", compress_to_fp16=False)
+        return str(folder / f"{model}.xml")
+    models = Repository(repository)
+    if not Path(model).exists() and model in models.names():
+        return str(models.find(model).xml)
+    return model
+
+
+def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Path]) -> list[Any]:
+    import cv2  # noqa: PLC0415
+
+    from cpuserve.bench.frameworks import sample, with_batch  # noqa: PLC0415
+    from cpuserve.models.source import input_shapes, read  # noqa: PLC0415
+
+    decoded = []
+    for file in files:
+        pixels = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise UsageError(f"--images: {file.name} cannot be decoded")
+        decoded.append(pixels)
+    graph = with_batch(read(source, input_shapes(shapes)), batch)
+    return [
+        sample(graph, batch, decoded[start:] + decoded[:start]) for start in range(0, len(decoded), batch)
+    ]
+
+
+def _show(entries: Sequence[Entry], figures: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415  # not for --help
+    from rich.table import Table  # noqa: PLC0415
+
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    for title in (
+        "framework",
+        "ms/image",
+        "noise",
+        "CPU-ms",
+        "threads",
+        "tried",
+        "max diff",
+        "top-1",
+        "verdict",
+    ):
+        grid.add_column(title, no_wrap=title != "verdict")
+    for row in figures["frameworks"]:
+        if "refused" in row:
+            continue
+        tried = " ".join(f"{threads}:{ms:.2f}" for threads, ms in row["ms_by_threads"].items())
+        difference, top1 = row["max_abs_diff"], row["top1_agreement"]
+        grid.add_row(
+            row["framework"],
+            f"{row['ms_per_image']:.3f}",
+            f"{row['noise']:.1%}",
+            f"{row['cpu_ms_per_image']:.3f}",
+            str(row["threads"]),
+            tried,
+            "-" if difference is None else f"{difference:.2g}",
+            "-" if top1 is None else f"{top1:.1%}",
+            row["note"] or ("the measure" if row["framework"] == entries[0].name else row["verdict"]),
+        )
+    Console(width=max(118, Console().width)).print(grid)
+    for entry in entries:
+        if entry.refused:
+            click.echo(f"not measured: {entry.name}: {entry.refused}")
+    click.echo(
+        f"batch {figures['batch']}, OpenVINO in {figures['openvino_precision']}, medians of the rounds; "
+        "tried: ms by threads, in one window each"
+    )
+    click.echo(f"pictures: {figures['pictures']}")
