@@ -89,6 +89,13 @@ TABLE: tuple[Setting, ...] = (
         per_model=True,
     ),
     Setting(
+        "allow_unvalidated",
+        bool,
+        False,
+        "Serve models that NNCF quantised and whose accuracy nobody recorded; cpuserve quantize records it.",
+        per_model=True,
+    ),
+    Setting(
         "model_version_policy",
         str,
         "latest",
@@ -238,6 +245,7 @@ class Settings:
     threads: int | None = None
     decode: str = "fast"
     precision: str = "auto"
+    allow_unvalidated: bool = False
     model_version_policy: str = "latest"
     file_system_poll_wait_seconds: float = 1.0
     plugin_config: str = ""

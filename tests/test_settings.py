@@ -8,7 +8,11 @@ from cpuserve.settings import TABLE, Settings, load
 
 
 def test_the_table_and_the_fields_are_the_same():
-    fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in ("models", "own_models", "origin")}
+    fields = {
+        f.name: f.default
+        for f in dataclasses.fields(Settings)
+        if f.name not in ("models", "own_models", "origin")
+    }
     assert fields == {setting.name: setting.default for setting in TABLE}
 
 

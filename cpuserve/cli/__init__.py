@@ -17,9 +17,13 @@ COMMANDS = {
     "serve": "serve the models of a repository over HTTP",
     "pull": "fetch models of the catalogue into the repository",
     "models": "list the models of the repository",
+    "convert": "turn a model of any framework into one that is served",
+    "quantize": "make an INT8 model of a float one, if it stays as good",
     "doctor": "show what the machine allows and whether a server sits as planned",
     "run": "start any program in a seat",
     "predict": "answer pictures in this process, without a server",
+    "cutpoints": "list where a model can be cut",
+    "cut": "cut a model in head, core and tail that are served as one",
     "test-reload": "prove that replacing a model under load loses no request",
     "bench": "measure servers, networks and frameworks",
 }

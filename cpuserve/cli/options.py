@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from cpuserve.errors import UsageError
 from cpuserve.settings import TABLE, Setting, Settings, load
 
-__all__ = ["setting_options", "settings_from"]
+__all__ = ["model_and_version", "setting_options", "settings_from"]
 
 _TABLE = {setting.name: setting for setting in TABLE}
 
@@ -56,3 +57,15 @@ def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
         UsageError: a value is wrong.
     """
     return load(flags, file=config)
+
+
+def model_and_version(text: str) -> tuple[str, int | None]:
+    """``NAME`` or ``NAME/VERSION`` as it is typed; None is the latest version.
+
+    Raises:
+        UsageError: what follows the slash is no number.
+    """
+    name, slash, version = text.partition("/")
+    if slash and not (version.isascii() and version.isdigit() and len(version) <= 18):
+        raise UsageError(f"the version is a number, as in digits/1, not {version[:40]!r}")
+    return name, int(version) if slash else None

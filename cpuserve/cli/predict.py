@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import model_and_version, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--topk", type=int, help="Classes to show; the model's own number without it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture, one a line.")
-@setting_options("model_repository", "decode", "precision", "max_pixels")
+@setting_options("model_repository", "decode", "precision", "max_pixels", "allow_unvalidated")
 def command(
     model: str, images: tuple[Path, ...], topk: int | None, as_json: bool, config: Path | None, **flags: Any
 ) -> None:
@@ -40,8 +40,7 @@ def command(
     from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
 
     settings = settings_from(config, flags)
-    name, _, version = model.partition("/")
-    file = Repository(settings.model_repository).find(name, _number(version) if version else None)
+    file = Repository(settings.model_repository).find(*model_and_version(model))
     pipeline = load_pipeline(new_core(), file, settings, Budget.read().effective)
     failed = False
     for image in images:
@@ -60,12 +59,6 @@ def command(
             _show(image, answer)
     if failed:
         sys.exit(1)
-
-
-def _number(version: str) -> int:
-    if not (version.isascii() and version.isdigit() and len(version) <= 18):
-        raise click.UsageError(f"the version is a number, as in digits/1, not {version[:40]!r}")
-    return int(version)
 
 
 def _answer(pipeline: Pipeline, image: Path, topk: int | None) -> dict[str, Any]:

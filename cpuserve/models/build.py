@@ -77,9 +77,9 @@ def free_batch(model: ov.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def dequantise_output(model: ov.Model, how: Dequantise) -> None:
-    """Turns the integers of the only output into f32, in the graph; the output keeps its name."""
-    result = model.get_results()[0]
+def dequantise_output(model: ov.Model, how: Dequantise, index: int = 0) -> None:
+    """Turns the integers of an output into f32, in the graph; the output keeps its name."""
+    result = model.get_results()[index]
     integers = result.input_value(0)
     real = ops.convert(integers, np.float32)
     if how.zero_point:

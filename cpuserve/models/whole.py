@@ -67,6 +67,12 @@ class Whole:
         name = found.name if Path(text).exists() else text
         return cls(found.model, card, name, found.sha256, Places(file) if frozen else None)
 
+    def describe(self, core: ov.Model) -> None:
+        """Give a core what the whole's metadata say: the card, and what was measured of its accuracy."""
+        for key, value in self.model.get_rt_info().items():
+            core.set_rt_info(value, key)
+        self.card.write(core)
+
     def cut(self, inputs: Sequence[str], outputs: Sequence[str]) -> CutModel:
         """Head, core and tail, whose batch is free where the graph allows it.
 
@@ -86,7 +92,7 @@ class Whole:
 
 def _in_repository(text: str, repository: Repository) -> Path:
     name, _, version = text.partition("/")
-    if version and not version.isdigit():
+    if version and not (version.isascii() and version.isdigit()):
         raise UsageError(f"there is no file {text}")
     try:
         return repository.find(name, int(version) if version else None).xml

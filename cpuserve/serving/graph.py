@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import openvino as ov
 from openvino import Layout, Type
+from openvino import opset13 as ops
 from openvino.preprocess import PrePostProcessor
 
 from cpuserve.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from cpuserve.models.card import Card
+    from cpuserve.models.parts import Port
 
 __all__ = [
     "ImageInput",
@@ -21,6 +24,7 @@ __all__ = [
     "image_graph",
     "image_input",
     "names_of",
+    "pass_through",
     "with_batch",
 ]
 
@@ -78,6 +82,16 @@ def image_input(model: ov.Model, card: Card) -> ImageInput | None:
     if channels not in (1, 3) or height < 1 or width < 1:
         return None
     return ImageInput(names_of(model.input(0))[0], width, height, channels, layout)
+
+
+def pass_through(ports: Sequence[Port]) -> ov.Model:
+    """A graph that gives what it is sent, for what is no graph itself to be prepared like one."""
+    parameters = []
+    for port in ports:
+        parameter = ops.parameter(ov.PartialShape(list(port.shape)), port.element, port.names[0])
+        parameter.output(0).get_tensor().set_names({*port.names})
+        parameters.append(parameter)
+    return ov.Model([ops.result(parameter) for parameter in parameters], parameters, "pass_through")
 
 
 def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:

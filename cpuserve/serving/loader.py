@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-
 import openvino as ov
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
+from cpuserve.models.parts import Parts
 from cpuserve.models.repository import ModelFile
+from cpuserve.models.validated import check_validated
 from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.compiler import Compiler, read
+from cpuserve.serving.ends import Ends, EndsLoader
 from cpuserve.serving.feed import Feed
-from cpuserve.serving.graph import batch_sizes, ends_in_softmax, image_graph, image_input
+from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.prepare import plugin_properties, prepared
@@ -25,8 +21,6 @@ from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.settings import Settings
 
 __all__ = ["load_pipeline", "new_core", "properties_in_force"]
-
-_WARM_ROUNDS = 2
 
 
 def new_core() -> ov.Core:
@@ -50,79 +44,68 @@ def load_pipeline(
         ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
     """
     recorder = recorder or Statistics(rows=1, models=1).recorder(0, file.name, file.version)
-    try:
-        model = core.read_model(file.xml)
-    except RuntimeError as error:
-        raise ModelLoadError(f"{file.xml} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+    model = read(core, file.xml)
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
-    properties = plugin_properties(settings)
-    model, card = prepared(model, card, settings)
-    source = image_input(model, card)
-    sizes = batch_sizes(model, settings.max_batch, source)
-
-    def batcher(graph: ov.Model, sizes: Sequence[int]) -> Batcher:
-        with _alone_in(settings.cache_dir):
-            engine = OpenVinoEngine(
-                core, graph, sizes, streams=threads, threads=threads, properties=properties
-            )
-        made = Batcher(engine, recorder)
-        _warm(made)
-        return made
-
-    pictures, tensors = None, None
-    if source is not None:
-        graph = image_graph(model, source, card)
-        feed = Feed.of(source, card, exact=settings.decode == "exact", max_pixels=settings.max_pixels)
-        pictures = Pictures(feed, batcher(graph, sizes))
-        if graph.input(0).element_type == model.input(0).element_type and source.layout == "NHWC":
-            # u8 NHWC without mean and scale: the picture's graph is the model's own
-            tensors = pictures.batcher if not (card.mean_values or card.scale_values) else None
-    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
-    tensors = tensors or batcher(model, sizes if pictures is None else [1])
+    check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
+    compiler = Compiler(core, settings.cache_dir, threads, plugin_properties(settings), recorder)
+    parts = Parts.of(file.xml)
+    if parts is None:
+        model, card = prepared(model, card, settings)
+        tensors, pictures = _way_in(model, image_input(model, card), card, settings, compiler)
+        ends, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
+    else:
+        tensors, pictures, ends, card = _cut(file, model, parts, card, settings, compiler)
+        outputs, probabilities = ends.outputs, parts.probabilities
+    resizer = None if pictures is None else pictures.feed.resizer
     post = postprocessor(
-        card,
-        tensors.engine.outputs,
-        None if pictures is None else pictures.feed.resizer,
-        probabilities=card.output_raw_scores or ends_in_softmax(model),
-        model=model,
+        card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
     )
-    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder)
+    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder, ends)
 
 
-@contextmanager
-def _alone_in(folder: str) -> Iterator[None]:
-    """Let one process at a time compile into a cache: the others then find what it has put there."""
-    if not folder:
-        yield
-        return
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ModelLoadError(f"cache_dir {folder} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _way_in(
+    graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
+) -> tuple[Batcher, Pictures | None]:
+    """How tensors and pictures get into a graph that takes both itself."""
+    sizes = batch_sizes(graph, settings.max_batch, source)
+    if source is None:
+        return compiler.batcher(graph, sizes), None
+    taking = image_graph(graph, source, card)
+    pictures = Pictures(_feed(source, card, settings), compiler.batcher(taking, sizes))
+    same_type = taking.input(0).element_type == graph.input(0).element_type
+    if same_type and source.layout == "NHWC" and not (card.mean_values or card.scale_values):
+        return pictures.batcher, pictures  # u8 NHWC as it is: the picture's graph is the model's own
+    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
+    return compiler.batcher(graph, [1]), pictures
 
 
-def _warm(batcher: Batcher) -> None:
-    """Run every compiled size on every stream, so that no request is the first of its kind."""
-    engine = batcher.engine
-    with ThreadPoolExecutor(engine.streams) as streams:
-        for size in engine.sizes:
-            for _ in range(_WARM_ROUNDS):
-                list(streams.map(lambda count: _run_rows(batcher, count), [size] * engine.streams))
+def _cut(
+    file: ModelFile, core: ov.Model, parts: Parts, card: Card, settings: Settings, compiler: Compiler
+) -> tuple[Batcher, Pictures | None, Ends, Card]:
+    """The ways into the core of a cut model and out of it; the card is that of what clients send."""
+    loader = EndsLoader(file, parts, compiler, allow_callables=settings.allow_callables)
+    if settings.shape:
+        raise ModelLoadError(f"{file.name} is cut: set its shape before it is cut, not with `shape`")
+    front = loader.front()
+    if front is None:
+        core, card = prepared(core, card, settings)
+        tensors, pictures = _way_in(core, image_input(core, card), card, settings, compiler)
+        inputs, head = tensors.engine.inputs, None
+    else:
+        front, card = prepared(front, card, settings)
+        source = image_input(front, card)
+        tensors, pictures = compiler.batcher(core, batch_sizes(core, settings.max_batch, source)), None
+        inputs, head = loader.head(front, tensors.engine.inputs)
+        if source is not None:
+            _, of_pictures = loader.head(image_graph(front, source, card), tensors.engine.inputs)
+            pictures = Pictures(_feed(source, card, settings), tensors, of_pictures)
+    outputs, tail = loader.tail(tensors.engine.outputs)
+    return tensors, pictures, Ends(inputs, outputs, head, tail), card
 
 
-def _run_rows(batcher: Batcher, count: int) -> None:
-    rows = batcher.claim(count)
-    try:
-        batcher.engine.run(rows.slot.memory, [(rows.first - rows.first % count, count)])
-    finally:
-        batcher.release(rows)
+def _feed(source: ImageInput, card: Card, settings: Settings) -> Feed:
+    return Feed.of(source, card, exact=settings.decode == "exact", max_pixels=settings.max_pixels)
 
 
 def properties_in_force(pipeline: Pipeline) -> str:

@@ -13,8 +13,10 @@ from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.batcher import Batcher, Rows
 from cpuserve.serving.decode import Pixels
+from cpuserve.serving.ends import Ends
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.feed import Encoded, Feed, Frame
+from cpuserve.serving.part import Runner
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
@@ -27,10 +29,30 @@ _Seen = TypeVar("_Seen")
 
 @dataclass(frozen=True)
 class Pictures:
-    """The way of encoded pictures into an engine."""
+    """The way of encoded pictures into an engine.
+
+    Attributes:
+        feed: bytes to a row of pixels.
+        batcher: runs the rows.
+        head: makes the batcher's rows from pixels, for a cut model; None where the pixels are its rows.
+    """
 
     feed: Feed
     batcher: Batcher
+    head: Runner | None = None
+
+    def through_head(self, head: Runner, picture: Encoded, rows: Rows, place: int) -> Frame:
+        """Decode, resize and run the head into row ``place`` of ``rows``.
+
+        Raises:
+            RequestError: it is no picture that can be taken.
+        """
+        resizer = self.feed.resizer
+        pixels = np.empty((1, resizer.height, resizer.width, self.feed.channels), np.uint8)
+        frame = self.feed.into(picture, pixels[0])
+        for target, made in zip(rows.inputs, head([pixels]), strict=True):
+            target[place] = made[0]
+        return frame
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class Pipeline:
         pictures: runs encoded pictures; None for a model that takes none.
         post: words for the answer, or why there are none.
         recorder: counts what this worker does with it.
+        ends: head and tail of a cut model, whose core the batchers run; None for a whole one.
     """
 
     name: str
@@ -54,6 +77,7 @@ class Pipeline:
     pictures: Pictures | None
     post: Postprocessor | TensorsOnly
     recorder: Recorder
+    ends: Ends | None = None
 
     @property
     def batcher(self) -> Batcher:
@@ -63,12 +87,12 @@ class Pipeline:
     @property
     def inputs(self) -> Sequence[Port]:
         """The model's own inputs."""
-        return self.tensors.engine.inputs
+        return self.tensors.engine.inputs if self.ends is None else self.ends.inputs
 
     @property
     def outputs(self) -> Sequence[Port]:
         """The model's outputs."""
-        return self.tensors.engine.outputs
+        return self.tensors.engine.outputs if self.ends is None else self.ends.outputs
 
     def predict(self, picture: Encoded, request: Request, topk: int | None = None) -> Answer:
         """Answer one encoded picture.
@@ -95,12 +119,14 @@ class Pipeline:
             mask: the class of each pixel instead of what was answered, drawn over the picture.
 
         Raises:
-            RequestError: a bad picture, a model that answers no pictures, or a mask of no segmentation.
+            RequestError: a bad picture, a model that answers none, or a mask of what is no segmentation.
         """
         post = self._words()
         segmenter = post if isinstance(post, Segmenter) else None
         if mask and segmenter is None:
-            raise RequestError(f"model {self.name} is no segmentation: it has an overlay, but no mask")
+            raise RequestError(
+                f"model {self.name} is no segmentation and makes no masks; ask for the overlay"
+            )
 
         def look(outputs: Sequence[Array], topk: int | None, frame: Frame) -> tuple[Answer, Pixels | None]:
             drawn = None if segmenter is None else segmenter.mask(outputs, frame)
@@ -113,13 +139,6 @@ class Pipeline:
             data = overlay_png(upright(picture, self._pictures().feed.decoder), answer, drawn)
         request.done("post")
         return data
-
-    def _words(self) -> Postprocessor:
-        if isinstance(self.post, TensorsOnly):
-            raise RequestError(
-                f"model {self.name} answers tensors only: {self.post.reason}; ask at /v2/models/NAME/infer"
-            )
-        return self.post
 
     def _look(
         self,
@@ -135,34 +154,67 @@ class Pipeline:
             request.done("queue")
             rows = batcher.claim()
             try:
-                frame = pictures.feed.into(picture, rows.inputs[0][0])
+                if pictures.head is None:
+                    frame = pictures.feed.into(picture, rows.inputs[0][0])
+                else:
+                    frame = pictures.through_head(pictures.head, picture, rows, 0)
                 request.done("decode")
                 _run(batcher, rows, request)
-                seen = look([output[0] for output in rows.outputs], topk, frame)
+                outputs = rows.outputs if self.ends is None else self.ends.answers(rows.outputs)
+                seen = look([output[0] for output in outputs], topk, frame)
                 request.done("post")
             finally:
                 batcher.release(rows)
         return seen
 
-    def infer_pictures(self, pictures: Sequence[Encoded], request: Request) -> list[Array]:
+    def predict_all(
+        self, pictures: Sequence[Encoded], request: Request, topk: int | None = None
+    ) -> list[Answer]:
+        """Answer encoded pictures, as many at a time as a batch holds.
+
+        Raises:
+            RequestError: a bad picture, named by its place, or a model that answers no pictures.
+        """
+        post = self._words()
+        frames: dict[int, Frame] = {}
+        outputs = self.infer_pictures(pictures, request, frames)
+        return [
+            post.answer([output[place] for output in outputs], topk, frames[place])
+            for place in range(len(pictures))
+        ]
+
+    def infer_pictures(
+        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None = None
+    ) -> list[Array]:
         """Outputs for encoded pictures: one array [number of pictures, ...] an output.
+
+        Args:
+            pictures: the whole files.
+            request: takes the stage timings.
+            frames: takes the frame of each picture by its place.
 
         Raises:
             RequestError: a bad picture, named by its place, or a model that takes no pictures.
         """
-        feed, batcher = self._pictures().feed, self._pictures().batcher
+        way = self._pictures()
 
         def fill(rows: Rows, start: int) -> None:
-            for place, row in enumerate(rows.inputs[0], start):
+            for index, row in enumerate(rows.inputs[0]):
+                picture = pictures[start + index]
                 try:
-                    feed.into(pictures[place], row)
+                    if way.head is None:
+                        frame = way.feed.into(picture, row)
+                    else:
+                        frame = way.through_head(way.head, picture, rows, index)
                 except RequestError as error:
                     if len(pictures) > 1:
-                        raise type(error)(f"picture {place} of {len(pictures)}: {error}") from error
+                        raise type(error)(f"picture {start + index} of {len(pictures)}: {error}") from error
                     raise
+                if frames is not None:
+                    frames[start + index] = frame
 
         with self._counted(request, len(pictures)):
-            return _in_batches(batcher, len(pictures), fill, request)
+            return _in_batches(way.batcher, len(pictures), fill, request, self.ends)
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
         """Outputs for tensors.
@@ -177,13 +229,15 @@ class Pipeline:
         Raises:
             RequestError: a tensor's shape or type is not the input's, or the batches differ.
         """
+        head = None if self.ends is None else self.ends.head
 
         def fill(rows: Rows, start: int) -> None:
-            for target, tensor in zip(rows.inputs, tensors, strict=True):
-                target[:] = tensor[start : start + rows.count]
+            sent: Sequence[Array] = [tensor[start : start + rows.count] for tensor in tensors]
+            for target, made in zip(rows.inputs, sent if head is None else head(sent), strict=True):
+                target[:] = made
 
         with self._counted(request, tensors[0].shape[0] if tensors[0].ndim else 0):
-            return _in_batches(self.tensors, self._check(tensors), fill, request)
+            return _in_batches(self.tensors, self._check(tensors), fill, request, self.ends)
 
     @contextmanager
     def _counted(self, request: Request, images: int) -> Iterator[None]:
@@ -210,6 +264,14 @@ class Pipeline:
                 raise RequestError(f"input {port.names[0]!r} has shape {wanted}, not {list(tensor.shape)}")
         return count
 
+    def _words(self) -> Postprocessor:
+        if isinstance(self.post, TensorsOnly):
+            raise RequestError(
+                f"model {self.name} has no answer in words: {self.post.reason}; "
+                "ask for its tensors at /v2/models/NAME/infer"
+            )
+        return self.post
+
     def _pictures(self) -> Pictures:
         if self.pictures is None:
             raise RequestError(f"model {self.name} takes no pictures: no input [N, H, W, 3] or [N, 3, H, W]")
@@ -217,7 +279,7 @@ class Pipeline:
 
 
 def _in_batches(
-    batcher: Batcher, count: int, fill: Callable[[Rows, int], None], request: Request
+    batcher: Batcher, count: int, fill: Callable[[Rows, int], None], request: Request, ends: Ends | None
 ) -> list[Array]:
     """Run ``count`` rows, as many at a time as a slot holds, and gather their outputs."""
     gathered: list[Array] = []
@@ -228,7 +290,7 @@ def _in_batches(
             fill(rows, start)
             request.done("decode")
             _run(batcher, rows, request)
-            outputs = rows.outputs
+            outputs = rows.outputs if ends is None else ends.answers(rows.outputs)
             if not gathered:
                 gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]
             for whole, part in zip(gathered, outputs, strict=True):

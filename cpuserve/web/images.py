@@ -1,20 +1,28 @@
-"""`POST /predictions/MODEL[/VERSION]`: an encoded picture in, its classes out, as in TorchServe."""
+"""`POST /predictions/MODEL[/VERSION]`: an encoded picture in, its answer out, as JSON or drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
 from urllib.parse import parse_qs
 
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.http import parse_accept_header
 from werkzeug.wrappers import Request as FormRequest
 
-from cpuserve.errors import BodyTooLarge, RequestError
+from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
 from cpuserve.web.exchange import Body, Call, Reply, json_reply
 
 __all__ = ["Images"]
+
+_JSON, _PNG = "application/json", "image/png"
+_TAKES_JSON = frozenset((None, "", "*/*", _JSON))
+_RENDERS = ("overlay", "mask")
+_Query = Mapping[str, str]
 
 
 class Images:
@@ -29,13 +37,20 @@ class Images:
         return json_reply({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 503)
 
     def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
-        """Classes of one picture, sent as the raw body or as a multipart form's first file.
+        """The answer to one picture, sent as the raw body or as a multipart form's first file.
 
-        The query parameter ``topk`` asks for a number of classes.
+        The query parameter ``topk`` asks for a number of classes. ``Accept: image/png`` asks for the answer
+        drawn over the picture, or with ``render=mask`` for the class of each pixel.
         """
         pipeline = self._pool.get(model, version)
+        query = _query(call)
         request = Request(call.arrived_ns)
-        found = pipeline.predict(_picture(call), request, _topk(call))
+        if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
+            render = _render(call, query)
+            if render is not None:
+                data = pipeline.render(_picture(call), request, _topk(query), mask=render == "mask")
+                return Reply(200, data, [("Content-Type", _PNG), ("Server-Timing", request.server_timing())])
+        found = pipeline.predict(_picture(call), request, _topk(query))
         return json_reply(
             {"model": pipeline.name, "version": str(pipeline.version), **found},
             Server_Timing=request.server_timing(),
@@ -68,14 +83,36 @@ def _picture(call: Call) -> memoryview:
     raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
 
 
-def _topk(call: Call) -> int | None:
+def _query(call: Call) -> _Query:
+    """The query parameters, the last of each name."""
     query = call.header("QUERY_STRING")
     if not query:
-        return None
-    values = parse_qs(query).get("topk")
-    if values is None:
+        return {}
+    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+
+
+def _topk(query: _Query) -> int | None:
+    if "topk" not in query:
         return None
     try:
-        return int(values[-1])
+        return int(query["topk"])
     except ValueError:
-        raise RequestError(f"topk is a whole number, not {values[-1]!r}") from None
+        raise RequestError(f"topk is a whole number, not {query['topk'][:40]!r}") from None
+
+
+def _render(call: Call, query: _Query) -> str | None:
+    """What is to be drawn, None where JSON is the better answer.
+
+    Raises:
+        RequestError: ``render`` is none of the words it may be.
+        NotAcceptable: the ``Accept`` header takes neither JSON nor PNG, or not the PNG that ``render`` means.
+    """
+    render = query.get("render")
+    if render is not None and render not in _RENDERS:
+        raise RequestError(f"render is one of {', '.join(_RENDERS)}, not {render[:40]!r}")
+    offers = [_JSON, _PNG] if render is None else [_PNG]
+    header = call.header("HTTP_ACCEPT") or "*/*"
+    best = parse_accept_header(header, MIMEAccept).best_match(offers)
+    if best is None:
+        raise NotAcceptable(f"the answer is {' or '.join(offers)}; the Accept header takes {header[:80]!r}")
+    return (render or _RENDERS[0]) if best == _PNG else None

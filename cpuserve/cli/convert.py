@@ -1,0 +1,238 @@
+"""`cpuserve convert`: a model file of any framework becomes a version of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import ModelLoadError, UsageError
+
+if TYPE_CHECKING:
+    from cpuserve.models.card import Card
+
+__all__ = ["command"]
+
+_RESIZE_TYPES = ("standard", "crop", "fit_to_window", "fit_to_window_letterbox")
+_MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement", "mean_iou")
+
+
+@click.command("convert")
+@click.argument("source", metavar="SRC")
+@click.option("--name", required=True, help="Name to publish the model under.")
+@click.option("--version", type=click.IntRange(1), help="Its version [default: the next].")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME[SHAPE]",
+    help="Shape of an input, as in data[1,3,224,224]; -1 for a variable side; repeatable.",
+)
+@click.option(
+    "--output", "outputs", multiple=True, metavar="NAME", help="Tensor to end in, instead of all; repeatable."
+)
+@click.option("--labels", default="", metavar="FILE|A,B", help="Names of the classes, a file has one a line.")
+@click.option(
+    "--mean_values",
+    "--mean-values",
+    default="",
+    metavar="R,G,B",
+    help="Subtracted, in 0-255 units; one or one a channel.",
+)
+@click.option(
+    "--scale_values", "--scale-values", default="", metavar="R,G,B", help="Divided by, after the mean."
+)
+@click.option(
+    "--reverse_input_channels",
+    "--reverse-input-channels",
+    is_flag=True,
+    help="The model wants RGB; without it BGR.",
+)
+@click.option(
+    "--resize_type",
+    "--resize-type",
+    type=click.Choice(_RESIZE_TYPES),
+    default="standard",
+    show_default=True,
+    help="How a picture is brought to the input's size.",
+)
+@click.option(
+    "--pad_value", "--pad-value", default="0", metavar="0-255", help="Grey of what the resize leaves free."
+)
+@click.option(
+    "--model_type",
+    "--model-type",
+    default="",
+    help="Model API's word: Classification, Segmentation, YOLOX, ...",
+)
+@click.option(
+    "--layout", default="", metavar="NHWC|NCHW", help="Layout of the input [default: judged by its shape]."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "f16"]),
+    default="f32",
+    show_default=True,
+    help="What float weights are stored as; f16 halves the file.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Pictures to compare with the original on; random numbers without it.",
+)
+@click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
+@click.option("--force", is_flag=True, help="Put it in the place of a version that exists.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@setting_options("model_repository", "max_pixels")
+def command(
+    *,
+    source: str,
+    name: str,
+    version: int | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    labels: str,
+    precision: str,
+    images: Path | None,
+    no_parity: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    max_pixels: str | None,
+    model_repository: str | None,
+    **said: Any,
+) -> None:
+    """Convert SRC to OpenVINO IR with its card and publish it in the repository.
+
+    SRC is an ONNX, TensorFlow Lite or PaddlePaddle file, a frozen TensorFlow graph, the directory of a
+    SavedModel, an OpenVINO IR, a program of torch.export (.pt2) or TorchScript, or MODULE:CALLABLE that
+    builds a torch.nn.Module. The report says what the compiler folded, how large the model is, and how far
+    its answers are from those of the original framework, where that is installed.
+
+    \b
+    Example:
+      cpuserve convert net.onnx --name net --labels labels.txt --images photos
+      cpuserve convert frozen.pb --name mobilenet --mean_values 127.5 --scale_values 127.5
+        --reverse_input_channels
+      cpuserve convert nets.mine:Net --name mine --input [1,3,224,224]
+    """
+    settings = settings_from(config, {"max_pixels": max_pixels, "model_repository": model_repository})
+    card = _card(said, labels)
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.source import input_shapes, read  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.serving.converting import Order, convert_and_publish  # noqa: PLC0415
+
+    order = Order(name, card, version, precision == "f16", force, not no_parity, images)
+    with _status(shown=not (quiet or as_json)) as say:
+        say(f"reading {source}")
+        model = read(source, input_shapes(inputs), outputs)
+        file, report = convert_and_publish(model, order, Repository(settings.model_repository), settings, say)
+    if as_json:
+        click.echo(orjson.dumps({"name": file.name, "version": file.version, "path": str(file.xml)} | report))
+    elif not quiet:
+        click.echo(f"{file.name}/{file.version} published: {file.xml}")
+        _show(report)
+
+
+def _card(said: dict[str, Any], labels: str) -> Card:
+    from cpuserve.models.card import MODEL_INFO, Card  # noqa: PLC0415
+
+    texts = {key: str(value) for key, value in said.items()}
+    if texts["layout"].upper() not in ("", "NHWC", "NCHW"):
+        raise UsageError(f"--layout {texts['layout']} is neither NHWC nor NCHW")
+    texts["layout"] = texts["layout"].upper()
+    try:
+        card = Card.from_sections(texts, {"labels": orjson.dumps(_labels(labels)).decode() if labels else ""})
+    except ModelLoadError as error:
+        raise UsageError(str(error).replace(f"rt_info/{MODEL_INFO}/", "--")) from error
+    for option in ("mean_values", "scale_values"):
+        if len(getattr(card, option)) not in (0, 1, 3):
+            raise UsageError(f"--{option} {said[option]}: one number, or three")
+    return card
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    from cpuserve.models.catalog import label_names  # noqa: PLC0415
+
+    file = Path(text)
+    if file.is_file():
+        try:
+            return label_names(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--labels {text} cannot be read: {error}") from error
+    if "," not in text:
+        raise UsageError(f"--labels {text}: no such file, and no names with commas between")
+    return tuple(label.strip() for label in text.split(","))
+
+
+@contextmanager
+def _status(*, shown: bool) -> Iterator[Callable[[str], None]]:
+    """Yields what shows the step that is being done; nothing is drawn outside a terminal."""
+    from rich.console import Console  # noqa: PLC0415  # not for --help
+
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # for grep: one line a fact
+    facts = Table(show_header=False)
+    facts.add_column(overflow="fold")
+    facts.add_column(overflow="fold")
+    for words in _facts(report):
+        facts.add_row(*words)
+    console.print(facts)
+    parity = report["parity"]
+    if parity is None:
+        return
+    if "not_compared" in parity:
+        click.echo(f"not compared: {parity['not_compared']}")
+        return
+    click.echo(f"against {parity['original']} in {parity['precision']}, on {parity['data']}:")
+    measures = [key for key in _MEASURES if any(row[key] is not None for row in parity["outputs"])]
+    table = Table("output", *(key.replace("_", " ") for key in measures))
+    for row in parity["outputs"]:
+        table.add_row(row["name"], *("" if row[key] is None else f"{row[key]:.6g}" for key in measures))
+    console.print(table)
+
+
+def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    folded, size = report["folding"], report["complexity"]
+    yield "source", f"{report['source']}, {report['format']}, sha256 {(report['sha256'] or 'none')[:16]}"
+    for key in ("inputs", "outputs"):
+        yield key, "; ".join(report[key])
+    for name, how in report["dequantised"].items():
+        yield "dequantised", f"{name}: (value - {how['zero_point']}) * {how['scale']:.8g}"
+    if size is not None:
+        yield "multiply-adds", f"{size['multiply_adds'] / 1e6:.2f} million"
+        yield "parameters", f"{size['parameters'] / 1e6:.3f} million"
+    yield "bytes", f"{report['bytes'] / 1e6:.2f} MB"
+    yield "operations", f"{folded['operations']}, of which {folded['executed']} nodes run"
+    yield "batch norms", f"{folded['batch_norms']}, {folded['batch_norms_merged']} merged"
+    yield "constants", f"{folded['constants']} operations computed while compiling"
+    fused = ", ".join(f"{count} {kind}" for kind, count in folded["fused"].items())
+    yield "fused", fused or "none"
+    reorders = ", ".join(f"{count} {what}" for what, count in folded["reorders"].items())
+    moved = (
+        f"{folded['transposes']} transposes, {folded['transposes_left']} run; reorders: {reorders or 'none'}"
+    )
+    yield "layout changes", moved
+    for note in report["notes"]:
+        yield "note", note

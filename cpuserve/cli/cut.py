@@ -1,0 +1,134 @@
+"""`cpuserve cut`: a model cut in head, core and tail, published as one model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
+
+if TYPE_CHECKING:
+    from cpuserve.serving.cutting import Report
+
+__all__ = ["command"]
+
+_SPEC = "ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
+_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
+
+
+@click.command("cut")
+@click.argument("model", metavar="MODEL|FILE")
+@click.option("--name", required=True, help="Name to publish the cut model under, as its next version.")
+@click.option("--input", "inputs", multiple=True, metavar="TENSOR", help="Where the core begins; repeatable.")
+@click.option("--output", "outputs", multiple=True, metavar="TENSOR", help="Where it ends; repeatable.")
+@click.option("--head", default="ir", metavar="SPEC", help=f"How the part before runs: {_SPEC}. [default ir]")
+@click.option("--tail", default="ir", metavar="SPEC", help=f"How the part behind runs: {_SPEC}. [default ir]")
+@click.option("--card", "card_of", default="", metavar="MODEL", help="Take the card of this model.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    help="Picture, or directory of pictures, to compare cut and whole on; random numbers without it.",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=0.99,
+    show_default=True,
+    help="Refuse a cut that gives fewer of the whole's classes than this share.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@setting_options("model_repository", "allow_callables", "allow_unvalidated")
+def command(
+    *,
+    model: str,
+    name: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    head: str,
+    tail: str,
+    card_of: str,
+    images: Path | None,
+    min_agreement: float,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Cut MODEL (or MODEL/VERSION) of the repository, or FILE, in three and publish them as one model.
+
+    The core is what --input and --output enclose; it is batched. What lies before (the head) runs with the
+    decoding, what lies behind (the tail) with the post-processing. Clients see the whole model. Whole and
+    parts are compared in f32 first, and what they agree in is kept beside the core.
+
+    \b
+    Example:
+      cpuserve cut deeplab.pb --name deeplab_cut --input 0:MobilenetV2/Conv/Conv2D --output ArgMax
+      cpuserve cut digits --name digits_cut --output 254 --tail mine.tails:softmax
+    """
+    if not inputs and not outputs:
+        raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")
+    from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.models.parts import Part  # noqa: PLC0415
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.whole import Whole  # noqa: PLC0415
+    from cpuserve.serving.cutting import Order, cut_and_publish  # noqa: PLC0415
+
+    settings = settings_from(config, flags)
+    repository = Repository(settings.model_repository)
+    order = Order(name, inputs, outputs, Part.parse(head), Part.parse(tail), _pictures(images), min_agreement)
+    with _bar(shown=not (quiet or as_json)) as progress:
+        whole = Whole.find(model, repository, card_of)
+        report = cut_and_publish(whole, order, repository, settings, Budget.read().effective, progress)
+    if as_json:
+        kept = dataclasses.asdict(report.parts)
+        facts = {"name": name, "version": report.file.version, "path": str(report.file.xml)}
+        click.echo(orjson.dumps(facts | kept))
+    elif not quiet:
+        _show(report)
+
+
+def _pictures(place: Path | None) -> tuple[Path, ...]:
+    if place is None or place.is_file():
+        return () if place is None else (place,)
+    found = tuple(sorted(file for file in place.iterdir() if file.suffix.lower() in _PICTURES))
+    if not found:
+        raise UsageError(f"--images {place}: no picture in it ({', '.join(sorted(_PICTURES))})")
+    return found
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yields what moves a progress bar; it is not drawn outside a terminal."""
+    from rich.console import Console  # noqa: PLC0415  # not for --help
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
+        task = bars.add_task("comparing cut and whole", total=None)
+        yield lambda done, count: bars.update(task, completed=done, total=count)
+
+
+def _show(report: Report) -> None:
+    parts = report.parts
+    work = parts.report["multiply_adds"]
+    total = sum(work.values()) or 1
+    click.echo(f"{report.file.name}/{report.file.version} published: {report.file.xml}")
+    runs = {"head": parts.head, "tail": parts.tail}
+    for name in ("head", "core", "tail"):
+        part = runs.get(name)
+        if name in work:
+            how = "core, batched" if part is None else f"{part.run} {part.what}".strip()
+            click.echo(f"  {name}: {how}; {100 * work[name] / total:.1f} % of the multiply-adds")
+    parity = parts.report["parity"]
+    for output, agreement in parity["outputs"].items():
+        known = {key: value for key, value in agreement.items() if value is not None and key != "pictures"}
+        said = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in known.items())
+        click.echo(f"  {output} against the whole in {parity['precision']} on {parity['on']}: {said}")

@@ -1,0 +1,61 @@
+"""`cpuserve cutpoints`: the tensors where a model can be cut, with the work on either side."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+
+if TYPE_CHECKING:
+    from cpuserve.models.cutpoints import CutPoint
+
+__all__ = ["command"]
+
+
+@click.command("cutpoints")
+@click.argument("model", metavar="MODEL|FILE")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object a tensor.")
+@setting_options("model_repository")
+def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
+    """List where MODEL (or MODEL/VERSION) of the repository, or FILE, can be cut at a single tensor.
+
+    Everything that the model computes passes each of these tensors. A frozen TensorFlow graph is listed with
+    the names and shapes of its source; another FILE with those OpenVINO gives it.
+
+    \b
+    Example:
+      cpuserve cutpoints digits
+      cpuserve cutpoints deeplab.pb --json
+    """
+    from cpuserve.models.cutpoints import cutpoints  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.whole import Whole  # noqa: PLC0415
+
+    whole = Whole.find(model, Repository.of(settings_from(config, flags)))
+    found = cutpoints(whole.model, whole.places)
+    if as_json:
+        click.echo(orjson.dumps([dataclasses.asdict(point) for point in found]))
+    else:
+        _show(whole.name, found)
+
+
+def _show(name: str, found: list[CutPoint]) -> None:
+    from rich.console import Console  # noqa: PLC0415  # not for --help and --json
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("tensor", "type", "shape", "before %", "after %", title=name)
+    table.columns[0].overflow = "fold"
+    table.columns[3].justify = table.columns[4].justify = "right"
+    for point in found:
+        shape = str(list(point.shape)).replace(" ", "")
+        shares = (f"{100 * point.before:.1f}", f"{100 * point.after:.1f}")
+        table.add_row(point.name, point.type, shape, *shares)
+    console = Console(markup=False)
+    if not console.is_terminal:
+        console.width = 200  # for grep: one line a tensor
+    console.print(table)

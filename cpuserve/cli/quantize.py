@@ -1,0 +1,164 @@
+"""`cpuserve quantize`: a float model of the repository becomes a measured INT8 one, or stays."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cpuserve.cli.options import model_and_version, setting_options, settings_from
+
+if TYPE_CHECKING:
+    from cpuserve.serving.quantizing import Result
+
+__all__ = ["command"]
+
+_KEPT_FLOAT = 3
+_PATH = click.Path(exists=True, path_type=Path)
+
+
+@click.command("quantize")
+@click.argument("model")
+@click.option(
+    "--calibration", required=True, type=_PATH, metavar="DIR|CSV", help="Pictures that set the ranges."
+)
+@click.option(
+    "--validation",
+    type=_PATH,
+    metavar="DIR|CSV|JSON",
+    help="Pictures with what is right about them; without it: agreement with the float model on the"
+    " calibration pictures.",
+)
+@click.option(
+    "--metric",
+    default="",
+    metavar="top1|miou|map|agreement|areas|MODULE:FUNCTION",
+    help="What accuracy is; without it: what --validation brings.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0),
+    default=0.01,
+    show_default=True,
+    help="By how much the metric may fall, absolute.",
+)
+@click.option(
+    "--name", default="", help="Name of the INT8 model [default: NAME_int8]; its next version is made."
+)
+@click.option(
+    "--subset-size",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="Calibrate with so many pictures at most, evenly chosen.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["performance", "mixed"]),
+    default="performance",
+    show_default=True,
+    help="NNCF's: mixed gives activations asymmetric ranges, for models with Swish, GELU and the like.",
+)
+@click.option(
+    "--accuracy-control/--no-accuracy-control",
+    default=True,
+    help="Put operations back to floats when the metric fell by more [default: do].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@setting_options("model_repository", "decode", "max_pixels")
+def command(
+    *,
+    model: str,
+    calibration: Path,
+    validation: Path | None,
+    metric: str,
+    max_drop: float,
+    name: str,
+    subset_size: int,
+    preset: str,
+    accuracy_control: bool,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Quantise MODEL (or MODEL/VERSION) to INT8 with NNCF, if it stays as good. Needs cpuserve[quantize].
+
+    A DIR for --validation has a folder for each class, or pictures named after their class. A CSV has the
+    columns file,label or file,mask or file,x1,y1,x2,y2,class; COCO's JSON is understood. When the metric
+    falls by more than --max-drop, NNCF's accuracy control puts operations back to floats; when that does not
+    help nothing is published.
+
+    \b
+    Exit codes: 0 published, 1 refused or failed, 2 wrong words on the command line,
+    3 the INT8 model is not as good: the float model is kept.
+
+    \b
+    Example:
+      cpuserve quantize mobilenet_v2_1.0_224_frozen --calibration photos --validation labels.csv
+      cpuserve quantize detector --calibration photos --validation instances.json --max-drop 0.02
+    """
+    from cpuserve.models.quantize import Options  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.serving.quantizing import quantize_model  # noqa: PLC0415
+
+    settings = settings_from(config, flags)
+    repository = Repository(settings.model_repository)
+    file = repository.find(*model_and_version(model))
+    shown = not (quiet or as_json)
+    bars = sys.stderr if shown and sys.stderr.isatty() else None
+    result = quantize_model(
+        repository,
+        file,
+        settings,
+        calibration=calibration,
+        validation=validation,
+        metric=metric,
+        name=name or f"{file.name}_int8",
+        subset_size=subset_size,
+        options=Options(max_drop, preset, accuracy_control, bars),
+        say=(lambda step: click.echo(f"... {step}", err=True)) if shown else (lambda _: None),
+    )
+    for picture, reason in result.left_out:
+        click.echo(f"left out: {picture}: {reason}", err=True)
+    if as_json:
+        click.echo(orjson.dumps(result.report))
+    elif not quiet or result.published is None:
+        _show(result)
+    if result.published is None:
+        sys.exit(_KEPT_FLOAT)
+
+
+def _show(result: Result) -> None:
+    from cpuserve.serving.quantizing import COMPARISONS  # noqa: PLC0415  # with OpenVINO
+
+    report = result.report
+    pictures = f"{report['validation_pictures']} pictures"
+    figures = f"{report['metric']} on {pictures}: float {report['accuracy_float']:.4f}, "
+    figures += f"INT8 {report['accuracy']:.4f}"
+    if report["metric"] in COMPARISONS:
+        figures += " (compared with the float model, not with what is right)"
+    if result.published is None:
+        why = f"{figures}; --max-drop {report['max_drop']:g} does not allow that"
+        if report["method"] == "accuracy_control":
+            why += ", and accuracy control did not help"
+        if not report["quantized_operations"]:
+            why = f"accuracy control had to put every operation back to floats for --max-drop {report['max_drop']:g}"
+        click.echo(f"{report['source']} is kept as it is and nothing is published: {why}", err=True)
+        return
+    speed = report["speed"]
+    click.echo(f"{result.published.name}/{result.published.version} published: {result.published.xml}")
+    click.echo(f"{figures} ({report['method']}, {report['quantized_operations']} operations quantised)")
+    click.echo(
+        f"{speed['speedup']:.2f} times as fast: {speed['float_ms']:.2f} ms -> {speed['int8_ms']:.2f} ms "
+        "a picture on one thread"
+    )
+    for one in report["float_model_by_precision"]:
+        if one["note"]:
+            click.echo(f"{one['asked']}: {one['note']}")
+        elif one["asked"] != "f32":
+            click.echo(f"{one['asked']}: agreement with f32 {one['agreement']:.4f}")

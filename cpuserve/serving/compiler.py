@@ -1,0 +1,123 @@
+"""Reads and compiles the graphs of one version of a model and warms them; it knows no pipeline."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from cpuserve.errors import ModelLoadError
+from cpuserve.serving.batcher import Batcher
+from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.stats import Recorder
+
+__all__ = ["Compiler", "read"]
+
+_WARM_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How the graphs of one version are compiled.
+
+    Attributes:
+        core: the process's OpenVINO core.
+        cache_dir: where compiled models are kept; empty: nowhere.
+        threads: compute threads, one stream each.
+        properties: further OpenVINO properties.
+        recorder: counts the batches.
+    """
+
+    core: ov.Core
+    cache_dir: str
+    threads: int
+    properties: Mapping[str, Any]
+    recorder: Recorder
+
+    def read(self, file: Path) -> ov.Model:
+        """A model from its file.
+
+        Raises:
+            ModelLoadError: OpenVINO refuses it.
+        """
+        return read(self.core, file)
+
+    def engine(self, graph: ov.Model, sizes: Sequence[int]) -> OpenVinoEngine:
+        """A graph compiled for batches of ``sizes``.
+
+        Raises:
+            ModelLoadError: OpenVINO refuses it, or the cache cannot be used.
+        """
+        with _alone_in(self.cache_dir):
+            return OpenVinoEngine(
+                self.core,
+                graph,
+                sizes,
+                streams=self.threads,
+                threads=self.threads,
+                properties=self.properties,
+            )
+
+    def batcher(self, graph: ov.Model, sizes: Sequence[int]) -> Batcher:
+        """A graph compiled, with its batches, and warmed.
+
+        Raises:
+            ModelLoadError: as `engine`.
+        """
+        made = Batcher(self.engine(graph, sizes), self.recorder)
+        _warm(made)
+        return made
+
+
+def read(core: ov.Core, file: Path) -> ov.Model:
+    """A model from its file.
+
+    Raises:
+        ModelLoadError: OpenVINO refuses it.
+    """
+    try:
+        return core.read_model(file)
+    except RuntimeError as error:
+        raise ModelLoadError(f"{file} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Let one process at a time compile into a cache: the others then find what it has put there."""
+    if not folder:
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ModelLoadError(f"cache_dir {folder} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _warm(batcher: Batcher) -> None:
+    """Run every compiled size on every stream, so that no request is the first of its kind."""
+    engine = batcher.engine
+    with ThreadPoolExecutor(engine.streams) as streams:
+        for size in engine.sizes:
+            for _ in range(_WARM_ROUNDS):
+                list(streams.map(lambda count: _run_rows(batcher, count), [size] * engine.streams))
+
+
+def _run_rows(batcher: Batcher, count: int) -> None:
+    rows = batcher.claim(count)
+    try:
+        batcher.engine.run(rows.slot.memory, [(rows.first - rows.first % count, count)])
+    finally:
+        batcher.release(rows)

@@ -1,0 +1,164 @@
+"""Runs the head or tail of a cut model: OpenVINO, Python, onnxruntime or TensorFlow; it cuts nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpuserve.errors import ModelLoadError
+from cpuserve.models.parts import ONNX, PYTHON, TENSORFLOW, Part
+from cpuserve.serving.engine import Array, Engine, Port
+
+__all__ = ["GraphPart", "Runner", "chain", "foreign", "held"]
+
+Runner = Callable[[Sequence[Array]], Sequence[Array]]
+"""Takes arrays [N, ...], one an input, gives arrays [N, ...], one an output; from several threads at once."""
+
+
+class GraphPart:
+    """A head or tail that is another graph, run row by row.
+
+    Args:
+        engine: the graph, compiled for one row.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._idle: deque[Any] = deque()
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """Outputs [N, ...] for inputs [N, ...]."""
+        try:
+            slot = self._idle.pop()
+        except IndexError:  # as many as there are threads at the same time
+            slot = self.engine.new_slot()
+        found: list[list[Array]] = []
+        for row in range(arrays[0].shape[0]):
+            for target, array in zip(slot.inputs, arrays, strict=True):
+                target[0] = array[row]
+            self.engine.run(slot, [(0, 1)])
+            found.append([output.copy() for output in slot.outputs(0, 1)])
+        self._idle.append(slot)
+        return [
+            outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+            for outputs in zip(*found, strict=True)
+        ]
+
+
+def held(given: object, ports: Sequence[Port], count: int, what: str) -> list[Array]:
+    """What a part gave, as the arrays it has to give.
+
+    Args:
+        given: an array, or several in a tuple or list.
+        ports: what has to come.
+        count: rows.
+        what: the part, for messages.
+
+    Raises:
+        ModelLoadError: it is something else.
+    """
+    found = list(given) if isinstance(given, (tuple, list)) else [given]
+    if len(found) != len(ports):
+        raise ModelLoadError(f"{what} gives {len(found)} arrays, not {len(ports)}")
+    arrays = []
+    for array, port in zip(map(np.asarray, found), ports, strict=True):
+        wanted = (count, *port.row_shape)
+        fits = array.ndim == len(wanted) and all(
+            side in (-1, own) for side, own in zip(wanted, array.shape, strict=True)
+        )
+        if not fits or not np.can_cast(array.dtype, port.dtype, "same_kind"):
+            raise ModelLoadError(
+                f"{what} gives {array.dtype.name}{list(array.shape)} for {port.names[0]!r}, which is "
+                f"{port.dtype.name}{list(wanted)}"
+            )
+        arrays.append(array.astype(port.dtype, copy=False))
+    return arrays
+
+
+def chain(first: Runner | None, second: Runner | None) -> Runner | None:
+    """One runner after the other; None stands for one that changes nothing."""
+    if first is None or second is None:
+        return first or second
+    return lambda arrays: second(first(arrays))
+
+
+def foreign(part: Part, folder: Path, ports: Sequence[Port]) -> Runner:
+    """The runner of a part that is no IR.
+
+    Args:
+        part: a Python function, or a file for onnxruntime or TensorFlow.
+        folder: the version's directory.
+        ports: what it has to give.
+
+    Raises:
+        ModelLoadError: it cannot be imported or read, or what runs it is not installed.
+    """
+    run = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run](part.what, folder)
+
+    def checked(arrays: Sequence[Array]) -> list[Array]:
+        return held(run(*arrays), ports, arrays[0].shape[0], f"{part.run} {part.what}")
+
+    return checked
+
+
+def _function(what: str, _folder: Path) -> Callable[..., Any]:
+    module, _, name = what.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelLoadError(
+            f"{what} cannot be imported: {error}; install the module where cpuserve is, or set PYTHONPATH"
+        ) from error
+    if not callable(found):
+        raise ModelLoadError(f"{what} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def _onnx(what: str, folder: Path) -> Callable[..., Any]:
+    try:
+        import onnxruntime  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise ModelLoadError(f"{what} needs onnxruntime: pip install cpuserve[onnx]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the serving threads are the seat's
+    try:
+        session = onnxruntime.InferenceSession(
+            str(folder / what), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own errors have no public base class
+        raise ModelLoadError(f"onnxruntime cannot load {what}: {error}") from error
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*arrays: Array) -> Any:
+        return session.run(None, dict(zip(names, arrays, strict=True)))
+
+    return run
+
+
+def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
+    try:
+        import tensorflow as tf  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
+    from cpuserve.models.tf_places import Places  # noqa: PLC0415
+
+    places = Places(folder / what)
+    if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString((folder / what).read_bytes())
+    try:
+        imported = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(definition, name=""), [])
+        run = imported.prune(
+            [imported.graph.get_tensor_by_name(places.name(tensor)) for tensor in places.inputs],
+            [imported.graph.get_tensor_by_name(places.name(tensor)) for tensor in places.outputs],
+        )
+    except (ValueError, KeyError, tf.errors.OpError) as error:
+        raise ModelLoadError(f"TensorFlow cannot load {what}: {error}") from error
+    return lambda *arrays: [tensor.numpy() for tensor in run(*map(tf.constant, arrays))]

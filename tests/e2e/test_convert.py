@@ -1,0 +1,167 @@
+"""Every real model converts with the flags its makers say, and answers over HTTP as it is expected to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+import pytest
+
+from cpuserve.cli import main
+from tests.servers import Server, serving
+
+RGB = ("--reverse_input_channels",)
+AROUND_ZERO = ("--mean_values", "127.5", "--scale_values", "127.5")
+CLASSIFIERS = {
+    "mobilenet_v1_0.25_128_frozen.pb": (*RGB, *AROUND_ZERO),
+    "mobilenet_v1_0.25_128_quant.tflite": RGB,
+    "mobilenet_v2_1.0_224_quant.tflite": RGB,
+    "mobilenet_v2_1.0_224_frozen.pb": (*RGB, "--mean-values", "127.5", "--scale-values", "127.5,127.5,127.5"),
+}
+SEGMENTERS = {
+    "deeplabv3_257_mv_gpu.tflite": (*RGB, *AROUND_ZERO),
+    "deeplabv3_mnv2_dm05_257_frozen.pb": RGB,
+    "deeplabv3_mnv2_pascal_quant.tflite": RGB,
+    "deeplabv3_mnv2_pascal_513_frozen.pb": RGB,
+}
+PERSONS = {
+    "vww_96_float.tflite": (*RGB, "--scale_values", "255"),
+    "vww_96_int8.tflite": (*RGB, "--mean_values", "128"),
+}
+DETECTORS = {
+    "FastestDet.onnx": ("--scale_values", "255"),
+    "nanodet_m_416.onnx": ("--mean_values", "103.53,116.28,123.675", "--scale_values", "57.375,57.12,58.395"),
+    "yolox_nano_416.onnx": ("--resize_type", "fit_to_window", "--pad_value", "114", "--model_type", "YOLOX"),
+}
+
+
+def name_of(file: str) -> str:
+    return file.partition(".pb")[0].partition(".tflite")[0].partition(".onnx")[0]
+
+
+def convert(data_dir: Path, root: Path, file: str, *flags: str) -> dict[str, Any]:
+    words = ["convert", str(data_dir / "models" / file), "--name", name_of(file), *flags]
+    main_ended = main_code([*words, "--no-parity", "--quiet", "--model-repository", str(root)])
+    assert main_ended == 0
+    report: dict[str, Any] = json.loads((root / name_of(file) / "1" / "report.json").read_text())
+    return report
+
+
+def main_code(words: list[str]) -> Any:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def converted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All models that answer with classes or areas, converted into one repository."""
+    root = tmp_path_factory.mktemp("converted") / "ir_models"
+    labels = data_dir / "models"
+    for file, flags in CLASSIFIERS.items():
+        more = ("--labels", str(labels / "imagenet_labels_1001.txt"), "--model_type", "Classification")
+        convert(data_dir, root, file, *flags, *more)
+    for file, flags in SEGMENTERS.items():
+        more = ("--labels", str(labels / "pascal_voc_labels_21.txt"), "--model_type", "Segmentation")
+        convert(data_dir, root, file, *flags, *more)
+    for file, flags in PERSONS.items():
+        convert(data_dir, root, file, *flags, "--labels", "no person,person")
+    convert(data_dir, root, "resnet8_cifar10.tflite", *RGB, "--labels", str(labels / "cifar10_labels.txt"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server of all of them, exact: f32 also where a CPU would add int8 products in 16 bits."""
+    log = tmp_path_factory.mktemp("log") / "log"
+    exact = ("--decode", "exact", "--precision", "f32", "--plugin-config", '{"LP_TRANSFORMS_MODE": false}')
+    flags = ("--workers", "1", "--max-batch", "1")
+    with serving(log, "--model-repository", str(converted), *exact, *flags) as running:
+        yield running
+
+
+@pytest.mark.parametrize("file", CLASSIFIERS)
+def test_classifiers_answer_as_expected(server: Server, data_dir: Path, expected: dict[str, Any], file: str):
+    for photo, best in expected["classify"][file].items():
+        picture = (data_dir / "images" / photo).read_bytes()
+        rows = server.post(f"/predictions/{name_of(file)}?topk=1001", picture).json()["predictions"]
+        found = {row["class_id"]: row for row in rows}
+        for class_id, label, probability in best:
+            assert found[class_id]["label"] == label
+            assert found[class_id]["probability"] == pytest.approx(probability, abs=0.02), photo
+
+
+@pytest.mark.parametrize("file", SEGMENTERS)
+def test_segmenters_answer_as_expected(server: Server, data_dir: Path, expected: dict[str, Any], file: str):
+    for photo, areas in expected["segment"][file].items():
+        if not isinstance(areas, dict) or not (data_dir / "images" / photo).is_file():
+            continue
+        picture = (data_dir / "images" / photo).read_bytes()
+        rows = server.post(f"/predictions/{name_of(file)}", picture).json()["classes"]
+        found = {row["label"]: row["area"] for row in rows}
+        for label in {*areas, *found}:
+            assert found.get(label, 0) == pytest.approx(areas.get(label, 0), abs=0.01), (photo, label)
+
+
+@pytest.mark.parametrize("file", PERSONS)
+def test_visual_wake_words_answer_as_expected(
+    server: Server, data_dir: Path, expected: dict[str, Any], file: str
+):
+    for photo, (_, person) in expected["vww"][file].items():
+        probability = (person + 128) / 256 if "int8" in file else person
+        picture = (data_dir / "images" / photo).read_bytes()
+        rows = server.post(f"/predictions/{name_of(file)}", picture).json()["predictions"]
+        found = {row["label"]: row["probability"] for row in rows}
+        assert found["person"] == pytest.approx(probability, abs=0.02), photo
+
+
+def test_cifar_answers_as_expected(server: Server, data_dir: Path, expected: dict[str, Any]):
+    for photo, (label, probability) in expected["cifar"].items():
+        picture = (data_dir / "images" / photo).read_bytes()
+        best = server.post("/predictions/resnet8_cifar10", picture).json()["predictions"][0]
+        assert best["label"] == label, photo
+        assert best["probability"] == pytest.approx(probability, abs=0.02), photo
+
+
+@pytest.mark.parametrize("file", DETECTORS)
+def test_detectors_convert(data_dir: Path, tmp_path: Path, file: str):
+    labels = str(data_dir / "models" / "coco_labels_80.txt")
+    report = convert(data_dir, tmp_path, file, *DETECTORS[file], "--labels", labels)
+    model = ov.Core().read_model(tmp_path / name_of(file) / "1" / "model.xml")
+    assert len(model.outputs) == len(report["outputs"]) == (6 if "nanodet" in file else 1)
+    assert report["complexity"]["multiply_adds"] > 1e8
+    shape = model.input(0).partial_shape
+    shape[0] = 2
+    model.reshape(shape)
+    assert all(port.partial_shape[0].get_length() == 2 for port in model.outputs)
+
+
+def test_a_refused_model_leaves_the_repository_as_it_was(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for file in sorted((data_dir / "models" / "rejected").iterdir()):
+        words = ["convert", str(file), "--name", "refused", "--model-repository", str(tmp_path / "ir_models")]
+        assert main_code(words) == 1
+        assert f"cannot import {file.name}: " in capsys.readouterr().err
+    assert not (tmp_path / "ir_models").exists()
+
+
+def test_a_failure_after_writing_leaves_the_repository_as_it_was(
+    data_dir: Path, tmp_path: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = tmp_path / "ir_models"
+    shutil.copytree(converted / "resnet8_cifar10", root / "resnet8_cifar10")
+
+    def broken(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cpuserve.serving.converting.folding", broken)
+    file = str(data_dir / "models" / "resnet8_cifar10.tflite")
+    words = ["convert", file, "--name", "resnet8_cifar10", "--model-repository", str(root)]
+    assert main_code(words) != 0
+    assert [path.name for path in root.iterdir()] == ["resnet8_cifar10"]
+    assert [path.name for path in (root / "resnet8_cifar10").iterdir()] == ["1"]
