@@ -23,6 +23,7 @@ import psutil
 
 from cpuserve.bench.footprint import footprint_bytes
 from cpuserve.models.complexity import complexity
+from cpuserve.models.nncf_offline import load_nncf
 from cpuserve.models.zoo.networks import build
 
 __all__ = ["main", "measure"]
@@ -118,10 +119,7 @@ def _others_cpu_s() -> float:
 
 
 def _quantise(model: ov.Model) -> ov.Model:
-    # NNCF reports its use to its makers where this package is found; this process is ours alone
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import nncf  # noqa: PLC0415  # an extra
-
+    nncf = load_nncf()
     images = np.random.default_rng(0).standard_normal((_CALIBRATION, 1, 3, 224, 224), np.float32)
     quick = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)
     quantised: ov.Model = nncf.quantize(

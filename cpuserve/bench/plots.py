@@ -65,9 +65,10 @@ def _save(file: Path, draw: _Draw, rows: Sequence[Row], scale: str, title: str) 
     axes = figure.add_subplot()
     axes.set_yscale(scale)
     draw(axes, rows)
-    top = max(row.ms_per_image or 0.0 for row in rows)
-    low = min(row.ms_per_image or 0.0 for row in rows)
-    axes.set_ylim((0.7 * low, 1.5 * top) if scale == "log" else (0, 1.08 * top))
+    times = [(row.ms_per_image or 0.0, row.spread_ms) for row in rows]
+    top = max(ms + spread for ms, spread in times)
+    low = min(max(ms - spread, ms / 2) for ms, spread in times)
+    axes.set_ylim((0.8 * low, 1.3 * top) if scale == "log" else (0, 1.08 * top))
     bottom, ceiling = axes.get_ylim()
     for fps, ms in ((25, 40.0), (10, 100.0)):
         if bottom < ms < ceiling:

@@ -72,15 +72,18 @@ def test_a_journal_of_other_conditions_is_refused_with_the_difference(figures):
 def test_what_does_not_fit_is_skipped_before_it_is_compiled_and_judged_again_with_more(figures, tmp_path):
     _, (first, _) = figures
     limit = (first.estimated_mib + 1) << 20
-    rows = run(dataclasses.replace(PLAN, batches=(1, 128), limit_bytes=limit), tmp_path / "f.jsonl")
+    rows = run(dataclasses.replace(PLAN, limit_bytes=limit), tmp_path / "f.jsonl")
     assert rows[0].ms_per_image is not None
     assert rows[1].ms_per_image is None
     assert rows[1].skipped.startswith("needs about ")
     assert rows[1].skipped.endswith(f"--memory-limit is {first.estimated_mib + 1} MiB")
     small = dataclasses.replace(PLAN, batches=(1,), limit_bytes=1 << 20)
     assert [row.skipped != "" for row in run(small)] == [True]
-    kept = {row.get("batch"): row for row in Journal(tmp_path / "f.jsonl").read()}
-    assert kept[128]["skipped"] == rows[1].skipped
+    kept = Journal(tmp_path / "f.jsonl").read()
+    assert kept[-1]["skipped"] == rows[1].skipped
+    again = run(PLAN, tmp_path / "f.jsonl")
+    assert again[0] == rows[0]
+    assert again[1].ms_per_image is not None
 
 
 def test_a_precision_that_the_cpu_lacks_is_skipped_with_what_it_computes_in_instead():
