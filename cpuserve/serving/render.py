@@ -74,11 +74,10 @@ def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> b
     for row in answer.get("keypoints", []):
         x, y = (round(value) for value in row["point"])
         cv2.circle(pixels, (x, y), max(2, round(5 * scale)), _bgr(row["class_id"]), cv2.FILLED, cv2.LINE_AA)
-    lines = [(row, "probability") for row in answer.get("predictions", [])]
-    lines += [(row, "area") for row in answer.get("classes", [])]
-    for place, (row, measure) in enumerate(lines[:_LINES]):
-        top = round(place * 28 * scale)
-        _words(pixels, f"{row['label']} {row[measure]:.2f}", (0, top), _bgr(row["class_id"]), scale)
+    lines = [(row, row["probability"], _bgr(row["class_id"])) for row in answer.get("predictions", [])]
+    lines += [(row, row["area"], _bgr(row["class_id"] - 1)) for row in answer.get("classes", [])]
+    for place, (row, share, colour) in enumerate(lines[:_LINES], 1):
+        _words(pixels, f"{row['label']} {share:.2f}", (0, round(place * 28 * scale)), colour, scale)
     return _png(pixels)
 
 
@@ -106,8 +105,8 @@ def mask_png(mask: Pixels) -> bytes:
 
 
 def _bgr(index: int) -> tuple[int, int, int]:
-    """The colour of a class to draw with: never the black of class 0."""
-    red, green, blue = colours()[index % 254 + 1].tolist()
+    """The colour of a class to draw with: the one behind its own in a mask, so that class 0 is not black."""
+    red, green, blue = colours()[(index + 1) % 256].tolist()
     return blue, green, red
 
 
@@ -130,12 +129,12 @@ def _box(pixels: Pixels, row: dict[str, Any], scale: float) -> None:
 def _words(
     pixels: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
 ) -> None:
-    """Text on a ground of the colour, its upper left corner at ``corner`` as far as the picture allows."""
+    """Text on a ground of the colour, its lower left corner at ``corner`` as far as the picture allows."""
     text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
     size, thickness = 0.8 * scale, max(1, round(1.6 * scale))
     (width, height), below = cv2.getTextSize(text, _FONT, size, thickness)
     left = max(0, min(corner[0], pixels.shape[1] - width))
-    top = max(0, min(corner[1], pixels.shape[0] - height - below))
+    top = max(0, min(corner[1], pixels.shape[0]) - height - below)
     cv2.rectangle(pixels, (left, top), (left + width, top + height + below), colour, cv2.FILLED)
     blue, green, red = colour
     ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)

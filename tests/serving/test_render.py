@@ -48,7 +48,7 @@ def test_boxes_are_drawn_with_names_and_the_best_on_top():
     assert found[120, 50].tolist() == found[179, 100].tolist() == colour(1)
     assert found[150, 289].tolist() == colour(2)
     assert found[120, 150].tolist() == [GREY] * 3  # inside
-    assert (found[61:72, 51:120] == colour(1)).all(axis=2).mean() > 0.3  # the ground of the name
+    assert (found[50:60, 51:120] == colour(1)).all(axis=2).mean() > 0.3  # the ground of the name, above
     assert found[130, 250].tolist() == colour(2)  # the edges cross here
 
 
@@ -57,15 +57,16 @@ def test_points_and_classes_are_drawn():
     assert found[50, 40].tolist() == colour(0)
     assert (found != GREY).any(axis=2).sum() < 100
     words = drawn({"predictions": [{"class_id": 7, "label": "seven", "probability": 1.0}]})
-    assert words[1, 1].tolist() == colour(7)
+    assert words[2, 1].tolist() == colour(7)
     assert (words[40:] == GREY).all()
 
 
 def test_a_mask_tints_all_but_background_and_what_was_not_seen():
     mask = np.zeros((200, 300), np.uint8)
     mask[:, 100:200], mask[:, 200:] = 3, NOT_SEEN
-    found = drawn({"classes": []}, mask)
-    assert (found[:, :100] == GREY).all()
+    found = drawn({"classes": [{"class_id": 3, "label": "cat", "area": 0.3}]}, mask)
+    assert found[1, 1].tolist() == colours()[3].tolist()  # the name stands on the colour of the mask
+    assert (found[40:, :100] == GREY).all()
     assert (found[:, 200:] == GREY).all()
     assert (found[:, 100:200] == (np.array([GREY] * 3) + colours()[3]) // 2).all()
 
