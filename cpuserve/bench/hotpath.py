@@ -1,10 +1,11 @@
-"""The way of one request through the server with a fake engine, from socket to socket; it measures nothing."""
+"""The way of one request through the server with a fake engine, socket to socket; it measures nothing."""
 
 from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,13 @@ class _Engine:
         return {}
 
 
-def hot_path() -> Callable[[], bytes]:
-    """A function that sends one picture over a socket, serves it as a worker does, and gives the answer.
+@contextmanager
+def hot_path() -> Iterator[Callable[[], bytes]]:
+    """Yields a function that sends one picture over a socket, serves it as a worker does, gives the answer.
 
-    Everything is what the server runs but the engine: the connection and its parser, the WSGI environment, the
-    application, decoding of a small JPEG, the batcher, the best classes, JSON, counters. Waiting for events
-    and the queue between threads are left out: how often they run depends on the load.
+    Everything is what the server runs but the engine: the connection and its parser, the WSGI environment,
+    the application, decoding of a small JPEG, the batcher, the best classes, JSON, counters. Waiting for
+    events and the queue between threads are left out: how often they run depends on the load.
     """
     statistics = Statistics(rows=1)
     recorder = statistics.recorder(0, "fake", 1)
@@ -70,9 +72,7 @@ def hot_path() -> Callable[[], bytes]:
     feed = Feed.of(source, Card(reverse_input_channels=True), exact=False, max_pixels=10_000)
     batcher = Batcher(_Engine(), recorder)
     labels = [f"class {number}" for number in range(_CLASSES)]
-    pipeline = Pipeline(
-        "fake", 1, Card(), batcher, Pictures(feed, batcher), Classifier(labels), recorder
-    )
+    pipeline = Pipeline("fake", 1, Card(), batcher, Pictures(feed, batcher), Classifier(labels), recorder)
     file = ModelFile("fake", 1, Path("fake.xml"))
     with tempfile.TemporaryDirectory() as nothing:
         pool = Pool(Settings(model_repository=Path(nothing)), 1, statistics, Control(rows=1), 0)
@@ -99,9 +99,13 @@ def hot_path() -> Callable[[], bytes]:
             answer[:] = [status, headers]
 
         connection.terms(10.0)
-        body = b"".join(application(connection.environ(), start_response))
-        connection.answer(*answer, body)
+        body = b"".join(application(connection.environ(), start_response))  # type: ignore[arg-type]
+        connection.answer(answer[0], answer[1], body)
         connection.settle()
         return client.recv(1 << 16)
 
-    return serve
+    try:
+        yield serve
+    finally:
+        client.close()
+        connection.close()
