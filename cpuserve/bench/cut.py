@@ -22,7 +22,7 @@ from rich.table import Table
 
 from cpuserve.bench.results import write_result
 from cpuserve.machine.budget import Budget
-from cpuserve.models.parity import Ids, class_map, compare
+from cpuserve.models.parity import Array, Ids, class_map, compare
 from cpuserve.models.parts import IR, Part
 from cpuserve.models.repository import Repository
 from cpuserve.models.whole import Whole
@@ -62,7 +62,7 @@ def main() -> None:
         write_result(given.out, command, {"cut": cut_at, "models": rows})
 
 
-def iou(ids: Ids, mask: Ids, label: int) -> float:
+def iou(ids: Ids, mask: Array, label: int) -> float:
     """Intersection over union of one class.
 
     Args:
@@ -88,7 +88,7 @@ def _compare(file: Path, photos: Sequence[Path], repository: Repository) -> dict
     for name in ("whole", "cut"):
         pipeline = load_pipeline(new_core(), repository.find(name), settings, threads)
         answers.append([pipeline.infer_pictures([photo.read_bytes()], Request())[0] for photo in photos])
-    agreement = compare(*answers, "Segmentation")
+    agreement = compare(answers[0], answers[1], "Segmentation")
     bird = [photo.name for photo in photos].index(PHOTO)
     mask = cv2.imread(str(photos[bird].with_name(MASK)), cv2.IMREAD_GRAYSCALE)
     if mask is None:

@@ -10,22 +10,41 @@ import click
 import orjson
 
 from cpuserve.cli.options import model_and_version, setting_options, settings_from
-from cpuserve.errors import CpuserveError, UndecodableImage
+from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
 if TYPE_CHECKING:
     from cpuserve.serving.pipeline import Pipeline
 
 __all__ = ["command"]
 
+_MEASURES = {  # what an answer says of each entry beside its class
+    "predictions": ("probability",),
+    "classes": ("area",),
+    "detections": ("probability", "box"),
+    "keypoints": ("probability", "point"),
+}
+
 
 @click.command("predict")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--topk", type=int, help="Classes to show; the model's own number without it.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw the answer to the one picture over it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture, one a line.")
 @setting_options("model_repository", "decode", "precision", "max_pixels", "allow_unvalidated")
 def command(
-    model: str, images: tuple[Path, ...], topk: int | None, as_json: bool, config: Path | None, **flags: Any
+    model: str,
+    images: tuple[Path, ...],
+    topk: int | None,
+    output: Path | None,
+    as_json: bool,
+    config: Path | None,
+    **flags: Any,
 ) -> None:
     """Answer pictures with MODEL (or MODEL/VERSION), through the same code as the server.
 
@@ -34,18 +53,21 @@ def command(
     \b
     Example:
       cpuserve predict digits seven.png --json
+      cpuserve predict yolox street.jpg --output boxes.png
     """
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
     from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
 
+    if output is not None and (len(images) > 1 or output.suffix.lower() != ".png"):
+        raise UsageError(f"--output takes one picture and writes a .png, not {len(images)} into {output}")
     settings = settings_from(config, flags)
     file = Repository(settings.model_repository).find(*model_and_version(model))
     pipeline = load_pipeline(new_core(), file, settings, Budget.read().effective)
     failed = False
     for image in images:
         try:
-            answer = _answer(pipeline, image, topk)
+            answer = _answer(pipeline, image, topk, output)
         except CpuserveError as error:
             failed = True
             if as_json:
@@ -61,7 +83,7 @@ def command(
         sys.exit(1)
 
 
-def _answer(pipeline: Pipeline, image: Path, topk: int | None) -> dict[str, Any]:
+def _answer(pipeline: Pipeline, image: Path, topk: int | None, output: Path | None) -> dict[str, Any]:
     from cpuserve.serving.request import Request  # noqa: PLC0415
 
     try:
@@ -69,6 +91,12 @@ def _answer(pipeline: Pipeline, image: Path, topk: int | None) -> dict[str, Any]
     except OSError as error:
         raise UndecodableImage(f"cannot be read: {error.strerror}") from error
     answer = pipeline.predict(data, Request(), topk)
+    if output is not None:
+        drawn = pipeline.render(data, Request(), topk)
+        try:
+            output.write_bytes(drawn)
+        except OSError as error:
+            raise CpuserveError(f"{output} cannot be written: {error.strerror}") from error
     return {"model": pipeline.name, "version": str(pipeline.version), **answer}
 
 
@@ -77,9 +105,14 @@ def _show(image: Path, answer: dict[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     (kind,) = (key for key in answer if key not in ("model", "version"))
-    measure = "probability" if kind == "predictions" else "area"
-    table = Table("class", "label", measure, title=f"{image}  ({answer['model']}/{answer['version']})")
-    table.columns[2].justify = "right"
+    measures = _MEASURES[kind]
+    table = Table("class", "label", *measures, title=f"{image}  ({answer['model']}/{answer['version']})")
+    for column in table.columns[2:]:
+        column.justify = "right"
     for row in answer[kind]:
-        table.add_row(str(row["class_id"]), row["label"], f"{row[measure]:.4f}")
+        table.add_row(str(row["class_id"]), row["label"], *(_text(row[measure]) for measure in measures))
     Console().print(table)
+
+
+def _text(value: float | list[float]) -> str:
+    return " ".join(f"{number:.0f}" for number in value) if isinstance(value, list) else f"{value:.4f}"

@@ -147,7 +147,10 @@ def _show(result: Result) -> None:
         if report["method"] == "accuracy_control":
             why += ", and accuracy control did not help"
         if not report["quantized_operations"]:
-            why = f"accuracy control had to put every operation back to floats for --max-drop {report['max_drop']:g}"
+            why = (
+                "accuracy control had to put every operation back to floats "
+                f"for --max-drop {report['max_drop']:g}"
+            )
         click.echo(f"{report['source']} is kept as it is and nothing is published: {why}", err=True)
         return
     speed = report["speed"]

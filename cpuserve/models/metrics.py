@@ -194,7 +194,8 @@ class Areas(Agreement):
         before, after = self._reference[index].ravel(), self._essence(outputs).ravel()
         most = int(max(before.max(), after.max())) + 1
         counts = np.bincount(before, minlength=most) - np.bincount(after, minlength=most)
-        return 1 - float(np.abs(counts).max()) / before.size
+        largest = float(np.abs(counts).max())
+        return 1 - largest / int(before.size)
 
     def value(self, kept: Sequence[float]) -> float:
         """That of the worst picture."""

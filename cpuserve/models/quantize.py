@@ -28,6 +28,20 @@ from cpuserve.models.validated import NNCF_MARK
 __all__ = ["PRESETS", "Options", "Outcome", "Task", "quantize"]
 
 PRESETS = ("performance", "mixed")
+_WEIGHTY = frozenset(("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"))
+_MOVING = frozenset(
+    (
+        "BatchToSpace",
+        "Concat",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "SpaceToBatch",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
+)
 _SMALL = (
     10_000  # numbers a picture: that many outputs are ranked by their distance, larger ones by the metric
 )
@@ -183,11 +197,18 @@ def quantize(
 
 def _quantized_operations(model: ov.Model) -> int:
     """Convolutions and products that take a quantised input."""
-    weighty = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData")
     return sum(
-        node.get_type_name() in weighty and node.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        node.get_type_name() in _WEIGHTY and _source(node).get_type_name() == "FakeQuantize"
         for node in model.get_ops()
     )
+
+
+def _source(node: ov.Node) -> ov.Node:
+    """What computes the values that come in first, past what only moves them about."""
+    found = node.input_value(0).get_node()
+    while found.get_type_name() in _MOVING:
+        found = found.input_value(0).get_node()
+    return found
 
 
 def _trying(nncf: ModuleType, call: Callable[[], ov.Model]) -> ov.Model:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from cpuserve.cli import main
 from tests.conftest import ROOT
 
 
@@ -18,43 +18,44 @@ def repository(tmp_path):
     return tmp_path
 
 
-def run(repository, *words, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "cpuserve", *words, "--model-repository", str(repository)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+@pytest.fixture
+def run(repository, capsysbinary):
+    """Runs a command in this process; what it printed, or its error."""
+
+    def command(*words, code=0):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--model-repository", str(repository)])
+        said = capsysbinary.readouterr()
+        assert ended.value.code == code, said.err
+        return (said.err if code else said.out).decode()
+
+    return command
 
 
-def test_list_cut_and_answer(repository):
-    points = json.loads(run(repository, "cutpoints", "digits", "--json"))
+def test_list_cut_and_answer(repository, run):
+    points = json.loads(run("cutpoints", "digits", "--json"))
     head, tail = points[3]["name"], points[-2]["name"]
-    words = run(repository, "cut", "digits", "--name", "parts", "--input", head, "--output", tail, "--quiet")
+    words = run("cut", "digits", "--name", "parts", "--input", head, "--output", tail, "--quiet")
     assert words == ""
     picture = str(ROOT / "docs" / "seven.png")
-    answers = [
-        json.loads(run(repository, "predict", name, picture, "--json")) for name in ("digits", "parts")
-    ]
+    answers = [json.loads(run("predict", name, picture, "--json")) for name in ("digits", "parts")]
     assert [answer["predictions"][0]["label"] for answer in answers] == ["7", "7"]
-    assert "parts" in run(repository, "models")
+    assert "parts" in run("models")
 
 
-def test_the_table_of_points_is_one_line_a_tensor(repository):
-    shown = run(repository, "cutpoints", "digits/1")
+def test_the_table_of_points_is_one_line_a_tensor(repository, run):
+    shown = run("cutpoints", "digits/1")
     assert "image" in shown
     assert "[-1,96,96,3]" in shown
 
 
-def test_reports_for_people_and_for_programs(repository):
-    point = json.loads(run(repository, "cutpoints", "digits", "--json"))[-2]["name"]
+def test_reports_for_people_and_for_programs(repository, run):
+    point = json.loads(run("cutpoints", "digits", "--json"))[-2]["name"]
     cut = ("cut", "digits", "--name", "parts", "--output", point, "--images", str(ROOT / "docs"))
-    shown = run(repository, *cut)
+    shown = run(*cut)
     assert "parts/1 published" in shown
     assert "against the whole in f32 on 1 pictures" in shown
-    report = json.loads(run(repository, *cut, "--json"))
+    report = json.loads(run(*cut, "--json"))
     assert (report["name"], report["version"], report["tail"]["run"]) == ("parts", 2, "ir")
     (agreed,) = report["report"]["parity"]["outputs"].values()
     assert agreed["top1_agreement"] == 1
@@ -77,15 +78,13 @@ def test_reports_for_people_and_for_programs(repository):
         (["digits", "--name", "parts", "--output", "image", "--images", "nowhere"], "does not exist"),
     ],
 )
-def test_wrong_words_end_with_2(repository, words, why):
-    import re
-
-    assert re.search(why, run(repository, "cut", *words, code=2))
+def test_wrong_words_end_with_2(repository, run, words, why):
+    assert re.search(why, run("cut", *words, code=2))
     assert [entry.name for entry in repository.iterdir()] == ["digits"]
 
 
-def test_a_damaged_picture_is_named(repository):
+def test_a_damaged_picture_is_named(repository, run):
     bad = repository.parent / "bad.png"
     bad.write_bytes(b"no picture")
-    said = run(repository, "cut", "digits", "--name", "parts", "--input", "31", "--images", str(bad), code=1)
+    said = run("cut", "digits", "--name", "parts", "--input", "31", "--images", str(bad), code=1)
     assert "bad.png: " in said

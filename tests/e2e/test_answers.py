@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.e2e.conftest import MODELS
 
@@ -92,3 +96,29 @@ def test_the_stages_are_in_the_server_timing_header(fast_server, data_dir):
     assert times["decode"] > 0
     assert times["infer"] > 0
     assert 0 < sum(times.values()) - times["total"] <= times["total"]
+
+
+@pytest.mark.parametrize("model", SEGMENTERS)
+def test_masks_lie_on_the_birds(exact_server, data_dir, expected, model):
+    """The class of each pixel as a PNG, against the mask that a person drew."""
+    photo = (data_dir / "images" / "bird_segmentation.bmp").read_bytes()
+    got = exact_server.post(f"/predictions/{model}?render=mask", photo, Accept="image/png")
+    assert got.headers["Content-Type"] == "image/png"
+    found = np.asarray(Image.open(io.BytesIO(got.body)))
+    wanted = np.asarray(Image.open(data_dir / "images" / "bird_segmentation_mask.bmp"))
+    assert found.shape == wanted.shape
+    both, either = ((found == 3) & (wanted == 3)).sum(), ((found == 3) | (wanted == 3)).sum()
+    assert both / either == pytest.approx({"deeplabv3_257_mv_gpu": 0.865}.get(model, 0.9025), abs=0.005)
+    areas = exact_server.post(f"/predictions/{model}", photo).json()["classes"]
+    assert np.mean(found == 3) == pytest.approx(areas[1]["area"], abs=0.002)
+
+
+def test_classes_are_written_on_the_picture(exact_server, data_dir):
+    photo = (data_dir / "images" / "bee.jpeg").read_bytes()
+    path = "/predictions/mobilenet_v2_1.0_224_quant"
+    got = exact_server.post(path, photo, Accept="image/png")
+    with Image.open(io.BytesIO(got.body)) as drawn, Image.open(io.BytesIO(photo)) as plain:
+        assert drawn.size == plain.size
+        assert np.asarray(drawn)[:9, :9].tolist() != np.asarray(plain)[:9, :9].tolist()
+    refused = exact_server.post(path, photo, Accept="audio/mpeg")
+    assert (refused.status, "image/png" in refused.json()["error"]) == (406, True)

@@ -37,7 +37,7 @@ def one(data: bytes) -> None:
         key = name.decode("latin-1").upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "QUERY_STRING") else "HTTP_" + key] = value.decode("latin-1")
     call = Call(environ)
-    for read in (call.body, lambda: images._picture(call), lambda: images._topk(call)):
+    for read in (call.body, lambda: images._picture(call), lambda: images._topk(images._query(call))):
         try:
             found = read()
         except CpuserveError:

@@ -121,7 +121,8 @@ def test_average_precision_ranks_over_all_pictures_and_means_over_classes():
 def test_a_function_of_the_users_gets_outputs_and_files(tmp_path, monkeypatch):
     (tmp_path / "own_metric.py").write_text(
         "def brightest(outputs, files):\n"
-        "    return sum(float(rows[0].max()) for rows in outputs) + len([f for f in files if f.suffix == '.jpg'])\n"
+        "    best = sum(float(rows[0].max()) for rows in outputs)\n"
+        "    return best + len([f for f in files if f.suffix == '.jpg'])\n"
         "def text(outputs, files):\n    return 'good'\n"
         "number = 3\n"
     )

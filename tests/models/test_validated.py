@@ -56,7 +56,7 @@ def test_a_model_without_one_has_none(model):
 def test_a_damaged_record_is_refused(model):
     RECORD.write(model)
     model.set_rt_info("much", ["cpuserve", "quantized", "accuracy"])
-    with pytest.raises(ModelLoadError, match="rt_info/cpuserve/quantized.*'much'"):
+    with pytest.raises(ModelLoadError, match=r"rt_info/cpuserve/quantized.*'much'"):
         Validation.read(model)
 
 

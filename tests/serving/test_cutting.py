@@ -141,7 +141,7 @@ def test_only_a_head_and_only_a_tail(repository, functions):
 def test_head_and_tail_are_timed_in_decode_and_post(repository, functions, monkeypatch):
     import time
 
-    import cut_functions
+    import cut_functions  # type: ignore[import-not-found]  # written by a fixture
 
     def slow(run):
         def sleeping(array):

@@ -1,0 +1,73 @@
+"""`cpuserve predict`: tables of boxes, the picture with them, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import openvino as ov
+import pytest
+from click.testing import CliRunner
+from openvino import opset13 as ops
+
+from cpuserve.cli import cli
+from cpuserve.errors import UsageError
+from cpuserve.models.card import Card
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A detector that sees one dog wherever it looks: a box from (80, 25) to (120, 50) of 200 x 100."""
+    entry = ops.parameter((1, 3, 40, 40), np.float32, name="image")
+    entry.output(0).set_names({"image"})
+    found = np.zeros((1, 1, 2, 7), np.float32)
+    found[0, 0, 0] = 0, 1, 0.75, 0.4, 0.25, 0.6, 0.5
+    nothing = ops.multiply(ops.reduce_max(entry, np.array([0, 1, 2, 3])), np.float32(0))
+    boxes = ops.add(ops.constant(found), nothing)
+    boxes.output(0).set_names({"boxes"})
+    model = ov.Model([ops.result(boxes)], [entry])
+    Card(model_type="SSD", labels=("cat", "dog")).write(model)
+    folder = tmp_path / "models" / "dogs" / "1"
+    folder.mkdir(parents=True)
+    ov.save_model(model, folder / "model.xml")
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((100, 200, 3), 128, np.uint8))
+    return tmp_path
+
+
+def predict(folder, *arguments):
+    options = ["--model-repository", str(folder / "models"), *map(str, arguments)]
+    return CliRunner().invoke(cli, ["predict", "dogs", str(folder / "grey.png"), *options])
+
+
+def test_boxes_as_a_table_and_as_json(repository):
+    words = predict(repository)
+    assert words.exit_code == 0, words.output
+    (line,) = (line for line in words.output.splitlines() if "dog " in line)
+    assert [cell.strip() for cell in line.strip("│ ").split("│")] == ["1", "dog", "0.7500", "80 25 120 50"]
+    answer = json.loads(predict(repository, "--json").output)
+    assert answer["detections"] == [
+        {"class_id": 1, "label": "dog", "probability": 0.75, "box": [80, 25, 120, 50]}
+    ]
+
+
+def test_the_answer_is_drawn(repository):
+    file = repository / "boxes.png"
+    assert predict(repository, "--output", file).exit_code == 0
+    drawn = cv2.imread(str(file))
+    assert drawn.shape == (100, 200, 3)
+    changed = np.argwhere((drawn != 128).any(axis=2) & (np.mgrid[:100, :200][0] >= 26))
+    assert [*changed.min(axis=0), *changed.max(axis=0)] == [26, 80, 49, 119]
+
+
+def test_what_cannot_be_drawn_is_refused(repository):
+    several = predict(repository, repository / "grey.png", "--output", repository / "boxes.png")
+    for refused, words in (
+        (several, "not 2 into"),
+        (predict(repository, "--output", repository / "boxes.jpg"), "writes a .png"),
+    ):
+        assert isinstance(refused.exception, UsageError)
+        assert words in str(refused.exception)
+    nowhere = predict(repository, "--output", repository / "no" / "boxes.png")
+    assert nowhere.exit_code == 1
+    assert "boxes.png cannot be written: No such file or directory" in nowhere.output

@@ -1,0 +1,117 @@
+"""DeepLab cut as in the work this is after, served side by side with the whole by one server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from tritonclient import http as triton
+
+from cpuserve.bench.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
+from tests.conftest import ROOT
+from tests.servers import serving
+
+SIDES = {257: FILES[0], 513: FILES[1]}
+
+
+def cpuserve(*words, path):
+    subprocess.run(
+        [sys.executable, "-m", "cpuserve", *words], check=True, env={**os.environ, "PYTHONPATH": str(path)}
+    )
+
+
+@pytest.fixture(scope="module")
+def server(data_dir, tmp_path_factory):
+    """A server of both graphs, whole and cut, and of one with the head and tail of the docs."""
+    folder = tmp_path_factory.mktemp("cut")
+    models = folder / "models"
+    (example,) = (
+        part.partition("```")[0] for part in (ROOT / "docs" / "cut.md").read_text().split("```python\n")[1:]
+    )
+    (folder / "deeplab_parts.py").write_text(example)
+    of_all = ("--model-repository", str(models), "--quiet")
+    for side, file in SIDES.items():
+        source = str(data_dir / "models" / file)
+        labels = str(data_dir / "models" / "pascal_voc_labels_21.txt")
+        card = ("--model_type", "Segmentation", "--labels", labels, "--reverse_input_channels")
+        cpuserve(
+            "convert", source, "--name", f"whole{side}", "--precision", "f32", *card, *of_all, path=folder
+        )
+        at = ("--input", INPUT, "--output", OUTPUT, "--card", f"whole{side}")
+        bird = ("--images", str(data_dir / "images" / PHOTO))
+        cpuserve("cut", source, "--name", f"cut{side}", *at, *bird, *of_all, path=folder)
+    at = ("--input", "sub_7", "--output", "logits/semantic/BiasAdd")
+    ends = ("--head", "deeplab_parts:head", "--tail", "deeplab_parts:tail")
+    source = str(data_dir / "models" / SIDES[257])
+    cpuserve("cut", source, "--name", "parts257", *at, *ends, *bird, *of_all, path=folder)
+    words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")
+    with serving(folder / "log", *words, PYTHONPATH=str(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server):
+    made = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    yield made
+    made.close()
+
+
+def classes(client, model, data):
+    """The class of each pixel, for encoded pictures or a tensor u8."""
+    sent = data if isinstance(data, np.ndarray) else np.array([data], np.object_)
+    name = client.get_model_metadata(model)["inputs"][0]["name"]
+    made = triton.InferInput(name, list(sent.shape), "UINT8" if sent.dtype == np.uint8 else "BYTES")
+    made.set_data_from_numpy(sent)
+    return client.infer(model, [made]).as_numpy("ArgMax:0")
+
+
+def test_clients_see_the_whole(client):
+    for side in SIDES:
+        whole, cut = (client.get_model_metadata(f"{name}{side}") for name in ("whole", "cut"))
+        assert cut | {"name": ""} == whole | {"name": ""}
+        assert cut["inputs"] == [{"name": "ImageTensor:0", "datatype": "UINT8", "shape": [-1, side, side, 3]}]
+
+
+def test_all_photos_have_the_same_classes(client, data_dir, expected):
+    photos = [name for name, areas in expected["segment"][SIDES[257]].items() if isinstance(areas, dict)]
+    assert len(photos) == 11
+    for photo in photos:
+        data = (data_dir / "images" / photo).read_bytes()
+        whole = classes(client, "whole257", data)
+        assert (classes(client, "cut257", data) == whole).all(), photo
+        # other arithmetic: a pixel in a thousand may fall to the other side of a border
+        assert (classes(client, "parts257", data) == whole).mean() > 0.999, photo
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(257, 0.865), (513, 0.903)])
+def test_the_bird_is_found_as_well(client, data_dir, side, wanted):
+    mask = cv2.imread(str(data_dir / "images" / MASK), cv2.IMREAD_GRAYSCALE)
+    data = (data_dir / "images" / PHOTO).read_bytes()
+    whole, cut = (classes(client, f"{name}{side}", data)[0] for name in ("whole", "cut"))
+    assert (whole == cut).all()
+    assert iou(cut, mask, BIRD) == pytest.approx(wanted, abs=0.001)
+
+
+def test_words_and_tensors_too(server, client, data_dir, expected):
+    file = data_dir / "images" / PHOTO
+    answers = [
+        server.post(f"/predictions/{name}257", file.read_bytes()).json()["classes"]
+        for name in ("whole", "cut", "parts")
+    ]
+    assert answers[0] == answers[1]
+    for answer in answers:
+        areas = {row["label"]: row["area"] for row in answer}
+        assert areas["bird"] == pytest.approx(expected["segment"][SIDES[257]][PHOTO]["bird"], abs=0.001)
+    pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(file)), (257, 257)), cv2.COLOR_BGR2RGB)
+    rows = np.stack([pixels, pixels[::-1], pixels[:, ::-1]])
+    assert (classes(client, "whole257", rows) == classes(client, "cut257", rows)).all()
+
+
+def test_damaged_and_wrong_requests_are_refused_as_for_a_whole(server):
+    refusals = [server.post(f"/predictions/{name}257", b"\xff\xd8\xff\xe0") for name in ("whole", "cut")]
+    assert [refusal.status for refusal in refusals] == [400, 400]
+    assert refusals[0].json() == refusals[1].json()
