@@ -31,8 +31,8 @@ def expected(data_dir: Path) -> dict[str, Any]:
     return answers
 
 
-# Where a CPU has no VNNI, OpenVINO adds int8 products in 16 bits, which saturate: probabilities of models that
-# were trained for uint8 differ by up to 0.1 from the expected ones, which are of a CPU that has it.
+# Where a CPU has no VNNI, OpenVINO adds int8 products in 16 bits, which saturate: probabilities of models
+# that were trained for uint8 then differ by up to 0.1 from the expected ones.
 _NEEDS_VNNI = (
     "test_answers.py::test_all_photos_and_formats_answer_as_expected[mobilenet_v2_1.0_224_quant]",
     "test_answers.py::test_visual_wake_words",

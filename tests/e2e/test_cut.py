@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import cv2
 import numpy as np
+import openvino as ov
 import pytest
 from tritonclient import http as triton
 
 from cpuserve.bench.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
+from cpuserve.models.parts import Part
+from cpuserve.models.repository import Repository
+from cpuserve.models.whole import Whole
+from cpuserve.serving.cutting import Order, cut_and_publish
+from cpuserve.settings import Settings
 from tests.conftest import ROOT
 from tests.servers import serving
 
 SIDES = {257: FILES[0], 513: FILES[1]}
 
 
-def cpuserve(*words, path):
-    subprocess.run(
-        [sys.executable, "-m", "cpuserve", *words], check=True, env={**os.environ, "PYTHONPATH": str(path)}
-    )
+def publish_whole(source, name, repository):
+    """The graph as it is, in f32: the catalogue's is kept in f16."""
+    whole = Whole.find(str(source), repository)
+    whole.describe(whole.model)
+    with repository.publish(name, 1) as folder:
+        ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +40,48 @@ def server(data_dir, tmp_path_factory):
         part.partition("```")[0] for part in (ROOT / "docs" / "cut.md").read_text().split("```python\n")[1:]
     )
     (folder / "deeplab_parts.py").write_text(example)
-    of_all = ("--model-repository", str(models), "--quiet")
+    repository = Repository(models)
+    bird = data_dir / "images" / PHOTO
     for side, file in SIDES.items():
-        source = str(data_dir / "models" / file)
-        labels = str(data_dir / "models" / "pascal_voc_labels_21.txt")
-        card = ("--model_type", "Segmentation", "--labels", labels, "--reverse_input_channels")
-        cpuserve(
-            "convert", source, "--name", f"whole{side}", "--precision", "f32", *card, *of_all, path=folder
+        source = data_dir / "models" / file
+        publish_whole(source, f"whole{side}", repository)
+        at = ("--input", INPUT, "--output", OUTPUT, "--card", f"whole{side}", "--images", str(bird))
+        words = (
+            "cut",
+            str(source),
+            "--name",
+            f"cut{side}",
+            *at,
+            "--model-repository",
+            str(models),
+            "--quiet",
         )
-        at = ("--input", INPUT, "--output", OUTPUT, "--card", f"whole{side}")
-        bird = ("--images", str(data_dir / "images" / PHOTO))
-        cpuserve("cut", source, "--name", f"cut{side}", *at, *bird, *of_all, path=folder)
-    at = ("--input", "sub_7", "--output", "logits/semantic/BiasAdd")
-    ends = ("--head", "deeplab_parts:head", "--tail", "deeplab_parts:tail")
-    source = str(data_dir / "models" / SIDES[257])
-    cpuserve("cut", source, "--name", "parts257", *at, *ends, *bird, *of_all, path=folder)
-    words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")
+        subprocess.run([sys.executable, "-m", "cpuserve", *words], check=True)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(folder)
+    order = Order(
+        "parts257",
+        ("sub_7",),
+        ("logits/semantic/BiasAdd",),
+        Part.parse("deeplab_parts:head"),
+        Part.parse("deeplab_parts:tail"),
+        (bird,),
+    )
+    whole = Whole.find(str(data_dir / "models" / SIDES[257]), repository)
+    cut_and_publish(whole, order, repository, Settings(), 1)
+    monkeypatch.undo()
+    words = (
+        "--model-repository",
+        str(models),
+        "--decode",
+        "exact",
+        "--precision",
+        "f32",
+        "--workers",
+        "1",
+        "--max-batch",
+        "2",
+    )
     with serving(folder / "log", *words, PYTHONPATH=str(folder)) as started:
         yield started
 

@@ -22,7 +22,7 @@ from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 
-SETTINGS = Settings(precision="f32", origin={"precision": "--precision"})
+SETTINGS = Settings(precision="f32", max_batch=2, origin={"precision": "--precision"})
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_clients_see_the_whole(repository):
     assert [port.names for port in parts.inputs] == [("data",)]
     assert [port.names for port in parts.outputs] == [("ended",)]
     assert parts.card == Card.read(new_core().read_model(repository.find("whole").xml))
-    assert parts.batcher.max_batch == 8  # the core is batched
+    assert parts.batcher.max_batch == 2  # the core is batched
     assert report.parts.report["parity"]["on"] == "4 rows of random numbers, seed 0"
     assert report.parts.report["parity"]["outputs"]["ended"]["top1_agreement"] == 1
     kept = json.loads((report.file.xml.parent / "cut.json").read_text())
