@@ -42,9 +42,8 @@ _MOVING = frozenset(
         "Unsqueeze",
     )
 )
-_SMALL = (
-    10_000  # numbers a picture: that many outputs are ranked by their distance, larger ones by the metric
-)
+_SMALL = 10_000
+"""Numbers a picture: models of so few outputs are ranked by their distance, larger ones by the metric."""
 
 
 @dataclass(frozen=True)

@@ -335,9 +335,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             listener.close()
         if self.line.pid == self.pid:
             self.line.state = STOPPING
+        closed = time.monotonic()  # a connection taken at the last moment has its time too
         while self._connections and time.monotonic() < deadline:
             self.notify()
-            if time.monotonic() - began > _LINGER_S:
+            if time.monotonic() - closed > _LINGER_S:
                 for connection in list(self._connections.values()):
                     if connection.idle:
                         connection.abandon()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -10,10 +11,12 @@ from tests.bench.conftest import Handler, plain  # noqa: F401  # a fixture
 
 
 @pytest.fixture
-def bench(plain, capsys):  # noqa: F811  # the fixture
+def bench(plain, capsys, monkeypatch):  # noqa: F811  # the fixture
     def call(*words, url=None):
+        words = ["bench", "serve", url or f"http://127.0.0.1:{plain.server_port}", *words]
+        monkeypatch.setattr(sys, "argv", ["cpuserve", *words])
         with pytest.raises(SystemExit) as end:
-            main(["bench", "serve", url or f"http://127.0.0.1:{plain.server_port}", *words])
+            main(words)
         return end.value.code, *capsys.readouterr()
 
     return call
@@ -33,7 +36,7 @@ def test_table_csv_and_json_say_the_same(bench, tmp_path):
     assert "made picture" in out
     assert "NO" in out
     found = json.loads(files["--out"].read_text())
-    assert found["command"].startswith("cpuserve ")
+    assert found["command"].startswith("cpuserve bench serve ")
     assert [(load["concurrency"], load["request_rate"]) for load in found["loads"]] == [
         (2, None),
         (None, 50.0),

@@ -1,0 +1,61 @@
+"""How a worker ends: clients that came at the last moment have time to ask."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from cpuserve.web import worker as module
+from cpuserve.web.board import READY, Board
+from cpuserve.web.connection import Limits
+from cpuserve.web.worker import SeatWorker
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """A worker that stops while another loads all the time, so that it has to take connections to the end."""
+    monkeypatch.setattr(module, "_LINGER_S", 0.5)
+    board = Board(2)
+    mine, _ = board.assign(0), board.assign(1)
+    mine.state, mine.pid = READY, 1
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    made = SeatWorker.__new__(SeatWorker)
+    vars(made).update(
+        board=board,
+        line=mine,
+        pid=1,
+        sockets=[listener],
+        limits=Limits(1000, 10.0, 10.0),
+        cfg=SimpleNamespace(graceful_timeout=10),
+        notify=lambda: None,
+        _connections={},
+        _epoll=select.epoll(),
+        _wake=0,
+    )
+    yield made
+    listener.close()
+    made._epoll.close()
+
+
+def test_a_connection_taken_at_the_last_moment_is_not_closed_at_once(worker, monkeypatch):
+    monkeypatch.setattr(module.os, "eventfd_write", lambda *_: None)
+    address = worker.sockets[0].getsockname()
+    end = threading.Thread(target=worker._stop, args=([], {worker.sockets[0].fileno(): {}}))
+    end.start()
+    time.sleep(0.45)
+    with socket.create_connection(address, timeout=0.3) as client:
+        with pytest.raises(TimeoutError):
+            client.recv(1)  # open: it could still ask
+        client.settimeout(5)
+        assert client.recv(1) == b""  # it did not
+    for connection in list(worker._connections.values()):  # what a serving thread would do
+        connection.close()
+    worker._connections.clear()
+    end.join(10)
+    assert not end.is_alive()
