@@ -1,0 +1,1 @@
+"""Accounts for the time a served model takes, from several observers on one clock; it serves nothing."""
