@@ -1,6 +1,6 @@
-"""Other serving stacks beside this one, in rounds of changing order; how they start is the harness's business.
+"""Other serving stacks beside this one, in rounds of changing order; how they start the harness knows.
 
-Run as ``python -m cpuserve.bench.rivals --harness DIR --peers cpuserve,mosec,triton``. ``DIR/bench.py`` starts
+Run as ``python -m cpuserve.bench.rivals --harness DIR --peers cpuserve,mosec``. ``DIR/bench.py`` starts each
 each peer with the same model, pictures and cores, puts a client to it and appends a JSON line a peer.
 """
 
