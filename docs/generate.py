@@ -23,7 +23,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make docs` from the table in `cpuserve/settings.py`.",
+        "Written by `make docs` from the table in `cpuserve/table.py`.",
         "",
         "Precedence: command line, then environment, then settings file (`--config FILE`, TOML, the names"
         " below), then a model's own metadata (`decode`, `precision`), then the default."
