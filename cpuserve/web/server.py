@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cpuserve.serving.pool import Pool
     from cpuserve.web.app import Application
 
-__all__ = ["Server"]
+__all__ = ["Server", "planned"]
 
 _log = logging.getLogger("cpuserve.server")
 _HEARTBEAT_S = 60
@@ -71,7 +71,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             raise RepositoryError(repository.why_empty())
         self.models = names
         self.budget = Budget.read()
-        self.plan: Plan = _plan(Topology.read(), self.budget, settings)
+        self.plan: Plan = planned(Topology.read(), self.budget, settings)
         described = about(
             self.plan,
             pid=os.getpid(),
@@ -216,12 +216,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.board.forget(worker.pid)
 
 
-def _plan(topology: Topology, budget: Budget, settings: Settings) -> Plan:
+def planned(topology: Topology, budget: Budget, settings: Settings) -> Plan:
     """The seats that the settings ask for.
 
     Unless they say: on a small machine a seat a core, which was measured to be fastest there
     (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
     brings, as few seats as possible.
+
+    Raises:
+        PlacementError: they do not fit what this process may use.
     """
     workers, nodes = settings.workers, settings.node_id
     if workers is None and settings.cores_per_worker is None and settings.mode is None:

@@ -8,7 +8,7 @@ from cpuserve.errors import PlacementError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
-from cpuserve.web.server import _plan
+from cpuserve.web.server import planned
 from tests.machine import trees
 
 
@@ -17,12 +17,12 @@ def seats(tmp_path):
     """CPUs and threads of each seat, on two nodes of two cores of two CPUs: 0-1,4-5 and 2-3,6-7."""
     root = trees.grid(tmp_path, sockets=2, nodes_each=1, cores=2, smt=2).root
 
-    def planned(quota=None, **settings):
+    def shown(quota=None, **settings):
         budget = Budget(frozenset(range(8)), quota)
-        made = _plan(Topology.read(root), budget, Settings(**settings))
+        made = planned(Topology.read(root), budget, Settings(**settings))
         return [(seat.cpus, seat.threads) for seat in made.seats]
 
-    return planned
+    return shown
 
 
 def test_a_small_machine_has_a_seat_a_core(seats):
@@ -48,4 +48,4 @@ def test_a_node_that_is_not_there_is_named(seats):
 
 def test_a_larger_machine_has_as_few_seats_as_possible(tmp_path):
     root = trees.grid(tmp_path, sockets=1, nodes_each=1, cores=6, smt=1).root
-    assert len(_plan(Topology.read(root), Budget(frozenset(range(6))), Settings()).seats) == 1
+    assert len(planned(Topology.read(root), Budget(frozenset(range(6))), Settings()).seats) == 1
