@@ -96,6 +96,7 @@ class ThreadTrack:
         voluntary: times it gave up its CPU to wait, while it was watched.
         involuntary: times it lost its CPU, while it was watched.
         migrations: times two samples saw it on different CPUs: fewer than there were.
+        kernel_ns: the part of its CPU time that it spent in the kernel, while it was watched.
     """
 
     pid: int
@@ -106,6 +107,7 @@ class ThreadTrack:
     voluntary: int
     involuntary: int
     migrations: int
+    kernel_ns: int = 0
 
 
 @dataclass(frozen=True)
