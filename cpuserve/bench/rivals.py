@@ -21,9 +21,11 @@ from rich.table import Table
 
 from cpuserve.bench.results import write_result
 
-__all__ = ["main", "summary"]
+__all__ = ["main", "markdown", "summary"]
 
 _LOAD_FIGURES = ("rps", "cpu_ms", "p50", "p99", "client", "foreign")
+_HEAD: tuple[str, ...] = ("server", "load", "images/s", "CPU-ms", "times ours", "of ceiling's CPU")
+_HEAD += ("p50 ms", "p99 ms", "client's cores", "foreign cores")
 _PASSED_ON = ("model", "image", "work", "conc", "open", "seconds", "group")
 
 Row = Mapping[str, Any]
@@ -32,7 +34,8 @@ Row = Mapping[str, Any]
 def main() -> None:
     """Run the rounds, then print or write medians and how far the rounds lie apart."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--harness", type=Path, required=True, help="folder with bench.py")
+    parser.add_argument("--harness", type=Path, help="folder with bench.py")
+    parser.add_argument("--show", type=Path, help="measure nothing: print a result file as a markdown table")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has what bench.py needs")
     parser.add_argument("--peers", default="cpuserve,mosec,triton")
     parser.add_argument("--own", default="cpuserve", help="the peer the others are compared with")
@@ -41,6 +44,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", help="as bench.py takes it")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.show:
+        Console().print(markdown(json.loads(given.show.read_text())), markup=False, soft_wrap=True)
+        return
+    if not given.harness:
+        parser.error("--harness DIR is needed, the folder of bench.py")
     rounds = [_round(given, number) for number in range(given.rounds)]
     found = summary(rounds, given.own)
     Console().print(_table(found["peers"]))
@@ -125,25 +133,43 @@ def _median(values: Sequence[float]) -> dict[str, float]:
     return {"median": middle, "noise": (max(values) - min(values)) / middle if middle else 0.0}
 
 
-def _table(peers: Mapping[str, Any]) -> Table:
-    table = Table(
-        "peer", "load", "images/s", "CPU-ms", "x CPU", "x ceiling's CPU", "p50 ms", "p99 ms", "foreign"
-    )
+def _rows(peers: Mapping[str, Any]) -> list[list[str]]:
+    rows = [list(_HEAD)]
     for name, peer in peers.items():
         for load, figures in peer["loads"].items():
-            cpu = figures["cpu_ms"]
-            table.add_row(
-                name,
-                load,
-                f"{figures['rps']['median']:.0f} ±{100 * figures['rps']['noise'] / 2:.0f} %",
-                f"{cpu['median']:.2f} ±{100 * cpu['noise'] / 2:.0f} %",
-                f"{figures.get('cpu_times', float('nan')):.2f}",
-                f"{cpu['median'] / peer['ceiling_cpu_ms']['median']:.2f}",
-                f"{figures['p50']['median']:.1f}",
-                f"{figures['p99']['median']:.1f}",
-                f"{figures['foreign']['median']:.2f}",
+            rate, cpu = figures["rps"], figures["cpu_ms"]
+            rows.append(
+                [
+                    f"{name} {peer['version']}",
+                    load,
+                    f"{rate['median']:.0f} ± {50 * rate['noise']:.0f} %",
+                    f"{cpu['median']:.2f} ± {50 * cpu['noise']:.0f} %",
+                    f"{figures['cpu_times']:.2f}" if "cpu_times" in figures else "",
+                    f"{cpu['median'] / peer['ceiling_cpu_ms']['median']:.2f}",
+                    f"{figures['p50']['median']:.1f}",
+                    f"{figures['p99']['median']:.1f}",
+                    f"{figures['client']['median']:.2f}",
+                    f"{figures['foreign']['median']:.2f}",
+                ]
             )
+    return rows
+
+
+def _table(peers: Mapping[str, Any]) -> Table:
+    head, *rows = _rows(peers)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table of a result file, fewest CPU milliseconds first within each load."""
+    head, *rows = _rows(found["peers"])
+    loads = list(dict.fromkeys(row[1] for row in rows))
+    rows.sort(key=lambda row: (loads.index(row[1]), float(row[3].split()[0])))
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from cpuserve.bench.rivals import summary
+from cpuserve.bench.rivals import markdown, summary
 
 OTHERS = ("p50", "p99", "client", "foreign", "broken")
 HARNESS = """
@@ -72,3 +73,11 @@ def test_who_failed_is_named_and_the_order_changes(tmp_path):
     rates = {name: peer["loads"]["c4"]["rps"] for name, peer in found["peers"].items()}
     assert rates["other"]["noise"] > 0  # second place in the first round, first in the second
     assert found["rounds"] == 2
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "results").glob("rivals*.json")), ids=lambda file: file.stem)
+def test_the_page_shows_the_result_files(file):
+    assert markdown(json.loads(file.read_text())) in (DOCS / "rivals.md").read_text(), f"--show {file.name}"
