@@ -1,0 +1,161 @@
+"""Where the server's CPU time goes: decode, inference, Python, kernel, idle spinning; it judges nothing.
+
+The kernel counts a thread's CPU time, the stages say what the thread was at meanwhile. Where the stages of a
+thread took longer than its CPU time (it lost its CPU inside them) they are shortened alike; CPU time beside
+all stages is the interpreter's, which reads, parses and answers HTTP. Of an OpenVINO thread, CPU time while no
+batch ran is spinning.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+from cpuserve.profiling.busy import Busy, Window
+from cpuserve.profiling.recording import BatchSpan, Recording, ThreadTrack
+
+__all__ = ["KINDS", "CpuSplit"]
+
+KINDS = ("decode", "inference", "python", "kernel", "spin", "other")
+"""Bytes to the model's row; OpenVINO; the interpreter; system calls and page faults; OpenVINO threads without
+a batch; arbiter, accepting and administration."""
+
+_DECODE = ("decode", "resize")
+_PYTHON = ("post", "serialise")
+_IN_CALLER = 0.5
+"""Of the batches' time: with less CPU time than that in OpenVINO's own threads, the callers computed."""
+
+
+@dataclass(frozen=True)
+class CpuSplit:
+    """CPU seconds of all threads of the server in the window, by what they went into.
+
+    Attributes:
+        decode: bytes to the model's row.
+        inference: OpenVINO.
+        python: post-processing, JSON, HTTP and all else of the interpreter.
+        kernel: in the kernel; 0 where the recording does not know.
+        spin: OpenVINO threads while no batch ran.
+        other: threads that serve nothing: arbiter, accepting, administration.
+        seconds: of the window.
+    """
+
+    decode: float
+    inference: float
+    python: float
+    kernel: float
+    spin: float
+    other: float
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        """CPU seconds in all."""
+        return self._of(*KINDS)
+
+    def share(self, *kinds: str) -> float:
+        """The part, 0 to 1, of these `KINDS` together."""
+        return self._of(*kinds) / self.total if self.total else 0.0
+
+    def _of(self, *kinds: str) -> float:
+        return sum(float(getattr(self, kind)) for kind in kinds)
+
+    def to_json(self) -> dict[str, float]:
+        """Fit for JSON."""
+        return {**asdict(self), "total": self.total}
+
+    @classmethod
+    def of(cls, recording: Recording, window: Window) -> CpuSplit:
+        """Split the CPU time of every thread."""
+        spent: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+        stages = _stage_seconds(recording, window)
+        batches: dict[int, list[BatchSpan]] = defaultdict(list)
+        for batch in recording.batches:
+            batches[batch.pid].append(batch)
+        engine: dict[int, float] = defaultdict(float)
+        for track in recording.threads:
+            if track.role == "openvino":
+                engine[track.pid] += Busy.of(track, window).cpu_s
+        for track in recording.threads:
+            busy = Busy.of(track, window)
+            if track.role == "serve":
+                ran = sum(batch.end_ns - batch.begin_ns for batch in batches[track.pid]) / 1e9
+                own = _serving(
+                    busy, stages[track.pid, track.tid], computes=engine[track.pid] < _IN_CALLER * ran
+                )
+            elif track.role == "openvino":
+                inside = min(busy.cpu_s, _during(track, window, _union(batches[track.pid])))
+                own = {"inference": inside, "spin": busy.cpu_s - inside}
+            else:
+                own = {"other": busy.cpu_s}
+            whole = sum(own.values())
+            kernel = min(whole, track.kernel_ns / 1e9 * _part(track, busy))
+            for kind, seconds in own.items():
+                spent[kind] += seconds * (1 - kernel / whole) if whole else 0.0
+            spent["kernel"] += kernel
+        return cls(**spent, seconds=window.seconds)
+
+
+def _part(track: ThreadTrack, busy: Busy) -> float:
+    """The window's part of all the CPU time for which the thread was watched."""
+    watched = (track.samples[-1][1] - track.samples[0][1]) / 1e9 if track.samples else 0.0
+    return min(1.0, busy.cpu_s / watched) if watched else 0.0
+
+
+def _stage_seconds(recording: Recording, window: Window) -> dict[tuple[int, int], dict[str, float]]:
+    found: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for request in recording.requests:
+        for name, begin, end in request.stages:
+            inside = min(end, window.end_ns) - max(begin, window.begin_ns)
+            if inside > 0:
+                found[request.pid, request.tid][name] += inside / 1e9
+    for batch in recording.batches:
+        inside = min(batch.end_ns, window.end_ns) - max(batch.begin_ns, window.begin_ns)
+        if inside > 0:
+            found[batch.pid, batch.tid]["led"] += inside / 1e9
+    return found
+
+
+def _serving(busy: Busy, stages: dict[str, float], *, computes: bool) -> dict[str, float]:
+    """One serving thread; it ``computes`` when the batches it leads run in itself."""
+    own = {
+        "decode": sum(stages.get(name, 0.0) for name in _DECODE),
+        "inference": stages.get("led", 0.0) if computes else 0.0,
+        "python": sum(stages.get(name, 0.0) for name in _PYTHON),
+    }
+    known = sum(own.values())
+    if known > busy.cpu_s:
+        return {kind: seconds * busy.cpu_s / known for kind, seconds in own.items()}
+    own["python"] += busy.cpu_s - known
+    return own
+
+
+def _union(batches: Sequence[BatchSpan]) -> list[tuple[int, int]]:
+    """When at least one batch ran, ascending and not overlapping."""
+    merged: list[tuple[int, int]] = []
+    for batch in sorted(batches, key=lambda one: one.begin_ns):
+        if merged and batch.begin_ns <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], batch.end_ns))
+        else:
+            merged.append((batch.begin_ns, batch.end_ns))
+    return merged
+
+
+def _during(track: ThreadTrack, window: Window, spans: list[tuple[int, int]]) -> float:
+    """CPU seconds of a thread that fit into the spans, sample by sample."""
+    found = 0.0
+    ends = [end for _, end in spans]
+    for (t0, cpu0, _, _), (t1, cpu1, _, _) in pairwise(track.samples):
+        begin, end = max(t0, window.begin_ns), min(t1, window.end_ns)
+        if end <= begin or cpu1 <= cpu0:
+            continue
+        overlap = 0
+        for at in range(bisect_right(ends, begin), len(spans)):
+            if spans[at][0] >= end:
+                break
+            overlap += min(end, spans[at][1]) - max(begin, spans[at][0])
+        found += min((cpu1 - cpu0) * (end - begin) / (t1 - t0), overlap)
+    return found / 1e9
