@@ -1,0 +1,174 @@
+"""What is best: an objective, its constraints, and when two results are a tie; it measures nothing."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cpuserve.errors import UsageError
+from cpuserve.tune.metric import Metric
+from cpuserve.tune.point import Figures, Point, Trial
+
+__all__ = ["FIGURES", "Constraint", "Objective", "Standing"]
+
+_MIB_IN_MB = (1 << 20) / 1e6
+
+FIGURES: Mapping[str, tuple[str, float]] = {
+    **{name: (name, 1.0) for name in ("images_per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_ms", "rss_mib")},
+    "rss_mb": ("rss_mib", _MIB_IN_MB),
+}
+"""What a constraint may name: the field of `Figures` and what it is multiplied by."""
+
+_CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9]*\.?[0-9]+)\s*")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on one figure.
+
+    Attributes:
+        figure: its name, one of `FIGURES`.
+        most: whether the bound is the most it may be; else it is the least.
+        bound: the value, in the figure's unit.
+    """
+
+    figure: str
+    most: bool
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """``p99_ms<=50`` as it is typed.
+
+        Raises:
+            UsageError: it is not a figure, ``<=`` or ``>=`` and a number above 0.
+        """
+        found = _CONSTRAINT.fullmatch(text)
+        if not found or found[1] not in FIGURES or not float(found[3]):
+            raise UsageError(
+                f"--constraint {text[:60]!r}: write FIGURE<=NUMBER or FIGURE>=NUMBER, above 0, as in "
+                f"p99_ms<=50; the figures are {', '.join(FIGURES)}"
+            )
+        return cls(found[1], found[2] == "<=", float(found[3]))
+
+    def __str__(self) -> str:
+        return f"{self.figure}{'<=' if self.most else '>='}{self.bound:g}"
+
+    def excess(self, figures: Figures) -> float:
+        """By which share of the bound it is broken; 0 where it is kept."""
+        field, factor = FIGURES[self.figure]
+        value = factor * float(getattr(figures, field))
+        return max(0.0, (value - self.bound if self.most else self.bound - value) / self.bound)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What all trials of one point say together.
+
+    Attributes:
+        point: the point.
+        trial: the one in the middle of those that worked: its figures stand for all.
+        score: the larger the better, in the unit of the objective.
+        noise: width of what it may really be, as a share of the score: the largest of the windows' spread,
+            the spread between its trials, and the spread between the trials of the defaults, which is drift.
+        excess: by which share constraints are broken, added up; 0 where all are kept.
+    """
+
+    point: Point
+    trial: Trial
+    score: float
+    noise: float
+    excess: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective with its constraints.
+
+    Attributes:
+        name: ``throughput``, ``latency`` or ``cpu_per_request``.
+        constraints: bounds that must be kept.
+    """
+
+    name: str = "throughput"
+    constraints: tuple[Constraint, ...] = ()
+
+    @classmethod
+    def parse(cls, name: str, constraints: Iterable[str] = ()) -> Objective:
+        """As typed.
+
+        Raises:
+            UsageError: there is no such objective, or a constraint cannot be read.
+        """
+        Metric.for_objective(name)
+        return cls(name, tuple(sorted((Constraint.parse(text) for text in constraints), key=str)))
+
+    @property
+    def metric(self) -> Metric:
+        """The figure it is about."""
+        return Metric.for_objective(self.name)
+
+    def value(self, figures: Figures) -> float:
+        """Its figure, in the figure's unit."""
+        return self.metric.of(figures)
+
+    def score(self, figures: Figures) -> float:
+        """The figure turned so that more is better: inverted where less is."""
+        value = self.value(figures)
+        if self.metric.more_is_better:
+            return value
+        return 1.0 / value if value > 0 else 0.0
+
+    def excess(self, figures: Figures) -> float:
+        """By which share constraints are broken, added up."""
+        return sum(constraint.excess(figures) for constraint in self.constraints)
+
+    def standings(self, trials: Iterable[Trial]) -> list[Standing]:
+        """Points that worked, the best first: those that keep the constraints, then by score.
+
+        Where none keeps them the one that breaks them least is first.
+        """
+        by_point: dict[Point, list[tuple[float, Trial, Figures]]] = {}
+        for trial in trials:
+            if trial.figures is not None:
+                entry = (self.score(trial.figures), trial, trial.figures)
+                by_point.setdefault(trial.point, []).append(entry)
+        drift = _spread([score for score, _, _ in by_point.get(Point(), [])])
+        found = [self._standing(point, entries, drift) for point, entries in by_point.items()]
+        return sorted(found, key=lambda one: (one.excess, -one.score))
+
+    def best(self, trials: Sequence[Trial]) -> Standing | None:
+        """The point to use: of those that tie with the best the one nearest to the defaults, then by score.
+
+        None where nothing worked.
+        """
+        ranked = self.standings(trials)
+        if not ranked:
+            return None
+        tied = [one for one in ranked if one is ranked[0] or self.tie(one, ranked[0])]
+        return min(tied, key=lambda one: (len(one.point.knobs), -one.score))
+
+    def tie(self, one: Standing, other: Standing) -> bool:
+        """Whether the difference is within what the noise of both could make.
+
+        The half widths of both are added, so that two that are called different do not even touch. Of two
+        that break constraints, or of which one does, none is as good as the other.
+        """
+        if one.excess or other.excess:
+            return False
+        least, most = sorted((one.score, other.score))
+        return most * (1 - one.noise / 2) <= least * (1 + other.noise / 2)
+
+    def _standing(self, point: Point, entries: list[tuple[float, Trial, Figures]], drift: float) -> Standing:
+        entries.sort(key=lambda entry: entry[0])
+        score, trial, figures = entries[(len(entries) - 1) // 2]
+        inside = statistics.median(entry[2].noise for entry in entries)
+        noise = max(inside, drift, _spread([one for one, _, _ in entries]))
+        return Standing(point, trial, score, noise, self.excess(figures))
+
+
+def _spread(scores: Sequence[float]) -> float:
+    middle = statistics.median(scores) if scores else 0.0
+    return (max(scores) - min(scores)) / middle if middle else 0.0

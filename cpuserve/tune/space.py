@@ -1,0 +1,210 @@
+"""The settings worth a trial on a machine: knobs, values, the points the rules leave; it tries none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cpuserve.tune.host import Host
+from cpuserve.tune.point import Knob, Point
+from cpuserve.tune.rules import DEFAULT_BATCH, RULES, Values
+
+__all__ = ["KNOBS", "Space"]
+
+KNOBS = (
+    "workers",
+    "cores_per_worker",
+    "use_logical_core",
+    "inference_threads",
+    "streams",
+    "threads",
+    "max_batch",
+    "precision",
+    "enable_cpu_pinning",
+    "scheduling_core_type",
+    "allocator",
+    "env.OMP_NUM_THREADS",
+    "env.KMP_BLOCKTIME",
+    "env.KMP_AFFINITY",
+)
+"""In the order in which they decide: the rules drop early what later knobs cannot mend."""
+
+_LARGEST_BATCH = 32
+_CORE_TYPES = ("ANY_CORE", "PCORE_ONLY", "ECORE_ONLY")
+_BLOCKTIMES = (None, 0, 1, "infinite")
+_AFFINITIES = (None, "granularity=fine,compact,1,0", "disabled")
+_FIXED: Mapping[str, Any] = {
+    "use_logical_core": False,
+    "max_batch": DEFAULT_BATCH,
+    "precision": "auto",
+    "enable_cpu_pinning": False,
+    "scheduling_core_type": "ANY_CORE",
+    "allocator": "none",
+    "env.OMP_NUM_THREADS": None,
+    "env.KMP_BLOCKTIME": None,
+    "env.KMP_AFFINITY": None,
+}
+
+Steps = tuple[int, ...]
+"""The place of each knob's value among the knob's values, in the order of `KNOBS`."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """All points that may be tried.
+
+    Attributes:
+        host: what they are for.
+        values: values of each knob, ascending where they are numbers.
+        points: by point, where it lies; ``Point()``, the defaults, is always among them.
+        total: how many there would be without rules.
+        dropped: how many points each rule has dropped, by its name; a point counts for one rule only.
+    """
+
+    host: Host
+    values: Mapping[str, tuple[Knob | None, ...]]
+    points: Mapping[Point, Steps]
+    total: int
+    dropped: Mapping[str, int]
+
+    @classmethod
+    def of(cls, host: Host, precisions: Sequence[str] = ("auto",)) -> Space:
+        """The space of a machine and its models.
+
+        Args:
+            host: what is known of both.
+            precisions: those that may be tried; another precision gives other answers.
+        """
+        values = _values(host, precisions)
+        dropped: Counter[str] = Counter()
+        points = {_canonical(host, _defaults(host)): _steps(values, _defaults(host))}
+        for found in _legal(host, values, dropped):
+            points.setdefault(_canonical(host, found), _steps(values, found))
+        total = 1
+        for choices in values.values():
+            total *= len(choices)
+        return cls(host, values, points, total, {rule.name: dropped[rule.name] for rule in RULES})
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the space: trials of another one do not belong to it."""
+        text = repr(sorted(self.points, key=repr))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def explain(self) -> list[str]:
+        """Say which rule dropped how many points and why, a rule a line."""
+        why = {rule.name: rule.why for rule in RULES}
+        lines = [f"{self.total} combinations, {len(self.points)} worth a trial"]
+        return lines + [
+            f"{name}: {count} dropped. {why[name]}" for name, count in self.dropped.items() if count
+        ]
+
+    def hinted(self, properties: Mapping[str, Any]) -> Point:
+        """What a performance hint of OpenVINO chose, in a worker a node: the point, on the grid or off it.
+
+        Args:
+            properties: ``NUM_STREAMS`` and ``INFERENCE_NUM_THREADS`` of the compiled model, for all cores.
+        """
+        host = self.host
+        workers = len(host.cores)
+        cores = host.cores[-1]
+        threads = max(1, min(int(properties["INFERENCE_NUM_THREADS"]), host.threads) // workers)
+        streams = max(1, min(threads, int(properties["NUM_STREAMS"]) // workers))
+        logical = threads > cores and host.siblings > 1
+        serving = max(streams, host.seat_threads(workers, cores, logical=logical))
+        chosen = {
+            "workers": workers,
+            "cores_per_worker": cores,
+            "use_logical_core": logical,
+            "inference_threads": threads,
+            "streams": streams,
+            "threads": serving,
+        }
+        return _canonical(host, {**_FIXED, **chosen})
+
+
+def _defaults(host: Host) -> dict[str, Any]:
+    seat = host.seat_threads(host.workers, host.seat_cores, logical=False)
+    layout = {"workers": host.workers, "cores_per_worker": host.seat_cores}
+    return {**_FIXED, **layout, "inference_threads": seat, "streams": seat, "threads": seat}
+
+
+def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
+    defaults = _defaults(host)
+    cores = {*_powers(host.cores[0]), *host.cores, host.seat_cores}
+    workers = {*_powers(host.total_cores), host.workers, *(host.seats_of(count) for count in cores)}
+    threads = {*_powers(2 * host.cores[0] * host.siblings), *cores, defaults["threads"]}
+    values: dict[str, tuple[Knob | None, ...]] = {
+        "workers": tuple(sorted(workers)),
+        "cores_per_worker": tuple(sorted(cores)),
+        "use_logical_core": (False, True),
+        "inference_threads": tuple(sorted(threads)),
+        "streams": tuple(sorted(threads)),
+        "threads": tuple(sorted(threads)),
+        "max_batch": _powers(_LARGEST_BATCH),
+        "precision": tuple(dict.fromkeys(["auto", *precisions])),
+        "enable_cpu_pinning": (False, True),
+        "scheduling_core_type": _CORE_TYPES,
+        "allocator": ("none", *host.allocators),
+        "env.OMP_NUM_THREADS": (None, *_powers(host.cores[0])),
+        "env.KMP_BLOCKTIME": _BLOCKTIMES,
+        "env.KMP_AFFINITY": _AFFINITIES,
+    }
+    return values
+
+
+def _powers(most: int) -> tuple[int, ...]:
+    return tuple(1 << power for power in range(most.bit_length()))
+
+
+def _legal(
+    host: Host, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
+) -> list[dict[str, Any]]:
+    """Every combination that no rule objects to; a rule is asked as soon as its knobs have values."""
+    found: list[dict[str, Any]] = [{}]
+    left = 1
+    for choices in values.values():
+        left *= len(choices)
+    known: set[str] = set()
+    for knob, choices in values.items():
+        left //= len(choices)
+        known.add(knob)
+        due = [rule for rule in RULES if knob in rule.knobs and known.issuperset(rule.knobs)]
+        longer = []
+        for one in found:
+            for value in choices:
+                candidate = {**one, knob: value}
+                objecting = next((rule for rule in due if not rule.allows(host, candidate)), None)
+                if objecting is None:
+                    longer.append(candidate)
+                else:
+                    dropped[objecting.name] += left
+        found = longer
+    return found
+
+
+def _steps(values: Mapping[str, tuple[Knob | None, ...]], found: Values) -> Steps:
+    return tuple(choices.index(found[knob]) for knob, choices in values.items())
+
+
+def _canonical(host: Host, found: Values) -> Point:
+    """The point without what the server would choose by itself: equal settings are one point."""
+    workers, cores = found["workers"], found["cores_per_worker"]
+    seat = host.seat_threads(workers, cores, logical=found["use_logical_core"])
+    derived = dict.fromkeys(("inference_threads", "streams", "threads"), seat)
+    if host.even and (workers, cores) == (host.workers, host.seat_cores):
+        derived |= {"workers": workers, "cores_per_worker": cores}
+    elif workers * cores == host.total_cores:
+        derived |= {"cores_per_worker": cores}  # so many workers share all cores evenly
+    implied = {**_FIXED, **derived}
+    return Point.of(
+        {
+            knob: value
+            for knob, value in found.items()
+            if value is not None and (knob not in implied or value != implied[knob])
+        }
+    )
