@@ -106,4 +106,9 @@ _BOOLS: Mapping[object, bool] = {
     "false": False,
     "0": False,
 }
-_AUTO = frozenset({"workers", "threads", "cores_per_worker", "node_id", "mode"})
+_AUTO = frozenset(
+    (
+        *("workers", "threads", "cores_per_worker", "node_id", "mode"),
+        *("streams", "inference_threads", "enable_cpu_pinning", "scheduling_core_type"),
+    )
+)

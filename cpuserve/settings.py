@@ -1,7 +1,7 @@
 """The one table of settings that feeds the command line, the environment, settings files and the docs.
 
-Precedence: command line > environment (``CPUSERVE_NAME``) > settings file (TOML) > default.
-A model's own metadata (``decode``, ``precision``) stands between the settings file and the default.
+Precedence: command line > environment (``CPUSERVE_NAME``) > settings file (TOML) > tuned profile > a model's
+own metadata (``decode``, ``precision``) > default.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Settings:
     Attributes:
         models: per-model settings from the settings file and the ``config.json``, by model name.
         own_models: those of the settings file alone, once a ``config.json`` has been read.
+        tuned: per-model settings from tuned profiles, by model name.
         origin: where each value came from ("--port", "CPUSERVE_PORT", "cpuserve.toml", "default").
     """
 
@@ -45,6 +46,13 @@ class Settings:
     use_logical_core: bool = False
     mode: Literal["latency", "throughput"] | None = None
     threads: int | None = None
+    streams: int | None = None
+    inference_threads: int | None = None
+    enable_cpu_pinning: bool | None = None
+    scheduling_core_type: str | None = None
+    allocator: str = "none"
+    profile: str = "auto"
+    tuning_dir: Path = Path("tuning")
     decode: str = "fast"
     precision: str = "auto"
     allow_unvalidated: bool = False
@@ -80,6 +88,7 @@ class Settings:
     log_level: str = "info"
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own_models: Mapping[str, Mapping[str, Any]] | None = None
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
 
     def for_model(self, name: str, metadata: Mapping[str, Any]) -> Settings:
@@ -100,6 +109,9 @@ class Settings:
             if setting.name in self.models.get(name, {}):
                 changes[setting.name] = self.models[name][setting.name]
                 origin[setting.name] = f"models.{name}"
+            elif source == "default" and setting.name in self.tuned.get(name, {}):
+                changes[setting.name] = self.tuned[name][setting.name]
+                origin[setting.name] = "profile"
             elif source == "default" and metadata.get(setting.name):
                 changes[setting.name] = setting.parse(metadata[setting.name], f"metadata of {name}")
                 origin[setting.name] = "metadata"

@@ -11,7 +11,7 @@ def test_the_table_and_the_fields_are_the_same():
     fields = {
         f.name: f.default
         for f in dataclasses.fields(Settings)
-        if f.name not in ("models", "own_models", "origin")
+        if f.name not in ("models", "own_models", "tuned", "origin")
     }
     assert fields == {setting.name: setting.default for setting in TABLE}
 

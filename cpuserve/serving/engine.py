@@ -144,7 +144,6 @@ class OpenVinoEngine:
         Raises:
             ModelLoadError: OpenVINO cannot compile it.
         """
-        self.streams = streams
         self.properties = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads,
@@ -167,6 +166,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
         one = self._compiled[1]
+        self.streams = int(one.get_property("NUM_STREAMS"))  # the properties may say another number
         self.inputs = tuple(_port(port) for port in one.inputs)
         self.outputs = tuple(_port(port) for port in one.outputs)
         for port in self.inputs:

@@ -48,7 +48,7 @@ def load_pipeline(
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
-    compiler = Compiler(core, settings.cache_dir, threads, plugin_properties(settings), recorder)
+    compiler = Compiler(core, settings.cache_dir, threads, plugin_properties(settings, threads), recorder)
     parts = Parts.of(file.xml)
     if parts is None:
         model, card = prepared(model, card, settings)

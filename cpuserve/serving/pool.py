@@ -21,6 +21,7 @@ from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.stats import Statistics
+from cpuserve.serving.streams import streams_of
 from cpuserve.settings import Settings
 
 __all__ = ["ModelState", "Pool"]
@@ -246,7 +247,8 @@ class Pool:
             if beside_traffic:
                 with self.control.turn:
                     # the streams' threads would keep a low priority; a lone stream runs in its caller
-                    if self._threads == 1 and not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
+                    alone = streams_of(self._settings.for_model(file.name, {}), self._threads) == (1, 1)
+                    if alone and not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
                         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
                     model.pipeline = self._pipeline(file)
             else:

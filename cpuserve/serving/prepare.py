@@ -15,6 +15,7 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.plugin import properties_of
 from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.streams import stream_properties
 from cpuserve.settings import Settings
 
 __all__ = ["plugin_properties", "prepared"]
@@ -22,13 +23,18 @@ __all__ = ["plugin_properties", "prepared"]
 _COLORS = {"RGB": ColorFormat.RGB, "BGR": ColorFormat.BGR}
 
 
-def plugin_properties(settings: Settings) -> dict[str, Any]:
+def plugin_properties(settings: Settings, threads: int) -> dict[str, Any]:
     """The OpenVINO properties that the settings ask for; those that seats decide are left out.
 
+    Args:
+        settings: as they hold for this model.
+        threads: compute threads of the seat.
+
     Raises:
-        UsageError: ``plugin_config`` is no JSON object.
+        UsageError: ``plugin_config`` is no JSON object, or the streams do not fit their threads.
     """
     properties, _ = properties_of(settings.plugin_config)
+    properties |= stream_properties(settings, threads)
     if settings.precision != "auto":
         properties["INFERENCE_PRECISION_HINT"] = settings.precision
     if settings.cache_dir:

@@ -103,10 +103,11 @@ def test_properties_of_the_plugin_without_those_of_the_seat():
     settings = Settings(
         plugin_config='{"NUM_STREAMS": 3, "ENABLE_MMAP": false}', precision="f32", cache_dir="/c"
     )
-    assert plugin_properties(settings) == {
+    assert plugin_properties(settings, 2) == {
         "ENABLE_MMAP": False,
         "INFERENCE_PRECISION_HINT": "f32",
         "CACHE_DIR": "/c",
     }
+    assert plugin_properties(Settings(streams=1), 2) == {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
     with pytest.raises(UsageError, match="JSON object"):
-        plugin_properties(Settings(plugin_config="[]"))
+        plugin_properties(Settings(plugin_config="[]"), 1)
