@@ -1,8 +1,8 @@
 """Which of serving threads, inference streams and CPUs limits the throughput; it gives no advice.
 
 By the utilisation law a resource that is busy for a share u of the time at a rate X can carry X/u at most:
-the one with the largest u is the limit (Denning and Buzen, The Operational Analysis of Queueing Network Models,
-1978).
+the one with the largest u is the limit (Denning and Buzen, The Operational Analysis of Queueing Network
+Models, 1978).
 """
 
 from __future__ import annotations

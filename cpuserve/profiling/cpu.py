@@ -2,8 +2,8 @@
 
 The kernel counts a thread's CPU time, the stages say what the thread was at meanwhile. Where the stages of a
 thread took longer than its CPU time (it lost its CPU inside them) they are shortened alike; CPU time beside
-all stages is the interpreter's, which reads, parses and answers HTTP. Of an OpenVINO thread, CPU time while no
-batch ran is spinning.
+all stages is the interpreter's, which reads, parses and answers HTTP. Of an OpenVINO thread, CPU time while
+no batch ran is spinning.
 """
 
 from __future__ import annotations

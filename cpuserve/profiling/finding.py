@@ -1,0 +1,129 @@
+"""What a rule is given, and what it says: one sentence, the setting to change, the factor to expect."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from cpuserve.profiling.account import Account
+from cpuserve.profiling.busy import Busy
+from cpuserve.profiling.recording import Recording
+from cpuserve.profiling.stacks import Hot
+
+__all__ = ["Case", "Finding", "Rule", "Severity", "percent", "rule"]
+
+Severity = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What rules look at.
+
+    Attributes:
+        recording: all that was seen.
+        account: its sums.
+        hot: Python functions by their samples.
+    """
+
+    recording: Recording
+    account: Account
+    hot: tuple[Hot, ...] = ()
+
+    def setting(self, name: str) -> Any:
+        """A setting of the server; None where it is not known."""
+        return self.recording.settings.get(name)
+
+    @property
+    def cpus(self) -> int:
+        """CPUs that the server may use."""
+        return self.account.capacity.count("CPUs")
+
+    @property
+    def spare_cpus(self) -> float:
+        """Of these, how many the server did not use."""
+        return max(0.0, self.cpus - self.account.cpu.total / (self.account.window.seconds or 1.0))
+
+    @property
+    def workers(self) -> dict[int, list[Busy]]:
+        """The threads that serve or infer, by process."""
+        found: dict[int, list[Busy]] = defaultdict(list)
+        for busy in self.account.threads:
+            if busy.track.role in ("serve", "openvino"):
+                found[busy.track.pid].append(busy)
+        return found
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """The processor's features, as far as they concern inference."""
+        machine: Mapping[str, Any] = self.recording.placement.get("machine") or {}
+        return frozenset(machine.get("flags") or ())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth changing, or worth knowing.
+
+    Attributes:
+        severity: ``high`` costs more than half of what the machine could do, ``medium`` a good part of it,
+            ``low`` is worth knowing.
+        text: what was seen, with its numbers.
+        setting: the name in docs/settings.md, or what else is to be changed: ``client``, ``model``,
+            ``container``, ``machine``, ``profile``, or a variable of the environment.
+        change: what to do to it.
+        expected_factor: of throughput after the change; None where nothing is promised.
+        rule: name of the rule that found it.
+    """
+
+    severity: Severity
+    text: str
+    setting: str
+    change: str
+    expected_factor: float | None = None
+    rule: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        expected = f"; expected {self.expected_factor:.1f}x" if self.expected_factor else ""
+        return f"{self.text}: {self.change}{expected}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to find one thing.
+
+    Attributes:
+        name: short, of words and hyphens.
+        settings: what its findings may ask to change.
+        judge: looks at a case; None where all is well.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    judge: Callable[[Case], Finding | None]
+
+    @property
+    def summary(self) -> str:
+        """When it finds something, in one line: the docstring's first."""
+        return (self.judge.__doc__ or "").strip().splitlines()[0]
+
+    def __call__(self, case: Case) -> Finding | None:
+        """Look at a case."""
+        found = self.judge(case)
+        return None if found is None else replace(found, rule=self.name)
+
+
+def rule(name: str, *settings: str) -> Callable[[Callable[[Case], Finding | None]], Rule]:
+    """Makes a `Rule` of a function."""
+    return lambda judge: Rule(name, settings, judge)
+
+
+def percent(share: float) -> str:
+    """A share as it is read: ``98 %``."""
+    return f"{share:.0%}".replace("%", " %")

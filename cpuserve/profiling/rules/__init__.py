@@ -1,0 +1,1 @@
+"""The rules that findings are made by, a family a module; they change no setting."""

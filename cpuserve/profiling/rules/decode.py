@@ -1,0 +1,84 @@
+"""Rules about decoding: too few threads for it, pictures larger than the model looks at."""
+
+from __future__ import annotations
+
+from cpuserve.profiling.finding import Case, Finding, percent, rule
+
+__all__ = ["RULES"]
+
+_BUSY = 0.85  # of their time: serving threads that do not keep up
+_SHARE = 0.4  # of the serving threads' work: decoding is most of what they do
+_STREAMS_WAIT = 0.4  # of their time
+_SPARE_CPUS = 0.3
+_KEPT = 0.95  # of each thread added: the rest goes to the interpreter's lock and shared caches
+_EXACT_COSTS = 1.6  # times as much as fast, for 2 and 8 megapixels into 224x224
+_SHRUNK_LEFT = 0.1  # of the decoding, where the client sends no more than the model sees
+
+
+@rule("decode-threads", "threads")
+def decode_threads(case: Case) -> Finding | None:
+    """Few serving threads are busy, mostly with decoding, while inference streams and CPUs wait."""
+    capacity = case.account.capacity
+    decoding = capacity.held("decode", "resize")
+    waits = 1 - capacity.busy("inference streams")
+    threads = capacity.count("serving threads")
+    if (
+        capacity.busy("serving threads") < _BUSY
+        or decoding < _SHARE
+        or waits < _STREAMS_WAIT
+        or threads >= case.cpus
+        or case.spare_cpus < _SPARE_CPUS
+    ):
+        return None
+    used = case.cpus - case.spare_cpus
+    per_worker = max(1, len(case.workers))
+    count = f"{threads} serving thread is" if threads == 1 else f"{threads} serving threads are"
+    return Finding(
+        "high",
+        f"decode is the bottleneck: {count} {percent(capacity.busy('serving threads'))} busy, "
+        f"{percent(decoding)} of it decoding and resizing, while inference waits {percent(waits)} of the "
+        "time",
+        "threads",
+        f"raise threads from {threads // per_worker} to {case.cpus // per_worker} a worker",
+        _KEPT * min(case.cpus / threads, case.cpus / used if used else case.cpus),
+    )
+
+
+@rule("decode-exact", "decode")
+def decode_exact(case: Case) -> Finding | None:
+    """With `decode: exact` pictures much larger than the input take much of the time."""
+    decoding = case.account.capacity.held("decode", "resize")
+    if case.setting("decode") != "exact" or decoding < _SHARE:
+        return None
+    mean = case.account.latency.stage("decode", "resize")
+    return Finding(
+        "high" if decoding > 0.6 else "medium",
+        f"every pixel of pictures much larger than the model's input is decoded: {mean:.1f} ms a request, "
+        f"{percent(decoding)} of the serving threads' work",
+        "decode",
+        "set decode to fast, which decodes a JPEG at the size it is looked at",
+        1 / (1 - decoding + decoding / _EXACT_COSTS),
+    )
+
+
+@rule("decode-heavy", "client")
+def decode_heavy(case: Case) -> Finding | None:
+    """Decoding takes more work than inference although it is fast: pictures are larger than needed."""
+    capacity = case.account.capacity
+    decoding = capacity.held("decode", "resize")
+    if case.setting("decode") == "exact" or decoding < _SHARE or capacity.limit == "load":
+        return None
+    mean = case.account.latency.stage("decode", "resize")
+    if mean < case.account.latency.stage("infer"):
+        return None
+    return Finding(
+        "medium",
+        f"decoding takes longer than inference: {mean:.1f} ms a request, {percent(decoding)} of the serving "
+        "threads' work",
+        "client",
+        "send pictures no larger than the model sees (cpuserve.client shrinks them)",
+        1 / (1 - decoding + _SHRUNK_LEFT * decoding),
+    )
+
+
+RULES = (decode_threads, decode_exact, decode_heavy)

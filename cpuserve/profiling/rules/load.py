@@ -1,0 +1,92 @@
+"""Rules about the load: too much of it, too little of it, refusals, and the cost of watching."""
+
+from __future__ import annotations
+
+from cpuserve.profiling.finding import Case, Finding, percent, rule
+
+__all__ = ["RULES"]
+
+_QUEUES = 0.5  # of the latency
+_BUSY = 0.85
+_IDLE = 0.6
+_REFUSED = 0.01  # of the requests
+_OVERHEAD = 0.05  # of the throughput
+
+
+@rule("overloaded", "client", "queue_size")
+def overloaded(case: Case) -> Finding | None:
+    """Latency is mostly queueing, on a server that is busy all the time: more load than it can carry."""
+    latency, capacity = case.account.latency, case.account.capacity
+    queued = latency.stage("queue", "batch_wait")
+    share = queued / latency.mean_ms if latency.mean_ms else 0.0
+    top = capacity.resources[0]
+    if share < _QUEUES or top.busy_share < _BUSY:
+        return None
+    return Finding(
+        "medium",
+        f"{percent(share)} of the latency is queueing ({queued:.1f} of {latency.mean_ms:.1f} ms): "
+        f"{capacity.rate:.0f} "
+        f"requests/s are all that {top.count} {top.name} carry, {percent(top.busy_share)} busy with "
+        f"{capacity.in_flight:.0f} requests inside",
+        "queue_size",
+        "more clients only wait longer: send less, remove what other findings name, add machines, or lower "
+        "queue_size and deadline_ms so that what cannot be answered in time is refused at once",
+    )
+
+
+@rule("idle", "client")
+def idle(case: Case) -> Finding | None:
+    """Nothing of the server is busy: the load is what limits the throughput."""
+    capacity = case.account.capacity
+    top = capacity.resources[0]
+    if top.busy_share >= _IDLE:
+        return None
+    if not case.account.latency.requests:
+        text = "the server answered no request while it was watched"
+    else:
+        text = (
+            f"the server idles: its busiest part, the {top.name}, is busy {percent(top.busy_share)} of the "
+            "time at "
+            f"{capacity.rate:.0f} requests/s"
+        )
+    return Finding(
+        "low", text, "client", "more load, or more connections at once, is answered without waiting longer"
+    )
+
+
+@rule("refusals", "queue_size", "deadline_ms")
+def refusals(case: Case) -> Finding | None:
+    """Requests are refused because too many wait, or because their time is over."""
+    requests = case.recording.requests
+    full = sum(request.status == 503 for request in requests)
+    late = sum(request.status == 504 for request in requests)
+    share = (full + late) / len(requests) if requests else 0.0
+    if share < _REFUSED:
+        return None
+    setting = "queue_size" if full >= late else "deadline_ms"
+    return Finding(
+        "medium",
+        f"{percent(share)} of the requests are refused: {full} for a full queue (503), {late} whose time "
+        "was over "
+        "(504)",
+        setting,
+        f"the load is above what is carried; raise {setting} only if its peaks are short",
+    )
+
+
+@rule("observers", "profile")
+def observers(case: Case) -> Finding | None:
+    """Watching costs so much that the figures are of another server."""
+    share = float(case.recording.overhead.get("share") or 0.0)
+    if share <= _OVERHEAD:
+        return None
+    return Finding(
+        "low",
+        f"watching cost {percent(share)} of the throughput: the shares hold, the absolute figures are too "
+        "low",
+        "profile",
+        "watch with fewer observers, or sample stacks less often",
+    )
+
+
+RULES = (overloaded, idle, refusals, observers)

@@ -1,0 +1,131 @@
+"""Rules about the model: slow kernels, wide numbers, batches, and what Python does behind it."""
+
+from __future__ import annotations
+
+from cpuserve.profiling.finding import Case, Finding, percent, rule
+
+__all__ = ["RULES"]
+
+_SLOW_SHARE = 0.05  # of the layers' time
+_FLOAT_SHARE = 0.5
+_INFERS = 0.3  # of the serving threads' work
+_NARROWER_GAINS = 2.0  # values half as wide in each register, and half the memory traffic
+_TAIL = 0.3  # of the serving threads' work
+_SERIALISES = 0.2
+_BINARY_SAVES = 0.9  # of writing numbers as JSON
+_FEW_ROWS = 1.2  # rows a batch
+_WAITING = 3.0  # requests in flight for each stream
+_BUSY = 0.85
+
+
+@rule("slow-kernels", "model")
+def slow_kernels(case: Case) -> Finding | None:
+    """Layers run in reference kernels, which use no vector instructions."""
+    layers = case.recording.layers
+    total = sum(layer.mean_us for layer in layers)
+    slow = [layer for layer in layers if layer.exec_type.lower().startswith("ref")]
+    share = sum(layer.mean_us for layer in slow) / total if total else 0.0
+    if share < _SLOW_SHARE:
+        return None
+    worst = max(slow, key=lambda layer: layer.mean_us)
+    return Finding(
+        "medium" if share > 0.2 else "low",
+        f"{len(slow)} layers run in reference kernels and take {percent(share)} of the inference; the "
+        "slowest is "
+        f"{worst.name} ({worst.type}, {worst.exec_type}, {worst.mean_us:.0f} us)",
+        "model",
+        "replace the operation, or cut it off and run it elsewhere (cpuserve cutpoints, cpuserve cut)",
+    )
+
+
+@rule("float-layers", "precision", "model")
+def float_layers(case: Case) -> Finding | None:
+    """The model computes in 32 bits on a CPU that has instructions for fewer."""
+    layers = case.recording.layers
+    total = sum(layer.mean_us for layer in layers)
+    wide = sum(layer.mean_us for layer in layers if layer.precision.lower() in ("f32", "fp32"))
+    infers = case.account.capacity.held("infer")
+    if not total or wide / total < _FLOAT_SHARE or infers < _INFERS:
+        return None
+    share = infers * wide / total
+    text = f"{percent(wide / total)} of the inference computes in 32-bit floats, though the CPU has "
+    expected = 1 / (1 - share + share / _NARROWER_GAINS)
+    if case.flags & {"avx512_bf16", "amx_bf16", "bf16"}:
+        if case.setting("precision") == "f32":
+            return Finding("medium", text + "bf16", "precision", "set precision to auto", expected)
+        return None
+    if case.flags & {"avx512_vnni", "avx_vnni", "asimddp"}:
+        change = "quantise it (cpuserve quantize), if it stays as accurate"
+        return Finding("medium", text + "8-bit dot products", "model", change, expected)
+    return None
+
+
+@rule("lone-rows", "threads")
+def lone_rows(case: Case) -> Finding | None:
+    """Requests wait, yet batches hold one row: with a stream for each thread nobody shares one."""
+    capacity = case.account.capacity
+    batches = case.recording.batches
+    streams = capacity.count("inference streams")
+    rows = sum(batch.size for batch in batches) / len(batches) if batches else 0.0
+    if (
+        not batches
+        or rows > _FEW_ROWS
+        or capacity.busy("inference streams") < _BUSY
+        or capacity.in_flight < _WAITING * streams
+        or case.setting("max_batch") == 1
+    ):
+        return None
+    return Finding(
+        "low",
+        f"batching never happens: {rows:.2f} rows a batch with {capacity.in_flight:.0f} requests inside, "
+        "since "
+        f"{capacity.count('serving threads')} threads feed {streams} streams",
+        "threads",
+        "if the model gains from batches (cpuserve bench networks tells), give a worker more threads than "
+        "cores",
+    )
+
+
+@rule("python-tail", "model", "workers")
+def python_tail(case: Case) -> Finding | None:
+    """What follows the inference, in Python, takes much of the serving threads' work."""
+    capacity = case.account.capacity
+    share = capacity.held("post")
+    if share < _TAIL or capacity.held("decode", "resize") > share:
+        return None
+    mean = case.account.latency.stage("post")
+    text = (
+        f"the tail is Python-heavy: post-processing takes {mean:.1f} ms a request, {percent(share)} of the "
+        "serving "
+        "threads' work"
+    )
+    if case.hot:
+        hot = case.hot[0]
+        text += f"; {hot.function} alone holds {percent(hot.self_share)} of the Python samples"
+    spare = case.spare_cpus > 0.3 and capacity.limit == "serving threads"
+    change = "run the tail in the graph (cpuserve cut --tail ir), or write its loops in NumPy or OpenCV"
+    if spare:
+        change += "; workers, not threads, let Python run on more CPUs"
+    return Finding("high" if share > 0.5 else "medium", text, "model", change, 1 / (1 - 0.9 * share))
+
+
+@rule("json-heavy", "client")
+def json_heavy(case: Case) -> Finding | None:
+    """Writing the answer takes much of the work: large tensors as JSON."""
+    share = case.account.capacity.held("serialise")
+    if share < _SERIALISES:
+        return None
+    mean = case.account.latency.stage("serialise")
+    return Finding(
+        "high" if share > 0.5 else "medium",
+        f"reading requests and writing answers takes {mean:.1f} ms a request, {percent(share)} of the "
+        "serving "
+        "threads' work: large tensors as JSON are the usual cause",
+        "client",
+        "send and ask for binary tensors (the binary data extension: binary_data_output), or for classes, "
+        "which are small",
+        1 / (1 - _BINARY_SAVES * share),
+    )
+
+
+RULES = (slow_kernels, float_layers, lone_rows, python_tail, json_heavy)
