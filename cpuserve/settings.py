@@ -66,6 +66,8 @@ class Settings:
     scale: str = ""
     color_format: str = ""
     max_batch: int = 8
+    max_queue_delay_us: float = 0.0
+    result_cache_bytes: int = 0
     allow_callables: bool = True
     deepdetect_data_root: str = ""
     max_body_bytes: int = 32 << 20

@@ -197,6 +197,22 @@ TABLE: tuple[Setting, ...] = (
         per_model=True,
     ),
     Setting(
+        "max_queue_delay_us",
+        float,
+        0.0,
+        "Microseconds rows wait for company though a stream is idle; it takes more threads than streams.",
+        minimum=0,
+        per_model=True,
+    ),
+    Setting(
+        "result_cache_bytes",
+        int,
+        0,
+        "Bytes in which each worker keeps answers of a version, by content of pictures and tensors; 0: none.",
+        minimum=0,
+        per_model=True,
+    ),
+    Setting(
         "allow_callables",
         bool,
         True,

@@ -18,7 +18,7 @@ from typing import Any
 from cpuserve.serving.engine import Array, Engine, Part
 from cpuserve.serving.stats import Recorder
 
-__all__ = ["Batcher", "Rows", "split"]
+__all__ = ["Batcher", "Filling", "Rows", "split"]
 
 
 class Rows:
@@ -28,17 +28,19 @@ class Rows:
         inputs: one array [count, ...] an input, to be written.
         started_ns: when their batch was started, on the clock of `time.perf_counter_ns`.
         finished_ns: when it was done.
+        led: whether the thread that wrote them ran the batch.
     """
 
-    __slots__ = ("_turn", "batch", "count", "error", "finished_ns", "first", "slot", "started_ns")
+    __slots__ = ("_turn", "batch", "count", "error", "finished_ns", "first", "led", "slot", "started_ns")
 
-    def __init__(self, slot: _Filling, first: int, count: int) -> None:
+    def __init__(self, slot: Filling, first: int, count: int) -> None:
         self.slot = slot
         self.first = first
         self.count = count
         self.batch: list[Rows] | None = None
         self.error: Exception | None = None
         self.started_ns = self.finished_ns = 0
+        self.led = False
         self._turn: threading.Lock | None = None
 
     @property
@@ -57,10 +59,9 @@ class Rows:
         self._turn = threading.Lock()
         self._turn.acquire()
 
-    def wait(self) -> None:
-        """Wait until the rows have run, or until this thread is to run a batch."""
-        if self._turn is not None:
-            self._turn.acquire()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the rows have run, or this thread is to run a batch; False: ``seconds`` are over."""
+        return self._turn is None or self._turn.acquire(timeout=-1 if seconds is None else seconds)
 
     def wake(self) -> None:
         """Let the waiting thread go on."""
@@ -68,15 +69,14 @@ class Rows:
             self._turn.release()
 
 
-class _Filling:
-    """A slot and how many of its rows are taken."""
+class Filling:
+    """A slot and how many of its rows are taken, given back, and sent to be run by a patient batcher."""
 
-    __slots__ = ("claimed", "memory", "released")
+    __slots__ = ("claimed", "memory", "released", "sent")
 
     def __init__(self, memory: Any) -> None:
         self.memory = memory
-        self.claimed = 0
-        self.released = 0
+        self.claimed = self.released = self.sent = 0
 
 
 class Batcher:
@@ -85,7 +85,12 @@ class Batcher:
     Args:
         engine: what runs the rows.
         recorder: counts the batches.
+
+    Attributes:
+        delay_us: how long rows wait although a stream is idle, microseconds.
     """
+
+    delay_us = 0.0
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self.engine = engine
@@ -94,19 +99,21 @@ class Batcher:
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
         self._pending: deque[Rows] = deque()
-        self._free: list[_Filling] = []
-        self._filling = _Filling(engine.new_slot())
+        self._free: list[Filling] = []
+        self._filling = Filling(engine.new_slot())
 
     def claim(self, count: int = 1) -> Rows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""
         with self._lock:
             slot = self._filling
             if slot.claimed + count > self.max_batch:
-                slot = self._free.pop() if self._free else _Filling(self.engine.new_slot())
-                self._filling = slot
+                slot = self._filling = self._another()
             rows = Rows(slot, slot.claimed, count)
             slot.claimed += count
         return rows
+
+    def _another(self) -> Filling:
+        return self._free.pop() if self._free else Filling(self.engine.new_slot())
 
     def release(self, rows: Rows) -> None:
         """Give rows back; their outputs are no longer valid."""
@@ -114,7 +121,7 @@ class Batcher:
             slot = rows.slot
             slot.released += rows.count
             if slot.released == slot.claimed:
-                slot.claimed = slot.released = 0
+                slot.claimed = slot.released = slot.sent = 0
                 if slot is not self._filling:
                     self._free.append(slot)
 
@@ -124,7 +131,7 @@ class Batcher:
         Raises:
             Exception: what the engine raised for the batch these rows were in.
         """
-        gathered = False
+        released = "idle"
         with self._lock:
             if self._idle_streams:
                 batch: list[Rows] | None = [rows]
@@ -135,10 +142,10 @@ class Batcher:
                 batch, streams = None, 1
         if batch is None:
             rows.wait()
-            gathered = True
+            released = "gathered"
             batch = rows.batch  # set when this thread was woken to lead
         if batch is not None:
-            self._lead(batch, streams, gathered=gathered)
+            self._lead(batch, streams, released)
         if rows.error is not None:
             raise rows.error
 
@@ -148,14 +155,15 @@ class Batcher:
         self._idle_streams -= streams
         return streams
 
-    def _lead(self, batch: list[Rows], streams: int, *, gathered: bool) -> None:
+    def _lead(self, batch: list[Rows], streams: int, released: str) -> None:
         failure: Exception | None = None
+        batch[0].led = True
         started = time.perf_counter_ns()
         try:
             parts = split([(rows.first, rows.count) for rows in batch], self.engine.sizes, streams)
             self.engine.run(batch[0].slot.memory, parts)
             spent = time.perf_counter_ns() - started
-            self._recorder.executed([size for _, size in parts], spent, gathered=gathered)
+            self._recorder.executed([size for _, size in parts], spent, released=released)
         except Exception as error:  # noqa: BLE001  # travels with every request of the batch
             failure = error
         finished = time.perf_counter_ns()

@@ -16,6 +16,7 @@ import openvino as ov
 from cpuserve.errors import ModelLoadError
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.patient import PatientBatcher
 from cpuserve.serving.stats import Recorder
 
 __all__ = ["Compiler", "read"]
@@ -33,6 +34,7 @@ class Compiler:
         threads: compute threads, one stream each.
         properties: further OpenVINO properties.
         recorder: counts the batches.
+        delay_us: how long rows wait for company although a stream is idle, microseconds.
     """
 
     core: ov.Core
@@ -40,6 +42,7 @@ class Compiler:
     threads: int
     properties: Mapping[str, Any]
     recorder: Recorder
+    delay_us: float = 0.0
 
     def read(self, file: Path) -> ov.Model:
         """A model from its file.
@@ -71,7 +74,11 @@ class Compiler:
         Raises:
             ModelLoadError: as `engine`.
         """
-        made = Batcher(self.engine(graph, sizes), self.recorder)
+        engine = self.engine(graph, sizes)
+        if self.delay_us:
+            made: Batcher = PatientBatcher(engine, self.recorder, self.delay_us)
+        else:
+            made = Batcher(engine, self.recorder)
         _warm(made)
         return made
 

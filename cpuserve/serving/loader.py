@@ -10,6 +10,8 @@ from cpuserve.models.parts import Parts
 from cpuserve.models.repository import ModelFile
 from cpuserve.models.validated import check_validated
 from cpuserve.serving.batcher import Batcher
+from cpuserve.serving.cache import ResultCache
+from cpuserve.serving.caching import CachingPipeline, check_repeatable
 from cpuserve.serving.compiler import Compiler, read
 from cpuserve.serving.ends import Ends, EndsLoader
 from cpuserve.serving.feed import Feed
@@ -48,7 +50,8 @@ def load_pipeline(
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
-    compiler = Compiler(core, settings.cache_dir, threads, plugin_properties(settings, threads), recorder)
+    properties, delay_us = plugin_properties(settings, threads), settings.max_queue_delay_us
+    compiler = Compiler(core, settings.cache_dir, threads, properties, recorder, delay_us)
     parts = Parts.of(file.xml)
     if parts is None:
         model, card = prepared(model, card, settings)
@@ -61,7 +64,11 @@ def load_pipeline(
     post = postprocessor(
         card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
     )
-    return Pipeline(file.name, file.version, card, tensors, pictures, post, recorder, ends)
+    made = (file.name, file.version, card, tensors, pictures, post, recorder, ends)
+    if not settings.result_cache_bytes:
+        return Pipeline(*made)
+    check_repeatable(model, parts, file.name)
+    return CachingPipeline(*made, results=ResultCache(settings.result_cache_bytes))
 
 
 def _way_in(

@@ -49,10 +49,9 @@ COUNTERS = (
     "last_inference_ms",  # since the epoch
     "released_idle",  # batches run because a stream was idle
     "released_gathered",  # batches run when a stream fell free
+    "released_timeout",  # batches run because rows had waited max_queue_delay_us for company
     "in_flight",  # requests inside the pipeline now
     "queue_depth",  # whole requests that wait for a thread now
-    "cache_hit",
-    "cache_miss",
 )
 SERVER = "*"
 """In place of a model's name: what a worker counts before it knows the model."""
@@ -60,7 +59,7 @@ SERVER = "*"
 _FIELDS: dict[str, int] = {}
 for _name in COUNTERS:
     _FIELDS[_name] = len(_FIELDS)
-for _name in (*HISTOGRAMS, "fail_request"):
+for _name in (*HISTOGRAMS, "fail_request", "cache_hit", "cache_miss"):
     _FIELDS[f"{_name}_ns"] = len(_FIELDS)
     _FIELDS[f"{_name}_count"] = len(_FIELDS)
 _HISTOGRAM_BASE = len(_FIELDS)
@@ -69,6 +68,7 @@ _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, n
 
 _NAME_BYTES = 256
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
+_RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
 _STAGE_FIELDS = tuple((stage, HISTOGRAMS.index(stage)) for stage in STAGES)
 
 
@@ -192,18 +192,34 @@ class Recorder:
             self._words[_FIELDS["fail_request_count"]] += 1
             self._words[_FIELDS["fail_request_ns"]] += time.perf_counter_ns() - request.started_ns
 
-    def executed(self, sizes: Sequence[int], nanoseconds: int, *, gathered: bool) -> None:
+    def remembered(self, request: Request, nanoseconds: int) -> None:
+        """Count a request that was answered from the cache, and how long it took to find the answer there."""
+        total = time.perf_counter_ns() - request.started_ns
+        words = self._words
+        with self._lock:
+            words[_FIELDS["success"]] += 1
+            words[_FIELDS["cache_hit_count"]] += 1
+            words[_FIELDS["cache_hit_ns"]] += nanoseconds
+            self._observe(0, total)
+
+    def missed(self, nanoseconds: int) -> None:
+        """Count a request that the cache has no answer to, and how long it took to learn that."""
+        with self._lock:
+            self._words[_FIELDS["cache_miss_count"]] += 1
+            self._words[_FIELDS["cache_miss_ns"]] += nanoseconds
+
+    def executed(self, sizes: Sequence[int], nanoseconds: int, *, released: str) -> None:
         """Count one batch that was run in parts of these sizes.
 
         Args:
             sizes: of the parts.
             nanoseconds: it took, all parts together.
-            gathered: its rows had waited for a stream.
+            released: why it was run: "idle", "gathered" or "timeout", as `COUNTERS` explains them.
         """
         words = self._words
         with self._lock:
             words[_FIELDS["executions"]] += len(sizes)
-            words[_FIELDS["released_gathered" if gathered else "released_idle"]] += 1
+            words[_RELEASED[released]] += 1
             rows = sum(sizes)
             for size in sizes:
                 place = _BATCH_BASE + 2 * min(bisect_left(BATCH_SIZES, size), len(BATCH_SIZES) - 1)

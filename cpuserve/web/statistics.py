@@ -60,8 +60,7 @@ class StatisticsRoutes:
                 "success": _duration(*totals.duration("request")),
                 "fail": _duration(totals["fail_request_count"], totals["fail_request_ns"]),
                 **{word: _duration(*totals.duration(stage)) for word, stage in _BY_STAGE.items()},
-                "cache_hit": _duration(totals["cache_hit"], 0),
-                "cache_miss": _duration(totals["cache_miss"], 0),
+                **{word: _duration(*totals.duration(word)) for word in ("cache_hit", "cache_miss")},
             },
             "response_stats": {},
             "batch_stats": [
@@ -110,11 +109,11 @@ class StatisticsRoutes:
         yield from _metric(
             "cpuserve_batches_total",
             "counter",
-            "Batches by why they were run: a stream was idle, or rows had gathered.",
+            "Batches by why they were run: a stream was idle, rows had gathered, or had waited long enough.",
             (
                 (f'{labels},released="{why}"', totals[f"released_{why}"])
                 for labels, totals in rows
-                for why in ("idle", "gathered")
+                for why in ("idle", "gathered", "timeout")
             ),
         )
         yield from _metric(
@@ -127,6 +126,13 @@ class StatisticsRoutes:
                 for size, (count, _) in totals.batches().items()
             ),
         )
+        for metric, counter, words in (
+            ("cpuserve_cache_hits_total", "cache_hit_count", "Requests answered from the result cache."),
+            ("cpuserve_cache_misses_total", "cache_miss_count", "Requests that it had no answer to."),
+        ):
+            yield from _metric(
+                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
+            )
         server = self._pool.statistics.totals(SERVER, 0)
         yield from _metric(
             "cpuserve_refused_total",

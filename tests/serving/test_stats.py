@@ -39,7 +39,7 @@ def test_counters_of_several_workers_add_up_and_outlive_them():
         recorder = block.recorder(block.claim(0), "m", 1)
         for _ in range(10):
             answered(recorder)
-        recorder.executed([4, 2], 6000, gathered=True)
+        recorder.executed([4, 2], 6000, released="gathered")
         recorder.add("in_flight")
 
     seen = []
