@@ -13,8 +13,10 @@ __all__ = ["Hot", "busy_stacks", "function_of", "hottest"]
 
 _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
+# where threads stand that have nothing to do: the worker's own loops and what waits for a batch
 _IDLE = re.compile(
-    r"^(poll|select|wait|epoll|accept|_turn|run|_wait_for_tstate_lock|sleep)\b.*\((worker|threading|selectors)\.py"
+    r"^((_turn|run) \((?:[^)]*/)?worker"
+    r"|(wait|_wait_for_tstate_lock|poll|select|accept) \((?:[^)]*/)?(threading|selectors|batcher|arbiter))\.py"
 )
 
 

@@ -39,10 +39,10 @@ def idle(case: Case) -> Finding | None:
     """Nothing of the server is busy: the load is what limits the throughput."""
     capacity = case.account.capacity
     top = capacity.resources[0]
-    if top.busy_share >= _IDLE:
-        return None
     if not case.account.latency.requests:
         text = "the server answered no request while it was watched"
+    elif top.busy_share >= _IDLE:
+        return None
     else:
         text = (
             f"the server idles: its busiest part, the {top.name}, is busy {percent(top.busy_share)} of the "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cpuserve.profiling.finding import Case, Finding, percent, rule
 
 __all__ = ["RULES"]
@@ -13,6 +15,7 @@ _NARROWER_GAINS = 2.0  # values half as wide in each register, and half the memo
 _TAIL = 0.3  # of the serving threads' work
 _SERIALISES = 0.2
 _BINARY_SAVES = 0.9  # of writing numbers as JSON
+_BEFORE = re.compile(r"[(/](engine|batcher|decode|feed|preprocess)\.py\)")  # stages that are not the tail
 _FEW_ROWS = 1.2  # rows a batch
 _WAITING = 3.0  # requests in flight for each stream
 _BUSY = 0.85
@@ -99,9 +102,9 @@ def python_tail(case: Case) -> Finding | None:
         "serving "
         "threads' work"
     )
-    if case.hot:
-        hot = case.hot[0]
-        text += f"; {hot.function} alone holds {percent(hot.self_share)} of the Python samples"
+    hot = next((one for one in case.hot if not _BEFORE.search(one.function)), None)
+    if hot is not None:
+        text += f"; {hot.function} alone holds {percent(hot.self_share)} of the stack samples"
     spare = case.spare_cpus > 0.3 and capacity.limit == "serving threads"
     change = "run the tail in the graph (cpuserve cut --tail ir), or write its loops in NumPy or OpenCV"
     if spare:
