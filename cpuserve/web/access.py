@@ -21,7 +21,7 @@ __all__ = ["Access", "Keys", "Origins"]
 
 _log = logging.getLogger("cpuserve.access")
 _Environ = Mapping[str, Any]
-_EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing"
+_EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
 _PREFLIGHT_S = 600
 
 
@@ -66,11 +66,11 @@ class Keys:
         return json_reply({"error": text}, 401, WWW_Authenticate="Bearer")
 
     def _open(self, environ: _Environ) -> bool:
-        """Whether it asks what may be asked without a key: health, and metrics if they are not kept."""
+        """Whether it asks what needs no key: health, the page (not what it shows), metrics if not kept."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return False
         match environ["PATH_INFO"].split("/"):
-            case ["", "ping"] | ["", "v2", "health", _]:
+            case ["", "ping"] | ["", "v2", "health", _] | ["", ""] | ["", "page", _]:
                 return True
             case ["", "v2", "models", _, "ready"] | ["", "v2", "models", _, "versions", _, "ready"]:
                 return True

@@ -78,6 +78,8 @@ def routes(pool: Pool, board: Board | None = None, switches: Switches | None = N
         Route("POST", "/v2/repository/models/<model>/load", models.load),
         Route("POST", "/v2/repository/models/<model>/unload", models.unload),
         Route("POST", "/v1/config/reload", models.reload),
+        Route("GET", "/", documents.page),
+        Route("GET", "/page/<name>", documents.part),
         Route("GET", "/openapi.yaml", documents.yaml),
         Route("GET", "/openapi.json", documents.json),
         Route("GET", "/ping", images.ping),

@@ -39,16 +39,20 @@ class Anything:
         return self
 
 
-OPEN = ("/v2/health/", "/ping", "/metrics")
+OPEN = ("/v2/health/", "/ping", "/metrics", "/page/")
 
 
-def test_every_route_but_health_and_metrics_wants_a_key(guarded):
+def test_every_route_but_health_the_page_and_metrics_wants_a_key(guarded):
     table = routes(Anything())
     assert len(table) > 20
     for route in table:
-        path = route.rule.replace("<model>", MODEL).replace("<version>", "1")
+        path = route.rule.replace("<model>", MODEL).replace("<version>", "1").replace("<name>", "app.js")
         status = guarded.request(route.method, path).status
-        is_open = path.startswith(OPEN) or (path.startswith("/v2/models/") and path.endswith("/ready"))
+        is_open = (
+            path == "/"
+            or path.startswith(OPEN)
+            or (path.startswith("/v2/models/") and path.endswith("/ready"))
+        )
         assert (status == 200) if is_open else (status == 401), f"{route.method} {path}"
     for path in ("/nothing", "/v2/models/%2e%2e/ready/x", "//v2/models", "/predictions", "*"):
         assert guarded.get(path).status in (400, 401), path
