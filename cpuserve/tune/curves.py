@@ -1,0 +1,138 @@
+"""Sets of trials worth a plot: the Pareto front and one figure over one setting; it draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from cpuserve.tune.metric import Metric
+from cpuserve.tune.point import Figures, Knob, Point, Trial
+
+__all__ = ["Curve", "Spot", "batch_curve", "cores_curve", "cores_per_worker", "front"]
+
+_SEAT = ("cores_per_worker", "workers", "threads")  # how the machine is cut: they change together
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One point of a curve.
+
+    Attributes:
+        x: the setting.
+        trial: the number of the trial it is from, the best one there is.
+        figures: its figures.
+    """
+
+    x: float
+    trial: int
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Figures over one setting.
+
+    Attributes:
+        spots: in ascending order.
+        alike: whether everything else is the same along it; else each is the best of its value.
+    """
+
+    spots: tuple[Spot, ...] = ()
+    alike: bool = True
+
+
+def front(trials: Sequence[Trial]) -> list[int]:
+    """Numbers of the trials that no other one beats in both throughput and p99, the quickest answer first.
+
+    A trial is beaten by one that is as good in both figures and better in one.
+    """
+    measured = [(trial.number, trial.figures) for trial in trials if trial.figures is not None]
+    measured.sort(key=lambda one: (one[1].p99_ms, -one[1].images_per_s))
+    kept: list[int] = []
+    best = 0.0
+    for number, figures in measured:
+        if figures.images_per_s > best:
+            kept.append(number)
+            best = figures.images_per_s
+    return kept
+
+
+def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: Metric) -> Curve:
+    """Figures over ``max_batch``.
+
+    Args:
+        trials: all.
+        chosen: the settings whose neighbours are preferred.
+        default: the batch of a point that says none.
+        metric: which of several trials is the best.
+    """
+    return _curve(
+        trials, chosen, lambda trial: float(trial.point.get("max_batch", default)), ("max_batch",), metric
+    )
+
+
+def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: Metric) -> Curve:
+    """Figures of the whole machine over the cores of one worker.
+
+    It is the question of "Deep learning inference service optimization on CPU" (Lei Zhang, Feng Dong and
+    others, iQIYI and Intel, 2019), which found small batches to gain less and less from more cores in one
+    service and took 8 to 16 of them. There are always as many workers as the machine has room for.
+
+    Args:
+        trials: all.
+        chosen: the settings whose neighbours are preferred.
+        cores: of the machine, that may be used.
+        metric: which of several trials is the best.
+    """
+    filling = [trial for trial in trials if _fills(trial, cores)]
+    return _curve(filling, chosen, lambda trial: cores_per_worker(trial, cores), _SEAT, metric)
+
+
+def cores_per_worker(trial: Trial, cores: int) -> float | None:
+    """Cores of one worker: read back, as set, or the machine's share of each; None where nothing says."""
+    seats = (trial.figures.facts if trial.figures else {}).get("seats")
+    if seats:
+        return float(max(len(seat) for seat in seats))
+    said = trial.point.get("cores_per_worker")
+    if said is not None:
+        return float(said)
+    workers = trial.point.get("workers")
+    return None if workers is None else cores / float(workers)
+
+
+def _fills(trial: Trial, cores: int) -> bool:
+    own = cores_per_worker(trial, cores)
+    workers = trial.point.get("workers")
+    return own is not None and (workers is None or float(workers) * own > cores - own)
+
+
+def _curve(
+    trials: Sequence[Trial],
+    chosen: Point,
+    of: Callable[[Trial], float | None],
+    changing: Collection[str],
+    metric: Metric,
+) -> Curve:
+    def rest(point: Point) -> Point:
+        return Point(tuple(knob for knob in point.knobs if knob[0] not in changing))
+
+    neighbours = [trial for trial in trials if rest(trial.point) == rest(chosen)]
+    alike = _best_by(neighbours, of, metric)
+    if len(alike) > 1:
+        return Curve(alike)
+    found = _best_by(trials, of, metric)
+    return Curve(found, alike=False) if len(found) > 1 else Curve()
+
+
+def _best_by(
+    trials: Sequence[Trial], of: Callable[[Trial], float | None], metric: Metric
+) -> tuple[Spot, ...]:
+    best: dict[float, Spot] = {}
+    for trial in trials:
+        x = of(trial)
+        if trial.figures is None or x is None:
+            continue
+        other = best.get(x)
+        if other is None or metric.better(trial.figures, other.figures):
+            best[x] = Spot(x, trial.number, trial.figures)
+    return tuple(best[x] for x in sorted(best))
