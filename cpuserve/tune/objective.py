@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,10 +70,11 @@ class Standing:
 
     Attributes:
         point: the point.
-        trial: the one in the middle of those that worked: its figures stand for all.
-        score: the larger the better, in the unit of the objective.
+        trial: the one nearest to their mean: its figures stand for all.
+        score: mean of those that worked, the larger the better.
         noise: width of what it may really be, as a share of the score: the largest of the windows' spread,
-            the spread between its trials, and the spread between the trials of the defaults, which is drift.
+            the spread between its trials, and the spread between the trials of the defaults, which is drift;
+            divided by the root of the number of its trials.
         excess: by which share constraints are broken, added up; 0 where all are kept.
     """
 
@@ -162,11 +164,11 @@ class Objective:
         return most * (1 - one.noise / 2) <= least * (1 + other.noise / 2)
 
     def _standing(self, point: Point, entries: list[tuple[float, Trial, Figures]], drift: float) -> Standing:
-        entries.sort(key=lambda entry: entry[0])
-        score, trial, figures = entries[(len(entries) - 1) // 2]
+        score = statistics.fmean(one for one, _, _ in entries)
+        _, trial, figures = min(entries, key=lambda entry: abs(entry[0] - score))
         inside = statistics.median(entry[2].noise for entry in entries)
         noise = max(inside, drift, _spread([one for one, _, _ in entries]))
-        return Standing(point, trial, score, noise, self.excess(figures))
+        return Standing(point, trial, score, noise / math.sqrt(len(entries)), self.excess(figures))
 
 
 def _spread(scores: Sequence[float]) -> float:

@@ -136,6 +136,13 @@ def _batches_can_fill(_host: Host, values: Values) -> bool:
     return bool(rows == DEFAULT_BATCH or rows < threads)
 
 
+@_rule("threads", "streams", "max_batch", "max_queue_delay_us")
+def _company_can_come(_host: Host, values: Values) -> bool:
+    """Rows wait for company only where more threads than streams can bring some."""
+    delayed = values["max_queue_delay_us"] > 0
+    return not delayed or bool(values["threads"] > values["streams"] and values["max_batch"] > 1)
+
+
 @_rule("inference_threads", "enable_cpu_pinning")
 def _pinning_can_matter(host: Host, values: Values) -> bool:
     """Threads are pinned where one model has several, and no quota moves them about."""

@@ -23,6 +23,7 @@ KNOBS = (
     "streams",
     "threads",
     "max_batch",
+    "max_queue_delay_us",
     "precision",
     "enable_cpu_pinning",
     "scheduling_core_type",
@@ -34,12 +35,14 @@ KNOBS = (
 """In the order in which they decide: the rules drop early what later knobs cannot mend."""
 
 _LARGEST_BATCH = 32
+_DELAYS_US = (0.0, 500.0, 2000.0)
 _CORE_TYPES = ("ANY_CORE", "PCORE_ONLY", "ECORE_ONLY")
 _BLOCKTIMES = (None, 0, 1, "infinite")
 _AFFINITIES = (None, "granularity=fine,compact,1,0", "disabled")
 _FIXED: Mapping[str, Any] = {
     "use_logical_core": False,
     "max_batch": DEFAULT_BATCH,
+    "max_queue_delay_us": 0.0,
     "precision": "auto",
     "enable_cpu_pinning": False,
     "scheduling_core_type": "ANY_CORE",
@@ -95,6 +98,11 @@ class Space:
         text = repr(sorted(self.points, key=repr))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def full(self, point: Point) -> dict[str, Any]:
+        """The value of every knob at a point of the space; None where an environment variable is not set."""
+        steps = self.points[point]
+        return {knob: choices[step] for (knob, choices), step in zip(self.values.items(), steps, strict=True)}
+
     def explain(self) -> list[str]:
         """Say which rule dropped how many points and why, a rule a line."""
         why = {rule.name: rule.why for rule in RULES}
@@ -102,29 +110,6 @@ class Space:
         return lines + [
             f"{name}: {count} dropped. {why[name]}" for name, count in self.dropped.items() if count
         ]
-
-    def hinted(self, properties: Mapping[str, Any]) -> Point:
-        """What a performance hint of OpenVINO chose, in a worker a node: the point, on the grid or off it.
-
-        Args:
-            properties: ``NUM_STREAMS`` and ``INFERENCE_NUM_THREADS`` of the compiled model, for all cores.
-        """
-        host = self.host
-        workers = len(host.cores)
-        cores = host.cores[-1]
-        threads = max(1, min(int(properties["INFERENCE_NUM_THREADS"]), host.threads) // workers)
-        streams = max(1, min(threads, int(properties["NUM_STREAMS"]) // workers))
-        logical = threads > cores and host.siblings > 1
-        serving = max(streams, host.seat_threads(workers, cores, logical=logical))
-        chosen = {
-            "workers": workers,
-            "cores_per_worker": cores,
-            "use_logical_core": logical,
-            "inference_threads": threads,
-            "streams": streams,
-            "threads": serving,
-        }
-        return _canonical(host, {**_FIXED, **chosen})
 
 
 def _defaults(host: Host) -> dict[str, Any]:
@@ -146,6 +131,7 @@ def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | Non
         "streams": tuple(sorted(threads)),
         "threads": tuple(sorted(threads)),
         "max_batch": _powers(_LARGEST_BATCH),
+        "max_queue_delay_us": _DELAYS_US,
         "precision": tuple(dict.fromkeys(["auto", *precisions])),
         "enable_cpu_pinning": (False, True),
         "scheduling_core_type": _CORE_TYPES,

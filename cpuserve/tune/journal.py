@@ -1,0 +1,110 @@
+"""All trials of a search as JSON lines, each on the disk when it is done; it starts no trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cpuserve.bench.journal import Journal
+from cpuserve.errors import UsageError
+from cpuserve.tune.point import Figures, Point, Trial
+
+__all__ = ["TrialJournal", "read_trials"]
+
+
+class TrialJournal:
+    """The trials of one search, old and new.
+
+    The first line holds the key, what the figures belong to; each other one is a trial.
+
+    Attributes:
+        file: where they are.
+        key: what they belong to.
+        trials: in order.
+        notes: what to tell about the file: a torn line, another search's file.
+    """
+
+    def __init__(self, file: Path, key: Mapping[str, Any]) -> None:
+        """Open the file, or begin it.
+
+        A file of another key is kept under a new name. A torn last line is dropped: its trial was not done.
+
+        Args:
+            file: where they are; directories are made.
+            key: what the trials belong to, fit for JSON.
+
+        Raises:
+            UsageError: the directory cannot be written to, or the file is no such journal.
+        """
+        self.file = file
+        self.key = json.loads(json.dumps(key))
+        self.trials: list[Trial] = []
+        self.notes: list[str] = []
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}; give another --tuning-dir") from error
+
+    def append(self, trial: Trial) -> None:
+        """Keep a trial; it is on the disk when this returns."""
+        self._journal.append({"trial": asdict(trial) | {"point": dict(trial.point.knobs)}})
+        self.trials.append(trial)
+
+    @property
+    def seconds(self) -> float:
+        """What all trials took."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.file)
+
+    def _open(self) -> None:
+        if self.file.exists():
+            if not self.file.read_bytes().endswith(b"\n"):
+                self.notes.append(f"{self.file}: the last line is torn, its trial is measured again")
+            key, trials = read_trials(self.file)
+            if key == self.key:
+                self.trials = trials
+                if trials:
+                    self.notes.append(f"{self.file}: going on after {len(trials)} trials")
+                return
+            if key is not None:
+                kept = _free_name(self.file)
+                self.file.rename(kept)
+                differs = ", ".join(sorted(k for k in key.keys() | self.key.keys() if key.get(k) != self.key.get(k)))
+                self.notes.append(f"{self.file} was of another search ({differs}): kept as {kept.name}")
+        self._journal.append({"key": self.key})
+
+
+def read_trials(file: Path) -> tuple[dict[str, Any] | None, list[Trial]]:
+    """The key and the trials of a file that `TrialJournal` wrote; the key is None where not even it is whole.
+
+    Raises:
+        UsageError: it cannot be read, or is something else.
+    """
+    try:
+        records = Journal(file).read()
+        key = records[0]["key"] if records else None
+        return key, [_trial(record["trial"]) for record in records[1:]]
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{file} is no journal of trials ({error!s:.80}): move it away") from error
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+    figures = record["figures"]
+    fields = {**record, "point": Point.of(record["point"]), "figures": figures and Figures(**figures)}
+    return Trial(**fields)
+
+
+def _free_name(file: Path) -> Path:
+    number = 1
+    while (kept := file.with_name(f"{file.name}.{number}")).exists():
+        number += 1
+    return kept

@@ -1,0 +1,173 @@
+"""A search: the defaults, the hints' choices, a strategy's points, the best again, the defaults again."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cpuserve.errors import CpuserveError
+from cpuserve.tune.journal import TrialJournal
+from cpuserve.tune.objective import Objective, Standing
+from cpuserve.tune.point import Figures, Point, Trial
+
+__all__ = ["Ended", "Limits", "Measure", "Search", "Strategy"]
+
+Measure = Callable[[Point], Figures]
+"""Measures a point; a `CpuserveError` is a failed trial."""
+
+_CONFIRMED = 3
+_TRIALS_A_CONFIRMATION = 8
+
+
+class Ended(Exception):
+    """The trials or the time that a search may have are used up."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a search may be, all trials of its journal counted, those of earlier runs too.
+
+    Attributes:
+        trials: at most; None is no limit.
+        seconds: at most; a trial that would probably end later is not begun. None is no limit.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+
+
+class Search:
+    """Measures points within limits, keeping every trial; a point that was measured is not measured again.
+
+    A strategy is therefore replayed over the trials of a run that was ended, and goes on where it was.
+
+    Attributes:
+        journal: the trials.
+        objective: what is best.
+        limits: how long it may be.
+
+    Args:
+        measure: measures a point.
+        journal: the trials.
+        objective: what is best.
+        limits: how long it may be.
+        seen: told of every trial when it is done.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        journal: TrialJournal,
+        objective: Objective,
+        limits: Limits,
+        seen: Callable[[Trial], None] = lambda _trial: None,
+    ) -> None:
+        self.journal = journal
+        self.objective = objective
+        self.limits = limits
+        self._measure = measure
+        self._seen = seen
+        self._reserved = 1
+
+    def look(self, point: Point, reason: str = "search", times: int = 1) -> Standing | None:
+        """What is known of a point after so many trials of it; those that are missing are made.
+
+        Returns:
+            None when it failed.
+
+        Raises:
+            Ended: there is no more room for a trial.
+        """
+        made = [trial for trial in self.journal.trials if trial.point == point]
+        while len(made) < times and all(trial.figures is not None for trial in made):
+            if not self.room:
+                raise Ended
+            made.append(self._try(point, reason))
+        return next(iter(self.objective.standings(made)), None)
+
+    def first(self, hints: Mapping[str, Point]) -> None:
+        """Measure the defaults, and what the hints chose, as far as there is room."""
+        self._reserved = 0
+        if not any(trial.reason == "default" for trial in self.journal.trials):
+            self._try(Point(), "default")
+        self._reserved = 1
+        for name, point in hints.items():
+            if self.room:
+                self.look(point, f"hint:{name}")
+
+    def run(self, strategy: Strategy) -> None:
+        """Let a strategy choose points until it is content or there is no more room, then see the best again."""
+        before = len(self.journal.trials)
+        expected = self.expected_trials
+        confirmed = _CONFIRMED if expected is None else min(_CONFIRMED, expected // _TRIALS_A_CONFIRMATION)
+        try:
+            self._reserved = 1 + confirmed
+            strategy(self)
+        except Ended:
+            pass
+        self._reserved = 1
+        try:
+            self._confirm(confirmed)
+        except Ended:
+            pass
+        self._reserved = 0
+        last = self.journal.trials[-1].reason
+        if self.room and (len(self.journal.trials) > before or last != "default-again"):
+            self._try(Point(), "default-again")
+
+    @property
+    def room(self) -> bool:
+        """Whether one more trial may be made, and those that are reserved after it."""
+        trials, limits = self.journal.trials, self.limits
+        if limits.trials is not None and len(trials) + 1 + self._reserved > limits.trials:
+            return False
+        if limits.seconds is None or not trials:
+            return True
+        return self.journal.seconds + (1 + self._reserved) * self._typical_s <= limits.seconds
+
+    @property
+    def expected_trials(self) -> int | None:
+        """How many trials there can be in all; None without limits."""
+        found = [] if self.limits.trials is None else [self.limits.trials]
+        if self.limits.seconds is not None and self.journal.trials:
+            left = max(0.0, self.limits.seconds - self.journal.seconds)
+            found.append(len(self.journal.trials) + int(left / max(1e-3, self._typical_s)))
+        return min(found, default=None)
+
+    @property
+    def _typical_s(self) -> float:
+        return statistics.median(trial.seconds for trial in self.journal.trials)
+
+    def _confirm(self, count: int) -> None:
+        """Measure the best, and the one to be used, until each was measured twice: luck does not repeat."""
+        while True:
+            ranked = self.objective.standings(self.journal.trials)[:count]
+            chosen = self.objective.best(self.journal.trials)
+            points = [one.point for one in (chosen, *ranked) if one is not None and count]
+            once = [point for point in points if self._times(point) < 2]
+            if not once:
+                return
+            self.look(once[0], times=2)
+
+    def _times(self, point: Point) -> int:
+        return sum(trial.point == point for trial in self.journal.trials)
+
+    def _try(self, point: Point, reason: str) -> Trial:
+        began = time.monotonic()
+        figures, error = None, ""
+        try:
+            figures = self._measure(point)
+        except CpuserveError as failure:
+            error = str(failure)
+        seconds = time.monotonic() - began
+        trial = Trial(len(self.journal.trials), point, reason, figures, error, round(seconds, 3))
+        self.journal.append(trial)
+        self._seen(trial)
+        return trial
+
+
+Strategy = Callable[[Search], None]
+"""Calls `Search.look` on points until it is content."""
