@@ -43,6 +43,7 @@ __all__ = [
     "UndecodableImage",
     "UnknownCatalogEntry",
     "UnknownModel",
+    "UnknownTrace",
     "UnsupportedFormat",
     "UsageError",
 ]
@@ -118,6 +119,12 @@ class TooManyPixels(RequestError):
 
 class UnknownModel(RequestError):
     """No such model, or no such version of it."""
+
+    status = 404
+
+
+class UnknownTrace(RequestError):
+    """No traced request of that name is in memory."""
 
     status = 404
 

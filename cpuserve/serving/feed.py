@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from cpuserve.models.card import Card
 from cpuserve.serving.decode import Decoder, Order, Pixels
 from cpuserve.serving.graph import ImageInput
 from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.spans import DECODE, RESIZE, Spans
 
 __all__ = ["Encoded", "Feed", "Frame"]
 
@@ -60,15 +62,25 @@ class Feed:
             source.channels,
         )
 
-    def into(self, picture: Encoded, row: Pixels) -> Frame:
+    def into(self, picture: Encoded, row: Pixels, spans: Spans | None = None) -> Frame:
         """Decode and resize a picture into ``row``, u8 [H, W, C], overwritten whole.
+
+        Args:
+            picture: the whole file.
+            row: what is written.
+            spans: take when either was done.
 
         Raises:
             RequestError: it is no picture that can be taken.
         """
         resizer = self.resizer
         pixels, orientation, width, height = self.decoder.decode(picture, resizer.width, resizer.height)
-        resizer.into(row, pixels, orientation)
+        if spans is None:
+            resizer.into(row, pixels, orientation)
+        else:
+            spans.to(DECODE, time.perf_counter_ns())
+            resizer.into(row, pixels, orientation)
+            spans.to(RESIZE, time.perf_counter_ns())
         return Frame(width, height)
 
     def row(self, picture: Encoded) -> Pixels:

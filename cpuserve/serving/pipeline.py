@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cpuserve.serving.part import Runner
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
+from cpuserve.serving.spans import INFER, Spans
 from cpuserve.serving.stats import Recorder
 
 __all__ = ["Pictures", "Pipeline"]
@@ -41,7 +43,9 @@ class Pictures:
     batcher: Batcher
     head: Runner | None = None
 
-    def through_head(self, head: Runner, picture: Encoded, rows: Rows, place: int) -> Frame:
+    def through_head(
+        self, head: Runner, picture: Encoded, rows: Rows, place: int, spans: Spans | None = None
+    ) -> Frame:
         """Decode, resize and run the head into row ``place`` of ``rows``.
 
         Raises:
@@ -49,9 +53,11 @@ class Pictures:
         """
         resizer = self.feed.resizer
         pixels = np.empty((1, resizer.height, resizer.width, self.feed.channels), np.uint8)
-        frame = self.feed.into(picture, pixels[0])
+        frame = self.feed.into(picture, pixels[0], spans)
         for target, made in zip(rows.inputs, head([pixels]), strict=True):
             target[place] = made[0]
+        if spans is not None:
+            spans.to(INFER, time.perf_counter_ns())
         return frame
 
 
@@ -155,9 +161,9 @@ class Pipeline:
             rows = batcher.claim()
             try:
                 if pictures.head is None:
-                    frame = pictures.feed.into(picture, rows.inputs[0][0])
+                    frame = pictures.feed.into(picture, rows.inputs[0][0], request.spans)
                 else:
-                    frame = pictures.through_head(pictures.head, picture, rows, 0)
+                    frame = pictures.through_head(pictures.head, picture, rows, 0, request.spans)
                 request.done("decode")
                 _run(batcher, rows, request)
                 outputs = rows.outputs if self.ends is None else self.ends.answers(rows.outputs)
@@ -203,9 +209,9 @@ class Pipeline:
                 picture = pictures[start + index]
                 try:
                     if way.head is None:
-                        frame = way.feed.into(picture, row)
+                        frame = way.feed.into(picture, row, request.spans)
                     else:
-                        frame = way.through_head(way.head, picture, rows, index)
+                        frame = way.through_head(way.head, picture, rows, index, request.spans)
                 except RequestError as error:
                     if len(pictures) > 1:
                         raise type(error)(f"picture {start + index} of {len(pictures)}: {error}") from error
@@ -305,4 +311,6 @@ def _run(batcher: Batcher, rows: Rows, request: Request) -> None:
     batcher.run(rows)
     request.done("queue", rows.started_ns)
     request.done("infer", rows.finished_ns)
+    if request.spans is not None:
+        request.spans.ran(rows.count, led=rows.led)
     request.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from cpuserve.serving.spans import Spans
+
 __all__ = ["STAGES", "Request"]
 
 STAGES = ("decode", "queue", "infer", "post")
@@ -18,26 +20,37 @@ class Request:
     Attributes:
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
         stages_ns: nanoseconds spent by stage, in order of `STAGES`; a stage entered twice adds up.
+        spans: when they were, of a request that is traced; None for any other.
     """
 
-    __slots__ = ("_mark_ns", "stages_ns", "started_ns")
+    __slots__ = ("_mark_ns", "spans", "stages_ns", "started_ns")
 
-    def __init__(self, started_ns: int | None = None) -> None:
+    def __init__(self, started_ns: int | None = None, spans: Spans | None = None) -> None:
+        self.spans = spans
         self.started_ns = self._mark_ns = time.perf_counter_ns() if started_ns is None else started_ns
         self.stages_ns = dict.fromkeys(STAGES, 0)
 
     def start(self) -> None:
         """Let the next stage begin now: time since the last mark belongs to none."""
-        self._mark_ns = time.perf_counter_ns()
+        self._mark_ns = now = time.perf_counter_ns()
+        if self.spans is not None:
+            self.spans.close("queue", now)
 
     def done(self, stage: str, at_ns: int | None = None) -> None:
         """Close ``stage`` now, or at ``at_ns``; the next one begins there."""
         now = time.perf_counter_ns() if at_ns is None else at_ns
         self.stages_ns[stage] += now - self._mark_ns
         self._mark_ns = now
+        if self.spans is not None:
+            self.spans.close(stage, now)
 
     def server_timing(self) -> str:
-        """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start."""
+        """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start.
+
+        A traced request has the stages of `cpuserve.serving.spans` instead, those of the time until now.
+        """
+        if self.spans is not None:
+            return self.spans.server_timing()
         parts = [f"{stage};dur={ns / 1e6:.3f}" for stage, ns in self.stages_ns.items()]
         parts.append(f"total;dur={(time.perf_counter_ns() - self.started_ns) / 1e6:.3f}")
         return ", ".join(parts)

@@ -12,6 +12,7 @@ import flask
 from werkzeug.exceptions import HTTPException
 
 from cpuserve.serving.pool import Pool
+from cpuserve.serving.timeline import Timeline
 from cpuserve.web.access import Access
 from cpuserve.web.admin import Admin
 from cpuserve.web.board import Board
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "Route", "deepdetect_routes", "routes"]
 
-_UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|trace|models/[^/]+/trace)(/|$)")
+_UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,14 @@ class Route:
     handler: Handler
 
 
-def routes(pool: Pool, board: Board | None = None, switches: Switches | None = None) -> tuple[Route, ...]:
+def routes(
+    pool: Pool,
+    board: Board | None = None,
+    switches: Switches | None = None,
+    timeline: Timeline | None = None,
+) -> tuple[Route, ...]:
     """Every route of the server."""
-    admin = Admin(board, switches or Switches("info"))
+    admin = Admin(board, switches or Switches("info"), timeline)
     v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
     tfs, documents = TensorFlowServing(pool), Documents()
     models = RepositoryRoutes(pool)
@@ -62,6 +68,10 @@ def routes(pool: Pool, board: Board | None = None, switches: Switches | None = N
         Route("GET", "/v2/placement", admin.placement),
         Route("GET", "/v2/logging", admin.logging),
         Route("POST", "/v2/logging", admin.logging),
+        Route("GET", "/v2/trace/setting", admin.trace_setting),
+        Route("POST", "/v2/trace/setting", admin.trace_setting),
+        Route("GET", "/v2/trace/requests", admin.traces),
+        Route("GET", "/v2/trace/requests/<name>", admin.trace),
         Route("GET", "/v2/health/live", v2.live),
         Route("GET", "/v2/health/ready", v2.ready),
         Route("GET", "/v2/models/stats", counters.stats),
@@ -113,10 +123,11 @@ class Application:
         access: Access | None = None,
         switches: Switches | None = None,
         more: Sequence[Route] = (),
+        timeline: Timeline | None = None,
     ) -> None:
         self.pool = pool
         self._access = access
-        table = (*routes(pool, board, switches), *more)
+        table = (*routes(pool, board, switches, timeline), *more)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]
@@ -199,6 +210,9 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
     if status == 404:
         text = f"there is nothing at {flask.request.path}"
         if _UNSUPPORTED.match(flask.request.path):
-            status, text = 501, "shared memory and trace are not supported; GET /v2 lists the extensions"
+            status, text = (
+                501,
+                "shared memory and traces by model are not supported; GET /v2 lists the extensions",
+            )
     reply = json_reply({"error": text}, status)
     return reply.body, status, {**dict(reply.headers), **allowed}

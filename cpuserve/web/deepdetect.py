@@ -122,7 +122,7 @@ class DeepDetect:
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
             raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r}, not a number of classes")
-        answers = pipeline.predict_all(pictures, Request(call.arrived_ns), topk)
+        answers = pipeline.predict_all(pictures, Request(call.arrived_ns, call.spans), topk)
         predictions = [
             {"uri": uri if len(uri) < 4096 else str(place), **_classes(answer, wanted)}
             for place, (uri, answer) in enumerate(zip(data, answers, strict=True))

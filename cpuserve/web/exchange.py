@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
+from cpuserve.serving.spans import Spans
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -65,6 +66,12 @@ class Call:
     def arrived_ns(self) -> int | None:
         """When the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so."""
         value: int | None = self.environ.get("cpuserve.arrived_ns")
+        return value
+
+    @property
+    def spans(self) -> Spans | None:
+        """What takes the times of a request that is traced; None for any other."""
+        value: Spans | None = self.environ.get("cpuserve.spans")
         return value
 
     def body(self) -> memoryview:

@@ -44,7 +44,7 @@ class Images:
         """
         pipeline = self._pool.get(model, version)
         query = _query(call)
-        request = Request(call.arrived_ns)
+        request = Request(call.arrived_ns, call.spans)
         if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
             render = _render(call, query)
             if render is not None:

@@ -22,7 +22,9 @@ from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
+from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import SERVER, Statistics
+from cpuserve.serving.timeline import Timeline
 from cpuserve.settings import Settings
 from cpuserve.web.access import Access
 from cpuserve.web.board import LOADING, READY, Board
@@ -30,6 +32,7 @@ from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
 from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.services import Services
+from cpuserve.web.tracing import Tracer
 from cpuserve.web.worker import SeatWorker
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.control = Control(rows=3 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
+        self.timeline = Timeline(rows=3 * len(self.plan.seats) + 1)
         self._leaving = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         self.row = 0
@@ -127,7 +131,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
         root = self.settings.deepdetect_data_root
         more = deepdetect_routes(self.pool, self.services, Path(root)) if root else ()
-        return Application(self.pool, self.board, self.access, self.switches, more)
+        return Application(self.pool, self.board, self.access, self.switches, more, self.timeline)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -183,6 +187,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.line.pid = os.getpid()
         self.row = self.statistics.claim(seat.index)
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
+        traced = self.timeline.row(self.row)
+        worker.tracer = Tracer(self.timeline, traced)
+        worker.sampler = StackSampler(self.timeline, traced)
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""

@@ -25,7 +25,7 @@ __all__ = ["V2"]
 
 _EXTENSIONS = [
     *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
-    *("parameters", "statistics"),
+    *("parameters", "statistics", "trace"),
 ]
 
 
@@ -122,7 +122,7 @@ class V2:
         pipeline = self._pool.get(model, version)
         header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         body = call.body()
-        request = Request(call.arrived_ns)
+        request = Request(call.arrived_ns, call.spans)
         if header_length == "0":
             asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
             results = pipeline.infer_pictures([body], request)

@@ -25,10 +25,12 @@ from gunicorn.workers.base import Worker
 
 from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
 from cpuserve.serving.admission import Admission
+from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import Recorder
 from cpuserve.web.board import LOADING, READY, STOPPING, Board, Line
 from cpuserve.web.connection import Connection, Limits
 from cpuserve.web.ratelimit import RateLimit
+from cpuserve.web.tracing import Tracer
 
 __all__ = ["SeatWorker"]
 
@@ -67,7 +69,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._ready: list[tuple[int, int, Connection]] = []  # a heap: by priority, then by arrival
         self._arrivals = itertools.count()
         self._first: deque[Connection] = deque()  # requests without a body: health, metadata
-        self.recorder: Recorder | None = None  # given by the server when the worker has its row
+        # given by the server when the worker has its row
+        self.recorder: Recorder | None = None
+        self.tracer: Tracer | None = None
+        self.sampler: StackSampler | None = None
         self._idle_threads = 0
         self._stopped = False
         self._handing_over = False
@@ -123,6 +128,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             if now >= tick:
                 tick = now + (_TICK_S if not self._handing_over else _HANDOVER_LOOK_S)
                 self.notify()
+                if self.sampler is not None:
+                    self.sampler.tick()
                 for connection in list(self._connections.values()):
                     connection.expire(now)
             readable, _, _ = select.select([*listeners, self.PIPE[0]], [], [], max(0.0, tick - now))
@@ -288,6 +295,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             self._next(connection)
             return
         environ = connection.environ()
+        spans = self.tracer.begin(environ, connection) if self.tracer is not None else None
         answer: list[Any] = ["500 Internal Server Error", [("Content-Length", "0")]]
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
@@ -302,7 +310,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             self.log.exception("Error handling request %s", environ["RAW_URI"])
             body = b""
         status, headers = answer
+        if self.tracer is not None and spans is not None:
+            headers = [*headers, *self.tracer.headers(environ, spans)]
         connection.answer(status, headers, body, last=not self.alive)
+        if self.tracer is not None and spans is not None:
+            self.tracer.end(spans, status)
         if connection.has_had_body and not connection.target.startswith(self._slow):
             self._admission.served(time.perf_counter() - began)
         self._next(connection)

@@ -285,4 +285,3 @@ def test_what_is_not_supported_is_501(client, exact_server):
             call()
     with pytest.raises(InferenceServerException, match="not supported"):
         client.get_trace_settings(QUANT)
-    assert exact_server.get("/v2/trace/setting").status == 501
