@@ -32,6 +32,7 @@ class Target:
         headers: of every request, beside Host and Content-Length.
         pid: the process whose tree is the server; None where it cannot be seen.
         unseen: why it cannot be seen.
+        model: the name that its statistics go by; empty where nobody asks.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "image/jpeg"})
     pid: int | None = None
     unseen: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)

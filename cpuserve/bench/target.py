@@ -17,7 +17,7 @@ from cpuserve.errors import CpuserveError, UsageError
 
 __all__ = ["PROTOCOLS", "ask_once", "listening_pid", "target_at"]
 
-PROTOCOLS = ("predictions", "v2")
+PROTOCOLS = ("predictions", "v2", "tensors")
 _TIMEOUT_S = 60
 
 
@@ -28,7 +28,8 @@ def target_at(url: str, model: str | None, protocol: str) -> Target:
         url: ``http://HOST:PORT``.
         model: its name; None where the server has one model only.
         protocol: ``predictions`` posts a picture to ``/predictions/MODEL``; ``v2`` posts the same bytes as
-            the Open Inference Protocol's raw binary request.
+            the Open Inference Protocol's raw binary request; ``tensors`` posts an infer request there, whose
+            headers `cpuserve.bench.tensors` makes.
 
     Raises:
         UsageError: no such URL, or a model that must be named.
@@ -43,11 +44,10 @@ def target_at(url: str, model: str | None, protocol: str) -> Target:
         raise UsageError(f"{url}: write it as http://HOST:PORT (TLS is not measured)")
     name = model or _only_model(host, port)
     pid, unseen = listening_pid(host, port)
-    if protocol == "v2":
-        path = f"/v2/models/{name}/infer"
-        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "0"}
-        return Target(host, port, path, headers, pid, unseen)
-    return Target(host, port, f"/predictions/{name}", pid=pid, unseen=unseen)
+    if protocol == "predictions":
+        return Target(host, port, f"/predictions/{name}", pid=pid, unseen=unseen, model=name)
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "0"}
+    return Target(host, port, f"/v2/models/{name}/infer", headers, pid, unseen, name)
 
 
 def ask_once(target: Target, picture: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpuserve.bench.batches import Batches
 from cpuserve.bench.measure import Load, Window
 
 __all__ = ["Level", "measure_level", "spread"]
@@ -23,11 +24,13 @@ class Level:
         load: how much was asked.
         windows: all of them, in order.
         stable: whether the last three agreed.
+        batches: what the server counted in all windows; None where it does not say.
     """
 
     load: Load
     windows: tuple[Window, ...]
     stable: bool
+    batches: Batches | None = None
 
     @property
     def last(self) -> Window:
@@ -51,6 +54,8 @@ class Level:
             "noise": self.noise,
             "stable": self.stable,
             "windows": len(self.windows),
+            "rows_a_batch": None if self.batches is None else self.batches.rows,
+            "batches": None if self.batches is None else self.batches.figures(),
         }
 
 

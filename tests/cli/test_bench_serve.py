@@ -88,3 +88,16 @@ def test_a_model_is_named_once(bench):
     code, _, err = bench("--model", "other", url="digits")
     assert code == 2
     assert "--model other" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--protocol", "tensors", "--images", "."), "leave --images out"),
+        (("--batch", "2"), "--batch is for --protocol tensors"),
+    ],
+)
+def test_words_about_what_is_sent_that_contradict(bench, words, reason):
+    code, _, err = bench(*words)
+    assert code == 2
+    assert reason in err

@@ -40,6 +40,28 @@ def test_a_model_under_both_loops(bench):
     assert closed["server_cores"] > 0.1
     assert 10 < opened["offered_per_s"] < 90
     assert opened["images_per_s"] == pytest.approx(opened["offered_per_s"], rel=0.3)
+    assert sum(closed["batches"]["released"].values()) >= closed["statuses"]["200"] / 8
+    assert closed["rows_a_batch"] >= 1
+
+
+def test_tensors_of_the_models_own_shape(bench):
+    words = ("--concurrency-range", "2", "--window-seconds", "0.3", "--max-windows", "1")
+    _, found = bench("serve", "digits", "--protocol", "tensors", "--batch", "3", *words)
+    (load,) = found["loads"]
+    assert load["errors"] == {}
+    assert "FP32 [3, 96, 96, 3]" in found["sent"]
+    sizes = load["batches"]["compiled_batches_by_size"]
+    rows = sum(int(size) * count for size, count in sizes.items())
+    assert rows >= 3 * load["statuses"]["200"]
+
+
+def test_a_window_for_company_fills_batches(bench):
+    words = ("--concurrency-range", "8", "--window-seconds", "0.5", "--max-windows", "1", "--threads", "8")
+    _, found = bench("serve", "digits", *words, "--max-queue-delay-us", "50000")
+    (load,) = found["loads"]
+    assert load["errors"] == {}
+    assert load["rows_a_batch"] > 4
+    assert load["batches"]["released"]["idle"] > 0
 
 
 def test_served_against_in_process(bench):

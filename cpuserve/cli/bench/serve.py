@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
     from cpuserve.bench.measure import Target
+    from cpuserve.bench.pictures import Pictures
     from cpuserve.bench.windows import Level
 
 __all__ = ["OWN_SERVER", "command", "writable"]
 
 OWN_SERVER = (
     *("model_repository", "workers", "cores_per_worker", "threads", "decode", "precision", "max_batch"),
-    "plugin_config",
+    *("max_queue_delay_us", "plugin_config"),
 )
 """Settings that a server which is started for a benchmark can be given."""
 
@@ -43,7 +45,14 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
     help="Directory of pictures, sent in turn; without it one is made.",
 )
 @click.option(
-    "--protocol", type=click.Choice(["predictions", "v2"]), default="predictions", show_default=True
+    "--protocol",
+    type=click.Choice(["predictions", "v2", "tensors"]),
+    default="predictions",
+    show_default=True,
+    help="Pictures to /predictions, pictures to /v2, or the model's input tensors as binary data to /v2.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), help="Rows of a request of --protocol tensors; figures count requests."
 )
 @click.option("--window-seconds", type=click.FloatRange(0.1), default=2.0, show_default=True)
 @click.option(
@@ -84,6 +93,7 @@ def command(
     rates: str | None,
     images: Path | None,
     protocol: str,
+    batch: int | None,
     window_seconds: float,
     max_windows: int,
     scenario: str | None,
@@ -112,19 +122,26 @@ def command(
     Example:
       cpuserve bench serve digits --concurrency-range 1:32:x2
       cpuserve bench serve http://127.0.0.1:8000 --request-rate-range 100:300:100 --images photos
+      cpuserve bench serve digits --protocol tensors --concurrency-range 16
       cpuserve bench serve digits --scenario server --target-qps 200 --target-latency-ms 15
     """
-    from cpuserve.bench.pictures import pictures  # noqa: PLC0415  # not for --help
-    from cpuserve.bench.results import write_result  # noqa: PLC0415
+    from cpuserve.bench.results import write_result  # noqa: PLC0415  # not for --help
     from cpuserve.bench.target import ask_once  # noqa: PLC0415
 
     if scenario and (clients or rates or table):
         raise UsageError("--scenario lets LoadGen choose the load: leave ranges and --csv out")
+    if protocol == "tensors" and images:
+        raise UsageError("--protocol tensors sends no pictures: leave --images out")
+    if protocol != "tensors" and batch:
+        raise UsageError("--batch is for --protocol tensors: a picture is one row")
     loads = _loads(clients, rates)
     for file in (table, out):
         writable(file)
     show = not (as_json or quiet)
-    with pictures(images) as sent, _target(server, model, protocol, config, flags) as target:
+    with (
+        _target(server, model, protocol, config, flags) as found_there,
+        _sent(found_there, images, batch, protocol) as (sent, target),
+    ):
         ask_once(target, sent.files[0])
         if scenario:
             from cpuserve.bench.loadgen import run_scenario  # noqa: PLC0415
@@ -151,14 +168,30 @@ def command(
                 _show(levels, target.unseen)
             if table is not None:
                 _write_csv(table, levels)
-        found = {"path": target.path, "pictures": sent.name, "server_unseen": target.unseen or None, **found}
+        found = {"path": target.path, "sent": sent.name, "server_unseen": target.unseen or None, **found}
         if show:
-            click.echo(f"pictures: {sent.name}")
+            click.echo(f"sent: {sent.name}")
     if out is not None:
         write_result(out, ["cpuserve", *sys.argv[1:]], found)
     if as_json:
         click.echo(orjson.dumps(found))
     sys.exit(1 if failed else 3 if unstable else 0)
+
+
+@contextmanager
+def _sent(
+    target: Target, images: Path | None, batch: int | None, protocol: str
+) -> Iterator[tuple[Pictures, Target]]:
+    """What is sent, and the target with the headers that go with it."""
+    from cpuserve.bench.pictures import pictures  # noqa: PLC0415  # not for --help
+    from cpuserve.bench.tensors import tensors  # noqa: PLC0415
+
+    if protocol == "tensors":
+        with tensors(target, batch or 1) as both:
+            yield both
+    else:
+        with pictures(images) as sent:
+            yield sent, target
 
 
 def writable(file: Path | None) -> None:
@@ -207,6 +240,7 @@ def _target(
 def _measure(
     target: Target, files: Sequence[Path], loads: Sequence[Any], seconds: float, most: int, *, hidden: bool
 ) -> list[Level]:
+    from cpuserve.bench.batches import Batches  # noqa: PLC0415
     from cpuserve.bench.measure import measure_window  # noqa: PLC0415
     from cpuserve.bench.windows import measure_level  # noqa: PLC0415
 
@@ -218,8 +252,12 @@ def _measure(
             def once(window: int, load: Any = load, number: int = number) -> Any:
                 return measure_window(target, files, load, seconds=seconds, seed=1000 * number + window)
 
+            before = Batches.read(target)
             level = measure_level(load, once, most, lambda _: bar.update(1))
             bar.update(most - len(level.windows))
+            after = None if before is None else Batches.read(target)
+            if before is not None and after is not None:
+                level = replace(level, batches=after.since(before))
             levels.append(level)
     return levels
 
@@ -238,6 +276,7 @@ _COLUMNS = {
     "Server Cores": "server_cores",
     "Client Cores": "client_cores",
     "Foreign Cores": "foreign_cores",
+    "Rows/Batch": "rows_a_batch",
     "Noise": "noise",
 }
 
