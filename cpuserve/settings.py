@@ -50,7 +50,7 @@ class Settings:
     inference_threads: int | None = None
     enable_cpu_pinning: bool | None = None
     scheduling_core_type: str | None = None
-    allocator: str = "none"
+    allocator: Literal["none", "auto", "jemalloc", "tcmalloc"] = "none"
     profile: str = "auto"
     tuning_dir: Path = Path("tuning")
     decode: str = "fast"

@@ -132,7 +132,8 @@ def serving(log: Path, *arguments: str, ready: int = 1, **environment: str) -> I
             [sys.executable, "-m", "cpuserve", "serve", "--port", str(port), *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            # a profile that somebody keeps in tuning/ must not decide what tests see
+            env={**os.environ, "CPUSERVE_PROFILE": "off", **environment},
             start_new_session=True,
         )
     server = Server(process, port, log)

@@ -138,6 +138,12 @@ def _get(connection: http.client.HTTPConnection, path: str, api_key: str | None)
     raise CpuserveError(f"GET {path} was answered {response.status}, no report: is it a cpuserve server?")
 
 
+def _profile(profile: Mapping[str, Any] | None) -> str:
+    if not profile or not profile["models"]:
+        return "none"
+    return "; ".join(f"{name}: {one['path']}, {one['match']}" for name, one in profile["models"].items())
+
+
 def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
     from rich.console import Console  # noqa: PLC0415  # not for --help
 
@@ -149,7 +155,7 @@ def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
     if server:
         told = f"pid {server['pid']} at {server['address']}, {len(report['seats'])} seats"
         console.print(f"server   {told}, {server['threads']} compute threads")
-    console.print(f"profile  {report['profile'] or 'none'}")
+    console.print(f"profile  {_profile(report['profile'])}")
     _section(console, report, "budget")
     _section(console, report, "throttling")
     console.print("\nMap", style="bold")

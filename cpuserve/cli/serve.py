@@ -29,21 +29,27 @@ def command(config: Path | None, **flags: Any) -> None:
 
     One worker process a seat: a set of CPUs inside one NUMA node that no other worker uses. SIGTERM or Ctrl-C
     finishes what was begun and ends. Flags may be written with underscores, as OpenVINO Model Server's are.
+    What cpuserve tune has found for this machine is applied, and said, where nothing else is set.
 
     \b
     Example:
       cpuserve serve --workers 2 --port 8000
       cpuserve serve --ninstances 4 --ncores-per-instance 8 --node-id 0,1
       cpuserve serve --model_name resnet --model_path /mnt/models --rest_port 8080
+      cpuserve serve --profile off
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
+    from cpuserve.machine.relaunch import relaunch  # noqa: PLC0415
+    from cpuserve.tune.apply import apply  # noqa: PLC0415
     from cpuserve.web.server import Server  # noqa: PLC0415  # gunicorn only when it is needed
 
     words, notes = without_ovms_words(launcher_words(flags))
     settings, more = with_ovms_config(settings_from(config, words))
+    applied = apply(settings)
+    relaunch(applied.settings.allocator, applied.environ)
     for note in (*notes, *more):
         click.echo(f"cpuserve: note: {note}", err=True)
-    Server(settings).run()
+    Server(applied.settings, applied.document, applied.said).run()
 
 
 def launcher_words(given: dict[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def diagnose(
         "seats": [seat_to_json(seat) for seat in roster.seats] if roster else [],
         "workers": _workers(roster, sitters, libraries) if roster else [],
         "throttling": {"window": _change(window), "life": _change(life)},
-        "profile": None,
+        "profile": roster.profile if roster else None,
         "findings": [
             {"section": section, "level": one.level, "text": one.text, "advice": one.advice}
             for section, one in findings

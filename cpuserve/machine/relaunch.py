@@ -1,4 +1,4 @@
-"""Starts this program again, once, with an allocator loaded ahead of it; nobody can change it while it runs."""
+"""Starts this program again, once, with an allocator ahead of it or more variables; it starts no other."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from cpuserve.machine.launch import Allocator, folders, preload
 __all__ = ["relaunch", "relaunched"]
 
 
-def relaunch(allocator: Allocator) -> None:
-    """Replace this process by itself with the allocator; return when there is nothing to load.
+def relaunch(allocator: Allocator, variables: Mapping[str, str]) -> None:
+    """Replace this process by itself with the allocator and the variables; return when it has both.
+
+    A library reads its variables when it is loaded, and others read them in /proc/PID/environ.
 
     Raises:
         CpuserveError: an allocator that was asked for by name is not there.
     """
-    environ = relaunched(allocator, os.environ)
+    environ = relaunched(allocator, variables, os.environ)
     if environ is not None:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606  # itself
 
 
-def relaunched(allocator: Allocator, env: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment to start again with, or None: the allocator is the one there is.
+def relaunched(
+    allocator: Allocator, variables: Mapping[str, str], env: Mapping[str, str]
+) -> dict[str, str] | None:
+    """The environment to start again with; None where it is the one there is.
+
+    Args:
+        allocator: to load, unless the user's LD_PRELOAD has one.
+        variables: to add; those that are set already stay.
+        env: the environment there is.
 
     Raises:
         CpuserveError: an allocator that was asked for by name is not there.
     """
+    wanted = {**variables, **env}
     found = preload(allocator, "none", folders(env), env).allocator
-    if found is None:
-        return None
-    said = env.get("LD_PRELOAD", "")
-    return {**env, "LD_PRELOAD": f"{said}:{found}" if said else str(found)}
+    if found is not None:
+        said = env.get("LD_PRELOAD", "")
+        wanted["LD_PRELOAD"] = f"{said}:{found}" if said else str(found)
+    return wanted if wanted != env else None

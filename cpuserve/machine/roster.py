@@ -41,6 +41,7 @@ class Roster:
         start: the throttling counters at its start.
         workers: one a seat.
         others: processes of it that sit in a seat together with another worker.
+        profile: what it says of its tuned settings; None where it looked for none.
     """
 
     pid: int
@@ -51,6 +52,7 @@ class Roster:
     start: Sample
     workers: tuple[Worker, ...]
     others: tuple[int, ...] = ()
+    profile: Mapping[str, Any] | None = None
 
     @classmethod
     def from_about(
@@ -66,10 +68,19 @@ class Roster:
             Sample.from_json(content["start"]),
             tuple(workers),
             tuple(others),
+            content.get("profile"),
         )
 
 
-def about(plan: Plan, *, pid: int, address: str, threads: int | None, start: Sample) -> dict[str, Any]:
+def about(
+    plan: Plan,
+    *,
+    pid: int,
+    address: str,
+    threads: int | None,
+    start: Sample,
+    profile: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What an arbiter writes of itself, fit for JSON.
 
     Args:
@@ -78,6 +89,7 @@ def about(plan: Plan, *, pid: int, address: str, threads: int | None, start: Sam
         address: where it listens.
         threads: compute threads a worker, where the user gave a number.
         start: the throttling counters now.
+        profile: what there is to say of its tuned settings.
     """
     return {
         "pid": pid,
@@ -86,6 +98,7 @@ def about(plan: Plan, *, pid: int, address: str, threads: int | None, start: Sam
         "notes": list(plan.notes),
         "threads": sum(threads or seat.threads for seat in plan.seats),
         "start": start.to_json(),
+        "profile": profile,
     }
 
 

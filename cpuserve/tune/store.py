@@ -14,7 +14,7 @@ from cpuserve.errors import UsageError
 from cpuserve.tune.key import MACHINE, Key
 from cpuserve.tune.profile import Profile
 
-__all__ = ["Kind", "Match", "Store", "read_profile"]
+__all__ = ["Kind", "Match", "Store", "judge", "read_profile"]
 
 Kind = Literal["exact", "stale", "nearest", "none"]
 
@@ -95,31 +95,33 @@ class Store:
         refused: list[str] = []
         for file in self.files(model):
             try:
-                found.append(judge(read_profile(file, model), file, key))
+                profile = read_profile(file)
             except UsageError as error:
                 refused.append(str(error))
+                continue
+            if profile.model == model:
+                found.append(judge(profile, file, key))
+            else:
+                refused.append(f"{file} is not used: it is a profile of {profile.model}, not of {model}")
         order = ("exact", "stale", "nearest")
         best = min(found, key=lambda one: (order.index(one.kind), one.distance), default=Match("none"))
         return Match(best.kind, best.profile, best.path, best.distance, best.differs, tuple(refused))
 
 
-def read_profile(file: Path, model: str) -> Profile:
+def read_profile(file: Path) -> Profile:
     """A profile from its file.
 
     Raises:
-        UsageError: it cannot be read, is none, or is another model's; the message names the file.
+        UsageError: it cannot be read or is none; the message names the file.
     """
     try:
-        profile = Profile.from_json(json.loads(file.read_bytes()))
+        return Profile.from_json(json.loads(file.read_bytes()))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
     except UsageError as error:
         raise UsageError(f"{file} is not used: {error}") from None
-    if profile.model != model:
-        raise UsageError(f"{file} is not used: it is a profile of {profile.model}, not of {model}")
-    return profile
 
 
 def judge(profile: Profile, file: Path, key: Key) -> Match:

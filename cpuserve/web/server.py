@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
 from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import SERVER, Statistics
+from cpuserve.serving.streams import streams_of
 from cpuserve.serving.timeline import Timeline
 from cpuserve.settings import Settings
 from cpuserve.web.access import Access
@@ -51,15 +53,24 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     Args:
         settings: the settings in force.
+        profile: what ``/v2/placement`` says of the tuned profiles that are among them.
+        said: lines for the log about that, each with its level.
 
     Raises:
         RepositoryError: the repository holds no model.
         PlacementError: the workers asked for do not fit what this process may use.
-        UsageError: the file of API keys or the directory of pictures cannot be used.
+        UsageError: the file of API keys or the directory of pictures cannot be used, or there are more
+            streams than threads for them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        profile: Mapping[str, Any] | None = None,
+        said: Sequence[tuple[int, str]] = (),
+    ) -> None:
         self.settings = settings
+        self._said = said
         self.access = Access.of(settings)
         self.switches = Switches(settings.log_level)
         self.services = Services()
@@ -75,12 +86,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.models = names
         self.budget = Budget.read()
         self.plan: Plan = planned(Topology.read(), self.budget, settings)
+        for seat in self.plan.seats:
+            for name in names:
+                streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
         described = about(
             self.plan,
             pid=os.getpid(),
             address=f"{settings.host}:{settings.port}",
             threads=settings.threads,
             start=Sample.take(self.budget),
+            profile=profile,
         )
         self.board = Board(len(self.plan.seats), described)
         self.control = Control(rows=3 * len(self.plan.seats) + 1)
@@ -143,6 +158,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             )
         for note in self.plan.notes:
             _log.info("%s", note)
+        for level, line in self._said:
+            _log.log(level, "%s", line)
         _log.info("models: %s", ", ".join(self.models))
 
     def _on_reload(self, arbiter: Any) -> None:

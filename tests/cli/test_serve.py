@@ -17,13 +17,14 @@ def settings_of(monkeypatch, capsys):
     seen: list[Settings] = []
 
     class Server:
-        def __init__(self, settings):
+        def __init__(self, settings, _profile, _said):
             seen.append(settings)
 
         def run(self):
             pass
 
     monkeypatch.setattr(server, "Server", Server)
+    monkeypatch.setenv("CPUSERVE_PROFILE", "off")
 
     def call(*words):
         seen.clear()
