@@ -108,7 +108,10 @@ class V2:
                         "count": pipeline.batcher.engine.streams,
                     }
                 ],
-                "dynamic_batching": {"preferred_batch_size": sizes, "max_queue_delay_microseconds": 0},
+                "dynamic_batching": {
+                    "preferred_batch_size": sizes,
+                    "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
+                },
                 "model_transaction_policy": {"decoupled": False},
                 "parameters": {},
             }

@@ -27,7 +27,9 @@ def root(tmp_path_factory):
 def server(root, tmp_path_factory):
     log = tmp_path_factory.mktemp("cached-log") / "log"
     arguments = ("--model-repository", str(root), "--workers", "1", "--result-cache-bytes", "1000000")
-    with serving(log, *arguments, "--file-system-poll-wait-seconds", "0") as found:
+    with serving(
+        log, *arguments, "--file-system-poll-wait-seconds", "0", "--max-queue-delay-us", "100"
+    ) as found:
         yield found
 
 
@@ -124,3 +126,8 @@ def test_a_reload_forgets(server, root):
     assert server.post("/v1/config/reload", b"").status == 201
     assert ask(server)[1:] == (0, 1, 1)
     assert ask(server)[1] == 1
+
+
+def test_the_configuration_tells_the_queue_delay(server):
+    batching = server.get("/v2/models/digits/config").json()["dynamic_batching"]
+    assert batching["max_queue_delay_microseconds"] == 100
