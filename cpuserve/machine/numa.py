@@ -73,17 +73,18 @@ def sit(seat: Seat, *, strict: bool = False) -> Sitting:
 def environment(seat: Seat, env: Mapping[str, str] = os.environ, *, blas_threads: int = 1) -> dict[str, str]:
     """The variables that keep numerical libraries inside the seat, for those that ``env`` leaves unset.
 
+    Where the user has set OMP_NUM_THREADS, MKL's and numexpr's are left out: both follow it by themselves,
+    and PyTorch would heed MKL_NUM_THREADS before it.
+
     Args:
         seat: its ``threads`` is the size of every OpenMP team.
         env: what the user has set already; it wins.
         blas_threads: OpenBLAS's own pool, which only a program that computes with it needs.
     """
-    wanted = {
-        "OMP_NUM_THREADS": seat.threads,
-        "MKL_NUM_THREADS": seat.threads,
-        "NUMEXPR_NUM_THREADS": seat.threads,
-        "OPENBLAS_NUM_THREADS": blas_threads,
-    }
+    wanted = {"OPENBLAS_NUM_THREADS": blas_threads}
+    if "OMP_NUM_THREADS" not in env:
+        teams = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+        wanted |= dict.fromkeys(teams, seat.threads)
     return {name: str(value) for name, value in wanted.items() if name not in env}
 
 
