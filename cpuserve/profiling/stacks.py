@@ -16,7 +16,8 @@ _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
 # where threads stand that have nothing to do: the worker's own loops and what waits for a batch
 _IDLE = re.compile(
     r"^((_turn|run) \((?:[^)]*/)?worker"
-    r"|(wait|_wait_for_tstate_lock|poll|select|accept) \((?:[^)]*/)?(threading|selectors|batcher|arbiter))\.py"
+    r"|(wait|_wait_for_tstate_lock|poll|select|accept) "
+    r"\((?:[^)]*/)?(threading|selectors|batcher|arbiter))\.py"
 )
 
 

@@ -72,6 +72,9 @@ def test_a_rule_finds_what_it_is_for(name):
     (rule,) = (rule for rule in RULES if rule.name == name)
     assert found.setting in rule.settings
     assert any(letter.isdigit() for letter in found.text), found.text
+    title, _, detail = found.text.partition(": ")  # the page shows the first as a heading
+    assert 0 < len(title) <= 60, found.text
+    assert detail
     assert name not in names(made(**near))
 
 

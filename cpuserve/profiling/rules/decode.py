@@ -53,8 +53,8 @@ def decode_exact(case: Case) -> Finding | None:
     mean = case.account.latency.stage("decode", "resize")
     return Finding(
         "high" if decoding > 0.6 else "medium",
-        f"every pixel of pictures much larger than the model's input is decoded: {mean:.1f} ms a request, "
-        f"{percent(decoding)} of the serving threads' work",
+        f"every pixel of large pictures is decoded: that takes {mean:.1f} ms a request, {percent(decoding)} "
+        "of the serving threads' work, though the model looks at far fewer",
         "decode",
         "set decode to fast, which decodes a JPEG at the size it is looked at",
         1 / (1 - decoding + decoding / _EXACT_COSTS),

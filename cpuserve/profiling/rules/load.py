@@ -24,10 +24,9 @@ def overloaded(case: Case) -> Finding | None:
         return None
     return Finding(
         "medium",
-        f"{percent(share)} of the latency is queueing ({queued:.1f} of {latency.mean_ms:.1f} ms): "
-        f"{capacity.rate:.0f} "
-        f"requests/s are all that {top.count} {top.name} carry, {percent(top.busy_share)} busy with "
-        f"{capacity.in_flight:.0f} requests inside",
+        f"most of the latency is queueing: {queued:.1f} of {latency.mean_ms:.1f} ms ({percent(share)}), "
+        f"since {capacity.rate:.0f} requests/s are all that the {top.name} carry ({percent(top.busy_share)} "
+        f"busy, {capacity.in_flight:.0f} requests inside)",
         "queue_size",
         "more clients only wait longer: send less, remove what other findings name, add machines, or lower "
         "queue_size and deadline_ms so that what cannot be answered in time is refused at once",
@@ -40,14 +39,13 @@ def idle(case: Case) -> Finding | None:
     capacity = case.account.capacity
     top = capacity.resources[0]
     if not case.account.latency.requests:
-        text = "the server answered no request while it was watched"
+        text = "the server idles: it answered no request while it was watched"
     elif top.busy_share >= _IDLE:
         return None
     else:
         text = (
-            f"the server idles: its busiest part, the {top.name}, is busy {percent(top.busy_share)} of the "
-            "time at "
-            f"{capacity.rate:.0f} requests/s"
+            f"the server idles: its busiest part, the {top.name}, works {percent(top.busy_share)} of the "
+            f"time at {capacity.rate:.0f} requests/s"
         )
     return Finding(
         "low", text, "client", "more load, or more connections at once, is answered without waiting longer"
@@ -66,9 +64,8 @@ def refusals(case: Case) -> Finding | None:
     setting = "queue_size" if full >= late else "deadline_ms"
     return Finding(
         "medium",
-        f"{percent(share)} of the requests are refused: {full} for a full queue (503), {late} whose time "
-        "was over "
-        "(504)",
+        f"requests are refused: {percent(share)} of {len(requests)}, {full} of them for a full queue (503), "
+        f"{late} because their time was over (504)",
         setting,
         f"the load is above what is carried; raise {setting} only if its peaks are short",
     )
@@ -82,8 +79,8 @@ def observers(case: Case) -> Finding | None:
         return None
     return Finding(
         "low",
-        f"watching cost {percent(share)} of the throughput: the shares hold, the absolute figures are too "
-        "low",
+        f"watching disturbed the server: it cost {percent(share)} of the throughput, so shares hold, but "
+        "absolute figures are too low",
         "profile",
         "watch with fewer observers, or sample stacks less often",
     )

@@ -33,9 +33,8 @@ def slow_kernels(case: Case) -> Finding | None:
     worst = max(slow, key=lambda layer: layer.mean_us)
     return Finding(
         "medium" if share > 0.2 else "low",
-        f"{len(slow)} layers run in reference kernels and take {percent(share)} of the inference; the "
-        "slowest is "
-        f"{worst.name} ({worst.type}, {worst.exec_type}, {worst.mean_us:.0f} us)",
+        f"layers run in reference kernels: {len(slow)} of {len(layers)} take {percent(share)} of the "
+        f"inference, most of it {worst.name} ({worst.type}, {worst.exec_type}, {worst.mean_us:.0f} us)",
         "model",
         "replace the operation, or cut it off and run it elsewhere (cpuserve cutpoints, cpuserve cut)",
     )
@@ -51,7 +50,7 @@ def float_layers(case: Case) -> Finding | None:
     if not total or wide / total < _FLOAT_SHARE or infers < _INFERS:
         return None
     share = infers * wide / total
-    text = f"{percent(wide / total)} of the inference computes in 32-bit floats, though the CPU has "
+    text = f"inference computes in 32-bit floats: {percent(wide / total)} of it, though the CPU has instructions for "
     expected = 1 / (1 - share + share / _NARROWER_GAINS)
     if case.flags & {"avx512_bf16", "amx_bf16", "bf16"}:
         if case.setting("precision") == "f32":
@@ -59,7 +58,7 @@ def float_layers(case: Case) -> Finding | None:
         return None
     if case.flags & {"avx512_vnni", "avx_vnni", "asimddp"}:
         change = "quantise it (cpuserve quantize), if it stays as accurate"
-        return Finding("medium", text + "8-bit dot products", "model", change, expected)
+        return Finding("medium", text + "8-bit integers", "model", change, expected)
     return None
 
 
@@ -81,8 +80,7 @@ def lone_rows(case: Case) -> Finding | None:
     return Finding(
         "low",
         f"batching never happens: {rows:.2f} rows a batch with {capacity.in_flight:.0f} requests inside, "
-        "since "
-        f"{capacity.count('serving threads')} threads feed {streams} streams",
+        f"since {capacity.count('serving threads')} threads feed {streams} streams",
         "threads",
         "if the model gains from batches (cpuserve bench networks tells), give a worker more threads than "
         "cores",
@@ -99,8 +97,7 @@ def python_tail(case: Case) -> Finding | None:
     mean = case.account.latency.stage("post")
     text = (
         f"the tail is Python-heavy: post-processing takes {mean:.1f} ms a request, {percent(share)} of the "
-        "serving "
-        "threads' work"
+        "serving threads' work"
     )
     hot = next((one for one in case.hot if not _BEFORE.search(one.function)), None)
     if hot is not None:
@@ -121,9 +118,8 @@ def json_heavy(case: Case) -> Finding | None:
     mean = case.account.latency.stage("serialise")
     return Finding(
         "high" if share > 0.5 else "medium",
-        f"reading requests and writing answers takes {mean:.1f} ms a request, {percent(share)} of the "
-        "serving "
-        "threads' work: large tensors as JSON are the usual cause",
+        f"HTTP takes much of the work: reading requests and writing answers costs {mean:.1f} ms a request, "
+        f"{percent(share)} of the serving threads' time; large tensors as JSON are the usual cause",
         "client",
         "send and ask for binary tensors (the binary data extension: binary_data_output), or for classes, "
         "which are small",

@@ -39,7 +39,7 @@ def shared_core(case: Case) -> Finding | None:
         mean = (wait + other_wait) / 2
         return Finding(
             "high",
-            f"{sharing} workers share CPU {cpu}: processes {one} and {two} both run on it and wait for it "
+            f"{sharing} workers share CPU {cpu}: processes {one} and {two} run on it and wait "
             f"{percent(mean)} of the time they could work{_seats(case, one, two)}",
             "workers",
             "give each worker CPUs of its own: no more workers than CPUs, and no taskset or cpuset around "
@@ -92,9 +92,9 @@ def few_threads(case: Case) -> Finding | None:
     used = case.cpus - case.spare_cpus
     return Finding(
         "high",
-        f"serving threads are the bottleneck: {threads} of them {percent(capacity.busy('serving threads'))} "
-        "busy "
-        f"({percent(share)} of it in {stage}), {case.spare_cpus:.1f} of {case.cpus} CPUs idle",
+        f"serving threads are the bottleneck: the {threads} there are work "
+        f"{percent(capacity.busy('serving threads'))} of the time, {percent(share)} of it in {stage}, while "
+        f"{case.spare_cpus:.1f} of {case.cpus} CPUs idle",
         "threads",
         f"raise threads from {threads // per_worker} to {case.cpus // per_worker} a worker"
         + (", or workers: Python code of one process runs on one CPU at a time" if python else ""),
@@ -121,9 +121,8 @@ def throttled(case: Case) -> Finding | None:
     stopped_s = float(counts.get("throttled_usec") or 0) / 1e6
     return Finding(
         "high" if share > 0.3 else "medium",
-        f"the CPU quota stops the server in {percent(share)} of its periods, {stopped_s:.1f} s over all "
-        "CPUs in "
-        f"{case.recording.seconds:.0f} s ({counts.get('source') or 'control group'})",
+        f"the CPU quota stops the server: in {percent(share)} of its periods, {stopped_s:.1f} s over all "
+        f"CPUs in {case.recording.seconds:.0f} s ({counts.get('source') or 'control group'})",
         "container",
         "raise the container's CPU limit, or lower threads and workers to what it allows: latency then loses "
         "the stops",
@@ -141,9 +140,8 @@ def oversubscribed(case: Case) -> Finding | None:
     used = cpu / case.account.window.seconds
     crowded = len(threads) > case.cpus
     text = (
-        f"{len(threads)} working threads on {case.cpus} CPUs wait {percent(share)} of the time they could "
-        "work "
-        f"for a CPU, though the server uses {used:.1f} of them"
+        f"threads wait for a CPU: {len(threads)} of them on {case.cpus} CPUs wait {percent(share)} of the "
+        f"time they could work, though the server uses {used:.1f} CPUs"
     )
     if crowded:
         more = "lower threads or workers until there is no more than one working thread a CPU"
@@ -185,9 +183,8 @@ def wandering(case: Case) -> Finding | None:
     if across and across / seconds > 0.1:
         return Finding(
             "medium",
-            f"threads change the NUMA node {across / seconds:.1f} times a second each: their memory stays "
-            "where it "
-            "was first written, on the other node",
+            f"threads change the NUMA node: {across / seconds:.1f} times a second each, while their memory "
+            "stays where it was first written",
             "node_id",
             "let each worker sit inside one node (workers at least the number of nodes; cpuserve doctor)",
         )
@@ -195,7 +192,7 @@ def wandering(case: Case) -> Finding | None:
         return None
     return Finding(
         "low",
-        f"threads move between CPUs at least {rate:.0f} times a second each, and leave their caches behind",
+        f"threads move between CPUs: at least {rate:.0f} times a second each, and leave their caches behind",
         "cores_per_worker",
         "lower cores_per_worker (more workers of fewer cores), or lower threads to the number of cores",
     )
