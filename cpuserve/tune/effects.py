@@ -122,7 +122,7 @@ def effects(trials: Sequence[Trial], metric: Metric, not_tried: Mapping[str, str
     fitted = _regression(measured, names, metric)
     found = [_knob(name, trials, measured, metric, repeats, fitted) for name in names]
     tried = [one for one in found if one.values]
-    alone = {one.knob: "only one value was tried" for one in found if not one.values}
+    alone = {one.knob: one.why for one in found if not one.values}
     tried.sort(key=lambda one: -_size(one))
     return tried + [KnobEffects(name, why=why) for name, why in ({**alone, **not_tried}).items()]
 
@@ -158,6 +158,8 @@ def _knob(
     works = [value for value in values if any(t.point.get(name, DEFAULT) == value for t, _ in measured)]
     if not works:
         return KnobEffects(name, why="every trial with it failed")
+    if len(values) == 1:
+        return KnobEffects(name, why="only one value was tried")
     reference = _reference(name, measured)
     found = []
     for value in sorted((v for v in values if v != reference), key=_in_order):

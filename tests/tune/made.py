@@ -1,44 +1,25 @@
-"""Keys, trials and profiles made up for tests; nothing here was measured."""
+"""Trials made for tests: figures by a rule, numbered in order."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cpuserve.tune.key import Key
 from cpuserve.tune.point import Figures, Point, Trial
-from cpuserve.tune.profile import Profile
-
-MACHINE: dict[str, Any] = {
-    "cpu": "Some CPU",
-    "flags": ["avx512_vnni", "avx512f", "avx2"],
-    "cores": 8,
-    "cpus": 8,
-    "threads": 8,
-    "kinds": "",
-    "nodes": 1,
-    "smt": False,
-    "cache_bytes": 32 << 20,
-    "governor": "",
-}
 
 
-def key(openvino: str = "1.0", ir: str = "aa", **machine: Any) -> Key:
-    """A key of model ``m``; what is given differs from `MACHINE`."""
-    whole = MACHINE | machine
-    return Key(f"cpu-{whole['cores']}c", whole, openvino, {"m": ir})
+def figures(images_per_s: float = 100.0, p99_ms: float = 10.0, noise: float = 0.02, **more: Any) -> Figures:
+    fields: dict[str, Any] = {"p50_ms": p99_ms / 2, "p95_ms": 0.9 * p99_ms, "cpu_ms": 5.0, "rss_mib": 300.0}
+    return Figures(images_per_s=images_per_s, p99_ms=p99_ms, noise=noise, **{**fields, **more})
 
 
-def figures(images_per_s: float = 100.0, **more: Any) -> Figures:
-    """Figures of a trial."""
-    rest = {"p50_ms": 8.0, "p95_ms": 9.0, "p99_ms": 10.0, "cpu_ms": 5.0, "rss_mib": 200.0, "noise": 0.04}
-    return Figures(images_per_s, **(rest | more))
-
-
-def trial(number: int = 0, images_per_s: float = 100.0, facts: Any = None, **knobs: Any) -> Trial:
-    """A trial that went well."""
-    return Trial(number, Point.of(knobs), "search", figures(images_per_s, facts=facts or {}))
-
-
-def profile(own: Key | None = None, model: str = "m", **knobs: Any) -> Profile:
-    """A profile with these knobs."""
-    return Profile.of_trials(model, own or key(), trial(**knobs), command="cpuserve tune m")
+def trials(
+    *rows: tuple[dict[str, Any], Figures | str] | tuple[dict[str, Any], Figures | str, str],
+) -> list[Trial]:
+    """Of (knobs, figures or error[, reason])."""
+    made = []
+    for number, row in enumerate(rows):
+        found, reason = row[1], row[2] if len(row) > 2 else "search"
+        seen = None if isinstance(found, str) else found
+        error = found if isinstance(found, str) else ""
+        made.append(Trial(number, Point.of(row[0]), reason, seen, error, seconds=5.0))
+    return made
