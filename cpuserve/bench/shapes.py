@@ -1,6 +1,6 @@
 """Which worker to stand on: the same application under several gunicorn workers, measured side by side.
 
-Run as ``make bench`` or ``python -m cpuserve.bench.shapes --model-repository DIR --model NAME --image FILE``.
+Run as ``python -m cpuserve.bench.shapes --model-repository DIR --model NAME --image FILE``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cpuserve.bench.results import write_result
 from cpuserve.settings import Settings
 from cpuserve.web.server import Server
 
-__all__ = ["SHAPES", "main"]
+__all__ = ["SHAPES", "Shape", "main", "running"]
 
 SHAPES: dict[str, tuple[str, int, int]] = {  # worker class, workers, threads
     "shared epoll, 1 worker x 3 threads": ("cpuserve.web.worker.SeatWorker", 1, 3),
@@ -41,14 +42,20 @@ SHAPES: dict[str, tuple[str, int, int]] = {  # worker class, workers, threads
 }
 
 
-class _Shape(Server):
-    """The server with another of gunicorn's workers under the same application."""
+class Shape(Server):
+    """The server with another of gunicorn's workers under the same application.
+
+    Args:
+        settings: the settings in force.
+        worker_class: ours, ``gthread`` or ``asgi``.
+    """
 
     def __init__(self, settings: Settings, worker_class: str) -> None:
         self._worker_class = worker_class
         super().__init__(settings)
 
     def load_config(self) -> None:
+        """As the server's, with that worker."""
         super().load_config()
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("logger_class", _NoAccessLog)
@@ -56,8 +63,12 @@ class _Shape(Server):
             self.cfg.set("threads", self.settings.threads)
 
     def load(self) -> Any:
-        application = super().load()
-        return _Inline(application) if self._worker_class == "asgi" else application
+        """The application, as the worker wants it."""
+        return _Inline(self.application()) if self._worker_class == "asgi" else self.application()
+
+    def application(self) -> Any:
+        """The WSGI application of one worker."""
+        return super().load()
 
 
 class _NoAccessLog(Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -138,14 +149,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, worker_class: str, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        _Shape(settings, worker_class).run()
-        os._exit(1)
-    try:
-        _wait_ready(settings.port, settings.workers or 1)
+    with running(lambda: Shape(settings, worker_class), settings) as pid:
         target = Target("127.0.0.1", settings.port, f"/predictions/{given.model}", pid=pid)
         measure_window(target, [given.image], Load(connections=8), seconds=1)
         return {
@@ -154,6 +158,33 @@ def _measure(settings: Settings, worker_class: str, given: argparse.Namespace) -
             ).figures()
             for connections in given.connections
         }
+
+
+@contextmanager
+def running(make: Callable[[], Shape], settings: Settings) -> Iterator[int]:
+    """A server in a process of its own as long as the context lasts.
+
+    Args:
+        make: the server, called in that process.
+        settings: its own.
+
+    Yields:
+        Its process id.
+    """
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        code = 1
+        try:
+            make().run()
+        except SystemExit as end:  # gunicorn's way out, of the workers too
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        finally:
+            os._exit(code)  # nothing of the caller's is unwound in the child
+    try:
+        _wait_ready(settings.port, settings.workers or 1)
+        yield pid
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
