@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +76,13 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     "--layout", default="", metavar="NHWC|NCHW", help="Layout of the input [default: judged by its shape]."
 )
 @click.option(
+    "--set",
+    "keys",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other key of the card, as in confidence_threshold=0.4; repeatable.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["f32", "f16"]),
     default="f32",
@@ -99,6 +108,7 @@ def command(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     labels: str,
+    keys: tuple[str, ...],
     precision: str,
     images: Path | None,
     no_parity: bool,
@@ -125,7 +135,7 @@ def command(
       cpuserve convert nets.mine:Net --name mine --input [1,3,224,224]
     """
     settings = settings_from(config, {"max_pixels": max_pixels, "model_repository": model_repository})
-    card = _card(said, labels)
+    card = _card(said, labels, keys)
     from cpuserve.models.repository import Repository  # noqa: PLC0415
     from cpuserve.models.source import input_shapes, read  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.serving.converting import Order, convert_and_publish  # noqa: PLC0415
@@ -142,21 +152,34 @@ def command(
         _show(report)
 
 
-def _card(said: dict[str, Any], labels: str) -> Card:
-    from cpuserve.models.card import MODEL_INFO, Card  # noqa: PLC0415
+def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> Card:
+    from cpuserve.models.card import MODEL_INFO, OWN, Card  # noqa: PLC0415
 
-    texts = {key: str(value) for key, value in said.items()}
+    more = dict(_set(text, {"labels", *said}) for text in keys)
+    texts = {key: str(value) for key, value in said.items()} | more
     if texts["layout"].upper() not in ("", "NHWC", "NCHW"):
         raise UsageError(f"--layout {texts['layout']} is neither NHWC nor NCHW")
     texts["layout"] = texts["layout"].upper()
+    names = {"labels": orjson.dumps(_labels(labels)).decode() if labels else ""}
     try:
-        card = Card.from_sections(texts, {"labels": orjson.dumps(_labels(labels)).decode() if labels else ""})
+        card = Card.from_sections(texts, texts | names)
     except ModelLoadError as error:
-        raise UsageError(str(error).replace(f"rt_info/{MODEL_INFO}/", "--")) from error
+        raise UsageError(re.sub(rf"rt_info/(?:{MODEL_INFO}|{OWN})/", "--", str(error))) from error
     for option in ("mean_values", "scale_values"):
         if len(getattr(card, option)) not in (0, 1, 3):
             raise UsageError(f"--{option} {said[option]}: one number, or three")
     return card
+
+
+def _set(text: str, flags: set[str]) -> tuple[str, str]:
+    """The key and the value of ``--set``; what has a flag, or is asked of the graph, is no key."""
+    from cpuserve.models.card import Card  # noqa: PLC0415
+
+    key, equals, value = text.partition("=")
+    known = sorted({field.name for field in dataclasses.fields(Card)} - flags - {"input_dtype"})
+    if not equals or key not in known:
+        raise UsageError(f"--set {text}: it is KEY=VALUE, and KEY is one of {', '.join(known)}")
+    return key, value
 
 
 def _labels(text: str) -> tuple[str, ...]:

@@ -57,23 +57,30 @@ def build(
 
 
 def free_batch(model: ov.Model) -> None:
-    """Lets the model be reshaped to other batches where a Reshape has batch 1 written into its target.
+    """Lets the model be reshaped to other batches where batch 1 is written into a Reshape or an Interpolate.
 
-    Only a Reshape of data whose first dimension is 1 to a constant shape that begins with 1 is changed: it
-    then copies that dimension from the data.
+    Only a Reshape of data whose first dimension is 1 to a constant shape that begins with 1, and an
+    Interpolate to constant sizes of all dimensions, are changed: they then copy that dimension from the data.
     """
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "Reshape":
+        kind = node.get_type_name()
+        if kind not in ("Reshape", "Interpolate"):
             continue
-        data, target = node.input_values()
+        data, target = node.input_value(0), node.input_value(1)
         if target.get_node().get_type_name() != "Constant" or not _batch_of_one(data):
             continue
         sizes = [int(size) for size in target.get_node().get_data()]
-        if sizes and sizes[0] == 1 and 0 not in sizes:
+        if not sizes or sizes[0] != 1:
+            continue
+        if kind == "Reshape" and 0 not in sizes:
             free = ops.constant(np.array([0, *sizes[1:]], dtype=np.int64))
             reshaped = ops.reshape(data, free, special_zero=True)
             reshaped.set_friendly_name(node.get_friendly_name())
             node.output(0).replace(reshaped.output(0))
+        elif kind == "Interpolate" and _resizes_to(node, sizes):
+            batch = ops.gather(ops.shape_of(data, "i64"), np.array([0]), np.array(0))
+            free = ops.concat([batch, ops.constant(np.array(sizes[1:], dtype=np.int64))], 0)
+            node.input(1).replace_source_output(free.output(0))
     model.validate_nodes_and_infer_types()
 
 
@@ -87,6 +94,16 @@ def dequantise_output(model: ov.Model, how: Dequantise, index: int = 0) -> None:
     real = ops.multiply(real, np.float32(how.scale))
     result.input(0).replace_source_output(real.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def _resizes_to(node: ov.Node, sizes: list[int]) -> bool:
+    """Whether an Interpolate has the sizes of all dimensions, in their order."""
+    shape = node.get_output_partial_shape(0)
+    return bool(
+        node.get_attributes().get("shape_calculation_mode") == "sizes"
+        and shape.is_static
+        and [side.get_length() for side in shape] == sizes
+    )
 
 
 def _batch_of_one(data: ov.Output) -> bool:

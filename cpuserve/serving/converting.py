@@ -19,12 +19,14 @@ from cpuserve.models.convert import Conversion, convert, save
 from cpuserve.models.folding import folding
 from cpuserve.models.original import EXACT, original
 from cpuserve.models.parity import Array, compare
+from cpuserve.models.parts import Port
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.samples import checksum, read_samples, spread
 from cpuserve.models.source import Source
 from cpuserve.serving.feed import Feed
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.offline import Offline
+from cpuserve.serving.postprocess import judged
 from cpuserve.settings import Settings
 
 __all__ = ["Order", "convert_and_publish"]
@@ -153,11 +155,20 @@ def _parity(
     except ModelLoadError as error:
         return {"not_compared": str(error)}
     outputs = []
+    judges = made.card.model_type or _judged(made)
     for index, port in enumerate(written.outputs):
         theirs, ours = [row[index] for row in before], [row[index] for row in after]
-        kind = made.card.model_type if len(written.outputs) == 1 else "tensor"
+        kind = judges if len(written.outputs) == 1 else "tensor"
         outputs.append({"name": names_of(port)[0]} | asdict(compare(theirs, ours, kind)))
     return {"original": made_by.title, "precision": "f32", **data, "outputs": outputs}
+
+
+def _judged(made: Conversion) -> str:
+    """What the server takes a model for whose card does not say."""
+    ranks = [port.partial_shape.rank for port in made.model.outputs]
+    if any(rank.is_dynamic for rank in ranks) or image_input(made.model, made.card) is None:
+        return ""
+    return judged([Port.of(port).shape[1:] for port in made.model.outputs])
 
 
 def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:

@@ -143,7 +143,18 @@ def with_batch(model: ov.Model, batch: int) -> ov.Model | None:
         shape = port.partial_shape
         if shape.is_dynamic or len(shape) < 1 or shape[0].get_length() != batch:
             return None
+    if any(node.get_type_name() == "Interpolate" and _mixes_rows(node) for node in copy.get_ops()):
+        return None
     return copy
+
+
+def _mixes_rows(resize: ov.Node) -> bool:
+    """Whether a resize makes of the rows another number of rows: its sizes have a batch written into them.
+
+    What follows may spread the one row over all again, so that the outputs do not tell.
+    """
+    before, after = resize.get_input_partial_shape(0), resize.get_output_partial_shape(0)
+    return bool(before.is_static and after.is_static and before[0] != after[0])
 
 
 def batch_sizes(model: ov.Model, largest: int, source: ImageInput | None) -> list[int]:

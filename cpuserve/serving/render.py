@@ -24,6 +24,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _OPACITY = 0.5
 _PNG_LEVEL = 1  # photos shrink by an eighth more at 3, and take half as long again
 _LINES = 5  # names written on a picture that was classified
+_SHOWN = 0.005  # least share that is written: two digits of a smaller one are zeros
 
 
 @cache
@@ -76,8 +77,9 @@ def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> b
         cv2.circle(pixels, (x, y), max(2, round(5 * scale)), _bgr(row["class_id"]), cv2.FILLED, cv2.LINE_AA)
     lines = [(row, row["probability"], _bgr(row["class_id"])) for row in answer.get("predictions", [])]
     lines += [(row, row["area"], _bgr(row["class_id"] - 1)) for row in answer.get("classes", [])]
-    for place, (row, share, colour) in enumerate(lines[:_LINES], 1):
-        _words(pixels, f"{row['label']} {share:.2f}", (0, round(place * 28 * scale)), colour, scale)
+    lines = [line for line in lines[:_LINES] if line[1] >= _SHOWN]
+    for place, (row, share, colour) in enumerate(lines, 1):
+        _words(pixels, f"{row['label']} {share:.2f}", (0, round(place * 30 * scale)), colour, scale)
     return _png(pixels)
 
 
@@ -133,12 +135,14 @@ def _words(
     text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
     size, thickness = 0.8 * scale, max(1, round(1.6 * scale))
     (width, height), below = cv2.getTextSize(text, _FONT, size, thickness)
-    left = max(0, min(corner[0], pixels.shape[1] - width))
-    top = max(0, min(corner[1], pixels.shape[0]) - height - below)
-    cv2.rectangle(pixels, (left, top), (left + width, top + height + below), colour, cv2.FILLED)
+    edge = max(1, round(3 * scale))
+    left = max(0, min(corner[0], pixels.shape[1] - width - 2 * edge))
+    top = max(0, min(corner[1], pixels.shape[0]) - height - below - edge)
+    end = left + width + 2 * edge, top + height + below + edge
+    cv2.rectangle(pixels, (left, top), end, colour, cv2.FILLED)
     blue, green, red = colour
     ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)
-    cv2.putText(pixels, text, (left, top + height), _FONT, size, ink, thickness, cv2.LINE_AA)
+    cv2.putText(pixels, text, (left + edge, top + edge + height), _FONT, size, ink, thickness, cv2.LINE_AA)
 
 
 def _png(pixels: Pixels) -> bytes:

@@ -7,28 +7,21 @@ from collections import Counter
 
 import cv2
 import numpy as np
-import openvino as ov
 import pytest
 from PIL import Image
 
-from cpuserve.models.card import Card
+from cpuserve.cli import main
 from tests.servers import serving
 
-CARDS = {
-    "FastestDet.onnx": Card(model_type="FastestDet", scale_values=(255.0,), confidence_threshold=0.5),
-    "nanodet_m_416.onnx": Card(
-        model_type="NanoDet",
-        mean_values=(103.53, 116.28, 123.675),
-        scale_values=(57.375, 57.12, 58.395),
-        confidence_threshold=0.4,
+FLAGS = {
+    "FastestDet.onnx": ("--model_type", "FastestDet", "--scale_values", "255"),
+    "nanodet_m_416.onnx": (
+        *("--model_type", "NanoDet", "--mean_values", "103.53,116.28,123.675"),
+        *("--scale_values", "57.375,57.12,58.395", "--set", "confidence_threshold=0.4"),
     ),
-    "yolox_nano_416.onnx": Card(
-        model_type="YOLOX",
-        resize_type="fit_to_window",
-        pad_value=114,
-        confidence_threshold=0.4,
-        iou_threshold=0.5,
-        agnostic_nms=False,
+    "yolox_nano_416.onnx": (
+        *("--model_type", "YOLOX", "--resize_type", "fit_to_window", "--pad_value", "114"),
+        *("--set", "confidence_threshold=0.4", "--set", "iou_threshold=0.5", "--set", "agnostic_nms=False"),
     ),
 }
 
@@ -36,19 +29,19 @@ CARDS = {
 @pytest.fixture(scope="module")
 def server(data_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("detectors")
-    labels = (data_dir / "models" / "coco_labels_80.txt").read_text().splitlines()
-    for file, card in CARDS.items():
-        model = ov.Core().read_model(data_dir / "models" / file)
-        Card(**{**vars(card), "labels": tuple(labels)}).write(model)
-        folder = root / file.removesuffix(".onnx") / "1"
-        folder.mkdir(parents=True)
-        ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
-    (root / "odd" / "1").mkdir(parents=True)
-    Card(model_type="CenterNet").write(model)
-    ov.save_model(model, root / "odd" / "1" / "model.xml")
+    models = data_dir / "models"
+    named = ("--labels", str(models / "coco_labels_80.txt"), "--no-parity", "--quiet")
+    place = ("--model-repository", str(root))
+    for file, flags in FLAGS.items():
+        name = file.removesuffix(".onnx")
+        with pytest.raises(SystemExit, match="0"):
+            main(["convert", str(models / file), "--name", name, *flags, *named, *place])
+    with pytest.raises(SystemExit, match="0"):
+        odd = ("--name", "odd", "--model_type", "CenterNet", "--no-parity", "--quiet")
+        main(["convert", str(models / "resnet8_cifar10.tflite"), *odd, *place])
     log = tmp_path_factory.mktemp("log") / "log"
     options = ("--workers", "1", "--decode", "exact", "--precision", "f32", "--max-batch", "1")
-    with serving(log, "--model-repository", str(root), *options) as server:
+    with serving(log, *place, *options) as server:
         yield server
         assert "Traceback" not in server.text()
 
@@ -57,7 +50,7 @@ def path(file):
     return f"/predictions/{file.removesuffix('.onnx')}"
 
 
-@pytest.mark.parametrize("file", CARDS)
+@pytest.mark.parametrize("file", FLAGS)
 def test_boxes_are_as_expected(server, data_dir, expected, file):
     answers = expected["detect"][file]
     assert len(answers) == 9
@@ -103,6 +96,34 @@ def test_boxes_are_those_of_the_upright_picture(server, data_dir, orientation, t
     found = server.post("/predictions/yolox_nano_416", stored.getvalue()).json()["detections"]
     (bus,) = (entry for entry in found if entry["label"] == "bus")
     assert bus["box"] == pytest.approx([49, 80, 602, 423], abs=6)
+
+
+def test_an_overlay_shows_the_boxes(server, data_dir):
+    data = (data_dir / "images" / "zebra.jpeg").read_bytes()
+    plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    got = server.post("/predictions/yolox_nano_416", data, Accept="image/png")
+    assert (got.status, got.headers["Content-Type"]) == (200, "image/png")
+    assert "infer;dur=" in got.headers["Server-Timing"]
+    drawn = cv2.imdecode(np.frombuffer(got.body, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert drawn.shape == plain.shape
+    (zebra,) = server.post("/predictions/yolox_nano_416", data).json()["detections"]
+    left, top, right, bottom = (round(value) for value in zebra["box"])
+    changed = (drawn != plain).any(axis=2)
+    frame = np.zeros_like(changed)
+    frame[top - 2 : bottom + 2, left - 2 : right + 2] = True
+    frame[top + 3 : bottom - 3, left + 3 : right - 3] = False
+    for edge in (changed[top, left:right], changed[bottom - 1, left:right]):
+        assert edge.mean() > 0.99  # a pixel may have had the colour already
+    for edge in (changed[top:bottom, left], changed[top:bottom, right - 1]):
+        assert edge.mean() > 0.99
+    name = np.zeros_like(changed)
+    name[top - 20 : top + 2, left:right] = True
+    assert changed[name].sum() > 100  # its name stands above
+    assert not changed[~(frame | name)].any()
+    refused = server.post("/predictions/yolox_nano_416?render=mask", data)
+    assert refused.status == 400
+    assert "no segmentation" in refused.json()["error"]
+    assert server.post("/predictions/yolox_nano_416", data, Accept="text/html").status == 406
 
 
 def test_a_model_type_nobody_knows_is_named_and_its_tensors_are_served(server, data_dir):

@@ -12,6 +12,7 @@ import openvino as ov
 import pytest
 from numpy.typing import NDArray
 from openvino import opset13 as ops
+from openvino.opset11 import interpolate
 
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.build import build, dequantise_output, free_batch
@@ -180,6 +181,20 @@ def test_a_reshape_of_the_batch_is_freed_and_keeps_its_name():
     assert list(model.output("flat").get_shape()) == [4, 6]
     assert list(model.outputs[0].get_shape()) == [4, 6]
     assert list(weights.get_output_shape(0)) == [1, 6]
+
+
+def test_sizes_of_a_resize_with_the_batch_in_them_are_freed():
+    data = ops.parameter([1, 2, 4, 4], np.float32, name="data")
+    size = ops.constant(np.array([1, 2, 8, 6], np.int64))
+    larger = interpolate(data, size, "linear_onnx", "sizes", coordinate_transformation_mode="half_pixel")
+    model = ov.Model([larger], [data], "tiny")
+    rows = np.random.default_rng(3).random((3, 2, 4, 4), np.float32)
+    alone = ov.Core().compile_model(model, "CPU", EXACT)
+    wanted = [np.array(alone(row[None])[0][0]) for row in rows]
+    free_batch(model)
+    model.reshape([3, 2, 4, 4])
+    found = ov.Core().compile_model(model, "CPU", EXACT)(rows)[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_dequantised_outputs_keep_their_name():

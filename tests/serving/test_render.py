@@ -59,6 +59,9 @@ def test_points_and_classes_are_drawn():
     words = drawn({"predictions": [{"class_id": 7, "label": "seven", "probability": 1.0}]})
     assert words[2, 1].tolist() == colour(7)
     assert (words[40:] == GREY).all()
+    unsure = {"class_id": 8, "label": "eight", "probability": 0.004}
+    more = drawn({"predictions": [{"class_id": 7, "label": "seven", "probability": 0.996}, unsure]})
+    assert (more[12:] == words[12:]).all()  # it would be written as 0.00
 
 
 def test_a_mask_tints_all_but_background_and_what_was_not_seen():

@@ -27,6 +27,7 @@ __all__ = [
     "Postprocessor",
     "Segmenter",
     "TensorsOnly",
+    "judged",
     "postprocessor",
 ]
 
@@ -58,7 +59,7 @@ def postprocessor(
         return TensorsOnly("it takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W]")
     kind = next((known for known in MODEL_TYPES if known.lower() == card.model_type.lower()), card.model_type)
     if not kind:
-        kind = _judged(outputs)
+        kind = judged([port.row_shape for port in outputs])
     try:
         if kind == "Classification":
             return Classifier(card.labels, topk=card.topk or 5, softmax=not probabilities)
@@ -75,13 +76,19 @@ def postprocessor(
     return TensorsOnly(f"model_type {kind!r} is none of {', '.join(MODEL_TYPES)}")
 
 
-def _judged(outputs: Sequence[Port]) -> str:
-    """The model type of a model that does not say: one output of class scores, or of scores by pixel."""
-    shape = outputs[0].row_shape
-    sides = [size for size in shape if size != 1]
-    if len(outputs) != 1:
+def judged(shapes: Sequence[tuple[int, ...]]) -> str:
+    """The model type of a model that does not say: one output of class scores, or of scores by pixel.
+
+    Args:
+        shapes: of a row of each output, -1 where it varies.
+
+    Returns:
+        "Classification", "Segmentation", or empty where the shapes do not tell.
+    """
+    sides = [size for size in shapes[0] if size != 1]
+    if len(shapes) != 1:
         return ""
-    if len(sides) == 1 and -1 not in shape:
+    if len(sides) == 1 and -1 not in shapes[0]:
         return "Classification"
     return "Segmentation" if len(sides) >= 2 else ""
 
