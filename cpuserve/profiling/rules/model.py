@@ -50,7 +50,7 @@ def float_layers(case: Case) -> Finding | None:
     if not total or wide / total < _FLOAT_SHARE or infers < _INFERS:
         return None
     share = infers * wide / total
-    text = f"inference computes in 32-bit floats: {percent(wide / total)} of it, though the CPU has instructions for "
+    text = f"inference computes in 32-bit floats: {percent(wide / total)} of it, though the CPU can do "
     expected = 1 / (1 - share + share / _NARROWER_GAINS)
     if case.flags & {"avx512_bf16", "amx_bf16", "bf16"}:
         if case.setting("precision") == "f32":
