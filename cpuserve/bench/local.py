@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.bench.reload import free_port, wait_ready
+from cpuserve.machine.leash import leashed
 
 __all__ = ["Local", "serving"]
 
@@ -24,20 +25,25 @@ class Local:
     Attributes:
         url: where.
         pid: of its arbiter.
+        log: what it says.
     """
 
     url: str
     pid: int
+    log: Path
 
 
 @contextmanager
-def serving(model: str, flags: Mapping[str, Any], config: Path | None) -> Iterator[Local]:
+def serving(
+    model: str, flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] | None = None
+) -> Iterator[Local]:
     """Serve one model on a free port as long as the context lasts, by ``cpuserve serve``.
 
     Args:
-        model: its name in the repository.
+        model: its name in the repository; empty for all of it.
         flags: settings by name; those that are None are left to the environment and the defaults.
         config: a settings file.
+        environ: its environment; None is that of this process.
 
     Raises:
         CpuserveError: the server does not start; the message has its last words.
@@ -52,11 +58,14 @@ def serving(model: str, flags: Mapping[str, Any], config: Path | None) -> Iterat
         log = Path(folder) / "log"
         with log.open("wb") as output:
             server = subprocess.Popen(
-                [sys.executable, "-m", "cpuserve", *words], stdout=output, stderr=subprocess.STDOUT
+                leashed(sys.executable, "-m", "cpuserve", *words),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if environ is None else dict(environ),
             )
         try:
             wait_ready(port, server, log)
-            yield Local(f"http://127.0.0.1:{port}", server.pid)
+            yield Local(f"http://127.0.0.1:{port}", server.pid, log)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
