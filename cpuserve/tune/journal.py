@@ -43,6 +43,7 @@ class TrialJournal:
         self.key = json.loads(json.dumps(key))
         self.trials: list[Trial] = []
         self.notes: list[str] = []
+        self._by_point: dict[Point, list[Trial]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._open()
@@ -52,12 +53,20 @@ class TrialJournal:
     def append(self, trial: Trial) -> None:
         """Keep a trial; it is on the disk when this returns."""
         self._journal.append({"trial": asdict(trial) | {"point": dict(trial.point.knobs)}})
-        self.trials.append(trial)
+        self._add(trial)
+
+    def of(self, point: Point) -> list[Trial]:
+        """The trials of one point, in order."""
+        return list(self._by_point.get(point, ()))
 
     @property
     def seconds(self) -> float:
         """What all trials took."""
         return sum(trial.seconds for trial in self.trials)
+
+    def _add(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        self._by_point.setdefault(trial.point, []).append(trial)
 
     @property
     def _journal(self) -> Journal:
@@ -69,14 +78,17 @@ class TrialJournal:
                 self.notes.append(f"{self.file}: the last line is torn, its trial is measured again")
             key, trials = read_trials(self.file)
             if key == self.key:
-                self.trials = trials
+                for trial in trials:
+                    self._add(trial)
                 if trials:
                     self.notes.append(f"{self.file}: going on after {len(trials)} trials")
                 return
             if key is not None:
                 kept = _free_name(self.file)
                 self.file.rename(kept)
-                differs = ", ".join(sorted(k for k in key.keys() | self.key.keys() if key.get(k) != self.key.get(k)))
+                differs = ", ".join(
+                    sorted(k for k in key.keys() | self.key.keys() if key.get(k) != self.key.get(k))
+                )
                 self.notes.append(f"{self.file} was of another search ({differs}): kept as {kept.name}")
         self._journal.append({"key": self.key})
 

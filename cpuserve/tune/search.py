@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 from cpuserve.errors import CpuserveError
 from cpuserve.tune.journal import TrialJournal
@@ -81,7 +81,7 @@ class Search:
         Raises:
             Ended: there is no more room for a trial.
         """
-        made = [trial for trial in self.journal.trials if trial.point == point]
+        made = self.journal.of(point)
         while len(made) < times and all(trial.figures is not None for trial in made):
             if not self.room:
                 raise Ended
@@ -99,20 +99,16 @@ class Search:
                 self.look(point, f"hint:{name}")
 
     def run(self, strategy: Strategy) -> None:
-        """Let a strategy choose points until it is content or there is no more room, then see the best again."""
+        """Let a strategy choose points as long as it may, then see the best and the defaults again."""
         before = len(self.journal.trials)
         expected = self.expected_trials
         confirmed = _CONFIRMED if expected is None else min(_CONFIRMED, expected // _TRIALS_A_CONFIRMATION)
-        try:
+        with suppress(Ended):
             self._reserved = 1 + confirmed
             strategy(self)
-        except Ended:
-            pass
-        self._reserved = 1
-        try:
+        with suppress(Ended):
+            self._reserved = 1
             self._confirm(confirmed)
-        except Ended:
-            pass
         self._reserved = 0
         last = self.journal.trials[-1].reason
         if self.room and (len(self.journal.trials) > before or last != "default-again"):
@@ -147,13 +143,10 @@ class Search:
             ranked = self.objective.standings(self.journal.trials)[:count]
             chosen = self.objective.best(self.journal.trials)
             points = [one.point for one in (chosen, *ranked) if one is not None and count]
-            once = [point for point in points if self._times(point) < 2]
+            once = [point for point in points if len(self.journal.of(point)) < 2]
             if not once:
                 return
             self.look(once[0], times=2)
-
-    def _times(self, point: Point) -> int:
-        return sum(trial.point == point for trial in self.journal.trials)
 
     def _try(self, point: Point, reason: str) -> Trial:
         began = time.monotonic()

@@ -61,7 +61,7 @@ class SimulatedMachine:
         dice = random.Random(seed)  # noqa: S311  # a repeatable draw, no secret
         self._space, self._seed, self._noise, self._peak = space, seed, noise, peak
         self._dice = dice
-        points = sorted(space.points, key=repr)
+        points = list(space.points)
         self.optimum, self._second = dice.sample(points, 2)
 
     def true(self, point: Point) -> float:

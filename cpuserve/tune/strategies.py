@@ -1,0 +1,50 @@
+"""The strategies by name: every point, the quick search, Optuna; it measures through `Search`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from cpuserve.tune.search import Limits, Search, Strategy
+from cpuserve.tune.space import Space
+
+__all__ = ["MODES", "brute", "strategy"]
+
+MODES = ("auto", "brute", "quick", "optuna")
+"""How a space may be searched; ``auto`` is brute where all of it fits into ``max_trials``, else quick."""
+
+_SMALL = 24
+
+
+def strategy(mode: str, space: Space, limits: Limits, optuna_file: Path) -> tuple[str, Strategy]:
+    """The strategy of a mode, and its name.
+
+    Args:
+        mode: one of `MODES`.
+        space: the points there are.
+        limits: how long the search may be.
+        optuna_file: where Optuna keeps its study.
+
+    Raises:
+        UsageError: Optuna is not installed.
+    """
+    if mode == "auto":
+        small = len(space.points) <= (limits.trials or _SMALL)
+        mode = "brute" if small else "quick"
+    if mode == "brute":
+        return mode, lambda search: brute(search, space)
+    if mode == "quick":
+        from cpuserve.tune.quick import Quick  # noqa: PLC0415  # numpy: not for whoever asks for --help
+
+        return mode, Quick(space)
+    from cpuserve.tune.tpe import Tpe  # noqa: PLC0415  # an extra
+
+    return mode, Tpe(space, optuna_file)
+
+
+def brute(search: Search, space: Space) -> None:
+    """Every point once, in a shuffled order: drift of the machine must not look like an effect of a knob."""
+    points = list(space.points)
+    random.Random(0).shuffle(points)  # noqa: S311  # the same order after a break, no secret
+    for point in points:
+        search.look(point)
