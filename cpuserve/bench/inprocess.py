@@ -1,11 +1,12 @@
 """Decode, resize and infer without HTTP, in processes that sit where the server's workers do; serves nothing.
 
-`Seats` starts them; each runs this module, loads the model through the same loader as a worker does, and then
-loops over the pictures whenever it is told for how many seconds.
+`Seats` starts them; each runs this module, loads the models through the same loader as a worker does, and
+then loops over the pictures, in as many threads as a worker has, whenever it is told for how many seconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +22,13 @@ from typing import IO, Any, Self
 
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
+from cpuserve.machine.budget import Budget
 from cpuserve.machine.heap import give_back_large_buffers
+from cpuserve.machine.leash import leashed
 from cpuserve.machine.placement import Seat
+from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings, load
-from cpuserve.web.server import Server
+from cpuserve.web.server import planned
 
 __all__ = ["Loop", "Seats", "main"]
 
@@ -39,11 +43,13 @@ class Loop:
         images: that were decoded and inferred.
         seconds: the longest of the seats.
         cpu_s: CPU time of all seats.
+        latencies_ms: of each image, ascending.
     """
 
     images: int
     seconds: float
     cpu_s: float
+    latencies_ms: Sequence[float] = ()
 
     @property
     def per_s(self) -> float:
@@ -60,25 +66,43 @@ class Seats:
     """One process for each seat of the server that these settings make, loaded and waiting.
 
     Args:
-        model: its name in the repository.
+        models: a name in the repository, or several, which the pictures go to in turn.
         flags: settings by name, as for `cpuserve.bench.local.serving`.
         config: a settings file.
         files: the pictures, looped over.
+        environ: the processes' environment; None is that of this one.
+        log: what the processes say on stderr; None is where this one says it.
+
+    Attributes:
+        seats: by index.
+        properties: OpenVINO's in force, by model and name, once entered.
 
     Raises:
         CpuserveError: on entering, a process does not load; its own words are on stderr.
+        PlacementError: the seats do not fit what this process may use.
     """
 
     def __init__(
-        self, model: str, flags: Mapping[str, Any], config: Path | None, files: Sequence[Path]
+        self,
+        models: str | Sequence[str],
+        flags: Mapping[str, Any],
+        config: Path | None,
+        files: Sequence[Path],
+        *,
+        environ: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         given = {name: str(value) for name, value in flags.items() if value is not None}
-        given["model_name"] = model
-        self.seats = Server(load(given, file=config)).plan.seats
+        turns = [models] if isinstance(models, str) else list(models)
+        self.seats = planned(Topology.read(), Budget.read(), load(given, file=config)).seats
+        self.properties: Mapping[str, Mapping[str, str]] = {}
         self._processes: list[subprocess.Popen[str]] = []
+        self._environ = None if environ is None else dict(environ)
+        self._log = log
         self._specs = [
             {
                 "flags": given,
+                "models": turns,
                 "config": None if config is None else str(config),
                 "seat": seat.index,
                 "files": [str(file) for file in files],
@@ -89,12 +113,9 @@ class Seats:
     def __enter__(self) -> Self:
         try:
             for spec in self._specs:
-                command = [sys.executable, "-m", "cpuserve.bench.inprocess", json.dumps(spec)]
-                self._processes.append(
-                    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                )
+                self._processes.append(self._start(json.dumps(spec)))
             for process in self._processes:
-                _line(process)
+                self.properties = json.loads(self._line(process))
         except CpuserveError:
             self._end()
             raise
@@ -104,6 +125,23 @@ class Seats:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes, by seat."""
+        return tuple(process.pid for process in self._processes)
+
+    def _start(self, spec: str) -> subprocess.Popen[str]:
+        words = leashed(sys.executable, "-m", "cpuserve.bench.inprocess", spec)
+        with nullcontext() if self._log is None else self._log.open("ab") as stderr:
+            return subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=self._environ,
+            )
 
     def _end(self) -> None:
         for process in self._processes:
@@ -123,12 +161,22 @@ class Seats:
         for process in self._processes:
             _pipe(process.stdin).write(f"{seconds}\n")
             _pipe(process.stdin).flush()
-        found = [json.loads(_line(process)) for process in self._processes]
+        found = [json.loads(self._line(process)) for process in self._processes]
         return Loop(
             images=sum(one["images"] for one in found),
             seconds=max(one["seconds"] for one in found),
             cpu_s=sum(one["cpu_s"] for one in found),
+            latencies_ms=sorted(latency for one in found for latency in one["latencies_ms"]),
         )
+
+    def _line(self, process: subprocess.Popen[str]) -> str:
+        line = _pipe(process.stdout).readline()
+        if not line:
+            words = "stderr says why"
+            if self._log is not None:
+                words = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-1:])
+            raise CpuserveError(f"the in-process loop ended with {process.wait()}; {words}")
+        return line
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -137,41 +185,39 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _line(process: subprocess.Popen[str]) -> str:
-    line = _pipe(process.stdout).readline()
-    if not line:
-        raise CpuserveError(f"the in-process loop ended with {process.wait()}; stderr says why")
-    return line
-
-
 def main() -> None:
     """Sit down, load, say so, then one window a line of stdin."""
     spec = json.loads(sys.argv[1])
     settings = load(spec["flags"], file=None if spec["config"] is None else Path(spec["config"]))
-    seat = Server(settings).plan.seats[spec["seat"]]
+    seat = planned(Topology.read(), Budget.read(), settings).seats[spec["seat"]]
     # as a worker does, before anything that starts threads or allocates is imported
     give_back_large_buffers()
     os.environ.update(numa.environment(seat))
     numa.sit(seat)
     pictures = [Path(file).read_bytes() for file in spec["files"]]
     try:
-        pipeline = _loaded(settings, seat)
-        pipeline.infer_pictures([pictures[0]], _request())
+        loaded = {name: _loaded(name, settings, seat) for name in dict.fromkeys(spec["models"])}
+        for pipeline in loaded.values():
+            pipeline.infer_pictures([pictures[0]], _request())
     except CpuserveError as error:
         sys.exit(f"cpuserve: error: {error}")
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    _say({name: pipeline.batcher.engine.read_back() for name, pipeline in loaded.items()})
+    turns = [loaded[name] for name in spec["models"]]
     for line in sys.stdin:
-        json.dump(_window(pipeline, pictures, seat.threads, float(line)), sys.stdout)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        _say(_window(turns, pictures, settings.threads or seat.threads, float(line)))
 
 
-def _loaded(settings: Settings, seat: Seat) -> Any:
+def _say(document: Mapping[str, Any]) -> None:
+    json.dump(document, sys.stdout)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def _loaded(name: str, settings: Settings, seat: Seat) -> Any:
     from cpuserve.models.repository import Repository  # noqa: PLC0415  # OpenVINO, once it sits
     from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
 
-    file = Repository.of(settings).find(settings.model_name)
+    file = Repository.of(settings).find(name)
     return load_pipeline(new_core(), file, settings, seat.threads)
 
 
@@ -181,17 +227,21 @@ def _request() -> Any:
     return Request()
 
 
-def _window(pipeline: Any, pictures: Sequence[bytes], threads: int, seconds: float) -> dict[str, float]:
-    counts = [0] * threads
+def _window(turns: Sequence[Any], pictures: Sequence[bytes], threads: int, seconds: float) -> dict[str, Any]:
+    """The threads take turns at the models; after each round of them comes the next picture."""
+    latencies: list[list[float]] = [[] for _ in range(threads)]
     cpu, began = time.process_time(), time.perf_counter()
     end = began + seconds
+    counter = itertools.count()
 
     def run(thread: int) -> None:
-        turn = thread
-        while time.perf_counter() < end:
-            pipeline.infer_pictures([pictures[turn % len(pictures)]], _request())
-            turn += threads
-            counts[thread] += 1
+        now = time.perf_counter()
+        while now < end:
+            turn = next(counter)
+            picture = pictures[turn // len(turns) % len(pictures)]
+            turns[turn % len(turns)].infer_pictures([picture], _request())
+            before, now = now, time.perf_counter()
+            latencies[thread].append(1000 * (now - before))
 
     others = [threading.Thread(target=run, args=(thread,)) for thread in range(1, threads)]
     for other in others:
@@ -200,9 +250,10 @@ def _window(pipeline: Any, pictures: Sequence[bytes], threads: int, seconds: flo
     for other in others:
         other.join()
     return {
-        "images": sum(counts),
+        "images": sum(map(len, latencies)),
         "seconds": time.perf_counter() - began,
         "cpu_s": time.process_time() - cpu,
+        "latencies_ms": [latency for one in latencies for latency in one],
     }
 
 

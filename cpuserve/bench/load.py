@@ -58,6 +58,7 @@ def closed_loop(
     connections: int,
     seconds: float,
     headers: Mapping[str, str] = _PICTURES,
+    then: Sequence[str] = (),
 ) -> dict[str, object]:
     """Load a server.
 
@@ -69,12 +70,13 @@ def closed_loop(
         connections: how many are open, each with one request under way.
         seconds: how long.
         headers: of every request.
+        then: where the requests after the first are posted to, until it is ``path``'s turn again.
 
     Returns:
         ``requests``, ``seconds``, ``took_s`` (the same), ``statuses`` ("closed" where the server hung up),
         ``latencies_ms`` of those answered 200, ascending, ``client_cpu_s``.
     """
-    requests = _requests(host, path, bodies, headers)
+    requests = _requests(host, (path, *then), bodies, headers)
     clients = {}
     poll = select.epoll()
     for _ in range(connections):
@@ -136,6 +138,7 @@ def open_loop(
     timeout_ms: int | None = None,
     seed: int = 0,
     headers: Mapping[str, str] = _PICTURES,
+    then: Sequence[str] = (),
 ) -> dict[str, object]:
     """Send requests when they are due, whether or not earlier ones are answered (Poisson arrivals).
 
@@ -151,6 +154,7 @@ def open_loop(
         timeout_ms: the deadline each request names (``X-Request-Timeout-Ms``); None names none.
         seed: of the arrivals.
         headers: of every request.
+        then: as of `closed_loop`.
 
     Returns:
         ``offered_per_s``, ``requests``, ``seconds``, ``took_s`` (until the last answer, where that came
@@ -159,7 +163,7 @@ def open_loop(
     """
     dice = random.Random(seed)  # noqa: S311  # arrivals, no secrets
     deadline = {} if timeout_ms is None else {"X-Request-Timeout-Ms": str(timeout_ms)}
-    requests = _requests(host, path, bodies, {**headers, **deadline})
+    requests = _requests(host, (path, *then), bodies, {**headers, **deadline})
     drain_s = _DRAIN_S if timeout_ms is None else 2 * timeout_ms / 1000 + 1
     poll = select.epoll()
     busy: dict[int, tuple[_Client, float]] = {}
@@ -218,10 +222,17 @@ def open_loop(
     }
 
 
-def _requests(host: str, path: str, bodies: Sequence[bytes], headers: Mapping[str, str]) -> list[bytes]:
-    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
-    head = "\r\n".join(lines).encode()
-    return [head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
+def _requests(
+    host: str, paths: Sequence[str], bodies: Sequence[bytes], headers: Mapping[str, str]
+) -> list[bytes]:
+    """Every body for every path; the paths take turns, and a body goes once round before the next."""
+    lines = [f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
+    rest = "\r\n".join(lines).encode()
+    return [
+        b"POST %s HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n" % (path.encode(), rest, len(body)) + body
+        for body in bodies
+        for path in paths
+    ]
 
 
 def _cpu_s() -> float:
@@ -241,6 +252,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="open loop: of the arrivals")
     parser.add_argument("--timeout-ms", type=int, help="open loop: deadline of each request")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--then", action="append", default=[], metavar="PATH")
     parser.add_argument("--header", nargs=2, action="append", metavar=("NAME", "TEXT"))
     given = parser.parse_args()
     bodies = [image.read_bytes() for image in given.images]
@@ -249,9 +261,11 @@ def main() -> None:
     seconds = given.seconds
     if given.rate:
         terms = {"rate": given.rate, "timeout_ms": given.timeout_ms, "seed": given.seed}
-        result = open_loop(*where, seconds=seconds, headers=headers, **terms)
+        result = open_loop(*where, seconds=seconds, headers=headers, then=given.then, **terms)
     else:
-        result = closed_loop(*where, connections=given.connections, seconds=seconds, headers=headers)
+        result = closed_loop(
+            *where, connections=given.connections, seconds=seconds, headers=headers, then=given.then
+        )
     json.dump(result, sys.stdout)
 
 

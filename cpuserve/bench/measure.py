@@ -18,7 +18,17 @@ import psutil
 
 from cpuserve.errors import CpuserveError
 
-__all__ = ["Load", "Target", "Window", "measure_window", "percentile", "tree_cpu_s"]
+__all__ = [
+    "Load",
+    "Target",
+    "Window",
+    "busy_s",
+    "measure_window",
+    "ours_s",
+    "percentile",
+    "tree_cpu_s",
+    "unique_mib",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class Target:
         host: its address.
         port: its port.
         path: where pictures are posted to.
+        then: where they are posted to after that, in turn; other models of the same server.
         headers: of every request, beside Host and Content-Length.
         pid: the process whose tree is the server; None where it cannot be seen.
         unseen: why it cannot be seen.
@@ -42,6 +53,7 @@ class Target:
     pid: int | None = None
     unseen: str = ""
     model: str = ""
+    then: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -166,8 +178,10 @@ def measure_window(
     command += ["--host", target.host, "--seconds", str(seconds), "--seed", str(seed)]
     for name, text in target.headers.items():
         command += ["--header", name, text]
+    for path in target.then:
+        command += ["--then", path]
     command += ["--rate", str(load.rate)] if load.rate else ["--connections", str(load.connections)]
-    machine, ours, began = _busy_s(), _ours_s(), time.perf_counter()
+    machine, ours, began = busy_s(), ours_s(), time.perf_counter()
     server = None if target.pid is None else tree_cpu_s(target.pid)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wall = time.perf_counter() - began
@@ -184,10 +198,10 @@ def measure_window(
         statuses=result["statuses"],
         latencies_ms=result["latencies_ms"],
         client_cpu_s=result["client_cpu_s"],
-        foreign_cpu_s=max(0.0, _busy_s() - machine - (server or 0.0) - (_ours_s() - ours)),
+        foreign_cpu_s=max(0.0, busy_s() - machine - (server or 0.0) - (ours_s() - ours)),
         wall_s=wall,
         server_cpu_s=server,
-        unique_mib=None if target.pid is None else _unique_mib(target.pid),
+        unique_mib=None if target.pid is None else unique_mib(target.pid),
     )
 
 
@@ -217,18 +231,24 @@ def _tree(pid: int) -> list[psutil.Process]:
         raise CpuserveError(f"the server (process {pid}) has ended") from None
 
 
-def _busy_s() -> float:
+def busy_s() -> float:
+    """CPU seconds of the whole machine since it started."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
-def _ours_s() -> float:
+def ours_s() -> float:
     """CPU seconds of this process and of the clients it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _unique_mib(pid: int) -> float:
+def unique_mib(pid: int) -> float:
+    """Memory of a process and of all below it that they share with nobody.
+
+    Raises:
+        CpuserveError: there is no such process.
+    """
     total = 0
     for process in _tree(pid):
         with suppress(psutil.NoSuchProcess):

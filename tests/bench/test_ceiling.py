@@ -78,6 +78,26 @@ def test_every_seat_works(digits_pictures):
     assert 0 < found.cpu_ms < 100
 
 
+def test_several_models_take_turns_and_say_what_is_in_force(digits_pictures, tmp_path):
+    log = tmp_path / "log"
+    flags = {"workers": 1, "threads": 2, "streams": 1}
+    with Seats(["digits", "digits"], flags, None, digits_pictures, log=log) as seats:
+        found = seats.loop(0.2)
+        assert seats.properties["digits"]["NUM_STREAMS"] == "1"
+        assert len(seats.pids) == 1
+    assert len(found.latencies_ms) == found.images
+    assert list(found.latencies_ms) == sorted(found.latencies_ms)
+
+
+def test_a_log_keeps_why_a_seat_does_not_load(digits_pictures, tmp_path):
+    log = tmp_path / "log"
+    with (
+        pytest.raises(CpuserveError, match="no model 'none' in"),
+        Seats("none", {"workers": 1}, None, digits_pictures, log=log),
+    ):
+        pass
+
+
 @pytest.fixture
 def digits_pictures(monkeypatch):
     from tests.conftest import ROOT

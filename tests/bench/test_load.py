@@ -22,6 +22,15 @@ def test_every_body_is_sent_in_turn_and_every_answer_counted(port):
     assert result["seconds"] == pytest.approx(0.3, abs=0.25)
 
 
+def test_several_models_take_turns_in_the_mix_that_was_asked_for(port):
+    where = ("127.0.0.1", port, "/a", [b"one", b"two"])
+    closed_loop(*where, connections=1, seconds=0.5, then=["/a", "/b"])
+    seen = [one for one in Handler.seen if one[0] != "/p"]  # another test's may come late
+    turns = [(path, body) for body in (b"one", b"two") for path in ("/a", "/a", "/b")]
+    assert len(seen) > 4
+    assert seen == [turns[number % 6] for number in range(len(seen))]
+
+
 def test_arrivals_do_not_wait_for_answers_and_count_from_when_they_were_due(port):
     result = open_loop(
         "127.0.0.1", port, "/p", [b"good", b"bad"], rate=200, seconds=0.5, timeout_ms=5000, seed=1
