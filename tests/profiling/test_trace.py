@@ -1,15 +1,12 @@
-"""Traces are what Perfetto and speedscope read: every event whole, rows named, slices of a row nested."""
+"""Traces are what Perfetto reads: every event whole, rows named, slices of a row nested."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 
-import pytest
-
-from cpuserve.profiling.speedscope import write_speedscope
 from cpuserve.profiling.trace import trace_events, write_trace
-from tests.profiling.made import QUIET, made, stacks
+from tests.profiling.made import QUIET, made
 
 
 def test_events_are_whole_and_within_the_recording(tmp_path):
@@ -69,15 +66,3 @@ def test_scheduler_bars_say_where_a_thread_ran_and_when_it_could_not():
     assert bars == {"on CPU 0", "on CPU 1"}
     bars = {event["name"] for event in trace_events(made(wait=3.0)) if event.get("cat") == "scheduler"}
     assert bars == {"ready, no CPU"}
-
-
-def test_speedscope_has_every_stack_with_its_weight(tmp_path):
-    sampled = stacks()
-    content = json.loads(write_speedscope(sampled, tmp_path, "made").read_text())
-    assert content["$schema"] == "https://www.speedscope.app/file-format-schema.json"
-    (profile,) = content["profiles"]
-    frames = content["shared"]["frames"]
-    named = [";".join(frames[number]["name"] for number in sample) for sample in profile["samples"]]
-    assert named[3] == "process 100;_serve;predict;tail"
-    assert frames[profile["samples"][3][3]] == {"name": "tail", "file": "tails.py", "line": 7}
-    assert sum(profile["weights"]) == profile["endValue"] == pytest.approx(1.47)

@@ -1,0 +1,157 @@
+"""Holds two profiles side by side: what became faster, slower, new or gone; it judges neither."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cpuserve.profiling.account import Account, account
+from cpuserve.profiling.cpu import KINDS
+from cpuserve.profiling.finding import Finding
+from cpuserve.profiling.findings import find
+from cpuserve.profiling.recording import STAGES, Recording
+
+__all__ = ["Difference", "Line", "compare"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure in both profiles.
+
+    Attributes:
+        name: of the figure.
+        unit: of both values.
+        before: in the first profile; None where it is not in it.
+        after: in the second.
+    """
+
+    name: str
+    unit: str
+    before: float | None
+    after: float | None
+
+    @property
+    def factor(self) -> float | None:
+        """After over before; None where one is missing or nothing."""
+        return self.after / self.before if self.before and self.after is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return {**asdict(self), "factor": self.factor}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two profiles side by side.
+
+    Attributes:
+        same_model: whether both are of the same model.
+        same_machine: whether both are of the same machine.
+        settings: those that differ: before and after by name.
+        whole: throughput, latency, accounted share.
+        stages: mean milliseconds a request.
+        cpu: CPU milliseconds a request, by kind.
+        layers: microseconds by layer, the largest change first.
+        gone: findings of the first profile only.
+        new: findings of the second only.
+        kept: rules that found something in both.
+    """
+
+    same_model: bool
+    same_machine: bool
+    settings: dict[str, tuple[Any, Any]]
+    whole: tuple[Line, ...]
+    stages: tuple[Line, ...]
+    cpu: tuple[Line, ...]
+    layers: tuple[Line, ...]
+    gone: tuple[Finding, ...]
+    new: tuple[Finding, ...]
+    kept: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return {
+            "same_model": self.same_model,
+            "same_machine": self.same_machine,
+            "settings": {name: list(values) for name, values in self.settings.items()},
+            **{
+                name: [line.to_json() for line in getattr(self, name)]
+                for name in ("whole", "stages", "cpu", "layers")
+            },
+            "gone": [one.to_json() for one in self.gone],
+            "new": [one.to_json() for one in self.new],
+            "kept": list(self.kept),
+        }
+
+
+def compare(before: Recording, after: Recording) -> Difference:
+    """Put two recordings side by side, per request where their loads may differ."""
+    sums = account(before), account(after)
+    found = find(before, sums[0]), find(after, sums[1])
+    rules = [{one.rule for one in findings} for findings in found]
+    names = [*dict.fromkeys((*before.settings, *after.settings))]
+    return Difference(
+        same_model=before.model == after.model,
+        same_machine=before.machine == after.machine,
+        settings={
+            name: (before.settings.get(name), after.settings.get(name))
+            for name in names
+            if before.settings.get(name) != after.settings.get(name)
+        },
+        whole=tuple(_whole(before, after, sums)),
+        stages=tuple(_stages(sums)),
+        cpu=tuple(_cpu(sums)),
+        layers=tuple(_layers(before, after)),
+        gone=tuple(one for one in found[0] if one.rule not in rules[1]),
+        new=tuple(one for one in found[1] if one.rule not in rules[0]),
+        kept=tuple(one.rule for one in found[0] if one.rule in rules[1]),
+    )
+
+
+def _whole(before: Recording, after: Recording, sums: tuple[Account, Account]) -> list[Line]:
+    def said(name: str, sum_name: str) -> Line:
+        values = [
+            float(recording.load.get(name) or getattr(one.latency, sum_name))
+            for recording, one in zip((before, after), sums, strict=True)
+        ]
+        return Line(name.removesuffix("_ms"), "ms", *values)
+
+    one, two = sums
+    return [
+        Line("throughput", "requests/s", one.capacity.rate, two.capacity.rate),
+        Line("images", "1/s", one.capacity.images_per_s, two.capacity.images_per_s),
+        said("p50_ms", "p50_ms"),
+        said("p99_ms", "p99_ms"),
+        Line("accounted for", "share", one.accounted_share, two.accounted_share),
+    ]
+
+
+def _stages(sums: tuple[Account, Account]) -> list[Line]:
+    one, two = ({stage.name: stage.mean_ms for stage in each.latency.stages} for each in sums)
+    return [Line(name, "ms", one.get(name), two.get(name)) for name in STAGES if name in one or name in two]
+
+
+def _cpu(sums: tuple[Account, Account]) -> list[Line]:
+    def each(one: Account) -> dict[str, float]:
+        answered = one.capacity.rate * one.window.seconds
+        return {kind: 1000 * getattr(one.cpu, kind) / answered for kind in KINDS} if answered else {}
+
+    one, two = map(each, sums)
+    return [
+        Line(kind, "CPU-ms", one.get(kind), two.get(kind)) for kind in KINDS if one.get(kind) or two.get(kind)
+    ]
+
+
+def _layers(before: Recording, after: Recording) -> list[Line]:
+    """By name; the plugin gives several layers the same one now and then."""
+    one, two = _by_name(before), _by_name(after)
+    lines = [Line(name, "us", one.get(name), two.get(name)) for name in dict.fromkeys((*one, *two))]
+    return sorted(lines, key=lambda line: -abs((line.after or 0.0) - (line.before or 0.0)))
+
+
+def _by_name(recording: Recording) -> dict[str, float]:
+    spent: dict[str, float] = defaultdict(float)
+    for layer in recording.layers:
+        spent[layer.name] += layer.mean_us
+    return spent
