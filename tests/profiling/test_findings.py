@@ -6,6 +6,7 @@ import pytest
 
 from cpuserve.profiling.findings import RULES, find
 from cpuserve.table import TABLE
+from tests.conftest import ROOT
 from tests.profiling.made import QUIET, layers, made, stacks
 
 BIG = {"decode": 24.0, "resize": 1.0, "infer": 5.0, "post": 0.3, "serialise": 0.2}
@@ -152,3 +153,10 @@ def test_a_factor_is_never_promised_below_one():
     for provoking, _ in CASES.values():
         for finding in find(made(**provoking)):
             assert finding.expected_factor is None or finding.expected_factor >= 1, finding
+
+
+def test_the_docs_have_every_rule_as_it_is():
+    page = (ROOT / "docs" / "profile.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        settings = ", ".join(f"`{setting}`" for setting in rule.settings)
+        assert f"| `{rule.name}` | {rule.summary} | {settings} |" in page
