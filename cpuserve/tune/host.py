@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import Plan
 from cpuserve.machine.topology import Topology
+from cpuserve.models.repository import ModelFile
 
-__all__ = ["Host", "Network"]
+__all__ = ["DEFAULT_BATCH", "Host", "Network"]
+
+DEFAULT_BATCH = 8
+"""The largest batch unless it is set."""
 
 _PROCESS_MIB = 110.0
 _SIZE_MIB = 10.0
 _ROW_FACTOR = 3.0
+_INPUT = re.compile(r'type="Parameter"[^>]*>\s*<data shape="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,13 @@ class Network:
 
     weights_bytes: int
     row_bytes: int
+
+    @classmethod
+    def of(cls, file: ModelFile) -> Network:
+        """What the model's files say; sizes that vary count as 1, and other formats than IR as no input."""
+        weights = sum(path.stat().st_size for path in file.files)
+        shapes = _INPUT.findall(file.xml.read_text(errors="replace")) if file.xml.suffix == ".xml" else []
+        return cls(weights, sum(4 * math.prod(map(int, re.findall(r"\b\d+", shape))) for shape in shapes))
 
     def mib(self, sizes: Sequence[int]) -> float:
         """Memory of one compiled copy for these batch sizes.
@@ -57,6 +71,7 @@ class Host:
         allocators: those that are installed, beside the C library's own.
         openmp: file names of the OpenMP runtimes a worker maps.
         networks: the models.
+        memory_factor: by how much memory that was measured exceeds the estimate.
     """
 
     cores: tuple[int, ...]
@@ -72,6 +87,7 @@ class Host:
     allocators: tuple[str, ...] = ()
     openmp: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
+    memory_factor: float = 1.0
 
     @classmethod
     def of(
@@ -135,4 +151,15 @@ class Host:
     def memory_mib(self, workers: int, max_batch: int) -> float:
         """What so many workers with batches of up to so many rows are estimated to take."""
         sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power <= max_batch]
-        return workers * (_PROCESS_MIB + sum(network.mib(sizes) for network in self.networks))
+        one = _PROCESS_MIB + sum(network.mib(sizes) for network in self.networks)
+        return self.memory_factor * workers * one
+
+    def having_seen(self, openmp: Sequence[str], rss_mib: float) -> Host:
+        """The same, with what the first trial, that of the defaults, has shown.
+
+        Args:
+            openmp: file names of the OpenMP runtimes its workers have mapped.
+            rss_mib: what it took.
+        """
+        factor = rss_mib / self.memory_mib(self.workers, DEFAULT_BATCH) if rss_mib else 1.0
+        return replace(self, openmp=tuple(openmp), memory_factor=factor * self.memory_factor)

@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.tune.host import Host
+from cpuserve.tune.host import DEFAULT_BATCH, Host
 
-__all__ = ["DEFAULT_BATCH", "RULES", "Rule", "Values"]
-
-DEFAULT_BATCH = 8
-"""The largest batch unless it is set."""
+__all__ = ["RULES", "Rule", "Values"]
 
 Values = Mapping[str, Any]
 """A value a knob; None leaves it to its default."""
@@ -64,7 +61,7 @@ def _intel_openmp_is_there(host: Host, values: Values) -> bool:
 @_rule("scheduling_core_type")
 def _two_kinds_of_core(host: Host, values: Values) -> bool:
     """A kind of core is chosen only on machines that have two."""
-    return len(host.kinds) > 1 or values["scheduling_core_type"] == "ANY_CORE"
+    return len(host.kinds) > 1 or values["scheduling_core_type"] is None
 
 
 @_rule("use_logical_core")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cpuserve.tune.host import Host
+from cpuserve.tune.host import DEFAULT_BATCH, Host
 from cpuserve.tune.point import Knob, Point
-from cpuserve.tune.rules import DEFAULT_BATCH, RULES, Values
+from cpuserve.tune.rules import RULES, Values
 
 __all__ = ["KNOBS", "Space"]
 
@@ -36,7 +36,7 @@ KNOBS = (
 
 _LARGEST_BATCH = 32
 _DELAYS_US = (0.0, 500.0, 2000.0)
-_CORE_TYPES = ("ANY_CORE", "PCORE_ONLY", "ECORE_ONLY")
+_CORE_TYPES = (None, "pcore_only", "ecore_only")
 _BLOCKTIMES = (None, 0, 1, "infinite")
 _AFFINITIES = (None, "granularity=fine,compact,1,0", "disabled")
 _FIXED: Mapping[str, Any] = {
@@ -45,7 +45,7 @@ _FIXED: Mapping[str, Any] = {
     "max_queue_delay_us": 0.0,
     "precision": "auto",
     "enable_cpu_pinning": False,
-    "scheduling_core_type": "ANY_CORE",
+    "scheduling_core_type": None,
     "allocator": "none",
     "env.OMP_NUM_THREADS": None,
     "env.KMP_BLOCKTIME": None,
@@ -103,6 +103,13 @@ class Space:
         steps = self.points[point]
         return {knob: choices[step] for (knob, choices), step in zip(self.values.items(), steps, strict=True)}
 
+    def canonical(self, point: Point) -> Point:
+        """The same settings without what the server would choose by itself: equal ones are one point."""
+        given = dict(point.knobs)
+        if not given.keys() <= self.values.keys():
+            return point
+        return _canonical(self.host, _completed(self.host, given))
+
     def explain(self) -> list[str]:
         """Say which rule dropped how many points and why, a rule a line."""
         why = {rule.name: rule.why for rule in RULES}
@@ -113,9 +120,23 @@ class Space:
 
 
 def _defaults(host: Host) -> dict[str, Any]:
-    seat = host.seat_threads(host.workers, host.seat_cores, logical=False)
-    layout = {"workers": host.workers, "cores_per_worker": host.seat_cores}
-    return {**_FIXED, **layout, "inference_threads": seat, "streams": seat, "threads": seat}
+    return _completed(host, {"workers": host.workers, "cores_per_worker": host.seat_cores})
+
+
+def _completed(host: Host, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All knobs, those not given as the server chooses them."""
+    found = {**_FIXED, **given}
+    if "workers" not in given and "cores_per_worker" not in given:
+        found |= {"workers": host.workers, "cores_per_worker": host.seat_cores}
+    elif "workers" not in given:
+        found["workers"] = host.seats_of(given["cores_per_worker"])
+    elif "cores_per_worker" not in given:
+        found["cores_per_worker"] = max(1, host.total_cores // given["workers"])
+    seat = host.seat_threads(found["workers"], found["cores_per_worker"], logical=found["use_logical_core"])
+    found.setdefault("threads", seat)
+    found.setdefault("inference_threads", seat)
+    found.setdefault("streams", min(seat, found["inference_threads"]))
+    return found
 
 
 def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
@@ -178,19 +199,20 @@ def _steps(values: Mapping[str, tuple[Knob | None, ...]], found: Values) -> Step
 
 
 def _canonical(host: Host, found: Values) -> Point:
-    """The point without what the server would choose by itself: equal settings are one point."""
     workers, cores = found["workers"], found["cores_per_worker"]
-    seat = host.seat_threads(workers, cores, logical=found["use_logical_core"])
-    derived = dict.fromkeys(("inference_threads", "streams", "threads"), seat)
-    if host.even and (workers, cores) == (host.workers, host.seat_cores):
-        derived |= {"workers": workers, "cores_per_worker": cores}
-    elif workers * cores == host.total_cores:
-        derived |= {"cores_per_worker": cores}  # so many workers share all cores evenly
-    implied = {**_FIXED, **derived}
-    return Point.of(
-        {
-            knob: value
-            for knob, value in found.items()
-            if value is not None and (knob not in implied or value != implied[knob])
-        }
-    )
+    layout: dict[str, Any] = {}
+    if not (host.even and (workers, cores) == (host.workers, host.seat_cores)):
+        layout["workers"] = workers
+        if workers * cores != host.total_cores:  # else so many workers share all cores evenly
+            layout["cores_per_worker"] = cores
+    implied = _completed(host, {**layout, "use_logical_core": found["use_logical_core"]})
+    implied |= {
+        "use_logical_core": False,
+        "streams": min(implied["streams"], found["inference_threads"]),
+    }
+    more = {
+        knob: value
+        for knob, value in found.items()
+        if knob not in ("workers", "cores_per_worker") and value is not None and value != implied[knob]
+    }
+    return Point.of({**layout, **more})
