@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -186,9 +187,21 @@ def _in_order(value: Knob) -> tuple[bool, float, str]:
 
 
 def _reference(name: str, measured: Sequence[tuple[Trial, Figures]]) -> Knob:
-    """The default where it was measured, else the value with most trials."""
-    values: list[Knob] = [trial.point.get(name, DEFAULT) for trial, _ in measured]
-    return DEFAULT if DEFAULT in values else statistics.mode(values)
+    """The default where it has pairs, else the value with most of them, else the one with most trials."""
+    by_rest: dict[Point, set[Knob]] = {}
+    values: Counter[Knob] = Counter()
+    for trial, _ in measured:
+        value = trial.point.get(name, DEFAULT)
+        by_rest.setdefault(_without(trial.point, name), set()).add(value)
+        values[value] += 1
+    paired = Counter(value for beside in by_rest.values() if len(beside) > 1 for value in beside)
+    if DEFAULT in (paired or values):
+        return DEFAULT
+    return (paired or values).most_common(1)[0][0]
+
+
+def _without(point: Point, name: str) -> Point:
+    return Point(tuple(knob for knob in point.knobs if knob[0] != name))
 
 
 def _pairs(
@@ -200,8 +213,7 @@ def _pairs(
         own = trial.point.get(name, DEFAULT)
         for side, wanted in zip(sides, (value, against), strict=True):
             if own == wanted:
-                rest = Point(tuple(knob for knob in trial.point.knobs if knob[0] != name))
-                side.setdefault(rest, []).append(figures)
+                side.setdefault(_without(trial.point, name), []).append(figures)
     # a point that was measured more often than its partner counts once, by the median of its figures
     return [(_middle(ours), _middle(sides[1][rest])) for rest, ours in sides[0].items() if rest in sides[1]]
 
