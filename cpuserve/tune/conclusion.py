@@ -38,7 +38,7 @@ def _chosen(report: Report) -> list[str]:
     best = report.best
     if best is None or best.trial.figures is None:
         first = report.trials[0].error
-        return [f"Nothing was chosen: all {len(report.trials)} trials failed, the first with: {first}"]
+        return [f"Nothing was chosen: all {len(report.trials)} trials failed, the first with: {first}."]
     settings = settings_words(best.point)
     found = [f"Chosen: {settings} ({figures_words(best.trial.figures)})."]
     if not best.point.knobs:
@@ -129,6 +129,6 @@ def _trust(report: Report) -> list[str]:
     failed = [trial for trial in report.trials if trial.figures is None]
     if failed and figures:
         found.append(
-            f"{len(failed)} of {len(report.trials)} trials failed, the first with: {failed[0].error}"
+            f"{len(failed)} of {len(report.trials)} trials failed, the first with: {failed[0].error}."
         )
     return found

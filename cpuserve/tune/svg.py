@@ -124,8 +124,8 @@ def bars(rows: Sequence[Bar], title: str) -> str:
         rows: from the top.
         title: of the axis.
     """
-    names, words, step = 190, 190, 24
-    width, height = 800, step * len(rows) + 46
+    names, words, step = 250, 290, 24
+    width, height = 1116, step * len(rows) + 46
     most = max((max(abs(row.change), row.noise) for row in rows), default=0.0) or 0.01
     ticks = [sign * tick for tick in _ticks(most) for sign in (1, -1) if tick or sign > 0]
 

@@ -71,6 +71,14 @@ def test_pairs_that_disagree_depend_on_the_rest():
     assert found.words == "depends on the other settings (-30.0 to +20.0 %)"
 
 
+def test_a_grid_without_defaults_is_compared_within_itself():
+    rows = [({"a": a, "b": b}, figures(100 + 20 * a)) for a in (1, 2) for b in (1, 2)]
+    found = effects(trials(({}, figures(100)), *rows), THROUGHPUT, {})
+    seen = [(one.value, one.against, one.kind, one.pairs) for one in of(found, "a").values]
+    assert (2, 1, "helps", 2) in seen
+    assert of(found, "b").values[0].kind == "no effect"
+
+
 def test_without_pairs_a_regression_tells_them_apart():
     # a Latin square: no two trials differ in one knob only; a is worth 20 %, b nothing
     rows = [
