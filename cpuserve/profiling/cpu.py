@@ -1,9 +1,9 @@
 """Where the server's CPU time goes: decode, inference, Python, kernel, idle spinning; it judges nothing.
 
-The kernel counts a thread's CPU time, the stages say what the thread was at meanwhile. Where the stages of a
-thread took longer than its CPU time (it lost its CPU inside them) they are shortened alike; CPU time beside
-all stages is the interpreter's, which reads, parses and answers HTTP. Of an OpenVINO thread, CPU time while
-no batch ran is spinning.
+The kernel counts a thread's time on a CPU and ready for one, the stages say what the thread was at
+meanwhile. Time ready without a CPU shortens all stages alike. What decoding and Python leave of it is inference,
+as far as the batches that the thread led took so long (else OpenVINO's own threads computed while it slept);
+the rest is the interpreter's. Of an OpenVINO thread, CPU time while no batch ran is spinning.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ a batch; arbiter, accepting and administration."""
 
 _DECODE = ("decode", "resize")
 _PYTHON = ("post", "serialise")
-_IN_CALLER = 0.5
-"""Of the batches' time: with less CPU time than that in OpenVINO's own threads, the callers computed."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,10 @@ class CpuSplit:
         batches: dict[int, list[BatchSpan]] = defaultdict(list)
         for batch in recording.batches:
             batches[batch.pid].append(batch)
-        engine: dict[int, float] = defaultdict(float)
-        for track in recording.threads:
-            if track.role == "openvino":
-                engine[track.pid] += Busy.of(track, window).cpu_s
         for track in recording.threads:
             busy = Busy.of(track, window)
             if track.role == "serve":
-                ran = sum(batch.end_ns - batch.begin_ns for batch in batches[track.pid]) / 1e9
-                own = _serving(
-                    busy, stages[track.pid, track.tid], computes=engine[track.pid] < _IN_CALLER * ran
-                )
+                own = _serving(busy, stages[track.pid, track.tid])
             elif track.role == "openvino":
                 inside = min(busy.cpu_s, _during(track, window, _union(batches[track.pid])))
                 own = {"inference": inside, "spin": busy.cpu_s - inside}
@@ -119,18 +110,16 @@ def _stage_seconds(recording: Recording, window: Window) -> dict[tuple[int, int]
     return found
 
 
-def _serving(busy: Busy, stages: dict[str, float], *, computes: bool) -> dict[str, float]:
-    """One serving thread; it ``computes`` when the batches it leads run in itself."""
-    own = {
-        "decode": sum(stages.get(name, 0.0) for name in _DECODE),
-        "inference": stages.get("led", 0.0) if computes else 0.0,
-        "python": sum(stages.get(name, 0.0) for name in _PYTHON),
-    }
-    known = sum(own.values())
-    if known > busy.cpu_s:
-        return {kind: seconds * busy.cpu_s / known for kind, seconds in own.items()}
-    own["python"] += busy.cpu_s - known
-    return own
+def _serving(busy: Busy, stages: dict[str, float]) -> dict[str, float]:
+    """One serving thread, by what it was at while it was not asleep."""
+    awake = busy.cpu_s + busy.wait_s
+    decode = sum(stages.get(name, 0.0) for name in _DECODE)
+    python = sum(stages.get(name, 0.0) for name in _PYTHON)
+    inference = min(max(0.0, awake - decode - python), stages.get("led", 0.0))
+    python += max(0.0, awake - decode - python - inference)
+    whole = decode + python + inference
+    scale = busy.cpu_s / whole if whole else 0.0
+    return {"decode": scale * decode, "inference": scale * inference, "python": scale * python}
 
 
 def _union(batches: Sequence[BatchSpan]) -> list[tuple[int, int]]:

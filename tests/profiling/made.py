@@ -35,6 +35,7 @@ def made(
     moves: int = 0,
     same_cpu: bool = False,
     engine_threads: int = 0,
+    offloaded: bool = False,
     statuses: tuple[int, ...] = (200,),
     flags: tuple[str, ...] = ("avx2",),
     nodes: tuple[str, ...] = ("0-1",),
@@ -57,6 +58,7 @@ def made(
         moves: migrations of each thread.
         same_cpu: every thread runs on CPU 0.
         engine_threads: OpenVINO threads of each worker.
+        offloaded: serving threads sleep while a batch runs.
         statuses: of the requests, by turns.
         flags: of the processor.
         nodes: CPUs of each NUMA node.
@@ -94,7 +96,8 @@ def made(
                 )
                 t += round(gap * MS)
             work = sum(spent for name, spent in length.items() if name not in ("queue", "batch_wait"))
-            busy = work / (work + gap) / (1 + wait)
+            awake = work - (length.get("infer", 0.0) if offloaded else 0.0)
+            busy = awake / (work + gap) / (1 + wait)
             cpu = 0 if same_cpu else (worker * threads + thread) % cpus
             tracks.append(_track(pid, tid, f"serve-{thread}", "serve", end, busy, wait, cpu, moves, kernel))
         for thread in range(engine_threads):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cpuserve.profiling.findings import RULES, find
@@ -142,6 +144,13 @@ def test_bf16_is_advised_only_where_it_was_switched_off():
     assert "float-layers" not in names(made(flags=("amx_bf16", "avx512_vnni")))
     found = find(made(flags=("amx_bf16",), settings={"precision": "f32"}))
     assert found[0].setting == "precision"
+
+
+def test_a_kernel_says_better_than_its_output_what_it_computes_in():
+    stored_half = [replace(layer, precision="f16", exec_type="brgconv_avx2_f32") for layer in layers("f32")]
+    assert "float-layers" in names(made(flags=("avx512_vnni",), layers=stored_half))
+    integers = [replace(layer, exec_type="brgconv_avx512_i8") for layer in layers("f32")]
+    assert "float-layers" not in names(made(flags=("avx512_vnni",), layers=integers))
 
 
 def test_an_idle_server_that_answered_nothing_is_idle():

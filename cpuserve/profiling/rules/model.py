@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from cpuserve.profiling.finding import Case, Finding, percent, rule
+from cpuserve.profiling.recording import LayerTime
 
 __all__ = ["RULES"]
 
@@ -16,6 +17,7 @@ _TAIL = 0.3  # of the serving threads' work
 _SERIALISES = 0.2
 _BINARY_SAVES = 0.9  # of writing numbers as JSON
 _BEFORE = re.compile(r"[(/](engine|batcher|decode|feed|preprocess)\.py\)")  # stages that are not the tail
+_COMPUTES_IN = re.compile(r"_((?:fp?|bf|[iu])\d+)$")
 _FEW_ROWS = 1.2  # rows a batch
 _WAITING = 3.0  # requests in flight for each stream
 _BUSY = 0.85
@@ -45,7 +47,7 @@ def float_layers(case: Case) -> Finding | None:
     """The model computes in 32 bits on a CPU that has instructions for fewer."""
     layers = case.recording.layers
     total = sum(layer.mean_us for layer in layers)
-    wide = sum(layer.mean_us for layer in layers if layer.precision.lower() in ("f32", "fp32"))
+    wide = sum(layer.mean_us for layer in layers if _wide(layer))
     infers = case.account.capacity.held("infer")
     if not total or wide / total < _FLOAT_SHARE or infers < _INFERS:
         return None
@@ -125,6 +127,12 @@ def json_heavy(case: Case) -> Finding | None:
         "which are small",
         1 / (1 - _BINARY_SAVES * share),
     )
+
+
+def _wide(layer: LayerTime) -> bool:
+    """Whether it computes in 32 bits: by its kernel's name, which is surer than its output's precision."""
+    known = _COMPUTES_IN.search(layer.exec_type.lower())
+    return (known[1] if known else layer.precision.lower()) in ("f32", "fp32")
 
 
 RULES = (slow_kernels, float_layers, lone_rows, python_tail, json_heavy)

@@ -15,7 +15,8 @@ _WAITS = 0.15  # of the time a thread wants to run
 _SAME_CPU = 0.6  # of a process's CPU time on one CPU
 _BUSY = 0.85
 _SPARE_CPUS = 0.3
-_KEPT = 0.95
+_KEPT = 0.95  # of each CPU or thread added
+_FULL = 0.8  # of the CPUs: the server itself fills them
 _THROTTLED = 0.05  # of the quota's periods
 _SPINS = 0.1  # of all CPU time
 _MOVES_PER_S = 5.0
@@ -138,12 +139,11 @@ def oversubscribed(case: Case) -> Finding | None:
     if share < _WAITS or shared_core(case) or throttled(case):
         return None
     used = cpu / case.account.window.seconds
-    crowded = len(threads) > case.cpus
     text = (
         f"threads wait for a CPU: {len(threads)} of them on {case.cpus} CPUs wait {percent(share)} of the "
         f"time they could work, though the server uses {used:.1f} CPUs"
     )
-    if crowded:
+    if used > _FULL * case.cpus:
         more = "lower threads or workers until there is no more than one working thread a CPU"
         return Finding("medium", text, "threads", more)
     more = "other programs take the CPUs (the load's client may be one): move them, or use fewer workers"

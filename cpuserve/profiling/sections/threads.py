@@ -14,7 +14,7 @@ __all__ = ["bars", "moment"]
 _PARTS = 224
 _LEFT, _RIGHT, _ROW, _HIGH = 190, 260, 24, 18
 _COLUMNS = (12, 66, 112, 164, 216)  # beside the bars
-_SHOWN = 0.004  # of the time on a CPU: threads below it are counted, not drawn
+_SHOWN = 0.01  # of the time on a CPU: threads below it are counted, not drawn
 _REQUESTS = 14  # of mean length, in the enlarged moment
 _WAITS = ("queue", "batch_wait")
 
@@ -22,11 +22,7 @@ _WAITS = ("queue", "batch_wait")
 def bars(view: View) -> str:
     """A row a thread, a row a worker's streams: brown on a CPU, red ready without one, light waiting."""
     window = view.account.window
-    shown = [
-        busy
-        for busy in view.account.threads
-        if busy.track.role == "serve" or busy.cpu_share + busy.wait_share * busy.cpu_share > _SHOWN
-    ]
+    shown = [busy for busy in view.account.threads if busy.track.role == "serve" or busy.cpu_share > _SHOWN]
     shown.sort(key=lambda busy: (busy.track.role == "arbiter", busy.track.pid, _order(busy), busy.track.tid))
     if not shown:
         return ""
