@@ -25,6 +25,7 @@ COMMANDS = {
     "cutpoints": "list where a model can be cut",
     "cut": "cut a model in head, core and tail that are served as one",
     "test-reload": "prove that replacing a model under load loses no request",
+    "profile": "account for every millisecond of a served model",
     "bench": "measure servers, networks and frameworks",
 }
 

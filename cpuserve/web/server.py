@@ -18,6 +18,7 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Plan, Seat, plan
 from cpuserve.machine.roster import about
+from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
@@ -213,6 +214,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         line = worker.line
 
         def load() -> None:
+            show_thread_name()
             try:
                 self.pool.sync()
             except Exception:  # noqa: BLE001  # else the worker would stay not ready without a word

@@ -24,6 +24,7 @@ from typing import Any
 from gunicorn.workers.base import Worker
 
 from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
+from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import Recorder
@@ -193,6 +194,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     def _serve(self) -> None:
         """The life of a thread: read what has come, run the oldest request, again."""
+        show_thread_name()
         while self._turn():
             pass
 

@@ -1,0 +1,150 @@
+"""Lets all observers of a server look at the same time and joins what they saw; it drives no load."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from cpuserve.machine.diagnose import diagnose, sample
+from cpuserve.machine.throttling import Sample
+from cpuserve.profiling.pyspy import PySpy, hindrance
+from cpuserve.profiling.recording import BatchSpan, RequestSpan, Stacks, ThreadTrack
+from cpuserve.profiling.scheduler import Scheduler
+from cpuserve.profiling.traced import Reader, spans_of
+from cpuserve.profiling.watched import Watched
+
+__all__ = ["Observers", "Seen"]
+
+_TICK_S = 1.2  # until every worker has heard that it is to sample its stacks
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the observers saw.
+
+    Attributes:
+        began_ns: when the last of them had started.
+        ended_ns: when the first of them stopped.
+        requests: as of `Recording`.
+        batches: as of `Recording`.
+        threads: as of `Recording`.
+        stacks: as of `Recording`.
+        placement: as of `Recording`.
+        throttling: as of `Recording`.
+        missing: as of `Recording`.
+        cpu_s: CPU seconds of the observers outside of the server.
+    """
+
+    began_ns: int
+    ended_ns: int
+    requests: list[RequestSpan]
+    batches: list[BatchSpan]
+    threads: list[ThreadTrack]
+    stacks: Stacks | None
+    placement: dict[str, Any]
+    throttling: dict[str, Any]
+    missing: list[str]
+    cpu_s: float
+
+
+@dataclass
+class Observers:
+    """All of them, for one span of time: `start`, then `stop`.
+
+    Attributes:
+        server: that is watched.
+        rate: Python stacks a second; 0 takes none.
+        native: whether frames of C libraries are to be in them.
+    """
+
+    server: Watched
+    rate: int = 100
+    native: bool = False
+    _missing: list[str] = field(default_factory=list)
+    _spy: PySpy | None = None
+    _inside: bool = False
+
+    def start(self) -> None:
+        """Begin to look."""
+        timeline = self.server.timeline
+        self._cpu_s = _cpu_s()
+        self._before: Sample = sample(self.server.roster())
+        if self.rate:
+            self._stacks()
+        self._reader = Reader(timeline)
+        self._reader.start()
+        self._scheduler = Scheduler(self.server.processes)
+        self._scheduler.start()
+        timeline.tracing = True
+        self._began_ns = time.perf_counter_ns()
+
+    def stop(self) -> Seen:
+        """End, and join what was seen."""
+        timeline = self.server.timeline
+        ended_ns = time.perf_counter_ns()
+        timeline.tracing = False
+        timeline.stack_rate = 0
+        self._scheduler.stop()
+        stacks = self._taken((ended_ns - self._began_ns) / 1e9)
+        self._reader.stop()
+        cpu_s = _cpu_s() - self._cpu_s
+        roster = self.server.roster()
+        requests, batches = spans_of(self._reader.records)
+        if self._reader.lost:
+            self._missing.append(
+                f"{self._reader.lost} requests were overwritten before they were read: profile a lower rate"
+            )
+        if any(record.lost for record in self._reader.records):
+            self._missing.append("some requests had more stages than are kept: send fewer pictures in one")
+        change = sample(roster).since(self._before)
+        return Seen(
+            began_ns=self._began_ns,
+            ended_ns=ended_ns,
+            requests=requests,
+            batches=batches,
+            threads=self._scheduler.tracks({request.tid for request in requests}, self.server.pid),
+            stacks=stacks,
+            placement=diagnose(roster, self._before),
+            throttling={} if change is None else {**vars(change), "share": change.share},
+            missing=self._missing,
+            cpu_s=cpu_s,
+        )
+
+    def _stacks(self) -> None:
+        """Attach py-spy, or let the workers look at themselves."""
+        why = hindrance(self.server.pid)
+        if not why:
+            self._spy = PySpy(self.server.pid, self.rate, native=self.native)
+            why = self._spy.start()
+        if why:
+            self._spy = None
+            self._missing.append(f"py-spy may not attach: {why}")
+            self._inside = True
+            self.server.timeline.stack_rate = self.rate
+            time.sleep(_TICK_S)
+
+    def _taken(self, seconds: float) -> Stacks | None:
+        if self._spy is not None:
+            folded, why = self._spy.stop()
+            if why:
+                self._missing.append(why)
+            return Stacks(self.rate, seconds, folded, "py-spy attach", self.native) if folded else None
+        if not self._inside:
+            return None
+        time.sleep(2 / self.rate + 0.1)  # each worker shows what it has when it sees that it is to end
+        there = set(self.server.processes())
+        folded = {
+            f"process {pid};{stack}": count
+            for pid, stacks in self.server.timeline.stacks().items()
+            if pid in there
+            for stack, count in stacks.items()
+        }
+        return Stacks(self.rate, seconds, folded, "in-process sampler", native=False)
+
+
+def _cpu_s() -> float:
+    """Of this process and of children it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)

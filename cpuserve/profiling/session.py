@@ -1,0 +1,146 @@
+"""One profile of one server: without observers, with them, without them again, and what each was like."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpuserve.bench.measure import Load, Target, Window, measure_window, percentile
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.fingerprint import Fingerprint
+from cpuserve.machine.topology import Topology
+from cpuserve.profiling.observers import Observers, Seen
+from cpuserve.profiling.recording import Recording
+
+__all__ = ["Driven", "watch", "watch_driven"]
+
+Step = Callable[[str], None]
+"""Is told what comes next, for a progress bar."""
+
+_WARM_S = 1.0
+
+
+@dataclass(frozen=True)
+class Driven:
+    """The load that a profile drives itself.
+
+    Attributes:
+        target: the server's address and path.
+        pictures: sent in turn.
+        name: of the pictures.
+        load: how much is asked.
+    """
+
+    target: Target
+    pictures: Sequence[Path]
+    name: str
+    load: Load
+
+
+def watch(observers: Observers, model: str, seconds: float, step: Step) -> Recording:
+    """Watch a server under whatever load it has.
+
+    Args:
+        observers: not started yet.
+        model: its name; empty for all of the server.
+        seconds: how long.
+        step: is told what comes next.
+    """
+    observers.start()
+    step(f"watching for {seconds:g} s")
+    time.sleep(seconds)
+    seen = observers.stop()
+    recording = _recording(seen, model, (seen.began_ns, seen.ended_ns))
+    cpus = (seen.placement.get("budget") or {}).get("effective") or 1
+    share = seen.cpu_s / ((seen.ended_ns - seen.began_ns) / 1e9) / cpus
+    how = "CPU time of the observers outside of the server, of the CPUs it may use; the load is another's"
+    return replace(recording, overhead={"cpu_share": share, "how": how})
+
+
+def watch_driven(observers: Observers, model: str, seconds: float, driven: Driven, step: Step) -> Recording:
+    """Load a server and watch it, with half as long unwatched before and after, to know what watching costs.
+
+    Args:
+        observers: not started yet.
+        model: its name.
+        seconds: how long it is watched.
+        driven: the load.
+        step: is told what comes next.
+
+    Raises:
+        CpuserveError: the load failed.
+    """
+
+    def window(long: float) -> Window:
+        return measure_window(driven.target, driven.pictures, driven.load, seconds=long)
+
+    step("warming")
+    window(_WARM_S)
+    step(f"{seconds / 2:g} s without observers")
+    before = window(seconds / 2)
+    observers.start()
+    step(f"{seconds:g} s with observers")
+    watched = window(seconds)
+    seen = observers.stop()
+    step(f"{seconds / 2:g} s without observers")
+    after = window(seconds / 2)
+    times = [time for one in seen.requests for time in (one.arrived_ns, one.ended_ns)]
+    span = (min(times), max(times)) if times else (seen.began_ns, seen.ended_ns)
+    recording = _recording(seen, model, span)
+    return replace(recording, load=_load(watched, driven), overhead=_overhead(before, watched, after, seen))
+
+
+def _recording(seen: Seen, model: str, span: tuple[int, int]) -> Recording:
+    return Recording(
+        model=model,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short,
+        seconds=(span[1] - span[0]) / 1e9,
+        began_ns=span[0],
+        ended_ns=span[1],
+        placement=seen.placement,
+        requests=seen.requests,
+        batches=seen.batches,
+        threads=seen.threads,
+        stacks=seen.stacks,
+        throttling=seen.throttling,
+        missing=seen.missing,
+    )
+
+
+def _load(window: Window, driven: Driven) -> dict[str, Any]:
+    latencies = window.latencies_ms
+    asked = driven.load
+    return {
+        "what": f"{asked.rate:g} requests a second" if asked.rate else f"{asked.connections} clients in turn",
+        "sent": driven.name,
+        "path": driven.target.path,
+        "rate": window.per_s,
+        "mean_ms": sum(latencies) / len(latencies) if latencies else None,
+        "p50_ms": percentile(latencies, 50),
+        "p99_ms": percentile(latencies, 99),
+        "client_cores": window.client_cpu_s / window.seconds,
+        "foreign_cores": window.foreign_cpu_s / window.wall_s,
+        "statuses": dict(window.statuses),
+    }
+
+
+def _overhead(before: Window, watched: Window, after: Window, seen: Seen) -> dict[str, Any]:
+    """What watching cost: the lower rate, and the CPU time beyond what requests cost unwatched."""
+    off = Window.sum([before, after])
+    found: dict[str, Any] = {
+        "share": 1 - watched.per_s / off.per_s if off.per_s else None,
+        "rate_off": off.per_s,
+        "rate_on": watched.per_s,
+        "noise": abs(before.per_s - after.per_s) / off.per_s if off.per_s else None,
+        "observers_cpu_s": seen.cpu_s,
+        "how": "requests a second with observers against those just before and after without; "
+        "noise is the difference of these two",
+    }
+    if off.cpu_ms and watched.cpu_ms:
+        found["server_cpu_share"] = watched.cpu_ms / off.cpu_ms - 1
+    return found
