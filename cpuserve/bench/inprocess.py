@@ -94,7 +94,8 @@ class Seats:
     ) -> None:
         given = {name: str(value) for name, value in flags.items() if value is not None}
         turns = [models] if isinstance(models, str) else list(models)
-        self.seats = planned(Topology.read(), Budget.read(), load(given, file=config)).seats
+        settings = load(given, file=config, environ=os.environ if environ is None else environ)
+        self.seats = planned(Topology.read(), Budget.read(), settings).seats
         self.properties: Mapping[str, Mapping[str, str]] = {}
         self._processes: list[subprocess.Popen[str]] = []
         self._environ = None if environ is None else dict(environ)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
+from cpuserve.bench.measure import Load, Window
+from cpuserve.bench.pictures import pictures
+from cpuserve.bench.windows import Level, measure_level
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.machine.budget import Budget
+from cpuserve.models.repository import Repository
+from cpuserve.tune.hints import hint_points
 from cpuserve.tune.point import Figures, Point
+from cpuserve.tune.quiet import Quiet, foreign_cores
+from cpuserve.tune.seated import seated
+from cpuserve.tune.served import served
+from cpuserve.tune.subject import Running, Subject, repository_of
 
 __all__ = ["Measurer"]
 
-Level = Literal["engine", "http"]
+_WARM_S = 1.0
+_LAST = 3  # windows that count, as `cpuserve.bench.windows` has it
 
 
 class Measurer:
@@ -24,10 +38,14 @@ class Measurer:
         window_seconds: of one window; three that agree make a measurement.
         max_windows: windows at most that count; spoiled ones are extra, as many again at most.
         mix: how many requests for each model in turn, such as (3, 1); None is one each.
-        connections: clients with one request under way each, for every point; None is 4 a usable CPU.
+        connections: clients with one request under way each, for every point; None is 4 a usable CPU. They
+            are of ``http`` only: at ``engine`` each serving thread has one picture under way.
         fixed: settings of every trial, by name; a point's own win.
         foreign_limit: cores used by others above which a window is spoiled and measured again.
         seen: told of every window: images a second, and whether it counts.
+
+    Raises:
+        UsageError: the mix does not fit the models.
     """
 
     def __init__(
@@ -36,16 +54,31 @@ class Measurer:
         repository: Path,
         images: Path | None = None,
         *,
-        level: Level = "http",
+        level: Literal["engine", "http"] = "http",
         window_seconds: float = 2.0,
         max_windows: int = 8,
         mix: Sequence[int] | None = None,
         connections: int | None = None,
-        fixed: dict[str, Any] | None = None,
+        fixed: Mapping[str, Any] | None = None,
         foreign_limit: float = 0.25,
         seen: Callable[[float, bool], None] = lambda _rate, _counts: None,
     ) -> None:
-        raise NotImplementedError
+        self.models = tuple(models)
+        self.mix = tuple(mix) if mix else (1,) * len(self.models)
+        if len(self.mix) != len(self.models) or min(self.mix, default=0) < 1:
+            raise UsageError(
+                f"mix {':'.join(map(str, self.mix))} for {len(self.models)} models: "
+                "give one whole number from 1 for each, such as 3:1"
+            )
+        self.repository = repository
+        self.images = images
+        self.level = level
+        self.window_seconds = window_seconds
+        self.max_windows = max_windows
+        self.connections = connections or 4 * Budget.read().effective
+        self.fixed = dict(fixed or {})
+        self.foreign_limit = foreign_limit
+        self._seen = seen
 
     def __call__(self, point: Point) -> Figures:
         """Measure a point.
@@ -53,14 +86,73 @@ class Measurer:
         Raises:
             CpuserveError: it could not be served or measured; the message says why in one line.
         """
-        raise NotImplementedError
+        with repository_of(self.models, self.repository) as folder, pictures(self.images) as sent:
+            subject = Subject(
+                models=self.models,
+                turns=[name for name, count in zip(self.models, self.mix, strict=True) for _ in range(count)],
+                repository=folder,
+                settings=self.fixed | point.settings(),
+                environ=point.environ(),
+                files=sent.files,
+            )
+            with self._started(subject) as running:
+                return self._figures(running, sent.name)
 
     def hints(self) -> dict[str, Point]:
         """What OpenVINO itself chooses: the points of its ``THROUGHPUT`` and ``LATENCY`` hints.
 
-        They are asked for in a fresh process that sits where one worker of all cores would.
+        They are asked for, for the model with the largest part of the mix, in a fresh process that sits where
+        one worker of all cores would.
 
         Raises:
-            CpuserveError: the model cannot be compiled.
+            CpuserveError: the model is not there, or cannot be compiled.
         """
-        raise NotImplementedError
+        model = self.models[self.mix.index(max(self.mix))]
+        subject = Subject(self.models, self.models, self.repository, {}, {})
+        xml = Repository(self.repository).find(model).xml
+        return hint_points(xml, subject.environment(with_settings=False))
+
+    def _started(self, subject: Subject) -> AbstractContextManager[Running]:
+        return served(subject, self.connections) if self.level == "http" else seated(subject)
+
+    def _figures(self, running: Running, name: str) -> Figures:
+        def once(number: int) -> Window:
+            return running.window(number, self.window_seconds)
+
+        def seen(window: Window, counts: bool) -> None:
+            self._seen(window.per_s, counts)
+
+        running.window(-1, min(_WARM_S, self.window_seconds))
+        quiet = Quiet(once, limit=self.foreign_limit, most=self.max_windows, seen=seen)
+        load = Load(connections=self.connections)
+        level = measure_level(load, quiet, self.max_windows, lambda _: None)
+        facts = running.facts() | {"pictures": name, "errors": level.last.errors}
+        return _figures(level, quiet, facts)
+
+
+def _figures(level: Level, quiet: Quiet, facts: dict[str, Any]) -> Figures:
+    """The last three windows as one.
+
+    Raises:
+        CpuserveError: no request was answered.
+    """
+    last, counted = level.last, level.windows[-_LAST:]
+    if not last.latencies_ms:
+        errors = ", ".join(f"{count} x {status}" for status, count in last.errors.items())
+        raise CpuserveError(f"no request was answered: {errors or 'none was sent'}")
+    rates = [window.per_s for window in counted]
+    shown = last.figures()
+    return Figures(
+        images_per_s=shown["images_per_s"],
+        p50_ms=shown["p50_ms"],
+        p95_ms=shown["p95_ms"],
+        p99_ms=shown["p99_ms"],
+        cpu_ms=shown["cpu_ms"] or 0.0,
+        rss_mib=max(window.unique_mib or 0.0 for window in level.windows),
+        noise=(max(rates) - min(rates)) / statistics.median(rates),
+        foreign_cores=foreign_cores(last),
+        windows=len(level.windows),
+        repeated=quiet.repeated,
+        stable=level.stable,
+        facts=facts | {"spoiled": quiet.spoiled},
+    )
