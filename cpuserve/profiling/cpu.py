@@ -1,9 +1,9 @@
 """Where the server's CPU time goes: decode, inference, Python, kernel, idle spinning; it judges nothing.
 
 The kernel counts a thread's time on a CPU and ready for one, the stages say what the thread was at
-meanwhile. Time ready without a CPU shortens all stages alike. What decoding and Python leave of it is inference,
-as far as the batches that the thread led took so long (else OpenVINO's own threads computed while it slept);
-the rest is the interpreter's. Of an OpenVINO thread, CPU time while no batch ran is spinning.
+meanwhile. Time ready without a CPU shortens all stages alike. What decoding and Python leave of it is
+inference, as far as the batches that the thread led took so long (else OpenVINO's own threads computed while
+it slept); the rest is the interpreter's. Of an OpenVINO thread, CPU time while no batch ran is spinning.
 """
 
 from __future__ import annotations
