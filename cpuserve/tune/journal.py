@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,33 @@ from cpuserve.bench.journal import Journal
 from cpuserve.errors import UsageError
 from cpuserve.tune.point import Figures, Point, Trial
 
-__all__ = ["TrialJournal", "read_trials"]
+__all__ = ["Recorded", "TrialJournal", "read_trials"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a file of trials says.
+
+    Attributes:
+        key: what they belong to; None where not even the first line is whole.
+        space: what could have been tried, as `Space.document` says it; empty where it is not said.
+        trials: in order.
+    """
+
+    key: dict[str, Any] | None = None
+    space: Mapping[str, Any] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
 
 
 class TrialJournal:
     """The trials of one search, old and new.
 
-    The first line holds the key, what the figures belong to; each other one is a trial.
+    The first line holds the key, what the figures belong to; another one the space; all others a trial each.
 
     Attributes:
         file: where they are.
         key: what they belong to.
+        space: what could be tried, as it was described; empty until it is.
         trials: in order.
         notes: what to tell about the file: a torn line, another search's file.
     """
@@ -43,6 +59,7 @@ class TrialJournal:
         self.key = json.loads(json.dumps(key))
         self.trials: list[Trial] = []
         self.notes: list[str] = []
+        self.space: Mapping[str, Any] = {}
         self._by_point: dict[Point, list[Trial]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +71,12 @@ class TrialJournal:
         """Keep a trial; it is on the disk when this returns."""
         self._journal.append({"trial": asdict(trial) | {"point": dict(trial.point.knobs)}})
         self._add(trial)
+
+    def describe(self, space: Mapping[str, Any]) -> None:
+        """Keep what could be tried, unless it is what is kept already."""
+        if self.space != json.loads(json.dumps(space)):
+            self._journal.append({"space": space})
+            self.space = space
 
     def of(self, point: Point) -> list[Trial]:
         """The trials of one point, in order."""
@@ -76,13 +99,15 @@ class TrialJournal:
         if self.file.exists():
             if not self.file.read_bytes().endswith(b"\n"):
                 self.notes.append(f"{self.file}: the last line is torn, its trial is measured again")
-            key, trials = read_trials(self.file)
+            found = read_trials(self.file)
+            key, self.space = found.key, found.space
             if key == self.key:
-                for trial in trials:
+                for trial in found.trials:
                     self._add(trial)
-                if trials:
-                    self.notes.append(f"{self.file}: going on after {len(trials)} trials")
+                if found.trials:
+                    self.notes.append(f"{self.file}: going on after {len(found.trials)} trials")
                 return
+            self.space = {}
             if key is not None:
                 kept = _free_name(self.file)
                 self.file.rename(kept)
@@ -93,16 +118,17 @@ class TrialJournal:
         self._journal.append({"key": self.key})
 
 
-def read_trials(file: Path) -> tuple[dict[str, Any] | None, list[Trial]]:
-    """The key and the trials of a file that `TrialJournal` wrote; the key is None where not even it is whole.
+def read_trials(file: Path) -> Recorded:
+    """What `TrialJournal` wrote.
 
     Raises:
         UsageError: it cannot be read, or is something else.
     """
     try:
         records = Journal(file).read()
-        key = records[0]["key"] if records else None
-        return key, [_trial(record["trial"]) for record in records[1:]]
+        spaces = [record["space"] for record in records if "space" in record]
+        trials = tuple(_trial(record["trial"]) for record in records[1:] if "space" not in record)
+        return Recorded(records[0]["key"] if records else None, spaces[-1] if spaces else {}, trials)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, UsageError) as error:

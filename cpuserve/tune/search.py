@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.tune.journal import TrialJournal
 from cpuserve.tune.objective import Objective, Standing
 from cpuserve.tune.point import Figures, Point, Trial
@@ -37,6 +38,22 @@ class Limits:
 
     trials: int | None = None
     seconds: float | None = None
+
+    @classmethod
+    def parse(cls, trials: int | None, budget: str | None) -> Limits:
+        """As typed; a budget is ``20m``, ``40s``, ``1h`` or ``1h30m``.
+
+        Raises:
+            UsageError: the budget is nothing of that kind.
+        """
+        if budget is None:
+            return cls(trials)
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
+        hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+        total = 3600 * hours + 60 * minutes + seconds
+        if not total:
+            raise UsageError(f"--budget {budget[:40]!r}: give hours, minutes or seconds: 1h30m, 20m, 40s")
+        return cls(trials, float(total))
 
 
 class Search:
@@ -89,10 +106,16 @@ class Search:
         return next(iter(self.objective.standings(made)), None)
 
     def first(self, hints: Mapping[str, Point]) -> None:
-        """Measure the defaults, and what the hints chose, as far as there is room."""
+        """Measure the defaults, and what the hints chose, as far as there is room.
+
+        Raises:
+            CpuserveError: the defaults could not be measured: there is nothing to compare with.
+        """
         self._reserved = 0
-        if not any(trial.reason == "default" for trial in self.journal.trials):
-            self._try(Point(), "default")
+        if not any(trial.reason == "default" and trial.figures for trial in self.journal.trials):
+            trial = self._try(Point(), "default")
+            if trial.figures is None:
+                raise CpuserveError(f"the defaults could not be measured: {trial.error}")
         self._reserved = 1
         for name, point in hints.items():
             if self.room:

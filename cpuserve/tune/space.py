@@ -110,6 +110,28 @@ class Space:
             return point
         return _canonical(self.host, _completed(self.host, given))
 
+    def not_tried(self) -> dict[str, str]:
+        """Knobs that are at their default in every point, each with the reason."""
+        dropping = [rule for rule in reversed(RULES) if self.dropped[rule.name]]
+        why = {knob: rule.why for rule in dropping for knob in rule.knobs}
+        fixed = {}
+        for place, (knob, choices) in enumerate(self.values.items()):
+            if len({steps[place] for steps in self.points.values()}) == 1:
+                fixed[knob] = (
+                    why.get(knob, "") if len(choices) > 1 else f"{choices[0]} is all there is to try"
+                )
+        return fixed
+
+    def document(self) -> dict[str, Any]:
+        """For JSON: ``total``, ``points``, ``dropped`` by rule, ``values`` and ``not_tried`` by knob."""
+        return {
+            "total": self.total,
+            "points": len(self.points),
+            "dropped": dict(self.dropped),
+            "values": {knob: list(choices) for knob, choices in self.values.items()},
+            "not_tried": self.not_tried(),
+        }
+
     def explain(self) -> list[str]:
         """Say which rule dropped how many points and why, a rule a line."""
         why = {rule.name: rule.why for rule in RULES}

@@ -5,32 +5,31 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from cpuserve.tune.search import Limits, Search, Strategy
+from cpuserve.tune.search import Search, Strategy
 from cpuserve.tune.space import Space
 
 __all__ = ["MODES", "brute", "strategy"]
 
 MODES = ("auto", "brute", "quick", "optuna")
-"""How a space may be searched; ``auto`` is brute where all of it fits into ``max_trials``, else quick."""
+"""How a space may be searched; ``auto`` is brute where all of it fits, else quick."""
 
 _SMALL = 24
 
 
-def strategy(mode: str, space: Space, limits: Limits, optuna_file: Path) -> tuple[str, Strategy]:
+def strategy(mode: str, space: Space, expected: int | None, optuna_file: Path) -> tuple[str, Strategy]:
     """The strategy of a mode, and its name.
 
     Args:
         mode: one of `MODES`.
         space: the points there are.
-        limits: how long the search may be.
+        expected: how many trials there can be; None without a limit.
         optuna_file: where Optuna keeps its study.
 
     Raises:
         UsageError: Optuna is not installed.
     """
     if mode == "auto":
-        small = len(space.points) <= (limits.trials or _SMALL)
-        mode = "brute" if small else "quick"
+        mode = "brute" if len(space.points) <= (expected or _SMALL) else "quick"
     if mode == "brute":
         return mode, lambda search: brute(search, space)
     if mode == "quick":

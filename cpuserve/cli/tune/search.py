@@ -1,0 +1,242 @@
+"""`cpuserve tune MODEL...`: searches for the best settings, keeps and shows them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import orjson
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
+
+if TYPE_CHECKING:
+    from cpuserve.tune.outcome import Outcome, Request
+    from cpuserve.tune.point import Trial
+    from cpuserve.tune.search import Search
+
+__all__ = ["command"]
+
+_BUDGET = "20m"
+_WINDOWS_A_BUDGET = 120
+_WINDOW_S = (0.25, 2.0)
+_INTERRUPTED = 130
+_WIDTH = 118
+_PRECISIONS = ("auto", "f32", "bf16", "f16")
+
+
+@click.command("search")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency", "cpu_per_request"]),
+    default="throughput",
+    show_default=True,
+    help="Most images a second, least p99, or least CPU time an image.",
+)
+@click.option(
+    "--constraint", "constraints", multiple=True, metavar="'FIGURE<=N'", help="As 'p99_ms<=50'; repeatable."
+)
+@click.option("--max-trials", type=click.IntRange(1), help="Trials at most, those of earlier runs too.")
+@click.option(
+    "--budget", metavar="TIME", help=f"As 40s, 20m, 1h30m, earlier runs too; {_BUDGET} without --max-trials."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "brute", "quick", "optuna"]),
+    default="auto",
+    show_default=True,
+    help="Every point, a pattern search, or Optuna; auto: every point where all fit, else quick.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["http", "engine"]),
+    default="http",
+    show_default=True,
+    help="Measure a server, or its pipeline without HTTP.",
+)
+@click.option("--mix", metavar="N:N", help="Requests for each of several models, as 3:1; one each without.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Directory of pictures, sent in turn; without it one is made.",
+)
+@click.option(
+    "--precisions",
+    default="auto",
+    show_default=True,
+    metavar="LIST",
+    help="Precisions that may be tried, as auto,f32: others than the default change the answers.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the profile and the exit code say it.")
+@setting_options("model_repository", "tuning_dir")
+def command(
+    *,
+    models: tuple[str, ...],
+    objective: str,
+    constraints: tuple[str, ...],
+    max_trials: int | None,
+    budget: str | None,
+    mode: str,
+    level: Literal["http", "engine"],
+    mix: str | None,
+    images: Path | None,
+    precisions: str,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Find the settings that serve MODEL best on this machine; several models share it.
+
+    Each trial runs in fresh processes on the seats it asks for. The defaults are measured first and last, to
+    show drift, and what OpenVINO's hints choose for comparison. What wins is kept below --tuning-dir, by
+    machine, and cpuserve serve applies it. Ended by Ctrl-C or killed, the same command goes on after the last
+    trial that was done.
+
+    \b
+    Exit codes: 0 done, 1 it could not be measured, 2 wrong words on the command line,
+    3 no settings keep the constraints: no profile is written, 130 ended by Ctrl-C.
+
+    \b
+    Example:
+      cpuserve tune digits --objective throughput --constraint 'p99_ms<=50' --budget 20m
+      cpuserve tune mobilenet yolox --mix 3:1 --images photos --max-trials 60
+    """
+    from cpuserve.tune.measure import Measurer  # noqa: PLC0415  # not for --help
+    from cpuserve.tune.objective import Objective  # noqa: PLC0415
+    from cpuserve.tune.outcome import Request  # noqa: PLC0415
+    from cpuserve.tune.search import Limits  # noqa: PLC0415
+    from cpuserve.tune.session import parse_mix, tune  # noqa: PLC0415
+
+    settings = settings_from(config, flags)
+    if len(set(models)) < len(models):
+        raise UsageError(f"{' '.join(models)}: name each model once; --mix says how often it is asked")
+    limits = Limits.parse(max_trials, budget or (None if max_trials else _BUDGET))
+    request = Request(
+        models=models,
+        repository=settings.model_repository,
+        tuning_dir=settings.tuning_dir,
+        objective=Objective.parse(objective, constraints),
+        limits=limits,
+        mode=mode,
+        level=level,
+        mix=parse_mix(mix, models),
+        images=images,
+        precisions=_precisions(precisions),
+        command=shlex.join(["cpuserve", *sys.argv[1:]]),
+    )
+    shortest, longest = _WINDOW_S
+    seconds = longest if limits.seconds is None else limits.seconds / _WINDOWS_A_BUDGET
+    measurer = Measurer(
+        models,
+        settings.model_repository,
+        images,
+        level=level,
+        mix=request.mix,
+        window_seconds=max(shortest, min(longest, seconds)),
+    )
+    with _progress(request, hidden=quiet or as_json) as (began, seen):
+        try:
+            outcome = tune(request, measurer, began=began, seen=seen)
+        except KeyboardInterrupt:
+            if not quiet:
+                click.echo(f"ended; every trial that was done is kept. Go on: {request.command}", err=True)
+            sys.exit(_INTERRUPTED)
+    if as_json:
+        click.echo(orjson.dumps(outcome.document()))
+    elif not quiet:
+        _show(outcome)
+    sys.exit(3 if outcome.best.excess else 0)
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    wrong = [word for word in words if word not in _PRECISIONS]
+    if wrong:
+        raise UsageError(f"--precisions {wrong[0][:40]!r}: there are {', '.join(_PRECISIONS)}")
+    return words
+
+
+@contextmanager
+def _progress(request: Request, *, hidden: bool) -> Iterator[tuple[Any, Any]]:
+    """A bar with the best so far on a terminal, a line a trial elsewhere; both on stderr."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True, quiet=hidden)
+    columns = (TextColumn("{task.completed} trials"), BarColumn(), TimeElapsedColumn())
+    live = Progress(
+        *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal
+    )
+    task = live.add_task("the defaults", total=None)
+    unit = request.objective.metric.title
+
+    def began(notes: Sequence[str]) -> None:
+        for note in notes:
+            console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+
+    def seen(trial: Trial, search: Search) -> None:
+        best = search.objective.best(search.journal.trials)
+        if best is not None and best.trial.figures is not None:
+            value = search.objective.value(best.trial.figures)
+            words = f"best so far {value:.1f} {unit} ({_words(best.point)})"
+            live.update(task, completed=trial.number + 1, total=search.expected_trials, description=words)
+        if not console.is_terminal:
+            line = f"{trial.number + 1}. {trial.reason}: {_words(trial.point)}: "
+            figures = trial.figures
+            line += f"{search.objective.value(figures):.1f} {unit}" if figures else f"failed: {trial.error}"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    with live:
+        yield began, seen
+
+
+def _words(point: Any) -> str:
+    return ", ".join(f"{name.removeprefix('env.')} {value}" for name, value in point.knobs) or "the defaults"
+
+
+def _show(outcome: Outcome) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    objective = outcome.request.objective
+    rows = {"the defaults": outcome.default}
+    rows |= {f"OpenVINO's hint {name}": one for name, one in outcome.hints.items()}
+    rows |= {"runner-up": outcome.runner_up} if outcome.runner_up else {}
+    rows |= {"best": outcome.best}
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for title in ("images/s", "p50 ms", "p99 ms", "CPU ms", "MiB", "noise"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("settings")
+    for name, one in rows.items():
+        figures = one.trial.figures
+        if figures is not None:
+            cells = (figures.images_per_s, figures.p50_ms, figures.p99_ms, figures.cpu_ms, figures.rss_mib)
+            noise = f"{one.noise:.1%}"
+            table.add_row(name, *(f"{cell:.1f}" for cell in cells), noise, _words(one.point))
+    Console(width=max(_WIDTH, Console().width)).print(table)
+    space, failed = outcome.space, sum(trial.figures is None for trial in outcome.trials)
+    click.echo(
+        f"{len(outcome.trials)} trials ({failed} failed), {outcome.mode}, of {len(space.points)} points the "
+        f"rules left of {space.total} combinations: {outcome.trials_file}"
+    )
+    if outcome.drift is not None:
+        click.echo(f"drift: the defaults changed by {outcome.drift:+.1%} from the first to the last trial")
+    if outcome.best.excess:
+        wanted = ", ".join(map(str, objective.constraints))
+        click.echo(f"nothing keeps {wanted}; the best breaks them by {outcome.best.excess:.0%}: no profile")
+        return
+    same = outcome.best.point == outcome.default.point
+    verdict = "a tie within the noise" if outcome.within_noise else f"{outcome.gain:+.1%}"
+    click.echo(f"{objective.name} against the defaults: {'they are the best' if same else verdict}")
+    for path in outcome.profiles:
+        click.echo(f"profile: {path}; cpuserve serve applies it")

@@ -1,0 +1,185 @@
+"""One call of ``cpuserve tune``: from the models on this machine to their profiles; it prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cpuserve.errors import UsageError
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.fingerprint import Fingerprint
+from cpuserve.machine.launch import find_library, folders
+from cpuserve.machine.topology import Topology
+from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.settings import Settings
+from cpuserve.tune.host import Host, Network
+from cpuserve.tune.journal import TrialJournal
+from cpuserve.tune.key import Key
+from cpuserve.tune.objective import Standing
+from cpuserve.tune.outcome import Outcome, Request
+from cpuserve.tune.point import Figures, Point, Trial
+from cpuserve.tune.profile import Profile
+from cpuserve.tune.search import Search
+from cpuserve.tune.space import Space
+from cpuserve.tune.store import Store
+from cpuserve.tune.strategies import strategy
+from cpuserve.web.server import planned
+
+__all__ = ["Measuring", "parse_mix", "tune"]
+
+
+class Measuring(Protocol):
+    """What `cpuserve.tune.measure.Measurer` does, or a fake in tests."""
+
+    def __call__(self, point: Point) -> Figures:
+        """Measure a point in fresh processes."""
+
+    def hints(self) -> Mapping[str, Point]:
+        """What OpenVINO's hints choose, by the hint's name."""
+
+
+def tune(
+    request: Request,
+    measuring: Measuring,
+    *,
+    began: Callable[[Sequence[str]], None] = lambda _notes: None,
+    seen: Callable[[Trial, Search], None] = lambda _trial, _search: None,
+) -> Outcome:
+    """Search, keep every trial, and write the profiles.
+
+    Args:
+        request: what is to be tuned.
+        measuring: measures points of these models.
+        began: told what is remarkable about the journal, before the first trial.
+        seen: told of every trial when it is done, with the search as it stands.
+
+    Raises:
+        CpuserveError: a model is not there, the defaults cannot be measured, or nothing can be written.
+    """
+    files = [Repository(request.repository).find(name) for name in request.models]
+    key = Key.read(*files)
+    name = "+".join(request.models)
+    trials_file = Store(request.tuning_dir).trials_file(key.fingerprint, name)
+    host = _host(files, request.precisions)
+    space = Space.of(host, request.precisions)
+    journal = TrialJournal(trials_file, _journal_key(request, key, space))
+    began(journal.notes)
+    search = Search(measuring, journal, request.objective, request.limits, lambda trial: seen(trial, search))
+    search.first({})
+    space = _seen_space(space, journal.trials, request.precisions)
+    journal.describe(space.document())
+    reasons = {trial.reason for trial in journal.trials}
+    if search.room and not {"hint:THROUGHPUT", "hint:LATENCY"} <= reasons:
+        search.first({hint: space.canonical(point) for hint, point in measuring.hints().items()})
+    mode, chosen = strategy(
+        request.mode, space, search.expected_trials, trials_file.with_name(f"{name}.optuna.jsonl")
+    )
+    search.run(chosen)
+    return _outcome(request, mode, space, journal, key)
+
+
+def parse_mix(text: str | None, models: Sequence[str]) -> tuple[int, ...]:
+    """``3:1`` as typed: requests for each model in turn; one each without it.
+
+    Raises:
+        UsageError: it is not a whole number above 0 for each model.
+    """
+    if text is None:
+        return (1,) * len(models)
+    parts = text.split(":")
+    if len(parts) != len(models) or not all(part.isdecimal() and 0 < int(part) < 1000 for part in parts):
+        raise UsageError(
+            f"--mix {text[:40]!r}: give a whole number from 1 to 999 for each of the models ({len(models)}), "
+            "as 3:1"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _host(files: Sequence[ModelFile], precisions: Sequence[str]) -> Host:
+    topology, budget = Topology.read(), Budget.read()
+    allocators = [name for name in ("jemalloc", "tcmalloc") if find_library(name, folders())]
+    return Host.of(
+        topology,
+        budget,
+        planned(topology, budget, Settings()),
+        memory_bytes=Fingerprint.read(Path("/"), budget, topology).memory_bytes,
+        capabilities=_capabilities() if {*precisions} - {"auto", "f32"} else (),
+        allocators=allocators,
+        networks=[Network.of(file) for file in files],
+    )
+
+
+def _capabilities() -> Sequence[str]:
+    import openvino as ov  # noqa: PLC0415  # only where a precision depends on it
+
+    found: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
+
+
+def _journal_key(request: Request, key: Key, space: Space) -> dict[str, Any]:
+    return {
+        **key.to_json(),
+        "mix": list(request.mix),
+        "objective": request.objective.name,
+        "constraints": [str(one) for one in request.objective.constraints],
+        "level": request.level,
+        "images": str(request.images.resolve()) if request.images else "",
+        "space": space.digest,
+    }
+
+
+def _seen_space(space: Space, trials: Sequence[Trial], precisions: Sequence[str]) -> Space:
+    """The space with what the defaults' first trial has shown of OpenMP and memory."""
+    first = next(trial.figures for trial in trials if trial.reason == "default" and trial.figures)
+    host = space.host.having_seen(first.facts.get("openmp", ()), first.rss_mib)
+    return Space.of(host, precisions)
+
+
+def _outcome(request: Request, mode: str, space: Space, journal: TrialJournal, key: Key) -> Outcome:
+    objective, trials = request.objective, journal.trials
+    ranked = objective.standings(trials)
+    best = objective.best(trials)
+    if best is None:  # the defaults' first trial worked, or `first` would have said so
+        raise UsageError(f"{journal.file}: no trial worked")
+    runner_up = next((one for one in ranked if one.point != best.point), None)
+    default = next(one for one in ranked if one.point == Point())
+    alone = [objective.score(t.figures) for t in trials if t.point == Point() and t.figures]
+    profiles = () if best.excess else _write(request, key, best, runner_up, default)
+    return Outcome(
+        request,
+        mode,
+        space,
+        trials,
+        best,
+        runner_up,
+        default,
+        alone[-1] / alone[0] - 1 if len(alone) > 1 else None,
+        profiles,
+        journal.file,
+        journal.notes,
+    )
+
+
+def _write(
+    request: Request, key: Key, best: Standing, runner_up: Standing | None, default: Standing
+) -> tuple[Path, ...]:
+    store = Store(request.tuning_dir)
+    return tuple(
+        store.write(
+            Profile.of_trials(
+                model,
+                key,
+                best.trial,
+                runner_up=runner_up.trial if runner_up else None,
+                default=default.trial,
+                models=request.models,
+                mix=request.mix,
+                objective=request.objective.name,
+                constraints=[str(one) for one in request.objective.constraints],
+                level=request.level,
+                command=request.command,
+            )
+        )
+        for model in request.models
+    )
