@@ -94,18 +94,20 @@ def _knobs(report: Report) -> list[str]:
     nothing = [knob for knob, effect in telling if effect.kind == "no effect"]
     if nothing:
         found.append(f"No effect beyond noise: {', '.join(nothing)}.")
-    return found
+    by_words: dict[str, list[str]] = {}
+    for one in report.effects:
+        if one.known:
+            by_words.setdefault(one.known, []).append(one.knob.removeprefix("env."))
+    return found + [f"{', '.join(knobs)}: {words}." for words, knobs in by_words.items()]
 
 
 def _not_tried(effects: Sequence[KnobEffects]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for one in effects:
-        if one.telling is None:
-            by_reason.setdefault(one.why, []).append(one.knob)
-    if not by_reason:
-        return []
-    parts = [f"{', '.join(knobs)}{f' ({why})' if why else ''}" for why, knobs in by_reason.items()]
-    return [f"Not tried: {'; '.join(parts)}."]
+        if one.telling is None and not one.known:
+            by_reason.setdefault(one.why.rstrip("."), []).append(one.knob)
+    parts = [", ".join(knobs) + (f" ({why})" if why else "") for why, knobs in by_reason.items()]
+    return [f"Not tried: {'; '.join(parts)}."] if parts else []
 
 
 def _trust(report: Report) -> list[str]:

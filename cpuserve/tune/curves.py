@@ -89,14 +89,12 @@ def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: Metr
 
 
 def cores_per_worker(trial: Trial, cores: int) -> float | None:
-    """Cores of one worker: read back, as set, or the machine's share of each; None where nothing says."""
-    seats = (trial.figures.facts if trial.figures else {}).get("seats")
-    if seats:
-        return float(max(len(seat) for seat in seats))
+    """Cores of one worker: as set, else the machine's share of each worker; None where nothing says."""
     said = trial.point.get("cores_per_worker")
     if said is not None:
         return float(said)
-    workers = trial.point.get("workers")
+    seen = (trial.figures.facts if trial.figures else {}).get("workers")
+    workers = trial.point.get("workers", seen)
     return None if workers is None else cores / float(workers)
 
 

@@ -83,11 +83,13 @@ class KnobEffects:
         knob: its name.
         values: one effect a value that is not the reference.
         why: of a knob that was not tried.
+        known: what is known of it without a trial; empty for nothing.
     """
 
     knob: str
     values: tuple[Effect, ...] = ()
     why: str = ""
+    known: str = ""
 
     @property
     def telling(self) -> Effect | None:
@@ -101,6 +103,8 @@ class KnobEffects:
     @property
     def words(self) -> str:
         """The verdict for people."""
+        if self.telling is None and self.known:
+            return self.known
         if self.telling is None:
             return f"not tried ({self.why})" if self.why else "not tried"
         if self.telling.kind == "no effect":

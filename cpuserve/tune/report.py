@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
 from cpuserve.tune.curves import Curve, batch_curve, cores_curve, front
 from cpuserve.tune.effects import KnobEffects, effects, repeat_noise
 from cpuserve.tune.host import DEFAULT_BATCH
+from cpuserve.tune.journal import read_trials
 from cpuserve.tune.objective import Objective, Standing
 from cpuserve.tune.point import Point, Trial
 
-__all__ = ["Report", "Rival", "settings_words"]
+__all__ = ["Report", "Rival", "report_of", "settings_words"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Report:
             trials=tuple(trials),
             best=best,
             rivals=() if best is None else tuple(_rivals(trials, objective, best)),
-            effects=tuple(effects(trials, metric, not_tried)),
+            effects=tuple(_known(effects(trials, metric, not_tried), trials)),
             front=tuple(front(trials)),
             batches=batch_curve(trials, chosen, DEFAULT_BATCH, metric),
             cores=cores_curve(trials, chosen, cores, metric),
@@ -165,9 +167,58 @@ class Report:
         }
 
 
+def report_of(file: Path, model: str, openmp: Sequence[Mapping[str, Any]] = ()) -> Report:
+    """The report of a search that is recorded in a file.
+
+    Args:
+        file: where `cpuserve.tune.journal.TrialJournal` has written.
+        model: for the title.
+        openmp: verdicts to show.
+
+    Raises:
+        UsageError: there is no such file, it is none of a search, or no trial is in it.
+    """
+    if not file.is_file():
+        raise UsageError(
+            f"no trials of {model} in {file.parent}: run cpuserve tune {model.replace('+', ' ')}"
+        )
+    recorded = read_trials(file)
+    key = recorded.key or {}
+    try:
+        objective = Objective.parse(key["objective"], key["constraints"])
+        machine, cores = str(key["fingerprint"]), int(key["machine"]["cores"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} does not say what its trials belong to ({error}): tune again") from error
+    tried = {name for trial in recorded.trials for name, _ in trial.point.knobs}
+    left = dict.fromkeys(recorded.space.get("values", {}), "the search did not come to it")
+    not_tried = {**left, **recorded.space.get("not_tried", {})}
+    return Report.of(
+        model,
+        machine,
+        objective,
+        recorded.trials,
+        cores=cores,
+        not_tried={knob: why for knob, why in not_tried.items() if knob not in tried},
+        openmp=openmp,
+    )
+
+
 def settings_words(point: Point) -> str:
     """``workers=1 streams=2``; the defaults where nothing is set."""
     return " ".join(f"{name.removeprefix('env.')}={value}" for name, value in point.knobs) or "the defaults"
+
+
+def _known(found: Sequence[KnobEffects], trials: Sequence[Trial]) -> list[KnobEffects]:
+    """OpenMP's variables need no trial where no runtime is there to read them."""
+    mapped = next(
+        (t.figures.facts["mapped"] for t in trials if t.figures and "mapped" in t.figures.facts), None
+    )
+    if mapped is None or mapped["openmp"]:
+        return list(found)
+    words = "no effect, TBB build" if mapped["tbb"] else "no effect: no OpenMP runtime is mapped"
+    return [
+        replace(one, known=words) if one.knob.startswith("env.") and not one.values else one for one in found
+    ]
 
 
 def _rivals(trials: Sequence[Trial], objective: Objective, best: Standing) -> list[Rival]:

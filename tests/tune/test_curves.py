@@ -48,9 +48,9 @@ def test_else_the_curve_is_of_the_best():
     assert batch_curve(made[:2], Point(), 8, THROUGHPUT).spots == ()
 
 
-def test_cores_of_a_worker_are_read_back_said_or_shared_out():
+def test_cores_of_a_worker_are_said_or_shared_out():
     made = trials(
-        ({}, figures(400, facts={"seats": [[0, 1, 2, 3], [4, 5, 6, 7]]})),
+        ({}, figures(400, facts={"workers": 2})),
         ({"workers": 8}, figures(500)),
         ({"cores_per_worker": 8}, figures(200)),
         ({"workers": 1, "cores_per_worker": 1}, figures(60)),  # leaves seven cores idle
