@@ -6,6 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
@@ -97,7 +98,7 @@ class Profile:
             objective: what was sought.
             constraints: what had to hold.
             level: what was measured.
-            command: as it was typed.
+            command: as it was typed; directories of this machine are left out of it.
 
         Raises:
             UsageError: the best trial failed, or holds what no profile may set.
@@ -119,7 +120,7 @@ class Profile:
             objective=objective,
             constraints=tuple(constraints),
             level=level,
-            command=command,
+            command=" ".join(Path(word).name if "/" in word else word for word in command.split()),
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 

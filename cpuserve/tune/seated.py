@@ -66,7 +66,7 @@ class Seated:
                 "findings": [one.text for one in report.findings if one.level != "green"],
             },
             "properties": {name: dict(found) for name, found in self._seats.properties.items()},
-            "mapped": mapped(self._seats.pids),
+            **mapped(self._seats.pids),
         }
 
     def _cpu_s(self) -> float:

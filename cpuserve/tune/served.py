@@ -62,8 +62,8 @@ class Served:
                 "findings": [f"{one['section']}: {one['text']}" for one in findings],
             },
             "properties": self._properties(),
-            "mapped": mapped(worker["pid"] for worker in report["workers"] if worker["pid"]),
             "connections": self._load.connections,
+            **mapped(worker["pid"] for worker in report["workers"] if worker["pid"]),
         }
 
     def placement(self) -> dict[str, Any]:
