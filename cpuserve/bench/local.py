@@ -41,7 +41,8 @@ def serving(
 
     Args:
         model: its name in the repository; empty for all of it.
-        flags: settings by name; those that are None are left to the environment and the defaults.
+        flags: settings by name; those that are None are left to the environment and the defaults, but for
+            ``profile``, which is off.
         config: a settings file.
         environ: its environment; None is that of this process.
 
@@ -51,7 +52,8 @@ def serving(
     port = free_port()
     words = ["serve", "--port", str(port), "--model-name", model]
     words += [] if config is None else ["--config", str(config)]
-    for name, value in flags.items():
+    # what somebody keeps in tuning/ decides nothing here unless it is asked for
+    for name, value in {**flags, "profile": flags.get("profile") or "off"}.items():
         if value is not None:
             words += ["--" + name.replace("_", "-"), str(value)]
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder:

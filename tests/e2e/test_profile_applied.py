@@ -15,7 +15,7 @@ from cpuserve.tune.key import Key
 from cpuserve.tune.profile import Profile
 from cpuserve.tune.store import Store
 from tests.servers import serving
-from tests.tune import made
+from tests.tune import made_profiles as made
 
 MODEL = "digits"
 

@@ -17,7 +17,7 @@ from cpuserve.tune.profile import Profile
 from cpuserve.tune.store import Store
 from tests.conftest import ROOT
 from tests.machine import trees
-from tests.tune import made
+from tests.tune import made_profiles as made
 
 
 @pytest.fixture

@@ -108,8 +108,8 @@ def test_a_real_trial_has_what_was_set_in_force(level, monkeypatch):
     assert facts["workers"] == len(facts["placement"]["seats"]) == 1
     assert facts["properties"]["digits"]["NUM_STREAMS"] == "1"
     assert facts["properties"]["digits"]["INFERENCE_PRECISION_HINT"] == "f32"
-    assert (facts["mapped"]["tbb"], facts["mapped"]["openmp"]) == (True, [])
-    assert "OMP_NUM_THREADS=1" in facts["mapped"]["variables"]
+    assert (facts["tbb"], facts["openmp"]) == (True, [])
+    assert "OMP_NUM_THREADS=1" in facts["variables"]
     if level == "http":
         assert facts["properties"]["digits"]["batches"] == "[1, 2]"
 

@@ -9,7 +9,7 @@ import pytest
 from cpuserve.errors import UsageError
 from cpuserve.tune.point import Point, Trial
 from cpuserve.tune.profile import Profile
-from tests.tune import made
+from tests.tune import made_profiles as made
 
 
 def test_it_comes_back_from_its_file_as_it_was():
@@ -27,7 +27,7 @@ def test_it_comes_back_from_its_file_as_it_was():
         runner_up=made.trial(2, 114.0, workers=8),
         default=made.trial(0, 100.0),
         constraints=["p99_ms<=50"],
-        command="cpuserve tune m",
+        command="cpuserve tune m --images /home/somebody/photos",
     )
     document = json.loads(json.dumps(whole.to_json()))
     assert json.loads(json.dumps(Profile.from_json(document).to_json())) == document
@@ -36,6 +36,7 @@ def test_it_comes_back_from_its_file_as_it_was():
     }
     assert document["settings"] == {"workers": 4, "max_batch": 2}
     assert document["environ"] == {"OMP_NUM_THREADS": "1"}
+    assert document["command"] == "cpuserve tune m --images photos"
     assert document["runner_up"]["settings"] == {"workers": 8}
     assert document["runner_up"]["lost"]["images_per_s"] == -0.05
     assert document["expected"]["images_per_s"] == 120.0

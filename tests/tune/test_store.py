@@ -14,7 +14,7 @@ from cpuserve.models.repository import ModelFile
 from cpuserve.tune.key import IR, OPENVINO, Key, digest_of
 from cpuserve.tune.store import Store
 from tests.machine import trees
-from tests.tune import made
+from tests.tune import made_profiles as made
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from cpuserve.tune.store import judge
 from cpuserve.tune.transfer import transfer
-from tests.tune import made
+from tests.tune import made_profiles as made
 
 KNOBS = {
     "workers": 4,

@@ -25,7 +25,7 @@ __all__ = ["OWN_SERVER", "command", "writable"]
 
 OWN_SERVER = (
     *("model_repository", "workers", "cores_per_worker", "threads", "decode", "precision", "max_batch"),
-    *("max_queue_delay_us", "plugin_config"),
+    *("max_queue_delay_us", "streams", "inference_threads", "plugin_config"),
 )
 """Settings that a server which is started for a benchmark can be given."""
 
@@ -84,7 +84,7 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
-@setting_options(*OWN_SERVER)
+@setting_options(*OWN_SERVER, "profile", "tuning_dir")
 def command(
     *,
     server: str,
@@ -109,10 +109,10 @@ def command(
 ) -> None:
     """Load a server and show what it answers and what that costs.
 
-    URL is a server that runs; for MODEL one is started with the settings given here and stopped afterwards.
-    Latency in the closed loop counts from sending, in the open loop from the time a request was due. A load
-    is measured in windows until the last three agree within 10 %; these three are shown. CPU-ms are of all
-    processes of the server, where it is on this machine.
+    URL is a server that runs; for MODEL one is started with the settings given here (and tuned ones:
+    --profile auto) and stopped afterwards. Latency in the closed loop counts from sending, in the open loop
+    from the time a request was due. A load is measured in windows until the last three agree within 10 %;
+    these three are shown. CPU-ms are of all processes of the server, where it is on this machine.
 
     \b
     Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),
