@@ -84,11 +84,11 @@ def _compared(report: Report) -> str:
                 f"{100 * standing.noise:.1f} %",
                 gain,
             ),
-            f"<td>{verdict}</td>",
+            f'<td class="w">{verdict}</td>',
         ]
         row = '<tr class="best">' if name == "chosen" else "<tr>"
         body.append(row + "".join(cells) + "</tr>")
-    title = f"chosen, {report.objective.metric.title}"
+    title = f"gain, {report.objective.metric.title}"
     head = [
         "",
         "settings",
@@ -204,7 +204,9 @@ def _short(knob: str) -> str:
 
 
 def _effect_row(knob: str, effect: Effect) -> str:
-    share = [f"{100 * x:.1f} %" if not math.isnan(x) else "" for x in (effect.change, effect.noise)]
+    share = ["", ""]
+    if not math.isnan(effect.change):
+        share = [f"{100 * effect.change:+.1f} %", f"{100 * effect.noise:.1f} %"]
     colour = _COLOURS.get(effect.kind, "")
     return (
         f"<tr><td>{escape(knob)}</td><td>{escape(str(effect.value))}</td><td>{escape(str(effect.against))}</td>"

@@ -49,6 +49,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 td.s { overflow-wrap: anywhere; min-width: 180px; }
 td.good { color: var(--good); }
 td.bad { color: var(--bad); }
+td.w { white-space: nowrap; }
 tr.best td { font-weight: 600; }
 details { margin-top: 10px; }
 summary { cursor: pointer; color: var(--one); }
