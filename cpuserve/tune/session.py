@@ -21,7 +21,7 @@ from cpuserve.tune.outcome import Outcome, Request
 from cpuserve.tune.point import Figures, Point, Trial
 from cpuserve.tune.profile import Profile
 from cpuserve.tune.search import Search
-from cpuserve.tune.space import Space
+from cpuserve.tune.space import Space, digest_of
 from cpuserve.tune.store import Store
 from cpuserve.tune.strategies import strategy
 from cpuserve.web.server import planned
@@ -62,12 +62,11 @@ def tune(
     name = "+".join(request.models)
     trials_file = Store(request.tuning_dir).trials_file(key.fingerprint, name)
     host = _host(files, request.precisions)
-    space = Space.of(host, request.precisions)
-    journal = TrialJournal(trials_file, _journal_key(request, key, space))
+    journal = TrialJournal(trials_file, _journal_key(request, key, digest_of(host, request.precisions)))
     began(journal.notes)
     search = Search(measuring, journal, request.objective, request.limits, lambda trial: seen(trial, search))
     search.first({})
-    space = _seen_space(space, journal.trials, request.precisions)
+    space = Space.of(_having_seen(host, journal.trials), request.precisions)
     journal.describe(space.document())
     reasons = {trial.reason for trial in journal.trials}
     if search.room and not {"hint:THROUGHPUT", "hint:LATENCY"} <= reasons:
@@ -117,7 +116,7 @@ def _capabilities() -> Sequence[str]:
     return found
 
 
-def _journal_key(request: Request, key: Key, space: Space) -> dict[str, Any]:
+def _journal_key(request: Request, key: Key, space: str) -> dict[str, Any]:
     return {
         **key.to_json(),
         "mix": list(request.mix),
@@ -125,15 +124,14 @@ def _journal_key(request: Request, key: Key, space: Space) -> dict[str, Any]:
         "constraints": [str(one) for one in request.objective.constraints],
         "level": request.level,
         "images": str(request.images.resolve()) if request.images else "",
-        "space": space.digest,
+        "space": space,
     }
 
 
-def _seen_space(space: Space, trials: Sequence[Trial], precisions: Sequence[str]) -> Space:
-    """The space with what the defaults' first trial has shown of OpenMP and memory."""
+def _having_seen(host: Host, trials: Sequence[Trial]) -> Host:
+    """The host with what the defaults' first trial has shown of OpenMP and memory."""
     first = next(trial.figures for trial in trials if trial.reason == "default" and trial.figures)
-    host = space.host.having_seen(first.facts.get("openmp", ()), first.rss_mib)
-    return Space.of(host, precisions)
+    return host.having_seen(first.facts.get("openmp", ()), first.rss_mib)
 
 
 def _outcome(request: Request, mode: str, space: Space, journal: TrialJournal, key: Key) -> Outcome:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cpuserve.tune.host import DEFAULT_BATCH, Host
 from cpuserve.tune.point import Knob, Point
-from cpuserve.tune.rules import RULES, Values
+from cpuserve.tune.rules import RULES, Rule, Values
 
-__all__ = ["KNOBS", "Space"]
+__all__ = ["KNOBS", "Space", "digest_of"]
 
 KNOBS = (
     "workers",
@@ -87,16 +87,8 @@ class Space:
         points = {_canonical(host, _defaults(host)): _steps(values, _defaults(host))}
         for found in _legal(host, values, dropped):
             points.setdefault(_canonical(host, found), _steps(values, found))
-        total = 1
-        for choices in values.values():
-            total *= len(choices)
+        total = math.prod(len(choices) for choices in values.values())
         return cls(host, values, points, total, {rule.name: dropped[rule.name] for rule in RULES})
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the space: trials of another one do not belong to it."""
-        text = repr(sorted(self.points, key=repr))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def full(self, point: Point) -> dict[str, Any]:
         """The value of every knob at a point of the space; None where an environment variable is not set."""
@@ -139,6 +131,15 @@ class Space:
         return lines + [
             f"{name}: {count} dropped. {why[name]}" for name, count in self.dropped.items() if count
         ]
+
+
+def digest_of(host: Host, precisions: Sequence[str]) -> str:
+    """Names the space that a machine will have, before a trial has shown more of it."""
+    known = replace(host, memory_bytes=0, memory_factor=1.0, openmp=())
+    text = repr(
+        (known, tuple(precisions), sorted(_values(known, precisions).items()), [rule.why for rule in RULES])
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _defaults(host: Host) -> dict[str, Any]:
@@ -192,28 +193,28 @@ def _powers(most: int) -> tuple[int, ...]:
 
 def _legal(
     host: Host, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Every combination that no rule objects to; a rule is asked as soon as its knobs have values."""
-    found: list[dict[str, Any]] = [{}]
-    left = 1
-    for choices in values.values():
-        left *= len(choices)
-    known: set[str] = set()
-    for knob, choices in values.items():
-        left //= len(choices)
-        known.add(knob)
-        due = [rule for rule in RULES if knob in rule.knobs and known.issuperset(rule.knobs)]
-        longer = []
-        for one in found:
-            for value in choices:
-                candidate = {**one, knob: value}
-                objecting = next((rule for rule in due if not rule.allows(host, candidate)), None)
-                if objecting is None:
-                    longer.append(candidate)
-                else:
-                    dropped[objecting.name] += left
-        found = longer
-    return found
+    knobs = list(values)
+    due: list[list[Rule]] = [[] for _ in knobs]
+    for rule in RULES:
+        due[max(knobs.index(knob) for knob in rule.knobs)].append(rule)
+    left = [math.prod(len(values[knob]) for knob in knobs[place + 1 :]) for place in range(len(knobs))]
+    found: dict[str, Any] = {}
+
+    def deeper(place: int) -> Iterator[dict[str, Any]]:
+        knob = knobs[place]
+        for value in values[knob]:
+            found[knob] = value
+            objecting = next((rule for rule in due[place] if not rule.allows(host, found)), None)
+            if objecting is not None:
+                dropped[objecting.name] += left[place]
+            elif place + 1 < len(knobs):
+                yield from deeper(place + 1)
+            else:
+                yield found
+
+    return deeper(0)
 
 
 def _steps(values: Mapping[str, tuple[Knob | None, ...]], found: Values) -> Steps:

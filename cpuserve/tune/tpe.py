@@ -6,6 +6,7 @@ as in Optuna. It knows no rules: what it proposes stands for the nearest point o
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Tpe:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             backend = optuna.storages.journal.JournalFileBackend(str(self._file))
             study = optuna.create_study(
-                study_name=f"cpuserve {self._space.digest} {search.objective}",
+                study_name=f"cpuserve {json.dumps(search.journal.key, sort_keys=True)}",
                 storage=optuna.storages.JournalStorage(backend),
                 direction="maximize",
                 load_if_exists=True,

@@ -79,7 +79,7 @@ def test_the_file_of_another_search_is_kept_under_another_name(file):
 def test_what_is_no_journal_is_refused_by_name(file, text):
     file.parent.mkdir()
     file.write_text(text)
-    with pytest.raises(UsageError, match="m.trials.jsonl is no journal of trials"):
+    with pytest.raises(UsageError, match=r"m\.trials\.jsonl is no journal of trials"):
         TrialJournal(file, KEY)
 
 

@@ -29,7 +29,7 @@ def test_constraints_are_read(text, figure, most, bound):
     "text", ["p99<=50", "p99_ms<50", "p99_ms<=", "p99_ms<=0", "p99_ms<=-1", "noise<=1", ""]
 )
 def test_a_constraint_that_is_none_names_the_figures(text):
-    with pytest.raises(UsageError, match="p99_ms<=50; the figures are .*p99_ms.*rss_mb"):
+    with pytest.raises(UsageError, match=r"p99_ms<=50; the figures are .*p99_ms.*rss_mb"):
         Constraint.parse(text)
 
 

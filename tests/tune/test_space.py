@@ -29,7 +29,7 @@ def values_of(space, knob):
 def test_every_knob_is_a_setting_with_these_values_or_a_variable(large):
     table = {setting.name: setting for setting in TABLE}
     assert tuple(large.values) == KNOBS
-    host = dataclasses.replace(TWO_SOCKETS, allocators=("jemalloc", "tcmalloc"))
+    host = dataclasses.replace(TWO_CORES, allocators=("jemalloc", "tcmalloc"))
     for knob, choices in Space.of(host, ("auto", "f32", "bf16", "f16")).values.items():
         if not knob.startswith("env."):
             assert [table[knob].parse(value, "space") for value in choices if value is not None]
