@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from cpuserve.errors import DeadlineExceeded, QueueFull
@@ -34,3 +36,22 @@ def test_what_waited_past_its_time_is_dropped_before_inference():
     with pytest.raises(DeadlineExceeded, match=r"50 ms.*100 ms") as caught:
         admission.check(0.05)
     assert caught.value.status == 504
+
+
+def test_a_server_that_was_frozen_answers_again(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    admission = Admission(queue_size=100, threads=1)
+    admission.served(0.01)
+    admission.served(600)  # frozen inside a request
+    for _ in range(2):
+        with pytest.raises(QueueFull, match="its deadline is in 10000 ms"):
+            admission.admit(0, 0, left_s=10)
+        with pytest.raises(DeadlineExceeded):
+            admission.check(10)
+        now += 30
+    now += 1  # twice its service time has passed without anybody served
+    admission.admit(0, 0, left_s=10)
+    admission.check(10)
+    admission.served(0.01)
+    admission.admit(0, 0, left_s=0.02)
