@@ -61,6 +61,8 @@ class Setting:
             parsed = self._convert(value)
         except (TypeError, ValueError, KeyError):
             raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
+        if self.choices and isinstance(parsed, str):
+            parsed = parsed.lower()  # OpenVINO writes some of them in capitals
         if self.choices and parsed is not None and parsed not in self.choices:
             raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}")
         numbers = parsed if isinstance(parsed, tuple) else (parsed,)

@@ -26,6 +26,11 @@ def test_command_line_beats_environment_beats_file_beats_default(tmp_path):
     assert settings.origin == {"port": "--port", "host": "CPUSERVE_HOST", "decode": str(file)}
 
 
+def test_words_may_be_written_as_openvino_does():
+    settings = load({}, environ={"CPUSERVE_SCHEDULING_CORE_TYPE": "PCORE_ONLY", "CPUSERVE_PRECISION": "BF16"})
+    assert (settings.scheduling_core_type, settings.precision) == ("pcore_only", "bf16")
+
+
 def test_auto_means_decided_on_this_machine():
     assert load({}, environ={"CPUSERVE_WORKERS": "auto"}).workers is None
 

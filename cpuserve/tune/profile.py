@@ -27,6 +27,8 @@ PER_MODEL = (
 
 _SCHEMA = 1
 _ENVIRON = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS)_[A-Z0-9_]+")
+_COUNTED = ("NUM_STREAMS", "INFERENCE_NUM_THREADS")
+_BOOLS = {"True": True, "False": False}
 _ROWS = {setting.name: setting for setting in TABLE}
 
 
@@ -225,9 +227,12 @@ def _beside(best: Figures, other: Trial) -> dict[str, Any] | None:
 def _whole_machine(figures: Figures, model: str) -> dict[str, Any]:
     """What was in force in one worker, times the workers: for a process that knows no seats."""
     workers = int(figures.facts.get("workers", 1))
-    one: Mapping[str, Any] = figures.facts.get("properties", {}).get(model, {})
-    counted = {"NUM_STREAMS", "INFERENCE_NUM_THREADS"}
-    found = {name: int(value) * workers if name in counted else value for name, value in one.items()}
-    if workers > 1:
+    one: Mapping[str, str] = figures.facts.get("properties", {}).get(model, {})
+    found: dict[str, Any] = {
+        name: int(value) * workers if name in _COUNTED else _BOOLS.get(value, value)
+        for name, value in one.items()
+        if name.isupper()  # the rest is cpuserve's
+    }
+    if found and workers > 1:
         found["ENABLE_CPU_PINNING"] = True  # what seats do for their workers
     return found
