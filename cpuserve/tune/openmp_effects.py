@@ -199,7 +199,11 @@ def _facts(case: Case, found: Sequence[Look], plain: Sequence[Look]) -> list[str
     narrow = {mask: count for mask, count in last.masks.items() if len(parse_cpulist(mask)) < last.cpus}
     if sum(narrow.values()) > sum(n for m, n in before.masks.items() if len(parse_cpulist(m)) < before.cpus):
         fewest = min(len(parse_cpulist(mask)) for mask in narrow)
-        facts.append(f"affinity shrank to {fewest} CPU for {sum(narrow.values())} of {last.threads} threads")
+        mask = max(narrow, key=lambda mask: narrow[mask])
+        facts.append(
+            f"affinity shrank to {fewest} CPU for {sum(narrow.values())} of {last.threads} threads, "
+            f"{narrow[mask]} of them on CPU {mask}"
+        )
     if last.cpus < before.cpus:
         facts.append(f"the worker may use {last.cpus} CPU in place of {before.cpus}")
     if last.threads < before.threads:
