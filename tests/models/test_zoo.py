@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import openvino as ov
 import pytest
 
 from cpuserve.errors import UsageError
+from cpuserve.models.card import Card
 from cpuserve.models.complexity import complexity, multiply_adds
+from cpuserve.models.repository import Repository
 from cpuserve.models.zoo.networks import NETWORKS, build
 
 # DeepDetect's performance report, "flops and params for each model"
@@ -89,3 +94,12 @@ def test_a_seed_always_gives_the_same_weights_and_another_one_others():
 def test_an_unknown_network_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match=r"no network 'resnet51'; there are mobilenet, .*shufflenet"):
         build("resnet51")
+
+
+def test_a_network_can_be_published_to_measure_a_server(tmp_path):
+    words = ["-m", "cpuserve.models.zoo", "squeezenet_v1.1", "--model-repository", str(tmp_path)]
+    subprocess.run([sys.executable, *words], check=True)
+    file = Repository(tmp_path).find("squeezenet_v1.1")
+    model = ov.Core().read_model(file.xml)
+    assert Card.read(model).model_type == "Classification"
+    assert model.input(0).partial_shape[0].is_dynamic
