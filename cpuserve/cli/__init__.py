@@ -26,6 +26,7 @@ COMMANDS = {
     "cut": "cut a model in head, core and tail that are served as one",
     "test-reload": "prove that replacing a model under load loses no request",
     "profile": "account for every millisecond of a served model",
+    "tune": "find, keep and explain the settings that serve best here",
     "bench": "measure servers, networks and frameworks",
 }
 

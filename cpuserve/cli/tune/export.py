@@ -1,0 +1,80 @@
+"""`cpuserve tune export`: a tuned profile in the words of another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
+from cpuserve.tune.export import FORMATS, export
+
+__all__ = ["command"]
+
+
+@click.command("export")
+@click.argument("model")
+@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="The program it is for.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not to the terminal."
+)
+@click.option(
+    "--machine", metavar="FINGERPRINT", help="Directory of the tuning_dir; default: what fits here best."
+)
+@click.option(
+    "--quiet", is_flag=True, help="Say nothing about a profile that is not of this machine and model."
+)
+@setting_options("model_repository", "tuning_dir")
+def command(
+    model: str,
+    *,
+    to: str,
+    out: Path | None,
+    machine: str | None,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Write what cpuserve tune found for MODEL as another program takes it.
+
+    env is NAME=VALUE a line, for docker run --env-file; ovms a config.json of OpenVINO Model Server; triton
+    the part of a config.pbtxt; benchmark_app a file for its -load_config. Programs that know no seats get one
+    process for all of the machine.
+
+    \b
+    Exit codes: 0 done, 1 there is no such model, 2 there is no profile, or wrong words on the command line.
+
+    \b
+    Example:
+      cpuserve tune export mobilenet_v2_1.0_224_quant --to env > tuned.env
+      cpuserve tune export mobilenet_v2_1.0_224_quant --to benchmark_app --out tuned.json
+    """
+    from cpuserve.models.repository import Repository  # noqa: PLC0415  # not for --help
+    from cpuserve.tune.key import Key  # noqa: PLC0415
+    from cpuserve.tune.store import Store, read_profile  # noqa: PLC0415
+
+    settings = settings_from(config, flags)
+    store = Store(settings.tuning_dir)
+    if machine is not None:
+        profile = read_profile(store.profile_file(machine, model))
+    else:
+        match = store.find(model, Key.read(Repository(settings.model_repository).find(model)))
+        if match.profile is None:
+            why = "; ".join(("", *match.refused))
+            raise UsageError(
+                f"no profile of {model} in {settings.tuning_dir}: run cpuserve tune {model}{why}"
+            )
+        profile = match.profile
+        if match.differs and not quiet:
+            pairs = (f"{name} {there} there, {here} here" for name, (there, here) in match.differs.items())
+            click.echo(f"note: {match.path} is {match.kind}: {'; '.join(pairs)}", err=True)
+    text = export(profile, to)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text)
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror}") from error
