@@ -67,9 +67,9 @@ def main() -> None:
         body = Path(folder) / "body"
         body.write_bytes(random.Random(0).randbytes(1000 * given.body_kb))  # noqa: S311  # no secret
         for _ in range(given.rounds):
-            for name in windows:
-                windows[name].append(_measure(name, body, given))
-    rows = {name: _figures(found) for name, found in windows.items()}
+            for name, found in windows.items():
+                found.append(_measure(name, body, given))
+    rows = {name: _figures(seen) for name, seen in windows.items()}
     table = Table("server", "CPU us a request", "noise", "requests/s", "p99 ms", "foreign cores", "errors")
     for name, row in rows.items():
         keys = ("cpu_us", "noise", "requests_per_s", "p99_ms", "foreign_cores")

@@ -1,23 +1,12 @@
 """HTTP without a model: both shapes answer, and the file says what a request cost."""
 
-import json
-import subprocess
-import sys
-
-from tests.conftest import ROOT
+from tests.bench.running import run
 
 
 def test_a_small_run(tmp_path):
-    out = tmp_path / "http-only.json"
     servers = ("shared epoll, the application", "gthread, a stub")
-    words = ["--seconds", "0.3", "--rounds", "1", "--workers", "1", "--connections", "2", "--out", str(out)]
-    subprocess.run(
-        [sys.executable, "-m", "cpuserve.bench.http_only", *words, "--servers", *servers],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    found = json.loads(out.read_text())
+    words = ("--seconds", "0.3", "--rounds", "1", "--workers", "1", "--connections", "2")
+    found = run("http_only", tmp_path / "http-only.json", *words, "--servers", *servers)
     assert (found["body_bytes"], found["connections"]) == (70_000, 2)
     assert tuple(found["servers"]) == servers
     for row in found["servers"].values():
