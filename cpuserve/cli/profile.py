@@ -40,6 +40,16 @@ class _ProfileGroup(click.Group):
         context.allow_interspersed_args = args[:1] != ["diff"]
         return super().parse_args(context, ["", *args] if args[:1] == ["diff"] else args)
 
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """The one there is."""
+        return ["diff"]
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """It, loaded when it is asked for."""
+        from cpuserve.cli.profile_diff import command as diff  # noqa: PLC0415
+
+        return diff if name == "diff" else None
+
 
 @click.group("profile", cls=_ProfileGroup, invoke_without_command=True, subcommand_metavar="| diff A B")
 @click.argument("model", required=False)
@@ -56,7 +66,13 @@ class _ProfileGroup(click.Group):
 @click.option(
     "--concurrency", type=click.IntRange(1), default=4, show_default=True, help="Clients that send them."
 )
-@click.option("--rate", type=click.IntRange(0, 200), default=100, show_default=True, help="Stacks a second.")
+@click.option(
+    "--rate",
+    type=click.IntRange(0, 200),
+    default=100,
+    show_default=True,
+    help="Stacks a second, of all workers.",
+)
 @click.option("--native", is_flag=True, help="C frames in the stacks too; costs 10 to 25 % of the speed.")
 @click.option("--no-layers", is_flag=True, help="Do not compile the model once more to time its layers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory to write.")
@@ -77,8 +93,8 @@ def command(context: click.Context, /, **given: Any) -> None:
     MODEL starts a server with the settings given here, loads it and stops it. --pid and --url watch a server
     of the same user that runs, under the load it has or, with --load, under more. Stages of requests, threads
     by the kernel's scheduler, Python stacks (py-spy) and throttling are watched together, on one clock; the
-    model's layers are timed afterwards. The directory has index.html, profile.json, flamegraph.svg and
-    stacks.speedscope.json.
+    model's layers are timed afterwards. The directory has index.html, profile.json, trace.json (for
+    ui.perfetto.dev), flamegraph.svg and stacks.speedscope.json.
 
     \b
     Exit codes: 0 done, 1 refused or failed, 2 wrong words on the command line.
@@ -248,12 +264,14 @@ def _write(recording: Recording, folder: Path, *, as_json: bool, quiet: bool) ->
     from cpuserve.profiling.findings import find  # noqa: PLC0415
     from cpuserve.profiling.folded import write_stacks  # noqa: PLC0415
     from cpuserve.profiling.page import write_page  # noqa: PLC0415
+    from cpuserve.profiling.trace import write_trace  # noqa: PLC0415
 
     sums = account(recording)
     found = find(recording, sums)
     recording.save(folder)
     if recording.stacks is not None:
         write_stacks(recording.stacks, recording.model, folder)
+    write_trace(recording, folder)
     page = write_page(recording, folder, sums, found)
     if as_json:
         document = {
@@ -300,7 +318,9 @@ def _show(recording: Recording, sums: Account, found: list[Finding], page: Path)
 def _overhead(overhead: dict[str, Any]) -> str:
     if overhead.get("share") is None:
         return f"watching took {overhead.get('cpu_share', 0):.1%} of the CPUs (the load is another's)"
+    by_cpu = f"; {overhead['cpu_share']:+.1%} CPU time a request" if "cpu_share" in overhead else ""
     return (
         f"watching cost {overhead['share']:.1%} of the speed ({overhead['rate_on']:.0f} instead of "
-        f"{overhead['rate_off']:.0f} requests a second; noise {overhead['noise']:.1%})"
+        f"{overhead['rate_off']:.0f} requests a second, which differ by {overhead['noise']:.0%} unwatched too"
+        f"{by_cpu})"
     )

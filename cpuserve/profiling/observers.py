@@ -17,6 +17,7 @@ from cpuserve.profiling.watched import Watched
 
 __all__ = ["Observers", "Seen"]
 
+_LEAST_RATE = 10
 _TICK_S = 1.2  # until every worker has heard that it is to sample its stacks
 
 
@@ -55,7 +56,8 @@ class Observers:
 
     Attributes:
         server: that is watched.
-        rate: Python stacks a second; 0 takes none.
+        rate: Python stacks a second, over all workers; 0 takes none. A look stops all threads of a worker, so
+            that its price grows with the workers.
         native: whether frames of C libraries are to be in them.
     """
 
@@ -70,7 +72,9 @@ class Observers:
         """Begin to look."""
         timeline = self.server.timeline
         self._cpu_s = _cpu_s()
-        self._before: Sample = sample(self.server.roster())
+        roster = self.server.roster()
+        self._before: Sample = sample(roster)
+        self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(roster.workers)))
         if self.rate:
             self._stacks()
         self._reader = Reader(timeline)
@@ -87,9 +91,9 @@ class Observers:
         timeline.tracing = False
         timeline.stack_rate = 0
         self._scheduler.stop()
+        cpu_s = _cpu_s() - self._cpu_s + (0.0 if self._spy is None else self._spy.cpu_s())
         stacks = self._taken((ended_ns - self._began_ns) / 1e9)
         self._reader.stop()
-        cpu_s = _cpu_s() - self._cpu_s
         roster = self.server.roster()
         requests, batches = spans_of(self._reader.records)
         if self._reader.lost:
@@ -116,13 +120,13 @@ class Observers:
         """Attach py-spy, or let the workers look at themselves."""
         why = hindrance(self.server.pid)
         if not why:
-            self._spy = PySpy(self.server.pid, self.rate, native=self.native)
+            self._spy = PySpy(self.server.pid, self._each, native=self.native)
             why = self._spy.start()
         if why:
             self._spy = None
             self._missing.append(f"py-spy may not attach: {why}")
             self._inside = True
-            self.server.timeline.stack_rate = self.rate
+            self.server.timeline.stack_rate = self._each
             time.sleep(_TICK_S)
 
     def _taken(self, seconds: float) -> Stacks | None:
@@ -130,10 +134,10 @@ class Observers:
             folded, why = self._spy.stop()
             if why:
                 self._missing.append(why)
-            return Stacks(self.rate, seconds, folded, "py-spy attach", self.native) if folded else None
+            return Stacks(self._each, seconds, folded, "py-spy attach", self.native) if folded else None
         if not self._inside:
             return None
-        time.sleep(2 / self.rate + 0.1)  # each worker shows what it has when it sees that it is to end
+        time.sleep(2 / self._each + 0.1)  # each worker shows what it has when it sees that it is to end
         there = set(self.server.processes())
         folded = {
             f"process {pid};{stack}": count
@@ -141,10 +145,10 @@ class Observers:
             if pid in there
             for stack, count in stacks.items()
         }
-        return Stacks(self.rate, seconds, folded, "in-process sampler", native=False)
+        return Stacks(self._each, seconds, folded, "in-process sampler", native=False)
 
 
 def _cpu_s() -> float:
-    """Of this process and of children it has waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    """Of this process alone: its children may be clients."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

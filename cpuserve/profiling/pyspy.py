@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from cpuserve.machine.files import read_text
 
 __all__ = ["PySpy", "folded_of", "hindrance"]
@@ -77,6 +79,16 @@ class PySpy:
         why = "" if found else self._said()
         self._folder.cleanup()
         return found, why
+
+    def cpu_s(self) -> float:
+        """CPU seconds it has used until now."""
+        if self._process is None:
+            return 0.0
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
 
     def _said(self) -> str:
         """What hindered it, else its last words."""

@@ -138,7 +138,7 @@ class Stacks:
     """Sampled Python stacks.
 
     Attributes:
-        rate: samples a second.
+        rate: samples a second of each process.
         seconds: they were taken for.
         folded: stack, outermost frame first, frames parted by ``;``, to its count of samples.
         source: ``py-spy record``, ``py-spy attach`` or ``in-process sampler``.

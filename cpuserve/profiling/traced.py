@@ -58,10 +58,10 @@ class Reader:
         for row, head in enumerate(heads):
             if head == self._next[row] and not self._ending.is_set():
                 continue
-            for record in self._timeline.records(row, max(self._first[row], self._next[row] - _LATE)):
-                if record.number not in self._seen[row]:
-                    self._seen[row].add(record.number)
-                    self.records.append(record)
+            first = max(self._first[row], self._next[row] - _LATE)
+            for record in self._timeline.records(row, first, self._seen[row]):
+                self._seen[row].add(record.number)
+                self.records.append(record)
             self._next[row] = head
 
 

@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,16 +177,26 @@ class Timeline:
         """Of each row, how many requests were traced so far."""
         return [self._row(number)[0] for number in range(self._words[1])]
 
-    def records(self, row: int, first: int) -> Iterator[Record]:
-        """Requests of a row from number ``first`` on that have ended and are still there."""
+    def records(self, row: int, first: int, known: Container[int] = ()) -> Iterator[Record]:
+        """Requests of a row from number ``first`` on that have ended and are still there.
+
+        Args:
+            row: its number.
+            first: number of a request.
+            known: numbers that are left out.
+        """
         words = self._row(row)
         for number in range(max(first, words[0] - _SLOTS), words[0]):
-            slot = words[_HEAD_WORDS + number % _SLOTS * _SLOT_WORDS :][:_SLOT_WORDS]
-            found = slot.tolist()
-            if found[0] != number + 1 or slot[0] != number + 1:
-                continue  # not ended yet, or overwritten meanwhile
-            _, pid, tid, end, status, count, lost, _, *rest = found
-            flat = iter(rest[: 3 * count])
+            if number in known:
+                continue
+            at = _HEAD_WORDS + number % _SLOTS * _SLOT_WORDS
+            if words[at] != number + 1:
+                continue  # not ended yet
+            count = min(words[at + 5], _MOST_ENTRIES)
+            _, pid, tid, end, status, _, lost, _, *rest = words[at : at + _FIXED + 3 * count].tolist()
+            if words[at] != number + 1:
+                continue  # overwritten meanwhile
+            flat = iter(rest)
             yield Record(number, pid, tid, end, status, tuple(zip(flat, flat, flat, strict=True)), lost)
 
     def stacks(self) -> dict[int, dict[str, int]]:

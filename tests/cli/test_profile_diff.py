@@ -1,0 +1,59 @@
+"""Two profiles side by side, as words and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from click.testing import CliRunner
+
+from cpuserve.cli import cli
+from cpuserve.errors import UsageError
+from cpuserve.profiling.recording import BatchSpan, Recording, RequestSpan
+
+
+def recording(decode_ms):
+    end = 10_000_000 + decode_ms * 1_000_000
+    stages = [("decode", 0, decode_ms * 1_000_000), ("infer", decode_ms * 1_000_000, end)]
+    return Recording(
+        model="m",
+        date="2026-01-01T00:00:00+00:00",
+        machine="cpu",
+        seconds=1.0,
+        began_ns=0,
+        ended_ns=1_000_000_000,
+        settings={"decode": "exact" if decode_ms > 5 else "fast"},
+        requests=[RequestSpan("1", 2, 3, 0, end, stages, 0, 1, 200)],
+        batches=[BatchSpan(0, 2, 3, decode_ms * 1_000_000, end, 1)],
+    )
+
+
+def run(*words):
+    return CliRunner().invoke(cli, ["profile", "diff", *map(str, words)])
+
+
+def test_what_became_faster_is_shown_with_its_factor(tmp_path):
+    recording(10).save(tmp_path / "a")
+    recording(5).save(tmp_path / "b")
+    done = run(tmp_path / "a", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    assert "setting decode: exact before, fast after" in done.output
+    (line,) = [line for line in done.output.splitlines() if line.startswith("decode") and " ms" in line]
+    assert line.split() == ["decode", "10.00", "5.00", "ms", "0.50x"]
+
+
+def test_json_has_all_of_it(tmp_path):
+    recording(10).save(tmp_path / "a")
+    dataclasses.replace(recording(5), model="other").save(tmp_path / "b")
+    told = json.loads(run(tmp_path / "a", tmp_path / "b", "--json").output)
+    assert told["same_model"] is False
+    assert {line["name"] for line in told["stages"]} >= {"decode", "infer"}
+
+
+def test_a_directory_without_a_profile_is_refused(tmp_path):
+    recording(1).save(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    done = run(tmp_path / "a", tmp_path / "b")
+    assert isinstance(done.exception, UsageError)
+    assert "profile.json cannot be read" in str(done.exception)
+    assert run(tmp_path / "a", tmp_path / "none").exit_code == 2
