@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,64 +9,76 @@ import click
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cpuserve.profiling.diff import Difference, Line
 
 __all__ = ["command"]
 
 _LAYERS = 10
-_PATH = click.Path(exists=True, path_type=Path)
 
 
 @click.command("diff")
-@click.argument("before", type=_PATH)
-@click.argument("after", type=_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@click.argument("before", metavar="A", type=click.Path(exists=True, path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print all figures of both as JSON.")
 def command(before: Path, after: Path, *, as_json: bool) -> None:
-    """Show what became faster or slower between two profiles, and which findings came and went.
+    """Hold profile B against profile A: stages, CPU time, layers, findings.
 
-    BEFORE and AFTER are directories that cpuserve profile has written.
+    A and B are directories that cpuserve profile wrote, or their profile.json. Times of stages and CPU are
+    those of one request, so that profiles under different loads can be compared.
 
     \b
     Example:
-      cpuserve profile diff profiles/BEFORE profiles/AFTER
+      cpuserve profile diff profiles/20260101T120000Z-digits profiles/20260101T121500Z-digits
     """
     from cpuserve.profiling.diff import compare  # noqa: PLC0415  # not for --help
     from cpuserve.profiling.recording import Recording  # noqa: PLC0415
 
-    found = compare(Recording.load_from(before), Recording.load_from(after))
+    difference = compare(Recording.load_from(before), Recording.load_from(after))
     if as_json:
-        click.echo(orjson.dumps(found.to_json(), option=orjson.OPT_INDENT_2))
-    else:
-        _show(found)
+        click.echo(orjson.dumps(difference.to_json()))
+        return
+    _show(difference)
 
 
-def _show(found: Difference) -> None:
-    if not found.same_model:
-        click.echo("the profiles are of different models")
-    if not found.same_machine:
-        click.echo("the profiles are of different machines: their times do not compare")
-    for name, (one, other) in found.settings.items():
-        click.echo(f"setting {name}: {one} before, {other} after")
-    _table([*found.whole, *found.stages, *found.cpu, *found.layers[:_LAYERS]])
-    for word, findings in (("gone", found.gone), ("new", found.new)):
+def _show(difference: Difference) -> None:
+    if not difference.same_model:
+        click.echo("these are profiles of different models")
+    if not difference.same_machine:
+        click.echo("these are profiles of different machines")
+    for name, (one, two) in difference.settings.items():
+        click.echo(f"setting {name}: {one} -> {two}")
+    _lines("all", difference.whole)
+    _lines("stage, a request", difference.stages)
+    _lines("CPU time, a request", difference.cpu)
+    changed = [line for line in difference.layers if line.before != line.after]
+    _lines("layer, largest changes", changed[:_LAYERS])
+    for title, findings in (("gone", difference.gone), ("new", difference.new)):
         for finding in findings:
-            click.echo(f"{word}: {finding.sentence}")
-    if found.kept:
-        click.echo(f"found in both: {', '.join(found.kept)}")
+            click.echo(f"{title}: {finding.severity}: {finding.sentence}")
+    if difference.kept:
+        click.echo(f"as before: {', '.join(difference.kept)}")
 
 
-def _table(lines: Sequence[Line]) -> None:
-    from rich.console import Console  # noqa: PLC0415
+def _lines(title: str, lines: Sequence[Line]) -> None:
+    from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
 
-    grid = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("", "before", "after", "unit", "factor"):
-        grid.add_column(title, justify="left" if title in ("", "unit") else "right")
+    if not lines:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), title=None)
+    table.add_column(title, overflow="ellipsis", no_wrap=True, max_width=50)
+    for name in ("A", "B", "B / A"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     for line in lines:
-        factor = "" if line.factor is None else f"{line.factor:.2f}x"
-        grid.add_row(line.name, _number(line.before), _number(line.after), line.unit, factor)
-    Console().print(grid)
+        factor = f"{line.factor:.2f}" if line.factor is not None else ""
+        table.add_row(line.name, _number(line.before), _number(line.after), factor, line.unit)
+    Console(highlight=False, markup=False).print(table)
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
