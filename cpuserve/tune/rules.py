@@ -46,9 +46,10 @@ def _rule(*knobs: str) -> Callable[[Callable[[Host, Values], bool]], Callable[[H
 
 @_rule("env.OMP_NUM_THREADS", "cores_per_worker")
 def _openmp_is_there(host: Host, values: Values) -> bool:
-    """OMP_NUM_THREADS says nothing to OpenVINO, which uses oneTBB: it is tried where a worker maps OpenMP."""
+    """OMP_NUM_THREADS says nothing to oneTBB: it is tried where OpenMP is mapped, below a seat's cores."""
     count = values["env.OMP_NUM_THREADS"]
-    return count is None or (bool(host.openmp) and count <= values["cores_per_worker"])
+    # the server sets it to the cores of the seat by itself
+    return count is None or (bool(host.openmp) and count < values["cores_per_worker"])
 
 
 @_rule("env.KMP_BLOCKTIME", "env.KMP_AFFINITY")

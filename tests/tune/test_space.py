@@ -93,7 +93,7 @@ def test_each_dropped_point_counts_for_one_rule():
             {None, "pcore_only", "ecore_only"},
         ),
         (TWO_CORES, "env.OMP_NUM_THREADS", {None}),
-        (dataclasses.replace(TWO_CORES, openmp=("libgomp.so.1",)), "env.OMP_NUM_THREADS", {None, 1, 2}),
+        (dataclasses.replace(TWO_CORES, openmp=("libgomp.so.1",)), "env.OMP_NUM_THREADS", {None, 1}),
         (dataclasses.replace(TWO_CORES, openmp=("libgomp.so.1",)), "env.KMP_BLOCKTIME", {None}),
         (
             dataclasses.replace(TWO_CORES, openmp=("libgomp.so.1", "libiomp5.so")),
