@@ -46,6 +46,19 @@ class Case:
         return max(0.0, self.cpus - self.account.cpu.total / (self.account.window.seconds or 1.0))
 
     @property
+    def headroom(self) -> float:
+        """How many times as many requests the CPUs would carry, if nothing but CPU time were in the way.
+
+        The CPUs that other programs leave, over what requests cost now in the server and in its clients.
+        """
+        load = self.recording.load
+        machine: Mapping[str, Any] = self.recording.placement.get("machine") or {}
+        # on a machine of more CPUs others may run beside the server
+        others = float(load.get("foreign_cores") or 0.0) if machine.get("cpus") == self.cpus else 0.0
+        cost = self.cpus - self.spare_cpus + float(load.get("client_cores") or 0.0)
+        return max(1.0, (self.cpus - others) / cost) if cost else float(self.cpus)
+
+    @property
     def workers(self) -> dict[int, list[Busy]]:
         """The threads that serve or infer, by process."""
         found: dict[int, list[Busy]] = defaultdict(list)

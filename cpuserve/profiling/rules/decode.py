@@ -30,7 +30,6 @@ def decode_threads(case: Case) -> Finding | None:
         or case.spare_cpus < _SPARE_CPUS
     ):
         return None
-    used = case.cpus - case.spare_cpus
     per_worker = max(1, len(case.workers))
     count = f"{threads} serving thread is" if threads == 1 else f"{threads} serving threads are"
     return Finding(
@@ -40,7 +39,7 @@ def decode_threads(case: Case) -> Finding | None:
         "time",
         "threads",
         f"raise threads from {threads // per_worker} to {case.cpus // per_worker} a worker",
-        _KEPT * min(case.cpus / threads, case.cpus / used if used else case.cpus),
+        max(1.0, _KEPT * min(case.cpus / threads, case.headroom)),
     )
 
 

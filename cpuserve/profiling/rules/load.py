@@ -75,7 +75,8 @@ def refusals(case: Case) -> Finding | None:
 def observers(case: Case) -> Finding | None:
     """Watching costs so much that the figures are of another server."""
     share = float(case.recording.overhead.get("share") or 0.0)
-    if share <= _OVERHEAD:
+    noise = float(case.recording.overhead.get("noise") or 0.0)
+    if share <= max(_OVERHEAD, noise):
         return None
     return Finding(
         "low",

@@ -46,7 +46,7 @@ def shared_core(case: Case) -> Finding | None:
             "give each worker CPUs of its own: no more workers than CPUs, and no taskset or cpuset around "
             "them "
             "(cpuserve doctor shows who sits where); restart the server so that it plans its seats anew",
-            _KEPT * min(sharing, case.cpus) if case.cpus > 1 else None,
+            max(1.0, _KEPT * min(sharing, case.headroom)) if case.cpus > 1 else None,
         )
     return None
 
@@ -90,7 +90,6 @@ def few_threads(case: Case) -> Finding | None:
         return None
     per_worker = max(1, len(case.workers))
     python = stage in ("post", "serialise")
-    used = case.cpus - case.spare_cpus
     return Finding(
         "high",
         f"serving threads are the bottleneck: the {threads} there are work "
@@ -99,7 +98,7 @@ def few_threads(case: Case) -> Finding | None:
         "threads",
         f"raise threads from {threads // per_worker} to {case.cpus // per_worker} a worker"
         + (", or workers: Python code of one process runs on one CPU at a time" if python else ""),
-        _KEPT * min(case.cpus / threads, case.cpus / used if used else case.cpus) if not python else None,
+        max(1.0, _KEPT * min(case.cpus / threads, case.headroom)) if not python else None,
     )
 
 
