@@ -13,6 +13,7 @@ __all__ = ["conclude", "figures_words"]
 _MUCH_DRIFT = 0.1
 _MUCH_FOREIGN = 0.25
 _NAMED = 4
+_ABOUT = {"regression": "about ", "pairs": "", "": ""}
 
 
 def conclude(report: Report) -> list[str]:
@@ -77,7 +78,7 @@ def _knobs(report: Report) -> list[str]:
 
     def listed(kind: str) -> str:
         found = [
-            f"{knob}={effect.value} ({100 * effect.change:+.1f} %)"
+            f"{knob}={effect.value} ({_ABOUT[effect.method]}{100 * effect.change:+.1f} %)"
             for knob, effect in telling
             if effect.kind == kind
         ]
@@ -85,7 +86,7 @@ def _knobs(report: Report) -> list[str]:
 
     found = []
     if helpful := listed("helps"):
-        found.append(f"What helps {title} most, by itself: {helpful}.")
+        found.append(f"What helps {title} most: {helpful}.")
     if harmful := listed("harmful"):
         found.append(f"What only harms: {harmful}.")
     depends = [knob for knob, effect in telling if effect.kind == "depends"]

@@ -10,6 +10,7 @@ from cpuserve.tune.point import Figures, Knob, Point, Trial
 
 __all__ = ["Curve", "Spot", "batch_curve", "cores_curve", "cores_per_worker", "front"]
 
+_ENOUGH = 3  # values with everything else alike; with fewer the best of all values tell more
 _SEAT = ("cores_per_worker", "workers", "threads")  # how the machine is cut: they change together
 
 
@@ -115,10 +116,9 @@ def _curve(
         return Point(tuple(knob for knob in point.knobs if knob[0] not in changing))
 
     neighbours = [trial for trial in trials if rest(trial.point) == rest(chosen)]
-    alike = _best_by(neighbours, of, metric)
-    if len(alike) > 1:
+    alike, found = _best_by(neighbours, of, metric), _best_by(trials, of, metric)
+    if len(alike) > 1 and (len(alike) >= _ENOUGH or len(alike) == len(found)):
         return Curve(alike)
-    found = _best_by(trials, of, metric)
     return Curve(found, alike=False) if len(found) > 1 else Curve()
 
 

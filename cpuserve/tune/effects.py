@@ -98,7 +98,8 @@ class KnobEffects:
         found = [effect for kind in order for effect in self.values if effect.kind == kind]
         same = [effect for effect in found if effect.kind == found[0].kind]
         sized = [effect for effect in same if not math.isnan(effect.change)]
-        return max(sized, key=lambda effect: abs(effect.change), default=found[0] if found else None)
+        surest = max(sized, key=lambda one: (one.method == "pairs", abs(one.change)), default=None)
+        return surest or (found[0] if found else None)
 
     @property
     def words(self) -> str:
@@ -106,7 +107,7 @@ class KnobEffects:
         if self.telling is None and self.known:
             return self.known
         if self.telling is None:
-            return f"not tried ({self.why})" if self.why else "not tried"
+            return f"not tried ({self.why.rstrip('.')})" if self.why else "not tried"
         if self.telling.kind == "no effect":
             noise = max(effect.noise for effect in self.values if effect.kind == "no effect")
             return f"no effect (within noise {100 * noise:.1f} %)"

@@ -150,6 +150,8 @@ def _verdict(case: Case, found: Sequence[Look], plain: Sequence[Look], again: Se
     facts = _facts(case, found, plain)
     if not found[0].openmp:
         words = "no effect, TBB build" if found[0].tbb else "no effect"
+    elif not _read(case.name, found[0].openmp):
+        words = "no effect, nobody reads it"
     elif not telling:
         words = f"no effect (within noise {100 * max(change.noise for change in changes):.0f} %)"
     else:
@@ -189,12 +191,17 @@ def _change(
     return Change(load, figure, change, noise, kind)
 
 
+def _read(name: str, openmp: Sequence[str]) -> bool:
+    """Whether a runtime reads a variable: libgomp knows none of Intel's."""
+    return not name.startswith("KMP_") or any("iomp" in one or "libomp" in one for one in openmp)
+
+
 def _facts(case: Case, found: Sequence[Look], plain: Sequence[Look]) -> list[str]:
     last, before = found[-1], plain[-1]
     if not last.openmp:
         return ["no OpenMP runtime is mapped"]
     facts = []
-    if case.name.startswith("KMP_") and not any("iomp" in name or "libomp" in name for name in last.openmp):
+    if not _read(case.name, last.openmp):
         facts.append(f"{', '.join(last.openmp)} reads no KMP_ variables")
     narrow = {mask: count for mask, count in last.masks.items() if len(parse_cpulist(mask)) < last.cpus}
     if sum(narrow.values()) > sum(n for m, n in before.masks.items() if len(parse_cpulist(m)) < before.cpus):

@@ -178,8 +178,9 @@ def _effects(report: Report) -> str:
         telling = one.telling
         if telling is not None and not math.isnan(telling.change):
             kind = _COLOURS.get(telling.kind, "none")
+            words = telling.words + (", by regression" if telling.method == "regression" else "")
             rows.append(
-                Bar(f"{_short(one.knob)}={telling.value}", telling.change, telling.noise, kind, telling.words)
+                Bar(f"{_short(one.knob)}={telling.value}", telling.change, telling.noise, kind, words)
             )
         body += [_effect_row(one.knob, value) for value in one.values]
         if not one.values:

@@ -191,8 +191,8 @@ def _text(x: float, y: float, words: str, anchor: str, kind: str = "") -> str:
 
 
 def _ticks(most: float) -> list[float]:
-    """Round values from 0 up to ``most``, four to eight of them."""
-    rough = most / 5
+    """Round values from 0 up to ``most``, three to seven of them."""
+    rough = most / 6
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
     return [round(number * step, 12) for number in range(int(most / step) + 1)]

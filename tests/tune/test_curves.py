@@ -36,6 +36,14 @@ def test_the_batch_curve_keeps_everything_else_alike_where_it_can():
     assert [(spot.x, spot.figures.images_per_s) for spot in curve.spots] == [(1, 80), (8, 100), (16, 125)]
 
 
+def test_two_values_alike_are_too_few_where_there_are_more():
+    made = trials(
+        ({}, figures(100)), ({"max_batch": 1}, figures(80)), ({"threads": 4, "max_batch": 32}, figures(50))
+    )
+    assert not batch_curve(made, Point(), 8, THROUGHPUT).alike
+    assert batch_curve(made[:2], Point(), 8, THROUGHPUT).alike
+
+
 def test_else_the_curve_is_of_the_best():
     made = trials(
         ({"threads": 2, "max_batch": 1}, figures(80)),

@@ -53,7 +53,7 @@ def test_the_conclusion_says_what_was_chosen_against_what_and_how_sure_it_is():
     text = "\n".join(said)
     assert "Against the defaults: +19.4 % images/s, beyond the noise of" in text
     assert "Against OpenVINO's hint THROUGHPUT: +33.3 % images/s, beyond" in text
-    assert "What helps images/s most, by itself: threads=2 (+18.8 %)" in text
+    assert "What helps images/s most: threads=2 (+18.8 %)" in text
     assert "What only harms: max_batch=32" in text
     assert "OMP_NUM_THREADS: no effect, TBB build." in text
     assert "Not tried: scheduling_core_type (all cores are alike)" in text
