@@ -32,8 +32,8 @@ lint: $(VENV)/.test ## ruff and mypy strict
 format: $(VENV)/.test ## rewrite the code the way lint wants it
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(VENV)/.test ## measure the worker shapes on this machine (ARGS="--help")
-	$(BIN)/python -m cpuserve.bench.shapes $(ARGS)
+bench: $(VENV)/.test ## measure all that docs/results keeps, a quarter of an hour (ARGS="--help")
+	$(BIN)/python -m cpuserve.bench.everything $(ARGS)
 
 docs: $(VENV)/.test ## rewrite the generated parts of docs/ (settings and commands)
 	$(BIN)/python docs/generate.py
