@@ -78,6 +78,7 @@ class Settings:
     rate_burst: float = 20.0
     api_key_file: str = ""
     api_key_for_metrics: bool = False
+    otel_endpoint: str = ""
     allowed_origins: str = ""
     allowed_methods: str = "GET,POST"
     allowed_headers: str = (

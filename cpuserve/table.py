@@ -243,6 +243,13 @@ TABLE: tuple[Setting, ...] = (
     Setting("api_key_file", str, "", "File of API keys, one a line; when given, requests need one of them."),
     Setting("api_key_for_metrics", bool, False, "Whether /metrics needs a key too."),
     Setting(
+        "otel_endpoint",
+        str,
+        "",
+        "OpenTelemetry collector, such as http://127.0.0.1:4318: gets the stages of requests that come with "
+        "a traceparent whose caller records.",
+    ),
+    Setting(
         "allowed_origins",
         str,
         "",

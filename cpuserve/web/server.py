@@ -33,6 +33,7 @@ from cpuserve.web.access import Access
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
+from cpuserve.web.otel import OpenTelemetry, check_endpoint
 from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.services import Services
 from cpuserve.web.tracing import Tracer
@@ -60,8 +61,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     Raises:
         RepositoryError: the repository holds no model.
         PlacementError: the workers asked for do not fit what this process may use.
-        UsageError: the file of API keys or the directory of pictures cannot be used, or there are more
-            streams than threads for them.
+        UsageError: the file of API keys, the directory of pictures or the collector of spans cannot be used,
+            or there are more streams than threads for them.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.services = Services()
         if settings.deepdetect_data_root and not Path(settings.deepdetect_data_root).is_dir():
             raise UsageError(f"deepdetect_data_root {settings.deepdetect_data_root} is no directory")
+        if settings.otel_endpoint:
+            check_endpoint(settings.otel_endpoint)
         for name in (None, *settings.models):
             policy = settings if name is None else settings.for_model(name, {})
             VersionPolicy.parse(policy.model_version_policy)
@@ -206,7 +209,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.row = self.statistics.claim(seat.index)
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
         traced = self.timeline.row(self.row)
-        worker.tracer = Tracer(self.timeline, traced)
+        endpoint = self.settings.otel_endpoint
+        worker.tracer = Tracer(self.timeline, traced, OpenTelemetry(endpoint) if endpoint else None)
         worker.sampler = StackSampler(self.timeline, traced)
 
     def _post_worker_init(self, worker: SeatWorker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import struct
@@ -12,8 +13,11 @@ from typing import Any
 from cpuserve.serving.spans import SERIALISE, Spans
 from cpuserve.serving.timeline import Row, Timeline
 from cpuserve.web.connection import Connection
+from cpuserve.web.otel import OpenTelemetry
 
 __all__ = ["HEADER", "SPANS", "StampedSocket", "Tracer"]
+
+_log = logging.getLogger("cpuserve.tracing")
 
 HEADER = "X-Cpuserve-Trace"
 """Asks for one request to be traced; in its answer, what its trace is called."""
@@ -70,15 +74,18 @@ class Tracer:
     Args:
         timeline: the server's.
         row: of this worker.
+        telemetry: sends those whose callers record them, where that was set up.
     """
 
-    def __init__(self, timeline: Timeline, row: Row) -> None:
+    def __init__(self, timeline: Timeline, row: Row, telemetry: OpenTelemetry | None = None) -> None:
         self._timeline = timeline
         self._row = row
+        self._telemetry = telemetry
 
     def begin(self, environ: dict[str, Any], connection: Connection) -> Spans | None:
         """Spans for a request that is about to run, where it is traced; None for any other."""
-        if not (self._timeline.tracing or _ASKED in environ):
+        asked = self._timeline.tracing or _ASKED in environ
+        if not asked and (self._telemetry is None or not self._telemetry.wants(environ)):
             return None
         arrived = connection.arrived_ns
         now = time.perf_counter_ns()
@@ -95,8 +102,13 @@ class Tracer:
         """What the answer says of the trace to whoever asked for one."""
         return [(HEADER, f"{os.getpid()}-{spans.number}")] if _ASKED in environ else []
 
-    def end(self, spans: Spans, status: str) -> None:
+    def end(self, environ: Mapping[str, Any], spans: Spans, status: str) -> None:
         """Keep a request whose answer, such as ``200 OK``, was handed to the kernel."""
         now = time.perf_counter_ns()
         spans.to(SERIALISE, now)
         self._row.put(spans, now, int(status[:3]))
+        if self._telemetry is not None and self._telemetry.wants(environ):
+            try:
+                self._telemetry.send(environ, spans, now, int(status[:3]))
+            except Exception:  # the library is another's, and the thread serves others too
+                _log.exception("spans of %r were not sent", environ["PATH_INFO"])

@@ -316,7 +316,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             headers = [*headers, *self.tracer.headers(environ, spans)]
         connection.answer(status, headers, body, last=not self.alive)
         if self.tracer is not None and spans is not None:
-            self.tracer.end(spans, status)
+            self.tracer.end(environ, spans, status)
         if connection.has_had_body and not connection.target.startswith(self._slow):
             self._admission.served(time.perf_counter() - began)
         self._next(connection)

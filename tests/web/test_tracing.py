@@ -50,7 +50,7 @@ def test_what_is_asked_for_is_kept(tracer, timeline, pair, by):
     there = connection(pair[0])
     spans = tracer.begin(environ, there)
     assert environ[SPANS] is spans
-    tracer.end(spans, "404 Not Found")
+    tracer.end(environ, spans, "404 Not Found")
     (record,) = timeline.records(0, 0)
     assert record.status == 404
     assert [stage for stage, _, _ in record.entries] == [0, 6]
