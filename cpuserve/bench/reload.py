@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -207,9 +208,12 @@ def wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
         CpuserveError: it ended, or took too long.
     """
     deadline = time.monotonic() + _START_S
-    while " ready at http" not in log.read_text(errors="replace"):
+    while " ready at http" not in (text := log.read_text(errors="replace")):
+        if " up, with models that are not ready," in text:
+            why = re.findall(r"model \S+ version \d+ is not served: .*", text)
+            raise CpuserveError(f"the server on port {port} does not answer: {' '.join(why[:1])}")
         if server.poll() is not None or time.monotonic() > deadline:
-            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            last = text.strip().splitlines()[-1:]
             raise CpuserveError(f"the server on port {port} did not start: {' '.join(last)}")
         time.sleep(0.05)
     time.sleep(1)  # the other workers

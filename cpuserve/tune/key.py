@@ -66,7 +66,7 @@ class Key:
         found = Fingerprint.read(root, Budget.read(root), Topology.read(root))
         machine = {name: getattr(found, name) for name in MACHINE} | {"flags": list(found.flags)}
         digests = {file.name: digest_of(file) for file in files}
-        return cls(found.short, machine, metadata.version("openvino"), digests)
+        return cls(found.short, machine, _openvino(), digests)
 
     @classmethod
     def from_json(cls, content: Any) -> Key:
@@ -77,10 +77,10 @@ class Key:
         """
         try:
             key = cls(**content)
-            texts = [key.fingerprint, key.openvino, *key.ir_sha256.values()]
-            if all(isinstance(text, str) for text in texts) and set(key.machine) == set(MACHINE):
+            texts = [key.fingerprint, key.openvino, *key.ir_sha256.values(), *key.machine["flags"]]
+            if all(isinstance(text, str) for text in texts) and _whole(key.machine):
                 return key
-        except (TypeError, AttributeError):
+        except (TypeError, AttributeError, KeyError):
             pass
         raise UsageError(f"its key is not fingerprint, machine ({', '.join(MACHINE)}), openvino, ir_sha256")
 
@@ -111,10 +111,26 @@ def digest_of(file: ModelFile) -> str:
     return whole.hexdigest()
 
 
+def _openvino() -> str:
+    """The version, without importing it: who asks may be about to fork."""
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _whole(machine: Mapping[str, Any]) -> bool:
+    """Whether it has all rows of `MACHINE`, each of its type."""
+    kinds = {"flags": list, "smt": bool, "cpu": str, "kinds": str, "governor": str}
+    return set(machine) == set(MACHINE) and all(
+        type(value) is kinds.get(name, int) for name, value in machine.items()
+    )
+
+
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, list) and isinstance(other, list):
         return len({*one} ^ {*other}) / max(1, len({*one} | {*other}))
     if one == other:
         return 0.0
     numbers = all(isinstance(value, (int, float)) and value > 0 for value in (one, other))
-    return abs(math.log2(one / other)) if numbers and not isinstance(one, bool) else 1.0
+    return abs(math.log2(one) - math.log2(other)) if numbers and not isinstance(one, bool) else 1.0

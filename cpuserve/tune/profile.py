@@ -27,6 +27,7 @@ PER_MODEL = (
 
 _SCHEMA = 1
 _ENVIRON = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS)_[A-Z0-9_]+")
+_LARGEST = 1e15
 _COUNTED = ("NUM_STREAMS", "INFERENCE_NUM_THREADS")
 _BOOLS = {"True": True, "False": False}
 _ROWS = {setting.name: setting for setting in TABLE}
@@ -136,10 +137,11 @@ class Profile:
         if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
             raise UsageError(f'it is no tuned profile with "schema": {_SCHEMA}')
         try:
+            models = tuple(map(str, content["models"]))
             return cls(
                 model=str(content["model"]),
-                models=tuple(map(str, content["models"])),
-                mix=tuple(map(int, content["mix"])),
+                models=models,
+                mix=_mix(content["mix"], models),
                 key=Key.from_json(content["key"]),
                 settings=_checked_settings(content["settings"]),
                 environ=_checked_environ(content["environ"]),
@@ -196,13 +198,25 @@ def _checked_settings(settings: Any) -> dict[str, Knob]:
 
 
 def _checked_environ(environ: Any) -> dict[str, str]:
-    wrong = sorted(name for name in environ if not _ENVIRON.fullmatch(name))
+    wrong = sorted(
+        name for name, text in environ.items() if not _ENVIRON.fullmatch(name) or "\0" in str(text)
+    )
     if wrong:
         raise UsageError(f"{wrong[0]} is no variable of OpenMP or BLAS, which are all that a profile may set")
     return {name: str(value) for name, value in dict(environ).items()}
 
 
+def _mix(content: Any, models: Sequence[str]) -> tuple[int, ...]:
+    mix = tuple(map(int, content))
+    if len(models) != len(mix) or min(mix, default=0) < 1:
+        raise ValueError(f"mix {mix} is no whole number from 1 for each of {', '.join(models) or 'no model'}")
+    return mix
+
+
 def _figures(content: Any) -> Figures:
+    numbers = {name: value for name, value in dict(content).items() if name not in ("facts", "stable")}
+    if not all(isinstance(value, (int, float)) and abs(value) < _LARGEST for value in numbers.values()):
+        raise TypeError("a figure is no number")
     return Figures(**content)
 
 

@@ -118,7 +118,7 @@ def read_profile(file: Path) -> Profile:
         return Profile.from_json(json.loads(file.read_bytes()))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
     except UsageError as error:
         raise UsageError(f"{file} is not used: {error}") from None

@@ -19,7 +19,7 @@ def serve(monkeypatch, capsys):
         seen: list[Settings] = []
 
         class Server:
-            def __init__(self, settings):
+            def __init__(self, settings, _profile, _said):
                 seen.append(settings)
 
             def run(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import shutil
@@ -184,6 +185,45 @@ def test_a_file_may_be_named_and_no_file_is_a_failure(applied, tuned, tmp_path):
     assert "is not JSON" in warnings(broken)[0]
     other = Store(tmp_path / "elsewhere").write(made.profile())
     assert "profile of m, which is not served" in warnings(applied(profile=str(other)))[0]
+
+
+def leaves(document, path=()):
+    """Where every value of a JSON document stands."""
+    parts = (
+        document.items()
+        if isinstance(document, dict)
+        else enumerate(document)
+        if isinstance(document, list)
+        else ()
+    )
+    for name, value in parts:
+        yield (*path, name)
+        yield from leaves(value, (*path, name))
+
+
+def test_no_file_whatever_is_in_it_is_a_failure(applied, tuned, machine, models):
+    key = Key.read(Repository(models).find("one"), root=machine)
+    key = dataclasses.replace(key, machine={**key.machine, "cores": 16, "cache_bytes": 5})
+    file = tuned(key=key, workers=8, threads=2, precision="f32", environ={"OMP_NUM_THREADS": "1"})
+    whole = json.loads(file.read_text())
+    junk_of = itertools.cycle((None, "x", -1, 10**400, [], {}, {"a": [1]}, "\0", True))
+    tried = 0
+    for path, junk in zip(leaves(whole), junk_of, strict=False):
+        broken = json.loads(json.dumps(whole))
+        place = broken
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = junk
+        file.write_text(json.dumps(broken))
+        found = applied()
+        json.dumps(found.document)
+        for name, text in found.environ.items():
+            assert "\0" not in name + text
+        tried += 1
+    assert tried > 50
+    for text in ("[" * 100_000, "\0", "{}", "3", '"x"', "null", "1e999"):
+        file.write_text(text)
+        assert applied().document["match"] == "none"
 
 
 def test_a_profile_stands_between_the_file_and_the_metadata():

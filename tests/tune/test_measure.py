@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 import pytest
 
@@ -133,14 +132,25 @@ def test_a_point_that_cannot_be_has_a_reason(level):
         Measurer(["none"], MODELS, PICTURES, level=level)(Point())
 
 
-def test_hints_are_points_of_one_worker(tmp_path):
+@pytest.mark.parametrize("level", ["http", "engine"])
+def test_a_model_that_cannot_be_loaded_is_the_reason(level, no_model):
+    with pytest.raises(CpuserveError, match=r"model\.xml cannot be read"):
+        Measurer(["m"], no_model, PICTURES, level=level)(Point.of({"workers": 1}))
+
+
+@pytest.fixture
+def no_model(tmp_path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    for ending in ("xml", "bin"):
+        (tmp_path / "m" / "1" / f"model.{ending}").write_text("no model")
+    return tmp_path
+
+
+def test_hints_are_points_of_one_worker(no_model):
     found = Measurer(["digits"], MODELS).hints()
     assert set(found) == {"THROUGHPUT", "LATENCY"}
     latency = found["LATENCY"].settings()
     assert (latency["workers"], latency["streams"]) == (1, 1)
     assert 1 <= latency["inference_threads"] <= len(os.sched_getaffinity(0))
-    (tmp_path / "m" / "1").mkdir(parents=True)
-    for ending in ("xml", "bin"):
-        Path(tmp_path / "m" / "1" / f"model.{ending}").write_text("no model")
     with pytest.raises(CpuserveError, match=r"hints for .*model\.xml cannot be asked for: OpenVINO cannot"):
-        Measurer(["m"], tmp_path).hints()
+        Measurer(["m"], no_model).hints()
