@@ -93,34 +93,37 @@ def test_a_mix_that_does_not_fit_is_refused(mix):
         Measurer(["digits"], MODELS, mix=mix)
 
 
+@pytest.fixture
+def two_models(tmp_path):
+    """``a`` and ``b``, beside one that cannot be served and is not among those that are measured."""
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(MODELS / "digits")
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    for ending in ("xml", "bin"):
+        (tmp_path / "broken" / "1" / f"model.{ending}").write_text("no model")
+    return tmp_path
+
+
 @pytest.mark.parametrize("level", ["http", "engine"])
-def test_a_real_trial_has_what_was_set_in_force(level, monkeypatch):
+def test_a_real_trial_has_what_was_set_in_force(level, two_models, monkeypatch):
     monkeypatch.setenv("CPUSERVE_MAX_BATCH", "1")  # of whoever tunes: it must decide nothing
     point = Point.of({"workers": 1, "threads": 2, "streams": 1, "max_batch": 2, "env.OMP_NUM_THREADS": 1})
     fixed = {"precision": "f32", "threads": 3}
-    found = Measurer(["digits"], MODELS, PICTURES, level=level, fixed=fixed, **SHORT)(point)
+    measurer = Measurer(["a", "b"], two_models, PICTURES, level=level, mix=[3, 1], fixed=fixed, **SHORT)
+    found = measurer(point)
     assert found.images_per_s > 0
     assert found.p99_ms >= found.p50_ms > 0
     assert found.cpu_ms > 0
     assert found.rss_mib > 20
     facts = found.facts
     assert facts["workers"] == len(facts["placement"]["seats"]) == 1
-    assert facts["properties"]["digits"]["NUM_STREAMS"] == "1"
-    assert facts["properties"]["digits"]["INFERENCE_PRECISION_HINT"] == "f32"
-    assert (facts["tbb"], facts["openmp"]) == (True, [])
+    assert facts["properties"].keys() == {"a", "b"}
+    assert facts["properties"]["b"]["NUM_STREAMS"] == "1"
+    assert facts["properties"]["b"]["INFERENCE_PRECISION_HINT"] == "f32"
+    assert (facts["tbb"], facts["openmp"], facts["errors"]) == (True, [], {})
     assert "OMP_NUM_THREADS=1" in facts["variables"]
     if level == "http":
-        assert facts["properties"]["digits"]["batches"] == "[1, 2]"
-
-
-def test_several_models_are_served_together(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).symlink_to(MODELS / "digits")
-    (tmp_path / "broken" / "1").mkdir(parents=True)
-    (tmp_path / "broken" / "1" / "model.xml").touch()  # not among those that are measured
-    found = Measurer(["a", "b"], tmp_path, PICTURES, mix=[3, 1], **SHORT)(Point.of({"workers": 1}))
-    assert set(found.facts["properties"]) == {"a", "b"}
-    assert found.facts["errors"] == {}
+        assert facts["properties"]["a"]["batches"] == "[1, 2]"
 
 
 @pytest.mark.parametrize("level", ["http", "engine"])
