@@ -40,7 +40,7 @@ from cpuserve.models.whole import Whole
 from cpuserve.web.board import READY, STATES
 from cpuserve.web.running import find
 
-__all__ = ["CASES", "Case", "cut_tails", "main", "share_a_core", "write_picture"]
+__all__ = ["CASES", "Case", "main", "prepared", "profiled", "share_a_core"]
 
 _MODEL = "digits"
 _TAIL = "cpuserve.bench.looping:softmax"
@@ -118,7 +118,7 @@ CASES = {
 }
 
 
-def cut_tails(repository: Repository, folder: Path) -> None:
+def _cut_tails(repository: Repository, folder: Path) -> None:
     """Cut the last operation off a model, twice: ``looping`` runs it in plain Python, ``graph`` in OpenVINO.
 
     Args:
@@ -132,7 +132,7 @@ def cut_tails(repository: Repository, folder: Path) -> None:
         _cpuserve(*words, "--model-repository", str(folder))
 
 
-def write_picture(file: Path, sides: tuple[int, int]) -> None:
+def _write_picture(file: Path, sides: tuple[int, int]) -> None:
     """Write a JPEG (width, height) that costs about what a photo does to decode; the same on every call."""
     width, height = sides
     dice = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = []
-    with _prepared(given.model_repository) as place:
+    with prepared(given.model_repository) as place:
         for name in given.case or CASES:
             rows.append({"case": name, **_measured(CASES[name], place, given)})
             _show(rows[-1:])
@@ -166,17 +166,21 @@ def main() -> None:
 
 
 @contextmanager
-def _prepared(models: Path) -> Iterator[Path]:
-    """A directory with the models, and a small and a large picture."""
+def prepared(models: Path) -> Iterator[Path]:
+    """A directory with ``models`` (digits, looping, graph), and a picture each in ``large`` and ``small``.
+
+    Args:
+        models: a repository that has digits.
+    """
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as text:
         folder = Path(text)
         copy = folder / "models"
         copy.mkdir()
         shutil.copytree(models / _MODEL, copy / _MODEL)
-        cut_tails(Repository(copy), copy)
+        _cut_tails(Repository(copy), copy)
         for name, sides in (("large", _LARGE), ("small", _SMALL)):
             (folder / name).mkdir()
-            write_picture(folder / name / "made.jpg", sides)
+            _write_picture(folder / name / "made.jpg", sides)
         yield folder
 
 
@@ -196,7 +200,7 @@ def _measured(case: Case, place: Path, given: argparse.Namespace) -> dict[str, A
         ]
         for target in targets:
             measure_window(target, files, load, seconds=_WARM_S)
-        told = _profile(before.pid, pictures, given, place / "profile")
+        told = profiled(before.pid, pictures, given.connections, given.seconds, place / "profile")
         rates = [_by_turns(targets, files, load, given.seconds, turn) for turn in range(given.rounds)]
     found = [one for one in told["findings"] if one["rule"] == case.rule]
     return {
@@ -227,10 +231,22 @@ def _by_turns(
     return found[0].per_s, found[1].per_s
 
 
-def _profile(pid: int, pictures: Path, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def profiled(pid: int, pictures: Path, connections: int, seconds: float, folder: Path) -> dict[str, Any]:
+    """What ``cpuserve profile`` says of a server under load, as JSON.
+
+    Args:
+        pid: of the server's arbiter.
+        pictures: directory of what is sent.
+        connections: clients.
+        seconds: to watch for, at least 1.
+        folder: of the profile.
+
+    Raises:
+        CpuserveError: it cannot be profiled.
+    """
     told = _cpuserve(
-        *("profile", "--pid", str(pid), "--load", str(pictures), "--concurrency", str(given.connections)),
-        *("--seconds", str(max(1.0, given.seconds)), "--no-layers", "--json", "--out", str(folder)),
+        *("profile", "--pid", str(pid), "--load", str(pictures), "--concurrency", str(connections)),
+        *("--seconds", str(max(1.0, seconds)), "--no-layers", "--json", "--out", str(folder)),
     )
     document: dict[str, Any] = json.loads(told)
     return document

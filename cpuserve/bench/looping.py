@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["softmax"]
 
-_TERMS = 3000  # a hundredth would do
+_TERMS = 6000  # a hundredth would do
 
 
 def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -19,6 +19,7 @@ _KEPT = 0.95  # of each CPU or thread added
 _FULL = 0.8  # of the CPUs: the server itself fills them
 _THROTTLED = 0.05  # of the quota's periods
 _SPINS = 0.1  # of all CPU time
+_SPINS_CORES = 0.1  # below it the waking and falling asleep of threads is all there is
 _MOVES_PER_S = 5.0
 
 
@@ -152,13 +153,14 @@ def oversubscribed(case: Case) -> Finding | None:
 @rule("spinning", "OMP_WAIT_POLICY")
 def spinning(case: Case) -> Finding | None:
     """Inference threads burn CPU time while no batch runs."""
-    share = case.account.cpu.share("spin")
-    if share < _SPINS:
+    cpu = case.account.cpu
+    share = cpu.share("spin")
+    if share < _SPINS or cpu.spin < _SPINS_CORES * cpu.seconds:
         return None
     return Finding(
         "medium",
         f"inference threads spin: {percent(share)} of the CPU time is theirs while no batch runs "
-        f"({case.account.cpu.spin:.1f} s)",
+        f"({cpu.spin:.1f} s)",
         "OMP_WAIT_POLICY",
         "start the server with OMP_WAIT_POLICY=passive and KMP_BLOCKTIME=0 in its environment",
         1 / (1 - share),
