@@ -23,7 +23,7 @@ _START_S = 10.0
 _STOP_S = 30.0
 _CAPABILITY = (
     "docker run --cap-add SYS_PTRACE; in a compose file, cap_add: [SYS_PTRACE]; in Kubernetes, "
-    "securityContext: {capabilities: {add: [SYS_PTRACE]}}"
+    "securityContext: {capabilities: {add: [SYS_PTRACE]}}; a container gives it to root: docker exec -u 0"
 )
 
 

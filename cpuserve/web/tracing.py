@@ -110,5 +110,5 @@ class Tracer:
         if self._telemetry is not None and self._telemetry.wants(environ):
             try:
                 self._telemetry.send(environ, spans, now, int(status[:3]))
-            except Exception:  # the library is another's, and the thread serves others too
+            except Exception:  # noqa: BLE001  # the library is another's; the thread serves others too
                 _log.exception("spans of %r were not sent", environ["PATH_INFO"])

@@ -189,3 +189,11 @@ def test_the_grace_period_covers_the_servers_own(services):
 
     for service in services.values():
         assert int(service["stop_grace_period"].removesuffix("s")) > Settings().shutdown_timeout_s
+
+
+def test_the_profiling_overlay_adds_one_capability_to_services_that_are_there(services):
+    yaml = pytest.importorskip("ruamel.yaml", reason="no YAML reader here (check-jsonschema brings one)")
+    file = ROOT / "docker" / "compose.profile.yaml"
+    overlay = yaml.YAML(typ="safe").load(file.read_text())["services"]
+    assert set(overlay) <= set(services)
+    assert all(service == {"cap_add": ["SYS_PTRACE"]} for service in overlay.values())
