@@ -25,6 +25,15 @@ _PORT = re.compile(r":\d+$")
 _INPUT = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")  # commas that stand in no brackets
 
+_ADVICE = (  # what to try, by what OpenVINO says; the first that fits
+    ("corrupted", "copy or download it again"),
+    (
+        "conversion rule",
+        "export it without them; instead of a quantised model take the float one",
+    ),
+    ("", "export it again with another exporter or opset, a quantised model from its float weights"),
+)
+
 Shapes = Mapping[str, ov.PartialShape]
 
 
@@ -163,7 +172,9 @@ def _import(path: Path, format_: Format) -> tuple[Any, ov.Model]:
         return None, ov.Core().read_model(path)
     except RuntimeError as error:
         version = ov.__version__.split("-")[0]
-        raise ModelLoadError(f"OpenVINO {version} cannot import {path.name}: {reason(error)}") from error
+        said = reason(error).rstrip(".")
+        advice = next(text for words, text in _ADVICE if words in said)
+        raise ModelLoadError(f"OpenVINO {version} cannot import {path.name}: {said}; {advice}") from error
 
 
 def _port(model: ov.Model, name: str) -> ov.Output:

@@ -190,7 +190,11 @@ def _compare(
                 f"the cut model does not answer as {whole.name}: output {port.names[0]} has {agreement}; "
                 "mend the head or tail, or publish it all the same with --min-agreement 0"
             )
-    rows = f"{count} pictures" if order.images else f"{count} rows of random numbers, seed {_SEED}"
+    rows = (
+        f"{count} picture{'s' * (count != 1)}"
+        if order.images
+        else f"{count} rows of random numbers, seed {_SEED}"
+    )
     return {"on": rows, "precision": "f32", "outputs": agreed}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from cpuserve.cli import main
 from cpuserve.serving.graph import with_batch
+from tests.conftest import ROOT
 from tests.servers import Server, serving
 
 RGB = ("--reverse_input_channels",)
@@ -143,6 +146,32 @@ def test_detectors_convert(data_dir: Path, tmp_path: Path, file: str):
     else:
         assert batched is not None
         assert all(port.shape[0] == 2 for port in batched.outputs)
+
+
+def test_the_page_shows_the_report(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Numbers apart that are of a CPU: what was fused, which layouts, and the last digits."""
+    page = (ROOT / "docs" / "convert.md").read_text()
+    command = page.split("```sh\n")[1].split("\ncpuserve serve")[0].replace("\\\n", " ")
+    wanted = page.split("<!-- report -->\n```\n")[1].split("\n```")[0].splitlines()
+    for name in ("FastestDet.onnx", "coco_labels_80.txt"):
+        (tmp_path / name).symlink_to(data_dir / "models" / name)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(data_dir / "images" / "zebra.jpeg", tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    assert main_code(shlex.split(command)[1:]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found[0] == wanted[0]
+    facts = [[re.sub(r"\s+", " ", row).strip("│ ") for row in rows if "│" in row] for rows in (wanted, found)]
+    titles = [[row.split("│")[0].strip() for row in rows] for rows in facts]
+    assert titles[0] == titles[1]
+    same = [row for row in facts[0] if row.split(" │")[0] in ("source", "inputs", "outputs", "parameters")]
+    assert len(same) == 4
+    assert set(same) <= set(facts[1])
+    assert [line.split(" on ")[0] for line in wanted if line.startswith("against onnxruntime")] == [
+        line.split(" on ")[0] for line in found if line.startswith("against onnxruntime")
+    ]
 
 
 def test_a_refused_model_leaves_the_repository_as_it_was(

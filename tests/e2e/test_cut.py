@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import openvino as ov
@@ -12,6 +9,7 @@ import pytest
 from tritonclient import http as triton
 
 from cpuserve.bench.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
+from cpuserve.cli import main
 from cpuserve.models.parts import Part
 from cpuserve.models.repository import Repository
 from cpuserve.models.whole import Whole
@@ -46,17 +44,9 @@ def server(data_dir, tmp_path_factory):
         source = data_dir / "models" / file
         publish_whole(source, f"whole{side}", repository)
         at = ("--input", INPUT, "--output", OUTPUT, "--card", f"whole{side}", "--images", str(bird))
-        words = (
-            "cut",
-            str(source),
-            "--name",
-            f"cut{side}",
-            *at,
-            "--model-repository",
-            str(models),
-            "--quiet",
-        )
-        subprocess.run([sys.executable, "-m", "cpuserve", *words], check=True)
+        into = ("--name", f"cut{side}", "--model-repository", str(models), "--quiet")
+        with pytest.raises(SystemExit, match="0"):
+            main(["cut", str(source), *at, *into])
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.syspath_prepend(folder)
     order = Order(
@@ -70,19 +60,8 @@ def server(data_dir, tmp_path_factory):
     whole = Whole.find(str(data_dir / "models" / SIDES[257]), repository)
     cut_and_publish(whole, order, repository, Settings(), 1)
     monkeypatch.undo()
-    words = (
-        "--model-repository",
-        str(models),
-        "--decode",
-        "exact",
-        "--precision",
-        "f32",
-        "--workers",
-        "1",
-        "--max-batch",
-        "2",
-    )
-    with serving(folder / "log", *words, PYTHONPATH=str(folder)) as started:
+    words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")
+    with serving(folder / "log", *words, "--max-batch", "2", PYTHONPATH=str(folder)) as started:
         yield started
 
 
