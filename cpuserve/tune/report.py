@@ -210,12 +210,10 @@ def settings_words(point: Point) -> str:
 
 def _known(found: Sequence[KnobEffects], trials: Sequence[Trial]) -> list[KnobEffects]:
     """OpenMP's variables need no trial where no runtime is there to read them."""
-    mapped = next(
-        (t.figures.facts["mapped"] for t in trials if t.figures and "mapped" in t.figures.facts), None
-    )
-    if mapped is None or mapped["openmp"]:
+    facts = next((t.figures.facts for t in trials if t.figures and "openmp" in t.figures.facts), None)
+    if facts is None or facts["openmp"]:
         return list(found)
-    words = "no effect, TBB build" if mapped["tbb"] else "no effect: no OpenMP runtime is mapped"
+    words = "no effect, TBB build" if facts.get("tbb") else "no effect: no OpenMP runtime is mapped"
     return [
         replace(one, known=words) if one.knob.startswith("env.") and not one.values else one for one in found
     ]

@@ -16,7 +16,7 @@ from cpuserve.tune.page import page
 from cpuserve.tune.report import Report, report_of
 from tests.tune.made import figures, trials
 
-MAPPED = {"mapped": {"openmp": [], "tbb": True, "allocators": ["glibc"], "variables": []}}
+MAPPED = {"openmp": [], "tbb": True}
 VERDICT = {
     "process": "PyTorch <head>",
     "environment": "KMP_AFFINITY=compact",
