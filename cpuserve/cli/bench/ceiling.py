@@ -10,7 +10,8 @@ import click
 import orjson
 
 from cpuserve.cli.bench.serve import OWN_SERVER, writable
-from cpuserve.cli.options import setting_options
+from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.errors import UsageError
 
 __all__ = ["command"]
 
@@ -66,6 +67,8 @@ def command(
     from cpuserve.bench.target import ask_once, target_at  # noqa: PLC0415
 
     writable(out)
+    if settings_from(config, flags).for_model(model, {}).result_cache_bytes:
+        raise UsageError("a result cache answers without computing: measure with result_cache_bytes = 0")
     hidden = quiet or as_json or not sys.stderr.isatty()
     with (
         pictures(images) as sent,
