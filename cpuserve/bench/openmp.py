@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,28 +170,30 @@ def main() -> None:
                     look = _patiently(kind, case, repository, sent.files, given.seconds, given.tries)
                     looks.setdefault(case, []).append(look)
                     bar.advance(task)
+                if given.out:  # whole rounds are kept whatever happens to the next one
+                    _write(given.out, looks, sent.name)
         except CpuserveError as error:
             raise SystemExit(f"cpuserve: error: {error}") from error
-        name = sent.name
-    verdicts = judge(looks)
     table = Table("process", "environment", "verdict", "why")
-    for verdict in verdicts:
+    for verdict in judge(looks):
         table.add_row(verdict.process, verdict.environment, verdict.words, verdict.why)
     Console(width=160).print(table)
-    if given.out:
-        content: dict[str, Any] = {
-            "network": "a small random one: three convolutions in the head, one in the core",
-            "pictures": name,
-            "rounds": given.rounds,
-            "layout": f"1 worker, {Budget.read().effective} cores, as many serving threads",
-            "verdicts": [verdict.document() for verdict in verdicts],
-            "cases": [
-                {"process": case.process, "environment": case.environment}
-                | {"rounds": [look.document() for look in found]}
-                for case, found in looks.items()
-            ],
-        }
-        write_result(given.out, ["python", "-m", "cpuserve.bench.openmp", *sys.argv[1:]], content)
+
+
+def _write(out: Path, looks: Mapping[Case, Sequence[Look]], images: str) -> None:
+    content: dict[str, Any] = {
+        "network": "a small random one: three convolutions in the head, none in the core",
+        "pictures": images,
+        "rounds": min(len(found) for found in looks.values()),
+        "layout": f"1 worker, {Budget.read().effective} cores, as many serving threads",
+        "verdicts": [verdict.document() for verdict in judge(looks)],
+        "cases": [
+            {"process": case.process, "environment": case.environment}
+            | {"rounds": [look.document() for look in found]}
+            for case, found in looks.items()
+        ],
+    }
+    write_result(out, ["python", "-m", "cpuserve.bench.openmp", *sys.argv[1:]], content)
 
 
 if __name__ == "__main__":
