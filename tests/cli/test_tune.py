@@ -65,9 +65,9 @@ def test_a_model_is_tuned_without_a_word_between(tune, tmp_path):
 
 def test_the_long_form_is_the_same_and_options_may_come_first(tune):
     assert tune("search", "digits", "--max-trials", "2")[0] == 0
-    assert tune("--max-trials", "2", "digits", "--level", "engine")[0] == 0
-    assert MADE["level"] == "engine"
     assert MADE["window_seconds"] == 2.0
+    assert tune("--window-seconds", "0.5", "--max-trials", "2", "digits", "--level", "engine")[0] == 0
+    assert (MADE["level"], MADE["window_seconds"]) == ("engine", 0.5)
 
 
 def test_json_is_one_document(tune):

@@ -74,6 +74,11 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
     metavar="LIST",
     help="Precisions that may be tried, as auto,f32: others than the default change the answers.",
 )
+@click.option(
+    "--window-seconds",
+    type=click.FloatRange(0.1),
+    help="Of one window; without it a 120th of the budget, from 0.25 to 2.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the profile and the exit code say it.")
 @setting_options("model_repository", "tuning_dir")
@@ -89,6 +94,7 @@ def command(
     mix: str | None,
     images: Path | None,
     precisions: str,
+    window_seconds: float | None,
     as_json: bool,
     quiet: bool,
     config: Path | None,
@@ -133,15 +139,13 @@ def command(
         precisions=_precisions(precisions),
         command=shlex.join(["cpuserve", *sys.argv[1:]]),
     )
-    shortest, longest = _WINDOW_S
-    seconds = longest if limits.seconds is None else limits.seconds / _WINDOWS_A_BUDGET
     measurer = Measurer(
         models,
         settings.model_repository,
         images,
         level=level,
         mix=request.mix,
-        window_seconds=max(shortest, min(longest, seconds)),
+        window_seconds=window_seconds or _window_s(limits.seconds),
     )
     with _progress(request, hidden=quiet or as_json) as (began, seen):
         try:
@@ -155,6 +159,12 @@ def command(
     elif not quiet:
         _show(outcome)
     sys.exit(3 if outcome.best.excess else 0)
+
+
+def _window_s(budget_s: float | None) -> float:
+    """A short budget buys more trials with more noise."""
+    shortest, longest = _WINDOW_S
+    return longest if budget_s is None else max(shortest, min(longest, budget_s / _WINDOWS_A_BUDGET))
 
 
 def _precisions(text: str) -> tuple[str, ...]:
