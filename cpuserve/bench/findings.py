@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,16 +118,19 @@ CASES = {
 }
 
 
-def _cut_tails(repository: Repository, folder: Path) -> None:
+def _cut_tails(repository: Repository, folder: Path, tails: Collection[str]) -> None:
     """Cut the last operation off a model, twice: ``looping`` runs it in plain Python, ``graph`` in OpenVINO.
 
     Args:
         repository: has the model.
         folder: a repository that both are published in, with a copy of the model.
+        tails: which of the two.
     """
     whole = Whole.find(_MODEL, repository)
     last = cutpoints(whole.model)[-2].name
     for name, tail in (("looping", _TAIL), ("graph", "ir")):
+        if name not in tails:
+            continue
         words = ("cut", _MODEL, "--name", name, "--output", last, "--tail", tail, "--quiet")
         _cpuserve(*words, "--model-repository", str(folder))
 
@@ -166,18 +169,19 @@ def main() -> None:
 
 
 @contextmanager
-def prepared(models: Path) -> Iterator[Path]:
+def prepared(models: Path, tails: Collection[str] = ("looping", "graph")) -> Iterator[Path]:
     """A directory with ``models`` (digits, looping, graph), and a picture each in ``large`` and ``small``.
 
     Args:
         models: a repository that has digits.
+        tails: which of the cut models are made.
     """
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as text:
         folder = Path(text)
         copy = folder / "models"
         copy.mkdir()
         shutil.copytree(models / _MODEL, copy / _MODEL)
-        _cut_tails(Repository(copy), copy)
+        _cut_tails(Repository(copy), copy, tails)
         for name, sides in (("large", _LARGE), ("small", _SMALL)):
             (folder / name).mkdir()
             _write_picture(folder / name / "made.jpg", sides)

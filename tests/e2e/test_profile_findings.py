@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def place():
-    with prepared(ROOT / "ir_models") as folder:
+    with prepared(ROOT / "ir_models", ["looping"]) as folder:
         yield folder
 
 

@@ -174,7 +174,10 @@ def stacks(folded: dict[str, int] | None = None) -> Stacks:
         1.0,
         folded
         or {
-            root + "_turn (cpuserve/web/worker.py:190)": 40,
+            root + "SeatWorker._turn (cpuserve/web/worker.py:190)": 20,
+            root + "_turn (cpuserve/web/worker.py:190)": 20,
+            "process 100:python;Event.wait (threading.py:600);Condition.wait (threading.py:359)": 30,
+            "process 99;Arbiter.wait_for_signals (gunicorn/arbiter.py:2)": 9,
             root + "predict (cpuserve/serving/pipeline.py:90);into (cpuserve/serving/feed.py:70)": 20,
             root + "predict (cpuserve/serving/pipeline.py:90);run (cpuserve/serving/batcher.py:140)": 60,
             root + "predict (cpuserve/serving/pipeline.py:99);tail (tails.py:7)": 20,

@@ -16,7 +16,8 @@ _NARROWER_GAINS = 2.0  # values half as wide in each register, and half the memo
 _TAIL = 0.3  # of the serving threads' work
 _SERIALISES = 0.2
 _BINARY_SAVES = 0.9  # of writing numbers as JSON
-_BEFORE = re.compile(r"[(/](engine|batcher|decode|feed|preprocess)\.py\)")  # stages that are not the tail
+# stages that are not the tail
+_BEFORE = re.compile(r"[(/](engine|batcher|decode|feed|preprocess|_ov_api)\.py\)")
 _COMPUTES_IN = re.compile(r"_((?:fp?|bf|[iu])\d+)$")
 _FEW_ROWS = 1.2  # rows a batch
 _WAITING = 3.0  # requests in flight for each stream
