@@ -160,8 +160,8 @@ class Objective:
         """
         if one.excess or other.excess:
             return False
-        least, most = sorted((one.score, other.score))
-        return most * (1 - one.noise / 2) <= least * (1 + other.noise / 2)
+        worse, better = sorted((one, other), key=lambda standing: standing.score)
+        return better.score * (1 - better.noise / 2) <= worse.score * (1 + worse.noise / 2)
 
     def _standing(self, point: Point, entries: list[tuple[float, Trial, Figures]], drift: float) -> Standing:
         score = statistics.fmean(one for one, _, _ in entries)

@@ -71,6 +71,16 @@ def test_within_the_noise_fewer_settings_win():
     assert best(THROUGHPUT, ({}, figures(100, noise=0.01)), ({"a": 1}, figures(103, noise=0.01))) == {"a": 1}
 
 
+def test_each_range_is_its_own():
+    steady, wild = ({}, figures(124, noise=0.1)), ({"a": 1}, figures(218, noise=0.86))
+    assert best(THROUGHPUT, steady, wild) == {}
+    wild_below, steady_above = ({}, figures(124, noise=0.86)), ({"a": 1}, figures(218, noise=0.1))
+    assert best(THROUGHPUT, wild_below, steady_above) == {"a": 1}
+    one, other = THROUGHPUT.standings(trials(steady, wild))
+    assert THROUGHPUT.tie(one, other)
+    assert THROUGHPUT.tie(other, one)
+
+
 def test_drift_of_the_defaults_is_noise_for_all():
     again = ({}, figures(90, noise=0.0), "default-again")
     rows = (({}, figures(100, noise=0.0), "default"), ({"a": 1}, figures(102, noise=0.0)))
