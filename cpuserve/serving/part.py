@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -142,6 +143,7 @@ def _onnx(what: str, folder: Path) -> Callable[..., Any]:
 
 def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
     try:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which CPU instructions it would like to use
         import tensorflow as tf  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
