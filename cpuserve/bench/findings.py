@@ -210,6 +210,7 @@ def _measured(case: Case, place: Path, given: argparse.Namespace) -> dict[str, A
     return {
         "named": bool(found) and found[0]["severity"] == "high",
         "rule": case.rule,
+        "found": [one["rule"] for one in told["findings"]],
         "finding": found[0]["sentence"] if found else None,
         "place": told["findings"].index(found[0]) + 1 if found else None,
         "expected_factor": found[0]["expected_factor"] if found else None,

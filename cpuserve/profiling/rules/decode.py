@@ -6,7 +6,7 @@ from cpuserve.profiling.finding import Case, Finding, percent, rule
 
 __all__ = ["RULES"]
 
-_BUSY = 0.85  # of their time: serving threads that do not keep up
+_BUSY = 0.8  # of their time: serving threads that do not keep up
 _SHARE = 0.4  # of the serving threads' work: decoding is most of what they do
 _STREAMS_WAIT = 0.4  # of their time
 _SPARE_CPUS = 0.3
