@@ -7,6 +7,7 @@ brings libgomp; libiomp5 is in the package ``intel-openmp`` and is loaded ahead 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -151,11 +152,20 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=3, help="windows at most where others disturb")
     parser.add_argument("--images", type=Path, help="directory of pictures; without it one is made")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--judge", type=Path, help="judge what this result file holds; measure nothing")
     given = parser.parse_args()
+    if given.judge:
+        found = json.loads(given.judge.read_text())
+        looks = {_case(one): [Look.from_document(look) for look in one["rounds"]] for one in found["cases"]}
+        _show(looks)
+        if given.out:
+            judged = {"verdicts": [verdict.document() for verdict in judge(looks)]}
+            write_result(given.out, [], found | judged)
+        return
     if given.libiomp5 is None:
         sys.stderr.write("no libiomp5 (pip install intel-openmp, or --libiomp5 FILE): left out\n")
     kinds = takers(given.libiomp5)
-    looks: dict[Case, list[Look]] = {}
+    looks = {}
     with (
         tempfile.TemporaryDirectory(prefix="cpuserve-openmp-") as folder,
         pictures(given.images) as sent,
@@ -174,6 +184,15 @@ def main() -> None:
                     _write(given.out, looks, sent.name)
         except CpuserveError as error:
             raise SystemExit(f"cpuserve: error: {error}") from error
+    _show(looks)
+
+
+def _case(found: Mapping[str, Any]) -> Case:
+    name, _, value = found["environment"].partition("=")
+    return Case(found["process"], name, value)
+
+
+def _show(looks: Mapping[Case, Sequence[Look]]) -> None:
     table = Table("process", "environment", "verdict", "why")
     for verdict in judge(looks):
         table.add_row(verdict.process, verdict.environment, verdict.words, verdict.why)

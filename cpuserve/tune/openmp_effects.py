@@ -2,7 +2,8 @@
 
 A variable can do something only where a runtime that reads it is mapped. Its changes are judged round by
 round against two servers without it; the noise is the larger of two: the largest difference of those two, in
-any round, and half of the range of the changes themselves.
+any round, and half of the range of the changes themselves. Figures from windows in which other programs used
+more than half a core are not judged: then only what was read back speaks.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ _JUDGED = (
     ("a client a core", "images_per_s", True),
     ("5 requests/s", "cpu_ms", False),
 )
+_SHRANK = "affinity shrank"
 _TITLES = {"p50_ms": "p50", "images_per_s": "images/s", "cpu_ms": "CPU-ms an image"}
 
-Kind = Literal["helps", "harmful", "no effect"]
+Kind = Literal["helps", "harmful", "no effect", "not judged"]
+
+_QUIET_CORES = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,12 @@ class Look:
     def document(self) -> dict[str, Any]:
         """For a result file."""
         return asdict(self) | {"threads": self.threads}
+
+    @classmethod
+    def from_document(cls, found: Mapping[str, Any]) -> Look:
+        """What `document` gave."""
+        loads = {name: Seen(**seen) for name, seen in found["loads"].items()}
+        return cls(tuple(found["openmp"]), found["tbb"], found["masks"], found["cpus"], loads)
 
 
 @dataclass(frozen=True)
@@ -146,12 +156,16 @@ def judge(looks: Mapping[Case, Sequence[Look]]) -> list[Verdict]:
 
 def _verdict(case: Case, found: Sequence[Look], plain: Sequence[Look], again: Sequence[Look]) -> Verdict:
     changes = tuple(_change(load, figure, more, found, plain, again) for load, figure, more in _JUDGED)
-    telling = [change for change in changes if change.kind != "no effect"]
+    telling = [change for change in changes if change.kind in {"helps", "harmful"}]
     facts = _facts(case, found, plain)
     if not found[0].openmp:
         words = "no effect, TBB build" if found[0].tbb else "no effect"
     elif not _read(case.name, found[0].openmp):
         words = "no effect, nobody reads it"
+    elif not telling and any(fact.startswith(_SHRANK) for fact in facts):
+        words = "harmful"
+    elif not telling and any(change.kind == "not judged" for change in changes):
+        words = "not judged: other programs were busy"
     elif not telling:
         words = f"no effect (within noise {100 * max(change.noise for change in changes):.0f} %)"
     else:
@@ -186,7 +200,9 @@ def _change(
     noise = max(*(max(pair) / min(pair) - 1 for pair in alike), (max(ratios) - min(ratios)) / 2)
     change = statistics.median(ratios) - 1
     kind: Kind = "no effect"
-    if abs(change) > noise:
+    if max(look.loads[load].foreign_cores for look in (*found, *plain, *again)) > _QUIET_CORES:
+        kind = "not judged"
+    elif abs(change) > noise:
         kind = "helps" if (change > 0) == more else "harmful"
     return Change(load, figure, change, noise, kind)
 
@@ -208,7 +224,7 @@ def _facts(case: Case, found: Sequence[Look], plain: Sequence[Look]) -> list[str
         fewest = min(len(parse_cpulist(mask)) for mask in narrow)
         mask = max(narrow, key=lambda mask: narrow[mask])
         facts.append(
-            f"affinity shrank to {fewest} CPU for {sum(narrow.values())} of {last.threads} threads, "
+            f"{_SHRANK} to {fewest} CPU for {sum(narrow.values())} of {last.threads} threads, "
             f"{narrow[mask]} of them on CPU {mask}"
         )
     if last.cpus < before.cpus:

@@ -9,8 +9,8 @@ LIBGOMP = ("libgomp.so.1",), True
 INTEL = ("libgomp.so.1", "libiomp5.so"), True
 
 
-def look(mapped=LIBGOMP, *, p50=10.0, rate=100.0, cpu=5.0, masks=None, cpus=2):
-    seen = Seen(rate, p50, cpu, 0.0)
+def look(mapped=LIBGOMP, *, p50=10.0, rate=100.0, cpu=5.0, masks=None, cpus=2, foreign=0.0):
+    seen = Seen(rate, p50, cpu, foreign)
     loads = dict.fromkeys(("one client", "a client a core", "5 requests/s"), seen)
     return Look(*mapped, {"0-1": 20} if masks is None else masks, cpus, loads)
 
@@ -72,3 +72,16 @@ def test_only_intels_runtime_reads_its_variables():
 
 def test_fewer_threads_are_named():
     assert verdict("OMP_NUM_THREADS", "1", [look(masks={"0-1": 18})]).why == "18 threads in place of 20"
+
+
+def test_figures_beside_busy_programs_are_not_judged_but_facts_are():
+    busy = verdict("OMP_NUM_THREADS", "1", [look(rate=50, foreign=1.2)])
+    assert busy.words == "not judged: other programs were busy"
+    shrunk = [look(INTEL, foreign=1.2, masks={"0-1": 16, "0": 4})]
+    found = verdict("KMP_AFFINITY", "compact", shrunk, mapped=INTEL)
+    assert (found.words, found.why[:23]) == ("harmful", "affinity shrank to 1 CP")
+
+
+def test_a_look_comes_back_from_its_document():
+    seen = look(INTEL, masks={"0": 2})
+    assert Look.from_document(seen.document()) == seen
