@@ -1,5 +1,6 @@
 import sys
 
+import optuna
 import pytest
 
 from cpuserve.errors import UsageError
@@ -55,6 +56,12 @@ def test_what_optuna_was_asking_when_it_was_killed_is_given_up(tmp_path, space):
         searched(tmp_path, Dying(space, seed=1), space, 12, Objective())
     search = searched(tmp_path, SimulatedMachine(space, seed=1), space, 12, Objective())
     assert len(search.journal.trials) == 12
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.jsonl"))
+    )
+    states = [trial.state.name for trial in storage.get_all_trials(0)]
+    assert states.count("FAIL") == 1
+    assert states.count("RUNNING") == 1  # what was being asked when the limit was reached
 
 
 def test_without_optuna_the_extra_is_named(tmp_path, space, monkeypatch):
