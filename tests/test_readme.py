@@ -31,6 +31,11 @@ def test_the_commands_are_those_that_are_tested_here():
         "cpuserve models",
         "cpuserve predict mobilenet_v2_1.0_224_quant photo.jpg",
         "cpuserve serve --workers 2",
+        "cpuserve convert person.tflite --name person --reverse_input_channels --scale_values 255",
+        "cpuserve quantize person --calibration photos",
+        "cpuserve cutpoints deeplab.pb",
+        "cpuserve cut deeplab.pb --name deeplab --input 0:MobilenetV2/Conv/Conv2D --output ArgMax",
+        "cpuserve bench serve person_int8 --images photos --concurrency-range 1:4:x2",
     ]
 
 
@@ -82,20 +87,51 @@ def test_make_test_is_what_ci_runs():
     assert "-m pytest" in dry.stdout
 
 
-def test_pull_models_predict_and_serve(data_dir, tmp_path):
-    shutil.copy(data_dir / "images" / "zebra.jpeg", tmp_path / "photo.jpg")
+@pytest.fixture
+def run(data_dir, tmp_path):
+    """Runs a command of the README in a directory of its own, and returns what it prints."""
     environment = {**os.environ, "CPUSERVE_MIRROR": str(data_dir / "models")}
 
-    def run(command):
+    def call(command, ends=(0,)):
         words = [sys.executable, "-m", *shlex.split(command)]
-        return subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode in ends, done.stderr
+        return done.stdout
 
+    return call
+
+
+def test_pull_models_predict_and_serve(data_dir, tmp_path, run):
+    shutil.copy(data_dir / "images" / "zebra.jpeg", tmp_path / "photo.jpg")
     pull, models, predict = COMMANDS[3:6]
     run(pull)
     assert "mobilenet_v2_1.0_224_quant" in run(models)
     assert "zebra" in run(predict)
+
+
+@pytest.mark.timeout(300)  # each command is a process of its own, which loads what it needs
+def test_convert_quantize_and_measure(data_dir, tmp_path, run):
+    (tmp_path / "person.tflite").symlink_to(data_dir / "models" / "vww_96_float.tflite")
+    (tmp_path / "photos").mkdir()
+    for photo in ("people2.jpeg", "zebra.jpeg", "orange.png"):
+        shutil.copy(data_dir / "images" / photo, tmp_path / "photos")
+    convert, quantize, _, _, bench = COMMANDS[7:]
+    assert "person/1 published" in run(convert)
+    assert "person_int8/1 published" in run(quantize)
+    # 3: the windows differ, as short ones on a busy machine do
+    assert "Inferences" in run(f"{bench} --window-seconds 0.2 --max-windows 3", ends=(0, 3))
+
+
+@pytest.mark.timeout(300)
+def test_find_a_cut_and_cut(data_dir, tmp_path, run):
+    (tmp_path / "deeplab.pb").symlink_to(data_dir / "models" / "deeplabv3_mnv2_dm05_257_frozen.pb")
+    cutpoints, cut = COMMANDS[9:11]
+    assert "MobilenetV2/Conv/BatchNorm/FusedBatchNorm" in run(cutpoints)
+    report = run(cut)
+    assert "deeplab/1 published" in report
+    assert "pixel agreement 1, mean iou 1" in report
 
 
 def test_links_lead_somewhere():

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 RESULT = ROOT / "docs" / "results" / "precisions.json"
 
 
+@pytest.mark.timeout(300)  # NNCF
 def test_a_small_model_is_measured_in_every_precision(data_dir):
     row = measure(MODELS[-1], data_dir, rounds=1, seconds=0.001)
     assert row["model"] == "vww_96_float.tflite"
