@@ -245,8 +245,10 @@ def _show(outcome: Outcome) -> None:
         wanted = ", ".join(map(str, objective.constraints))
         click.echo(f"nothing keeps {wanted}; the best breaks them by {outcome.best.excess:.0%}: no profile")
         return
-    same = outcome.best.point == outcome.default.point
-    verdict = "a tie within the noise" if outcome.within_noise else f"{outcome.gain:+.1%}"
-    click.echo(f"{objective.name} against the defaults: {'they are the best' if same else verdict}")
+    if outcome.best.point == outcome.default.point:
+        click.echo(f"{objective.name}: the defaults stay, nothing that was tried beats them beyond the noise")
+    else:
+        verdict = "a tie within the noise" if outcome.within_noise else f"{outcome.gain:+.1%}"
+        click.echo(f"{objective.name} against the defaults: {verdict}")
     for path in outcome.profiles:
         click.echo(f"profile: {path}; cpuserve serve applies it")
