@@ -65,7 +65,7 @@ class Settings:
     mean: str = ""
     scale: str = ""
     color_format: str = ""
-    max_batch: int = 8
+    max_batch: int | None = None
     max_queue_delay_us: float = 0.0
     result_cache_bytes: int = 0
     allow_callables: bool = True

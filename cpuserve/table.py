@@ -191,8 +191,9 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "max_batch",
         int,
-        8,
-        "Largest batch that is compiled (1, 2, 4, 8, ... up to it); requests may hold any number of images.",
+        None,
+        "Largest batch that is compiled (1, 2, 4, ... up to it), each with weights of its own; auto: as many "
+        "rows as a worker has threads, at most 8. Requests may hold any number of images.",
         minimum=1,
         per_model=True,
     ),

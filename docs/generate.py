@@ -26,7 +26,8 @@ def settings_page() -> str:
         "Written by `make docs` from the table in `cpuserve/table.py`.",
         "",
         "Precedence: command line, then environment, then settings file (`--config FILE`, TOML, the names"
-        " below), then the tuned profile, then a model's own metadata (`decode`, `precision`), then the default."
+        " below), then the tuned profile, then a model's own metadata (`decode`, `precision`), then the"
+        " default."
         " Settings marked * may also stand in a table `[models.NAME]` of the settings file.",
         "",
         "| setting | option | environment | default | what |",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import openvino as ov
 
 from cpuserve.errors import ModelLoadError
@@ -23,6 +25,8 @@ from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.settings import Settings
 
 __all__ = ["load_pipeline", "new_core", "properties_in_force"]
+
+_LARGEST_BATCH = 8  # where nobody says otherwise
 
 
 def new_core() -> ov.Core:
@@ -52,6 +56,10 @@ def load_pipeline(
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
     properties, delay_us = plugin_properties(settings, threads), settings.max_queue_delay_us
     compiler = Compiler(core, settings.cache_dir, threads, properties, recorder, delay_us)
+    if settings.max_batch is None:
+        # requests of one picture each fill no more rows than there are threads that decode them
+        rows = min(_LARGEST_BATCH, max(threads, settings.threads or 1))
+        settings = replace(settings, max_batch=rows)
     parts = Parts.of(file.xml)
     if parts is None:
         model, card = prepared(model, card, settings)
@@ -75,7 +83,7 @@ def _way_in(
     graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
 ) -> tuple[Batcher, Pictures | None]:
     """How tensors and pictures get into a graph that takes both itself."""
-    sizes = batch_sizes(graph, settings.max_batch, source)
+    sizes = batch_sizes(graph, settings.max_batch or 1, source)
     if source is None:
         return compiler.batcher(graph, sizes), None
     taking = image_graph(graph, source, card)
@@ -102,7 +110,7 @@ def _cut(
     else:
         front, card = prepared(front, card, settings)
         source = image_input(front, card)
-        tensors, pictures = compiler.batcher(core, batch_sizes(core, settings.max_batch, source)), None
+        tensors, pictures = compiler.batcher(core, batch_sizes(core, settings.max_batch or 1, source)), None
         inputs, head = loader.head(front, tensors.engine.inputs)
         if source is not None:
             _, of_pictures = loader.head(image_graph(front, source, card), tensors.engine.inputs)

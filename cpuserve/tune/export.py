@@ -13,6 +13,7 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.setting import Setting
 from cpuserve.table import TABLE
+from cpuserve.tune.host import DEFAULT_BATCH
 from cpuserve.tune.profile import Profile
 
 __all__ = ["FORMATS", "export"]
@@ -71,7 +72,7 @@ def _triton(profile: Profile) -> str:
     parameters = {name: str(properties[name]) for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS")}
     if properties.get("INFERENCE_PRECISION_HINT") == "bf16":
         parameters["HINT_BF16"] = "YES"
-    batch = profile.settings.get("max_batch", _ROWS["max_batch"].default)
+    batch = profile.settings.get("max_batch", DEFAULT_BATCH)
     delay = round(float(profile.settings.get("max_queue_delay_us", 0)))
     lines = [
         f"# {_title(profile)}",

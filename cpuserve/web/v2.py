@@ -29,6 +29,7 @@ _EXTENSIONS = [
 ]
 
 
+_MAX_BATCH_SIZE = 8
 _MOST_CLASSES = 1_000_000
 
 
@@ -86,7 +87,8 @@ class V2:
                 "platform": "",
                 "backend": "openvino",
                 "version_policy": {"latest": {"num_versions": 1}},
-                "max_batch_size": sizes[-1],
+                # larger requests are cut, so one that is compiled for single rows takes many all the same
+                "max_batch_size": sizes[-1] if len(sizes) > 1 else _MAX_BATCH_SIZE,
                 "input": [
                     {
                         **_port_config(port),

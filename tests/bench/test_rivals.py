@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ with open(given.out, "a") as file:
 """
 
 
-def row(peer: str, rps: float, cpu: float, ceilings: tuple[float, float] = (300, 310)) -> dict:
+def row(peer: str, rps: float, cpu: float, ceilings: tuple[float, float] = (300, 310)) -> dict[str, Any]:
     load = {
         "rps": rps,
         "cpu_ms": cpu,

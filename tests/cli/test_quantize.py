@@ -1,4 +1,4 @@
-"""`cpuserve quantize` on real models: what is published is measured, serves in batches, and keeps its words."""
+"""`cpuserve quantize` on real models: what is published is measured, serves in batches, keeps its words."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(capsys, monkeypatch, repository) -> Run:
 
 
 @pytest.fixture
-def labels(expected, photos, tmp_path) -> Path:
+def labels(expected: Any, photos: Path, tmp_path: Path) -> Path:
     """The right answers of the model that tells people, as a CSV."""
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)

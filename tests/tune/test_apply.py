@@ -81,7 +81,7 @@ def test_an_exact_one_sets_the_layout_and_its_models_settings(applied, tuned):
     assert found.environ == {"OMP_NUM_THREADS": "1"}
     one, two = (found.settings.for_model(name, {"precision": "f32"}) for name in ("one", "two"))
     assert (one.max_batch, one.streams, one.precision) == (2, 2, "f32")
-    assert (two.max_batch, two.streams) == (8, None)
+    assert (two.max_batch, two.streams) == (None, None)
     shown = json.loads(json.dumps(found.document))
     assert (shown["match"], shown["layout_from"]) == ("exact", "one")
     assert shown["models"]["one"]["path"] == str(file)
