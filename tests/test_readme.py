@@ -36,6 +36,8 @@ def test_the_commands_are_those_that_are_tested_here():
         "cpuserve cutpoints deeplab.pb",
         "cpuserve cut deeplab.pb --name deeplab --input 0:MobilenetV2/Conv/Conv2D --output ArgMax",
         "cpuserve bench serve person_int8 --images photos --concurrency-range 1:4:x2",
+        "cpuserve tune digits --budget 5m",
+        "cpuserve profile digits --seconds 10",
     ]
 
 
@@ -117,7 +119,7 @@ def test_convert_quantize_and_measure(data_dir, tmp_path, run):
     (tmp_path / "photos").mkdir()
     for photo in ("people2.jpeg", "zebra.jpeg", "orange.png"):
         shutil.copy(data_dir / "images" / photo, tmp_path / "photos")
-    convert, quantize, _, _, bench = COMMANDS[7:]
+    convert, quantize, _, _, bench = COMMANDS[7:12]
     assert "person/1 published" in run(convert)
     assert "person_int8/1 published" in run(quantize)
     # 3: the windows differ, as short ones on a busy machine do
@@ -132,6 +134,25 @@ def test_find_a_cut_and_cut(data_dir, tmp_path, run):
     report = run(cut)
     assert "deeplab/1 published" in report
     assert "pixel agreement 1, mean iou 1" in report
+
+
+@pytest.mark.timeout(300)
+def test_tune_and_profile(tmp_path, run):
+    shutil.copytree(ROOT / "ir_models" / "digits", tmp_path / "ir_models" / "digits")
+    tune, profile = COMMANDS[12:]
+    found = json.loads(run(f"{tune} --max-trials 1 --window-seconds 0.2 --json"))
+    assert found["trials"] == 1
+    report = json.loads(run(profile.replace("10", "2") + " --json"))
+    assert Path(tmp_path, report["html"]).is_file()
+    assert 0 < report["accounted_share"] <= 1.01
+
+
+def test_the_claim_beside_other_servers_is_that_of_the_result():
+    peers = json.loads((ROOT / "docs" / "results" / "rivals-640.json").read_text())["peers"]
+    times = sorted(peer["loads"]["c16"]["cpu_times"] for name, peer in peers.items() if name != "cpuserve")
+    claimed = float(re.findall(r"\[([\d.]+) times less CPU\]", README)[0])
+    assert [round(one, 2) for one in times[:2]] == [claimed, claimed]
+    assert len(times) == 8
 
 
 def test_links_lead_somewhere():
