@@ -41,7 +41,7 @@ class Latency:
         client_ms: mean as the clients measured it; None where the load was somebody else's.
         stages: in the order of `STAGES`; those nobody entered are left out.
         accounted_share: the stages' sum over the latency that was measured: the clients' where they did,
-            else the server's. Above 1 where the server did the last of its work after the client had the answer.
+            else the server's. Above 1 where the server ends its work after the client has the answer.
         server_share: the stages' sum over the server's own.
         missing: what the stages do not account for, in words; empty when they account for `ENOUGH`.
     """
