@@ -45,6 +45,8 @@ def layer_times(settings: Settings, model: str, batch: int) -> list[LayerTime]:
     from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415  # OpenVINO comes with it
 
     file = Repository.of(settings).find(model)
+    # where it is auto it follows the server's threads, and here is one
+    settings = dataclasses.replace(settings, max_batch=settings.max_batch or batch)
     pipeline = load_pipeline(new_core(), file, _counting(settings, model), 1)
     engine = pipeline.batcher.engine
     size = max((one for one in engine.sizes if one <= batch), default=engine.sizes[0])

@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(done, run, tmp_pa
 
 def test_a_run_that_is_stopped_says_how_to_go_on_and_does(tmp_path):
     out = tmp_path / "out"
-    words = ["bench", "networks", "--networks", "squeezenet_v1.1", "--precisions", "f32", "--passes", "1"]
+    words = ["bench", "networks", "--networks", "squeezenet_v1.1", "--precisions", "f32", "--passes", "20"]
     command = [sys.executable, "-m", "cpuserve", *words, "--batches", "1,128", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         figures = out / "figures.jsonl"

@@ -54,7 +54,7 @@ def test_reports_for_people_and_for_programs(repository, run):
     cut = ("cut", "digits", "--name", "parts", "--output", point, "--images", str(ROOT / "docs"))
     shown = run(*cut)
     assert "parts/1 published" in shown
-    assert "against the whole in f32 on 1 pictures" in shown
+    assert "against the whole in f32 on 1 picture:" in shown
     report = json.loads(run(*cut, "--json"))
     assert (report["name"], report["version"], report["tail"]["run"]) == ("parts", 2, "ir")
     (agreed,) = report["report"]["parity"]["outputs"].values()

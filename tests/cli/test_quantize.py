@@ -99,7 +99,7 @@ def test_a_published_model_is_measured_and_serves(run, repository, photos, label
     assert Card.read(model) == Card.read(ov.Core().read_model(float_file.xml))
     assert (file.xml.with_suffix(".bin").stat().st_size) < float_file.xml.with_suffix(".bin").stat().st_size
 
-    core, settings = new_core(), Settings(precision="f32")
+    core, settings = new_core(), Settings(precision="f32", max_batch=8)
     served, before = (load_pipeline(core, one, settings, 1) for one in (file, float_file))
     assert served.batcher.engine.sizes == (1, 2, 4, 8)
     row = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)

@@ -61,6 +61,25 @@ def table_rows(page: str) -> list[str]:
     return [line for line in tables.splitlines() if line and not line.startswith(heads)]
 
 
+def test_tables_of_the_page_are_the_result_file() -> None:
+    found = json.loads((ROOT / "docs" / "results" / "recipes.json").read_text())
+    assert sorted(table_rows((ROOT / "docs" / "recipes.md").read_text())) == sorted(rows(found))
+
+
+def test_result_is_of_a_long_run_on_the_sets_of_the_model() -> None:
+    found = json.loads((ROOT / "docs" / "results" / "recipes.json").read_text())
+    metrics = json.loads((FOLDER / "metrics.json").read_text())
+    assert found["training_pictures"] >= 40_000
+    assert found["epochs"] == metrics["epochs"]
+    assert found["fine_tuning_epochs"] >= 2
+    pictures = {name: of["pictures"] for name, of in metrics["sets"].items()}
+    for name, variant in found["variants"].items():
+        for stage in {"before", "after"} & variant.keys():
+            sets = variant[stage]["sets"]
+            assert {n: of["pictures"] for n, of in sets.items()} == pictures, (name, stage)
+    assert found["variants"]["as shipped"]["after"]["sets"] == metrics["sets"]
+
+
 def test_nothing_is_reported_over_the_network(tmp_path: Path) -> None:
     # what would report writes an identity to the home directory first
     start = "openvino.tools.ovc.telemetry_utils import init_ovc_telemetry"
