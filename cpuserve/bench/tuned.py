@@ -25,7 +25,7 @@ from cpuserve.tune.measure import Measurer
 from cpuserve.tune.point import Figures, Point
 from cpuserve.tune.store import Store
 
-__all__ = ["main", "summary"]
+__all__ = ["main", "markdown", "summary"]
 
 _SHOWN = ("images_per_s", "p50_ms", "p99_ms", "cpu_ms", "rss_mib", "foreign_cores")
 _FIRST = "defaults"
@@ -96,13 +96,27 @@ def summary(ways: Mapping[str, Point], rounds: Mapping[str, Sequence[Figures]]) 
     return found
 
 
+def _rows(ways: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, way in ways.items():
+        cells = [f"{way[key]['median']:.2f} ± {50 * way[key]['noise']:.0f} %" for key in _SHOWN]
+        settings = " ".join(f"{key}={value}" for key, value in way["settings"].items()) or "the defaults"
+        rows.append([name, *cells, f"{100 * way['gain']:+.1f} %", settings])
+    return rows
+
+
 def _table(model: str, ways: Mapping[str, Any]) -> Table:
     table = Table(model, *_SHOWN, "gain", "settings")
-    for name, way in ways.items():
-        cells = [f"{way[key]['median']:.2f} ±{50 * way[key]['noise']:.0f} %" for key in _SHOWN]
-        settings = " ".join(f"{key}={value}" for key, value in way["settings"].items())
-        table.add_row(name, *cells, f"{100 * way['gain']:+.1f} %", settings)
+    for row in _rows(ways):
+        table.add_row(*row)
     return table
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table of a result file; figures are medians with half of how far the rounds lie apart."""
+    head = ["model", "way", *_SHOWN, "gain", "settings"]
+    rows = [[model, *row] for model, ways in found["models"].items() for row in _rows(ways)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 if __name__ == "__main__":

@@ -133,8 +133,11 @@ class Search:
             self._reserved = 1
             self._confirm(confirmed)
         self._reserved = 0
-        last = self.journal.trials[-1].reason
-        if self.room and (len(self.journal.trials) > before or last != "default-again"):
+        trials, most = self.journal.trials, self.limits.trials
+        # also past the budget, by this one trial: without it nobody knows how far the machine has drifted
+        if (most is None or len(trials) < most) and (
+            len(trials) > before or trials[-1].reason != "default-again"
+        ):
             self._try(Point(), "default-again")
 
     @property

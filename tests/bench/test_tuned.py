@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from cpuserve.bench.tuned import summary
+from cpuserve.bench.tuned import markdown, summary
 from cpuserve.tune.point import Figures, Point
 
 
@@ -30,3 +33,9 @@ def test_gain_noise_and_equal_settings():
     assert found["hint LATENCY"]["same_as"] == "tuned"
     assert found["tuned"]["same_as"] is None
     assert found["tuned"]["settings"] == {"workers": 1}
+
+
+def test_the_page_shows_the_result_file():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    found = json.loads((docs / "results" / "tuned.json").read_text())
+    assert markdown(found) in (docs / "tune.md").read_text()
