@@ -69,9 +69,7 @@ class _ProfileGroup(click.Group):
 @click.option(
     "--rate",
     type=click.IntRange(0, 200),
-    default=100,
-    show_default=True,
-    help="Stacks a second, of all workers.",
+    help="Stacks a second, of all workers; 0 for none.  [default: 100, on less than 5 CPUs 20 for each]",
 )
 @click.option("--native", is_flag=True, help="C frames in the stacks too; costs 10 to 25 % of the speed.")
 @click.option("--no-layers", is_flag=True, help="Do not compile the model once more to time its layers.")
@@ -118,7 +116,7 @@ def _profile(
     seconds: float,
     pictures: Path | None,
     concurrency: int,
-    rate: int,
+    rate: int | None,
     native: bool,
     no_layers: bool,
     out: Path | None,
@@ -132,14 +130,14 @@ def _profile(
         raise UsageError("name what to profile: a MODEL, or a server that runs by --pid or --url")
     if name and model:
         raise UsageError(f"{model} is the model; --model {name} is for --pid and --url")
-    from cpuserve.profiling.observers import Observers  # noqa: PLC0415  # not for --help
+    from cpuserve.profiling.observers import Observers, usual_rate  # noqa: PLC0415  # not for --help
     from cpuserve.profiling.session import watch  # noqa: PLC0415
 
     step = _step(hidden=as_json or quiet)
     with _server(model, pid, url, config, flags) as server:
         settings, unknown = _settings(server)
         name = model or name or _only(settings)
-        observers = Observers(server, rate, native)
+        observers = Observers(server, usual_rate() if rate is None else rate, native)
         if model or pictures:
             recording = _driven(observers, name, seconds, pictures, concurrency, step)
         else:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cpuserve.machine.budget import Budget
 from cpuserve.machine.diagnose import diagnose, sample
 from cpuserve.machine.throttling import Sample
 from cpuserve.profiling.pyspy import PySpy, hindrance
@@ -15,9 +16,10 @@ from cpuserve.profiling.scheduler import Scheduler
 from cpuserve.profiling.traced import Reader, spans_of
 from cpuserve.profiling.watched import Watched
 
-__all__ = ["Observers", "Seen"]
+__all__ = ["Observers", "Seen", "usual_rate"]
 
 _LEAST_RATE = 10
+_MOST_RATE, _RATE_A_CPU = 100, 20
 _TICK_S = 1.2  # until every worker has heard that it is to sample its stacks
 
 
@@ -48,6 +50,11 @@ class Seen:
     throttling: dict[str, Any]
     missing: list[str]
     cpu_s: float
+
+
+def usual_rate() -> int:
+    """Stacks a second that cost about 5 % of the speed at most: a look takes a millisecond of some CPU."""
+    return min(_MOST_RATE, _RATE_A_CPU * Budget.read().effective)
 
 
 @dataclass
