@@ -1,0 +1,61 @@
+"""The figures of the targets' table are those of the result files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def result(name: str) -> Any:
+    return json.loads((DOCS / "results" / f"{name}.json").read_text())
+
+
+def load(name: str, at: str = "c16") -> dict[str, dict[str, Any]]:
+    return {peer: found["loads"][at] for peer, found in result(name)["peers"].items()}
+
+
+def best(rows: dict[str, dict[str, Any]], figure: str) -> float:
+    values = [row[figure] for peer, row in rows.items() if peer != "cpuserve"]
+    return float(min(values) if figure == "cpu_times" else max(values))
+
+
+def http(name: str) -> float:
+    servers = result("http-only")["servers"]
+    return float(servers[name]["cpu_us"] / servers["gthread, the application"]["cpu_us"])
+
+
+FIGURES = {
+    "CPU-ms of mosec over ours": [lambda: load("rivals-640")["mosec"]["cpu_times"]],
+    "CPU-ms of Triton over ours, at least 1.25": [lambda: load("rivals-640")["triton"]["cpu_times"]],
+    "1920x1080: CPU-ms": [lambda: best(load("rivals-1080"), "cpu_times")],
+    "1920x1080: our images/s": [lambda: 1 / best(load("rivals-1080"), "rps_times")],
+    "V2 binary tensors": [lambda: load("rivals-tensor")["triton"]["cpu_times"]],
+    "CPU a request over": [lambda: result("ceiling")["cpu_ratio"]["median"]],
+    "images/s of 16 clients": [lambda: result("ceiling")["images_per_s_ratio"]["median"]],
+    "p99 over p50": [lambda: result("tails")["medians"]["p99_to_p50"]],
+    "p99 at 70 % load": [lambda: result("tails")["medians"]["rate_p99_to_service"]],
+    "HTTP alone": [lambda: http("shared epoll, a stub"), lambda: http("shared epoll, the application")],
+}
+
+
+@pytest.mark.parametrize("target", FIGURES)
+def test_a_figure_is_that_of_its_file(target):
+    (line,) = [row for row in (DOCS / "bench.md").read_text().splitlines() if row.startswith(f"| {target}")]
+    shown = [float(word) for word in re.findall(r"\d+\.\d+", line.split("|")[2])]
+    assert shown == [pytest.approx(figure(), abs=0.0051) for figure in FIGURES[target]]
+
+
+def test_nobody_is_faster_and_nobodys_slowest_are():
+    rows = load("rivals-640")
+    own = rows.pop("cpuserve")
+    assert all(row["rps"]["median"] < own["rps"]["median"] for row in rows.values())
+    assert all(row["p99"]["median"] > own["p99"]["median"] for row in rows.values())
+    quickest = min(row["p99"]["median"] for row in rows.values())
+    line = f"{own['rps']['median']:.0f} against {max(row['rps']['median'] for row in rows.values()):.0f}, "
+    assert f"{line}{own['p99']['median']:.0f} ms against {quickest:.0f}" in (DOCS / "bench.md").read_text()
