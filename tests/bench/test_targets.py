@@ -37,6 +37,7 @@ FIGURES = {
     "1920x1080: our images/s": [lambda: 1 / best(load("rivals-1080"), "rps_times")],
     "V2 binary tensors": [lambda: load("rivals-tensor")["triton"]["cpu_times"]],
     "CPU a request over": [lambda: result("ceiling")["cpu_ratio"]["median"]],
+    "ResNet-50: CPU": [lambda: result("ceiling-resnet50")["cpu_ratio"]["median"]],
     "images/s of 16 clients": [lambda: result("ceiling")["images_per_s_ratio"]["median"]],
     "p99 over p50": [lambda: result("tails")["medians"]["p99_to_p50"]],
     "p99 at 70 % load": [lambda: result("tails")["medians"]["rate_p99_to_service"]],
