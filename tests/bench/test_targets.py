@@ -52,6 +52,17 @@ def test_a_figure_is_that_of_its_file(target):
     assert shown == [pytest.approx(figure(), abs=0.0051) for figure in FIGURES[target]]
 
 
+def test_what_was_missed_is_told_with_the_figures_of_its_files():
+    text = (DOCS / "bench.md").read_text().partition("What was missed")[2].partition("## ")[0]
+    (shared,) = re.findall(r"is no better: \*\*([\d.]+)\*\*", text)
+    assert float(shared) == pytest.approx(result("tails-1x2")["medians"]["rate_p99_to_service"], abs=0.0051)
+    (calls,) = re.findall(r"\*\*(\d+)\*\* calls a request", text)
+    assert float(calls) == result("instructions")["calls_per_request"]
+    (full,) = [row for row in result("decoding")["rows"] if row["size"] == "1920x1080"]
+    fast, exact = f"{full['fast_cpu_ms']:.1f}", f"{full['exact_cpu_ms']:.1f}"
+    assert f"{fast} ms are decoding and resizing, against {exact} without" in text
+
+
 def test_nobody_is_faster_and_nobodys_slowest_are():
     rows = load("rivals-640")
     own = rows.pop("cpuserve")
