@@ -26,9 +26,9 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.leash import leashed
 from cpuserve.machine.placement import Seat
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings, load
-from cpuserve.web.server import planned
 
 __all__ = ["Loop", "Seats", "main"]
 

@@ -13,6 +13,7 @@ from typing import Any
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.relaunch import relaunched
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.serving.streams import streams_of
@@ -21,7 +22,6 @@ from cpuserve.tune.key import Key
 from cpuserve.tune.profile import PER_MODEL
 from cpuserve.tune.store import Match, Store, judge, read_profile
 from cpuserve.tune.transfer import IN_A_SEAT, SHAPE, Transfer, layout_of, transfer
-from cpuserve.web.server import planned
 
 __all__ = ["Applied", "apply"]
 

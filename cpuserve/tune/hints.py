@@ -16,10 +16,10 @@ from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.leash import leashed
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
 from cpuserve.tune.point import Point
-from cpuserve.web.server import planned
 
 __all__ = ["HINTS", "hint_points", "main"]
 

@@ -10,6 +10,7 @@ from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.launch import find_library, folders
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.settings import Settings
@@ -24,7 +25,6 @@ from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space, digest_of
 from cpuserve.tune.store import Store
 from cpuserve.tune.strategies import strategy
-from cpuserve.web.server import planned
 
 __all__ = ["Measuring", "parse_mix", "tune"]
 

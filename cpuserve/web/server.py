@@ -16,8 +16,9 @@ from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.heap import give_back_large_buffers
-from cpuserve.machine.placement import Plan, Seat, plan
+from cpuserve.machine.placement import Plan, Seat
 from cpuserve.machine.roster import about
+from cpuserve.machine.seats import planned
 from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
@@ -43,11 +44,10 @@ if TYPE_CHECKING:
     from cpuserve.serving.pool import Pool
     from cpuserve.web.app import Application
 
-__all__ = ["Server", "planned"]
+__all__ = ["Server"]
 
 _log = logging.getLogger("cpuserve.server")
 _HEARTBEAT_S = 60
-_SMALL_MACHINE_CORES = 4
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
@@ -244,30 +244,3 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         self.board.forget(worker.pid)
-
-
-def planned(topology: Topology, budget: Budget, settings: Settings) -> Plan:
-    """The seats that the settings ask for.
-
-    Unless they say: on a small machine a seat a core, which was measured to be fastest there
-    (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
-    brings, as few seats as possible.
-
-    Raises:
-        PlacementError: they do not fit what this process may use.
-    """
-    workers, nodes = settings.workers, settings.node_id
-    if workers is None and settings.cores_per_worker is None and settings.mode is None:
-        there = {cpu.id for cpu in topology.cpus if nodes is None or cpu.node in nodes}
-        usable = budget.cpus & there if nodes else budget.cpus
-        cores = min(budget.threads_over(len(usable)), len(topology.cores(usable)))
-        workers = cores if 0 < cores <= _SMALL_MACHINE_CORES else None
-    return plan(
-        topology,
-        budget,
-        workers=workers,
-        cores_per_worker=settings.cores_per_worker,
-        use_logical_cores=settings.use_logical_core,
-        node_ids=nodes,
-        mode=settings.mode,
-    )

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import TABLE, Settings
@@ -11,7 +12,6 @@ from cpuserve.tune.point import Point
 from cpuserve.tune.rules import RULES
 from cpuserve.tune.simulated import TWO_SOCKETS
 from cpuserve.tune.space import KNOBS, Space
-from cpuserve.web.server import planned
 from tests.machine import trees
 
 TWO_CORES = Host(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)

@@ -6,9 +6,9 @@ import pytest
 
 from cpuserve.errors import PlacementError
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
-from cpuserve.web.server import planned
 from tests.machine import trees
 
 
