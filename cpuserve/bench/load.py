@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import resource
@@ -11,14 +12,17 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["closed_loop", "open_loop"]
 
 _CHUNK = 1 << 16
-_LOST = "closed"  # the status of a request whose connection ended before its answer
-_DRAIN_S = 30.0
+_OK = 200
+_LOST, _UNANSWERED = 0, -1  # in the place of a status: the connection ended first, or the measurement
+_NAMES = {_LOST: "closed", _UNANSWERED: "unanswered"}
+_DRAIN_S = 30.0  # wait so long for the last answers
+_IDLE_S = 0.05  # look at the clock so often when nothing more is due
 _PICTURES = {"Content-Type": "image/jpeg"}
 
 
@@ -28,25 +32,127 @@ class _Client:
     def __init__(self, address: tuple[str, int]) -> None:
         self.sock = socket.create_connection(address)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sent_at = 0.0
+        self.since = 0.0  # where the latency counts from
         self._answer = b""
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, since: float) -> None:
         self._answer = b""
-        self.sent_at = time.perf_counter()
+        self.since = since
         self.sock.sendall(request)
 
     def receive(self) -> int | None:
-        """Status of the answer once it is whole, else None; ConnectionError when the server hung up."""
-        part = self.sock.recv(_CHUNK)
+        """Status of the answer once it is whole, else None; `_LOST` when the server hung up."""
+        try:
+            part = self.sock.recv(_CHUNK)
+        except ConnectionError:
+            return _LOST
         if not part:
-            raise ConnectionError("the server closed the connection")
+            return _LOST
         self._answer += part
         head, separator, body = self._answer.partition(b"\r\n\r\n")
         if not separator:
             return None
         length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
         return int(head[9:12]) if len(body) >= length else None
+
+
+class _Tally:
+    """What became of the requests, and the CPU time that took here; both clocks start with it."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.latencies_ms: list[float] = []
+        self.began = self.last = time.perf_counter()
+        self._cpu_s = _cpu_s()
+
+    def count(self, status: int, since: float) -> None:
+        self.last = time.perf_counter()
+        self.statuses[status] += 1
+        if status == _OK:
+            self.latencies_ms.append(1000 * (self.last - since))
+
+    def figures(self) -> dict[str, object]:
+        return {
+            "statuses": {_NAMES.get(status, str(status)): many for status, many in self.statuses.items()},
+            "latencies_ms": sorted(self.latencies_ms),
+            "client_cpu_s": _cpu_s() - self._cpu_s,
+        }
+
+
+class _Waiting:
+    """Connections of the closed loop: each waits for an answer, and sends again when it has come."""
+
+    def __init__(self, address: tuple[str, int], connections: int) -> None:
+        self._address = address
+        self._poll = select.epoll()
+        self._clients: dict[int, _Client] = {}
+        for _ in range(connections):
+            self._open()
+
+    def _open(self) -> _Client:
+        client = _Client(self._address)
+        self._clients[client.sock.fileno()] = client
+        self._poll.register(client.sock, select.EPOLLIN)
+        return client
+
+    def send(self, requests: Iterator[bytes]) -> None:
+        for client in self._clients.values():
+            client.send(next(requests), time.perf_counter())
+
+    def receive(self, wait_s: float, requests: Iterator[bytes], tally: _Tally) -> None:
+        for number, _ in self._poll.poll(wait_s):
+            client = self._clients[number]
+            status = client.receive()
+            if status is None:
+                continue
+            tally.count(status, client.since)
+            if status == _LOST:
+                del self._clients[number]
+                client.sock.close()  # epoll forgets it
+                client = self._open()
+            client.send(next(requests), time.perf_counter())
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.sock.close()
+        self._poll.close()
+
+
+class _Arriving:
+    """Connections of the open loop: those that wait for an answer, and those free for the next request."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._poll = select.epoll()
+        self._idle: list[_Client] = []
+        self.busy: dict[int, _Client] = {}
+
+    def send(self, request: bytes, due: float, tally: _Tally) -> None:
+        try:
+            client = self._idle.pop() if self._idle else _Client(self._address)
+            client.send(request, due)
+        except ConnectionError:
+            tally.count(_LOST, due)
+            return
+        number = client.sock.fileno()
+        self.busy[number] = client
+        self._poll.register(number, select.EPOLLIN)
+
+    def receive(self, wait_s: float, tally: _Tally) -> None:
+        for number, _ in self._poll.poll(wait_s, 256):
+            client = self.busy[number]
+            status = client.receive()
+            if status is None:
+                continue
+            self._poll.unregister(number)
+            del self.busy[number]
+            tally.count(status, client.since)
+            self._idle.append(client) if status else client.sock.close()
+
+    def close(self) -> None:
+        for client in [*self._idle, *self.busy.values()]:
+            client.sock.close()
+        self._poll.close()
 
 
 def closed_loop(
@@ -76,55 +182,17 @@ def closed_loop(
         ``requests``, ``seconds``, ``took_s`` (the same), ``statuses`` ("closed" where the server hung up),
         ``latencies_ms`` of those answered 200, ascending, ``client_cpu_s``.
     """
-    requests = _requests(host, (path, *then), bodies, headers)
-    clients = {}
-    poll = select.epoll()
-    for _ in range(connections):
-        client = _Client((host, port))
-        clients[client.sock.fileno()] = client
-        poll.register(client.sock, select.EPOLLIN)
-    statuses: Counter[str] = Counter()
-    latencies: list[float] = []
-    turn = 0
-    began, cpu = time.perf_counter(), _cpu_s()
-    for client in clients.values():
-        client.send(requests[turn % len(requests)])
-        turn += 1
-    end = began + seconds
-    now = began
+    requests = itertools.cycle(_requests(host, (path, *then), bodies, headers))
+    clients = _Waiting((host, port), connections)
+    tally = _Tally()
+    clients.send(requests)
+    now, end = tally.began, tally.began + seconds
     while now < end:
-        for number, _ in poll.poll(max(0.0, end - now)):
-            client = clients[number]
-            try:
-                status = client.receive()
-            except ConnectionError:
-                statuses[_LOST] += 1
-                del clients[number]
-                client.sock.close()  # epoll forgets it
-                client = _Client((host, port))
-                clients[client.sock.fileno()] = client
-                poll.register(client.sock, select.EPOLLIN)
-            else:
-                if status is None:
-                    continue
-                now = time.perf_counter()
-                if status == 200:
-                    latencies.append(1000 * (now - client.sent_at))
-                statuses[str(status)] += 1
-            client.send(requests[turn % len(requests)])
-            turn += 1
+        clients.receive(end - now, requests, tally)
         now = time.perf_counter()
-    spent = now - began
-    for client in clients.values():
-        client.sock.close()
-    return {
-        "requests": statuses.total(),
-        "seconds": spent,
-        "took_s": spent,
-        "statuses": dict(statuses),
-        "latencies_ms": sorted(latencies),
-        "client_cpu_s": _cpu_s() - cpu,
-    }
+    clients.close()
+    spent = now - tally.began
+    return {"requests": tally.statuses.total(), "seconds": spent, "took_s": spent, **tally.figures()}
 
 
 def open_loop(
@@ -161,65 +229,43 @@ def open_loop(
         later), ``statuses``, ``latencies_ms`` of those answered 200, ascending, ``in_time`` (200 within the
         deadline), ``client_cpu_s``.
     """
-    dice = random.Random(seed)  # noqa: S311  # arrivals, no secrets
     deadline = {} if timeout_ms is None else {"X-Request-Timeout-Ms": str(timeout_ms)}
     requests = _requests(host, (path, *then), bodies, {**headers, **deadline})
     drain_s = _DRAIN_S if timeout_ms is None else 2 * timeout_ms / 1000 + 1
-    poll = select.epoll()
-    busy: dict[int, tuple[_Client, float]] = {}
-    idle: list[_Client] = []
-    statuses: Counter[str] = Counter()
-    latencies: list[float] = []
-    offered, began, cpu = 0, time.perf_counter(), _cpu_s()
-    due = last = began
-    end = began + seconds
+    arrivals = _arrivals(rate, seconds, seed)
+    clients = _Arriving((host, port))
+    tally = _Tally()
+    end, sent = tally.began + seconds, 0
     while True:
         now = time.perf_counter()
-        while due <= now and due < end:
-            was_due, request = due, requests[offered % len(requests)]
-            offered += 1
-            due += dice.expovariate(rate)
-            try:
-                client = idle.pop() if idle else _Client((host, port))
-                client.send(request)
-            except ConnectionError:
-                statuses[_LOST] += 1
-                continue
-            number = client.sock.fileno()
-            busy[number] = (client, was_due)
-            poll.register(number, select.EPOLLIN)
-        if now >= end and (not busy or now > end + drain_s):
+        while sent < len(arrivals) and tally.began + arrivals[sent] <= now:
+            clients.send(requests[sent % len(requests)], tally.began + arrivals[sent], tally)
+            sent += 1
+        if now >= end and (not clients.busy or now > end + drain_s):
             break
-        wait = max(0.0, min(due, end) - now) if due < end else 0.05
-        for number, _ in poll.poll(wait, 256):
-            client, was_due = busy[number]
-            try:
-                status = client.receive()
-            except ConnectionError:
-                status = 0
-            if status is None:
-                continue
-            poll.unregister(number)
-            del busy[number]
-            last = time.perf_counter()
-            if status == 200:
-                latencies.append(1000 * (last - was_due))
-            statuses[str(status) if status else _LOST] += 1
-            idle.append(client) if status else client.sock.close()
-    for client in [*idle, *(client for client, _ in busy.values())]:
-        client.sock.close()
-    if busy:
-        statuses["unanswered"] += len(busy)
+        idle_s = tally.began + arrivals[sent] - now if sent < len(arrivals) else _IDLE_S
+        clients.receive(idle_s, tally)
+    clients.close()
+    if clients.busy:
+        tally.statuses[_UNANSWERED] = len(clients.busy)
     return {
-        "offered_per_s": offered / seconds,
-        "requests": offered,
+        "offered_per_s": sent / seconds,
+        "requests": sent,
         "seconds": seconds,
-        "took_s": max(seconds, last - began),
-        "statuses": dict(statuses),
-        "latencies_ms": sorted(latencies),
-        "in_time": sum(timeout_ms is None or latency <= timeout_ms for latency in latencies),
-        "client_cpu_s": _cpu_s() - cpu,
+        "took_s": max(seconds, tally.last - tally.began),
+        "in_time": sum(timeout_ms is None or latency <= timeout_ms for latency in tally.latencies_ms),
+        **tally.figures(),
     }
+
+
+def _arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """When requests are due, in seconds from the beginning, which is when the first is."""
+    dice = random.Random(seed)  # noqa: S311  # arrivals, no secrets
+    due, found = 0.0, []
+    while due < seconds:
+        found.append(due)
+        due += dice.expovariate(rate)
+    return found
 
 
 def _requests(

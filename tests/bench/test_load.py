@@ -1,5 +1,7 @@
 """The load client against a server that it cannot have been written for."""
 
+import socket
+
 import pytest
 
 from cpuserve.bench.load import closed_loop, open_loop
@@ -8,7 +10,7 @@ from tests.bench.conftest import Handler
 
 @pytest.fixture
 def port(plain, monkeypatch):
-    monkeypatch.setattr(Handler, "statuses", {b"bad": 503})
+    monkeypatch.setattr(Handler, "statuses", {b"bad": 503, b"rude": 0})
     return plain.server_port
 
 
@@ -39,3 +41,19 @@ def test_arrivals_do_not_wait_for_answers_and_count_from_when_they_were_due(port
     assert answered == len(Handler.seen) == pytest.approx(result["offered_per_s"] * 0.5)
     assert 50 < answered < 160
     assert result["statuses"]["200"] == len(result["latencies_ms"]) == result["in_time"]
+
+
+@pytest.mark.parametrize(("loop", "load"), [(closed_loop, {"connections": 2}), (open_loop, {"rate": 100})])
+def test_a_connection_that_is_closed_is_a_lost_request_and_no_latency(port, loop, load):
+    result = loop("127.0.0.1", port, "/p", [b"rude"], seconds=0.2, **load)
+    assert result["statuses"] == {"closed": result["requests"]}
+    assert result["requests"] > 3
+    assert result["latencies_ms"] == []
+
+
+def test_what_is_not_answered_in_twice_its_deadline_and_a_second_is_unanswered():
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        port = listener.getsockname()[1]
+        result = open_loop("127.0.0.1", port, "/p", [b"good"], rate=50, seconds=0.1, timeout_ms=10)
+    assert result["statuses"] == {"unanswered": result["requests"]}
+    assert result["in_time"] == 0
