@@ -35,6 +35,7 @@ from cpuserve.models.timing import alternate, ratio
 from cpuserve.serving.converting import Order, convert_and_publish
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.quantizing import Order as QuantizeOrder
 from cpuserve.serving.quantizing import quantize_model
 from cpuserve.serving.request import Request
 from cpuserve.settings import load
@@ -119,16 +120,13 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
         made, _ = convert_and_publish(read(str(file), {}, ()), order, repository, settings, _nothing)
         listed = Path(folder) / "photos.csv"
         listed.write_text("\n".join(["file", *(str(photo.resolve()) for photo in photos)]) + "\n")
+        validation = images if model.metric == "top1" else listed
         result = quantize_model(
             repository,
             made,
             settings,
-            calibration=listed,
-            validation=images if model.metric == "top1" else listed,
-            metric=model.metric,
-            name=INT8,
-            subset_size=len(photos),
-            options=Options(max_drop=model.max_drop, accuracy_control=False),
+            QuantizeOrder(INT8, listed, validation, model.metric, subset_size=len(photos)),
+            Options(max_drop=model.max_drop, accuracy_control=False),
             say=_nothing,
         )
         files = dict.fromkeys(FLOAT, made)

@@ -104,23 +104,20 @@ def command(
     """
     from cpuserve.models.quantize import Options  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.serving.quantizing import quantize_model  # noqa: PLC0415
+    from cpuserve.serving.quantizing import Order, quantize_model  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
     file = repository.find(*model_and_version(model))
     shown = not (quiet or as_json)
     bars = sys.stderr if shown and sys.stderr.isatty() else None
+    order = Order(name or f"{file.name}_int8", calibration, validation, metric, subset_size)
     result = quantize_model(
         repository,
         file,
         settings,
-        calibration=calibration,
-        validation=validation,
-        metric=metric,
-        name=name or f"{file.name}_int8",
-        subset_size=subset_size,
-        options=Options(max_drop, preset, accuracy_control, bars),
+        order,
+        Options(max_drop, preset, accuracy_control, bars),
         say=(lambda step: click.echo(f"... {step}", err=True)) if shown else (lambda _: None),
     )
     for picture, reason in result.left_out:

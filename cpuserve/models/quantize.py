@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TextIO
@@ -129,69 +129,105 @@ def quantize(
     nncf = load_nncf()
     if task.model.has_rt_info(NNCF_MARK) or _quantized_operations(task.model):
         raise ModelLoadError("the model is quantised already; quantise the float model it was made of")
-    core = ov.Core()
     say("measuring the float model")
-    if isinstance(metric, Agreement):
-        for outputs in run(compiled_for(core, task.served(task.model), "f32"), validation):
-            metric.learn(outputs)
-
-    def accuracy_of(model: ov.Model) -> float:
-        outputs = run(compiled_for(core, task.served(model), "f32"), validation)
-        return metric.value([metric.keep(found, index) for index, found in enumerate(outputs)])
-
-    accuracy_float = accuracy_of(task.model)
-    fused = task.model.clone()
-    # merges batch norms into convolutions: NNCF corrects the bias of a convolution only where it is one
-    apply_moc_transformations(fused, cf=False, smart_reshape=True)
+    judge = _Judge(task, validation, metric)
+    accuracy_float = judge.accuracy(task.model)
     say(f"quantising with {len(calibration)} pictures")
-    common = {
-        "preset": nncf.QuantizationPreset(options.preset),
-        "subset_size": len(calibration),
-    }
-    strength = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-    pictures = nncf.Dataset(calibration, task.prepare)
-    with _bars(options.progress):
-        made = _trying(nncf, lambda: nncf.quantize(fused, pictures, advanced_parameters=strength, **common))
+    quantizer = _Quantizer(nncf, task, calibration, options)
+    made = quantizer.whole()
     say("measuring the INT8 model")
-    accuracy_ptq, count = accuracy_of(made), _quantized_operations(made)
+    accuracy_ptq, count = judge.accuracy(made), _quantized_operations(made)
     if not count:
         raise ModelLoadError("NNCF found no convolution or matrix product to quantise in the model")
-    if accuracy_float - accuracy_ptq <= options.max_drop:
-        return Outcome(made, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
-    if not options.accuracy_control:
-        return Outcome(None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
+    good = accuracy_float - accuracy_ptq <= options.max_drop
+    if good or not options.accuracy_control:
+        return Outcome(made if good else None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
     say(f"{metric.name} fell from {accuracy_float:.4f} to {accuracy_ptq:.4f}: trying accuracy control")
+    made = quantizer.controlled(judge)
+    accuracy, left = judge.accuracy(made), _quantized_operations(made)
+    good = left > 0 and accuracy_float - accuracy <= options.max_drop
+    return Outcome(made if good else None, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left)
 
-    def validate(model: ov.CompiledModel, items: Iterable[int]) -> tuple[float, Any]:
-        kept, numbers, index = [], [], 0
+
+class _Judge:
+    """What the metric says of a model's answers to the validation pictures."""
+
+    def __init__(self, task: Task, validation: Sequence[Array], metric: Metric) -> None:
+        self.pictures = len(validation)
+        self._task, self._validation, self._metric = task, validation, metric
+        self._core = ov.Core()
+        if isinstance(metric, Agreement):
+            for outputs in self._answers(task.model):
+                metric.learn(outputs)
+
+    def _answers(self, model: ov.Model) -> Iterable[list[Array]]:
+        return run(compiled_for(self._core, self._task.served(model), "f32"), self._validation)
+
+    def accuracy(self, model: ov.Model) -> float:
+        kept = [self._metric.keep(outputs, index) for index, outputs in enumerate(self._answers(model))]
+        return self._metric.value(kept)
+
+    def prepared(self, index: int) -> Array:
+        """The model's input for a validation picture."""
+        return self._task.prepare(self._validation[index])
+
+    def validate(self, model: ov.CompiledModel, items: Iterable[int]) -> tuple[float, Any]:
+        """The metric of some pictures, and what NNCF ranks operations by: outputs, or a metric a picture."""
+        kept, numbers = [], []
         for index in items:
-            outputs = [np.array(output)[0] for output in model(task.prepare(validation[index])).values()]
-            kept.append(metric.keep(outputs, index))
+            outputs = [np.array(output)[0] for output in model(self.prepared(index)).values()]
+            kept.append(self._metric.keep(outputs, index))
             numbers.append(outputs)
         if sum(output.size for output in numbers[0]) <= _SMALL:
-            return metric.value(kept), numbers
-        return metric.value(kept), [metric.value([one]) for one in kept]
+            return self._metric.value(kept), numbers
+        return self._metric.value(kept), [self._metric.value([one]) for one in kept]
 
-    truth = nncf.Dataset(range(len(validation)), lambda index: task.prepare(validation[index]))
-    with _bars(options.progress):
-        made = _trying(
-            nncf,
-            lambda: nncf.quantize_with_accuracy_control(
-                fused,
-                pictures,
-                truth,
-                validate,
-                max_drop=options.max_drop,
-                advanced_quantization_parameters=strength,
-                advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                    ranking_subset_size=len(validation), num_ranking_workers=1
-                ),
-                **common,
-            ),
+
+class _Quantizer:
+    """NNCF, and the model it works on."""
+
+    def __init__(self, nncf: ModuleType, task: Task, calibration: Sequence[Array], options: Options) -> None:
+        self._nncf, self._options = nncf, options
+        self._fused = task.model.clone()
+        # merges batch norms into convolutions: NNCF corrects the bias of a convolution only where it is one
+        apply_moc_transformations(self._fused, cf=False, smart_reshape=True)
+        self._pictures = nncf.Dataset(calibration, task.prepare)
+        self._strength = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+        self._common = {
+            "preset": nncf.QuantizationPreset(options.preset),
+            "subset_size": len(calibration),
+        }
+
+    def whole(self) -> ov.Model:
+        """The model with all quantised that NNCF can quantise."""
+        return self._made(
+            self._nncf.quantize, self._fused, self._pictures, advanced_parameters=self._strength
         )
-    accuracy, left = accuracy_of(made), _quantized_operations(made)
-    kept = made if left and accuracy_float - accuracy <= options.max_drop else None
-    return Outcome(kept, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left)
+
+    def controlled(self, judge: _Judge) -> ov.Model:
+        """The model with those operations in floats again that cost the metric most."""
+        restorer = self._nncf.AdvancedAccuracyRestorerParameters(
+            ranking_subset_size=judge.pictures, num_ranking_workers=1
+        )
+        return self._made(
+            self._nncf.quantize_with_accuracy_control,
+            self._fused,
+            self._pictures,
+            self._nncf.Dataset(range(judge.pictures), judge.prepared),
+            judge.validate,
+            max_drop=self._options.max_drop,
+            advanced_quantization_parameters=self._strength,
+            advanced_accuracy_restorer_parameters=restorer,
+        )
+
+    def _made(self, make: Callable[..., ov.Model], *given: Any, **terms: Any) -> ov.Model:
+        nncf = self._nncf
+        refusals = (RuntimeError, nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError)
+        with redirect_stdout(self._options.progress or io.StringIO()):  # stdout is for results
+            try:
+                return make(*given, **terms, **self._common)
+            except refusals as error:
+                raise ModelLoadError(f"NNCF cannot quantise the model: {error}") from error
 
 
 def _quantized_operations(model: ov.Model) -> int:
@@ -208,15 +244,3 @@ def _source(node: ov.Node) -> ov.Node:
     while found.get_type_name() in _MOVING:
         found = found.input_value(0).get_node()
     return found
-
-
-def _trying(nncf: ModuleType, call: Callable[[], ov.Model]) -> ov.Model:
-    try:
-        return call()
-    except (RuntimeError, nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError) as error:
-        raise ModelLoadError(f"NNCF cannot quantise the model: {error}") from error
-
-
-def _bars(progress: TextIO | None) -> AbstractContextManager[TextIO]:
-    """NNCF draws on stdout, which is for results."""
-    return redirect_stdout(progress or io.StringIO())

@@ -37,11 +37,31 @@ from cpuserve.serving.decode import Pixels
 from cpuserve.serving.offline import Offline, Rows
 from cpuserve.settings import Settings
 
-__all__ = ["COMPARISONS", "METRICS", "Result", "choose_metric", "quantize_model"]
+__all__ = ["COMPARISONS", "METRICS", "Order", "Result", "choose_metric", "quantize_model"]
 
 METRICS = ("top1", "miou", "map")  # of what is right
 COMPARISONS = ("agreement", "areas")  # with the float model
 _REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make, and by which pictures it is judged.
+
+    Attributes:
+        name: of the INT8 model.
+        calibration: pictures that set the ranges.
+        validation: pictures with what is known of them; None: the calibration pictures, by agreement.
+        metric: one of `METRICS` or `COMPARISONS`, or MODULE:FUNCTION; empty: what the validation pictures
+            bring.
+        subset_size: most calibration pictures.
+    """
+
+    name: str
+    calibration: Path
+    validation: Path | None
+    metric: str
+    subset_size: int
 
 
 @dataclass(frozen=True)
@@ -63,27 +83,17 @@ def quantize_model(
     repository: Repository,
     file: ModelFile,
     settings: Settings,
-    *,
-    calibration: Path,
-    validation: Path | None,
-    metric: str,
-    name: str,
-    subset_size: int,
+    order: Order,
     options: Options,
     say: Callable[[str], None],
 ) -> Result:
-    """Quantise a version of a model; publish the result, if it is as good, as the next version of ``name``.
+    """Quantise a version of a model; publish the result, if it is as good, as the next version of a name.
 
     Args:
         repository: where to publish.
         file: the float model.
         settings: in force; the decoding is the served model's.
-        calibration: pictures that set the ranges.
-        validation: pictures with what is known of them; None: the calibration pictures, by agreement.
-        metric: one of `METRICS` or `COMPARISONS`, or MODULE:FUNCTION; empty: what the validation pictures
-            bring.
-        name: of the INT8 model.
-        subset_size: most calibration pictures.
+        order: what to make of it.
         options: how.
         say: told in a few words what is done next.
 
@@ -95,19 +105,40 @@ def quantize_model(
     nncf, core = load_nncf(), ov.Core()
     offline = Offline.of(core, file, settings)
     say("reading pictures")
-    labels = offline.card.labels
-    calibrating = offline.rows(spread(read_samples(calibration, labels), subset_size))
-    validating = calibrating
-    if validation is not None:
-        validating = offline.rows(_known(read_samples(validation, labels), metric))
-    elif metric in METRICS:
-        raise UsageError(f"--metric {metric} needs --validation: pictures with what is right about them")
-    judge = choose_metric(offline, validating, metric or ("" if validation else "agreement"))
+    calibrating, validating = _pictures(offline, order)
+    judge = choose_metric(offline, validating, order.metric or ("" if order.validation else "agreement"))
     outcome = quantize(offline.task, calibrating.rows, validating.rows, judge, options, say)
-    machine = Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short
-    report: dict[str, Any] = {
+    report = {
         "source": f"{file.name}/{file.version}",
         "published": None,
+        **_measured(outcome, judge, options),
+        **_basis(calibrating, validating, nncf.__version__),
+    }
+    left_out = list(dict([*calibrating.left_out, *validating.left_out]).items())
+    if outcome.model is None:
+        return Result(None, report, left_out)
+    say("measuring the time of both")
+    report |= _compared(core, offline, outcome.model, validating.rows)
+    say(f"publishing {order.name}")
+    published = _publish(repository, order.name, offline, outcome.model, report)
+    return Result(published, report, left_out)
+
+
+def _pictures(offline: Offline, order: Order) -> tuple[Rows, Rows]:
+    """Those to calibrate with, and those to validate with, which may be the same."""
+    labels = offline.card.labels
+    calibrating = offline.rows(spread(read_samples(order.calibration, labels), order.subset_size))
+    if order.validation is not None:
+        return calibrating, offline.rows(_known(read_samples(order.validation, labels), order.metric))
+    if order.metric in METRICS:
+        raise UsageError(
+            f"--metric {order.metric} needs --validation: pictures with what is right about them"
+        )
+    return calibrating, calibrating
+
+
+def _measured(outcome: Outcome, judge: Metric, options: Options) -> dict[str, Any]:
+    return {
         "method": outcome.method,
         "quantized_operations": outcome.quantized,
         "metric": judge.name,
@@ -115,38 +146,23 @@ def quantize_model(
         "accuracy_float": outcome.accuracy_float,
         "accuracy_ptq": outcome.accuracy_ptq,
         "accuracy": outcome.accuracy,
+    }
+
+
+def _basis(calibrating: Rows, validating: Rows, nncf_version: str) -> dict[str, Any]:
+    """With what, where, when and by which versions the measuring was done."""
+    return {
         "validation_pictures": len(validating.rows),
         "calibration_pictures": len(calibrating.rows),
         "calibration_sha256": checksum(sample.file for sample in calibrating.samples),
-        "machine": machine,
+        "machine": Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {
             "cpuserve": cpuserve.__version__,
-            "nncf": nncf.__version__,
+            "nncf": nncf_version,
             "openvino": ov.__version__.split("-")[0],
         },
     }
-    seen = dict([*calibrating.left_out, *validating.left_out])
-    left_out = list(seen.items())
-    if outcome.model is None:
-        return Result(None, report, left_out)
-    say("measuring the time of both")
-    report |= _compared(core, offline, outcome.model, validating.rows)
-    record = Validation(
-        source=report["source"],
-        method=outcome.method,
-        metric=judge.name,
-        accuracy=outcome.accuracy,
-        accuracy_float=outcome.accuracy_float,
-        pictures=len(validating.rows),
-        calibration_pictures=len(calibrating.rows),
-        calibration_sha256=report["calibration_sha256"],
-        speedup=report["speed"]["speedup"],
-        machine=machine,
-    )
-    say(f"publishing {name}")
-    published = _publish(repository, name, offline, outcome, record, report)
-    return Result(published, report, left_out)
 
 
 def choose_metric(offline: Offline, pictures: Rows, wanted: str) -> Metric:
@@ -220,16 +236,10 @@ def _compared(core: ov.Core, offline: Offline, int8: ov.Model, rows: Sequence[Pi
 
 
 def _publish(
-    repository: Repository,
-    name: str,
-    offline: Offline,
-    outcome: Outcome,
-    record: Validation,
-    report: dict[str, Any],
+    repository: Repository, name: str, offline: Offline, model: ov.Model, report: dict[str, Any]
 ) -> ModelFile:
-    model = outcome.model
     offline.card.write(model)
-    record.write(model)
+    _record(report).write(model)
     with repository.publish(name, None) as folder:
         try:
             ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
@@ -238,3 +248,19 @@ def _publish(
         report["published"] = name
         (folder / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return repository.find(name)
+
+
+def _record(report: dict[str, Any]) -> Validation:
+    """What of the report is kept in the IR itself."""
+    return Validation(
+        source=report["source"],
+        method=report["method"],
+        metric=report["metric"],
+        accuracy=report["accuracy"],
+        accuracy_float=report["accuracy_float"],
+        pictures=report["validation_pictures"],
+        calibration_pictures=report["calibration_pictures"],
+        calibration_sha256=report["calibration_sha256"],
+        speedup=report["speed"]["speedup"],
+        machine=report["machine"],
+    )
