@@ -111,6 +111,6 @@ _BOOLS: Mapping[object, bool] = {
 _AUTO = frozenset(
     (
         *("workers", "threads", "cores_per_worker", "node_id", "mode", "max_batch"),
-        *("streams", "inference_threads", "enable_cpu_pinning", "scheduling_core_type"),
+        *("streams", "inference_threads", "share_weights", "enable_cpu_pinning", "scheduling_core_type"),
     )
 )

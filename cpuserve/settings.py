@@ -48,6 +48,7 @@ class Settings:
     threads: int | None = None
     streams: int | None = None
     inference_threads: int | None = None
+    share_weights: bool | None = None
     enable_cpu_pinning: bool | None = None
     scheduling_core_type: str | None = None
     allocator: Literal["none", "auto", "jemalloc", "tcmalloc"] = "none"

@@ -78,6 +78,14 @@ TABLE: tuple[Setting, ...] = (
         per_model=True,
     ),
     Setting(
+        "share_weights",
+        bool,
+        None,
+        "Whether a worker's streams share one compiled model; if not, each has its weights and runs in the "
+        "thread that serves, which is faster; auto: not up to 4 streams.",
+        per_model=True,
+    ),
+    Setting(
         "enable_cpu_pinning",
         bool,
         None,

@@ -54,8 +54,11 @@ def serving(
     words += [] if config is None else ["--config", str(config)]
     # what somebody keeps in tuning/ decides nothing here unless it is asked for
     for name, value in {**flags, "profile": flags.get("profile") or "off"}.items():
-        if value is not None:
-            words += ["--" + name.replace("_", "-"), str(value)]
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:

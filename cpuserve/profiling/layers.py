@@ -51,7 +51,7 @@ def layer_times(settings: Settings, model: str, batch: int) -> list[LayerTime]:
     engine = pipeline.batcher.engine
     size = max((one for one in engine.sizes if one <= batch), default=engine.sizes[0])
     slot = engine.new_slot()
-    request = slot.requests[0, size]
+    request = slot.requests[0, 0, size]
     for _ in range(_WARM):
         engine.run(slot, [(0, size)])
     spent: dict[str, float] = defaultdict(float)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from cpuserve.serving.stats import Recorder
 
 __all__ = ["Compiler", "read"]
 
-_WARM_ROUNDS = 2
-
 
 @dataclass(frozen=True)
 class Compiler:
@@ -35,6 +32,7 @@ class Compiler:
         properties: further OpenVINO properties.
         recorder: counts the batches.
         delay_us: how long rows wait for company although a stream is idle, microseconds.
+        own_weights: whether each stream has a compiled model of its own.
     """
 
     core: ov.Core
@@ -43,6 +41,7 @@ class Compiler:
     properties: Mapping[str, Any]
     recorder: Recorder
     delay_us: float = 0.0
+    own_weights: bool = False
 
     def read(self, file: Path) -> ov.Model:
         """A model from its file.
@@ -66,6 +65,7 @@ class Compiler:
                 streams=self.threads,
                 threads=self.threads,
                 properties=self.properties,
+                own_weights=self.own_weights,
             )
 
     def batcher(self, graph: ov.Model, sizes: Sequence[int]) -> Batcher:
@@ -75,11 +75,11 @@ class Compiler:
             ModelLoadError: as `engine`.
         """
         engine = self.engine(graph, sizes)
+        engine.warm()
         if self.delay_us:
             made: Batcher = PatientBatcher(engine, self.recorder, self.delay_us)
         else:
             made = Batcher(engine, self.recorder)
-        _warm(made)
         return made
 
 
@@ -111,20 +111,3 @@ def _alone_in(folder: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _warm(batcher: Batcher) -> None:
-    """Run every compiled size on every stream, so that no request is the first of its kind."""
-    engine = batcher.engine
-    with ThreadPoolExecutor(engine.streams) as streams:
-        for size in engine.sizes:
-            for _ in range(_WARM_ROUNDS):
-                list(streams.map(lambda count: _run_rows(batcher, count), [size] * engine.streams))
-
-
-def _run_rows(batcher: Batcher, count: int) -> None:
-    rows = batcher.claim(count)
-    try:
-        batcher.engine.run(rows.slot.memory, [(rows.first - rows.first % count, count)])
-    finally:
-        batcher.release(rows)

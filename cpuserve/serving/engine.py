@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.serving.graph import names_of, with_batch
 
 __all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot"]
+
+_WARM_ROUNDS = 2
 
 Array = npt.NDArray[Any]
 Part = tuple[int, int]  # (first row, number of rows), the number one of the compiled sizes
@@ -77,48 +80,62 @@ class Engine(Protocol):
 
 
 class OpenVinoSlot:
-    """A slot whose requests read and write its rows in place."""
+    """A slot whose requests read and write its rows in place.
+
+    Attributes:
+        requests: by (number of the compiled model, first row, rows).
+        ran: those that ran last, by their first row, where the outputs are theirs.
+    """
 
     def __init__(
         self,
-        compiled: Mapping[int, ov.CompiledModel],
+        copies: Sequence[Mapping[int, ov.CompiledModel]],
         inputs: Sequence[Port],
         outputs: Sequence[Port],
         *,
         bound: bool,
     ) -> None:
-        largest = max(compiled)
+        largest = max(copies[0])
         self.inputs = tuple(np.zeros((largest, *port.row_shape), port.dtype) for port in inputs)
         self._bound = (
             tuple(np.zeros((largest, *port.row_shape), port.dtype) for port in outputs) if bound else ()
         )
-        self.requests: dict[Part, ov.InferRequest] = {}
-        for size, model in compiled.items():
-            for first in range(0, largest, size):
-                request = model.create_infer_request()
-                for index, array in enumerate(self.inputs):
-                    request.set_input_tensor(
-                        index, ov.Tensor(array[first : first + size], shared_memory=True)
-                    )
-                for index, array in enumerate(self._bound):
-                    request.set_output_tensor(
-                        index, ov.Tensor(array[first : first + size], shared_memory=True)
-                    )
-                self.requests[first, size] = request
+        self.ran: dict[int, ov.InferRequest] = {}
+        self.requests = {
+            (copy, first, size): self._request(model, first, size)
+            for copy, compiled in enumerate(copies)
+            for size, model in compiled.items()
+            for first in range(0, largest, size)
+        }
+
+    def _request(self, model: ov.CompiledModel, first: int, size: int) -> ov.InferRequest:
+        request = model.create_infer_request()
+        for index, array in enumerate(self.inputs):
+            request.set_input_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
+        for index, array in enumerate(self._bound):
+            request.set_output_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
+        return request
 
     def outputs(self, first: int, count: int) -> tuple[Array, ...]:
         """One array [count, ...] an output, valid until the rows are written again."""
         if self._bound:
             return tuple(array[first : first + count] for array in self._bound)
-        request = self.requests[first, 1]
-        return tuple(tensor.data.copy() for tensor in request.output_tensors)
+        return tuple(tensor.data.copy() for tensor in self.ran[first].output_tensors)
 
 
 class OpenVinoEngine:
     """A model compiled for fixed batch sizes, one OpenVINO thread a stream.
 
     Fixed sizes beat a dynamic batch: a change of shape costs about a millisecond. The sizes share one set of
-    streams' worth of threads: the caller runs no more than ``streams`` parts at once.
+    streams' worth of threads: the caller should run no more than ``streams`` parts at once.
+
+    With weights of its own each stream is a compiled model of one stream, which OpenVINO runs in the thread
+    that calls. Streams that share weights have threads beside those that call, and the kernel was seen to put
+    two of them on one core while another idled (docs/results/tails.json).
+
+    Attributes:
+        streams: parts that run at once.
+        sizes: batch sizes, ascending from 1.
     """
 
     def __init__(
@@ -130,6 +147,7 @@ class OpenVinoEngine:
         streams: int,
         threads: int,
         properties: Mapping[str, Any],
+        own_weights: bool = False,
     ) -> None:
         """Compile.
 
@@ -139,7 +157,8 @@ class OpenVinoEngine:
             sizes: batch sizes, ascending from 1, that `with_batch` accepted.
             streams: NUM_STREAMS.
             threads: INFERENCE_NUM_THREADS, over all streams.
-            properties: further OpenVINO CPU properties.
+            properties: further OpenVINO CPU properties; they win over ``streams`` and ``threads``.
+            own_weights: give each stream a compiled model, with weights, of its own.
 
         Raises:
             ModelLoadError: OpenVINO cannot compile it.
@@ -151,6 +170,9 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
             **properties,
         }
+        copies = int(self.properties["NUM_STREAMS"]) if own_weights else 1
+        for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"):
+            self.properties[name] //= copies
         graphs = {size: with_batch(model, size) for size in sizes}
         static = graphs[1]
         self._bound = static is not None
@@ -158,15 +180,19 @@ class OpenVinoEngine:
             sizes, graphs = (1,), {1: model}
         self.sizes = tuple(sizes)
         try:
-            self._compiled = {
-                size: core.compile_model(graph, "CPU", self.properties)
-                for size, graph in graphs.items()
-                if graph
-            }
+            self._copies = [
+                {
+                    size: core.compile_model(graph, "CPU", self.properties)
+                    for size, graph in graphs.items()
+                    if graph
+                }
+                for _ in range(copies)
+            ]
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
-        one = self._compiled[1]
-        self.streams = int(one.get_property("NUM_STREAMS"))  # the properties may say another number
+        one = self._copies[0][1]
+        self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
+        self._idle = [number for number in range(copies) for _ in range(self.streams // copies)]
         self.inputs = tuple(_port(port) for port in one.inputs)
         self.outputs = tuple(_port(port) for port in one.outputs)
         for port in self.inputs:
@@ -177,28 +203,66 @@ class OpenVinoEngine:
 
     def new_slot(self) -> OpenVinoSlot:
         """Allocate a slot of ``sizes[-1]`` rows."""
-        return OpenVinoSlot(self._compiled, self.inputs, self.outputs, bound=self._bound)
+        return OpenVinoSlot(self._copies, self.inputs, self.outputs, bound=self._bound)
+
+    def warm(self) -> None:
+        """Run every compiled size on every stream, so that no request is the first of its kind."""
+        slots = [self.new_slot() for _ in range(self.streams)]
+        for size in self.sizes:
+            for _ in range(_WARM_ROUNDS):
+                _together(
+                    [slot.requests[copy, 0, size] for slot in slots for copy in range(len(self._copies))]
+                )
 
     def run(self, slot: OpenVinoSlot, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
-        if len(parts) == 1 or self.streams == 1:
-            for part in parts:  # a lone stream runs in this thread: nothing to hand over
-                slot.requests[part].infer(share_outputs=True)
-            return
-        requests = [slot.requests[part] for part in parts]
-        for request in requests:
-            request.start_async()
-        for request in requests:
-            request.wait()
+        taken = self._take(min(len(parts), self.streams))
+        copies = taken or [0]  # more callers than streams: OpenVINO lets one wait for the other
+        try:
+            requests = [slot.requests[copies[place % len(copies)], *part] for place, part in enumerate(parts)]
+            if len(copies) == 1:
+                for request in requests:  # a lone stream runs in this thread: nothing to hand over
+                    request.infer(share_outputs=True)
+            else:
+                _together(requests)
+        finally:
+            self._idle.extend(taken)
+        if not self._bound:
+            slot.ran.update({first: request for (first, _), request in zip(parts, requests, strict=True)})
+
+    def _take(self, wanted: int) -> list[int]:
+        """The compiled models of as many idle streams as there are, at most ``wanted``."""
+        taken: list[int] = []
+        with suppress(IndexError):  # none is left
+            while len(taken) < wanted:
+                taken.append(self._idle.pop())
+        return taken
 
     def read_back(self) -> dict[str, str]:
-        """The properties in force: OpenVINO changes some of what it is told."""
+        """The properties in force: OpenVINO changes some of what it is told.
+
+        Streams and threads are those of all compiled models; with several, ``COMPILED_MODELS`` is how many.
+        """
         names = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "ENABLE_CPU_PINNING")
-        values = {name: self._compiled[1].get_property(name) for name in names}
-        return {
+        values = {name: self._copies[0][1].get_property(name) for name in names}
+        found = {
             name: value.get_type_name() if isinstance(value, ov.Type) else str(value)
             for name, value in values.items()
         }
+        copies = len(self._copies)
+        if copies > 1:
+            found |= {name: str(copies * int(found[name])) for name in names[:2]}
+            found["COMPILED_MODELS"] = str(copies)
+        return found
+
+
+def _together(requests: Sequence[ov.InferRequest]) -> None:
+    """Run them at the same time, the last in this thread if it has a stream to itself."""
+    for request in requests[:-1]:
+        request.start_async()
+    requests[-1].infer(share_outputs=True)
+    for request in requests[:-1]:
+        request.wait()
 
 
 def _port(port: ov.Output) -> Port:

@@ -22,6 +22,7 @@ from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.prepare import plugin_properties, prepared
 from cpuserve.serving.stats import Recorder, Statistics
+from cpuserve.serving.streams import own_weights
 from cpuserve.settings import Settings
 
 __all__ = ["load_pipeline", "new_core", "properties_in_force"]
@@ -55,7 +56,9 @@ def load_pipeline(
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
     properties, delay_us = plugin_properties(settings, threads), settings.max_queue_delay_us
-    compiler = Compiler(core, settings.cache_dir, threads, properties, recorder, delay_us)
+    compiler = Compiler(
+        core, settings.cache_dir, threads, properties, recorder, delay_us, own_weights(settings, threads)
+    )
     if settings.max_batch is None:
         # requests of one picture each fill no more rows than there are threads that decode them
         rows = min(_LARGEST_BATCH, max(threads, settings.threads or 1))

@@ -7,7 +7,9 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 
-__all__ = ["stream_properties", "streams_of"]
+__all__ = ["own_weights", "stream_properties", "streams_of"]
+
+_OWN_UP_TO = 4  # streams: beyond, a copy of the weights a core costs more memory than it brings
 
 
 def streams_of(settings: Settings, threads: int, cpus: int | None = None) -> tuple[int, int]:
@@ -22,7 +24,8 @@ def streams_of(settings: Settings, threads: int, cpus: int | None = None) -> tup
         cpus: logical CPUs of the seat, where they are known.
 
     Raises:
-        UsageError: more streams than threads, or more threads than CPUs.
+        UsageError: more streams than threads, more threads than CPUs, or weights of their own for streams
+            that cannot have them.
     """
     asked, shared = settings.streams, settings.inference_threads
     if asked is not None and shared is not None and asked > shared:
@@ -38,7 +41,32 @@ def streams_of(settings: Settings, threads: int, cpus: int | None = None) -> tup
             f"{name} {wanted}, but a seat has {cpus} CPUs: give --{name.replace('_', '-')} {cpus} or less, "
             "or fewer --workers"
         )
+    if settings.share_weights is False and (wanted % streams or settings.enable_cpu_pinning):
+        why = "enable_cpu_pinning puts all of them on the same CPUs"
+        if wanted % streams:
+            why = f"{wanted} inference_threads are not shared evenly by {streams} streams"
+        raise UsageError(
+            f"share_weights false compiles the model once a stream, but {why}; change one of the two"
+        )
     return streams, wanted
+
+
+def own_weights(settings: Settings, threads: int) -> bool:
+    """Whether each stream is a compiled model, with weights, of its own.
+
+    Left alone, up to 4 streams of one thread are, where OpenVINO is not to pin them.
+
+    Args:
+        settings: as they hold for the model.
+        threads: compute threads of the seat.
+
+    Raises:
+        UsageError: as of `streams_of`.
+    """
+    streams, shared = streams_of(settings, threads)
+    if settings.share_weights is not None:
+        return not settings.share_weights
+    return streams == shared <= _OWN_UP_TO and not settings.enable_cpu_pinning
 
 
 def stream_properties(settings: Settings, threads: int) -> dict[str, Any]:

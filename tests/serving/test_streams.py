@@ -10,7 +10,7 @@ from openvino import opset13 as ops
 from cpuserve.errors import UsageError
 from cpuserve.serving.compiler import Compiler
 from cpuserve.serving.stats import Statistics
-from cpuserve.serving.streams import stream_properties, streams_of
+from cpuserve.serving.streams import own_weights, stream_properties, streams_of
 from cpuserve.settings import Settings
 
 
@@ -35,12 +35,34 @@ def test_what_is_not_set_follows_from_the_seat(settings, expected):
         ({"streams": 3, "inference_threads": 2}, "streams 3 with inference_threads 2"),
         ({"inference_threads": 9}, "inference_threads 9, but a seat has 8 CPUs: give --inference-threads 8"),
         ({"streams": 9}, "streams 9, but a seat has 8 CPUs"),
+        (
+            {"share_weights": False, "streams": 3, "inference_threads": 4},
+            "share_weights false compiles the model once a stream, but 4 inference_threads are not shared",
+        ),
+        ({"share_weights": False, "enable_cpu_pinning": True}, "but enable_cpu_pinning puts all of them"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(settings, words):
     with pytest.raises(UsageError) as caught:
         streams_of(Settings(**settings), 4, 8)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads", "expected"),
+    [
+        ({}, 2, True),
+        ({}, 4, True),
+        ({}, 5, False),
+        ({"share_weights": False}, 5, True),
+        ({"share_weights": True}, 2, False),
+        ({"enable_cpu_pinning": True}, 2, False),
+        ({"streams": 1}, 2, False),  # threads that compute one batch together
+        ({"streams": 1, "share_weights": False}, 2, True),
+    ],
+)
+def test_few_streams_have_weights_of_their_own_unless_somebody_says(settings, threads, expected):
+    assert own_weights(Settings(**settings), threads) is expected
 
 
 def test_nothing_is_asked_of_openvino_that_nobody_set():
