@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.console import table_console
+from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
 if TYPE_CHECKING:
@@ -92,13 +93,12 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
-    metavar="DIR",
+    metavar="DIR|CSV",
     help="Pictures to compare with the original on; random numbers without it.",
 )
 @click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
 @click.option("--force", is_flag=True, help="Put it in the place of a version that exists.")
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@report_options
 @setting_options("model_repository", "max_pixels")
 def command(
     *,
@@ -210,12 +210,9 @@ def _status(*, shown: bool) -> Iterator[Callable[[str], None]]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # for grep: one line a fact
+    console = table_console()
     facts = Table(show_header=False)
     facts.add_column(overflow="fold")
     facts.add_column(overflow="fold")

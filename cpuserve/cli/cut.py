@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.console import progress
+from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ _PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif",
     show_default=True,
     help="Refuse a cut that gives fewer of the whole's classes than this share.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@report_options
 @setting_options("model_repository", "allow_callables", "allow_unvalidated")
 def command(
     *,
@@ -84,9 +82,17 @@ def command(
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
     order = Order(name, inputs, outputs, Part.parse(head), Part.parse(tail), _pictures(images), min_agreement)
-    with _bar(shown=not (quiet or as_json)) as progress:
+    with progress(shown=not (quiet or as_json)) as bars:
+        task = bars.add_task("comparing cut and whole", total=None)
         whole = Whole.find(model, repository, card_of)
-        report = cut_and_publish(whole, order, repository, settings, Budget.read().effective, progress)
+        report = cut_and_publish(
+            whole,
+            order,
+            repository,
+            settings,
+            Budget.read().effective,
+            lambda done, count: bars.update(task, completed=done, total=count),
+        )
     if as_json:
         kept = dataclasses.asdict(report.parts)
         facts = {"name": name, "version": report.file.version, "path": str(report.file.xml)}
@@ -102,18 +108,6 @@ def _pictures(place: Path | None) -> tuple[Path, ...]:
     if not found:
         raise UsageError(f"--images {place}: no picture in it ({', '.join(sorted(_PICTURES))})")
     return found
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yields what moves a progress bar; it is not drawn outside a terminal."""
-    from rich.console import Console  # noqa: PLC0415  # not for --help
-    from rich.progress import Progress  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
-        task = bars.add_task("comparing cut and whole", total=None)
-        yield lambda done, count: bars.update(task, completed=done, total=count)
 
 
 def _show(report: Report) -> None:

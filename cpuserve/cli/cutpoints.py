@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.console import table_console
 from cpuserve.cli.options import setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> Non
 
 
 def _show(name: str, found: list[CutPoint]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # not for --help and --json
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     table = Table("tensor", "type", "shape", "before %", "after %", title=name)
     table.columns[0].overflow = "fold"
@@ -55,7 +55,4 @@ def _show(name: str, found: list[CutPoint]) -> None:
         shape = str(list(point.shape)).replace(" ", "")
         shares = (f"{100 * point.before:.1f}", f"{100 * point.after:.1f}")
         table.add_row(point.name, point.type, shape, *shares)
-    console = Console(markup=False)
-    if not console.is_terminal:
-        console.width = 200  # for grep: one line a tensor
-    console.print(table)
+    table_console().print(table)

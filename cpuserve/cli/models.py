@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from cpuserve.cli.console import table_console
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.card import MODEL_INFO, OWN, Card
@@ -87,8 +88,7 @@ def _input(layer: ET.Element) -> dict[str, Any]:
 
 
 def _show(root: Path, rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # not for --help and --json
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     if not rows:
         click.echo(f"no models in {root}; cpuserve pull --list shows what can be fetched")
@@ -109,7 +109,4 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
             row["licence"],
             row["description"] if row["error"] is None else f"cannot be read: {row['error']}",
         )
-    console = Console(markup=False)
-    if not console.is_terminal:
-        console.width = 200  # for grep: one line a model
-    console.print(table)
+    table_console().print(table)

@@ -1,4 +1,4 @@
-"""Options made from the table of settings, so that flag, variable, default and help are said once."""
+"""Options of several commands, each said once; those of settings are made from the table of settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,28 @@ import click
 from cpuserve.errors import UsageError
 from cpuserve.settings import TABLE, Setting, Settings, load
 
-__all__ = ["model_and_version", "setting_options", "settings_from"]
+__all__ = [
+    "OWN_SERVER",
+    "model_and_version",
+    "pictures_option",
+    "report_options",
+    "setting_options",
+    "settings_from",
+]
+
+OWN_SERVER = (
+    *("model_repository", "workers", "cores_per_worker", "threads", "decode", "precision", "max_batch"),
+    *("max_queue_delay_us", "streams", "inference_threads", "plugin_config"),
+)
+"""Settings that a server which is started to be measured can be given."""
+
+pictures_option = click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Directory of pictures, used in turn; without it one is made.",
+)
+"""``--images`` of commands that measure."""
 
 _TABLE = {setting.name: setting for setting in TABLE}
 
@@ -48,6 +69,14 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 _METAVAR = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", tuple: "INT,..."}
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json`` (``as_json``) and ``--quiet`` of commands that publish a model with a report."""
+    command = click.option("--quiet", is_flag=True, help="Print errors only.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")(
+        command
+    )
 
 
 def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.bench.serve import OWN_SERVER
-from cpuserve.cli.options import setting_options
+from cpuserve.cli.options import OWN_SERVER, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:

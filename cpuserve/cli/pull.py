@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from cpuserve.cli.console import progress, table_console
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UnknownCatalogEntry, UsageError
 from cpuserve.models.catalog import Entry, Source, entries, find, label_names
@@ -102,14 +103,10 @@ def _pull(
 @contextmanager
 def _bars(*, shown: bool) -> Iterator[Callable[[Source], Callable[[int, int], None]]]:
     """Yields what makes a progress bar of a source; the bars are not drawn outside a terminal."""
-    from rich.console import Console  # noqa: PLC0415  # not for --help
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bars:
+    with progress(*columns, shown=shown) as bars:
 
         def bar(source: Source) -> Callable[[int, int], None]:
             task = bars.add_task(source.file, total=source.bytes)
@@ -119,7 +116,6 @@ def _bars(*, shown: bool) -> Iterator[Callable[[Source], Callable[[int, int], No
 
 
 def _print_catalogue(as_json: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     if as_json:
@@ -143,7 +139,4 @@ def _print_catalogue(as_json: bool) -> None:
         size = f"{entry.source.bytes / 1e6:.1f}"
         card = entry.card
         table.add_row(entry.name, " ".join(entry.aliases), size, card.licence, origin, card.description)
-    console = Console(markup=False)
-    if not console.is_terminal:
-        console.width = 200  # for grep: one line a model
-    console.print(table)
+    table_console().print(table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import model_and_version, setting_options, settings_from
+from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
     from cpuserve.serving.quantizing import Result
@@ -67,8 +67,7 @@ _PATH = click.Path(exists=True, path_type=Path)
     default=True,
     help="Put operations back to floats when the metric fell by more [default: do].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@report_options
 @setting_options("model_repository", "decode", "max_pixels")
 def command(
     *,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
+from cpuserve.cli.console import stepping
+from cpuserve.cli.figures import deliver, figures_options
 from cpuserve.cli.options import setting_options, settings_from
-from cpuserve.errors import UsageError
 
 __all__ = ["command"]
 
@@ -20,11 +20,7 @@ __all__ = ["command"]
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--reloads", type=click.IntRange(1), default=20, show_default=True, help="How often to reload.")
 @click.option("--connections", type=click.IntRange(1), default=2, show_default=True, help="Clients at work.")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@figures_options
 @setting_options("model_repository")
 def command(
     model: str,
@@ -49,23 +45,15 @@ def command(
     """
     from cpuserve.bench.reload import as_json as report_json  # noqa: PLC0415  # only when it is needed
     from cpuserve.bench.reload import measure_reloads  # noqa: PLC0415
-    from cpuserve.bench.results import write_result  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: there is no directory {out.parent}")
     file = Repository(settings_from(config, flags).model_repository).find(model)
-    silent = quiet or as_json or not sys.stderr.isatty()
-    with click.progressbar(length=reloads, label="reloads", file=sys.stderr, hidden=silent) as bar:
+    with stepping(reloads, "reloads", shown=not (as_json or quiet)) as step:
         report = measure_reloads(
-            file, image, reloads=reloads, connections=connections, progress=lambda _done: bar.update(1)
+            file, image, reloads=reloads, connections=connections, progress=lambda _done: step(1)
         )
-    figures = report_json(report)
-    if out is not None:
-        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
-    if as_json:
-        click.echo(orjson.dumps(figures))
-    elif not quiet:
+    deliver(report_json(report), out, as_json=as_json)
+    if not (as_json or quiet):
         click.echo(
             f"{report.reloads} reloads, {report.requests} requests: {len(report.lost)} lost, "
             f"{report.strays} from a wrong version\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from cpuserve.cli.bench.serve import OWN_SERVER, writable
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.console import stepping
+from cpuserve.cli.figures import deliver, figures_options
+from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 __all__ = ["command"]
@@ -18,19 +18,11 @@ __all__ = ["command"]
 
 @click.command("ceiling")
 @click.argument("model")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of pictures, sent in turn; without it one is made.",
-)
+@pictures_option
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Clients.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of one window each.")
 @click.option("--window-seconds", type=click.FloatRange(0.1), default=4.0, show_default=True)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures to this file (JSON)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@figures_options
 @setting_options(*OWN_SERVER)
 def command(
     *,
@@ -63,18 +55,15 @@ def command(
     from cpuserve.bench.inprocess import Seats  # noqa: PLC0415
     from cpuserve.bench.local import serving  # noqa: PLC0415
     from cpuserve.bench.pictures import pictures  # noqa: PLC0415
-    from cpuserve.bench.results import write_result  # noqa: PLC0415
     from cpuserve.bench.target import ask_once, target_at  # noqa: PLC0415
 
-    writable(out)
     if settings_from(config, flags).for_model(model, {}).result_cache_bytes:
         raise UsageError("a result cache answers without computing: measure with result_cache_bytes = 0")
-    hidden = quiet or as_json or not sys.stderr.isatty()
     with (
         pictures(images) as sent,
         serving(model, flags, config) as local,
         Seats(model, flags, config, sent.files) as seats,
-        click.progressbar(length=rounds, label="rounds", file=sys.stderr, hidden=hidden) as bar,
+        stepping(rounds, "rounds", shown=not (as_json or quiet)) as step,
     ):
         target = target_at(local.url, model, "predictions")
         ask_once(target, sent.files[0])
@@ -85,15 +74,12 @@ def command(
             connections=concurrency,
             rounds=rounds,
             seconds=window_seconds,
-            done=lambda: bar.update(1),
+            done=lambda: step(1),
         )
         threads = [seat.threads for seat in seats.seats]
     figures = {"model": model, "pictures": sent.name, "threads_by_seat": threads, **found.figures()}
-    if out is not None:
-        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
-    if as_json:
-        click.echo(orjson.dumps(figures))
-    elif not quiet:
+    deliver(figures, out, as_json=as_json)
+    if not (as_json or quiet):
         _show(figures)
     sys.exit(1 if found.errors else 0)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from cpuserve.cli.bench.serve import writable
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.console import stepping
+from cpuserve.cli.figures import deliver, figures_options
+from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,11 +26,7 @@ _ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
 @click.argument("model")
 @click.option("--with", "others", default=_ALL, show_default=True, metavar="NAME,...", help="The frameworks.")
 @click.option("--input", "shapes", multiple=True, metavar="NAME[1,3,224,224]", help="Shape of the input.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of pictures; without it one is made.",
-)
+@pictures_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
 @click.option(
     "--precision",
@@ -42,11 +37,7 @@ _ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
 )
 @click.option("--rounds", type=click.IntRange(3), default=7, show_default=True)
 @click.option("--window-seconds", type=click.FloatRange(0.05), default=1.0, show_default=True)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures to this file (JSON)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it.")
+@figures_options
 @setting_options("model_repository")
 def command(
     *,
@@ -83,20 +74,17 @@ def command(
     from cpuserve.bench.compare import compare, thread_counts  # noqa: PLC0415  # not for --help
     from cpuserve.bench.frameworks import FRAMEWORKS  # noqa: PLC0415
     from cpuserve.bench.pictures import pictures  # noqa: PLC0415
-    from cpuserve.bench.results import write_result  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415
 
     names = [name.strip() for name in others.split(",") if name.strip()]
     unknown = [name for name in names if name not in FRAMEWORKS]
     if unknown:
         raise UsageError(f"--with {unknown[0]}: the frameworks are {', '.join(FRAMEWORKS)}")
-    writable(out)
-    hidden = quiet or as_json or not sys.stderr.isatty()
     steps = len(names) + 1 + rounds
     with (
         tempfile.TemporaryDirectory(prefix="cpuserve-compare-") as place,
         pictures(images) as sent,
-        click.progressbar(length=steps, label="compare", file=sys.stderr, hidden=hidden) as bar,
+        stepping(steps, "compare", shown=not (as_json or quiet)) as step,
     ):
         folder = Path(place)
         source = _source(model, settings_from(config, flags).model_repository, folder)
@@ -110,7 +98,7 @@ def command(
             threads=thread_counts(Budget.read().effective),
             rounds=rounds,
             seconds=window_seconds,
-            done=lambda: bar.update(1),
+            done=lambda: step(1),
         )
     figures = {
         "model": Path(model).name,
@@ -119,11 +107,8 @@ def command(
         "openvino_precision": precision,
         "frameworks": [entry.figures(entries[0]) for entry in entries],
     }
-    if out is not None:
-        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
-    if as_json:
-        click.echo(orjson.dumps(figures))
-    elif not quiet:
+    deliver(figures, out, as_json=as_json)
+    if not (as_json or quiet):
         _show(entries, figures)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from cpuserve.cli.console import progress
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def command(
         except OSError as error:
             raise UsageError(f"--out {out}: {error}") from error
     try:
-        with _bar(len(plan.cells), shown=not (quiet or as_json)) as progress:
-            rows = measure_networks(plan, journal, progress)
+        with _bar(len(plan.cells), shown=not (quiet or as_json)) as step:
+            rows = measure_networks(plan, journal, step)
     except KeyboardInterrupt:
         said = f"; the same command with --resume goes on from what is in {out}" if out else ""
         raise CpuserveError(f"stopped{said}") from None
@@ -161,13 +162,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 @contextmanager
 def _bar(total: int, *, shown: bool) -> Iterator[Callable[[Row], None]]:
     """Yields what moves a bar on by a figure; it is not drawn outside a terminal."""
-    from rich.console import Console  # noqa: PLC0415  # not for --help
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415  # not for --help
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+    with progress(*columns, shown=shown) as bars:
         task = bars.add_task("networks", total=total)
 
         def step(row: Row) -> None:

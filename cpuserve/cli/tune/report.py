@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.console import table_console
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -109,14 +110,11 @@ def _verdicts(file: Path | None) -> Sequence[Mapping[str, Any]]:
 
 
 def _show(report: Report, conclusion: Sequence[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # not for --help and --json
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     from cpuserve.tune.report import settings_words  # noqa: PLC0415
 
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # for grep: one line a row
+    console = table_console()
     for line in conclusion:
         console.print(f"- {line}")
     table = Table("", "settings", "images/s", "p99 ms", "CPU ms", "MiB", "noise", title=report.model)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import orjson
 
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +61,7 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
     help="Measure a server, or its pipeline without HTTP.",
 )
 @click.option("--mix", metavar="N:N", help="Requests for each of several models, as 3:1; one each without.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Directory of pictures, sent in turn; without it one is made.",
-)
+@pictures_option
 @click.option(
     "--precisions",
     default="auto",

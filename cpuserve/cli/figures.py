@@ -1,0 +1,50 @@
+"""Where a measuring command's figures go: the options that say so, and the delivery; it judges none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+__all__ = ["OUTPUT_FILE", "deliver", "figures_options"]
+
+
+class _OutputFile(click.Path):
+    """A file to write; one that could not be is refused before hours are spent on what goes into it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path of the file; `click.BadParameter` where its directory is not there."""
+        file = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not file.absolute().parent.is_dir():
+            self.fail(f"{file}: there is no directory {file.parent}", param, ctx)
+        return file
+
+
+OUTPUT_FILE = _OutputFile(dir_okay=False, path_type=Path)
+"""Type of an option that names a file to write."""
+
+
+def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--out``, ``--json`` (``as_json``) and ``--quiet``."""
+    for option in (
+        click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it."),
+        click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
+        click.option("--out", type=OUTPUT_FILE, help="Write all figures to this file (JSON)."),
+    ):
+        command = option(command)
+    return command
+
+
+def deliver(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
+    """Write figures to the file that was asked for, if any, and print them as JSON, if that was."""
+    from cpuserve.bench.results import write_result  # noqa: PLC0415  # not for --help
+
+    if out is not None:
+        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
+    if as_json:
+        click.echo(orjson.dumps(figures))
