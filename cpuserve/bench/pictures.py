@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpuserve.errors import UsageError
+from cpuserve.models.samples import pictures_in
 
 __all__ = ["Pictures", "pictures"]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 _WIDTH, _HEIGHT, _QUALITY = 640, 480, 85
 
 
@@ -37,9 +36,7 @@ def pictures(folder: Path | None) -> Iterator[Pictures]:
         UsageError: the directory holds no picture.
     """
     if folder is not None:
-        files = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES))
-        if not files:
-            raise UsageError(f"--images {folder}: no file there ends in {', '.join(sorted(_SUFFIXES))}")
+        files = pictures_in(folder)
         mean = sum(file.stat().st_size for file in files) / len(files) / 1024
         yield Pictures(f"{len(files)} pictures of {folder.name}, {mean:.0f} KiB each on average", files)
         return

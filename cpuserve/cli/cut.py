@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SPEC = "ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
-_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
 
 
 @click.command("cut")
@@ -102,12 +101,11 @@ def command(
 
 
 def _pictures(place: Path | None) -> tuple[Path, ...]:
+    from cpuserve.models.samples import pictures_in  # noqa: PLC0415
+
     if place is None or place.is_file():
         return () if place is None else (place,)
-    found = tuple(sorted(file for file in place.iterdir() if file.suffix.lower() in _PICTURES))
-    if not found:
-        raise UsageError(f"--images {place}: no picture in it ({', '.join(sorted(_PICTURES))})")
-    return found
+    return pictures_in(place)
 
 
 def _show(report: Report) -> None:

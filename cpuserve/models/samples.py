@@ -14,7 +14,7 @@ from typing import Any
 
 from cpuserve.errors import UsageError
 
-__all__ = ["Box", "Sample", "checksum", "read_samples", "spread"]
+__all__ = ["Box", "Sample", "checksum", "pictures_in", "read_samples", "spread"]
 
 _PICTURES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -77,8 +77,24 @@ def read_samples(place: Path, labels: Sequence[str]) -> list[Sample]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{place} cannot be read: {error}") from error
     if not found:
-        raise UsageError(f"{place} has no picture; a picture ends in {', '.join(sorted(_PICTURES))}")
+        raise _no_picture(place)
     return found
+
+
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The pictures of a directory by name, not those of directories below it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in _PICTURES))
+    if not found:
+        raise _no_picture(folder)
+    return found
+
+
+def _no_picture(place: Path) -> UsageError:
+    return UsageError(f"{place} has no picture; a picture ends in {', '.join(sorted(_PICTURES))}")
 
 
 def spread(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -19,7 +19,7 @@ def test_a_made_picture_is_a_jpeg_of_a_photos_size_and_the_same_each_time():
 
 
 def test_a_directory(tmp_path):
-    with pytest.raises(UsageError, match="no file there"), pictures(tmp_path):
+    with pytest.raises(UsageError, match="has no picture"), pictures(tmp_path):
         pass
     for name in ("b.PNG", "a.jpg", "c.txt"):
         (tmp_path / name).write_bytes(b"x" * 1024)
