@@ -114,7 +114,7 @@ class Application:
         slow: how the paths begin that wait for other processes; they must not hold a serving thread.
     """
 
-    slow = (b"/v2/repository/models/", b"/v1/config/reload", b"/v2/placement")
+    slow = ("/v2/repository/models/", "/v1/config/reload", "/v2/placement")
 
     def __init__(
         self,

@@ -8,18 +8,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from gunicorn.asgi.parser import (
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseError,
-    PythonProtocol,
-    UnsupportedTransferCoding,
-)
-
-from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
+from cpuserve.errors import BodyTooLarge, CpuserveError
+from cpuserve.web.chunks import Chunks
 from cpuserve.web.exchange import Body, Reply, error_reply
+from cpuserve.web.head import Head, HeadReader
 from cpuserve.web.terms import Terms, terms_of
 
 __all__ = ["Connection", "Limits"]
@@ -42,14 +35,6 @@ class Limits:
     max_body_bytes: int
     request_timeout_s: float
     keep_alive_s: float
-
-
-class HttpError(RequestError):
-    """A request line or header that is wrong; the connection closes after the answer."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Connection:
@@ -75,24 +60,18 @@ class Connection:
         self.deadline: float | None = time.monotonic() + limits.request_timeout_s
         self._limits = limits
         self.peer = f"{peer[0]}:{peer[1]}" if peer else "a local client"
-        self._base = {
-            **base,
-            "REMOTE_ADDR": peer[0] if peer else "",
-            "REMOTE_PORT": str(peer[1]) if peer else "",
-        }
-        self._parser = PythonProtocol(
-            on_headers_complete=self._headers_complete,
-            on_body=self._body_part,
-            on_message_complete=self._whole,
-        )
+        address, port = (peer[0], str(peer[1])) if peer else ("", "")
+        self._heads = HeadReader({**base, "REMOTE_ADDR": address, "REMOTE_PORT": port})
+        self._head: Head  # of the latest request
+        self._has_head = False  # whether it is that of the request which is coming
+        self._chunks: Chunks | None = None
         self._scratch = b""  # bytes of the next request that came with this one
-        self._body: bytearray | None = None
+        self._body: bytearray | memoryview | None = None
         self._filled = 0
         self._complete = False
         self._started = False
         self._draining = False
         self._due = math.inf
-        self._target = b""
         self.arrived_ns = 0
         self.has_had_body = False
         self._keep = True
@@ -117,7 +96,7 @@ class Connection:
         Raises:
             CpuserveError: the request is refused; answer it with `refuse`.
         """
-        if self._scratch:
+        if self._scratch and not self._complete:
             data, self._scratch = self._scratch, b""
             self._feed(data)
         while self.open and not self._complete:
@@ -133,7 +112,6 @@ class Connection:
             self.deadline = None
             self.arrived_ns = time.perf_counter_ns()
             self._due = math.inf
-            self._target = bytes(self._parser.path)
         return whole
 
     def _read(self) -> bool:
@@ -142,7 +120,7 @@ class Connection:
             if not self.sock.recv(_CHUNK):
                 self.close()
             return True
-        if self._body is not None and not self._parser.is_chunked:
+        if self._body is not None and self._chunks is None:
             with memoryview(self._body) as view:
                 count = self.sock.recv_into(view[self._filled :])
             if not count:
@@ -162,69 +140,70 @@ class Connection:
         if not self._started:
             self._started = True
             self.deadline = time.monotonic() + self._limits.request_timeout_s
-        try:
-            self._parser.feed(data)
-        except ParseError as error:
-            status = (
-                431
-                if isinstance(error, LimitRequestHeaders)
-                else 414
-                if isinstance(error, LimitRequestLine)
-                else 501
-                if isinstance(error, UnsupportedTransferCoding)
-                else 400
-            )
-            raise HttpError(f"the request is not HTTP: {error or type(error).__name__}", status) from None
+        rest = memoryview(data)
+        if not self._has_head:
+            found = self._heads.feed(data)
+            if found is None:
+                return
+            self._head, rest = found
+            self._has_head = True
+            self._begin_body(self._head, rest)
+        if self._chunks is not None:
+            self._take_chunks(self._chunks, rest)
 
-    def _headers_complete(self) -> bool:
-        parser = self._parser
-        length = parser.content_length
-        if length is not None and length > self._limits.max_body_bytes:
+    def _begin_body(self, head: Head, rest: memoryview) -> None:
+        """Know how the body comes, and take what came with the head."""
+        length = head.length
+        if length > self._limits.max_body_bytes:
             raise self._too_large(f"{length} bytes")
-        if length or parser.is_chunked:
-            self._body = bytearray(length or 0)
-            expect = dict(parser.headers).get(b"expect", b"").lower()
-            if expect == b"100-continue" and parser.http_version >= (1, 1):
-                self._send(_CONTINUE)
-        return False
+        if head.chunked:
+            self._body = bytearray()
+            self._chunks = Chunks(self._body)
+        elif length <= len(rest):
+            self._body = rest[:length] if length else None
+            self._whole(rest[length:])
+            return
+        else:
+            self._body = bytearray(length)
+            self._body[: len(rest)] = rest
+            self._filled = len(rest)
+        if head.waits and not rest:
+            self._send(_CONTINUE)
+
+    def _take_chunks(self, chunks: Chunks, data: memoryview) -> None:
+        rest = chunks.feed(data)
+        if len(chunks.body) > self._limits.max_body_bytes:
+            raise self._too_large("more bytes than that")
+        if rest is not None:
+            self._head.environ["CONTENT_LENGTH"] = str(len(chunks.body))
+            self._whole(rest)
 
     def _too_large(self, size: str) -> BodyTooLarge:
         return BodyTooLarge(
             f"the body has {size}, the limit is {self._limits.max_body_bytes} bytes (setting max_body_bytes)"
         )
 
-    def _body_part(self, part: bytes) -> None:
-        body = self._body
-        if body is None:
-            return
-        if self._parser.is_chunked:
-            if len(body) + len(part) > self._limits.max_body_bytes:
-                raise self._too_large("more bytes than that")
-            body += part
-        else:
-            body[self._filled : self._filled + len(part)] = part
-        self._filled += len(part)
-
-    def _whole(self) -> None:
+    def _whole(self, rest: memoryview) -> None:
         self._complete = True
+        if rest:
+            self._scratch = bytes(rest)
 
     @property
-    def target(self) -> bytes:
+    def target(self) -> str:
         """Path and query of the latest request, as sent."""
-        return self._target
+        return self._head.target
 
     @property
     def client(self) -> str:
         """Who the request is counted against: the API key it brings, else the address it comes from."""
-        for name, value in self._parser.headers:
-            if name in (b"authorization", b"x-api-key"):
-                return str(value, "latin-1")
-        return str(self._base["REMOTE_ADDR"])
+        environ = self._head.environ
+        key = environ.get("HTTP_AUTHORIZATION") or environ.get("HTTP_X_API_KEY")
+        return str(key or environ["REMOTE_ADDR"])
 
     def terms(self, default_timeout_s: float) -> Terms:
         """Deadline and priority of the request that is whole; its time runs from now."""
         body = self._body if self._body is not None else b""
-        terms = terms_of(self._parser.headers, body, default_timeout_s)
+        terms = terms_of(self._head.environ, body, default_timeout_s)
         self._due = time.monotonic() + terms.timeout_s
         return terms
 
@@ -234,31 +213,11 @@ class Connection:
 
     def environ(self) -> dict[str, Any]:
         """The WSGI environment of the request that is whole."""
-        parser = self._parser
-        target = parser.path
-        if b"://" in target and not target.startswith(b"/"):  # absolute form
-            target = b"/" + target.split(b"://", 1)[1].partition(b"/")[2]
-        path, _, query = target.partition(b"?")
-        environ = {
-            **self._base,
-            "REQUEST_METHOD": parser.method.decode("latin-1"),
-            "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
-            "QUERY_STRING": query.decode("latin-1"),
-            "RAW_URI": parser.path.decode("latin-1"),
-            "SERVER_PROTOCOL": "HTTP/1.1" if parser.http_version == (1, 1) else "HTTP/1.0",
-            "wsgi.input": Body(self._body if self._body is not None else b""),
-        }
-        for name, value in parser.headers:
-            if b"_" in name:  # X_Y and X-Y would become one key: a proxy's header could be forged
-                continue
-            key = name.decode("latin-1").upper().replace("-", "_")
-            key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
-            text = value.decode("latin-1")
-            environ[key] = f"{environ[key]},{text}" if key in environ else text
-        if parser.is_chunked:
-            environ["CONTENT_LENGTH"] = str(self._filled)
+        head = self._head
+        environ = head.environ
+        environ["wsgi.input"] = Body(self._body if self._body is not None else b"")
         environ["cpuserve.arrived_ns"] = self.arrived_ns
-        self._keep = parser.should_keep_alive
+        self._keep = head.keep
         self.has_had_body = self._body is not None
         return environ
 
@@ -288,7 +247,7 @@ class Connection:
         """
         reply: Reply = error_reply(error)
         self._draining = not self._complete
-        self._keep = self._complete and self._parser.should_keep_alive
+        self._keep = self._complete and self._head.keep
 
         def respond(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             self.answer(status, headers, reply.body)
@@ -296,13 +255,9 @@ class Connection:
         reply.send(respond)
 
     def _next_request(self) -> None:
-        parser = self._parser
-        if self._complete:
-            self._scratch = parser.remaining() if parser.is_complete else b""
-        parser.reset()
-        self._body = None
+        self._body = self._chunks = None
         self._filled = 0
-        self._complete = self._started = False
+        self._complete = self._started = self._has_head = False
 
     def _send(self, data: bytes) -> None:
         if self._out:

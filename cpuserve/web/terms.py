@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ __all__ = ["Terms", "terms_of"]
 
 DEFAULT_PRIORITY = 1 << 30
 _LOOK_AT_BYTES = 1 << 16
-_Headers = Sequence[tuple[bytes, bytes]]
+_Body = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
     """How urgent a request is.
 
@@ -28,7 +28,7 @@ class Terms:
     priority: int
 
 
-def terms_of(headers: _Headers, body: bytes | bytearray, default_timeout_s: float) -> Terms:
+def terms_of(environ: Mapping[str, Any], body: _Body, default_timeout_s: float) -> Terms:
     """Read deadline and priority.
 
     They come from the headers ``X-Request-Timeout-Ms`` and ``X-Request-Priority``, or from the parameters
@@ -36,19 +36,19 @@ def terms_of(headers: _Headers, body: bytes | bytearray, default_timeout_s: floa
     counts as not said; a deadline later than the default counts as the default.
 
     Args:
-        headers: names in lower case, and values.
+        environ: of WSGI, with the headers.
         body: the whole body.
         default_timeout_s: for requests that say nothing; also the most a request may ask for.
     """
-    timeout_s, priority, json_bytes = default_timeout_s, DEFAULT_PRIORITY, len(body)
-    for name, value in headers:
-        if name == b"x-request-timeout-ms":
-            timeout_s = min(timeout_s, _number(value, 1e3) or timeout_s)
-        elif name == b"x-request-priority":
-            priority = int(_number(value, 1) or priority)
-        elif name == b"inference-header-content-length":
-            json_bytes = int(_number(value, 1) or 0)
+    timeout_s, priority = default_timeout_s, DEFAULT_PRIORITY
+    if "HTTP_X_REQUEST_TIMEOUT_MS" in environ:
+        timeout_s = min(timeout_s, _number(environ["HTTP_X_REQUEST_TIMEOUT_MS"], 1e3) or timeout_s)
+    if "HTTP_X_REQUEST_PRIORITY" in environ:
+        priority = int(_number(environ["HTTP_X_REQUEST_PRIORITY"], 1) or priority)
     if body[:1] == b"{":
+        json_bytes = len(body)
+        if "HTTP_INFERENCE_HEADER_CONTENT_LENGTH" in environ:
+            json_bytes = int(_number(environ["HTTP_INFERENCE_HEADER_CONTENT_LENGTH"], 1) or 0)
         head = bytes(body[: min(json_bytes, _LOOK_AT_BYTES)])
         if (b'"timeout"' in head or b'"priority"' in head) and len(head) == min(json_bytes, len(body)):
             parameters = _parameters(head)
@@ -60,9 +60,9 @@ def terms_of(headers: _Headers, body: bytes | bytearray, default_timeout_s: floa
     return Terms(timeout_s, priority)
 
 
-def _number(value: bytes, unit: float) -> float | None:
+def _number(value: str, unit: float) -> float | None:
     """A positive number in a header, divided by its unit; None for anything else."""
-    return int(value) / unit if len(value) < 10 and value.isdigit() and int(value) > 0 else None
+    return int(value) / unit if len(value) < 10 and value.isdecimal() and int(value) > 0 else None
 
 
 def _parameters(head: bytes) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     def load_wsgi(self) -> None:
         """Load the application, and learn which of its paths are slow."""
         super().load_wsgi()
-        self._slow: tuple[bytes, ...] = getattr(self.wsgi, "slow", ())
+        self._slow: tuple[str, ...] = getattr(self.wsgi, "slow", ())
 
     def run(self) -> None:
         """Accept and keep time until the arbiter says stop; then finish what is here."""

@@ -18,13 +18,6 @@ _MOST = 5_000
 
 def one(data: bytes) -> None:
     head, _, body = data.partition(b"\n\n")
-    headers = [
-        (name.strip().lower(), value.strip())
-        for name, _, value in (line.partition(b":") for line in head.split(b"\n"))
-    ]
-    terms = terms_of(headers, body, 10)
-    assert 0 < terms.timeout_s <= 10
-    assert terms.priority > 0
     environ: dict[str, object] = {
         "REQUEST_METHOD": "POST",
         "wsgi.input": Body(body),
@@ -33,9 +26,13 @@ def one(data: bytes) -> None:
         "SERVER_PORT": "1",
         "cpuserve.max_body_bytes": _MOST,
     }
-    for name, value in headers:
-        key = name.decode("latin-1").upper().replace("-", "_")
-        environ[key if key in ("CONTENT_TYPE", "QUERY_STRING") else "HTTP_" + key] = value.decode("latin-1")
+    for line in head.decode("latin-1").split("\n"):
+        name, _, value = line.partition(":")
+        key = name.strip().upper().replace("-", "_")
+        environ[key if key in ("CONTENT_TYPE", "QUERY_STRING") else "HTTP_" + key] = value.strip()
+    terms = terms_of(environ, body, 10)
+    assert 0 < terms.timeout_s <= 10
+    assert terms.priority > 0
     call = Call(environ)
     for read in (call.body, lambda: images._picture(call), lambda: images._topk(images._query(call))):
         try:

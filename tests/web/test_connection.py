@@ -55,6 +55,17 @@ def test_a_request_in_single_bytes_becomes_whole_once(pair):
     assert answer.endswith(b"Content-Length: 4\r\nConnection: keep-alive\r\n\r\nfine")
 
 
+def test_the_absolute_form_names_the_same_path(pair):
+    connection, client = pair
+    for target in (b"http://h/x?y=1", b"/x?y=1"):
+        client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert connection.receive()
+        environ = connection.environ()
+        assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/x", "y=1")
+        assert environ["RAW_URI"] == connection.target == target.decode()
+        ok(connection)
+
+
 def test_pipelined_requests_are_answered_in_order(pair):
     connection, client = pair
     client.sendall(
@@ -221,32 +232,32 @@ def test_a_client_that_leaves_is_noticed(pair):
 @pytest.mark.parametrize(
     ("headers", "body", "timeout_s", "priority"),
     [
-        ([], b"\xff\xd8", 10, DEFAULT_PRIORITY),
-        ([(b"x-request-timeout-ms", b"250"), (b"x-request-priority", b"2")], b"", 0.25, 2),
-        ([(b"x-request-timeout-ms", b"99999")], b"", 10, DEFAULT_PRIORITY),
+        ({}, b"\xff\xd8", 10, DEFAULT_PRIORITY),
+        ({"HTTP_X_REQUEST_TIMEOUT_MS": "250", "HTTP_X_REQUEST_PRIORITY": "2"}, b"", 0.25, 2),
+        ({"HTTP_X_REQUEST_TIMEOUT_MS": "99999"}, b"", 10, DEFAULT_PRIORITY),
         (
-            [(b"x-request-timeout-ms", b"9" * 5000), (b"x-request-priority", b"9" * 5000)],
+            {"HTTP_X_REQUEST_TIMEOUT_MS": "9" * 5000, "HTTP_X_REQUEST_PRIORITY": "9" * 5000},
             b"",
             10,
             DEFAULT_PRIORITY,
         ),
-        ([(b"inference-header-content-length", b"9" * 5000)], b'{"timeout": 1}', 10, DEFAULT_PRIORITY),
-        ([(b"x-request-timeout-ms", b"soon"), (b"x-request-priority", b"-1")], b"", 10, DEFAULT_PRIORITY),
-        ([], b'{"parameters": {"timeout": 500000, "priority": 1}}', 0.5, 1),
+        ({"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "9" * 5000}, b'{"timeout": 1}', 10, DEFAULT_PRIORITY),
+        ({"HTTP_X_REQUEST_TIMEOUT_MS": "soon", "HTTP_X_REQUEST_PRIORITY": "-1"}, b"", 10, DEFAULT_PRIORITY),
+        ({}, b'{"parameters": {"timeout": 500000, "priority": 1}}', 0.5, 1),
         (
-            [(b"inference-header-content-length", b"34")],
+            {"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "34"},
             b'{"parameters": {"timeout": 500000}}\0\1"',
             10,
             DEFAULT_PRIORITY,
         ),
         (
-            [(b"inference-header-content-length", b"35")],
+            {"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "35"},
             b'{"parameters": {"timeout": 500000}}\0\1"',
             0.5,
             DEFAULT_PRIORITY,
         ),
-        ([], b'{"timeout": 1, "parameters": []}', 10, DEFAULT_PRIORITY),
-        ([], b'{"timeout": broken', 10, DEFAULT_PRIORITY),
+        ({}, b'{"timeout": 1, "parameters": []}', 10, DEFAULT_PRIORITY),
+        ({}, b'{"timeout": broken', 10, DEFAULT_PRIORITY),
     ],
 )
 def test_terms(headers, body, timeout_s, priority):
