@@ -36,12 +36,12 @@ class _Slot:
 
 
 class _Engine:
-    sizes, streams = (1,), 64
+    sizes, rows, streams = (1,), 1, 64
     inputs = (Port(("x",), np.dtype(np.uint8), (1, 1, 3)),)
     outputs = (Port(("y",), np.dtype(np.float32), (_CLASSES,)),)
 
     def new_slot(self) -> _Slot:
-        return _Slot(self.sizes[-1])
+        return _Slot(self.rows)
 
     def run(self, slot: _Slot, parts: Sequence[Part]) -> None:
         pass

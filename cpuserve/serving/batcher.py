@@ -87,6 +87,7 @@ class Batcher:
         recorder: counts the batches.
 
     Attributes:
+        max_batch: rows of a slot.
         delay_us: how long rows wait although a stream is idle, microseconds.
     """
 
@@ -95,7 +96,7 @@ class Batcher:
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self.engine = engine
         self._recorder = recorder
-        self.max_batch = engine.sizes[-1]
+        self.max_batch = engine.rows
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
         self._pending: deque[Rows] = deque()

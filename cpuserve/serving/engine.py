@@ -41,7 +41,7 @@ class Slot(Protocol):
     """Input and output memory for one batch, and the requests bound to it.
 
     Attributes:
-        inputs: one array [max_batch, ...] an input.
+        inputs: one array [rows, ...] an input.
     """
 
     inputs: tuple[Array, ...]
@@ -56,6 +56,10 @@ class Engine(Protocol):
     @property
     def sizes(self) -> Sequence[int]:
         """Batch sizes that are compiled, ascending, from 1."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a slot: the largest batch, and one a stream at least, over which they are spread."""
 
     @property
     def streams(self) -> int:
@@ -93,19 +97,19 @@ class OpenVinoSlot:
         inputs: Sequence[Port],
         outputs: Sequence[Port],
         *,
+        rows: int,
         bound: bool,
     ) -> None:
-        largest = max(copies[0])
-        self.inputs = tuple(np.zeros((largest, *port.row_shape), port.dtype) for port in inputs)
+        self.inputs = tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in inputs)
         self._bound = (
-            tuple(np.zeros((largest, *port.row_shape), port.dtype) for port in outputs) if bound else ()
+            tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in outputs) if bound else ()
         )
         self.ran: dict[int, ov.InferRequest] = {}
         self.requests = {
             (copy, first, size): self._request(model, first, size)
             for copy, compiled in enumerate(copies)
             for size, model in compiled.items()
-            for first in range(0, largest, size)
+            for first in range(0, rows - size + 1, size)
         }
 
     def _request(self, model: ov.CompiledModel, first: int, size: int) -> ov.InferRequest:
@@ -134,8 +138,9 @@ class OpenVinoEngine:
     two of them on one core while another idled (docs/results/tails.json).
 
     Attributes:
-        streams: parts that run at once.
         sizes: batch sizes, ascending from 1.
+        rows: of a slot.
+        streams: parts that run at once.
     """
 
     def __init__(
@@ -192,6 +197,7 @@ class OpenVinoEngine:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
         one = self._copies[0][1]
         self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
+        self.rows = max(self.sizes[-1], self.streams) if self._bound else 1
         self._idle = [number for number in range(copies) for _ in range(self.streams // copies)]
         self.inputs = tuple(_port(port) for port in one.inputs)
         self.outputs = tuple(_port(port) for port in one.outputs)
@@ -202,8 +208,8 @@ class OpenVinoEngine:
                 )
 
     def new_slot(self) -> OpenVinoSlot:
-        """Allocate a slot of ``sizes[-1]`` rows."""
-        return OpenVinoSlot(self._copies, self.inputs, self.outputs, bound=self._bound)
+        """Allocate a slot of ``rows`` rows."""
+        return OpenVinoSlot(self._copies, self.inputs, self.outputs, rows=self.rows, bound=self._bound)
 
     def warm(self) -> None:
         """Run every compiled size on every stream, so that no request is the first of its kind."""

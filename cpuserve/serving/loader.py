@@ -22,7 +22,7 @@ from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.prepare import plugin_properties, prepared
 from cpuserve.serving.stats import Recorder, Statistics
-from cpuserve.serving.streams import own_weights
+from cpuserve.serving.streams import fillable_rows, own_weights
 from cpuserve.settings import Settings
 
 __all__ = ["load_pipeline", "new_core", "properties_in_force"]
@@ -60,9 +60,7 @@ def load_pipeline(
         core, settings.cache_dir, threads, properties, recorder, delay_us, own_weights(settings, threads)
     )
     if settings.max_batch is None:
-        # requests of one picture each fill no more rows than there are threads that decode them
-        rows = min(_LARGEST_BATCH, max(threads, settings.threads or 1))
-        settings = replace(settings, max_batch=rows)
+        settings = replace(settings, max_batch=min(_LARGEST_BATCH, fillable_rows(settings, threads)))
     parts = Parts.of(file.xml)
     if parts is None:
         model, card = prepared(model, card, settings)
@@ -94,7 +92,7 @@ def _way_in(
     same_type = taking.input(0).element_type == graph.input(0).element_type
     if same_type and source.layout == "NHWC" and not (card.mean_values or card.scale_values):
         return pictures.batcher, pictures  # u8 NHWC as it is: the picture's graph is the model's own
-    # a second set of batches would double the memory; rows of a tensor spread over the streams as well
+    # a second set of batches would double the memory; rows of tensors spread over the streams as they are
     return compiler.batcher(graph, [1]), pictures
 
 

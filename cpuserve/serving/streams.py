@@ -7,7 +7,7 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 
-__all__ = ["own_weights", "stream_properties", "streams_of"]
+__all__ = ["fillable_rows", "own_weights", "stream_properties", "streams_of"]
 
 _OWN_UP_TO = 4  # streams: beyond, a copy of the weights a core costs more memory than it brings
 
@@ -49,6 +49,24 @@ def streams_of(settings: Settings, threads: int, cpus: int | None = None) -> tup
             f"share_weights false compiles the model once a stream, but {why}; change one of the two"
         )
     return streams, wanted
+
+
+def fillable_rows(settings: Settings, threads: int) -> int:
+    """How many rows requests of one picture each can fill, 1 at least: a larger batch would never be run.
+
+    Rows gather while every stream is busy, so they come from the serving threads that are left; where rows
+    wait for company, from all.
+
+    Args:
+        settings: as they hold for the model.
+        threads: compute threads of the seat.
+
+    Raises:
+        UsageError: as of `streams_of`.
+    """
+    streams, _ = streams_of(settings, threads)
+    serving = settings.threads or threads
+    return serving if settings.max_queue_delay_us else max(1, serving - streams)
 
 
 def own_weights(settings: Settings, threads: int) -> bool:

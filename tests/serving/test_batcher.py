@@ -25,7 +25,7 @@ class FakeEngine:
     """Doubles its rows; can be held inside a run, and refuses negative numbers."""
 
     def __init__(self, sizes=(1, 2, 4, 8), streams=2, takes_s=0.0):
-        self.sizes, self.streams, self.takes_s = sizes, streams, takes_s
+        self.sizes, self.rows, self.streams, self.takes_s = sizes, sizes[-1], streams, takes_s
         self.inputs = self.outputs = (Port(("x",), np.dtype(np.float32), (2,)),)
         self.gate = threading.Event()
         self.gate.set()
@@ -35,7 +35,7 @@ class FakeEngine:
         self._lock = threading.Lock()
 
     def new_slot(self):
-        return FakeSlot(self.sizes[-1])
+        return FakeSlot(self.rows)
 
     def run(self, slot, parts):
         with self._lock:
