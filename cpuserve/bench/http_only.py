@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cpuserve.bench.local import free_port
 from cpuserve.bench.measure import Load, Target, Window, measure_window
-from cpuserve.bench.reload import free_port
 from cpuserve.bench.results import write_result
 from cpuserve.bench.shapes import Shape, running
 from cpuserve.bench.windows import spread

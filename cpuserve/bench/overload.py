@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.bench.reload import free_port, wait_ready
+from cpuserve.bench.local import started
 from cpuserve.bench.results import write_result
 
 __all__ = ["main"]
@@ -36,18 +35,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        log, port = Path(folder) / "log", free_port()
-        with log.open("wb") as output:
-            command = [sys.executable, "-m", "cpuserve", "serve", "--port", str(port)]
-            command += ["--model-repository", str(given.model_repository)]
-            server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            wait_ready(port, server, log)
-            rounds = [_round(given, port) for _ in range(given.rounds)]
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(Path(folder) / "log", "--model-repository", str(given.model_repository)) as local,
+    ):
+        rounds = [_round(given, local.port) for _ in range(given.rounds)]
     medians = {key: statistics.median(row[key] for row in rounds) for key in rounds[0] if key != "statuses"}
     table = Table("", "median", *(f"round {number + 1}" for number in range(given.rounds)))
     for key, value in medians.items():

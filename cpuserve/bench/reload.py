@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cpuserve.bench.local import started
 from cpuserve.errors import CpuserveError
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["ReloadReport", "as_json", "free_port", "measure_reloads", "wait_ready"]
+__all__ = ["ReloadReport", "as_json", "measure_reloads"]
 
-_START_S = 120.0
+_TAKES_OVER_S = 120.0
 _STEADY_S = 5.0
 
 
@@ -92,23 +88,9 @@ def measure_reloads(
     with tempfile.TemporaryDirectory(prefix="cpuserve-reload-") as folder:
         root = Path(folder) / "models"
         _put(model, root, 1)
-        port = free_port()
-        log = Path(folder) / "log"
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "cpuserve", "serve", "--port", str(port)),
-                    *("--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2"),
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            wait_ready(port, server, log)
-            return _under_load(model, root, port, picture.read_bytes(), reloads, connections, progress)
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+        words = ("--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2")
+        with started(Path(folder) / "log", *words) as local:
+            return _under_load(model, root, local.port, picture.read_bytes(), reloads, connections, progress)
 
 
 def _under_load(
@@ -184,10 +166,10 @@ def _client(port: int, model: str, picture: bytes, seen: _Seen, stop: threading.
 
 def _wait_version(seen: _Seen, version: int) -> None:
     """Wait until the latest answer of every client comes from ``version``."""
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + _TAKES_OVER_S
     while set(seen.latest.values()) != {version}:
         if time.monotonic() > deadline:
-            raise CpuserveError(f"version {version} did not take over within {_START_S:g} s")
+            raise CpuserveError(f"version {version} did not take over within {_TAKES_OVER_S:g} s")
         time.sleep(0.02)
 
 
@@ -199,32 +181,6 @@ def _put(model: ModelFile, root: Path, version: int) -> None:
         shutil.copy(file, beside / file.name)
     (root / model.name).mkdir(exist_ok=True)
     beside.rename(root / model.name / str(version))
-
-
-def wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server's log says that it is ready.
-
-    Raises:
-        CpuserveError: it ended, or took too long.
-    """
-    deadline = time.monotonic() + _START_S
-    while " ready at http" not in (text := log.read_text(errors="replace")):
-        if " up, with models that are not ready," in text:
-            why = re.findall(r"model \S+ version \d+ is not served: .*", text)
-            raise CpuserveError(f"the server on port {port} does not answer: {' '.join(why[:1])}")
-        if server.poll() is not None or time.monotonic() > deadline:
-            last = text.strip().splitlines()[-1:]
-            raise CpuserveError(f"the server on port {port} did not start: {' '.join(last)}")
-        time.sleep(0.05)
-    time.sleep(1)  # the other workers
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _p99(answers: list[tuple[float, float, int, int]]) -> float:

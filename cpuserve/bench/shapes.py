@@ -23,8 +23,8 @@ from gunicorn.glogging import Logger
 from rich.console import Console
 from rich.table import Table
 
+from cpuserve.bench.local import free_port
 from cpuserve.bench.measure import Load, Target, measure_window
-from cpuserve.bench.reload import free_port
 from cpuserve.bench.results import write_result
 from cpuserve.settings import Settings
 from cpuserve.web.server import Server

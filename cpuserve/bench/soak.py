@@ -6,9 +6,7 @@ Run as ``python -m cpuserve.bench.soak --model-repository DIR --model NAME --pic
 from __future__ import annotations
 
 import argparse
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +16,8 @@ from typing import Any
 
 import psutil
 
+from cpuserve.bench.local import started
 from cpuserve.bench.mix import Seen, mix, send_all
-from cpuserve.bench.reload import free_port, wait_ready
 from cpuserve.bench.results import write_result
 
 __all__ = ["main", "soak"]
@@ -109,19 +107,12 @@ def main() -> None:
     given = parser.parse_args()
     pictures = sorted(file for file in given.pictures.iterdir() if file.is_file())
     bad = sorted((given.pictures / "bad").iterdir())
-    port = free_port()
     with tempfile.TemporaryDirectory(prefix="cpuserve-soak-") as folder:
         log = Path(folder) / "log"
-        serve = ["serve", "--port", str(port), "--model-repository", str(given.model_repository)]
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "cpuserve", *serve], stdout=output, stderr=subprocess.STDOUT
-            )
-        try:
-            wait_ready(port, server, log)
+        with started(log, "--model-repository", str(given.model_repository)) as local:
             found = soak(
-                server.pid,
-                port,
+                local.pid,
+                local.port,
                 given.model,
                 pictures,
                 bad,
@@ -129,9 +120,6 @@ def main() -> None:
                 warm_up=given.warm_up,
                 connections=given.connections,
             )
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
         found["tracebacks"] = log.read_text(errors="replace").count("Traceback")
     passed = (
         max(found["growth"].values()) <= given.most
