@@ -74,7 +74,10 @@ def test_reports_for_people_and_for_programs(repository, run):
             ["digitz", "--name", "parts", "--output", "image"],
             "there is no file digitz, and .* did you mean digits",
         ),
-        (["digits", "--name", "parts", "--output", "image", "--images", "tests/cli"], "tests/cli has no picture"),
+        (
+            ["digits", "--name", "parts", "--output", "image", "--images", "tests/cli"],
+            "tests/cli has no picture",
+        ),
         (["digits", "--name", "parts", "--output", "image", "--images", "nowhere"], "does not exist"),
     ],
 )

@@ -6,32 +6,6 @@ import json
 
 import pytest
 
-from cpuserve.cli import main
-from cpuserve.settings import Settings
-from cpuserve.web import server
-
-
-@pytest.fixture
-def serve(monkeypatch, capsys):
-    """Call with words; gives the settings (None if refused), the exit code and stderr."""
-
-    def call(*words):
-        seen: list[Settings] = []
-
-        class Server:
-            def __init__(self, settings, _profile, _said):
-                seen.append(settings)
-
-            def run(self):
-                pass
-
-        monkeypatch.setattr(server, "Server", Server)
-        with pytest.raises(SystemExit) as end:
-            main(["serve", *words])
-        return (seen[0] if seen else None), end.value.code, capsys.readouterr().err
-
-    return call
-
 
 def test_the_words_of_kserves_runtime(serve):
     settings, _, said = serve(

@@ -6,31 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.cli import main
-from cpuserve.settings import Settings
-from cpuserve.web import server
-
 
 @pytest.fixture
-def settings_of(monkeypatch, capsys):
+def settings_of(serve, monkeypatch):
     """Call with words; gives the settings the server was made with, or exit code and stderr."""
-    seen: list[Settings] = []
-
-    class Server:
-        def __init__(self, settings, _profile, _said):
-            seen.append(settings)
-
-        def run(self):
-            pass
-
-    monkeypatch.setattr(server, "Server", Server)
     monkeypatch.setenv("CPUSERVE_PROFILE", "off")
 
     def call(*words):
-        seen.clear()
-        with pytest.raises(SystemExit) as end:
-            main(["serve", *words])
-        return seen[0] if seen else (end.value.code, capsys.readouterr().err)
+        settings, *refused = serve(*words)
+        return settings or tuple(refused)
 
     return call
 

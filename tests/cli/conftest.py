@@ -1,0 +1,32 @@
+"""What tests of several commands share."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpuserve.cli import main
+from cpuserve.settings import Settings
+from cpuserve.web import server
+
+
+@pytest.fixture
+def serve(monkeypatch, capsys):
+    """Call with words of `cpuserve serve`; gives settings (None if refused), exit code and stderr."""
+    seen: list[Settings] = []
+
+    class Server:
+        def __init__(self, settings, _profile, _said):
+            seen.append(settings)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(server, "Server", Server)
+
+    def call(*words):
+        seen.clear()
+        with pytest.raises(SystemExit) as end:
+            main(["serve", *words])
+        return (seen[0] if seen else None), end.value.code, capsys.readouterr().err
+
+    return call
