@@ -137,8 +137,11 @@ class Pool:
 
     @staticmethod
     def _best(versions: dict[int, ModelState]) -> ModelState | None:
-        ready = [number for number, model in versions.items() if model.pipeline is not None]
-        return versions[max(ready)] if ready else None
+        newest = None
+        for number, model in versions.items():
+            if model.pipeline is not None and (newest is None or number > newest):
+                newest = number
+        return None if newest is None else versions[newest]
 
     def watch(self, stop: threading.Event) -> None:
         """Follow the repository and the control until ``stop``; the first `sync` is the caller's."""

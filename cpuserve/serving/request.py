@@ -9,6 +9,7 @@ from cpuserve.serving.spans import Spans
 __all__ = ["STAGES", "Request"]
 
 STAGES = ("decode", "queue", "infer", "post")
+_TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*STAGES, "total"))
 
 
 class Request:
@@ -44,6 +45,23 @@ class Request:
         if self.spans is not None:
             self.spans.close(stage, now)
 
+    def ran(
+        self, started_ns: int, finished_ns: int, rows: int, *, led: bool, at_ns: int | None = None
+    ) -> None:
+        """Close ``queue`` and ``infer`` as the batch that had ``rows`` of this request began and ended.
+
+        What follows begins now, or at ``at_ns``: the time in which this thread was woken belongs to no stage.
+        """
+        stages, now = self.stages_ns, time.perf_counter_ns() if at_ns is None else at_ns
+        stages["queue"] += started_ns - self._mark_ns
+        stages["infer"] += finished_ns - started_ns
+        self._mark_ns = now
+        if self.spans is not None:
+            self.spans.close("queue", started_ns)
+            self.spans.close("infer", finished_ns)
+            self.spans.ran(rows, led=led)
+            self.spans.close("queue", now)
+
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start.
 
@@ -51,6 +69,5 @@ class Request:
         """
         if self.spans is not None:
             return self.spans.server_timing()
-        parts = [f"{stage};dur={ns / 1e6:.3f}" for stage, ns in self.stages_ns.items()]
-        parts.append(f"total;dur={(time.perf_counter_ns() - self.started_ns) / 1e6:.3f}")
-        return ", ".join(parts)
+        total = time.perf_counter_ns() - self.started_ns
+        return _TIMING % tuple([ns / 1e6 for ns in (*self.stages_ns.values(), total)])

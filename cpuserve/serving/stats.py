@@ -59,17 +59,23 @@ SERVER = "*"
 _FIELDS: dict[str, int] = {}
 for _name in COUNTERS:
     _FIELDS[_name] = len(_FIELDS)
-for _name in (*HISTOGRAMS, "fail_request", "cache_hit", "cache_miss"):
+for _name in ("fail_request", "cache_hit", "cache_miss"):
     _FIELDS[f"{_name}_ns"] = len(_FIELDS)
     _FIELDS[f"{_name}_count"] = len(_FIELDS)
-_HISTOGRAM_BASE = len(_FIELDS)
-_BATCH_BASE = _HISTOGRAM_BASE + len(HISTOGRAMS) * (len(BUCKETS_US) + 1)
+_BUCKETS = len(BUCKETS_US) + 1
+_HISTOGRAM: dict[str, int] = {}  # of each histogram: nanoseconds, then its buckets
+for _name in HISTOGRAMS:
+    _HISTOGRAM[_name] = len(_FIELDS) + len(_HISTOGRAM) * (1 + _BUCKETS)
+_BATCH_BASE = len(_FIELDS) + len(HISTOGRAMS) * (1 + _BUCKETS)
 _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, nanoseconds
 
 _NAME_BYTES = 256
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_STAGE_FIELDS = tuple((stage, HISTOGRAMS.index(stage)) for stage in STAGES)
+_STAGE_FIELDS = tuple((stage, _HISTOGRAM[stage]) for stage in STAGES)
+_SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
+    _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
+)
 
 
 class Statistics:
@@ -154,9 +160,6 @@ class Statistics:
         return Totals(sums)
 
 
-_LAST = _FIELDS["last_inference_ms"]
-
-
 class Recorder:
     """Counts for one version of a model in one worker; its threads share it."""
 
@@ -173,22 +176,31 @@ class Recorder:
         """Set a gauge."""
         self._words[_FIELDS[gauge]] = value
 
+    def entered(self) -> None:
+        """Count a request as inside, until it has `succeeded` or `failed`."""
+        with self._lock:
+            self._words[_IN_FLIGHT] += 1
+
     def succeeded(self, request: Request, images: int) -> None:
         """Count a request that was answered, with its stages."""
         total = time.perf_counter_ns() - request.started_ns
-        words = self._words
+        words, stages_ns = self._words, request.stages_ns
         with self._lock:
-            words[_FIELDS["success"]] += 1
-            words[_FIELDS["images"]] += images
-            words[_LAST] = int(time.time() * 1000)
-            self._observe(0, total)
-            for stage, histogram in _STAGE_FIELDS:
-                self._observe(histogram, request.stages_ns[stage])
+            words[_IN_FLIGHT] -= 1
+            words[_SUCCESS] += 1
+            words[_IMAGES] += images
+            words[_LAST] = time.time_ns() // 1_000_000
+            self._observe(total)
+            for stage, at in _STAGE_FIELDS:
+                nanoseconds = stages_ns[stage]
+                words[at] += nanoseconds
+                words[at + 1 + bisect_left(_BUCKETS_NS, nanoseconds)] += 1
 
     def failed(self, request: Request) -> None:
         """Count a request that ended in an error."""
         with self._lock:
-            self._words[_FIELDS["fail"]] += 1
+            self._words[_IN_FLIGHT] -= 1
+            self._words[_FAIL] += 1
             self._words[_FIELDS["fail_request_count"]] += 1
             self._words[_FIELDS["fail_request_ns"]] += time.perf_counter_ns() - request.started_ns
 
@@ -197,10 +209,10 @@ class Recorder:
         total = time.perf_counter_ns() - request.started_ns
         words = self._words
         with self._lock:
-            words[_FIELDS["success"]] += 1
+            words[_SUCCESS] += 1
             words[_FIELDS["cache_hit_count"]] += 1
             words[_FIELDS["cache_hit_ns"]] += nanoseconds
-            self._observe(0, total)
+            self._observe(total)
 
     def missed(self, nanoseconds: int) -> None:
         """Count a request that the cache has no answer to, and how long it took to learn that."""
@@ -226,14 +238,10 @@ class Recorder:
                 words[place] += 1
                 words[place + 1] += nanoseconds * size // rows
 
-    def _observe(self, histogram: int, nanoseconds: int) -> None:
-        words = self._words
-        field = len(COUNTERS) + 2 * histogram
-        words[field] += nanoseconds
-        words[field + 1] += 1
-        words[
-            _HISTOGRAM_BASE + histogram * (len(BUCKETS_US) + 1) + bisect_left(_BUCKETS_NS, nanoseconds)
-        ] += 1
+    def _observe(self, total_ns: int) -> None:
+        at = _HISTOGRAM["request"]
+        self._words[at] += total_ns
+        self._words[at + 1 + bisect_left(_BUCKETS_NS, total_ns)] += 1
 
 
 class Totals:
@@ -251,12 +259,14 @@ class Totals:
 
     def duration(self, histogram: str) -> tuple[int, int]:
         """Number of observations and nanoseconds in all."""
+        if histogram in _HISTOGRAM:
+            return sum(self.buckets(histogram)), self._words[_HISTOGRAM[histogram]]
         return self[f"{histogram}_count"], self[f"{histogram}_ns"]
 
     def buckets(self, histogram: str) -> list[int]:
         """Observations by bucket of `BUCKETS_US`, those above the last one at the end; not cumulated."""
-        base = _HISTOGRAM_BASE + HISTOGRAMS.index(histogram) * (len(BUCKETS_US) + 1)
-        return list(self._words[base : base + len(BUCKETS_US) + 1])
+        first = _HISTOGRAM[histogram] + 1
+        return list(self._words[first : first + _BUCKETS])
 
     def batches(self) -> dict[int, tuple[int, int]]:
         """Executions and nanoseconds by batch size, of sizes that were run."""

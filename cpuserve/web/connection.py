@@ -233,11 +233,12 @@ class Connection:
             last: close the connection afterwards.
         """
         self._keep = self._keep and not last
-        lines = [f"HTTP/1.1 {status}", f"Date: {_http_date()}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        lines.append("Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n")
+        head = f"HTTP/1.1 {status}\r\nDate: {_http_date()}\r\n"
+        for name, value in headers:
+            head += f"{name}: {value}\r\n"
+        head += "Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n"
         self._next_request()
-        self._send("\r\n".join(lines).encode("latin-1") + body)
+        self._send(head.encode("latin-1") + body)
 
     def refuse(self, error: CpuserveError) -> None:
         """Answer a request with an error; one that was not read to its end also ends the connection.

@@ -23,6 +23,7 @@ __all__ = ["Body", "Call", "Handler", "Reply", "answer", "error_reply", "json_re
 _log = logging.getLogger("cpuserve.web")
 MAX_BODY_BYTES = 32 << 20
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_NO_CONTENT = 204
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -50,29 +51,18 @@ class Call:
 
     Attributes:
         environ: the WSGI environment.
+        header: a header by its WSGI name ("HTTP_ACCEPT", "CONTENT_TYPE"), or None.
+        arrived_ns: when the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so.
+        spans: what takes the times of a request that is traced; None for any other.
     """
 
-    __slots__ = ("environ",)
+    __slots__ = ("arrived_ns", "environ", "header", "spans")
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.environ = environ
-
-    def header(self, name: str) -> str | None:
-        """A header by its WSGI name ("HTTP_ACCEPT", "CONTENT_TYPE"), or None."""
-        value: str | None = self.environ.get(name)
-        return value
-
-    @property
-    def arrived_ns(self) -> int | None:
-        """When the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so."""
-        value: int | None = self.environ.get("cpuserve.arrived_ns")
-        return value
-
-    @property
-    def spans(self) -> Spans | None:
-        """What takes the times of a request that is traced; None for any other."""
-        value: Spans | None = self.environ.get("cpuserve.spans")
-        return value
+        self.header: Callable[[str], str | None] = environ.get
+        self.arrived_ns: int | None = environ.get("cpuserve.arrived_ns")
+        self.spans: Spans | None = environ.get("cpuserve.spans")
 
     def body(self) -> memoryview:
         """The whole body, inflated if it was sent compressed.
@@ -87,7 +77,7 @@ class Call:
         else:
             length = self.environ.get("CONTENT_LENGTH") or None
             data = memoryview(stream.read(int(length)) if length is not None else stream.read())
-        coding = self.environ.get("HTTP_CONTENT_ENCODING", "identity").lower()
+        coding = (self.header("HTTP_CONTENT_ENCODING") or "identity").lower()
         if coding == "identity":
             return data
         return _inflate(data, coding, int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES)))
@@ -137,7 +127,7 @@ class Reply:
 
     def send(self, start_response: StartResponse) -> list[bytes]:
         """Answer through WSGI."""
-        if self.status != HTTPStatus.NO_CONTENT:
+        if self.status != _NO_CONTENT:
             self.headers.append(("Content-Length", str(len(self.body))))
         start_response(_REASONS[self.status], self.headers)
         return [self.body]

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import IO, Any
 from urllib.parse import parse_qs
 
+import orjson
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import parse_accept_header
@@ -51,10 +52,8 @@ class Images:
                 data = pipeline.render(_picture(call), request, _topk(query), mask=render == "mask")
                 return Reply(200, data, [("Content-Type", _PNG), ("Server-Timing", request.server_timing())])
         found = pipeline.predict(_picture(call), request, _topk(query))
-        return json_reply(
-            {"model": pipeline.name, "version": str(pipeline.version), **found},
-            Server_Timing=request.server_timing(),
-        )
+        data = orjson.dumps({"model": pipeline.name, "version": str(pipeline.version), **found})
+        return Reply(200, data, [("Content-Type", _JSON), ("Server-Timing", request.server_timing())])
 
 
 class _Form(FormRequest):

@@ -25,6 +25,7 @@ def in_child(work):
 
 
 def answered(recorder, infer_us=1500):
+    recorder.entered()
     request = Request()
     request.start()
     request.done("decode", request.started_ns + 700_000)
@@ -40,7 +41,7 @@ def test_counters_of_several_workers_add_up_and_outlive_them():
         for _ in range(10):
             answered(recorder)
         recorder.executed([4, 2], 6000, released="gathered")
-        recorder.add("in_flight")
+        recorder.entered()
 
     seen = []
     for _ in range(4):  # one after the other, in the same row
@@ -103,6 +104,7 @@ def test_a_bucket_holds_what_is_at_most_its_end(microseconds, bucket):
     block = Statistics(rows=1)
     recorder = block.recorder(0, "m", 1)
     request = Request()
+    recorder.entered()
     request.done("queue", request.started_ns + microseconds * 1000)
     recorder.succeeded(request, 1)
     buckets = block.totals("m", 1).buckets("queue")
@@ -113,6 +115,8 @@ def test_a_bucket_holds_what_is_at_most_its_end(microseconds, bucket):
 def test_failures_are_counted_apart():
     block = Statistics(rows=1)
     recorder = block.recorder(0, "m", 1)
+    recorder.entered()
     recorder.failed(Request())
     totals = block.totals("m", 1)
+    assert totals["in_flight"] == 0
     assert (totals["fail"], totals["success"], totals["fail_request_count"]) == (1, 0, 1)
