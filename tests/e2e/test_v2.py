@@ -281,6 +281,18 @@ def test_log_settings_hold_for_all_workers(client, exact_server):
         assert client.update_log_settings(before) == before
 
 
+def test_trace_settings_hold_for_all_workers(client, exact_server):
+    assert client.get_trace_settings()["trace_level"] == ["OFF"]
+    try:
+        assert client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})["trace_level"] == [
+            "TIMESTAMPS"
+        ]
+        for _ in range(6):
+            assert exact_server.get("/v2/trace/setting").json()["trace_level"] == ["TIMESTAMPS"]
+    finally:
+        assert client.update_trace_settings(settings={"trace_level": ["OFF"]})["trace_level"] == ["OFF"]
+
+
 def test_what_is_not_supported_is_501(client, exact_server):
     for call in (client.get_system_shared_memory_status, client.get_cuda_shared_memory_status):
         with pytest.raises(InferenceServerException, match="not supported"):
