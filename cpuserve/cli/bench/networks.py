@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -16,7 +16,9 @@ from cpuserve.cli.console import progress
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
+    from cpuserve.bench.journal import Journal
     from cpuserve.bench.networks import Row
+    from cpuserve.bench.table import Comparison
 
 __all__ = ["command"]
 
@@ -82,11 +84,9 @@ def command(
       cpuserve bench networks --out here
       cpuserve bench networks --out here --resume --compare there/table.csv
     """
-    from cpuserve.bench.journal import Journal  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.bench.networks import Plan, machine_name, measure_networks, memory_limit_bytes  # noqa: PLC0415
-    from cpuserve.bench.plots import need_matplotlib  # noqa: PLC0415
-    from cpuserve.bench.table import SavedTable, compare, comparison_csv, comparison_markdown, markdown  # noqa: PLC0415
-    from cpuserve.models.zoo.networks import NETWORKS  # noqa: PLC0415
+    from cpuserve.bench.table import SavedTable, compare, comparison_markdown, markdown  # noqa: PLC0415
+    from cpuserve.models.zoo.networks import NETWORKS  # noqa: PLC0415  # OpenVINO only when it is needed
 
     plan = Plan(
         networks=tuple(NETWORKS) if networks == "all" else _words(networks),
@@ -98,18 +98,7 @@ def command(
     other = SavedTable.read(table) if table else None
     if other and not set(other.ms) & set(plan.cells):
         raise UsageError(f"--compare {table}: none of its figures is among those asked for")
-    journal = None
-    if out is None and resume:
-        raise UsageError("--resume goes on with the run in --out DIR: which?")
-    if out is not None:
-        need_matplotlib()
-        journal = Journal(out / "figures.jsonl")
-        if journal.file.exists() and not resume:
-            raise UsageError(f"{out} has a run already: --resume goes on with it; or choose another --out")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--out {out}: {error}") from error
+    journal = _journal(out, resume=resume)
     try:
         with _bar(len(plan.cells), shown=not (quiet or as_json)) as step:
             rows = measure_networks(plan, journal, step)
@@ -120,19 +109,35 @@ def command(
     found = compare(rows, other) if other else []
     if out is not None:
         _write(out, rows, machine, passes)
-    if out is not None and other:
-        (out / "compare.md").write_text(comparison_markdown(found, machine, other.name))
-        (out / "compare.csv").write_text(comparison_csv(found, machine, other.name))
+        if other:
+            _write_comparison(out, found, machine, other.name)
     if as_json:
-        beside = [{**asdict(one), "ratio": one.ratio} for one in found]
         figures = {"machine": machine, "figures": [asdict(row) for row in rows]}
-        click.echo(
-            orjson.dumps({**figures, "compared_with": other.name, "compared": beside} if other else figures)
-        )
+        click.echo(orjson.dumps(figures | (_beside(found, other.name) if other else {})))
     elif not quiet:
         click.echo(markdown(rows, machine, passes), nl=False)
         if other:
             click.echo(comparison_markdown(found, machine, other.name), nl=False)
+
+
+def _journal(out: Path | None, *, resume: bool) -> Journal | None:
+    """Where figures are kept as they come: in a directory that is there from now on, or nowhere."""
+    from cpuserve.bench.journal import Journal  # noqa: PLC0415
+    from cpuserve.bench.plots import need_matplotlib  # noqa: PLC0415
+
+    if out is None:
+        if resume:
+            raise UsageError("--resume goes on with the run in --out DIR: which?")
+        return None
+    need_matplotlib()
+    journal = Journal(out / "figures.jsonl")
+    if journal.file.exists() and not resume:
+        raise UsageError(f"{out} has a run already: --resume goes on with it; or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error}") from error
+    return journal
 
 
 def _write(out: Path, rows: list[Row], machine: str, passes: int) -> None:
@@ -146,6 +151,17 @@ def _write(out: Path, rows: list[Row], machine: str, passes: int) -> None:
     write_result(
         out / "networks.json", ["cpuserve", *sys.argv[1:]], {"figures": [asdict(row) for row in rows]}
     )
+
+
+def _write_comparison(out: Path, found: list[Comparison], machine: str, other: str) -> None:
+    from cpuserve.bench.table import comparison_csv, comparison_markdown  # noqa: PLC0415
+
+    (out / "compare.md").write_text(comparison_markdown(found, machine, other))
+    (out / "compare.csv").write_text(comparison_csv(found, machine, other))
+
+
+def _beside(found: list[Comparison], other: str) -> dict[str, Any]:
+    return {"compared_with": other, "compared": [{**asdict(one), "ratio": one.ratio} for one in found]}
 
 
 def _words(text: str) -> tuple[str, ...]:
