@@ -72,7 +72,7 @@ _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, n
 _NAME_BYTES = 256
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_STAGE_FIELDS = tuple((stage, _HISTOGRAM[stage]) for stage in STAGES)
+_PLACES = tuple(_HISTOGRAM[name] for name in ("request", *STAGES))
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
     _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
 )
@@ -184,17 +184,13 @@ class Recorder:
     def succeeded(self, request: Request, images: int) -> None:
         """Count a request that was answered, with its stages."""
         total = time.perf_counter_ns() - request.started_ns
-        words, stages_ns = self._words, request.stages_ns
+        words = self._words
         with self._lock:
             words[_IN_FLIGHT] -= 1
             words[_SUCCESS] += 1
             words[_IMAGES] += images
             words[_LAST] = time.time_ns() // 1_000_000
-            self._observe(total)
-            for stage, at in _STAGE_FIELDS:
-                nanoseconds = stages_ns[stage]
-                words[at] += nanoseconds
-                words[at + 1 + bisect_left(_BUCKETS_NS, nanoseconds)] += 1
+            self._observe(total, *request.stages_ns.values())
 
     def failed(self, request: Request) -> None:
         """Count a request that ended in an error."""
@@ -238,10 +234,12 @@ class Recorder:
                 words[place] += 1
                 words[place + 1] += nanoseconds * size // rows
 
-    def _observe(self, total_ns: int) -> None:
-        at = _HISTOGRAM["request"]
-        self._words[at] += total_ns
-        self._words[at + 1 + bisect_left(_BUCKETS_NS, total_ns)] += 1
+    def _observe(self, *nanoseconds: int) -> None:
+        """Put a request's time into its histogram, and those of its stages into theirs where they follow."""
+        words = self._words
+        for at, spent in zip(_PLACES, nanoseconds, strict=False):
+            words[at] += spent
+            words[at + 1 + bisect_left(_BUCKETS_NS, spent)] += 1
 
 
 class Totals:

@@ -44,16 +44,16 @@ class Classifier:
             scores = np.exp(scores - scores.max(), dtype=np.float32)
             scores /= scores.sum()
         best = scores.argpartition(-count)[-count:]
-        best = best[(-scores[best]).argsort(kind="stable")]
-        values = scores[best].astype(np.float64).round(6)  # Python's round takes 3000 instructions a number
+        ranked = sorted(zip((-scores[best]).tolist(), best.tolist(), strict=True))
         labels, named = self._labels, len(self._labels)
         return {
             "predictions": [
                 {
                     "class_id": index,
                     "label": labels[index] if index < named else str(index),
-                    "probability": value,
+                    # round(value, 6) goes by way of text, which takes ten times as long
+                    "probability": (0.5 - negative * 1e6) // 1 / 1e6,
                 }
-                for index, value in zip(best.tolist(), values.tolist(), strict=True)
+                for negative, index in ranked
             ]
         }

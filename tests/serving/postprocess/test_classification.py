@@ -19,3 +19,13 @@ def test_integers_are_ranked_by_their_value(dtype, values):
     assert found[0]["probability"] == pytest.approx(0.643914)
     text = classified(scores[None], 4, ())
     assert [element.split(":")[1] for element in text[0]] == ["1", "2", "3", "0"]
+
+
+def test_probabilities_have_six_digits_and_equals_come_by_their_number():
+    scores = np.random.default_rng(5).random(5000).astype(np.float32) ** 5
+    scores[[7, 3, 9]] = 1
+    found = Classifier(["a"] * 10).answer([scores], 5000, Frame(1, 1))["predictions"]
+    assert [entry["class_id"] for entry in found[:3]] == [3, 7, 9]
+    for entry in found:
+        assert entry["probability"] == round(float(scores[entry["class_id"]]), 6)
+    assert [found[0]["label"], found[-1]["label"]] == ["a", str(found[-1]["class_id"])]
