@@ -69,6 +69,9 @@ for _name in HISTOGRAMS:
 _BATCH_BASE = len(_FIELDS) + len(HISTOGRAMS) * (1 + _BUCKETS)
 _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, nanoseconds
 
+_LARGEST_BATCH = BATCH_SIZES[-1]
+_BATCH_PLACES = [_BATCH_BASE + 2 * bisect_left(BATCH_SIZES, size) for size in range(_LARGEST_BATCH + 1)]
+
 _NAME_BYTES = 256
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
@@ -230,7 +233,7 @@ class Recorder:
             words[_RELEASED[released]] += 1
             rows = sum(sizes)
             for size in sizes:
-                place = _BATCH_BASE + 2 * min(bisect_left(BATCH_SIZES, size), len(BATCH_SIZES) - 1)
+                place = _BATCH_PLACES[size] if size < _LARGEST_BATCH else _BATCH_PLACES[-1]
                 words[place] += 1
                 words[place + 1] += nanoseconds * size // rows
 

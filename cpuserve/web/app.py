@@ -141,10 +141,11 @@ class Application:
             if refusal is not None:
                 return refusal.send(start_response)
         if environ["REQUEST_METHOD"] == "POST":
-            parts = environ["PATH_INFO"].split("/")
-            hot = self._hot(parts)
-            if hot is not None:
-                return answer(hot[0], Call(environ), *hot[1]).send(start_response)
+            match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
+                case ["", "predictions", model] if model:
+                    return answer(self._predict, Call(environ), model).send(start_response)
+                case ["", "v2", "models", model, "infer"] if model:
+                    return answer(self._infer, Call(environ), model).send(start_response)
         return self._flask.wsgi_app(environ, start_response)
 
     @property
@@ -155,15 +156,6 @@ class Application:
     @stopping.setter
     def stopping(self, value: bool) -> None:
         self.pool.stopping = value
-
-    def _hot(self, parts: list[str]) -> tuple[Handler, tuple[str, ...]] | None:
-        """The handler of a hot path and its variables: image prediction and infer, without a version."""
-        match parts:
-            case ["", "predictions", model] if model:
-                return self._predict, (model,)
-            case ["", "v2", "models", model, "infer"] if model:
-                return self._infer, (model,)
-        return None
 
 
 def deepdetect_routes(pool: Pool, services: Services, root: Path) -> tuple[Route, ...]:

@@ -63,7 +63,6 @@ class Connection:
         address, port = (peer[0], str(peer[1])) if peer else ("", "")
         self._heads = HeadReader({**base, "REMOTE_ADDR": address, "REMOTE_PORT": port})
         self._head: Head  # of the latest request
-        self._has_head = False  # whether it is that of the request which is coming
         self._chunks: Chunks | None = None
         self._scratch = b""  # bytes of the next request that came with this one
         self._body: bytearray | memoryview | None = None
@@ -140,19 +139,18 @@ class Connection:
         if not self._started:
             self._started = True
             self.deadline = time.monotonic() + self._limits.request_timeout_s
-        rest = memoryview(data)
-        if not self._has_head:
-            found = self._heads.feed(data)
-            if found is None:
-                return
-            self._head, rest = found
-            self._has_head = True
-            self._begin_body(self._head, rest)
         if self._chunks is not None:
-            self._take_chunks(self._chunks, rest)
+            behind = self._take_chunks(self._chunks, data)
+        else:
+            found = self._heads.feed(data)
+            behind = None if found is None else self._begin_body(*found)
+        if behind is not None:
+            self._complete = True
+            self._scratch = bytes(behind) if behind else b""
 
-    def _begin_body(self, head: Head, rest: memoryview) -> None:
-        """Know how the body comes, and take what came with the head."""
+    def _begin_body(self, head: Head, rest: memoryview) -> memoryview | None:
+        """Learn how the body comes and take what came of it with the head; gives what came behind it."""
+        self._head = head
         length = head.length
         if length > self._limits.max_body_bytes:
             raise self._too_large(f"{length} bytes")
@@ -161,32 +159,27 @@ class Connection:
             self._chunks = Chunks(self._body)
         elif length <= len(rest):
             self._body = rest[:length] if length else None
-            self._whole(rest[length:])
-            return
+            return rest[length:]
         else:
             self._body = bytearray(length)
             self._body[: len(rest)] = rest
             self._filled = len(rest)
         if head.waits and not rest:
             self._send(_CONTINUE)
+        return None if self._chunks is None else self._take_chunks(self._chunks, rest)
 
-    def _take_chunks(self, chunks: Chunks, data: memoryview) -> None:
-        rest = chunks.feed(data)
+    def _take_chunks(self, chunks: Chunks, data: bytes | memoryview) -> memoryview | None:
+        behind = chunks.feed(data)
         if len(chunks.body) > self._limits.max_body_bytes:
             raise self._too_large("more bytes than that")
-        if rest is not None:
+        if behind is not None:
             self._head.environ["CONTENT_LENGTH"] = str(len(chunks.body))
-            self._whole(rest)
+        return behind
 
     def _too_large(self, size: str) -> BodyTooLarge:
         return BodyTooLarge(
             f"the body has {size}, the limit is {self._limits.max_body_bytes} bytes (setting max_body_bytes)"
         )
-
-    def _whole(self, rest: memoryview) -> None:
-        self._complete = True
-        if rest:
-            self._scratch = bytes(rest)
 
     @property
     def target(self) -> str:
@@ -258,7 +251,7 @@ class Connection:
     def _next_request(self) -> None:
         self._body = self._chunks = None
         self._filled = 0
-        self._complete = self._started = self._has_head = False
+        self._complete = self._started = False
 
     def _send(self, data: bytes) -> None:
         if self._out:

@@ -77,10 +77,12 @@ class Call:
         else:
             length = self.environ.get("CONTENT_LENGTH") or None
             data = memoryview(stream.read(int(length)) if length is not None else stream.read())
-        coding = (self.header("HTTP_CONTENT_ENCODING") or "identity").lower()
-        if coding == "identity":
+        coding = self.header("HTTP_CONTENT_ENCODING")
+        if coding is None or coding.lower() == "identity":
             return data
-        return _inflate(data, coding, int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES)))
+        return _inflate(
+            data, coding.lower(), int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
+        )
 
     def document(self) -> dict[str, Any]:
         """The body as a JSON object; an empty one where there is no body.

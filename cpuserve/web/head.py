@@ -57,14 +57,20 @@ class Head:
             if length is not None or first:
                 raise HttpError("Transfer-Encoding with Content-Length, or in HTTP/1.0")
         self.chunked = coding is not None
-        self.length = 0 if length is None else _length(length)
+        if length is None:
+            self.length = 0
+        elif length.isdecimal() and len(length) <= _LENGTH_DIGITS:
+            self.length = int(length)
+        else:
+            raise HttpError(f"Content-Length {length[:80]!r}")
         connection = environ.get("HTTP_CONNECTION")
         if connection is None:
             self.keep = not first
         else:
             words = connection.lower()
             self.keep = "close" not in words and (not first or "keep-alive" in words)
-        self.waits = environ.get("HTTP_EXPECT", "").lower() == "100-continue" and not first
+        expected = environ.get("HTTP_EXPECT")
+        self.waits = expected is not None and expected.lower() == "100-continue" and not first
 
 
 def _must_be_chunked(coding: str) -> None:
@@ -73,12 +79,6 @@ def _must_be_chunked(coding: str) -> None:
         raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
     if codings != ["chunked"]:
         raise HttpError(f"Transfer-Encoding {coding[:80]!r} is not chunked, once and alone")
-
-
-def _length(text: str) -> int:
-    if not text.isdecimal() or len(text) > _LENGTH_DIGITS:
-        raise HttpError(f"Content-Length {text[:80]!r}")
-    return int(text)
 
 
 class HeadReader:
@@ -111,20 +111,14 @@ class HeadReader:
                 self._judge()
                 return None
             data = bytes(self._part)
+            self._part = bytearray()
+            self._judged = self._lines = 0
         end = data.find(b"\r\n\r\n") + 2
         if end < 2:
             self._part += data
             self._judge()
             return None
-        head = _head(data[:end].decode("latin-1"), self._base)
-        self.forget()
-        return head, memoryview(data)[end + 2 :]
-
-    def forget(self) -> None:
-        """Let the next bytes begin a head."""
-        if self._part:
-            self._part = bytearray()
-            self._judged = self._lines = 0
+        return _head(data[:end].decode("latin-1"), self._base), memoryview(data)[end + 2 :]
 
     def _judge(self) -> None:
         """Refuse what no more bytes can make a head, line by line."""
@@ -142,12 +136,14 @@ class HeadReader:
 def _head(text: str, base: Mapping[str, Any]) -> Head:
     """What a whole head says: its lines, each with its end."""
     line = _REQUEST_LINE.match(text) or _check(text.removeprefix("\r\n").partition("\n")[0] + "\n", 0)
-    fields = FIELD.findall(text, line.end())
-    if len(text) > LINE_BYTES or not len(fields) == text.count("\n", line.end()) <= MOST_FIELDS:
+    at = line.end()
+    fields = FIELD.findall(text, at)
+    if len(text) > LINE_BYTES or not len(fields) == text.count("\n", at) <= MOST_FIELDS:
         for number, one in enumerate(text.removeprefix("\r\n").split("\n")[:-1]):
             _check(f"{one}\n", number)
     method, target, minor = line.groups()
-    path, _, query = _origin(method, target).partition("?")
+    path = target if target[0] == "/" else _origin(method, target)
+    path, _, query = path.partition("?")
     environ = {
         **base,
         "REQUEST_METHOD": method,
@@ -169,8 +165,8 @@ def _head(text: str, base: Mapping[str, Any]) -> Head:
 
 
 def _origin(method: str, target: str) -> str:
-    """Path and query of a request target (RFC 9112, section 3.2); the target of CONNECT is refused."""
-    if target[0] == "/" or (target == "*" and method == "OPTIONS"):
+    """Path and query of a target that is no path (RFC 9112, section 3.2); that of CONNECT is refused."""
+    if target == "*" and method == "OPTIONS":
         return target
     scheme, there, rest = target.partition("://")
     if not there or not scheme:

@@ -45,13 +45,14 @@ class Images:
         """
         pipeline = self._pool.get(model, version)
         query = _query(call)
+        topk = _topk(query) if query else None
         request = Request(call.arrived_ns, call.spans)
         if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
             render = _render(call, query)
             if render is not None:
-                data = pipeline.render(_picture(call), request, _topk(query), mask=render == "mask")
+                data = pipeline.render(_picture(call), request, topk, mask=render == "mask")
                 return Reply(200, data, [("Content-Type", _PNG), ("Server-Timing", request.server_timing())])
-        found = pipeline.predict(_picture(call), request, _topk(query))
+        found = pipeline.predict(_picture(call), request, topk)
         data = orjson.dumps({"model": pipeline.name, "version": str(pipeline.version), **found})
         return Reply(200, data, [("Content-Type", _JSON), ("Server-Timing", request.server_timing())])
 
