@@ -26,6 +26,13 @@ def test_probabilities_have_six_digits_and_equals_come_by_their_number():
     scores[[7, 3, 9]] = 1
     found = Classifier(["a"] * 10).answer([scores], 5000, Frame(1, 1))["predictions"]
     assert [entry["class_id"] for entry in found[:3]] == [3, 7, 9]
+    assert Classifier(["a"] * 10).answer([scores], None, Frame(1, 1))["predictions"] == found[:5]
     for entry in found:
         assert entry["probability"] == round(float(scores[entry["class_id"]]), 6)
     assert [found[0]["label"], found[-1]["label"]] == ["a", str(found[-1]["class_id"])]
+
+
+def test_scores_that_are_no_numbers_name_no_class_twice():
+    scores = np.array([-np.inf, 2, -np.inf, np.nan, 1], np.float32)
+    found = Classifier(()).answer([scores], None, Frame(1, 1))["predictions"]
+    assert sorted(entry["class_id"] for entry in found) == [0, 1, 2, 3, 4]
