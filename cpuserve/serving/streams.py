@@ -7,7 +7,7 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 
-__all__ = ["fillable_rows", "own_weights", "stream_properties", "streams_of"]
+__all__ = ["fillable_rows", "own_weights", "rather_own", "stream_properties", "streams_of"]
 
 _OWN_UP_TO = 4  # streams: beyond, a copy of the weights a core costs more memory than it brings
 
@@ -84,7 +84,18 @@ def own_weights(settings: Settings, threads: int) -> bool:
     streams, shared = streams_of(settings, threads)
     if settings.share_weights is not None:
         return not settings.share_weights
-    return streams == shared <= _OWN_UP_TO and not settings.enable_cpu_pinning
+    return rather_own(streams, shared, pinned=bool(settings.enable_cpu_pinning))
+
+
+def rather_own(streams: int, threads: int, *, pinned: bool) -> bool:
+    """Whether streams have weights of their own where nobody says.
+
+    Args:
+        streams: of a worker.
+        threads: inference threads of the worker.
+        pinned: whether OpenVINO pins them.
+    """
+    return streams == threads <= _OWN_UP_TO and not pinned
 
 
 def stream_properties(settings: Settings, threads: int) -> dict[str, Any]:

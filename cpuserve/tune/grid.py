@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,17 +76,10 @@ class Grid:
         apart = [np.abs(self._places - self._places[number]).sum(axis=1) for number in numbers]
         return np.asarray(np.min(apart, axis=0))
 
-    def spread_out(self, known: Sequence[int], count: int) -> list[int]:
-        """So many points, each as far as can be from those that are known and from those before it.
-
-        Maximin designs: Johnson, Moore & Ylvisaker, "Minimax and maximin distance designs", 1990.
-        """
-        found: list[int] = []
-        apart = self.apart(known)
-        while len(found) < count:
-            found.append(int(apart.argmax()))
-            apart = np.minimum(apart, self.apart(found[-1:]))
-        return found
+    def drawn(self, count: int, seed: int) -> list[int]:
+        """So many points at random, fewer where there are fewer."""
+        dice = random.Random(seed)  # noqa: S311  # a repeatable draw, no secret
+        return dice.sample(range(len(self.points)), min(count, len(self.points)))
 
 
 def _scale(choices: tuple[Any, ...]) -> Vector:

@@ -148,10 +148,16 @@ class Host:
         seat = cores * (self.siblings if logical else 1)
         return min(seat, max(1, self.threads // workers)) if self.quota else seat
 
-    def memory_mib(self, workers: int, max_batch: int) -> float:
-        """What so many workers with batches of up to so many rows are estimated to take."""
+    def memory_mib(self, workers: int, max_batch: int, copies: int = 1) -> float:
+        """What so many workers with batches of up to so many rows are estimated to take.
+
+        Args:
+            workers: processes.
+            max_batch: the largest batch.
+            copies: compiled models of each batch in a worker.
+        """
         sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power <= max_batch]
-        one = _PROCESS_MIB + sum(network.mib(sizes) for network in self.networks)
+        one = _PROCESS_MIB + copies * sum(network.mib(sizes) for network in self.networks)
         return self.memory_factor * workers * one
 
     def having_seen(self, openmp: Sequence[str], rss_mib: float) -> Host:

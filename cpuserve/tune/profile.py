@@ -21,7 +21,7 @@ LAYOUT = ("workers", "cores_per_worker", "use_logical_core", "threads", "allocat
 
 PER_MODEL = (
     *("precision", "decode", "max_batch", "max_queue_delay_us"),
-    *("streams", "inference_threads", "enable_cpu_pinning", "scheduling_core_type"),
+    *("streams", "inference_threads", "share_weights", "enable_cpu_pinning", "scheduling_core_type"),
 )
 """Settings of a profile that hold for its model."""
 

@@ -4,7 +4,8 @@ A pattern search (Hooke & Jeeves, "Direct search solution of numerical and stati
 compass search in Kolda, Lewis & Torczon, "Optimization by direct search", SIAM Review 45, 2003) over the
 doublings of the settings:
 
-* It starts from the best of the defaults, the hints' choices and a few points far from each other.
+* It starts from the best of the defaults, the hints' choices and a few points drawn at random; points as far
+  apart as can be are corners of the space, and climbs from there ended lower.
 * A step goes along an axis: one setting, or several that scale together, because rules tie them (twice the
   cores a seat is half the workers) or because hardware does (rows in flight are streams x batch). A point
   that the rules have dropped is replaced by the nearest one that is left. A step that pays is gone on with.
@@ -25,9 +26,10 @@ from cpuserve.tune.space import Space
 
 __all__ = ["Quick"]
 
-_STARTS = 12
+_STARTS = 16
+_DRAW = 1
 _TRIALS_A_START = 6
-_CLIMBS = 5
+_CLIMBS = 8
 _TOGETHER: tuple[Mapping[str, float], ...] = (
     {"cores_per_worker": 1, "workers": -1, "inference_threads": 1, "streams": 1, "threads": 1},
     {"cores_per_worker": 1, "workers": -1, "inference_threads": 1, "threads": 1},
@@ -35,8 +37,11 @@ _TOGETHER: tuple[Mapping[str, float], ...] = (
     {"streams": 1, "threads": 1},
     {"inference_threads": 1, "streams": 1, "threads": 1},
     {"streams": 1, "max_batch": -1},
+    {"streams": 1, "share_weights": -1},
+    {"use_logical_core": 1, "cores_per_worker": -1},
 )
-"""Settings that scale together: seats with all that is in them, and rows in flight."""
+"""Settings that scale together: seats and what is in them, rows in flight, streams and what a lone one lacks.
+"""
 
 
 class Quick:
@@ -56,7 +61,7 @@ class Quick:
         grid, expected = self._grid, search.expected_trials
         known = [grid.number(one.point) for one in search.objective.standings(search.journal.trials)]
         count = _STARTS if expected is None else min(_STARTS, expected // _TRIALS_A_START)
-        starts = [*known, *grid.spread_out(known, count)] if known else grid.spread_out([0], count)
+        starts = [*known, *grid.drawn(count, _DRAW)]
         tops: list[int] = []
         for _ in range(_CLIMBS):
             ranked = self._ranked(search, starts)

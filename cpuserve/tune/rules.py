@@ -112,6 +112,18 @@ def _streams_share_evenly(_host: Host, values: Values) -> bool:
     return bool(values["inference_threads"] % values["streams"] == 0)
 
 
+@_rule("streams", "share_weights")
+def _weights_can_be_shared(_host: Host, values: Values) -> bool:
+    """Streams share their weights or not where there are several: a lone one has nobody to share with."""
+    return bool(values["streams"] > 1 or values["share_weights"])
+
+
+@_rule("share_weights", "enable_cpu_pinning")
+def _pinned_weights_are_shared(_host: Host, values: Values) -> bool:
+    """Pinned streams share their weights: OpenVINO would pin each compiled model to the same CPUs."""
+    return bool(values["share_weights"] or not values["enable_cpu_pinning"])
+
+
 @_rule("streams", "threads")
 def _every_stream_is_fed(_host: Host, values: Values) -> bool:
     """A serving thread a stream at least: a stream that nobody feeds stands still."""
@@ -148,12 +160,13 @@ def _pinning_can_matter(host: Host, values: Values) -> bool:
     return may or not values["enable_cpu_pinning"]
 
 
-@_rule("workers", "max_batch")
+@_rule("workers", "streams", "share_weights", "max_batch")
 def _memory_fits(host: Host, values: Values) -> bool:
     """The estimated memory of all workers is within the limit."""
     if not host.memory_bytes:
         return True
-    return host.memory_mib(values["workers"], values["max_batch"]) <= host.memory_bytes / (1 << 20)
+    copies = 1 if values["share_weights"] else values["streams"]
+    return host.memory_mib(values["workers"], values["max_batch"], copies) <= host.memory_bytes / (1 << 20)
 
 
 def _seat(host: Host, values: Values) -> int:

@@ -15,6 +15,7 @@ rows in flight         streams x batch: activations against a cache           1 
 serving a stream       threads that decode while others infer                 exp(-0.03 x^2)
 SMT                    sharing a core's units, worse with barriers            0.95, 0.92 with wide streams
 pinning, waiting       scheduler; batches that fill                           0.98; 1 - 0.02 a step
+shared weights         hand-over to streams against shared caches             0.97
 =====================  =====================================================  ==========================
 
 The quantities depend on several settings at once, so the best value of one setting depends on the others,
@@ -105,6 +106,7 @@ class SimulatedMachine:
             math.exp(-0.03 * away["serving"] ** 2),
             1.0 if smt else 0.92 if wide else 0.95,
             1.0 if here["enable_cpu_pinning"] == there["enable_cpu_pinning"] else 0.98,
+            1.0 if here["share_weights"] == there["share_weights"] else 0.97,
             1 - 0.02 * abs(self._step(here) - self._step(there)),
         )
         return math.prod(factors)

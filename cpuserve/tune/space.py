@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cpuserve.serving.streams import rather_own
 from cpuserve.tune.host import DEFAULT_BATCH, Host
 from cpuserve.tune.point import Knob, Point
 from cpuserve.tune.rules import RULES, Rule, Values
@@ -21,6 +22,7 @@ KNOBS = (
     "use_logical_core",
     "inference_threads",
     "streams",
+    "share_weights",
     "threads",
     "max_batch",
     "max_queue_delay_us",
@@ -159,7 +161,14 @@ def _completed(host: Host, given: Mapping[str, Any]) -> dict[str, Any]:
     found.setdefault("threads", seat)
     found.setdefault("inference_threads", seat)
     found.setdefault("streams", min(seat, found["inference_threads"]))
+    found.setdefault("share_weights", _shared(found))
     return found
+
+
+def _shared(found: Values) -> bool:
+    """Whether streams share their weights where nobody says; a lone stream does in its own way."""
+    streams, threads = found["streams"], found["inference_threads"]
+    return streams == 1 or not rather_own(streams, threads, pinned=found["enable_cpu_pinning"])
 
 
 def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
@@ -173,6 +182,7 @@ def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | Non
         "use_logical_core": (False, True),
         "inference_threads": tuple(sorted(threads)),
         "streams": tuple(sorted(threads)),
+        "share_weights": (False, True),
         "threads": tuple(sorted(threads)),
         "max_batch": _powers(_LARGEST_BATCH),
         "max_queue_delay_us": _DELAYS_US,
@@ -232,6 +242,7 @@ def _canonical(host: Host, found: Values) -> Point:
     implied |= {
         "use_logical_core": False,
         "streams": min(implied["streams"], found["inference_threads"]),
+        "share_weights": _shared(found),
     }
     more = {
         knob: value

@@ -16,7 +16,10 @@ __all__ = ["IN_A_SEAT", "SHAPE", "Transfer", "layout_of", "transfer"]
 SHAPE = ("workers", "cores_per_worker", "use_logical_core")
 """How the seats are cut."""
 
-IN_A_SEAT = ("threads", "streams", "inference_threads", "enable_cpu_pinning", "scheduling_core_type")
+IN_A_SEAT = (
+    *("threads", "streams", "inference_threads"),
+    *("share_weights", "enable_cpu_pinning", "scheduling_core_type"),
+)
 """What was chosen for seats of that shape."""
 
 _ANSWERS = ("precision", "decode")

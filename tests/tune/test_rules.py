@@ -12,6 +12,7 @@ BASE = {
     "use_logical_core": False,
     "inference_threads": 4,
     "streams": 2,
+    "share_weights": True,
     "threads": 4,
     "max_batch": 8,
     "max_queue_delay_us": 0.0,
@@ -48,6 +49,8 @@ def test_no_rule_objects_to_good_settings():
         ("inference-fits-the-seat", {"inference_threads": 1, "streams": 1}),
         ("threads-within-the-budget", {"inference_threads": 8}),
         ("streams-share-evenly", {"streams": 3}),
+        ("weights-can-be-shared", {"streams": 1, "share_weights": False}),
+        ("pinned-weights-are-shared", {"share_weights": False, "enable_cpu_pinning": True}),
         ("every-stream-is-fed", {"streams": 4, "threads": 2}),
         ("serving-fits-the-seat", {"threads": 16}),
         ("serving-fits-the-seat", {"threads": 1, "streams": 1}),
@@ -76,4 +79,5 @@ def test_memory_counts_workers_and_batches():
     host = dataclasses.replace(HOST, networks=(Network(50 << 20, 1 << 20),))
     assert objecting(host) == []
     assert objecting(host, max_batch=32, threads=8)[-1] == "memory-fits"
+    assert objecting(host, share_weights=False, streams=4)[-1] == "memory-fits"
     assert "memory-fits" not in objecting(dataclasses.replace(host, memory_bytes=0), max_batch=32)

@@ -104,6 +104,8 @@ def test_each_dropped_point_counts_for_one_rule():
         (TWO_CORES, "enable_cpu_pinning", {False, True}),
         (dataclasses.replace(TWO_CORES, networks=(Network(1, 1),) * 2), "enable_cpu_pinning", {False}),
         (TWO_CORES, "precision", {"auto"}),
+        (TWO_CORES, "share_weights", {False, True}),
+        (dataclasses.replace(TWO_CORES, cores=(1,), cpus=1, threads=1, workers=1), "share_weights", {True}),
     ],
 )
 def test_a_knob_varies_only_where_it_can_matter(host, knob, allowed):
