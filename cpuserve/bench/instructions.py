@@ -73,14 +73,17 @@ def count_instructions(rounds: int) -> list[float]:
         raise CpuserveError("callgrind is not installed (Debian: apt install valgrind)")
     # the same addresses, the same order of sets and the same environment on every run
     still = ["setarch", "-R"] if shutil.which("setarch") else []
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONHASHSEED": "0"}
+    serve = [sys.executable, "-m", "cpuserve.bench.instructions", "--serve"]
+    # without its bytecode in the cache the first process compiles, and its memory lies differently
+    subprocess.run(serve, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     with tempfile.TemporaryDirectory(prefix="cpuserve-callgrind-") as folder:
         out = Path(folder) / "out"
         valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
         with (Path(folder) / "log").open("w+") as log:
             process = subprocess.Popen(
-                [*still, *valgrind, sys.executable, "-m", "cpuserve.bench.instructions", "--serve"],
-                env={**environment, "PYTHONHASHSEED": "0"},
+                [*still, *valgrind, *serve],
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
