@@ -169,7 +169,7 @@ class Batcher:
             failure = error
         finished = time.perf_counter_ns()
         with self._lock:
-            following = [self._next_batch() for _ in range(streams) if self._pending]
+            following = [self._next_batch() for _ in range(streams) if self._pending] if self._pending else []
             self._idle_streams += streams - len(following)
         for rows in batch:
             rows.error, rows.started_ns, rows.finished_ns = failure, started, finished
@@ -200,6 +200,8 @@ def split(ranges: Sequence[Part], sizes: Sequence[int], streams: int = 1) -> lis
     Returns:
         (first row, size) in ascending order.
     """
+    if len(ranges) == 1 and ranges[0][1] == sizes[0]:
+        return [ranges[0]]  # a single row: nearly every batch where nobody waits
     total = sum(count for _, count in ranges)
     share = -(-total // streams)
     allowed = [size for size in sizes if size <= share] or [sizes[0]]

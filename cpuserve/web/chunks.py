@@ -1,22 +1,22 @@
-"""The chunks of a request body (RFC 9112, section 7.1), from bytes as they come; it knows no limit."""
+"""The chunks of a request body (RFC 9112, section 7.1), from bytes as they come; it does not limit bodies."""
 
 from __future__ import annotations
 
-import re
+from httptools import HttpParserError, HttpRequestParser
 
-from cpuserve.web.head import FIELD, LINE_BYTES, MOST_FIELDS, HttpError
+from cpuserve.web.head import LINE_BYTES, MOST_FIELDS, HttpError, ends
 
 __all__ = ["Chunks"]
 
-_NAME = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_EXTENSION = rb"[ \t]*;[ \t]*" + _NAME + rb"(?:[ \t]*=[ \t]*(?:" + _NAME + rb"|" + _QUOTED + rb"))?"
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*\r\n")
-_NO_TRAILERS = frozenset(("authorization", "content-length", "host", "te", "trailer", "transfer-encoding"))
+_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+_NO_TRAILERS = frozenset(  # RFC 9110, section 6.5.1
+    (b"authorization", b"content-length", b"host", b"te", b"trailer", b"transfer-encoding")
+)
+_OVERHEAD_BYTES = 256  # of a chunk, beside its data: size, extensions, ends of lines
 
 
 class Chunks:
-    """Reads the chunks of one body.
+    """Reads the chunks of one body, by llhttp as heads are; trailers are checked and left out.
 
     Args:
         body: what they carry is added to it.
@@ -27,10 +27,28 @@ class Chunks:
 
     def __init__(self, body: bytearray) -> None:
         self.body = body
-        self._left = b""  # a line that is not whole
-        self._data = 0  # bytes of the chunk still to come
-        self._behind = False  # behind a chunk's data, where CR LF must be
-        self._trailers = -1  # fields behind the last chunk; -1 before it
+        self._fed = self._chunks = 0
+        self._trailers: list[bytes] = []
+        self._whole = False
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_HEAD)
+        self._trailers.clear()  # the field of that head is none
+
+    def on_chunk_header(self) -> None:
+        """For httptools: a chunk begins."""
+        self._chunks += 1
+
+    def on_body(self, part: bytes) -> None:
+        """For httptools: data of a chunk."""
+        self.body += part
+
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        """For httptools: a trailer."""
+        self._trailers.append(name.lower())
+
+    def on_message_complete(self) -> None:
+        """For httptools: the body is whole."""
+        self._whole = True
 
     def feed(self, data: bytes | memoryview) -> memoryview | None:
         """Take the next bytes.
@@ -39,55 +57,22 @@ class Chunks:
             What came behind the body, or None until it is whole.
 
         Raises:
-            HttpError: they are no chunks.
+            HttpError: they are no chunks, or have more beside their data than they may.
         """
-        whole = self._left + data
-        view, at = memoryview(whole), 0
-        while True:
-            if self._data:
-                piece = view[at : at + self._data]
-                self.body += piece
-                self._data -= len(piece)
-                at += len(piece)
-                self._behind = not self._data
-            end = whole.find(b"\n", at, at + LINE_BYTES) + 1
-            if self._data or not end:
-                break
-            line, at = whole[at:end], end
-            if self._line(line):
-                return view[at:]
-        self._left = whole[at:]
-        if len(self._left) >= LINE_BYTES:
-            raise HttpError(f"a chunk size or trailer is longer than {LINE_BYTES} bytes")
-        if self._behind and not b"\r\n".startswith(self._left):
-            raise _no_end()
+        data, at = bytes(data), 0
+        for end in ends(data, begun=self._fed):
+            try:
+                self._parser.feed_data(data[at:end])
+            except HttpParserError as error:
+                raise HttpError(str(error)) from None
+            self._fed += end - at
+            at = end
+            if not _NO_TRAILERS.isdisjoint(self._trailers):
+                raise HttpError(f"trailers {b', '.join(self._trailers)[:80]!r}: some of them are none")
+            if len(self._trailers) > MOST_FIELDS:
+                raise HttpError(f"more than {MOST_FIELDS} trailers", 431)
+            if self._fed - len(self.body) > LINE_BYTES + self._chunks * _OVERHEAD_BYTES:
+                raise HttpError("its chunks have too many bytes beside their data: extensions or trailers")
+            if self._whole:
+                return memoryview(data)[end:]
         return None
-
-    def _line(self, line: bytes) -> bool:
-        """Take a line with its end; True when it ends the body."""
-        if self._behind:
-            if line != b"\r\n":
-                raise _no_end()
-            self._behind = False
-        elif self._trailers < 0:
-            size = _SIZE.fullmatch(line)
-            if size is None:
-                raise HttpError(f"chunk size {line[:80]!r}")
-            self._data = int(size[1], 16)
-            self._trailers = -1 if self._data else 0
-        else:
-            return line == b"\r\n" or self._trailer(line.decode("latin-1"))
-        return False
-
-    def _trailer(self, line: str) -> bool:
-        self._trailers += 1
-        field = FIELD.fullmatch(line)
-        if field is None or field[1].lower() in _NO_TRAILERS:
-            raise HttpError(f"trailer {line[:80].rstrip()!r}")
-        if self._trailers > MOST_FIELDS:
-            raise HttpError(f"more than {MOST_FIELDS} trailers", 431)
-        return False
-
-
-def _no_end() -> HttpError:
-    return HttpError("a chunk does not end with CR LF where its size says")

@@ -1,27 +1,27 @@
-"""The head of an HTTP/1.1 request, from bytes to a WSGI environment; it reads no socket and no body."""
+"""The head of an HTTP/1.1 request, from bytes to a WSGI environment; it reads no socket and no body.
+
+llhttp, Node.js's parser, says what is HTTP (through httptools). It sets no limits and knows other protocols
+too: both are looked after here, and whatever two servers in a row could understand in two ways is refused.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
 from cpuserve.errors import RequestError
 
-__all__ = ["FIELD", "LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError"]
+__all__ = ["LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError", "ends"]
 
 LINE_BYTES = 8190  # of a request line, and of a field with its end: what gunicorn's own workers take
 MOST_FIELDS = 100
-_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"  # RFC 9110, section 5.6.2
-_REQUEST_LINE = re.compile(r"(?:\r\n)?([A-Z0-9!$%&'*+.^_`|~-]{3,20}) ([!-~]+) HTTP/1\.([01])\r\n")
-FIELD = re.compile(rf"^({_NAME}+):([\t -~\x80-\xff]*)\r\n", re.MULTILINE)
-"""A field line (RFC 9112, section 5): no space before the colon, no folded line, CR and LF together."""
 
 _ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
 _UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
-_CODINGS = frozenset(("chunked", "identity"))
 _LENGTH_DIGITS = 19
 
 
@@ -52,17 +52,14 @@ class Head:
         self.target: str = environ["RAW_URI"]
         first = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
         coding, length = environ.get("HTTP_TRANSFER_ENCODING"), environ.get("CONTENT_LENGTH")
-        if coding is not None:
-            _must_be_chunked(coding)
-            if length is not None or first:
-                raise HttpError("Transfer-Encoding with Content-Length, or in HTTP/1.0")
+        if coding is not None and first:
+            raise HttpError("Transfer-Encoding in HTTP/1.0")
+        if coding is not None and coding.lower() != "chunked":
+            raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
         self.chunked = coding is not None
-        if length is None:
-            self.length = 0
-        elif length.isdecimal() and len(length) <= _LENGTH_DIGITS:
-            self.length = int(length)
-        else:
+        if length is not None and len(length) > _LENGTH_DIGITS:
             raise HttpError(f"Content-Length {length[:80]!r}")
+        self.length = 0 if length is None else int(length)
         connection = environ.get("HTTP_CONNECTION")
         if connection is None:
             self.keep = not first
@@ -73,19 +70,28 @@ class Head:
         self.waits = expected is not None and expected.lower() == "100-continue" and not first
 
 
-def _must_be_chunked(coding: str) -> None:
-    codings = [word.strip(" \t").lower() for word in coding.split(",")]
-    if not _CODINGS.issuperset(codings):
-        raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
-    if codings != ["chunked"]:
-        raise HttpError(f"Transfer-Encoding {coding[:80]!r} is not chunked, once and alone")
+class _Message:
+    """What httptools tells of a head."""
+
+    __slots__ = ("fields", "target", "whole")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.whole = False
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
 
 
 class HeadReader:
     """Reads the heads of one connection, one after the other.
-
-    A head that is whole is taken by three searches. Only one that comes in pieces, or is wrong, is looked at
-    line by line: what cannot become a head is refused as soon as that line is there.
 
     Args:
         base: what every environment has.
@@ -93,8 +99,13 @@ class HeadReader:
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         self._base = base
-        self._part = bytearray()
-        self._judged = self._lines = 0  # of what is there: bytes in whole lines, and those lines
+        self._start()
+
+    def _start(self) -> None:
+        self._message = _Message()
+        self._parser = HttpRequestParser(self._message)
+        self._first = b""  # what there was when the request line became whole
+        self._line = self._lines = 0  # bytes of the line that is not whole, and lines before it
 
     def feed(self, data: bytes) -> tuple[Head, memoryview] | None:
         """Take the next bytes.
@@ -105,68 +116,99 @@ class HeadReader:
         Raises:
             HttpError: it is no head of a request, or larger than one may be.
         """
-        if self._part:
-            self._part += data
-            if self._part.find(b"\r\n\r\n", max(0, len(self._part) - len(data) - 3)) < 0:
-                self._judge()
-                return None
-            data = bytes(self._part)
-            self._part = bytearray()
-            self._judged = self._lines = 0
-        end = data.find(b"\r\n\r\n") + 2
-        if end < 2:
-            self._part += data
-            self._judge()
-            return None
-        return _head(data[:end].decode("latin-1"), self._base), memoryview(data)[end + 2 :]
+        message, parser, at = self._message, self._parser, 0
+        for end in ends(data, begun=self._lines or self._line):
+            piece = data[at:end]
+            lines = piece.count(b"\n")
+            if self._line + len(piece) > LINE_BYTES or self._lines + lines > MOST_FIELDS:
+                self._measure(piece)
+            try:
+                parser.feed_data(piece)
+            except HttpParserUpgrade:
+                pass  # to nothing that is spoken here: the request stays one of HTTP
+            except HttpParserError as error:
+                raise HttpError(str(error)) from None
+            if not self._lines:
+                self._first += piece
+            if message.whole:
+                first, method, version = self._first, parser.get_method(), parser.get_http_version()
+                self._start()
+                _check_line(first, method, message.target, version)
+                return _head(message, method, version, self._base), memoryview(data)[end:]
+            self._lines += lines
+            self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
+            at = end
+        return None
 
-    def _judge(self) -> None:
-        """Refuse what no more bytes can make a head, line by line."""
-        part = self._part
-        while end := part.find(b"\n", self._judged) + 1:
-            line = part[self._judged : end].decode("latin-1")
-            if self._judged or line != "\r\n":  # one empty line may come first
-                _check(line, self._lines)
-                self._lines += 1
-            self._judged = end
-        if len(part) - self._judged >= _room(self._lines):
-            raise _too_large(self._lines)
+    def _measure(self, piece: bytes) -> None:
+        """Refuse a line that is too long, or one too many."""
+        before = self._line
+        for number, line in enumerate(piece.splitlines(keepends=True), self._lines):
+            if before + len(line) > (LINE_BYTES if number else LINE_BYTES + 2):
+                if number == 0:
+                    raise HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
+                raise _too_large()
+            before = 0
+            if number > MOST_FIELDS and line != b"\r\n":
+                raise _too_large()
 
 
-def _head(text: str, base: Mapping[str, Any]) -> Head:
-    """What a whole head says: its lines, each with its end."""
-    line = _REQUEST_LINE.match(text) or _check(text.removeprefix("\r\n").partition("\n")[0] + "\n", 0)
-    at = line.end()
-    fields = FIELD.findall(text, at)
-    if len(text) > LINE_BYTES or not len(fields) == text.count("\n", at) <= MOST_FIELDS:
-        for number, one in enumerate(text.removeprefix("\r\n").split("\n")[:-1]):
-            _check(f"{one}\n", number)
-    method, target, minor = line.groups()
+def ends(data: bytes, *, begun: Any) -> Iterator[int]:
+    """Where a head or a chunked body may end in bytes: behind CR LF CR LF, and at the end of the bytes.
+
+    httptools does not tell where a message has ended, so it is given no byte of the next one.
+
+    Args:
+        data: the bytes.
+        begun: whether bytes came before them, which the end may have begun in.
+    """
+    size = len(data)
+    at = min(3, size) if begun else 0
+    yield from range(1, at + 1)
+    while (found := data.find(b"\r\n\r\n", max(0, at - 3)) + 4) >= 4:
+        at = found
+        yield at
+    if at < size:
+        yield size
+
+
+def _check_line(head: bytes, method: bytes, target: bytes, version: str) -> None:
+    """Refuse other protocols, and spaces or empty lines that another server might take otherwise."""
+    line = b"%b %b HTTP/%b\r\n" % (method, target, version.encode())
+    if version not in ("1.1", "1.0") or not head.removeprefix(b"\r\n").startswith(line):
+        shown = head.strip().partition(b"\n")[0][:80]
+        raise HttpError(f"request line {shown!r}")
+
+
+def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any]) -> Head:
+    target = message.target.decode("latin-1")
     path = target if target[0] == "/" else _origin(method, target)
     path, _, query = path.partition("?")
     environ = {
         **base,
-        "REQUEST_METHOD": method,
+        "REQUEST_METHOD": method.decode("latin-1"),
         "RAW_URI": target,
         "PATH_INFO": unquote(path, "latin-1") if "%" in path else path,
         "QUERY_STRING": query,
-        "SERVER_PROTOCOL": "HTTP/1.1" if minor == "1" else "HTTP/1.0",
+        "SERVER_PROTOCOL": f"HTTP/{version}",
     }
-    for name, value in fields:
+    for name, value in message.fields:
         key = _key(name)
-        text = value.strip(" \t")
+        text = value.decode("latin-1")
+        if text[-1:] in " \t":  # llhttp drops blanks before a value only
+            text = text.rstrip(" \t")
         if key in environ:
             if key in _ONCE:
-                raise HttpError(f"{name} comes twice")
+                raise HttpError(f"{name.decode('latin-1')} comes twice")
             text = f"{environ[key]},{text}"
         if key:
             environ[key] = text
     return Head(environ)
 
 
-def _origin(method: str, target: str) -> str:
+def _origin(method: bytes, target: str) -> str:
     """Path and query of a target that is no path (RFC 9112, section 3.2); that of CONNECT is refused."""
-    if target == "*" and method == "OPTIONS":
+    if target == "*" and method == b"OPTIONS":
         return target
     scheme, there, rest = target.partition("://")
     if not there or not scheme:
@@ -175,31 +217,13 @@ def _origin(method: str, target: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _key(name: str) -> str:
+def _key(name: bytes) -> str:
     """The WSGI name of a field; none where X_Y would become that of X-Y, which a proxy may vouch for."""
-    if "_" in name:
+    if b"_" in name:
         return ""
-    key = name.upper().replace("-", "_")
+    key = name.decode("latin-1").upper().replace("-", "_")
     return key if key in _UNWRAPPED else f"HTTP_{key}"
 
 
-def _check(line: str, number: int) -> re.Match[str]:
-    """Line ``number`` of a head, which has its end; refused if it is wrong, too long or one too many."""
-    if number > MOST_FIELDS or len(line) > _room(number):
-        raise _too_large(number)
-    found = (FIELD if number else _REQUEST_LINE).fullmatch(line)
-    if found is None:
-        ending = "" if line.endswith("\r\n") else " without CR before LF"
-        raise HttpError(f"{'field' if number else 'request line'} {line.rstrip()[:80]!r}{ending}")
-    return found
-
-
-def _room(number: int) -> int:
-    """The longest that line ``number`` may be with its end."""
-    return LINE_BYTES if number else LINE_BYTES + 2
-
-
-def _too_large(number: int) -> HttpError:
-    if number == 0:
-        return HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
+def _too_large() -> HttpError:
     return HttpError(f"it has more than {MOST_FIELDS} fields, or one of more than {LINE_BYTES} bytes", 431)
