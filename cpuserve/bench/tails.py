@@ -142,6 +142,7 @@ def _round(server: _Server, files: Sequence[Path], given: argparse.Namespace, se
     return {
         "service_ms": first["p50_ms"],
         "capacity_per_s": most.per_s,
+        "busy_cores": most.figures()["server_cores"],
         "clients": given.connections,
         "p50_ms": crowd["p50_ms"],
         "p99_ms": crowd["p99_ms"],
