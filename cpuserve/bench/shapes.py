@@ -11,6 +11,7 @@ import os
 import signal
 import statistics
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ from rich.table import Table
 from cpuserve.bench.local import free_port
 from cpuserve.bench.measure import Load, Target, measure_window
 from cpuserve.bench.results import write_result
+from cpuserve.errors import CpuserveError
 from cpuserve.settings import Settings
 from cpuserve.web.server import Server
 
@@ -170,38 +172,49 @@ def running(make: Callable[[], Shape], settings: Settings) -> Iterator[int]:
 
     Yields:
         Its process id.
+
+    Raises:
+        CpuserveError: it ended, or was not ready within a minute; the message has its last words.
     """
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        code = 1
+    with tempfile.TemporaryFile("w+") as log:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.dup2(log.fileno(), 2)
+            code = 1
+            try:
+                make().run()
+            except SystemExit as end:  # gunicorn's way out, of the workers too
+                code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+            except CpuserveError as error:
+                os.write(2, f"{error}\n".encode())
+            finally:
+                os._exit(code)  # nothing of the caller's is unwound in the child
         try:
-            make().run()
-        except SystemExit as end:  # gunicorn's way out, of the workers too
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+            if not _becomes_ready(settings.port, settings.workers or 1, pid):
+                log.seek(0)
+                words = "".join(log.readlines()[-1:]).strip()
+                raise CpuserveError(f"the server did not become ready: {words}")
+            yield pid
         finally:
-            os._exit(code)  # nothing of the caller's is unwound in the child
-    try:
-        _wait_ready(settings.port, settings.workers or 1)
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
 
 
-def _wait_ready(port: int, workers: int) -> None:
+def _becomes_ready(port: int, workers: int, pid: int) -> bool:
     """Wait until that many ready answers came in a row, so that every worker is likely among them."""
     in_a_row, deadline = 0, time.monotonic() + 60
     while in_a_row < 20 * workers:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the server did not become ready")
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended or time.monotonic() > deadline:
+            return False
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
                 in_a_row += 1
         except (urllib.error.URLError, OSError):
             in_a_row = 0
             time.sleep(0.05)
+    return True
 
 
 def _show(windows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:

@@ -1,5 +1,11 @@
 """HTTP without a model: both shapes answer, and the file says what a request cost."""
 
+import pytest
+
+from cpuserve.bench.local import free_port
+from cpuserve.bench.shapes import Shape, running
+from cpuserve.errors import CpuserveError
+from cpuserve.settings import Settings
 from tests.bench.running import run
 
 
@@ -13,3 +19,12 @@ def test_a_small_run(tmp_path):
         assert row["errors"] == {}
         assert row["requests_per_s"] > 10
         assert 10 < row["cpu_us"] < 100_000
+
+
+def test_a_server_that_cannot_start_says_why_at_once(tmp_path):
+    settings = Settings(model_repository=tmp_path / "none", port=free_port(), workers=1)
+    with (
+        pytest.raises(CpuserveError, match=r"did not become ready: .*none"),
+        running(lambda: Shape(settings, "gthread"), settings),
+    ):
+        pass
