@@ -6,6 +6,7 @@ too: both are looked after here, and whatever two servers in a row could underst
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ MOST_FIELDS = 100
 _ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
 _UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
 _LENGTH_DIGITS = 19
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")  # with its end, where that is there
 
 
 class HttpError(RequestError):
@@ -121,36 +123,44 @@ class HeadReader:
             piece = data[at:end]
             lines = piece.count(b"\n")
             if self._line + len(piece) > LINE_BYTES or self._lines + lines > MOST_FIELDS:
-                self._measure(piece)
-            try:
-                parser.feed_data(piece)
-            except HttpParserUpgrade:
-                pass  # to nothing that is spoken here: the request stays one of HTTP
-            except HttpParserError as error:
-                raise HttpError(str(error)) from None
-            if not self._lines:
-                self._first += piece
+                for line in _LINE.findall(piece):
+                    self._take_line(line)
+            else:
+                self._take(piece, lines)
             if message.whole:
                 first, method, version = self._first, parser.get_method(), parser.get_http_version()
                 self._start()
                 _check_line(first, method, message.target, version)
                 return _head(message, method, version, self._base), memoryview(data)[end:]
-            self._lines += lines
-            self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
             at = end
         return None
 
-    def _measure(self, piece: bytes) -> None:
-        """Refuse a line that is too long, or one too many."""
-        before = self._line
-        for number, line in enumerate(piece.splitlines(keepends=True), self._lines):
-            if before + len(line) > (LINE_BYTES if number else LINE_BYTES + 2):
-                if number == 0:
-                    raise HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
-                raise _too_large()
-            before = 0
-            if number > MOST_FIELDS and line != b"\r\n":
-                raise _too_large()
+    def _take(self, piece: bytes, lines: int) -> None:
+        """Take bytes that are within the limits."""
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserUpgrade:
+            pass  # to nothing that is spoken here: the request stays one of HTTP
+        except HttpParserError as error:
+            raise HttpError(str(error)) from None
+        if not self._lines:
+            self._first += piece
+        self._lines += lines
+        self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
+
+    def _take_line(self, line: bytes) -> None:
+        """Take a line or a part of one, as far as it is within the limits; refuse what is beyond."""
+        if self._lines > MOST_FIELDS and not self._line and line[:1] != b"\r":
+            raise _too_large()
+        first = self._lines == 0
+        room = LINE_BYTES + 2 * first - self._line
+        self._take(line[:room], line.count(b"\n", 0, room))
+        if len(line) > room:
+            raise (
+                HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
+                if first
+                else _too_large()
+            )
 
 
 def ends(data: bytes, *, begun: Any) -> Iterator[int]:

@@ -146,6 +146,25 @@ def test_what_is_taken_is_understood_as_by_gunicorn(message):
     assert found == read_by_gunicorn(message)
 
 
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nX: y\n" + b"\n" * 150, 400),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"Y\x00", 431),
+        (b"GET / HTTP/1.1\r\nX: \x00" + LONG, 400),
+        (b"GET / HTTP/1.1\r\nX: " + LONG + b"\x00", 431),
+        (b"GET /" + LONG + b"\x00", 414),
+    ],
+)
+def test_what_is_wrong_first_counts_however_the_message_is_cut(message, status):
+    assert read(message) == status
+    reader = HeadReader({})
+    with pytest.raises(HttpError) as caught:
+        for place in range(len(message)):
+            assert reader.feed(message[place : place + 1]) is None
+    assert caught.value.status == status
+
+
 SEEDS = [
     LAST + LAST,
     POST + b"X-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello" + LAST,
