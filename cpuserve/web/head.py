@@ -106,7 +106,7 @@ class HeadReader:
     def _start(self) -> None:
         self._message = _Message()
         self._parser = HttpRequestParser(self._message)
-        self._first = b""  # what there was when the request line became whole
+        self._first = b""  # what there was when the request line was whole
         self._line = self._lines = 0  # bytes of the line that is not whole, and lines before it
 
     def feed(self, data: bytes) -> tuple[Head, memoryview] | None:
@@ -143,7 +143,7 @@ class HeadReader:
             pass  # to nothing that is spoken here: the request stays one of HTTP
         except HttpParserError as error:
             raise HttpError(str(error)) from None
-        if not self._lines:
+        if self._first.find(b"\n", 2) < 0:  # behind an empty line, which may come first
             self._first += piece
         self._lines += lines
         self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)

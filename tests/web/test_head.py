@@ -150,6 +150,7 @@ def test_what_is_taken_is_understood_as_by_gunicorn(message):
     ("message", "status"),
     [
         (b"GET / HTTP/1.1\r\nX: y\n" + b"\n" * 150, 400),
+        (b"\r\n\r\n" + LAST, 400),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"Y\x00", 431),
         (b"GET / HTTP/1.1\r\nX: \x00" + LONG, 400),
         (b"GET / HTTP/1.1\r\nX: " + LONG + b"\x00", 431),
@@ -163,6 +164,13 @@ def test_what_is_wrong_first_counts_however_the_message_is_cut(message, status):
         for place in range(len(message)):
             assert reader.feed(message[place : place + 1]) is None
     assert caught.value.status == status
+
+
+def test_an_empty_line_may_come_first_by_itself():
+    reader = HeadReader({})
+    assert reader.feed(b"\r\n") is None
+    head, rest = reader.feed(LAST)
+    assert (head.target, bytes(rest)) == ("/", b"")
 
 
 SEEDS = [
