@@ -134,8 +134,8 @@ class OpenVinoEngine:
     streams' worth of threads: the caller should run no more than ``streams`` parts at once.
 
     With weights of its own each stream is a compiled model of one stream, which OpenVINO runs in the thread
-    that calls. Streams that share weights have threads beside those that call, and the kernel was seen to put
-    two of them on one core while another idled (docs/results/tails.json).
+    that calls. Streams that share weights have threads beside those that call, and leave more of the cores
+    idle while requests wait (docs/results/tails.json).
 
     Attributes:
         sizes: batch sizes, ascending from 1.
