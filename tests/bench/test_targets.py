@@ -92,6 +92,17 @@ def test_what_was_missed_is_told_with_the_figures_of_its_files():
     assert f"{fast} ms are decoding and resizing, against {exact} without" in text
 
 
+def test_the_shares_of_the_cpu_time_are_those_of_their_file():
+    text = " ".join((DOCS / "bench.md").read_text().split())
+    small, large = (result("shares")["rows"][size]["shares"] for size in ("640x480", "1920x1080"))
+    told = (
+        "with 640x480 {:.0%} is inference, {:.0%} decoding and resizing, {:.0%} Python and {:.0%} the kernel"
+    )
+    parts = ("inference", "decode", "python", "kernel")
+    assert told.format(*(small[part] for part in parts)) in text
+    assert "with 1920x1080 {:.0%}, {:.0%}, {:.0%} and {:.0%}".format(*(large[part] for part in parts)) in text
+
+
 def test_nobody_is_faster_and_nobodys_slowest_are():
     rows = load("rivals-640")
     own = rows.pop("cpuserve")
