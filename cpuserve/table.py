@@ -82,7 +82,7 @@ TABLE: tuple[Setting, ...] = (
         bool,
         None,
         "Whether a worker's streams share one compiled model; if not, each has its weights and runs in the "
-        "thread that serves, which is faster; auto: not up to 4 streams.",
+        "thread that serves; auto: not up to 4 streams.",
         per_model=True,
     ),
     Setting(

@@ -213,11 +213,11 @@ class OpenVinoEngine:
 
     def warm(self) -> None:
         """Run every compiled size on every stream, so that no request is the first of its kind."""
-        slots = [self.new_slot() for _ in range(self.streams)]
+        slots = [self.new_slot() for _ in self._idle]
         for size in self.sizes:
             for _ in range(_WARM_ROUNDS):
                 _together(
-                    [slot.requests[copy, 0, size] for slot in slots for copy in range(len(self._copies))]
+                    [slot.requests[copy, 0, size] for copy, slot in zip(self._idle, slots, strict=True)]
                 )
 
     def run(self, slot: OpenVinoSlot, parts: Sequence[Part]) -> None:
@@ -266,9 +266,11 @@ def _together(requests: Sequence[ov.InferRequest]) -> None:
     """Run them at the same time, the last in this thread if it has a stream to itself."""
     for request in requests[:-1]:
         request.start_async()
-    requests[-1].infer(share_outputs=True)
-    for request in requests[:-1]:
-        request.wait()
+    try:
+        requests[-1].infer(share_outputs=True)
+    finally:  # nobody may write their rows before they have ended
+        for request in requests[:-1]:
+            request.wait()
 
 
 def _port(port: ov.Output) -> Port:

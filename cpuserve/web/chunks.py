@@ -60,7 +60,7 @@ class Chunks:
             HttpError: they are no chunks, or have more beside their data than they may.
         """
         data, at = bytes(data), 0
-        for end in ends(data, begun=self._fed):
+        for end in ends(data, begun=self._fed > 0):
             try:
                 self._parser.feed_data(data[at:end])
             except HttpParserError as error:

@@ -119,7 +119,7 @@ class HeadReader:
             HttpError: it is no head of a request, or larger than one may be.
         """
         message, parser, at = self._message, self._parser, 0
-        for end in ends(data, begun=self._lines or self._line):
+        for end in ends(data, begun=self._lines + self._line > 0):
             piece = data[at:end]
             lines = piece.count(b"\n")
             if self._line + len(piece) > LINE_BYTES or self._lines + lines > MOST_FIELDS:
@@ -156,14 +156,12 @@ class HeadReader:
         room = LINE_BYTES + 2 * first - self._line
         self._take(line[:room], line.count(b"\n", 0, room))
         if len(line) > room:
-            raise (
-                HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
-                if first
-                else _too_large()
-            )
+            if first:
+                raise HttpError(f"its request line is longer than {LINE_BYTES} bytes", 414)
+            raise _too_large()
 
 
-def ends(data: bytes, *, begun: Any) -> Iterator[int]:
+def ends(data: bytes, *, begun: bool) -> Iterator[int]:
     """Where a head or a chunked body may end in bytes: behind CR LF CR LF, and at the end of the bytes.
 
     httptools does not tell where a message has ended, so it is given no byte of the next one.
