@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cpuserve"
-LAYERS = ["machine", "models", "serving", "web", "cli"]  # each may import what stands before it
+LAYERS = ["sharedmem", "machine", "models", "serving", "web", "cli"]  # each may import what stands before it
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import os
 import time
 
 from cpuserve.errors import CpuserveError
-from cpuserve.serving.shared import SharedLock, alive
+from cpuserve.serving.shared import alive
+from cpuserve.sharedmem.process_lock import ProcessLock
 
 __all__ = ["Control"]
 
@@ -32,8 +33,8 @@ class Control:
         whole = memoryview(mmap.mmap(-1, numbers + _MODELS * _NAME_BYTES))
         self._numbers = whole[:numbers].cast("Q")  # generation, then pid and applied by row
         self._unloaded = whole[numbers:]
-        self._lock = SharedLock("cpuserve-control")
-        self.turn = SharedLock("cpuserve-turn")
+        self._lock = ProcessLock("cpuserve-control")
+        self.turn = ProcessLock("cpuserve-turn")
 
     @property
     def generation(self) -> int:

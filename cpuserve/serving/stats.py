@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.request import STAGES, Request
-from cpuserve.serving.shared import SharedLock, alive
+from cpuserve.serving.shared import alive
+from cpuserve.sharedmem.process_lock import ProcessLock
 
 __all__ = [
     "BATCH_SIZES",
@@ -97,7 +98,7 @@ class Statistics:
         self._names = whole[:names]
         self._claims = whole[names : names + claims].cast("Q")
         self._words = whole[names + claims :].cast("Q")
-        self._lock = SharedLock("cpuserve-stats")
+        self._lock = ProcessLock("cpuserve-stats")
 
     def claim(self, preferred: int) -> int:
         """Take a row for this process: ``preferred`` if its owner is gone, else the first that is free."""

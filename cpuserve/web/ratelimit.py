@@ -8,7 +8,7 @@ import struct
 import time
 
 from cpuserve.errors import RateLimited
-from cpuserve.serving.shared import SharedLock
+from cpuserve.sharedmem.process_lock import ProcessLock
 
 __all__ = ["RateLimit"]
 
@@ -29,7 +29,7 @@ class RateLimit:
         self.per_second = per_second
         self._burst = max(1.0, burst)
         self._memory = mmap.mmap(-1, _PLACES * _PLACE.size)
-        self._lock = SharedLock("cpuserve-rate")
+        self._lock = ProcessLock("cpuserve-rate")
 
     def take(self, client: str, now: float | None = None) -> None:
         """Let one request of a client pass.

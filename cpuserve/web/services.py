@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.shared import SharedLock
+from cpuserve.sharedmem.process_lock import ProcessLock
 
 __all__ = ["Services"]
 
@@ -17,7 +17,7 @@ class Services:
 
     def __init__(self) -> None:
         self._memory = memoryview(mmap.mmap(-1, _PLACES * 2 * _NAME_BYTES))
-        self._lock = SharedLock("cpuserve-services")
+        self._lock = ProcessLock("cpuserve-services")
 
     def put(self, service: str, model: str) -> None:
         """Call a model ``service`` from now on.
