@@ -14,6 +14,7 @@
         ├── UndecodableImage     400  damaged, truncated or empty picture
         ├── UnsupportedFormat    415  not a picture format that is accepted
         ├── BodyTooLarge         413  more bytes than `max_body_bytes`
+        ├── TooManyElements      413  more JSON values than `max_json_elements`
         ├── TooManyPixels        413  more pixels than `max_pixels`
         ├── UnknownModel         404  no such model, or no such version of it
         ├── NotAcceptable        406  no form of answer that the client takes
@@ -39,6 +40,7 @@ __all__ = [
     "RateLimited",
     "RepositoryError",
     "RequestError",
+    "TooManyElements",
     "TooManyPixels",
     "UndecodableImage",
     "UnknownCatalogEntry",
@@ -107,6 +109,12 @@ class UnsupportedFormat(RequestError):
 
 class BodyTooLarge(RequestError):
     """A request body of more bytes than ``max_body_bytes``."""
+
+    status = 413
+
+
+class TooManyElements(RequestError):
+    """A JSON body of more values than ``max_json_elements``."""
 
     status = 413
 

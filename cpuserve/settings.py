@@ -72,6 +72,8 @@ class Settings:
     allow_callables: bool = True
     deepdetect_data_root: str = ""
     max_body_bytes: int = 32 << 20
+    max_json_elements: int = 2_000_000
+    max_pictures: int = 1024
     max_pixels: int = 32_000_000
     queue_size: int = 64
     deadline_ms: float = 10_000.0

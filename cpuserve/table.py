@@ -234,6 +234,14 @@ TABLE: tuple[Setting, ...] = (
         "Answer DeepDetect's REST calls, and read the pictures that they name from this directory only.",
     ),
     Setting("max_body_bytes", int, 32 << 20, "Largest request body, in bytes.", minimum=1),
+    Setting(
+        "max_json_elements",
+        int,
+        2_000_000,
+        "Most values in a JSON body, counted by commas, colons and brackets before it is parsed.",
+        minimum=1,
+    ),
+    Setting("max_pictures", int, 1024, "Most pictures in one request.", minimum=1),
     Setting("max_pixels", int, 32_000_000, "Largest picture, in pixels, read from its header.", minimum=1),
     Setting(
         "queue_size", int, 64, "Requests one worker lets wait for a thread; more are answered 503.", minimum=1

@@ -295,6 +295,8 @@ def _in_batches(
     gathered: list[Array] = []
     request.done("queue")
     for start in range(0, count, batcher.max_batch):
+        if start:
+            request.check_time(start, count)
         rows = batcher.claim(min(batcher.max_batch, count - start))
         try:
             fill(rows, start)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+from cpuserve.errors import DeadlineExceeded
 from cpuserve.serving.spans import Spans
 
 __all__ = ["STAGES", "Request"]
@@ -19,17 +21,33 @@ class Request:
     an inference stream), ``infer`` (OpenVINO) and ``post`` (rows to answer).
 
     Attributes:
+        due: its deadline, on the clock of `time.monotonic`.
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
         stages_ns: nanoseconds spent by stage, in order of `STAGES`; a stage entered twice adds up.
         spans: when they were, of a request that is traced; None for any other.
     """
 
-    __slots__ = ("_mark_ns", "spans", "stages_ns", "started_ns")
+    __slots__ = ("_mark_ns", "due", "spans", "stages_ns", "started_ns")
 
-    def __init__(self, started_ns: int | None = None, spans: Spans | None = None) -> None:
+    def __init__(
+        self, started_ns: int | None = None, spans: Spans | None = None, due: float = math.inf
+    ) -> None:
+        self.due = due
         self.spans = spans
         self.started_ns = self._mark_ns = time.perf_counter_ns() if started_ns is None else started_ns
         self.stages_ns = dict.fromkeys(STAGES, 0)
+
+    def check_time(self, done: int, rows: int) -> None:
+        """Look at the deadline between two batches of one request.
+
+        Raises:
+            DeadlineExceeded: it is over.
+        """
+        if time.monotonic() > self.due:
+            raise DeadlineExceeded(
+                f"its deadline came when {done} of its {rows} rows were done (header X-Request-Timeout-Ms, "
+                "setting deadline_ms); send fewer in one request"
+            )
 
     def start(self) -> None:
         """Let the next stage begin now: time since the last mark belongs to none."""

@@ -210,6 +210,7 @@ class Connection:
         environ = head.environ
         environ["wsgi.input"] = Body(self._body if self._body is not None else b"")
         environ["cpuserve.arrived_ns"] = self.arrived_ns
+        environ["cpuserve.due"] = self._due
         self._keep = head.keep
         self.has_had_body = self._body is not None
         return environ

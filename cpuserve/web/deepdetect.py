@@ -15,12 +15,11 @@ from cpuserve.errors import CpuserveError, RequestError, UnknownModel
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
-from cpuserve.web.exchange import Call, Handler, Reply, json_reply
+from cpuserve.web.exchange import Call, Handler, Reply, check_pictures, json_reply
 from cpuserve.web.services import Services
 
 __all__ = ["DeepDetect"]
 
-_MOST_PICTURES = 1024
 _MESSAGES = {200: "OK", 201: "Created", 400: "BadRequest", 403: "Forbidden", 404: "NotFound"}
 # what DeepDetect's own codes are called
 _NO_DATA, _NO_SERVICE, _BAD_INPUT, _BAD_REQUEST = 1001, 1002, 1005, 1006
@@ -115,14 +114,13 @@ class DeepDetect:
         pipeline = self._pipeline(service)
         if not isinstance(data, list) or not data or not all(isinstance(each, str) for each in data):
             raise _Refusal(_NO_DATA, "data is a list of paths or base64 texts, at least one")
-        if len(data) > _MOST_PICTURES:
-            raise _Refusal(_BAD_INPUT, f"{len(data)} pictures; a request may have {_MOST_PICTURES}")
+        check_pictures(len(data), call.max_pictures)
         wanted = _output(document)
         pictures = [self._picture(each) for each in data]
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
             raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r}, not a number of classes")
-        answers = pipeline.predict_all(pictures, Request(call.arrived_ns, call.spans), topk)
+        answers = pipeline.predict_all(pictures, Request(call.arrived_ns, call.spans, call.due), topk)
         predictions = [
             {"uri": uri if len(uri) < 4096 else str(place), **_classes(answer, wanted)}
             for place, (uri, answer) in enumerate(zip(data, answers, strict=True))

@@ -14,14 +14,16 @@ import orjson
 
 from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
 from cpuserve.serving.spans import Spans
+from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "Call", "Handler", "Reply", "answer", "error_reply", "json_reply"]
+__all__ = ["Body", "Call", "Handler", "Reply", "answer", "check_pictures", "error_reply", "json_reply"]
 
 _log = logging.getLogger("cpuserve.web")
 MAX_BODY_BYTES = 32 << 20
+MAX_PICTURES = 1024
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _NO_CONTENT = 204
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -53,15 +55,17 @@ class Call:
         environ: the WSGI environment.
         header: a header by its WSGI name ("HTTP_ACCEPT", "CONTENT_TYPE"), or None.
         arrived_ns: when the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so.
+        due: the deadline, on the clock of `time.monotonic`.
         spans: what takes the times of a request that is traced; None for any other.
     """
 
-    __slots__ = ("arrived_ns", "environ", "header", "spans")
+    __slots__ = ("arrived_ns", "due", "environ", "header", "spans")
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.environ = environ
         self.header: Callable[[str], str | None] = environ.get
         self.arrived_ns: int | None = environ.get("cpuserve.arrived_ns")
+        self.due: float = environ.get("cpuserve.due", math.inf)
         self.spans: Spans | None = environ.get("cpuserve.spans")
 
     def body(self) -> memoryview:
@@ -84,19 +88,34 @@ class Call:
             data, coding.lower(), int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
         )
 
+    @property
+    def max_json_elements(self) -> int:
+        """Most values that a JSON body may hold."""
+        return int(self.environ.get("cpuserve.max_json_elements", MAX_JSON_ELEMENTS))
+
+    @property
+    def max_pictures(self) -> int:
+        """Most pictures that a request may hold."""
+        return int(self.environ.get("cpuserve.max_pictures", MAX_PICTURES))
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            RequestError: it is something else, or holds more values than it may, or its time is over.
+        """
+        return read_json(self.body(), self.max_json_elements, self.due)
+
     def document(self) -> dict[str, Any]:
         """The body as a JSON object; an empty one where there is no body.
 
         Raises:
-            RequestError: it is something else.
+            RequestError: it is something else, or holds more values than it may, or its time is over.
         """
         body = self.body()
         if not body.nbytes:
             return {}
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise RequestError(f"the request is not JSON: {error}") from None
+        document = read_json(body, self.max_json_elements, self.due)
         if not isinstance(document, dict):
             raise RequestError("the request is a JSON object")
         return document
@@ -142,6 +161,16 @@ def json_reply(content: object, status: int = 200, **headers: str) -> Reply:
     """A JSON answer; header names are written with underscores."""
     more = [(name.replace("_", "-"), value) for name, value in headers.items()]
     return Reply(status, orjson.dumps(content), [("Content-Type", "application/json"), *more])
+
+
+def check_pictures(count: int, most: int) -> None:
+    """Refuse a request of more pictures than it may hold.
+
+    Raises:
+        RequestError: there are more.
+    """
+    if count > most:
+        raise RequestError(f"{count} pictures; a request may have {most} (setting max_pictures)")
 
 
 def error_reply(error: CpuserveError) -> Reply:

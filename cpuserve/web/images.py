@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
@@ -23,6 +24,7 @@ __all__ = ["Images"]
 _JSON, _PNG = "application/json", "image/png"
 _TAKES_JSON = frozenset((None, "", "*/*", _JSON))
 _RENDERS = ("overlay", "mask")
+_NUMBER = re.compile("[+-]?[0-9]{1,18}")
 _Query = Mapping[str, str]
 
 
@@ -46,7 +48,7 @@ class Images:
         pipeline = self._pool.get(model, version)
         query = _query(call)
         topk = _topk(query) if query else None
-        request = Request(call.arrived_ns, call.spans)
+        request = Request(call.arrived_ns, call.spans, call.due)
         if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
             render = _render(call, query)
             if render is not None:
@@ -94,10 +96,9 @@ def _query(call: Call) -> _Query:
 def _topk(query: _Query) -> int | None:
     if "topk" not in query:
         return None
-    try:
-        return int(query["topk"])
-    except ValueError:
-        raise RequestError(f"topk is a whole number, not {query['topk'][:40]!r}") from None
+    if not _NUMBER.fullmatch(query["topk"]):
+        raise RequestError(f"topk is a whole number, not {query['topk'][:40]!r}")
+    return int(query["topk"])
 
 
 def _render(call: Call, query: _Query) -> str | None:

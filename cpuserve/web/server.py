@@ -193,6 +193,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
+        worker.max_json_elements = settings.max_json_elements
+        worker.max_pictures = settings.max_pictures
         worker.deadline_s = settings.deadline_ms / 1000
         worker.rate_limit = self.rate_limit
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)

@@ -15,8 +15,8 @@ from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import ModelState, Pool
 from cpuserve.serving.request import Request
-from cpuserve.web.exchange import Call, Reply, json_reply
-from cpuserve.web.wire import numbers
+from cpuserve.web.exchange import Call, Reply, check_pictures, json_reply
+from cpuserve.web.tensor import numbers
 
 __all__ = ["TensorFlowServing", "status_of_all"]
 
@@ -79,10 +79,10 @@ class TensorFlowServing:
     def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
         """``POST /v1/models/MODEL[/versions/VERSION]:predict``: rows or columns of tensors or pictures."""
         pipeline = self._pool.get(model, version)
-        rows, sent = _parse(call.body())
-        request = Request(call.arrived_ns, call.spans)
+        rows, sent = _parse(call.json())
+        request = Request(call.arrived_ns, call.spans, call.due)
         columns = _columns(pipeline, sent) if rows else _named(pipeline, sent)
-        outputs = _run(pipeline, columns, request)
+        outputs = _run(pipeline, columns, request, call.max_pictures)
         names = [port.names[0] for port in pipeline.outputs]
         found = {name: np.ascontiguousarray(array) for name, array in zip(names, outputs, strict=True)}
         content: object
@@ -101,12 +101,8 @@ class TensorFlowServing:
         )
 
 
-def _parse(body: memoryview) -> tuple[bool, Any]:
+def _parse(document: Any) -> tuple[bool, Any]:
     """Whether the request has the row form, and its instances or inputs."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the request is not JSON: {error}") from None
     if not isinstance(document, dict) or ("instances" in document) == ("inputs" in document):
         raise RequestError('the request is an object with either "instances" (rows) or "inputs" (columns)')
     if "instances" not in document:
@@ -144,7 +140,9 @@ def _named(pipeline: Pipeline, sent: Any, where: str = "the request") -> list[An
                 values[index] = value
                 break
         else:
-            raise RequestError(f"{where}: there is no input {name!r}; the model's are: {_names(pipeline)}")
+            raise RequestError(
+                f"{where}: there is no input {name[:80]!r}; the model's are: {_names(pipeline)}"
+            )
     if len(values) != len(pipeline.inputs):
         raise RequestError(f"{where} does not have all of the inputs: {_names(pipeline)}")
     return [values[index] for index in range(len(values))]
@@ -159,10 +157,11 @@ def _names(pipeline: Pipeline) -> str:
     return ", ".join(port.names[0] for port in pipeline.inputs)
 
 
-def _run(pipeline: Pipeline, columns: Sequence[Any], request: Request) -> list[Array]:
+def _run(pipeline: Pipeline, columns: Sequence[Any], request: Request, max_pictures: int) -> list[Array]:
     if len(columns) == 1:
         items = columns[0] if isinstance(columns[0], list) else [columns[0]]
         if any(_is_picture(item) for item in items):
+            check_pictures(len(items), max_pictures)
             return pipeline.infer_pictures([_picture(item) for item in items], request)
     tensors = [
         numbers(f"input {port.names[0]!r}", column, port.dtype)

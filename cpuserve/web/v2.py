@@ -10,13 +10,12 @@ from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
-from cpuserve.web.exchange import Call, Reply, json_reply
+from cpuserve.web.exchange import Call, Reply, check_pictures, json_reply
+from cpuserve.web.tensor import Tensor, datatype_of
 from cpuserve.web.wire import (
     InferBody,
     OutputWanted,
-    Tensor,
     classified,
-    datatype_of,
     infer_reply_body,
     parse_infer,
 )
@@ -31,6 +30,7 @@ _EXTENSIONS = [
 
 _MAX_BATCH_SIZE = 8
 _MOST_CLASSES = 1_000_000
+_MOST_CLASS_TEXTS = 100_000  # each is made in Python
 
 
 class V2:
@@ -127,13 +127,13 @@ class V2:
         pipeline = self._pool.get(model, version)
         header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         body = call.body()
-        request = Request(call.arrived_ns, call.spans)
+        request = Request(call.arrived_ns, call.spans, call.due)
         if header_length == "0":
             asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
             results = pipeline.infer_pictures([body], request)
         else:
-            asked = parse_infer(body, header_length)
-            results = _infer(pipeline, asked.inputs, request)
+            asked = parse_infer(body, header_length, call.max_json_elements, call.due)
+            results = _infer(pipeline, asked.inputs, request, call.max_pictures)
         wanted = _wanted(pipeline, asked)
         head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
         if asked.id is not None:
@@ -159,6 +159,12 @@ def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Ar
         raise RequestError(
             f"output {output.name!r} has {result[0].size} values a row; classification takes {_MOST_CLASSES}"
         )
+    texts = result.shape[0] * min(output.classification, result[0].size)
+    if texts > _MOST_CLASS_TEXTS:
+        raise RequestError(
+            f"classification {output.classification} of output {output.name!r} makes {texts} texts; "
+            f"there are at most {_MOST_CLASS_TEXTS}: ask for fewer classes or send fewer rows"
+        )
     return classified(result, output.classification, labels)
 
 
@@ -175,13 +181,14 @@ def _port_config(port: Port) -> dict[str, object]:
     }
 
 
-def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request) -> list[Array]:
+def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request, max_pictures: int) -> list[Array]:
     if len(sent) == 1 and sent[0].datatype == "BYTES":
         _find(pipeline.inputs, sent[0].name, "input")
         if len(sent[0].shape) not in (1, 2) or 0 in sent[0].shape:
             raise RequestError(
                 f"input {sent[0].name!r}: pictures have shape [N] or [N, 1], not {list(sent[0].shape)}"
             )
+        check_pictures(sent[0].shape[0], max_pictures)
         return pipeline.infer_pictures(sent[0].elements(), request)
     tensors: list[Array | None] = [None] * len(pipeline.inputs)
     for tensor in sent:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
+import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,179 +13,15 @@ import orjson
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
+from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
+from cpuserve.web.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 
-__all__ = [
-    "InferBody",
-    "OutputWanted",
-    "Tensor",
-    "classified",
-    "datatype_of",
-    "infer_reply_body",
-    "numbers",
-    "parse_infer",
-]
+__all__ = ["InferBody", "OutputWanted", "classified", "infer_reply_body", "parse_infer"]
 
-_DTYPES: dict[str, str] = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-}
-_NUMBERS = frozenset({int, float, bool})
-_MOST_DIMENSIONS = 64  # NumPy's limit
 _MOST_DIGITS = 18
-_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()} | {"object": "BYTES"}
-
-
-def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of an element type."""
-    return _DATATYPES[dtype.name]
-
-
-def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
-    """An array of JSON numbers.
-
-    Args:
-        where: what they are, for messages.
-        values: a number, or lists of numbers of any depth.
-        dtype: element type of the array; floats are not cut to integers.
-
-    Raises:
-        RequestError: rows differ in length, or the values are no numbers or do not fit the type.
-    """
-    # before NumPy sees them: it makes room for the longest text as often as there are elements
-    leaves = _leaves(where, values if isinstance(values, list) else [values])
-    if any(not _NUMBERS.issuperset(map(type, leaf)) for leaf in leaves):
-        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
-    try:
-        array = np.array(values)
-    except ValueError:
-        raise RequestError(f"{where}: the rows of data differ in length") from None
-    if array.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub") and array.size:
-        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
-    if dtype.kind in "iu" and array.size:
-        limits = np.iinfo(dtype)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
-    with np.errstate(over="ignore"):
-        typed = array.astype(dtype)
-    if dtype.kind == "f" and not np.isfinite(typed).all():
-        raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
-    return typed
-
-
-def _leaves(where: str, data: list[Any], depth: int = 1) -> Iterator[list[Any]]:
-    """The innermost lists of JSON data, in order."""
-    if list not in map(type, data):
-        yield data
-        return
-    if depth == _MOST_DIMENSIONS:
-        raise RequestError(f"{where}: data are nested deeper than {_MOST_DIMENSIONS} lists")
-    for part in data:
-        if not isinstance(part, list):
-            raise RequestError(f"{where}: the rows of data differ in length")
-        yield from _leaves(where, part, depth + 1)
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input as it was sent.
-
-    Attributes:
-        name: of the input.
-        datatype: the protocol's name of the element type.
-        shape: as sent.
-        data: raw bytes of the binary extension, or the values of the JSON form.
-    """
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    data: memoryview | list[Any]
-
-    def array(self) -> Array:
-        """The values, [*shape].
-
-        Raises:
-            RequestError: the datatype cannot be served, or the data do not fill the shape.
-        """
-        if self.datatype not in _DTYPES:
-            raise RequestError(
-                f"input {self.name!r}: datatype {self.datatype!r} is none of {', '.join(_DTYPES)}"
-            )
-        dtype = np.dtype(_DTYPES[self.datatype])
-        count = int(np.prod(self.shape, dtype=object))
-        if isinstance(self.data, memoryview):
-            if self.data.nbytes != count * dtype.itemsize:
-                raise RequestError(
-                    f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
-                    f"{count * dtype.itemsize} bytes, {self.data.nbytes} were sent"
-                )
-            return self._shaped(np.frombuffer(self.data, dtype))
-        return self._from_json(dtype, count)
-
-    def _shaped(self, values: Array) -> Array:
-        try:
-            return values.reshape(self.shape)
-        except ValueError:  # zeros beside sizes, or more sizes, than an array may have
-            raise RequestError(
-                f"input {self.name!r}: there is no array of shape {list(self.shape)}"
-            ) from None
-
-    def _from_json(self, dtype: np.dtype[Any], count: int) -> Array:
-        where = f"input {self.name!r}"
-        values = numbers(where, self.data, dtype)
-        if values.size != count:
-            raise RequestError(
-                f"{where}: shape {list(self.shape)} takes {count} values, {values.size} were sent"
-            )
-        return self._shaped(values)
-
-    def elements(self) -> list[bytes | memoryview]:
-        """The BYTES elements: length-prefixed in the binary form, base64 text in JSON.
-
-        Raises:
-            RequestError: the lengths or the base64 are wrong, or the count is not the shape's.
-        """
-        if isinstance(self.data, memoryview):
-            found: list[bytes | memoryview] = list(self._prefixed(self.data))
-        else:
-            leaves = _leaves(f"input {self.name!r}", self.data)
-            found = [self._from_base64(text) for leaf in leaves for text in leaf]
-        if len(found) != int(np.prod(self.shape, dtype=object)):
-            raise RequestError(
-                f"input {self.name!r}: shape {list(self.shape)} of BYTES, but {len(found)} elements were sent"
-            )
-        return found
-
-    def _prefixed(self, data: memoryview) -> list[memoryview]:
-        found, at = [], 0
-        while at < data.nbytes:
-            if at + 4 > data.nbytes:
-                raise RequestError(f"input {self.name!r}: the data end inside the length of a BYTES element")
-            (length,) = struct.unpack_from("<I", data, at)
-            at += 4
-            if at + length > data.nbytes:
-                raise RequestError(
-                    f"input {self.name!r}: BYTES element of {length} bytes ends after {data.nbytes - at}"
-                )
-            found.append(data[at : at + length])
-            at += length
-        return found
-
-    def _from_base64(self, text: object) -> bytes:
-        try:
-            return base64.b64decode(text if isinstance(text, str) else "?", validate=True)
-        except ValueError:
-            raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None
+_MOST_TENSORS = 1024
+_MOST_NAME = 1024
+_MOST_ID = 4096
 
 
 @dataclass(frozen=True)
@@ -221,14 +57,23 @@ class InferBody:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
+def parse_infer(
+    body: memoryview,
+    header_length: str | None,
+    max_elements: int = MAX_JSON_ELEMENTS,
+    due: float = math.inf,
+) -> InferBody:
     """Take an infer request apart.
 
     Args:
         body: the whole body.
         header_length: the ``Inference-Header-Content-Length`` header: bytes of JSON before the tensors.
+        max_elements: most values that the JSON may hold.
+        due: the request's deadline, on the clock of `time.monotonic`.
 
     Raises:
+        TooManyElements: the JSON may hold more values than that.
+        DeadlineExceeded: the time is over, before or after the JSON was parsed.
         RequestError: it is not what the protocol says; the message names the place.
     """
     json_bytes = body.nbytes
@@ -239,10 +84,7 @@ def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
             raise RequestError(
                 f"Inference-Header-Content-Length is {header_length[:40]!r}; the body has {body.nbytes} bytes"
             )
-    try:
-        document = orjson.loads(body[:json_bytes])
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the request is not JSON: {error}") from None
+    document = read_json(body[:json_bytes], max_elements, due)
     if (
         not isinstance(document, dict)
         or not isinstance(document.get("inputs"), list)
@@ -251,6 +93,7 @@ def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
         raise RequestError('the request needs a list "inputs" of at least one tensor')
     binary = body[json_bytes:]
     inputs = []
+    _check_count(document["inputs"], "inputs")
     for entry in document["inputs"]:
         tensor, binary = _input(entry, binary, alone=len(document["inputs"]) == 1)
         inputs.append(tensor)
@@ -260,14 +103,38 @@ def parse_infer(body: memoryview, header_length: str | None) -> InferBody:
         )
     parameters = _parameters(document, "the request")
     by_default = parameters.get("binary_data_output", False) is True
-    identity = document.get("id")
     return InferBody(
         inputs=inputs,
         outputs=_outputs(document, by_default),
-        id=identity if identity is None else str(identity),
+        id=_identity(document.get("id")),
         binary=by_default,
         parameters=parameters,
     )
+
+
+def _check_count(entries: Sequence[Any], what: str) -> None:
+    if len(entries) > _MOST_TENSORS:
+        raise RequestError(f"{len(entries)} {what}; a request may have at most {_MOST_TENSORS} {what}")
+
+
+def _identity(sent: Any) -> str | None:
+    """The id as it is echoed."""
+    if sent is None or type(sent) is int:
+        return None if sent is None else str(sent)
+    if not isinstance(sent, str) or len(sent) > _MOST_ID:
+        raise RequestError(f'"id" is text of at most {_MOST_ID} characters')
+    return sent
+
+
+def _text(sent: Any) -> str | None:
+    """A name or a datatype; None for what is no text."""
+    if not isinstance(sent, str):
+        return None
+    if len(sent) > _MOST_NAME:
+        raise RequestError(
+            f"{sent[:40]!r}... has {len(sent)} characters; names have at most {_MOST_NAME} characters"
+        )
+    return sent
 
 
 def _parameters(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -278,11 +145,17 @@ def _parameters(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 
 def _input(entry: Any, binary: memoryview, *, alone: bool) -> tuple[Tensor, memoryview]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+    name = _text(entry.get("name")) if isinstance(entry, dict) else None
+    if name is None:
         raise RequestError('each of "inputs" is an object with "name", "shape" and "datatype"')
-    name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
-    if not isinstance(datatype, str):
+    datatype, shape = _text(entry.get("datatype")), entry.get("shape")
+    if datatype is None:
         raise RequestError(f'input {name!r} needs a "datatype"')
+    if isinstance(shape, list) and len(shape) > MOST_DIMENSIONS:
+        raise RequestError(
+            f"input {name!r}: its shape has {len(shape)} sizes; it may have at most {MOST_DIMENSIONS} "
+            "dimensions"
+        )
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise RequestError(f'input {name!r} needs a "shape": a list of whole numbers')
     parameters = _parameters(entry, f"input {name!r}")
@@ -297,15 +170,28 @@ def _input(entry: Any, binary: memoryview, *, alone: bool) -> tuple[Tensor, memo
         return Tensor(name, datatype, tuple(shape), data), binary
     if type(size) is not int or not 0 <= size <= binary.nbytes:
         raise RequestError(
-            f"input {name!r}: binary_data_size is {size!r}, {binary.nbytes} bytes follow the JSON header"
+            f"input {name!r}: binary_data_size is {_shown(size)}, "
+            f"{binary.nbytes} bytes follow the JSON header"
         )
     return Tensor(name, datatype, tuple(shape), binary[:size]), binary[size:]
+
+
+def _shown(sent: Any) -> str:
+    """What was sent instead of a number, short enough for a message."""
+    return (
+        f"{sent[:40]!r}"
+        if isinstance(sent, str)
+        else type(sent).__name__
+        if isinstance(sent, list | dict)
+        else str(sent)
+    )
 
 
 def _outputs(document: Mapping[str, Any], by_default: bool) -> list[OutputWanted]:
     entries = document.get("outputs") or []
     if not isinstance(entries, list):
         raise RequestError('"outputs" is a list')
+    _check_count(entries, "outputs")
     found = {}
     for entry in entries:
         output = _output(entry, by_default)
@@ -316,13 +202,14 @@ def _outputs(document: Mapping[str, Any], by_default: bool) -> list[OutputWanted
 
 
 def _output(entry: Any, by_default: bool) -> OutputWanted:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+    name = _text(entry.get("name")) if isinstance(entry, dict) else None
+    if name is None:
         raise RequestError('each of "outputs" is an object with "name"')
-    parameters = _parameters(entry, f"output {entry['name']!r}")
+    parameters = _parameters(entry, f"output {name!r}")
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:
-        raise RequestError(f"classification of output {entry['name']!r} is a number of classes")
-    return OutputWanted(entry["name"], parameters.get("binary_data", by_default) is True, classification)
+        raise RequestError(f"classification of output {name!r} is a number of classes")
+    return OutputWanted(name, parameters.get("binary_data", by_default) is True, classification)
 
 
 def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:

@@ -59,6 +59,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     line: Line
     seat_index: int
     limits: Limits
+    max_json_elements: int
+    max_pictures: int
     queue_size: int
     threads: int
     deadline_s: float
@@ -170,6 +172,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
             "cpuserve.max_body_bytes": self.limits.max_body_bytes,
+            "cpuserve.max_json_elements": self.max_json_elements,
+            "cpuserve.max_pictures": self.max_pictures,
         }
 
     def _accept(self, listener: socket.socket, base: dict[str, Any]) -> bool:

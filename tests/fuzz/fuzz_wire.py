@@ -11,14 +11,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.web.wire import Tensor, parse_infer
+from cpuserve.web.tensor import Tensor
+from cpuserve.web.wire import parse_infer
 
 _PARTS = [("data",), ("parameters",), ("data", "parameters"), ()]
 _ENTRY = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
 
 
 _SIZES = [0, 1, 2, 3, -1, 8, 64, 1 << 31, 1 << 63, (1 << 64) - 1, True, None, "", 0.5, 1e300, "\xfc", "/9g="]
-_LISTS = [[], [0], [[1, 2], [3]], [[1], 2], [["aGk="], "aGk="], [{}], {}, [1, "x" * 99], [[[[1.5]]]]]
+_LISTS = [
+    [],
+    [1] * 65,
+    [10**18] * 300,
+    [(1 << 64) - 1] * 64,
+    [0],
+    [[1, 2], [3]],
+    [[1], 2],
+    [["aGk="], "aGk="],
+    [{}],
+    {},
+    [1, "x" * 99],
+    [[[[1.5]]]],
+]
 _ANY: list[Any] = [*_SIZES, *_LISTS]
 _TYPES = [*("FP32", "FP16", "INT64", "UINT64", "UINT8", "BOOL", "BYTES", "", "\xb2"), None, 1]
 _NAMES = ["x", "y", "", None, 3]

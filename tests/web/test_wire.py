@@ -2,12 +2,16 @@
 
 import json
 import struct
+import time
 
 import numpy as np
+import orjson
 import pytest
 
-from cpuserve.errors import RequestError
-from cpuserve.web.wire import datatype_of, infer_reply_body, parse_infer
+from cpuserve.errors import DeadlineExceeded, RequestError, TooManyElements
+from cpuserve.web import json_body
+from cpuserve.web.tensor import datatype_of
+from cpuserve.web.wire import infer_reply_body, parse_infer
 
 
 def binary(document, *buffers):
@@ -70,7 +74,8 @@ def test_bytes_elements_carry_their_length():
         ({"inputs": [entry("x", "BYTES", (1,))]}, b"\x05\0\0\0abc", "5 bytes ends after 3"),
         ({"inputs": [entry("x", "BYTES", (1,))]}, b"\x05\0", "length of a BYTES"),
         ({"inputs": [entry("x", "BYTES", (2,))]}, b"\x01\0\0\0a", "1 elements"),
-        ({"inputs": [entry("x", "FP32", (10**12, 10**12))]}, b"\0" * 8, "8 were sent"),
+        ({"inputs": [entry("x", "FP32", (10**12, 10**12))]}, b"\0" * 8, "no array of shape"),
+        ({"inputs": [entry("x", "FP32", (10**6, 10**6))]}, b"\0" * 8, "8 were sent"),
         (
             {"inputs": [{**entry(), "data": [1, 2], "parameters": {"binary_data_size": 8}}]},
             b"\0" * 8,
@@ -83,7 +88,28 @@ def test_bytes_elements_carry_their_length():
         ({"inputs": [entry()], "outputs": [{"name": "y"}] * 2}, b"\0" * 8, "'y' is asked for twice"),
         ({"inputs": [entry("x", "FP32", (0, 1 << 63), binary_data_size=0)]}, b"", "no array of shape"),
         ({"inputs": [entry("x", "FP32", (1 << 62, 1 << 62, 0), binary_data_size=0)]}, b"", "no array of"),
-        ({"inputs": [{**entry(shape=[1] * 65), "data": [1]}]}, b"", "no array of shape"),
+        ({"inputs": [{**entry(shape=[1] * 65), "data": [1]}]}, b"", "at most 64 dimensions"),
+        ({"inputs": [{**entry(shape=[10**18] * 300), "data": [1]}]}, b"", "at most 64 dimensions"),
+        ({"inputs": [{**entry(shape=[2**64 - 1] * 64), "data": [1]}]}, b"", "no array of shape"),
+        ({"inputs": [{**entry("x", "BYTES", [2**64 - 1] * 64), "data": [""]}]}, b"", "no array of shape"),
+        ({"inputs": [{**entry(shape=[-1]), "data": [1]}]}, b"", "whole numbers"),
+        ({"inputs": [{**entry(shape=[1.0]), "data": [1]}]}, b"", "whole numbers"),
+        ({"inputs": [{**entry(shape=[True]), "data": [1]}]}, b"", "whole numbers"),
+        ({"inputs": [{**entry(shape=[10**30]), "data": [1]}]}, b"", "whole numbers"),
+        ({"inputs": [entry(binary_data_size=10**17)]}, b"\0" * 8, "8 bytes follow"),
+        ({"inputs": [entry("x", "BYTES", (1,))]}, b"\0\0\0\0" * 3, "more than 1 element"),
+        ({"inputs": [{**entry("x", "BYTES", (1,)), "data": ["", ""]}]}, b"", "more than 1 element"),
+        ({"inputs": [{**entry("n" * 2000), "data": [1, 2]}]}, b"", "1024 characters"),
+        ({"inputs": [{**entry("x", "T" * 2000), "data": [1, 2]}]}, b"", "1024 characters"),
+        ({"inputs": [entry()], "id": [1]}, b"\0" * 8, '"id"'),
+        ({"inputs": [entry()], "id": "i" * 5000}, b"\0" * 8, '"id"'),
+        ({"inputs": [entry()], "outputs": [{"name": "n" * 2000}]}, b"\0" * 8, "1024 characters"),
+        (
+            {"inputs": [entry()], "outputs": [{"name": str(n)} for n in range(2000)]},
+            b"\0" * 8,
+            "at most 1024 outputs",
+        ),
+        ({"inputs": [entry(binary_data_size=0)] * 2000}, b"", "at most 1024 inputs"),
         ({"inputs": [{**entry(), "data": [1e300, 1]}]}, b"", "do not fit into FP32"),
         ({"inputs": [{**entry("x", "UINT64"), "data": [1, -1]}]}, b"", "do not fit into UINT64"),
         ({"inputs": [{**entry(), "data": [1, "2"]}]}, b"", "are not FP32 numbers"),
@@ -105,6 +131,54 @@ def test_what_is_wrong_is_named(document, buffers, words):
 def test_a_wrong_header_length_is_refused(length):
     with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
         parse_infer(memoryview(b"{}"), length)
+
+
+def big(values):
+    return b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":%b}]}' % values
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"[" + b"0," * 2000 + b"0]",
+        b"[" + b"[]," * 1000 + b"[]]",
+        b"[" + b'{"a":0},' * 700 + b"{}]",
+    ],
+    ids=["numbers", "lists", "objects"],
+)
+def test_json_of_too_many_values_is_refused_before_one_is_made(values, monkeypatch):
+    body = memoryview(big(values))
+    assert parse_infer(body, None, max_elements=5000).inputs
+    monkeypatch.setattr(orjson, "loads", None)  # never reached
+    with pytest.raises(TooManyElements) as caught:
+        parse_infer(body, None, max_elements=1500)
+    for word in ("1500", "max_json_elements", "binary data"):
+        assert word in str(caught.value)
+
+
+def test_commas_of_a_binary_tensor_are_no_json_values():
+    body, length = binary({"inputs": [entry(shape=(1, 2000))]}, b"," * 8000)
+    assert parse_infer(body, length, max_elements=500).inputs[0].array().shape == (1, 2000)
+
+
+def test_large_json_past_its_deadline_is_dropped_before_it_is_parsed(monkeypatch):
+    body = memoryview(big(b"[" + b"0," * 100_000 + b"0]"))
+    monkeypatch.setattr(orjson, "loads", None)
+    with pytest.raises(DeadlineExceeded, match="deadline_ms"):
+        parse_infer(body, None, due=time.monotonic() - 1)
+
+
+def test_large_json_whose_parsing_took_its_time_makes_no_array(monkeypatch):
+    parse, clock = orjson.loads, [0.0]
+
+    def slow(data):
+        clock[0] = 20.0
+        return parse(data)
+
+    monkeypatch.setattr(json_body, "_now", lambda: clock[0])
+    monkeypatch.setattr(orjson, "loads", slow)
+    with pytest.raises(DeadlineExceeded):
+        parse_infer(memoryview(big(b"[" + b"0," * 100_000 + b"0]")), None, due=10.0)
 
 
 def test_truth_values_are_numbers_of_any_width():

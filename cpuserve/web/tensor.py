@@ -1,0 +1,191 @@
+"""A tensor as a client sent it: JSON numbers, binary data or BYTES elements, made into an array."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array
+
+__all__ = ["MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
+
+_DTYPES: dict[str, str] = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+_NUMBERS = frozenset({int, float, bool})
+MOST_DIMENSIONS = 64  # NumPy's limit
+_MOST_ELEMENTS = (1 << 63) - 1
+_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()} | {"object": "BYTES"}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of an element type."""
+    return _DATATYPES[dtype.name]
+
+
+def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
+    """An array of JSON numbers.
+
+    Args:
+        where: what they are, for messages.
+        values: a number, or lists of numbers of any depth.
+        dtype: element type of the array; floats are not cut to integers.
+
+    Raises:
+        RequestError: rows differ in length, or the values are no numbers or do not fit the type.
+    """
+    # before NumPy sees them: it makes room for the longest text as often as there are elements
+    leaves = _leaves(where, values if isinstance(values, list) else [values])
+    if any(not _NUMBERS.issuperset(map(type, leaf)) for leaf in leaves):
+        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise RequestError(f"{where}: the rows of data differ in length") from None
+    if array.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub") and array.size:
+        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
+    with np.errstate(over="ignore"):
+        typed = array.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(typed).all():
+        raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
+    return typed
+
+
+def _leaves(where: str, data: list[Any], depth: int = 1) -> Iterator[list[Any]]:
+    """The innermost lists of JSON data, in order."""
+    if list not in map(type, data):
+        yield data
+        return
+    if depth == MOST_DIMENSIONS:
+        raise RequestError(f"{where}: data are nested deeper than {MOST_DIMENSIONS} lists")
+    for part in data:
+        if not isinstance(part, list):
+            raise RequestError(f"{where}: the rows of data differ in length")
+        yield from _leaves(where, part, depth + 1)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input as it was sent.
+
+    Attributes:
+        name: of the input.
+        datatype: the protocol's name of the element type.
+        shape: as sent.
+        data: raw bytes of the binary extension, or the values of the JSON form.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: memoryview | list[Any]
+
+    def array(self) -> Array:
+        """The values, [*shape].
+
+        Raises:
+            RequestError: the datatype cannot be served, or the data do not fill the shape.
+        """
+        if self.datatype not in _DTYPES:
+            raise RequestError(
+                f"input {self.name!r}: datatype {self.datatype!r} is none of {', '.join(_DTYPES)}"
+            )
+        dtype = np.dtype(_DTYPES[self.datatype])
+        count = self._count()
+        if isinstance(self.data, memoryview):
+            if self.data.nbytes != count * dtype.itemsize:
+                raise RequestError(
+                    f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
+                    f"{count * dtype.itemsize} bytes, {self.data.nbytes} were sent"
+                )
+            return self._shaped(np.frombuffer(self.data, dtype))
+        return self._from_json(dtype, count)
+
+    def _count(self) -> int:
+        """How many elements the shape has; it stops at the first product that no array can have."""
+        count = 0 if 0 in self.shape else 1
+        for size in self.shape:
+            count *= size
+            if count > _MOST_ELEMENTS:
+                raise self._no_array()
+        return count
+
+    def _no_array(self) -> RequestError:
+        return RequestError(f"input {self.name!r}: there is no array of shape {list(self.shape)}")
+
+    def _shaped(self, values: Array) -> Array:
+        try:
+            return values.reshape(self.shape)
+        except ValueError:  # zeros beside sizes, or more sizes, than an array may have
+            raise self._no_array() from None
+
+    def _from_json(self, dtype: np.dtype[Any], count: int) -> Array:
+        where = f"input {self.name!r}"
+        values = numbers(where, self.data, dtype)
+        if values.size != count:
+            raise RequestError(
+                f"{where}: shape {list(self.shape)} takes {count} values, {values.size} were sent"
+            )
+        return self._shaped(values)
+
+    def elements(self) -> list[bytes | memoryview]:
+        """The BYTES elements: length-prefixed in the binary form, base64 text in JSON.
+
+        Raises:
+            RequestError: the lengths or the base64 are wrong, or the count is not the shape's.
+        """
+        count = self._count()
+        if isinstance(self.data, memoryview):
+            elements: Iterator[bytes | memoryview] = self._prefixed(self.data)
+        else:
+            leaves = _leaves(f"input {self.name!r}", self.data)
+            elements = (self._from_base64(text) for leaf in leaves for text in leaf)
+        found = list(islice(elements, count))
+        if len(found) != count or next(elements, None) is not None:
+            sent = f"{len(found)} elements" if len(found) != count else f"more than {count} elements"
+            raise RequestError(
+                f"input {self.name!r}: shape {list(self.shape)} of BYTES, but {sent} were sent"
+            )
+        return found
+
+    def _prefixed(self, data: memoryview) -> Iterator[memoryview]:
+        at = 0
+        while at < data.nbytes:
+            if at + 4 > data.nbytes:
+                raise RequestError(f"input {self.name!r}: the data end inside the length of a BYTES element")
+            (length,) = struct.unpack_from("<I", data, at)
+            at += 4
+            if at + length > data.nbytes:
+                raise RequestError(
+                    f"input {self.name!r}: BYTES element of {length} bytes ends after {data.nbytes - at}"
+                )
+            yield data[at : at + length]
+            at += length
+
+    def _from_base64(self, text: object) -> bytes:
+        try:
+            return base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+        except ValueError:
+            raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None
