@@ -28,7 +28,7 @@ from cpuserve.web.tfs import TensorFlowServing
 from cpuserve.web.v2 import V2
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["Application", "Route", "deepdetect_routes", "routes"]
 
@@ -134,7 +134,13 @@ class Application:
         self._flask = _flask_application(table)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Answer one request; its body is let go of with it, whatever else keeps its environment."""
+        try:
+            return self._answer(environ, start_response)
+        finally:
+            environ.pop("wsgi.input", None)
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if self._access is not None:
             start_response = self._access.telling(environ, start_response)
             refusal = self._access.refusal(environ)
@@ -172,8 +178,24 @@ def deepdetect_routes(pool: Pool, services: Services, root: Path) -> tuple[Route
     return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
 
 
+class _Request(flask.Request):
+    """A request that its environment does not know.
+
+    Werkzeug would put it there, and the two would keep each other until the cycle collector comes.
+    """
+
+    def __init__(
+        self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False
+    ) -> None:
+        super().__init__(environ, populate_request=False, shallow=shallow)
+
+
+class _Flask(flask.Flask):
+    request_class = _Request
+
+
 def _flask_application(table: Iterable[Route]) -> flask.Flask:
-    application = flask.Flask("cpuserve", static_folder=None)
+    application = _Flask("cpuserve", static_folder=None)
     application.url_map.strict_slashes = False
     application.url_map.merge_slashes = False  # it answers by a redirect to whatever Host the client sent
     for route in table:

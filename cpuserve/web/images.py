@@ -73,7 +73,7 @@ def _picture(call: Call) -> memoryview:
     body = call.body()
     environ = {**call.environ, "wsgi.input": Body(body), "CONTENT_LENGTH": str(body.nbytes)}
     try:
-        with _Form(environ) as form:
+        with _Form(environ, populate_request=False) as form:
             for file in form.files.values():
                 return memoryview(file.read())
     except RequestEntityTooLarge:
