@@ -13,8 +13,11 @@ help: ## show the verbs
 serve: $(VENV)/.serve ## install what serving needs and serve ir_models on http://127.0.0.1:8000
 	$(BIN)/cpuserve serve $(ARGS)
 
-test: $(VENV)/.test ## install what the tests need and pass them (ARGS="-k decode" narrows)
+test: $(VENV)/.test ## install what the tests need and pass them, numeric ones twice (ARGS="-k decode" narrows)
 	$(BIN)/python -m pytest $(ARGS)
+	@grep -qE 'avx512f|avx_vnni' /proc/cpuinfo || { echo "no second run: this CPU has no more than AVX2"; exit 0; }; \
+		echo "Again as a CPU with no more than AVX2: what compares numbers"; set -x; \
+		ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -m "numeric and not frameworks" $(ARGS) || [ $$? -eq 5 ]
 
 test-docker: $(VENV)/.test ## build and run the image without a container engine (Debian, root)
 	CPUSERVE_CONTAINER_RESULT=docs/results/container.json $(BIN)/python -m pytest -m docker tests/docker $(ARGS)

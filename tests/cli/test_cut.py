@@ -11,6 +11,8 @@ import pytest
 from cpuserve.cli import main
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def repository(tmp_path):

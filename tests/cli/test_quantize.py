@@ -21,6 +21,9 @@ from cpuserve.models.validated import Validation
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
+from tests.isa import NEEDS_BF16
+
+pytestmark = pytest.mark.numeric
 
 Run = Callable[..., tuple[int, str, str]]
 NAMES = {"vww_96_float": "vww_96_float.tflite", "mobilenet_v1_0.25_128_frozen": ""}
@@ -72,6 +75,7 @@ def labels(expected: Any, photos: Path, tmp_path: Path) -> Path:
     return tmp_path / "labels.csv"
 
 
+@NEEDS_BF16
 def test_a_published_model_is_measured_and_serves(run, repository, photos, labels):
     (photos / "truncated.jpg").write_bytes((photos / "bee.jpeg").read_bytes()[:3000])
     code, out, err = run("vww_96_float", "--calibration", photos, "--validation", labels, "--json")

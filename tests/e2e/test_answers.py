@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.e2e.conftest import MODELS
 
+pytestmark = pytest.mark.numeric
+
 NAMED = {  # the photos that are named after their ImageNet class
     "airliner.jpeg": "airliner",
     "arctic-fox.jpeg": "Arctic fox",

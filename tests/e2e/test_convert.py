@@ -18,6 +18,8 @@ from cpuserve.serving.graph import with_batch
 from tests.conftest import ROOT
 from tests.servers import Server, serving
 
+pytestmark = pytest.mark.numeric
+
 RGB = ("--reverse_input_channels",)
 AROUND_ZERO = ("--mean_values", "127.5", "--scale_values", "127.5")
 CLASSIFIERS = {

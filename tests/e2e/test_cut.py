@@ -18,6 +18,8 @@ from cpuserve.settings import Settings
 from tests.conftest import ROOT
 from tests.servers import serving
 
+pytestmark = pytest.mark.numeric
+
 SIDES = {257: FILES[0], 513: FILES[1]}
 
 

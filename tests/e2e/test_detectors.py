@@ -13,6 +13,8 @@ from PIL import Image
 from cpuserve.cli import main
 from tests.servers import serving
 
+pytestmark = pytest.mark.numeric
+
 FLAGS = {
     "FastestDet.onnx": ("--model_type", "FastestDet", "--scale_values", "255"),
     "nanodet_m_416.onnx": (

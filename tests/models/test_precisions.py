@@ -8,6 +8,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.models.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
+from tests.isa import NEEDS_BF16
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def model() -> ov.Model:
     return ov.Model([ops.result(ops.multiply(data, np.float32(3)))], [data])
 
 
+@NEEDS_BF16
 def test_each_hint_is_reported_as_it_is_in_force(model):
     core = ov.Core()
     rows = [np.array([0.1, 0.2, 0.9, 0.3], np.float32)]

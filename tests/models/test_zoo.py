@@ -15,6 +15,7 @@ from cpuserve.models.complexity import complexity, multiply_adds
 from cpuserve.models.repository import Repository
 from cpuserve.models.zoo.networks import NETWORKS, build
 
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 # DeepDetect's performance report, "flops and params for each model"
 GIGA_FLOPS = {
     "mobilenet": 0.5687,
@@ -73,7 +74,7 @@ def is_depthwise(node):
 @pytest.mark.parametrize("name", ["squeezenet_v1.1", "shufflenet"])
 def test_answers_are_probabilities_that_depend_on_the_picture(name):
     images = np.random.default_rng(1).standard_normal((2, 3, 224, 224), np.float32)
-    answers = ov.Core().compile_model(build(name, batch=2), "CPU")(images)["probabilities"]
+    answers = ov.Core().compile_model(build(name, batch=2), "CPU", F32)(images)["probabilities"]
     assert answers.shape == (2, 1000)
     assert np.isfinite(answers).all()
     assert answers.sum(axis=1) == pytest.approx(1, abs=1e-3)

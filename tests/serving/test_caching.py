@@ -40,7 +40,7 @@ def block():
 
 @pytest.fixture
 def pipeline(core, digits, block):
-    settings = Settings(result_cache_bytes=1 << 20, max_batch=1)
+    settings = Settings(precision="f32", result_cache_bytes=1 << 20, max_batch=1)
     return load_pipeline(core, digits, settings, 1, block.recorder(0, "digits", 1))
 
 
@@ -109,14 +109,15 @@ def test_refusals_leave_nothing_behind(pipeline):
 def test_a_version_loaded_anew_knows_nothing(core, digits, pipeline):
     pipeline.predict(SEVEN, Request())
     assert pipeline.results.size_bytes > 0
-    again = load_pipeline(core, digits, Settings(result_cache_bytes=1 << 20, max_batch=1), 1)
+    settings = Settings(precision="f32", result_cache_bytes=1 << 20, max_batch=1)
+    again = load_pipeline(core, digits, settings, 1)
     assert isinstance(again, CachingPipeline)
     assert again.results.size_bytes == 0
 
 
 def test_it_is_off_unless_asked_for(core, digits):
-    assert type(load_pipeline(core, digits, Settings(max_batch=1), 1)) is Pipeline
-    one = Settings(max_batch=1, models={"digits": {"result_cache_bytes": 1}})
+    assert type(load_pipeline(core, digits, Settings(precision="f32", max_batch=1), 1)) is Pipeline
+    one = Settings(precision="f32", max_batch=1, models={"digits": {"result_cache_bytes": 1}})
     assert isinstance(load_pipeline(core, digits, one, 1), CachingPipeline)
 
 
@@ -125,7 +126,7 @@ def test_what_answers_the_same_question_in_two_ways_is_refused(core, tmp_path):
     noise = ops.random_uniform(np.array([1, 4], np.int64), np.float32(0), np.float32(1), "f32")
     file = tmp_path / "m.xml"
     ov.save_model(ov.Model([ops.result(ops.add(entry, noise))], [entry]), file)
-    settings = Settings(result_cache_bytes=1)
+    settings = Settings(precision="f32", result_cache_bytes=1)
     with pytest.raises(ModelLoadError, match=r"RandomUniform.*result_cache_bytes = 0 in \[models.noise\]"):
         load_pipeline(core, ModelFile("noise", 1, file), settings, 1)
     load_pipeline(

@@ -40,7 +40,11 @@ def heavy():
 
 def engine(model, sizes=(1, 2, 4), *, own, streams=2, threads=2):
     made = OpenVinoEngine(
-        ov.Core(), model, sizes, streams=streams, threads=threads, properties={}, own_weights=own
+        *(ov.Core(), model, sizes),
+        streams=streams,
+        threads=threads,
+        properties={"INFERENCE_PRECISION_HINT": "f32"},
+        own_weights=own,
     )
     made.warm()
     return made

@@ -15,6 +15,7 @@ from cpuserve.models.samples import Sample
 from cpuserve.serving.offline import Offline
 from cpuserve.settings import Settings
 
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 CARD = Card(
     model_type="Segmentation",
     layout="NCHW",
@@ -47,11 +48,12 @@ def test_what_is_calibrated_with_is_what_the_served_graph_computes(tmp_path):
     offline = opened(tmp_path)
     (row,) = offline.rows([picture(tmp_path)]).rows
     assert (row.shape, row[0, 0].tolist()) == ((6, 8, 3), [7, 7, 7])
-    served = ov.Core().compile_model(offline.served(offline.model), "CPU")(row[None])[0]
+    served = ov.Core().compile_model(offline.served(offline.model), "CPU", F32)(row[None])[0]
     given = offline.prepare(row)
     assert given.shape == (1, 3, 6, 8)
     np.testing.assert_allclose(given[0, :, 0, 0], [(7 - 1) / 2, (7 - 2) / 2, (7 - 3) / 2])
-    np.testing.assert_allclose(ov.Core().compile_model(offline.model, "CPU")(given)[0], served, atol=1e-4)
+    found = ov.Core().compile_model(offline.model, "CPU", F32)(given)[0]
+    np.testing.assert_allclose(found, served, atol=1e-4)
 
 
 def test_damaged_pictures_are_left_out_with_the_reason(tmp_path):

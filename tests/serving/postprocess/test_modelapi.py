@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import openvino as ov
 import pytest
+from model_api.adapters import OpenvinoAdapter
 from openvino import opset13 as ops
 
 from cpuserve.models.card import Card
@@ -230,7 +231,8 @@ def test_answers_are_those_of_model_api(kind, resize_type, tmp_path):
     colours = np.random.default_rng(1).integers(0, 255, (5, 5, 3), np.uint8)
     photo = cv2.resize(colours, size, interpolation=cv2.INTER_CUBIC)
 
-    theirs = modelapi.Model.create_model(str(file), device="CPU")(photo)
+    adapter = OpenvinoAdapter(new_core(), str(file), plugin_config={"INFERENCE_PRECISION_HINT": "f32"})
+    theirs = modelapi.Model.create_model(adapter)(photo)
     ours = load_pipeline(new_core(), ModelFile("m", 1, file), Settings(precision="f32"), 1)
     picture = cv2.imencode(".png", photo)[1].tobytes()
     answer = ours.predict(picture, Request())
