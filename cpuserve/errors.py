@@ -9,6 +9,7 @@
     │   ├── UnknownCatalogEntry  -    `pull` of a name the catalogue does not have
     │   ├── DownloadError        -    the file could not be fetched
     │   └── ChecksumError        -    the file is not the one the catalogue means
+    ├── ModelFailed              500  a model's own code failed while it ran
     ├── PlacementError           -    the seats asked for do not fit the budget
     └── RequestError             400  the request cannot be answered as it stands
         ├── UndecodableImage     400  damaged, truncated or empty picture
@@ -26,12 +27,15 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "BodyTooLarge",
     "ChecksumError",
     "CpuserveError",
     "DeadlineExceeded",
     "DownloadError",
+    "ModelFailed",
     "ModelLoadError",
     "ModelNotReady",
     "NotAcceptable",
@@ -48,7 +52,10 @@ __all__ = [
     "UnknownTrace",
     "UnsupportedFormat",
     "UsageError",
+    "without_directories",
 ]
+
+_DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s'\":,;()/]+/)+")
 
 
 class CpuserveError(Exception):
@@ -85,6 +92,10 @@ class DownloadError(RepositoryError):
 
 class ChecksumError(RepositoryError):
     """A fetched file is not the one the catalogue means."""
+
+
+class ModelFailed(CpuserveError):
+    """A model's own code failed while it ran."""
 
 
 class PlacementError(CpuserveError):
@@ -174,3 +185,8 @@ class DeadlineExceeded(RequestError):
     """The request's time was over before it could be run."""
 
     status = 504
+
+
+def without_directories(text: str) -> str:
+    """A message for clients: of absolute paths only the file's name is left."""
+    return _DIRECTORIES.sub("", text)

@@ -59,6 +59,8 @@ class Settings:
     allow_unvalidated: bool = False
     model_version_policy: str = "latest"
     file_system_poll_wait_seconds: float = 1.0
+    removal_grace_s: float = 10.0
+    strict_readiness: bool = False
     plugin_config: str = ""
     cache_dir: str = ""
     shape: str = ""
@@ -69,7 +71,7 @@ class Settings:
     max_batch: int | None = None
     max_queue_delay_us: float = 0.0
     result_cache_bytes: int = 0
-    allow_callables: bool = True
+    allow_callables: bool = False
     deepdetect_data_root: str = ""
     max_body_bytes: int = 32 << 20
     max_json_elements: int = 2_000_000

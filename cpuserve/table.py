@@ -152,6 +152,19 @@ TABLE: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "removal_grace_s",
+        float,
+        10.0,
+        "Seconds a model whose files were removed from the repository is served on; an unload acts at once.",
+        minimum=0,
+    ),
+    Setting(
+        "strict_readiness",
+        bool,
+        False,
+        "Whether /v2/health/ready is 503 as long as any model has no version that answers (Triton's word).",
+    ),
+    Setting(
         "plugin_config",
         str,
         "",
@@ -224,7 +237,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "allow_callables",
         bool,
-        True,
+        False,
         "Whether a cut model may have an installed Python function (MODULE:FUNCTION) as head or tail.",
     ),
     Setting(

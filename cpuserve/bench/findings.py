@@ -113,7 +113,11 @@ CASES = {
     "one decoding thread": Case("decode-threads", {"workers": 1, "threads": 1}, {"workers": 1, "threads": 2}),
     "two workers on one core": Case("shared-core", {"workers": 2}, {"workers": 2}, provoke=share_a_core),
     "a tail in plain Python": Case(
-        "python-tail", {"workers": 2}, {"workers": 2}, model=("looping", "graph"), large=False
+        "python-tail",
+        {"workers": 2, "allow_callables": True},
+        {"workers": 2},
+        model=("looping", "graph"),
+        large=False,
     ),
 }
 
@@ -131,7 +135,18 @@ def _cut_tails(repository: Repository, folder: Path, tails: Collection[str]) -> 
     for name, tail in (("looping", _TAIL), ("graph", "ir")):
         if name not in tails:
             continue
-        words = ("cut", _MODEL, "--name", name, "--output", last, "--tail", tail, "--quiet")
+        words = (
+            "cut",
+            _MODEL,
+            "--name",
+            name,
+            "--output",
+            last,
+            "--tail",
+            tail,
+            "--quiet",
+            "--allow-callables",
+        )
         _cpuserve(*words, "--model-repository", str(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ class Nothing(Pool):
         """Whether the worker is not stopping."""
         return not self.stopping
 
-    def sync(self, *, beside_traffic: bool = False) -> None:
+    def sync(self, *, beside_traffic: bool = False, stop: threading.Event | None = None) -> None:
         """There is nothing to load."""
-        del beside_traffic
+        del beside_traffic, stop
         recorder = self.statistics.recorder(self._row, NAME, 1)
         state = ModelState(ModelFile(NAME, 1, Path(f"{NAME}.xml")), (), "READY", "", _pipeline(recorder))
         self.models = {NAME: {1: state}}

@@ -102,7 +102,7 @@ def measure(
     added = {case.name: case.value} if case.value else {}
     if taker.preload:
         added["LD_PRELOAD"] = taker.preload
-    flags = {"model_repository": repository, "workers": 1}
+    flags = {"model_repository": repository, "workers": 1, "allow_callables": True}
     cores = Budget.read().effective
     with serving(taker.model, flags, None, {**clean, **added}) as local:
         target = target_at(local.url, taker.model, "predictions")

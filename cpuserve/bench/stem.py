@@ -51,7 +51,9 @@ def publish(folder: Path, threads: int) -> Repository:
     with repository.publish(WHOLE, 1) as version:
         ov.save_model(_graph(), version / "model.xml", compress_to_fp16=False)
     order = Order(CUT, ("features",), (), Part.parse("cpuserve.bench.torch_head:head"), Part.parse("ir"))
-    cut_and_publish(Whole.find(WHOLE, repository), order, repository, load({}, environ={}), threads)
+    cut_and_publish(
+        Whole.find(WHOLE, repository), order, repository, load({"allow_callables": True}, environ={}), threads
+    )
     return repository
 
 

@@ -68,7 +68,7 @@ def command(
     \b
     Example:
       cpuserve cut deeplab.pb --name deeplab_cut --input 0:MobilenetV2/Conv/Conv2D --output ArgMax
-      cpuserve cut digits --name digits_cut --output 254 --tail mine.tails:softmax
+      cpuserve cut digits --name digits_cut --output 254 --tail mine.tails:softmax --allow-callables
     """
     if not inputs and not outputs:
         raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")

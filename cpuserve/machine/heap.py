@@ -1,10 +1,11 @@
-"""What the C library keeps of freed memory; it frees nothing itself."""
+"""What the C library keeps of freed memory; what nobody holds goes back to the kernel."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
-__all__ = ["give_back_large_buffers"]
+__all__ = ["give_back_freed", "give_back_large_buffers"]
 
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 8 << 20
@@ -23,3 +24,9 @@ def give_back_large_buffers() -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES))
     except AttributeError:  # not glibc
         return False
+
+
+def give_back_freed() -> None:
+    """Let the kernel have what a large object held; glibc would keep it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)

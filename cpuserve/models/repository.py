@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fcntl
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import RepositoryError, UnknownModel
+from cpuserve.models.directories import sync, sync_tree, try_lock
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
@@ -24,6 +24,7 @@ __all__ = ["ModelFile", "Repository"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _FORMATS = (".onnx", ".tflite", ".pb", ".pdmodel")
+_SHOWN = 20  # ignored entries in a message
 _WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
 
 
@@ -92,15 +93,77 @@ class Repository:
         return cls(settings.model_repository, elsewhere, elsewhere if settings.config_path else None)
 
     def names(self) -> list[str]:
-        """Names of the models that have a usable version, sorted.
+        """Names of the models that have a usable version, or whose directory cannot be listed, sorted.
 
         Raises:
-            RepositoryError: the directory cannot be listed.
+            RepositoryError: the repository's own directory cannot be listed.
         """
         there = {*_entries(self.root), *self._elsewhere}
         if self._only is not None:
             there &= {*self._only}
-        return [name for name in sorted(there) if _NAME.fullmatch(name) and self.versions(name)]
+        return [name for name in sorted(there) if _NAME.fullmatch(name) and self._usable(name)]
+
+    def _usable(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except RepositoryError:
+            return True  # whoever opens it is told why it cannot be opened
+
+    def wants(self, name: str) -> bool:
+        """Whether a model of that name would be served if it were there."""
+        return self._only is None or name in self._only
+
+    def absence(self, name: str) -> str:
+        """Why nothing can be said of a model that is not there: its place is missing, or empty of everything.
+
+        Empty where its place is there and other models are, so that the model itself was removed.
+        """
+        elsewhere = self._elsewhere.get(name)
+        place = elsewhere or self.root
+        if not place.exists():
+            return f"{place} is missing"
+        if elsewhere:
+            return ""
+        try:
+            there = [entry for entry in _entries(self.root) if entry not in self._elsewhere]
+        except RepositoryError as error:
+            return str(error)
+        if any(_NAME.fullmatch(entry) and self._usable(entry) for entry in there):
+            return ""
+        return f"{self.root} is empty of models"
+
+    def ignored(self) -> dict[str, str]:
+        """What lies in the repository and is served as no model, by path in it, with the reason.
+
+        Raises:
+            RepositoryError: the repository's own directory cannot be listed.
+        """
+        if self._only is not None and {*self._only} <= {*self._elsewhere}:
+            return {}
+        found = {}
+        for name in _entries(self.root):
+            if name[0] == "." or name in self._elsewhere or not self.wants(name):
+                continue
+            if not (self.root / name).is_dir():
+                found[name] = "files of a model lie in NAME/VERSION/"
+            elif not _NAME.fullmatch(name):
+                found[name] = "a name is 1 to 128 letters, digits, '.', '_' or '-', after a letter or digit"
+            else:
+                with suppress(RepositoryError):  # it is told of with the model
+                    found |= self._ignored_versions(name)
+        return found
+
+    def _ignored_versions(self, name: str) -> dict[str, str]:
+        found = {}
+        numbers = self._numbers(name)
+        for number in numbers:
+            if isinstance(reason := self._look(name, number), str):
+                found[f"{name}/{number}"] = reason
+        for entry in _entries(self.root / name):
+            a_file_beside = numbers and not (self.root / name / entry).is_dir()  # such as labels
+            if entry[0] != "." and not _VERSION.fullmatch(entry) and not a_file_beside:
+                found[f"{name}/{entry}"] = "a version is a directory whose name is a whole number from 1"
+        return found or ({} if numbers else {name: "it has no version"})
 
     def versions(self, name: str) -> list[int]:
         """Usable versions of a model, ascending; empty for a model that is not there.
@@ -129,10 +192,12 @@ class Repository:
     def why_empty(self) -> str:
         """What to say when there is no model to serve."""
         if not self._only:
-            return (
+            message = (
                 f"no model in {self.root} (NAME/VERSION/model.xml): `cpuserve pull` fetches one, "
                 "--model-repository names another directory"
             )
+            ignored = [f"{path} ({reason})" for path, reason in self.ignored().items()]
+            return "; ignored: ".join([message, ", ".join(ignored[:_SHOWN])] if ignored else [message])
         return "; ".join(self._absence(name, None, []) for name in sorted(self._only))
 
     @contextmanager
@@ -168,7 +233,7 @@ class Repository:
             problem = _model_in(fresh)
             if isinstance(problem, str):
                 raise RepositoryError(f"nothing published as {name}: {problem}")
-            _sync_tree(fresh)
+            sync_tree(fresh)
             try:
                 self._move_in(workplace, name, version, replace)
             except OSError as error:
@@ -195,8 +260,8 @@ class Repository:
                 with suppress(OSError):  # another publish may have filled it meanwhile
                     home.rmdir()
             raise
-        _sync(home)
-        _sync(self.root)
+        sync(home)
+        sync(self.root)
 
     def _refuse_taken(self, name: str, version: int) -> None:
         target = self.root / name / str(version)
@@ -228,7 +293,7 @@ class Repository:
         while True:
             place = self.root / f"{_WORKPLACE}{secrets.token_hex(6)}"
             place.mkdir()
-            lock = _try_lock(place)
+            lock = try_lock(place)
             if lock is not None:
                 return place, lock
 
@@ -236,7 +301,7 @@ class Repository:
         """Removes what killed publishes left; the lock of a live one cannot be taken."""
         for name in _entries(self.root):
             place = self.root / name
-            if name.startswith(_WORKPLACE) and (lock := _try_lock(place)) is not None:
+            if name.startswith(_WORKPLACE) and (lock := try_lock(place)) is not None:
                 try:
                     self._discard(place)
                 finally:
@@ -325,36 +390,3 @@ def _any_model_in(place: Path) -> Path | str:
     if found[0].suffix == ".xml" and not found[0].with_suffix(".bin").is_file():
         return f"no {found[0].stem}.bin beside {found[0].name}"
     return found[0]
-
-
-def _try_lock(directory: Path) -> int | None:
-    """Takes the lock of a workplace; None when another process has it or the directory is gone."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.stat(directory)):  # noqa: PTH116 - pairs with fstat
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass  # both mean: not ours
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _sync_tree(directory: Path) -> None:
-    for entry in directory.rglob("*"):
-        _sync(entry)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ import os
 import time
 
 from cpuserve.errors import CpuserveError
+from cpuserve.serving.model_states import ModelStates
 from cpuserve.serving.shared import alive
 from cpuserve.sharedmem.process_lock import ProcessLock
 
@@ -25,10 +26,12 @@ class Control:
 
     Attributes:
         turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
+        states: what the workers say of their models, and the loads that were asked for.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
+        self.states = ModelStates(rows)
         numbers = 8 * (1 + 2 * rows)
         whole = memoryview(mmap.mmap(-1, numbers + _MODELS * _NAME_BYTES))
         self._numbers = whole[:numbers].cast("Q")  # generation, then pid and applied by row
@@ -82,6 +85,7 @@ class Control:
             if place is not None:
                 self._write(place, b"")
             self._numbers[0] += 1
+            self.states.ask(name, self._numbers[0])
             return self._numbers[0]
 
     def is_unloaded(self, name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import openvino as ov
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelFailed, ModelLoadError
 from cpuserve.models import parts as cut_parts
 from cpuserve.models.cut import is_identity
 from cpuserve.models.parts import IR, NONE, PYTHON, Parts
@@ -62,7 +62,9 @@ class EndsLoader:
         for part in (parts.head, parts.tail):
             if part is not None and part.run == PYTHON and not allow_callables:
                 raise ModelLoadError(
-                    f"{file.name} runs the Python function {part.what}: `allow_callables` forbids that here"
+                    f"{file.name} runs the Python function {part.what}, which the setting `allow_callables` "
+                    "does not allow: start with --allow-callables if whoever may write the model repository "
+                    "may choose what runs here"
                 )
 
     def front(self) -> ov.Model | None:
@@ -122,6 +124,8 @@ def _try(runner: Runner | None, sent: Sequence[Port], wanted: Sequence[Port], wh
         found = zeros if runner is None else runner(zeros)
     except ModelLoadError:
         raise
+    except ModelFailed as error:
+        raise ModelLoadError(f"the {what} fails: {error}") from error
     except Exception as error:
         raise ModelLoadError(f"the {what} fails: {type(error).__name__}: {error}") from error
     held(found, wanted, 1, f"the {what}")

@@ -264,13 +264,24 @@ class OpenVinoEngine:
 
 def _together(requests: Sequence[ov.InferRequest]) -> None:
     """Run them at the same time, the last in this thread if it has a stream to itself."""
-    for request in requests[:-1]:
-        request.start_async()
+    started = 0
     try:
+        for request in requests[:-1]:
+            request.start_async()
+            started += 1
         requests[-1].infer(share_outputs=True)
     finally:  # nobody may write their rows before they have ended
-        for request in requests[:-1]:
+        _wait_for(requests[:started])
+
+
+def _wait_for(requests: Sequence[ov.InferRequest]) -> None:
+    """Wait until all have ended, then raise what the first of them that failed raised."""
+    for place, request in enumerate(requests):
+        try:
             request.wait()
+        except BaseException:
+            _wait_for(requests[place + 1 :])
+            raise
 
 
 def _port(port: ov.Output) -> Port:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelFailed, ModelLoadError, without_directories
 from cpuserve.models.parts import ONNX, PYTHON, TENSORFLOW, Part
 from cpuserve.serving.engine import Array, Engine, Port
 
 __all__ = ["GraphPart", "Runner", "chain", "foreign", "held"]
+
+_log = logging.getLogger("cpuserve.part")
 
 Runner = Callable[[Sequence[Array]], Sequence[Array]]
 """Takes arrays [N, ...], one an input, gives arrays [N, ...], one an output; from several threads at once."""
@@ -39,12 +42,14 @@ class GraphPart:
         except IndexError:  # as many as there are threads at the same time
             slot = self.engine.new_slot()
         found: list[list[Array]] = []
-        for row in range(arrays[0].shape[0]):
-            for target, array in zip(slot.inputs, arrays, strict=True):
-                target[0] = array[row]
-            self.engine.run(slot, [(0, 1)])
-            found.append([output.copy() for output in slot.outputs(0, 1)])
-        self._idle.append(slot)
+        try:
+            for row in range(arrays[0].shape[0]):
+                for target, array in zip(slot.inputs, arrays, strict=True):
+                    target[0] = array[row]
+                self.engine.run(slot, [(0, 1)])
+                found.append([output.copy() for output in slot.outputs(0, 1)])
+        finally:
+            self._idle.append(slot)
         return [
             outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
             for outputs in zip(*found, strict=True)
@@ -97,12 +102,20 @@ def foreign(part: Part, folder: Path, ports: Sequence[Port]) -> Runner:
         ports: what it has to give.
 
     Raises:
-        ModelLoadError: it cannot be imported or read, or what runs it is not installed.
+        ModelLoadError: it cannot be imported or read, or what runs it is not installed. What is returned
+            raises `ModelFailed` when the part itself fails.
     """
     run = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run](part.what, folder)
 
     def checked(arrays: Sequence[Array]) -> list[Array]:
-        return held(run(*arrays), ports, arrays[0].shape[0], f"{part.run} {part.what}")
+        try:
+            given = run(*arrays)
+        except (Exception, SystemExit) as error:  # a part that ends its thread would end those it serves
+            _log.exception("%s %s failed", part.run, part.what)
+            raise ModelFailed(
+                f"{part.run} {part.what} failed: {type(error).__name__}: {without_directories(str(error))}"
+            ) from error
+        return held(given, ports, arrays[0].shape[0], f"{part.run} {part.what}")
 
     return checked
 
@@ -115,6 +128,8 @@ def _function(what: str, _folder: Path) -> Callable[..., Any]:
         raise ModelLoadError(
             f"{what} cannot be imported: {error}; install the module where cpuserve is, or set PYTHONPATH"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ModelLoadError(f"{what} is no function")
     return found  # type: ignore[no-any-return]
@@ -149,18 +164,18 @@ def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
         raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
     from cpuserve.models.tf_places import Places  # noqa: PLC0415
 
-    places = Places(folder / what)
     if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString((folder / what).read_bytes())
     try:
+        places = Places(folder / what)
+        definition.ParseFromString((folder / what).read_bytes())
         imported = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(definition, name=""), [])
         run = imported.prune(
             [imported.graph.get_tensor_by_name(places.name(tensor)) for tensor in places.inputs],
             [imported.graph.get_tensor_by_name(places.name(tensor)) for tensor in places.outputs],
         )
-    except (ValueError, KeyError, tf.errors.OpError) as error:
+    except Exception as error:  # protobuf's and TensorFlow's errors have no common base class
         raise ModelLoadError(f"TensorFlow cannot load {what}: {error}") from error
     return lambda *arrays: [tensor.numpy() for tensor in run(*map(tf.constant, arrays))]

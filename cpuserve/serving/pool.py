@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
-import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.errors import CpuserveError, ModelNotReady, UnknownModel
-from cpuserve.machine.slice import shorten_slice
+from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel, without_directories
+from cpuserve.machine.heap import give_back_freed
+from cpuserve.machine.slice import give_way
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
 from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.model_states import Told
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
+from cpuserve.serving.removals import Removals
 from cpuserve.serving.stats import Statistics
 from cpuserve.serving.streams import streams_of
+from cpuserve.serving.troubles import CONFIG, REPOSITORY, Troubles
 from cpuserve.settings import Settings
 
 __all__ = ["ModelState", "Pool"]
 
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
-_LOADING_NICE = 5  # a quarter of the CPU beside a busy thread; less, and a load never ends on a full machine
-_LOADING_SLICE_S = 0.0001  # a request that comes meanwhile waits no longer than that for the CPU
+_STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
 
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -42,7 +44,7 @@ class ModelState:
         file: where it lies.
         signature: what its files looked like; a change means another model under the same version.
         state: "LOADING", "READY" or "UNAVAILABLE", Triton's words.
-        reason: why it is unavailable.
+        reason: why it is unavailable, or, beside a pipeline, why newer files of it are not what is served.
         pipeline: what answers, once it is ready.
     """
 
@@ -58,7 +60,17 @@ class Pool:
 
     A version is loaded and warmed beside those that serve, then takes their place in one assignment; requests
     inside an old one finish there. A version that cannot be loaded never takes the place of one that can: the
-    older one is kept, and one that is started anew falls back to the newest that loads.
+    older one is kept, and one that is started anew falls back to the newest that loads. Whatever a model's
+    own code raises while it is loaded is the reason why that version is unavailable, and nothing more.
+
+    A model whose files were removed is served for `removal_grace_s` more. Where the repository is missing, or
+    is empty of models all at once, nothing was removed: everything is served on.
+
+    Attributes:
+        models: every version that is known, by model and number.
+        troubles: what is wrong with models as a whole, by name, and with the `REPOSITORY`.
+        stopping: whether the worker was told to end.
+        dead: whether nobody follows the repository any more.
 
     Args:
         settings: the settings in force.
@@ -78,19 +90,38 @@ class Pool:
         self._row = row
         self.repository = Repository.of(settings)
         self._core: Any = None
-        self.stopping = False
-        self.models: dict[str, dict[int, ModelState]] = {
-            name: {file.version: ModelState(file)}
-            for name in self.repository.names()
-            for file in [self.repository.find(name)]
-        }
+        self.stopping = self.dead = False
+        self.troubles = Troubles()
+        self._synced = False
+        self._removals = Removals(settings.removal_grace_s)
+        self._loading_since: float | None = None
+        self._ignored: dict[str, str] = {}
+        self.models: dict[str, dict[int, ModelState]] = {}
+        with suppress(CpuserveError):  # `sync` says what is wrong
+            self.models = {
+                name: {file.version: ModelState(file)}
+                for name in self.repository.names()
+                for file in [self.repository.find(name)]
+            }
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that answers; false without models, and once it is stopping."""
-        if self.stopping or not self.models:
+        """Whether models answer: every one if `strict_readiness`, else at least one when all were tried.
+
+        False without models, once it is stopping, and when loading hangs or has ended.
+        """
+        if self.stopping or self.dead or self.stuck or not self._synced or not self.models:
             return False
-        return all(self._best(versions) for versions in self.models.values())
+        answering = (bool(self._best(versions)) for versions in self.models.values())
+        if self._settings.strict_readiness:
+            return all(answering) and not self.troubles.keys() - {CONFIG, REPOSITORY, *self.models}
+        return any(answering)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a version has been loading for so long that it hangs."""
+        since = self._loading_since
+        return since is not None and time.monotonic() - since > _STUCK_S
 
     def get(self, name: str, version: str | None = None) -> Pipeline:
         """The pipeline of a model.
@@ -143,41 +174,109 @@ class Pool:
                 newest = number
         return None if newest is None else versions[newest]
 
-    def watch(self, stop: threading.Event) -> None:
-        """Follow the repository and the control until ``stop``; the first `sync` is the caller's."""
+    def watch(self, stop: threading.Event, synced: Callable[[], None] = lambda: None) -> None:
+        """Follow the repository and the control until ``stop``; the first `sync` is the caller's.
+
+        Args:
+            stop: set when the worker ends.
+            synced: called after each look.
+        """
         poll_s = self._settings.file_system_poll_wait_seconds
         next_poll = time.monotonic() + poll_s
         while not stop.wait(_LOOK_S):
+            now = time.monotonic()
             asked = self.control.generation > self.control.applied(self._row)
-            due = poll_s > 0 and time.monotonic() >= next_poll
-            if not asked and not due:
+            due = poll_s > 0 and now >= next_poll
+            if not asked and not due and not self._removals.due:
                 continue
-            next_poll = time.monotonic() + poll_s
-            try:
-                self.sync(beside_traffic=True)
-            except Exception:  # noqa: BLE001  # a repository that cannot be read now may be readable at the next look
-                _log.exception("following the repository failed")
+            next_poll = now + poll_s
+            self.sync(beside_traffic=True, stop=stop)
+            synced()
 
-    def sync(self, *, beside_traffic: bool = False) -> None:
-        """Make the pool what the repository, the policy and the control want.
+    def sync(self, *, beside_traffic: bool = False, stop: threading.Event | None = None) -> None:
+        """Make the pool what the repository, the policy and the control want, as far as that can be done.
+
+        What cannot be done is in `troubles` and in the models' reasons, in the log, and told to all workers.
 
         Args:
             beside_traffic: wait for the other workers' turns, so that one seat at a time is disturbed.
+            stop: no further version is loaded once it is set.
         """
-        generation = self.control.generation
-        if self._settings.config_path:
-            self._follow_config()
-        names = self.repository.names()
-        for name in names:
-            if not self.control.is_unloaded(name):
-                self._bring_up(name, beside_traffic=beside_traffic)
-        gone = [name for name in self.models if name not in names or self.control.is_unloaded(name)]
-        for name in gone:
+        generation, before = self.control.generation, self.control.applied(self._row)
+        try:
+            if self._settings.config_path:
+                self._follow_config()
+            names, failure = self._names()
+            for name in names:
+                if stop is not None and stop.is_set():
+                    return
+                if not self.control.is_unloaded(name):
+                    again = self.control.states.asked(name, before, generation)
+                    self._guarded(name, beside_traffic=beside_traffic, again=again)
+            self._drop_gone(names, failure)
+            self._synced = True
+        except Exception as error:  # noqa: BLE001  # a repository that cannot be followed now may be at the next look
+            _log.exception("following the repository failed")
+            self.troubles.put(REPOSITORY, f"{type(error).__name__}: {error}")
+        finally:
+            self.control.states.tell(self._row, self.states())
+            self.control.set_applied(self._row, generation)
+
+    def states(self) -> list[Told]:
+        """How every version is, and what is wrong with models as a whole and with the repository."""
+        found = [
+            Told(name, version, model.state, model.reason)
+            for name, versions in self.models.items()
+            for version, model in versions.items()
+        ]
+        return found + [Told(name, 0, "UNAVAILABLE", reason) for name, reason in self.troubles.items()]
+
+    def _names(self) -> tuple[list[str], str]:
+        """Names of the models that are there, or why that cannot be told."""
+        try:
+            names, ignored = self.repository.names(), self.repository.ignored()
+        except RepositoryError as error:
+            return [], str(error)
+        for path, reason in ignored.items():
+            if self._ignored.get(path) != reason:
+                _log.warning("%s in the model repository is ignored: %s", path, reason)
+        self._ignored = ignored
+        return names, ""
+
+    def _guarded(self, name: str, *, beside_traffic: bool, again: bool) -> None:
+        """Bring a model up; whatever goes wrong outside of its files is this model's trouble only."""
+        try:
+            self._bring_up(name, beside_traffic=beside_traffic, again=again)
+        except Exception as error:  # noqa: BLE001  # the other models go on
+            reason = str(error) if isinstance(error, CpuserveError) else f"{type(error).__name__}: {error}"
+            self.troubles.put(name, reason)
+            for model in self.models.get(name, {}).values():
+                if model.state == "LOADING":
+                    model.state, model.reason = "UNAVAILABLE", without_directories(reason)
+        else:
+            self.troubles.put(name, "")
+
+    def _drop_gone(self, names: list[str], failure: str) -> None:
+        """Drop models that are unloaded or were removed, and those that never answered and are not there."""
+        models = self.models
+        unloaded = {name for name in models if self.control.is_unloaded(name)}
+        answering = [name for name in models if self._best(models[name]) and name not in unloaded]
+        removed, absences = self._removals.look(self.repository, answering, names, failure)
+        silent = [name for name in models if name not in {*answering, *names}]
+        for name in sorted({*unloaded, *removed, *silent}):
+            self._removals.forget(name)
             self.models = {known: versions for known, versions in self.models.items() if known != name}
             _log.info("model %s is no longer served", name)
-        if gone:
-            _give_back_memory()
-        self.control.set_applied(self._row, generation)
+        if len(self.models) < len(models):
+            give_back_freed()
+        self.troubles.keep(names)
+        if absences:
+            reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"
+        elif failure or not (names or self.models):
+            reason = failure or self.repository.why_empty()
+        else:
+            reason = ""
+        self.troubles.put(REPOSITORY, reason)
 
     def check_config(self) -> None:
         """Read the ``config.json`` without taking it over.
@@ -196,8 +295,9 @@ class Pool:
         try:
             settings, _ = with_models_of(self._settings)
         except CpuserveError as error:
-            _log.error("config_path stays as it was: %s", error)
+            self.troubles.put(CONFIG, f"the models stay as they were: {error}")
             return
+        self.troubles.put(CONFIG, "")
         if settings.models == self._settings.models:
             return
         for name, versions in self.models.items():
@@ -206,7 +306,7 @@ class Pool:
                     model.signature = ()
         self._settings, self.repository = settings, Repository.of(settings)
 
-    def _bring_up(self, name: str, *, beside_traffic: bool) -> None:
+    def _bring_up(self, name: str, *, beside_traffic: bool, again: bool) -> None:
         """Load the versions of a model that are wanted, newest first, and drop those that are not."""
         policy = VersionPolicy.parse(self._settings.for_model(name, {}).model_version_policy)
         there = self.repository.versions(name)
@@ -219,7 +319,7 @@ class Pool:
             file = self.repository.find(name, version)
             signature = _signature(file)
             known = served.get(version)
-            if known is None or known.signature != signature:
+            if known is None or known.signature != signature or (again and known.reason):
                 fresh = self._load(file, signature, beside_traffic=beside_traffic)
                 changed = True
                 if fresh.pipeline is None and known is not None and known.pipeline is not None:
@@ -241,25 +341,30 @@ class Pool:
             self.models = {**self.models, name: served}
         if dropped:
             _log.info("model %s: version %s is no longer served", name, ", ".join(map(str, dropped)))
-            _give_back_memory()
+            give_back_freed()
 
     def _load(self, file: ModelFile, signature: Signature, *, beside_traffic: bool) -> ModelState:
         began = time.perf_counter()
         model = ModelState(file, signature)
         try:
-            if beside_traffic:
-                with self.control.turn:
-                    # the streams' threads would keep a low priority; a lone stream runs in its caller
-                    alone = streams_of(self._settings.for_model(file.name, {}), self._threads) == (1, 1)
-                    if alone and not shorten_slice(_LOADING_SLICE_S, _LOADING_NICE):
-                        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICE)
-                    model.pipeline = self._pipeline(file)
-            else:
+            with self.control.turn if beside_traffic else nullcontext():
+                self._loading_since = time.monotonic()
+                settings = self._settings.for_model(file.name, {})
+                # the streams' threads would keep a low priority; a lone stream runs in its caller
+                if beside_traffic and streams_of(settings, self._threads) == (1, 1):
+                    give_way()
                 model.pipeline = self._pipeline(file)
-        except (CpuserveError, RuntimeError) as error:
-            model.state, model.reason = "UNAVAILABLE", str(error)
-            _log.error("model %s version %d is not served: %s", file.name, file.version, error)
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
+            expected = isinstance(error, CpuserveError)
+            reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            model.state, model.reason = "UNAVAILABLE", without_directories(reason)
+            trace = None if expected else error
+            _log.error(
+                "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace
+            )
             return model
+        finally:
+            self._loading_since = None
         model.state = "READY"
         _log.info(
             "model %s version %d ready after %.2f s: %s",
@@ -286,9 +391,3 @@ def _signature(file: ModelFile) -> Signature:
         status = path.stat()
         found.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)
-
-
-def _give_back_memory() -> None:
-    """Let the kernel have what a dropped model held; glibc would keep it."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)

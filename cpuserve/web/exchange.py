@@ -84,12 +84,9 @@ class Call:
         coding = self.header("HTTP_CONTENT_ENCODING")
         if coding is None or coding.lower() == "identity":
             return data
-        return _inflate(data, coding.lower(), self.max_body_bytes)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Most bytes of a body, inflated."""
-        return int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
+        return _inflate(
+            data, coding.lower(), int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
+        )
 
     @property
     def max_json_elements(self) -> int:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from cpuserve.errors import ModelNotReady, RequestError, UnknownModel, UsageError
+from contextlib import suppress
+
+from cpuserve.errors import (
+    ModelNotReady,
+    RepositoryError,
+    RequestError,
+    UnknownModel,
+    UsageError,
+    without_directories,
+)
+from cpuserve.serving.model_states import Told
 from cpuserve.serving.pool import Pool
+from cpuserve.serving.troubles import CONFIG, REPOSITORY
 from cpuserve.web.exchange import Call, Reply, json_reply
 from cpuserve.web.tfs import status_of_all
 
@@ -25,20 +36,24 @@ class RepositoryRoutes:
     def index(self, call: Call) -> Reply:
         """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
         only_ready = call.document().get("ready") is True
-        rows: list[dict[str, str]] = []
-        for name in self._pool.repository.names():
-            versions = self._pool.models.get(name)
-            if not versions:
-                latest = self._pool.repository.versions(name)[-1]
-                rows.append(
-                    {"name": name, "version": str(latest), "state": "UNAVAILABLE", "reason": "unloaded"}
-                )
-                continue
-            rows += [
-                {"name": name, "version": str(number), "state": model.state, "reason": model.reason}
-                for number, model in sorted(versions.items())
-            ]
+        rows = [_row(one) for one in self._served()]
+        rows += [_row(one) for one in self._unloaded()]
+        rows.sort(key=lambda row: (row["name"], int(row["version"] or 0)))
         return json_reply([row for row in rows if row["state"] == "READY" or not only_ready])
+
+    def _served(self) -> list[Told]:
+        """The models of this worker, and what is wrong with any as a whole."""
+        return [one for one in self._pool.states() if one.name not in (REPOSITORY, CONFIG)]
+
+    def _unloaded(self) -> list[Told]:
+        """Models of the repository that are unloaded; none while it cannot be read."""
+        repository, found = self._pool.repository, []
+        with suppress(RepositoryError):
+            for name in repository.names():
+                if self._pool.control.is_unloaded(name):
+                    latest = max(repository.versions(name), default=0)
+                    found.append(Told(name, latest, "UNAVAILABLE", "unloaded"))
+        return found
 
     def load(self, call: Call, model: str) -> Reply:
         """``POST /v2/repository/models/MODEL/load``: answers when every worker has done it.
@@ -53,26 +68,35 @@ class RepositoryRoutes:
             raise RequestError(
                 "load takes no parameters here: files and configuration are read from the model repository"
             )
-        if not self._pool.repository.versions(model):
-            try:
-                self._pool.repository.find(model)  # raises, and says what there is
-            except UnknownModel as error:  # where it lies is no client's business
-                raise UnknownModel(
-                    str(error).replace(str(self._pool.repository.root), "the repository")
-                ) from None
+        try:
+            self._pool.repository.find(model)  # raises, and says what there is
+        except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
+            text = str(error).replace(str(self._pool.repository.root), "the repository")
+            kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
+            raise kind(without_directories(text)) from None
         self._wait(self._pool.control.load(model))
-        state = self._pool.known(model)
-        if state.pipeline is None:
-            raise ModelNotReady(f"model {model!r} could not be loaded: {state.reason}")
+        failures = self._failures(model)
+        if failures:
+            raise ModelNotReady(f"model {model!r} could not be loaded: {failures}")
         return Reply(200, b"", [])
+
+    def _failures(self, model: str) -> str:
+        """Why workers could not load a model or the newest files of it, and what is served all the same."""
+        told = [one for one in self._pool.control.states.told() if one.name == model]
+        reasons = {(one.version, one.reason): None for one in told if one.reason}
+        text = "; ".join(
+            f"version {version}: {reason}" if version else reason for version, reason in sorted(reasons)
+        )
+        served = self._pool.ready_versions(model)
+        return f"{text} (served: version {', '.join(map(str, served))})" if text and served else text
 
     def unload(self, _call: Call, model: str) -> Reply:
         """``POST /v2/repository/models/MODEL/unload``: requests inside it are answered, new ones are 404.
 
         Raises:
-            UnknownModel: the repository has no such model.
+            UnknownModel: there is no such model.
         """
-        if not self._pool.repository.versions(model):
+        if model not in self._pool.models and model not in {one.name for one in self._unloaded()}:
             raise UnknownModel(f"there is no model {model!r} to unload")
         self._wait(self._pool.control.unload(model))
         return Reply(200, b"", [])
@@ -103,3 +127,8 @@ class RepositoryRoutes:
     def _wait(self, generation: int) -> None:
         if not self._pool.control.wait(generation, _WAIT_S):
             raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
+
+
+def _row(one: Told) -> dict[str, str]:
+    version = str(one.version) if one.version else ""
+    return {"name": one.name, "version": version, "state": one.state, "reason": one.reason}

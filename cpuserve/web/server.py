@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from cpuserve.serving.streams import streams_of
 from cpuserve.serving.timeline import Timeline
 from cpuserve.settings import Settings
 from cpuserve.web.access import Access
+from cpuserve.web.arbiter import SparingArbiter
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
@@ -140,6 +142,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         for name, value in values.items():
             config.set(name, value)
 
+    def run(self) -> None:
+        """Serve until the arbiter is told to stop; ends the process."""
+        try:
+            SparingArbiter(self).run()
+        except RuntimeError as error:  # gunicorn's, about its own settings
+            _log.critical("%s", error)
+            sys.exit(1)
+
     def load(self) -> Application:
         """The WSGI application of one worker; called after the worker sits in its seat."""
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
@@ -219,15 +229,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
         line = worker.line
 
-        def load() -> None:
-            show_thread_name()
-            try:
-                self.pool.sync()
-            except Exception:  # noqa: BLE001  # else the worker would stay not ready without a word
-                _log.exception("loading the models failed")
+        def settle() -> None:
+            """Take connections as soon as there are models: a predecessor in this seat serves until then."""
+            if line.pid != os.getpid() or line.state != LOADING or not self.pool.models:
                 return
-            if line.pid == os.getpid() and line.state == LOADING:
-                line.state = READY
+            line.state = READY
             _log.info(
                 "worker in seat %d (CPUs %s) %s at http://%s:%d",
                 worker.seat_index,
@@ -237,12 +243,34 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 self.settings.port,
             )
 
-            self.pool.watch(self._ending)
+        def load() -> None:
+            show_thread_name()
+            try:
+                self.pool.sync(stop=self._ending)
+                settle()
+                self.pool.watch(self._ending, settle)
+            except BaseException:
+                _log.critical("models are loaded no longer, this worker is not ready", exc_info=True)
+                raise
+            finally:
+                self.pool.dead = True
 
         threading.Thread(target=load, name="models", daemon=True).start()
 
     def _worker_exit(self, _arbiter: Any, _worker: SeatWorker) -> None:
+        """End at once where a thread is inside OpenVINO or a model's code.
+
+        The interpreter would end such a thread as soon as it comes back, which C++ code takes for an
+        unexpected exception and aborts the process.
+        """
         self._ending.set()
+        if threading.active_count() > 1:
+            error = sys.exception()
+            code = error.code if isinstance(error, SystemExit) else 1
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         self.board.forget(worker.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,12 @@ class StatisticsRoutes:
             "Requests inside the pipeline.",
             ((labels, totals["in_flight"]) for labels, totals in rows),
         )
+        yield from _metric(
+            "cpuserve_model_state",
+            "gauge",
+            "Workers in which a version is in this state; reason says why it is unavailable.",
+            self._states(),
+        )
         api = 'api="KServe",interface="REST",method="ModelInfer",'
         for metric, counter, words in (
             ("ovms_requests_success", "success", "Requests answered."),
@@ -155,11 +162,21 @@ class StatisticsRoutes:
             [(f'pid="{os.getpid()}"', _resident_bytes())],
         )
 
+    def _states(self) -> Iterator[tuple[str, int]]:
+        told = Counter(self._pool.control.states.told())
+        for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
+            reason = _quoted(one.reason) if one.state == "UNAVAILABLE" else ""
+            yield f'{_labels(one.name, one.version)},state="{one.state}",reason="{reason}"', workers
+
     def _streams(self) -> Iterator[tuple[str, int]]:
         for versions in self._pool.models.values():
             for model in versions.values():
                 if model.pipeline is not None:
                     yield _labels(model.file.name, model.file.version), model.pipeline.batcher.engine.streams
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _duration(count: int, nanoseconds: int) -> dict[str, int]:

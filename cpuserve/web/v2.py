@@ -48,16 +48,30 @@ class V2:
         return json_reply({"live": True})
 
     def ready(self, _call: Call) -> Reply:
-        """``GET /v2/health/ready``: 200 when every model is ready, else 503 with what is missing."""
-        if self._pool.ready:
+        """``GET /v2/health/ready``: 200 when models answer, else 503; with what is wrong in either case.
+
+        By default one model that answers is enough once all were tried; `strict_readiness` wants them all.
+        """
+        pool = self._pool
+        if pool.ready and not pool.troubles:
             return json_reply({"ready": True})
         missing = {
             name: "; ".join(model.reason or model.state.lower() for model in versions.values())
-            for name, versions in self._pool.models.items()
+            for name, versions in pool.models.items()
             if not any(model.pipeline for model in versions.values())
         }
-        why = {"models": missing} if missing else {"reason": "the server is stopping"}
-        return json_reply({"ready": False, **why}, 503, Retry_After="1")
+        missing |= pool.troubles
+        if pool.ready:
+            return json_reply({"ready": True, "models": missing})
+        for is_so, reason in (
+            (pool.stopping, "the server is stopping"),
+            (pool.dead, "models are loaded no longer: the log says why"),
+            (pool.stuck, "loading a model hangs"),
+            (not missing, "no model is served"),
+        ):
+            if is_so:
+                return json_reply({"ready": False, "reason": reason}, 503, Retry_After="1")
+        return json_reply({"ready": False, "models": missing}, 503, Retry_After="1")
 
     def model_ready(self, _call: Call, model: str, version: str | None = None) -> Reply:
         """``GET /v2/models/MODEL[/versions/VERSION]/ready``."""

@@ -60,9 +60,10 @@ def server(data_dir, tmp_path_factory):
         (bird,),
     )
     whole = Whole.find(str(data_dir / "models" / SIDES[257]), repository)
-    cut_and_publish(whole, order, repository, Settings(), 1)
+    cut_and_publish(whole, order, repository, Settings(allow_callables=True), 1)
     monkeypatch.undo()
     words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")
+    words += ("--allow-callables",)
     with serving(folder / "log", *words, "--max-batch", "2", PYTHONPATH=str(folder)) as started:
         yield started
 

@@ -12,7 +12,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import ModelFailed, ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.parts import Part
 from cpuserve.models.repository import ModelFile, Repository
@@ -22,7 +22,7 @@ from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 
-SETTINGS = Settings(precision="f32", max_batch=2, origin={"precision": "--precision"})
+SETTINGS = Settings(precision="f32", max_batch=2, allow_callables=True, origin={"precision": "--precision"})
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_what_is_left_out_is_the_clients_business(repository):
         ("cut_functions:short", r"gives float32\[1, 2\] for 'ended', which is float32\[1, 3\]"),
         ("cut_functions:complex_", r"gives complex128\[1, 3\] for 'ended', which is float32"),
         ("cut_functions:two", "gives 2 arrays, not 1"),
-        ("cut_functions:broken", "the tail fails: KeyError: 'no'"),
+        ("cut_functions:broken", "the tail fails: python cut_functions:broken failed: KeyError: 'no'"),
         ("cut_functions:missing", "cut_functions:missing cannot be imported"),
         ("cut_functions:constant", "cut_functions:constant is no function"),
         ("no_such_module:f", "no_such_module:f cannot be imported: .* install the module where cpuserve is"),
@@ -227,12 +227,41 @@ def test_an_extra_that_is_not_installed(repository, tmp_path, monkeypatch):
         cut(repository, tail=f"tf:{tmp_path / 't.pb'}")
 
 
-def test_functions_can_be_forbidden(repository, functions):
+def test_functions_run_only_where_the_operator_says_so(repository, functions):
     cut(repository, head="cut_functions:scale")
     with pytest.raises(
-        ModelLoadError, match=r"runs the Python function cut_functions:scale: `allow_callables`"
+        ModelLoadError, match=r"runs the Python function cut_functions:scale, which .*--allow-callables"
     ):
-        loaded(repository, settings=Settings(allow_callables=False))
+        loaded(repository, settings=Settings())
+
+
+@pytest.mark.parametrize("raised", ["KeyError('no')", "MemoryError()", "SystemExit(3)", "OSError(5, 'x')"])
+def test_whatever_a_tail_raises_is_said_of_it(repository, functions, tmp_path, monkeypatch, raised):
+    """At the import, at the first run, and for a request: the thread, its slots and the others go on."""
+    (tmp_path / "raising.py").write_text(
+        f"import cut_functions\nfail = False\ndef soft(x):\n    if fail:\n        raise {raised}\n"
+        "    return cut_functions.soft(x)\n"
+    )
+    try:
+        cut(repository, tail="raising:soft")
+        pipeline = loaded(repository)
+        rows = [np.ones((3, 4, 4, 3), np.float32)]
+        wanted = pipeline.infer(rows, Request())[0]
+        sys.modules["raising"].fail = True
+        kind = raised.partition("(")[0]
+        for _ in range(3):
+            with pytest.raises(ModelFailed, match=rf"python raising:soft failed: {kind}"):
+                pipeline.infer(rows, Request())
+        with pytest.raises(ModelLoadError, match=f"the tail fails: python raising:soft failed: {kind}"):
+            loaded(repository)
+        sys.modules["raising"].fail = False
+        assert (pipeline.infer(rows, Request())[0] == wanted).all()
+        del sys.modules["raising"]
+        (tmp_path / "raising.py").write_text(f"raise {raised}  # and longer than before")
+        with pytest.raises(ModelLoadError, match=f"raising:soft cannot be imported: {kind}"):
+            loaded(repository)
+    finally:
+        sys.modules.pop("raising", None)
 
 
 def test_shape_is_not_changed_any_more(repository):

@@ -1,0 +1,36 @@
+"""What is wrong with models as a whole and with the repository, each change said once in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from cpuserve.errors import without_directories
+
+__all__ = ["CONFIG", "REPOSITORY", "Troubles"]
+
+_log = logging.getLogger("cpuserve.pool")
+
+REPOSITORY, CONFIG = "model repository", "config file"
+"""Stand among names of models; no model can have a name with a space."""
+
+
+class Troubles(dict[str, str]):
+    """Reasons by name of the model, or `REPOSITORY` or `CONFIG`, in words fit for clients."""
+
+    def put(self, name: str, reason: str) -> None:
+        """Remember what is wrong, or with an empty reason that nothing is."""
+        told = without_directories(reason)
+        if self.get(name, "") == told:
+            return
+        if reason:
+            self[name] = told
+            _log.error("%s: %s", name, reason)
+        else:
+            del self[name]
+            _log.info("%s: as it should be again", name)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget what is wrong with models other than these."""
+        for name in self.keys() - {REPOSITORY, CONFIG, *names}:
+            del self[name]

@@ -1,0 +1,323 @@
+"""The models of one worker: one model's failure stays that model's, and absence is no wish."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+
+import pytest
+
+from cpuserve.errors import UnknownModel
+from cpuserve.serving import pool as pool_module
+from cpuserve.serving.control import Control
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.removals import Removals
+from cpuserve.serving.stats import Statistics
+from cpuserve.serving.troubles import CONFIG, REPOSITORY
+from cpuserve.settings import Settings
+from tests.conftest import ROOT
+
+DIGITS = ROOT / "ir_models" / "digits" / "1"
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "models"
+    for name in ("apple", "beech"):
+        shutil.copytree(DIGITS, folder / name / "1")
+    return folder
+
+
+@pytest.fixture
+def made(root):
+    def make(**settings):
+        control = Control(rows=2)
+        control.join(0)
+        chosen = Settings(model_repository=root, **settings)
+        return Pool(chosen, 1, Statistics(rows=1), control, 0)
+
+    return make
+
+
+def serving(pool):
+    return {name: pool.ready_versions(name) for name in sorted(pool.models)}
+
+
+def reasons(pool):
+    return {(one.name, one.version): one.reason for one in pool.control.states.told() if one.reason}
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Loading a model that is named here raises what is given."""
+    failures = {}
+
+    def load(core, file, *rest):
+        if file.name in failures:
+            raise failures[file.name]
+        return load_pipeline(core, file, *rest)
+
+    load_pipeline = pool_module.load_pipeline
+    monkeypatch.setattr(pool_module, "load_pipeline", load)
+    return failures
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("tail"),
+        MemoryError(),
+        SystemExit(0),
+        IndexError("of OpenVINO"),
+        OSError(5, "x"),
+        GeneratorExit(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_loading_raises_stays_that_models(made, raising, caplog, error):
+    raising["apple"] = error
+    pool = made()
+    pool.sync()
+    assert serving(pool) == {"apple": [], "beech": [1]}
+    state = pool.known("apple")
+    assert state.state == "UNAVAILABLE"
+    assert type(error).__name__ in state.reason
+    assert "model apple version 1 is not served" in caplog.text
+    assert type(error).__name__ in reasons(pool)["apple", 1]
+    assert pool.ready
+    assert pool.control.applied(0) == pool.control.generation
+
+
+def test_a_failed_version_is_tried_again_when_a_client_asks_and_when_its_files_change(made, raising, root):
+    raising["apple"] = KeyError("tail")
+    pool = made()
+    pool.sync()
+    raising.clear()
+    pool.sync()
+    pool.control.rescan()
+    pool.sync()
+    pool.control.load("beech")
+    pool.sync()
+    assert serving(pool)["apple"] == []  # nobody asked for it
+    pool.control.load("apple")
+    pool.sync()
+    assert serving(pool)["apple"] == [1]
+    assert reasons(pool) == {}
+
+    raising["apple"] = KeyError("tail")
+    os.utime(root / "apple" / "1" / "model.xml", ns=(1, 1))
+    pool.sync()
+    assert serving(pool)["apple"] == [1]  # as it was before
+    assert "KeyError" in reasons(pool)["apple", 1]
+    raising.clear()
+    os.utime(root / "apple" / "1" / "model.xml", ns=(2, 2))
+    pool.sync()
+    assert reasons(pool) == {}
+
+
+def test_what_is_wrong_with_a_model_as_a_whole_stops_no_other(made, root, monkeypatch, caplog):
+    pool = made()
+    pool.sync()
+    shutil.copytree(DIGITS, root / "cedar" / "1")
+    shutil.copytree(DIGITS, root / "beech" / "2")
+    monkeypatch.setattr(
+        pool, "_settings", Settings(model_repository=root, models={"apple": {"model_version_policy": "x"}})
+    )
+    for _ in range(3):
+        pool.sync()
+    assert serving(pool) == {"apple": [1], "beech": [2], "cedar": [1]}
+    assert "model_version_policy" in reasons(pool)["apple", 0]
+    assert sum("model_version_policy" in record.message for record in caplog.records) == 1
+    assert pool.ready
+
+
+def test_the_watch_survives_a_repository_that_cannot_be_followed(made, root, monkeypatch):
+    pool = made(file_system_poll_wait_seconds=0.1)
+    pool.sync()
+    stop, calls = threading.Event(), []
+    names = pool.repository.names
+
+    def failing():
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("of the file system")
+        return names()
+
+    monkeypatch.setattr(pool.repository, "names", failing)
+    thread = threading.Thread(target=pool.watch, args=(stop,))
+    thread.start()
+    generation = pool.control.rescan()
+    assert pool.control.wait(generation, 60)  # whoever waits is not left waiting
+    told = threading.Event()
+    while len(calls) < 4 and not told.wait(0.01):
+        assert thread.is_alive()
+    stop.set()
+    thread.join(60)
+    assert serving(pool) == {"apple": [1], "beech": [1]}
+    assert pool.troubles == {}
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "no directory"])
+def test_a_repository_that_is_missing_or_suddenly_empty_unloads_nothing(made, root, how, caplog):
+    pool = made(removal_grace_s=0)
+    pool.sync()
+    aside = root.with_name("aside")
+    root.rename(aside)
+    if how == "empty":
+        root.mkdir()
+    elif how == "no directory":
+        root.touch()
+    caplog.clear()
+    for _ in range(3):
+        pool.sync()
+    assert serving(pool) == {"apple": [1], "beech": [1]}
+    assert pool.ready
+    assert "served on" in pool.troubles[REPOSITORY]
+    assert str(root.parent) not in pool.troubles[REPOSITORY]
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    pool.control.unload("beech")  # that is a wish
+    pool.sync()
+    assert serving(pool) == {"apple": [1]}
+    if how != "missing":
+        root.rmdir() if how == "empty" else root.unlink()
+    aside.rename(root)
+    pool.sync()
+    assert pool.troubles == {}
+    assert serving(pool) == {"apple": [1]}
+
+
+def test_a_worker_that_starts_while_the_repository_is_missing_waits_for_it(made, root):
+    aside = root.with_name("aside")
+    root.rename(aside)
+    pool = made()
+    pool.sync()
+    assert not pool.ready
+    assert "no model in models" in pool.troubles[REPOSITORY]
+    aside.rename(root)
+    pool.sync()
+    assert pool.ready
+    assert pool.troubles == {}
+
+
+def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(made, root):
+    pool = made(removal_grace_s=30)
+    now = [0.0]
+    pool._removals = Removals(30, lambda: now[0])
+    pool.sync()
+    shutil.rmtree(root / "apple")
+    pool.sync()
+    now[0] = 29
+    pool.sync()
+    assert serving(pool) == {"apple": [1], "beech": [1]}
+    assert not pool._removals.due
+    shutil.copytree(DIGITS, root / "apple" / "1")
+    pool.sync()
+    shutil.rmtree(root / "apple")
+    pool.sync()
+    now[0] = 58
+    pool.sync()
+    assert serving(pool) == {"apple": [1], "beech": [1]}
+    now[0] = 59
+    assert pool._removals.due
+    pool.sync()
+    assert serving(pool) == {"beech": [1]}
+    assert not pool._removals.due
+    with pytest.raises(UnknownModel):
+        pool.get("apple")
+
+
+def test_a_removed_model_that_never_answered_is_forgotten_at_once(made, raising, root):
+    raising["apple"] = KeyError("tail")
+    pool = made()
+    pool.sync()
+    shutil.rmtree(root / "apple")
+    pool.sync()
+    assert serving(pool) == {"beech": [1]}
+    assert reasons(pool) == {}
+
+
+def test_ignored_directories_are_named_once(made, root, caplog):
+    (root / "apple" / "v2").mkdir()
+    (root / "my model").mkdir()
+    (root / "model.xml").touch()
+    (root / "tflite" / "1").mkdir(parents=True)
+    (root / "tflite" / "1" / "model.tflite").touch()
+    (root / "apple" / "labels.txt").touch()
+    (root / "flat").mkdir()
+    (root / "flat" / "model.onnx").touch()
+    pool = made()
+    for _ in range(2):
+        pool.sync()
+    named = [record.args for record in caplog.records if "is ignored" in record.message]
+    assert sorted(path for path, _ in named) == [
+        *("apple/v2", "flat/model.onnx", "model.xml", "my model", "tflite/1"),
+    ]
+    assert dict(named)["tflite/1"] == "0 .xml files instead of one"
+    assert "whole number" in dict(named)["apple/v2"]
+
+
+def test_strict_readiness_wants_every_model(made, raising):
+    raising["apple"] = KeyError("tail")
+    for strict in (False, True):
+        pool = made(strict_readiness=strict)
+        assert not pool.ready  # nothing was tried yet
+        pool.sync()
+        assert pool.ready is not strict
+    raising["beech"] = KeyError("tail")
+    pool = made()
+    pool.sync()
+    assert not pool.ready  # none answers
+
+
+def test_a_worker_whose_loading_hangs_or_has_ended_is_not_ready(made, monkeypatch):
+    pool = made()
+    pool.sync()
+    pool.dead = True
+    assert not pool.ready
+    pool = made()
+    pool.sync()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hanging(*_):
+        inside.set()
+        go_on.wait(60)
+        raise KeyError("late")
+
+    monkeypatch.setattr(pool_module, "load_pipeline", hanging)
+    pool.known("apple").signature = ()
+    thread = threading.Thread(target=pool.sync)
+    thread.start()
+    assert inside.wait(60)
+    assert pool.ready  # it loads
+    monkeypatch.setattr(pool_module, "_STUCK_S", 0)
+    assert pool.stuck
+    assert not pool.ready
+    go_on.set()
+    thread.join(60)
+    assert pool.ready
+
+
+def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path, root, caplog):
+    config = tmp_path / "config.json"
+    text = json.dumps({"model_config_list": [{"config": {"name": "m", "base_path": str(root / "apple")}}]})
+    config.write_text(text)
+    control = Control(rows=1)
+    control.join(0)
+    settings = pool_module.with_models_of(Settings(config_path=str(config)))[0]
+    pool = Pool(settings, 1, Statistics(rows=1), control, 0)
+    pool.sync()
+    config.write_text("{")
+    for _ in range(3):
+        pool.sync()
+    assert serving(pool) == {"m": [1]}
+    assert "is not JSON" in pool.troubles[CONFIG]
+    assert sum("is not JSON" in record.message for record in caplog.records) == 1
+    config.write_text('{"model_config_list": []}')
+    pool.sync()
+    assert serving(pool) == {}  # it is no longer asked for
+    config.write_text(text)
+    pool.sync()
+    assert serving(pool) == {"m": [1]}
