@@ -12,6 +12,7 @@
     ├── ModelFailed              500  a model's own code failed while it ran
     ├── PlacementError           -    the seats asked for do not fit the budget
     └── RequestError             400  the request cannot be answered as it stands
+        ├── Unauthorized         401  no right API key
         ├── UndecodableImage     400  damaged, truncated or empty picture
         ├── UnsupportedFormat    415  not a picture format that is accepted
         ├── BodyTooLarge         413  more bytes than `max_body_bytes`
@@ -21,6 +22,7 @@
         ├── NotAcceptable        406  no form of answer that the client takes
         ├── ModelNotReady        503  still loading, or failed to load
         ├── QueueFull            503  more requests waiting than may, or than the deadline allows
+        ├── BodiesTooLarge       503  more bytes of unfinished bodies than `max_unfinished_body_bytes`
         ├── RateLimited          429  more requests from one client than `rate_limit`
         └── DeadlineExceeded     504  its time was over before it could be run
 """
@@ -30,6 +32,7 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "BodiesTooLarge",
     "BodyTooLarge",
     "ChecksumError",
     "CpuserveError",
@@ -46,6 +49,7 @@ __all__ = [
     "RequestError",
     "TooManyElements",
     "TooManyPixels",
+    "Unauthorized",
     "UndecodableImage",
     "UnknownCatalogEntry",
     "UnknownModel",
@@ -106,6 +110,12 @@ class RequestError(CpuserveError):
     """The request cannot be answered as it stands."""
 
     status = 400
+
+
+class Unauthorized(RequestError):
+    """The request brings no right API key."""
+
+    status = 401
 
 
 class UndecodableImage(RequestError):
@@ -171,6 +181,12 @@ class _ComeBack(RequestError):
 
 class QueueFull(_ComeBack):
     """More requests are waiting than may, or than leave this one time before its deadline."""
+
+    status = 503
+
+
+class BodiesTooLarge(_ComeBack):
+    """The unfinished requests of a worker hold more bytes than ``max_unfinished_body_bytes``."""
 
     status = 503
 

@@ -74,6 +74,7 @@ class Settings:
     allow_callables: bool = False
     deepdetect_data_root: str = ""
     max_body_bytes: int = 32 << 20
+    max_unfinished_body_bytes: int = 256 << 20
     max_json_elements: int = 2_000_000
     max_pictures: int = 1024
     max_pixels: int = 32_000_000

@@ -248,6 +248,14 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("max_body_bytes", int, 32 << 20, "Largest request body, in bytes.", minimum=1),
     Setting(
+        "max_unfinished_body_bytes",
+        int,
+        256 << 20,
+        "Bytes of bodies one worker holds for requests not answered yet, inflated ones too; more are "
+        "answered 503. At least twice max_body_bytes counts.",
+        minimum=1,
+    ),
+    Setting(
         "max_json_elements",
         int,
         2_000_000,

@@ -24,8 +24,11 @@ from cpuserve.serving.pool import ModelState, Pool
 from cpuserve.serving.postprocess import Classifier
 from cpuserve.serving.stats import Statistics
 from cpuserve.settings import Settings
+from cpuserve.web.access import Gate
 from cpuserve.web.app import Application
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.ratelimit import RateLimit
 
 __all__ = ["hot_path"]
 
@@ -83,7 +86,8 @@ def hot_path() -> Iterator[Callable[[], bytes]]:
     ours, peer = listener.accept()
     listener.close()
     limits = Limits(max_body_bytes=1 << 20, request_timeout_s=1e6, keep_alive_s=1e6)
-    connection = Connection(ours, peer, {"wsgi.version": (1, 0)}, limits)
+    gate = Gate(None, RateLimit(0, 1))
+    connection = Connection(ours, peer, {"wsgi.version": (1, 0)}, limits, gate.check, BodyBudget(1 << 20))
     grey = np.full((_SIDE, _SIDE, 3), 99, np.uint8)
     picture = cv2.imencode(".jpg", grey)[1].tobytes()
     head = f"POST /predictions/fake HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(picture)}\r\n\r\n"

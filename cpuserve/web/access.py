@@ -10,19 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import Unauthorized, UsageError
 from cpuserve.settings import Settings
-from cpuserve.web.exchange import Reply, json_reply
+from cpuserve.web.exchange import Reply
+from cpuserve.web.ratelimit import RateLimit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Access", "Keys", "Origins"]
+__all__ = ["Access", "Gate", "Keys", "Origins"]
 
 _log = logging.getLogger("cpuserve.access")
 _Environ = Mapping[str, Any]
 _EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
 _PREFLIGHT_S = 600
+_HEALTH = frozenset(("/v2/health/live", "/v2/health/ready"))
 
 
 class Keys:
@@ -58,12 +60,18 @@ class Keys:
             raise UsageError(f"api_key_file {file} holds no key: write one a line")
         return cls(keys, for_metrics=for_metrics)
 
-    def refusal(self, environ: _Environ) -> Reply | None:
-        """The answer to a request without a right key; None when it may pass."""
-        if self._open(environ) or any(self._known(key) for key in _given(environ)):
+    def check(self, environ: _Environ) -> str | None:
+        """The right key that a request brings; None when it brings none and needs none.
+
+        Raises:
+            Unauthorized: it needs one.
+        """
+        for key in _given(environ):
+            if self._known(key):
+                return key.decode("latin-1")
+        if self._open(environ):
             return None
-        text = "an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY"
-        return json_reply({"error": text}, 401, WWW_Authenticate="Bearer")
+        raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
 
     def _open(self, environ: _Environ) -> bool:
         """Whether it asks what needs no key: health, the page (not what it shows), metrics if not kept."""
@@ -142,7 +150,7 @@ class Origins:
 
 
 class Access:
-    """What is asked of every request before its body is looked at.
+    """What is asked of every request, and what browsers are told.
 
     Args:
         keys: None asks for none.
@@ -168,12 +176,23 @@ class Access:
             origins = Origins(*(_words(text) for text in lists))
         return cls(keys, origins) if keys or origins else None
 
-    def refusal(self, environ: _Environ) -> Reply | None:
-        """The answer to a request that goes no further; None when it may pass."""
-        reply = self._origins.preflight(environ) if self._origins else None
-        if reply is None and self._keys:
-            reply = self._keys.refusal(environ)
-        return reply
+    def key(self, environ: _Environ) -> str | None:
+        """The right key that a request brings; None when it needs none, as a browser's preflight.
+
+        Raises:
+            Unauthorized: it needs one.
+        """
+        if self._keys is None or self.preflight(environ) is not None:
+            return None
+        return self._keys.check(environ)
+
+    def preflight(self, environ: _Environ) -> Reply | None:
+        """The answer to a browser's question before a request; None for any other request."""
+        return None if self._origins is None else self._origins.preflight(environ)
+
+    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+        """What an answer says to browsers."""
+        return [] if self._origins is None else self._origins.headers(environ)
 
     def telling(self, environ: _Environ, start_response: StartResponse) -> StartResponse:
         """``start_response`` that adds what browsers are told."""
@@ -185,6 +204,48 @@ class Access:
             return start_response(status, [*headers, *more], *rest)
 
         return start
+
+
+class Gate:
+    """Lets requests in by what their heads say, before anything is kept of their bodies.
+
+    Args:
+        access: who may ask; None lets everybody in.
+        rate_limit: how often one client may.
+    """
+
+    def __init__(self, access: Access | None, rate_limit: RateLimit) -> None:
+        self._access = access
+        self._rate_limit = rate_limit
+        self._limits = rate_limit.per_second > 0
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """Let a request in, and write down in its environment which client it is counted against.
+
+        That is its API key where that is a right one, else its address: whoever sends another wrong key each
+        time is the same client each time. Orchestrators' questions for health are not counted.
+
+        Raises:
+            Unauthorized: it needs a key and brings none that is right.
+            RateLimited: its client asks more often than it may.
+        """
+        client = environ["REMOTE_ADDR"]
+        if self._access is not None:
+            environ["cpuserve.cors"] = self._access.headers(environ)
+            try:
+                key = self._access.key(environ)
+            except Unauthorized:
+                self._rate_limit.take(client)
+                raise
+            if key is not None:
+                client = f"key {key}"
+        environ["cpuserve.client"] = client
+        if self._limits and not _asks_health(environ):
+            self._rate_limit.take(client)
+
+
+def _asks_health(environ: _Environ) -> bool:
+    return environ["PATH_INFO"] in _HEALTH and environ["REQUEST_METHOD"] in ("GET", "HEAD")
 
 
 def _words(text: str) -> list[str]:

@@ -143,9 +143,9 @@ class Application:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if self._access is not None:
             start_response = self._access.telling(environ, start_response)
-            refusal = self._access.refusal(environ)
-            if refusal is not None:
-                return refusal.send(start_response)
+            preflight = self._access.preflight(environ)
+            if preflight is not None:
+                return preflight.send(start_response)
         if environ["REQUEST_METHOD"] == "POST":
             match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
                 case ["", "predictions", model] if model:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
+from cpuserve.web.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.web.chunks import Chunks
 from cpuserve.web.exchange import Body, Reply, error_reply
 from cpuserve.web.head import Head, HeadReader
@@ -19,7 +20,11 @@ __all__ = ["Connection", "Limits"]
 
 _CHUNK = 1 << 16
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_DRAIN_S = 2.0
+_DRAIN_S = 2.0  # how long a refused client may go on sending
+_DRAIN_BYTES = 256 << 20  # and how much
+_TURN_BYTES = 1 << 20  # that are read of one connection before others have their turn
+_ANSWER_BYTES_PER_S = 1 << 16  # what a client has to take of a large answer
+_Check = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,15 @@ class Limits:
 class Connection:
     """The state of one client.
 
+    Args:
+        sock: of the client.
+        peer: its address and port; None for a local client.
+        base: what every environment has.
+        limits: what the client may take.
+        check: raises an error when a request may not go on; called with its environment once its head is
+            whole, before anything is kept of its body.
+        budget: what the memory of bodies is taken from.
+
     Attributes:
         sock: the non-blocking socket.
         peer: who it is, for the log.
@@ -51,7 +65,15 @@ class Connection:
         open: False once the socket is closed.
     """
 
-    def __init__(self, sock: socket.socket, peer: Any, base: Mapping[str, Any], limits: Limits) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Any,
+        base: Mapping[str, Any],
+        limits: Limits,
+        check: _Check,
+        budget: BodyBudget,
+    ) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
@@ -59,22 +81,27 @@ class Connection:
         self.open = True
         self.deadline: float | None = time.monotonic() + limits.request_timeout_s
         self._limits = limits
+        self._check = check
+        self._share = BodyShare(budget)
         self.peer = f"{peer[0]}:{peer[1]}" if peer else "a local client"
         address, port = (peer[0], str(peer[1])) if peer else ("", "")
-        self._heads = HeadReader({**base, "REMOTE_ADDR": address, "REMOTE_PORT": port})
+        more = {"REMOTE_ADDR": address, "REMOTE_PORT": port, "cpuserve.body_share": self._share}
+        self._heads = HeadReader({**base, **more})
         self._head: Head  # of the latest request
+        self._environ: dict[str, Any] = {}  # of the request that is read or answered
         self._chunks: Chunks | None = None
+        self._sized: SizedBody | None = None
         self._scratch = b""  # bytes of the next request that came with this one
         self._body: bytearray | memoryview | None = None
-        self._filled = 0
         self._complete = False
         self._started = False
         self._draining = False
+        self._drained = 0
         self._due = math.inf
         self.arrived_ns = 0
         self.has_had_body = False
         self._keep = True
-        self._out = b""
+        self._out: bytes | memoryview = b""
 
     @property
     def has_body(self) -> bool:
@@ -83,8 +110,8 @@ class Connection:
 
     @property
     def wants_write(self) -> bool:
-        """Whether an answer is still to be sent."""
-        return bool(self._out)
+        """Whether an answer is still to be sent, or bytes of the next request wait here for their turn."""
+        return bool(self._out or self._scratch)
 
     def receive(self) -> bool:
         """Read what is there, without waiting.
@@ -98,14 +125,18 @@ class Connection:
         if self._scratch and not self._complete:
             data, self._scratch = self._scratch, b""
             self._feed(data)
-        while self.open and not self._complete:
+        left = _TURN_BYTES
+        while self.open and not self._complete and left > 0:
             try:
-                if not self._read():
-                    break
+                count = self._read()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
                 self.close()
+                break
+            if not count:
+                break
+            left -= count
         whole = self.open and self._complete
         if whole:
             self.deadline = None
@@ -113,68 +144,79 @@ class Connection:
             self._due = math.inf
         return whole
 
-    def _read(self) -> bool:
-        """Read once; False when the socket had no more than what it gave."""
+    def _read(self) -> int:
+        """Read once; the bytes that came, or 0 when the socket had no more than these."""
         if self._draining:
-            if not self.sock.recv(_CHUNK):
-                self.close()
-            return True
-        if self._body is not None and self._chunks is None:
-            with memoryview(self._body) as view:
-                count = self.sock.recv_into(view[self._filled :])
+            return self._drain()
+        if self._sized is not None:
+            with self._sized.room(_TURN_BYTES) as room:
+                count = self.sock.recv_into(room)
             if not count:
                 self.close()
-                return False
-            self._filled += count
-            self._complete = self._filled == len(self._body)
-            return not self._complete
+                return 0
+            self._sized.filled(count)
+            if self._sized.whole:
+                self._body, self._complete = self._sized.data, True
+            return count
         data = self.sock.recv(_CHUNK)
         if not data:
             self.close()
-            return False
+            return 0
         self._feed(data)
-        return len(data) == _CHUNK or self._body is not None
+        return len(data) if len(data) == _CHUNK else 0
+
+    def _drain(self) -> int:
+        """Throw away what a refused client still sends, within limits."""
+        count = len(self.sock.recv(_CHUNK))
+        self._drained += count
+        if not count or self._drained > _DRAIN_BYTES:
+            self.close()
+        return count
 
     def _feed(self, data: bytes) -> None:
         if not self._started:
             self._started = True
             self.deadline = time.monotonic() + self._limits.request_timeout_s
         if self._chunks is not None:
-            behind = self._take_chunks(self._chunks, data)
-        else:
-            found = self._heads.feed(data)
-            behind = None if found is None else self._begin_body(*found)
-        if behind is not None:
-            self._complete = True
-            self._scratch = bytes(behind) if behind else b""
+            self._take_chunks(self._chunks, data)
+            return
+        found = self._heads.feed(data)
+        if found is not None:
+            self._begin_body(*found)
 
-    def _begin_body(self, head: Head, rest: memoryview) -> memoryview | None:
-        """Learn how the body comes and take what came of it with the head; gives what came behind it."""
-        self._head = head
+    def _begin_body(self, head: Head, rest: memoryview) -> None:
+        """Ask whether the request may go on, then take what came of its body with its head."""
+        self._head, self._environ = head, head.environ
         length = head.length
+        here = not head.chunked and length <= len(rest)
+        if here:  # whole: also a refusal keeps the connection
+            self._body = rest[:length] if length else None
+            if length < len(rest):
+                self._scratch = bytes(rest[length:])
+            self._complete = True
+        self._check(head.environ)
         if length > self._limits.max_body_bytes:
             raise self._too_large(f"{length} bytes")
-        if head.chunked:
-            self._body = bytearray()
-            self._chunks = Chunks(self._body)
-        elif length <= len(rest):
-            self._body = rest[:length] if length else None
-            return rest[length:]
-        else:
-            self._body = bytearray(length)
-            self._body[: len(rest)] = rest
-            self._filled = len(rest)
+        if here:
+            return
         if head.waits and not rest:
             self._send(_CONTINUE)
-        return None if self._chunks is None else self._take_chunks(self._chunks, rest)
+        if head.chunked:
+            self._chunks = Chunks(bytearray())
+            self._take_chunks(self._chunks, rest)
+        else:
+            self._sized = SizedBody(length, rest, self._share)
 
-    def _take_chunks(self, chunks: Chunks, data: bytes | memoryview) -> memoryview | None:
+    def _take_chunks(self, chunks: Chunks, data: bytes | memoryview) -> None:
         behind = chunks.feed(data)
-        if len(chunks.body) > self._limits.max_body_bytes:
+        size = len(chunks.body)
+        if size > self._limits.max_body_bytes:
             raise self._too_large("more bytes than that")
+        if size > self._share.held:
+            self._share.take(size - self._share.held)
         if behind is not None:
-            self._head.environ["CONTENT_LENGTH"] = str(len(chunks.body))
-        return behind
+            self._environ["CONTENT_LENGTH"] = str(size)
+            self._body, self._scratch, self._complete = chunks.body, bytes(behind), True
 
     def _too_large(self, size: str) -> BodyTooLarge:
         return BodyTooLarge(
@@ -187,11 +229,15 @@ class Connection:
         return self._head.target
 
     @property
+    def path(self) -> str:
+        """Path of the latest request, decoded as routes see it."""
+        return str(self._head.environ["PATH_INFO"])
+
+    @property
     def client(self) -> str:
-        """Who the request is counted against: the API key it brings, else the address it comes from."""
+        """Who the request is counted against: the right API key it brings, else the address it comes from."""
         environ = self._head.environ
-        key = environ.get("HTTP_AUTHORIZATION") or environ.get("HTTP_X_API_KEY")
-        return str(key or environ["REMOTE_ADDR"])
+        return str(environ.get("cpuserve.client") or environ["REMOTE_ADDR"])
 
     def terms(self, default_timeout_s: float) -> Terms:
         """Deadline and priority of the request that is whole; its time runs from now."""
@@ -223,7 +269,7 @@ class Connection:
         Args:
             status: "200 OK".
             headers: with Content-Length, unless the status has no body.
-            body: empty for HEAD.
+            body: left out in the answer to HEAD.
             last: close the connection afterwards.
         """
         self._keep = self._keep and not last
@@ -231,6 +277,9 @@ class Connection:
         for name, value in headers:
             head += f"{name}: {value}\r\n"
         head += "Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n"
+        environ = self._environ
+        if environ["REQUEST_METHOD"] == "HEAD" if environ else self._heads.asks_head:
+            body = b""
         self._next_request()
         self._send(head.encode("latin-1") + body)
 
@@ -241,6 +290,7 @@ class Connection:
         connection, and the client might never see the answer.
         """
         reply: Reply = error_reply(error)
+        reply.headers += self._environ.get("cpuserve.cors", ())
         self._draining = not self._complete
         self._keep = self._complete and self._head.keep
 
@@ -250,13 +300,15 @@ class Connection:
         reply.send(respond)
 
     def _next_request(self) -> None:
-        self._body = self._chunks = None
-        self._filled = 0
+        self._body = self._chunks = self._sized = None
+        self._environ = {}
+        if self._share.held:
+            self._share.release()
         self._complete = self._started = False
 
     def _send(self, data: bytes) -> None:
         if self._out:
-            self._out += data
+            self._out = bytes(self._out) + data
             return
         try:
             sent = self.sock.send(data)
@@ -265,14 +317,24 @@ class Connection:
         except OSError:
             self.close()
             return
-        if sent < len(data):
-            self._out = data[sent:]
-            self.deadline = time.monotonic() + self._limits.request_timeout_s
+        if sent < len(data):  # so long in all: it is not counted anew for each byte that the client takes
+            self._out = memoryview(data)[sent:]
+            patience = self._limits.request_timeout_s + len(self._out) / _ANSWER_BYTES_PER_S
+            self.deadline = time.monotonic() + patience
 
     def flush(self) -> None:
         """Send more of an answer that did not fit into the socket."""
-        data, self._out = self._out, b""
-        self._send(data)
+        out = self._out
+        if not out:
+            return
+        try:
+            sent = self.sock.send(out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        self._out = memoryview(out)[sent:] if sent < len(out) else b""
 
     def settle(self) -> bool:
         """After an answer: keep the connection or end it.
@@ -317,6 +379,7 @@ class Connection:
         """Close the socket; a second call does nothing."""
         if self.open:
             self.open = False
+            self._share.release()
             self.sock.close()
 
 

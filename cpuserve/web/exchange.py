@@ -174,8 +174,10 @@ def check_pictures(count: int, most: int) -> None:
 
 
 def error_reply(error: CpuserveError) -> Reply:
-    """The answer to a request that was refused: ``{"error": text}``, and Retry-After where that helps."""
+    """The answer to a request that was refused: ``{"error": text}``, and headers its status needs."""
     reply = json_reply({"error": str(error)}, error.status)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        reply.headers.append(("WWW-Authenticate", "Bearer"))
     if error.retry_after_s is not None:
         reply.headers.append(("Retry-After", str(max(1, math.ceil(error.retry_after_s)))))
     return reply

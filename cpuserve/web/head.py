@@ -109,6 +109,11 @@ class HeadReader:
         self._first = b""  # what there was when the request line was whole
         self._line = self._lines = 0  # bytes of the line that is not whole, and lines before it
 
+    @property
+    def asks_head(self) -> bool:
+        """Whether the request that is read, or was refused, begins as one for a head only."""
+        return self._first.lstrip(b"\r\n").startswith(b"HEAD ")
+
     def feed(self, data: bytes) -> tuple[Head, memoryview] | None:
         """Take the next bytes.
 
@@ -128,23 +133,24 @@ class HeadReader:
             else:
                 self._take(piece, lines)
             if message.whole:
-                first, method, version = self._first, parser.get_method(), parser.get_http_version()
+                method, version = parser.get_method(), parser.get_http_version()
+                _check_line(self._first, method, message.target, version)
+                head = _head(message, method, version, self._base)
                 self._start()
-                _check_line(first, method, message.target, version)
-                return _head(message, method, version, self._base), memoryview(data)[end:]
+                return head, memoryview(data)[end:]
             at = end
         return None
 
     def _take(self, piece: bytes, lines: int) -> None:
         """Take bytes that are within the limits."""
+        if self._first.find(b"\n", 2) < 0:  # behind an empty line, which may come first
+            self._first += piece
         try:
             self._parser.feed_data(piece)
         except HttpParserUpgrade:
             pass  # to nothing that is spoken here: the request stays one of HTTP
         except HttpParserError as error:
             raise HttpError(str(error)) from None
-        if self._first.find(b"\n", 2) < 0:  # behind an empty line, which may come first
-            self._first += piece
         self._lines += lines
         self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
 

@@ -31,9 +31,10 @@ from cpuserve.serving.stats import SERVER, Statistics
 from cpuserve.serving.streams import streams_of
 from cpuserve.serving.timeline import Timeline
 from cpuserve.settings import Settings
-from cpuserve.web.access import Access
+from cpuserve.web.access import Access, Gate
 from cpuserve.web.arbiter import SparingArbiter
 from cpuserve.web.board import LOADING, READY, Board
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
 from cpuserve.web.otel import OpenTelemetry, check_endpoint
@@ -206,7 +207,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.max_json_elements = settings.max_json_elements
         worker.max_pictures = settings.max_pictures
         worker.deadline_s = settings.deadline_ms / 1000
-        worker.rate_limit = self.rate_limit
+        worker.check = Gate(self.access, self.rate_limit).check
+        worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 2 * settings.max_body_bytes))
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
     def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:

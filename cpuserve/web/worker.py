@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,8 +30,8 @@ from cpuserve.serving.admission import Admission
 from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import Recorder
 from cpuserve.web.board import LOADING, READY, STOPPING, Board, Line
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Connection, Limits
-from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.tracing import Tracer
 
 __all__ = ["SeatWorker"]
@@ -40,6 +41,7 @@ _HANDOVER_LOOK_S = 0.1
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
 _SWITCH_S = 0.0005
+_REFUSALS_A_TURN = 16  # of requests that one client sends without waiting, before others have their turn
 _LINGER_S = 1.0  # how long a stopping worker waits for a request a client may just be sending
 _REFUSED: dict[type[CpuserveError], str] = {
     QueueFull: "refused_queue_full",
@@ -64,7 +66,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     queue_size: int
     threads: int
     deadline_s: float
-    rate_limit: RateLimit
+    check: Callable[[dict[str, Any]], None]  # of a request whose head is here
+    body_budget: BodyBudget
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -186,7 +189,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             self.log.warning("a connection could not be accepted: %s", error)
             time.sleep(_YIELD_AT_MOST_S)
             return False
-        connection = Connection(sock, peer if isinstance(peer, tuple) else None, base, self.limits)
+        client = peer if isinstance(peer, tuple) else None
+        connection = Connection(sock, client, base, self.limits, self.check, self.body_budget)
         self._connections[connection.number] = connection
         self._count()
         self._epoll.register(connection.number, _READ)
@@ -223,7 +227,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             return True  # nothing whole yet, or another thread took it
         if self._idle_threads and (ready or first):
             os.eventfd_write(self._wake, 1)
-        if connection.target.startswith(self._slow):
+        if connection.path.startswith(self._slow):
             threading.Thread(target=self._run_request, args=(connection,), name="admin", daemon=True).start()
         else:
             self._run_request(connection)
@@ -251,7 +255,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     def _receive(self, connection: Connection) -> None:
         """Read a connection; a whole request goes into the queue, or is refused when that is full."""
-        while True:
+        for _ in range(_REFUSALS_A_TURN):
             try:
                 if not connection.receive():
                     break
@@ -269,7 +273,6 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     def _enqueue(self, connection: Connection) -> None:
         """Let a request wait for its turn, or raise why it may not."""
         terms = connection.terms(self.deadline_s)
-        self.rate_limit.take(connection.client)
         ready = self._ready
         waiting = len(ready)
         ahead = sum(1 for entry in ready if entry[0] <= terms.priority) if waiting else 0
@@ -321,7 +324,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         connection.answer(status, headers, body, last=not self.alive)
         if self.tracer is not None and spans is not None:
             self.tracer.end(environ, spans, status)
-        if connection.has_had_body and not connection.target.startswith(self._slow):
+        if connection.has_had_body and not connection.path.startswith(self._slow):
             self._admission.served(time.perf_counter() - began)
         self._next(connection)
 

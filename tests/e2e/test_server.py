@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from contextlib import closing
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_killed_worker_loses_its_own_requests_only_and_its_seat_is_taken_again
             while not stop.is_set():
                 try:
                     done.append(server.post(PATH, photo).status)
-                except (OSError, HTTPException) as error:
+                except (OSError, http.client.HTTPException) as error:
                     lost.append(error)
 
         with ThreadPoolExecutor(4) as pool:
@@ -168,8 +169,15 @@ def test_a_client_over_its_rate_is_429_and_others_are_not(one_model, data_dir, t
         assert [answer.status for answer in statuses] == [200, 200, 200, 429, 429]
         assert 1 <= int(statuses[-1].headers["Retry-After"]) <= 2
         assert "rate_limit" in statuses[-1].json()["error"]
-        assert server.request("POST", PATH, photo, {"X-API-Key": "another"}).status == 200
-        assert 'cpuserve_refused_total{reason="rate"} 2' in server.get("/metrics").body.decode()
+        assert server.request("POST", PATH, photo, {"X-API-Key": "another"}).status == 429
+        assert server.get("/v2").status == 429
+        assert server.get("/v2/health/live").status == 200
+        address = ("127.0.0.2", 0)  # of another client
+        other = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60, source_address=address)
+        with closing(other):
+            other.request("GET", "/metrics")
+            metrics = other.getresponse().read().decode()
+        assert 'cpuserve_refused_total{reason="rate"} 4' in metrics
 
 
 def test_a_full_queue_is_503_with_a_time_to_come_back(small_server, data_dir):

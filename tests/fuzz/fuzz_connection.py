@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from cpuserve.errors import CpuserveError
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Connection, Limits
 
 _LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
@@ -39,7 +40,9 @@ def served(pieces: list[bytes]) -> list[Any]:
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.setblocking(False)
-        connection = Connection(_Pair(fileno=ours.detach()), ("10.0.0.1", 5), {}, _LIMITS)
+        budget = BodyBudget(2000)
+        pair = _Pair(fileno=ours.detach())
+        connection = Connection(pair, ("10.0.0.1", 5), {}, _LIMITS, lambda _environ: None, budget)
         found: list[Any] = []
         try:
             for piece in pieces:
@@ -51,6 +54,7 @@ def served(pieces: list[bytes]) -> list[Any]:
             found.append(connection.open)
         finally:
             connection.close()
+        assert not budget.held
     return found
 
 

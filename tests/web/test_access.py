@@ -7,9 +7,11 @@ import pickle
 
 import pytest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import RateLimited, Unauthorized, UsageError
 from cpuserve.settings import Settings
-from cpuserve.web.access import Access, Keys, Origins
+from cpuserve.web.access import Access, Gate, Keys, Origins
+from cpuserve.web.exchange import error_reply
+from cpuserve.web.ratelimit import RateLimit
 
 KEYS = Keys(["first-key", "schl\xfcssel"])
 
@@ -33,7 +35,7 @@ def asked(path="/predictions/m", method="POST", **headers):
     ],
 )
 def test_a_right_key_is_let_in(headers):
-    assert KEYS.refusal(asked(**headers)) is None
+    assert KEYS.check(asked(**headers)) is not None
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,9 @@ def test_a_right_key_is_let_in(headers):
     ],
 )
 def test_anything_else_is_401(headers):
-    reply = KEYS.refusal(asked(**headers))
-    assert reply is not None
+    with pytest.raises(Unauthorized) as caught:
+        KEYS.check(asked(**headers))
+    reply = error_reply(caught.value)
     assert reply.status == 401
     assert ("WWW-Authenticate", "Bearer") in reply.headers
     assert b"X-API-Key" in reply.body
@@ -64,9 +67,10 @@ OPEN = ["/ping", "/v2/health/live", "/v2/health/ready", "/v2/models/m/ready", "/
 
 @pytest.mark.parametrize("path", OPEN)
 def test_health_needs_no_key(path):
-    assert KEYS.refusal(asked(path, "GET")) is None
-    assert KEYS.refusal(asked(path, "HEAD")) is None
-    assert KEYS.refusal(asked(path, "POST")) is not None
+    assert KEYS.check(asked(path, "GET")) is None
+    assert KEYS.check(asked(path, "HEAD")) is None
+    with pytest.raises(Unauthorized):
+        KEYS.check(asked(path, "POST"))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +88,14 @@ def test_health_needs_no_key(path):
     ],
 )
 def test_what_is_not_health_needs_one(path):
-    assert KEYS.refusal(asked(path, "GET")) is not None
+    with pytest.raises(Unauthorized):
+        KEYS.check(asked(path, "GET"))
 
 
 def test_metrics_need_a_key_when_that_is_asked_for():
-    assert KEYS.refusal(asked("/metrics", "GET")) is None
-    assert Keys(["k"], for_metrics=True).refusal(asked("/metrics", "GET")) is not None
+    assert KEYS.check(asked("/metrics", "GET")) is None
+    with pytest.raises(Unauthorized):
+        Keys(["k"], for_metrics=True).check(asked("/metrics", "GET"))
 
 
 def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
@@ -99,8 +105,9 @@ def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         keys = Keys.read(file)
     assert not caplog.records
-    assert keys.refusal(asked(x_api_key="second-key")) is None
-    assert keys.refusal(asked(x_api_key="# team a")) is not None
+    assert keys.check(asked(x_api_key="second-key")) == "second-key"
+    with pytest.raises(Unauthorized):
+        keys.check(asked(x_api_key="# team a"))
     assert b"second-key" not in pickle.dumps(vars(keys))
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING):
@@ -155,20 +162,69 @@ def test_a_preflight_is_answered_before_a_key_is_asked_for(tmp_path):
     (tmp_path / "keys").write_text("k")
     made = access(api_key_file=str(tmp_path / "keys"), allowed_origins=ORIGIN, allowed_methods="GET, PUT")
     question = asked(method="OPTIONS", origin=ORIGIN, access_control_request_method="POST")
-    reply = made.refusal(question)
+    assert made.key(question) is None
+    reply = made.preflight(question)
     assert reply is not None
     assert reply.status == 204
     assert dict(reply.headers)["Access-Control-Allow-Methods"] == "GET, PUT"
     assert "X-API-Key" in dict(reply.headers)["Access-Control-Allow-Headers"]
-    stranger = made.refusal({**question, "HTTP_ORIGIN": "https://evil.example"})
+    stranger = made.preflight({**question, "HTTP_ORIGIN": "https://evil.example"})
     assert stranger is not None
     assert stranger.headers == []
-    real = made.refusal(asked(origin=ORIGIN))
-    assert real is not None
-    assert real.status == 401
+    assert made.preflight(asked(origin=ORIGIN)) is None
+    with pytest.raises(Unauthorized):
+        made.key(asked(origin=ORIGIN))
 
 
 def test_other_options_requests_are_no_preflights():
     origins = Origins([ORIGIN], ["GET"], ["*"])
     assert origins.preflight(asked(method="OPTIONS")) is None
     assert origins.preflight(asked(origin=ORIGIN, access_control_request_method="POST")) is None
+
+
+def gate(keys=KEYS, per_second=0.001, burst=3):
+    return Gate(Access(keys, None), RateLimit(per_second, burst))
+
+
+def came(path="/predictions/m", method="POST", address="10.0.0.1", **headers):
+    return {**asked(path, method, **headers), "REMOTE_ADDR": address}
+
+
+def count_allowed(made, requests):
+    allowed = 0
+    for environ in requests:
+        try:
+            made.check(environ)
+        except RateLimited:
+            continue
+        allowed += 1
+    return allowed
+
+
+def test_another_word_beside_a_right_key_is_the_same_client():
+    requests = [came(authorization=f"Bearer {n}", x_api_key="first-key", address=f"a{n}") for n in range(9)]
+    assert count_allowed(gate(), requests) == 3
+    assert {environ["cpuserve.client"] for environ in requests} == {"key first-key"}
+
+
+def test_where_no_key_is_asked_for_none_makes_another_client():
+    requests = [came(x_api_key=str(n)) for n in range(9)]
+    assert count_allowed(Gate(None, RateLimit(0.001, 3)), requests) == 3
+    assert count_allowed(Gate(None, RateLimit(0.001, 3)), [came(address=str(n)) for n in range(9)]) == 9
+
+
+def test_whoever_guesses_keys_is_slowed_by_its_address():
+    made = gate()
+    found = []
+    for number in range(6):
+        with pytest.raises((Unauthorized, RateLimited)) as caught:
+            made.check(came(x_api_key=f"guess-{number}"))
+        found.append(caught.value.status)
+    assert found == [401] * 3 + [429] * 3
+    made.check(came(x_api_key="first-key"))  # of the same address, with a right key
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_an_orchestrator_may_always_ask_for_health(path):
+    assert count_allowed(gate(), [came(path, "GET") for _ in range(9)]) == 9
+    assert count_allowed(gate(), [came("/metrics", "GET") for _ in range(9)]) == 3

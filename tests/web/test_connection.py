@@ -1,11 +1,19 @@
 """HTTP/1.1 as clients really send it: in pieces, pipelined, wrong, too large, half closed."""
 
+import collections
+import contextlib
+import math
+import random
+import select
 import socket
+import threading
 import time
 
 import pytest
 
-from cpuserve.errors import BodyTooLarge, CpuserveError, QueueFull
+from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, QueueFull
+from cpuserve.web import connection as module
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Connection, Limits
 from cpuserve.web.terms import DEFAULT_PRIORITY, Terms, terms_of
 
@@ -22,13 +30,14 @@ def pair():
     theirs.close()
 
 
-def make(sock, limits=LIMITS):
+def make(sock, limits=LIMITS, check=lambda _environ: None, budget=None):
     class Tcp(socket.socket):
         def setsockopt(self, *args):  # a socket pair is no TCP
             pass
 
     wrapped = Tcp(fileno=sock.detach())
-    return Connection(wrapped, ("10.0.0.1", 5), {"wsgi.version": (1, 0)}, limits)
+    base = {"wsgi.version": (1, 0)}
+    return Connection(wrapped, ("10.0.0.1", 5), base, limits, check, budget or BodyBudget(2000))
 
 
 def ok(connection, body=b"fine", **options):
@@ -227,6 +236,202 @@ def test_a_client_that_leaves_is_noticed(pair):
     client.close()
     assert not connection.receive()
     assert not connection.open
+
+
+def refusing(status):
+    def check(_environ):
+        error = CpuserveError("refused")
+        error.status = status
+        raise error
+
+    return check
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 900", b"Transfer-Encoding: chunked"])
+def test_a_request_that_may_not_is_refused_before_its_body_is_asked_for(framing):
+    ours, client = socket.socketpair()
+    connection = make(ours, check=refusing(401))
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n" + framing + b"\r\n\r\n")
+    with client:
+        with pytest.raises(CpuserveError) as caught:
+            connection.receive()
+        connection.refuse(caught.value)
+        connection.settle()
+        answer = client.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"Connection: close" in answer
+        assert b"WWW-Authenticate: Bearer" in answer
+    connection.close()
+
+
+def test_who_may_not_is_told_so_also_of_a_body_that_is_too_large():
+    ours, client = socket.socketpair()
+    connection = make(ours, check=refusing(429))
+    with client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
+        with pytest.raises(CpuserveError) as caught:
+            connection.receive()
+    assert caught.value.status == 429
+    connection.close()
+
+
+def test_a_small_request_that_may_not_keeps_its_connection():
+    ours, client = socket.socketpair()
+    connection = make(ours, check=refusing(401))
+    with client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi" * 3)
+        for turn in range(3):
+            with pytest.raises(CpuserveError) as caught:
+                connection.receive()
+            connection.refuse(caught.value)
+            assert connection.settle() == connection.wants_write == (turn < 2)
+        assert client.recv(10_000).count(b"HTTP/1.1 401 ") == 3
+    assert connection.open
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "check"),
+    [
+        (b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", refusing(401)),
+        (b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", refusing(429)),
+        (b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", None),
+        (b"HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n", None),
+        (b"HEAD / HTTP/9.9\r\n\r\n", None),
+        (b"\r\nHEAD / HTTP/1.1\r\nHost : h\r\n\r\n", None),
+        (b"HEAD /" + b"a" * 9000, None),
+        (b"HEAD / HTTP/1.1\r\nX: " + b"a" * 9000, None),
+    ],
+)
+def test_the_answer_to_head_has_no_body(request_, check):
+    ours, client = socket.socketpair()
+    connection = make(ours, check=check or (lambda _environ: None))
+    with client:
+        for byte in request_:
+            client.sendall(bytes([byte]))
+            try:
+                whole = connection.receive()
+            except CpuserveError as error:
+                connection.refuse(error)
+                break
+            if whole:
+                connection.answer("404 Not Found", [("Content-Length", "4")], b"none")
+        answer = client.recv(10_000)
+        assert b"Content-Length: " in answer
+        assert answer.endswith(b"\r\n\r\n")
+    connection.close()
+
+
+def test_one_client_gives_way_after_so_many_bytes():
+    length = 8 << 20
+    ours, client = socket.socketpair()
+    limits = Limits(max_body_bytes=length, request_timeout_s=60, keep_alive_s=9)
+    connection = make(ours, limits, budget=BodyBudget(length))
+    head = f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n".encode()
+    sender = threading.Thread(target=client.sendall, args=(head + bytes(length),))
+    sender.start()
+    turns = 0
+    while not connection.receive():
+        turns += 1
+        select.select([connection.sock], [], [], 5)
+    sender.join()
+    client.close()
+    assert turns >= 7
+    assert len(connection.environ()["wsgi.input"].data) == length
+    connection.close()
+
+
+def test_a_client_has_so_long_to_take_an_answer_however_it_dribbles(pair):
+    connection, client = pair
+    client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert connection.receive()
+    ok(connection, bytes(5_000_000))
+    deadline = connection.deadline
+    assert time.monotonic() < deadline < time.monotonic() + 5 + 5_000_000 / 65_536
+    for _ in range(3):
+        client.recv(300_000)
+        connection.flush()
+    assert connection.wants_write
+    assert connection.deadline == deadline
+
+
+def test_a_refused_client_is_not_listened_to_without_end(pair, monkeypatch):
+    monkeypatch.setattr(module, "_DRAIN_BYTES", 1 << 20)
+    connection, client = pair
+    client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
+    with pytest.raises(BodyTooLarge) as caught:
+        connection.receive()
+    connection.refuse(caught.value)
+    connection.settle()
+    with pytest.raises(OSError, match=r"."):
+        for _ in range(100):
+            client.sendall(b"x" * 65_536)
+            connection.receive()
+    assert not connection.open
+
+
+BODY = bytes(range(256)) * 1500  # grows twice
+WAYS = ("answer", "refuse", "leave", "expire", "close", "nothing")
+
+
+def test_memory_of_bodies_is_given_back_on_every_way_out():
+    """Whatever some clients do and how their requests end: nothing is held when all are gone."""
+    random_ = random.Random(9)  # noqa: S311  # the same on every run
+    limits = Limits(max_body_bytes=len(BODY), request_timeout_s=60, keep_alive_s=60)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n"
+    sized = b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    budget = BodyBudget(3 * len(BODY))
+    outcomes = collections.Counter()
+    for _ in range(60):
+        clients = []
+        for _ in range(random_.randint(1, 6)):
+            ours, client = socket.socketpair()
+            client.setblocking(False)
+            message = [b"POST / HTTP/1.1\r\nHost: h\r\n" + random_.choice((sized, chunked))]
+            if random_.random() < 0.3:
+                message[0] = message[0][: random_.randrange(len(message[0]))]
+            clients.append((make(ours, limits, budget=budget), client, message))
+        most = 0
+        while clients:
+            connection, client, rest = entry = random_.choice(clients)
+            with contextlib.suppress(BlockingIOError):
+                sent = client.send(rest[0][: random_.randint(1, 150_000)])
+                rest[0] = rest[0][sent:]
+            whole = False
+            try:
+                while not whole and select.select([connection.sock], [], [], 0)[0]:
+                    whole = connection.receive()
+            except BodiesTooLarge as error:
+                outcomes["too many"] += 1
+                connection.refuse(error)
+                rest[0] = b""
+            most = max(most, budget.held)
+            if whole or not rest[0]:
+                way = random_.choice(WAYS)
+                outcomes[way, whole] += 1
+                leave(connection, way, whole=whole)
+                client.close()
+                while connection.open:
+                    connection.receive()
+                clients.remove(entry)
+        assert budget.held == 0
+        assert most <= budget.limit
+    assert outcomes["too many"]
+    assert all(outcomes[way, True] and outcomes[way, False] for way in WAYS)
+
+
+def leave(connection, way, *, whole):
+    if way == "answer" and whole:
+        assert connection.environ()["wsgi.input"].read() == BODY
+        connection.answer("200 OK", [("Content-Length", "0")], b"")
+        connection.settle()
+    elif way == "refuse":
+        connection.refuse(QueueFull("full", 1))
+        connection.settle()
+    elif way == "expire" and not whole:  # the server is at work on a whole one
+        connection.expire(math.inf)
+    elif way == "close" or whole:
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from cpuserve.web import worker as module
 from cpuserve.web.board import READY, Board
+from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Limits
 from cpuserve.web.worker import SeatWorker
 
@@ -32,6 +33,8 @@ def worker(monkeypatch):
         pid=1,
         sockets=[listener],
         limits=Limits(1000, 10.0, 10.0),
+        check=lambda _environ: None,
+        body_budget=BodyBudget(10_000),
         cfg=SimpleNamespace(graceful_timeout=10),
         notify=lambda: None,
         _connections={},

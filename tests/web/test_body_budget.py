@@ -1,0 +1,57 @@
+"""What a worker holds of bodies: it grows with what comes, is bounded, and is given back on every way out."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from cpuserve.errors import BodiesTooLarge
+from cpuserve.web.body_budget import BodyBudget, BodyShare, SizedBody
+
+MIB = 1 << 20
+
+
+def test_over_the_limit_nothing_is_taken_and_the_setting_is_named():
+    budget = BodyBudget(100)
+    one, two = BodyShare(budget), BodyShare(budget)
+    one.take(60)
+    with pytest.raises(BodiesTooLarge, match=r"110 bytes.*100 bytes.*max_unfinished_body_bytes") as caught:
+        two.take(50)
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 1.0)
+    assert (budget.held, two.held) == (60, 0)
+    one.release()
+    one.release()
+    two.take(100)
+    assert budget.held == 100
+
+
+def test_a_promised_length_takes_nothing_until_bytes_come():
+    budget = BodyBudget(64 * MIB)
+    body = SizedBody(32 * MIB, memoryview(b"x" * 10), BodyShare(budget))
+    assert (budget.held, len(body.data)) == (0, 10)
+    body.room(MIB).release()
+    assert budget.held == len(body.data) == 128 << 10
+
+
+def test_a_body_grows_to_its_length_with_its_bytes_in_place():
+    random_ = random.Random(3)  # noqa: S311  # the same on every run
+    length = 3 * MIB + 7
+    sent = random_.randbytes(length)
+    share = BodyShare(BodyBudget(length))
+    body, at = SizedBody(length, memoryview(sent[:100]), share), 100
+    while not body.whole:
+        assert len(body.data) <= max(128 << 10, 2 * at)
+        with body.room(MIB) as room:
+            count = min(len(room), random_.randint(1, 200_000))
+            room[:count] = sent[at : at + count]
+        body.filled(count)
+        at += count
+    assert body.data == sent
+    assert share.held == length
+
+
+def test_a_usual_picture_has_room_at_once():
+    body = SizedBody(84_000, memoryview(b"x" * 5_000), BodyShare(BodyBudget(MIB)))
+    with body.room(MIB) as room:
+        assert len(room) == 79_000
