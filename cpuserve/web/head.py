@@ -24,6 +24,8 @@ MOST_FIELDS = 100
 _ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
 _UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
 _LENGTH_DIGITS = 19
+_ABSOLUTE = re.compile(r"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")  # with its end, where that is there
 
 
@@ -196,7 +198,9 @@ def _check_line(head: bytes, method: bytes, target: bytes, version: str) -> None
 
 def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any]) -> Head:
     target = message.target.decode("latin-1")
-    path = target if target[0] == "/" else _origin(method, target)
+    if "#" in target:
+        raise HttpError(f"request target {target[:80]!r}")  # a fragment is not for servers
+    authority, path = ("", target) if target[0] == "/" else _origin(method, target)
     path, _, query = path.partition("?")
     environ = {
         **base,
@@ -217,17 +221,44 @@ def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any
             text = f"{environ[key]},{text}"
         if key:
             environ[key] = text
+    host = environ.get("HTTP_HOST")
+    if host is not None:
+        _check_host(host, authority)
+    elif version == "1.1":
+        raise HttpError("it has no Host")
     return Head(environ)
 
 
-def _origin(method: bytes, target: str) -> str:
-    """Path and query of a target that is no path (RFC 9112, section 3.2); that of CONNECT is refused."""
+def _origin(method: bytes, target: str) -> tuple[str, str]:
+    """Authority, and path with query, of a target that is no path (RFC 9112, section 3.2).
+
+    Raises:
+        HttpError: it is none of this server: that of CONNECT, of another scheme, with a user.
+    """
     if target == "*" and method == b"OPTIONS":
-        return target
-    scheme, there, rest = target.partition("://")
-    if not there or not scheme:
+        return "", target
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None or not _HOST.fullmatch(found[1]):
         raise HttpError(f"request target {target[:80]!r}")
-    return "/" + rest.partition("/")[2]
+    rest = found[2] or ""
+    return found[1], rest if rest[:1] == "/" else "/" + rest
+
+
+@lru_cache(maxsize=256)
+def _check_host(host: str, authority: str) -> None:
+    """Refuse a Host that is none (RFC 9110, section 7.2), or another than the target's.
+
+    Raises:
+        HttpError: it is.
+    """
+    if not _HOST.fullmatch(host):
+        raise HttpError(f"Host {host[:80]!r}")
+    if authority and _without_port_80(authority) != _without_port_80(host):
+        raise HttpError(f"Host {host[:80]!r} beside the target's {authority[:80]!r}")
+
+
+def _without_port_80(host: str) -> str:
+    return host.lower().removesuffix(":").removesuffix(":80")
 
 
 @lru_cache(maxsize=256)

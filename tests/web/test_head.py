@@ -68,23 +68,41 @@ def read_by_gunicorn(message):
         (b"GET / HTTP/1.1\nHost: h\n\n", 400),
         (b"GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n", 400),  # CR alone
         (b"GET / HTTP/1.1\r\nHost: h\r\n X: folded\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nContent-Length : 1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n: y\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n(X: y\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nX\x85: y\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length : 1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n(X: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX\x85: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: \x00\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nContent-Type: a\r\ncontent-type: a\r\n\r\n", 400),
-        (b"GET /\x80 HTTP/1.1\r\n\r\n", 400),
-        (b"GET  / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Type: a\r\ncontent-type: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: \t\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost:\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: u@h\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h:8o\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\xfc\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+        (b"GET http:// HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET http:///x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET http://u@h/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET ftp://h/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET http://g/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET /x#y HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET http://h#/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET /\x80 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         (b"GET / HTTP/1.1 \r\n\r\n", 400),
-        (b"get / HTTP/1.1\r\n\r\n", 400),
+        (b"get / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         (b"GET / HTTP/1.2\r\n\r\n", 400),
         (b"OPTIONS / RTSP/1.0\r\n\r\n", 400),
-        (b"GET * HTTP/1.1\r\n\r\n", 400),
-        (b"GET h/x HTTP/1.1\r\n\r\n", 400),
-        (b"CONNECT h:443 HTTP/1.1\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"GET h/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         (b"\r\n\r\n" + LAST, 400),
         (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na", 400),
         (POST + b"Content-Length: 1, 1\r\n\r\na", 400),
@@ -126,16 +144,16 @@ def test_what_could_be_understood_in_two_ways_is_refused(message, status):
 @pytest.mark.parametrize(
     "message",
     [
-        b"GET / HTTP/1.1\r\nX: " + LONG[5:] + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100 + b"\r\n",
-        b"GET /" + LONG[14:] + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: " + LONG[5:] + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 99 + b"\r\n",
+        b"GET /" + LONG[14:] + b" HTTP/1.1\r\nHost: h\r\n\r\n",
         b"\r\n" + LAST + LAST,
-        b"OPTIONS * HTTP/1.1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET http://h/x?y HTTP/1.0\r\nX: \xff\t \r\n\r\n",
         POST + b"X-Two: 1\r\nX_Two: 2\r\nX-Two: \t3 \r\nContent-Length: 005\r\n\r\nhello" + LAST,
         POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello" + LAST,
         CHUNKED[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n5\r\n\r\n\r\nX\r\n0\r\n\r\n" + LAST,
-        b"OPTIONS / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + LAST,
+        b"OPTIONS / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + LAST,
         POST + b"Expect: 100-continue\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n",
         CHUNKED + b'3;a=b;c="d\\"e"\r\nabc\r\n00a\r\n0123456789\r\n0;x\r\nX: y\r\n\r\n' + LAST,
     ],
@@ -146,13 +164,38 @@ def test_what_is_taken_is_understood_as_by_gunicorn(message):
     assert found == read_by_gunicorn(message)
 
 
+@pytest.mark.parametrize("host", ["h", "h:8000", "h:", "a_b.c-d", "[::1]:80", "127.0.0.1", "1"])
+def test_hosts_as_clients_send_them_are_taken(host):
+    found = HeadReader({}).feed(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert found is not None
+    assert found[0].environ["HTTP_HOST"] == host
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("http://h?x=/v2/repository/models/m/load", "/", "x=/v2/repository/models/m/load"),
+        ("http://h", "/", ""),
+        ("HTTP://H:80/v2?y", "/v2", "y"),
+        ("http://h/a%20b?x=/y", "/a b", "x=/y"),
+        ("/x?http://g/y", "/x", "http://g/y"),
+        ("//g/x", "//g/x", ""),
+    ],
+)
+def test_path_and_query_of_every_form_of_a_target(target, path, query):
+    found = HeadReader({}).feed(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    assert found is not None
+    environ = found[0].environ
+    assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == (path, query)
+
+
 @pytest.mark.parametrize(
     ("message", "status"),
     [
-        (b"GET / HTTP/1.1\r\nX: y\n" + b"\n" * 150, 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: y\n" + b"\n" * 150, 400),
         (b"\r\n\r\n" + LAST, 400),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"Y\x00", 431),
-        (b"GET / HTTP/1.1\r\nX: \x00" + LONG, 400),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: \x00" + LONG, 400),
         (b"GET / HTTP/1.1\r\nX: " + LONG + b"\x00", 431),
         (b"GET /" + LONG + b"\x00", 414),
     ],
