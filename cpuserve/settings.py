@@ -79,6 +79,8 @@ class Settings:
     max_pictures: int = 1024
     max_pixels: int = 32_000_000
     queue_size: int = 64
+    max_connections: int = 1000
+    priority_from: Literal["anyone", "keys", "nobody"] = "keys"
     deadline_ms: float = 10_000.0
     rate_limit: float = 0.0
     rate_burst: float = 20.0

@@ -268,6 +268,20 @@ TABLE: tuple[Setting, ...] = (
         "queue_size", int, 64, "Requests one worker lets wait for a thread; more are answered 503.", minimum=1
     ),
     Setting(
+        "max_connections",
+        int,
+        1000,
+        "Connections one worker holds open; above, the one idle longest is closed, else a new one gets 503.",
+        minimum=1,
+    ),
+    Setting(
+        "priority_from",
+        str,
+        "keys",
+        "Whose X-Request-Priority counts: keys is clients with a key of api_key_file, else anyone or nobody.",
+        choices=("anyone", "keys", "nobody"),
+    ),
+    Setting(
         "deadline_ms",
         float,
         10_000.0,

@@ -15,7 +15,7 @@ _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
 # where threads stand that have nothing to do: the worker's own loops and what waits for a batch
 _IDLE = re.compile(
-    r"^([\w.<>]+\.)?((_turn|run) \(([^)]*/)?worker"
+    r"^([\w.<>]+\.)?((_turn|run) \(([^)]*/)?(worker|request_loop)"
     r"|(wait|_wait_for_tstate_lock|poll|select|accept) \(([^)]*/)?(threading|selectors|batcher)"
     r"|(sleep|wait_for_signals) \(([^)]*/)?arbiter)\.py"
 )

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from cpuserve.errors import DeadlineExceeded, QueueFull
 
 __all__ = ["Admission"]
 
-_MARGIN = 1.25  # under overload a thread also reads and refuses others' requests between two of its own
-_NEW_SHARE = 0.05  # of the latest request in the running mean of the service time
+_NEW_SHARE = 0.05  # of the latest request in the running means
 _OUTDATED_S, _OUTDATED_SERVICES = 1.0, 2.0  # without a served request: then the mean is of another time
+_KINDS = 256  # that are remembered; the one longest not served gives way
+_MARGIN_AT_FIRST, _MARGIN_LEAST, _MARGIN_MOST = 1.25, 1.05, 3.0
+# The margin is a running quantile: one accepted request in a hundred may take longer than was allowed for.
+_LATE_SHARE = 0.01
+_LATER = 1.05
+_EARLIER = 1 - (_LATER - 1) * _LATE_SHARE / (1 - _LATE_SHARE)
+_TELLING = 0.5  # of its time a request must have been expected to need, to tell whether the margin is right
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is known of requests for one model and of one kind.
+
+    Attributes:
+        service_s: running mean of the time one takes its thread.
+        deviation_s: running mean of how far each is from that.
+        margin: how many times as long as expected a request may take until it is answered.
+        served_at: when the latest was answered, on the clock of `time.monotonic`.
+    """
+
+    service_s: float
+    deviation_s: float
+    margin: float
+    served_at: float
 
 
 class Admission:
     """Bounds the requests that wait for a thread of one worker, in number and by their deadlines.
+
+    It learns, for each kind of request, how long one takes and by how much its expectations were wrong.
 
     Args:
         queue_size: requests that may wait.
@@ -22,71 +48,111 @@ class Admission:
     """
 
     def __init__(self, queue_size: int, threads: int) -> None:
-        self._queue_size = queue_size
+        self.queue_size = queue_size
         self._threads = threads
-        self._service_s = 0.0
-        self._served_at = 0.0
+        self._kinds: dict[str, _Kind] = {}
 
-    @property
-    def service_s(self) -> float:
-        """Running mean of the time one request takes its thread, seconds."""
-        return self._service_s
+    def service_s(self, kind: str) -> float:
+        """Running mean of the time a request of this kind takes its thread, seconds; 0 for an unknown one."""
+        known = self._kinds.get(kind)
+        return 0.0 if known is None else known.service_s
 
-    def served(self, seconds: float) -> None:
+    def served(self, kind: str, seconds: float) -> None:
         """Learn how long one request took its thread."""
-        known = self._service_s
-        self._served_at = time.monotonic()
-        self._service_s = seconds if known == 0.0 else known + _NEW_SHARE * (seconds - known)
+        now = time.monotonic()
+        known = self._kinds.get(kind)
+        if known is None:
+            while len(self._kinds) >= _KINDS:
+                oldest = min(self._kinds, key=lambda one: self._kinds[one].served_at)
+                self._kinds.pop(oldest, None)  # another thread may have been faster
+            self._kinds[kind] = _Kind(seconds, 0.0, _MARGIN_AT_FIRST, now)
+            return
+        known.served_at = now
+        if known.service_s == 0.0:
+            known.service_s = seconds
+            return
+        off = seconds - known.service_s
+        known.service_s += _NEW_SHARE * off
+        known.deviation_s += _NEW_SHARE * (abs(off) - known.deviation_s)
 
-    def wait_s(self, waiting: int) -> float:
-        """Seconds until a thread is free for a request behind ``waiting`` others."""
-        return waiting * self._service_s / self._threads
+    def answered(self, kind: str, expected_s: float, took_s: float, timeout_s: float) -> None:
+        """Learn how right an expectation was.
 
-    def admit(self, waiting: int, ahead: int, left_s: float) -> None:
+        Args:
+            kind: of the request.
+            expected_s: what `admit` gave for it.
+            took_s: seconds from its arrival to its answer.
+            timeout_s: seconds from its arrival to its deadline.
+        """
+        known = self._kinds.get(kind)
+        if known is None or expected_s * known.margin < _TELLING * timeout_s:
+            return
+        if took_s > expected_s * known.margin:
+            known.margin = min(_MARGIN_MOST, known.margin * _LATER)
+        else:
+            known.margin = max(_MARGIN_LEAST, known.margin * _EARLIER)
+
+    def admit(self, kind: str, waiting: int, ahead: int, ahead_s: float, left_s: float) -> float:
         """Let one more request wait.
 
         Args:
+            kind: of the request.
             waiting: requests that wait already.
             ahead: those of them that will be run before it.
+            ahead_s: seconds that these take one thread.
             left_s: seconds until its deadline.
+
+        Returns:
+            The seconds until its answer that are expected, without the margin.
 
         Raises:
             QueueFull: as many wait already as may, or it could not be answered before its deadline.
         """
-        if waiting >= self._queue_size:
+        if waiting >= self.queue_size:
             raise QueueFull(
-                f"{waiting} requests are waiting, the limit of a worker is {self._queue_size} "
+                f"{waiting} requests are waiting, the limit of a worker is {self.queue_size} "
                 "(setting queue_size)",
-                retry_after_s=self.wait_s(waiting),
+                retry_after_s=ahead_s / self._threads,
             )
-        needed = _MARGIN * (self.wait_s(ahead) + self._service_s)
-        if needed > left_s and not self._forget():
+        known = self._kinds.get(kind)
+        margin = _MARGIN_AT_FIRST if known is None else known.margin
+        expected_s = ahead_s / self._threads + (0.0 if known is None else known.service_s)
+        needed = margin * expected_s
+        if needed > left_s and known is not None and self._forget(known):
+            expected_s = ahead_s / self._threads
+            needed = margin * expected_s
+        if needed > left_s:
             raise QueueFull(
                 f"{ahead} requests are waiting before it: it would be answered after {1000 * needed:.0f} ms, "
                 f"its deadline is in {1000 * left_s:.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
                 retry_after_s=needed - left_s,
             )
+        return expected_s
 
-    def check(self, left_s: float) -> None:
+    def check(self, kind: str, left_s: float) -> None:
         """Look at the deadline once more, when a request's turn has come.
 
         Raises:
             DeadlineExceeded: the deadline is over, or will be before an answer is there.
         """
-        if left_s < _MARGIN * self._service_s and not self._forget():
+        known = self._kinds.get(kind)
+        needed = 0.0 if known is None else known.service_s + known.deviation_s
+        if left_s < needed and known is not None and self._forget(known):
+            needed = 0.0
+        if left_s < needed:
             raise DeadlineExceeded(
                 f"dropped before inference: {1000 * left_s:.0f} ms were left of its deadline, it takes "
-                f"about {1000 * self._service_s:.0f} ms (header X-Request-Timeout-Ms, setting deadline_ms)"
+                f"about {1000 * needed:.0f} ms (header X-Request-Timeout-Ms, setting deadline_ms)"
             )
 
-    def _forget(self) -> bool:
+    def _forget(self, known: _Kind) -> bool:
         """Forget a service time that nothing has confirmed for long, and say whether it was so.
 
         A process that was frozen, or a machine that swapped, learns a time beyond every deadline. It would
         refuse all there is, and never learn that it is quick again.
         """
-        outdated = max(_OUTDATED_S, _OUTDATED_SERVICES * self._service_s)
-        if time.monotonic() - self._served_at < outdated:
+        outdated = max(_OUTDATED_S, _OUTDATED_SERVICES * known.service_s)
+        if time.monotonic() - known.served_at < outdated:
             return False
-        self._service_s = 0.0
+        known.service_s = known.deviation_s = 0.0
         return True

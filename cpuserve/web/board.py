@@ -120,7 +120,10 @@ class Board:
             ValueError: the board is another version's.
         """
         board = cls.__new__(cls)
-        board._take(memoryview(file.read_bytes()).cast("Q"))
+        content = file.read_bytes()
+        if not content or len(content) % 64:
+            raise ValueError(f"{len(content)} bytes are no board of this version")
+        board._take(memoryview(content).cast("Q"))
         return board
 
     def _take(self, words: memoryview) -> None:

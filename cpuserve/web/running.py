@@ -30,7 +30,7 @@ def find(root: Path = Path("/")) -> tuple[Roster, ...]:
         with suppress(OSError, ValueError):  # it has just ended, or another version's server wrote it
             board = Board.snapshot(next(iter(files.values())))
             outside = {_inner(root, pid): pid for pid in files}
-            if board.about["pid"] in outside:
+            if board.about.get("pid") in outside:  # else a program holds a board that serves nothing
                 found.append(roster(board, outside))
     return tuple(sorted(found, key=lambda one: one.pid))
 

@@ -206,6 +206,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.queue_size = settings.queue_size
         worker.max_json_elements = settings.max_json_elements
         worker.max_pictures = settings.max_pictures
+        worker.max_connections = settings.max_connections
+        # with a file of keys, a request that comes as far as the queue has brought one
+        trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
+        worker.with_priorities = settings.priority_from == "anyone" or trusted
         worker.deadline_s = settings.deadline_ms / 1000
         worker.check = Gate(self.access, self.rate_limit).check
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 2 * settings.max_body_bytes))

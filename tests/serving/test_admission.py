@@ -1,3 +1,6 @@
+"""What may wait: by number, by deadline, and by what requests of the same kind have taken."""
+
+import random
 import time
 
 import pytest
@@ -8,33 +11,47 @@ from cpuserve.serving.admission import Admission
 
 def test_a_refusal_names_the_limit_and_when_to_come_back():
     admission = Admission(queue_size=10, threads=2)
-    for _ in range(200):
-        admission.served(0.5)
-    admission.admit(9, 9, 60)
+    admission.admit("a", 9, 9, 4.5, 60)
     with pytest.raises(QueueFull, match=r"10 requests.*10.*queue_size") as caught:
-        admission.admit(10, 10, 60)
-    assert caught.value.retry_after_s == pytest.approx(2.5, rel=0.01)
+        admission.admit("a", 10, 10, 5.0, 60)
+    assert caught.value.retry_after_s == pytest.approx(2.5)
     assert caught.value.status == 503
 
 
 def test_what_cannot_be_answered_in_time_is_refused_at_once_and_told_when():
     admission = Admission(queue_size=100, threads=2)
-    admission.admit(50, 50, 0.001)  # nothing is known yet: let it try
+    admission.admit("a", 50, 50, 0.0, 0.001)  # nothing is known yet: let it try
     for _ in range(200):
-        admission.served(0.1)
-    admission.admit(20, 8, left_s=0.64)  # 8 before it: 0.4 s of waiting, 0.1 s of work, a quarter more
+        admission.served("a", 0.1)
+    # 8 before it: 0.4 s of waiting, 0.1 s of work, a quarter more
+    assert admission.admit("a", 20, 8, 0.8, left_s=0.64) == pytest.approx(0.5)
     with pytest.raises(QueueFull, match=r"625 ms.*600 ms.*X-Request-Timeout-Ms") as caught:
-        admission.admit(20, 8, left_s=0.6)
+        admission.admit("a", 20, 8, 0.8, left_s=0.6)
     assert caught.value.retry_after_s == pytest.approx(0.025)
+
+
+def test_a_quick_model_is_not_judged_by_a_slow_one():
+    admission = Admission(queue_size=100, threads=1)
+    for _ in range(200):
+        admission.served("slow", 2.0)
+        admission.served("quick", 0.002)
+    admission.admit("quick", 0, 0, 0.0, left_s=0.01)
+    admission.check("quick", 0.01)
+    with pytest.raises(QueueFull):
+        admission.admit("slow", 0, 0, 0.0, left_s=1.0)
+    with pytest.raises(DeadlineExceeded):
+        admission.check("slow", 1.0)
 
 
 def test_what_waited_past_its_time_is_dropped_before_inference():
     admission = Admission(queue_size=100, threads=1)
-    admission.check(0)
-    admission.served(0.1)
-    admission.check(0.2)
+    admission.check("a", 0)
+    with pytest.raises(DeadlineExceeded):
+        admission.check("a", -0.001)  # also where nothing is known
+    admission.served("a", 0.1)
+    admission.check("a", 0.2)
     with pytest.raises(DeadlineExceeded, match=r"50 ms.*100 ms") as caught:
-        admission.check(0.05)
+        admission.check("a", 0.05)
     assert caught.value.status == 504
 
 
@@ -42,16 +59,73 @@ def test_a_server_that_was_frozen_answers_again(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     admission = Admission(queue_size=100, threads=1)
-    admission.served(0.01)
-    admission.served(600)  # frozen inside a request
+    admission.served("a", 0.01)
+    admission.served("a", 600)  # frozen inside a request
     for _ in range(2):
         with pytest.raises(QueueFull, match="its deadline is in 10000 ms"):
-            admission.admit(0, 0, left_s=10)
+            admission.admit("a", 0, 0, 0.0, left_s=10)
         with pytest.raises(DeadlineExceeded):
-            admission.check(10)
+            admission.check("a", 10)
         now += 30
     now += 1  # twice its service time has passed without anybody served
-    admission.admit(0, 0, left_s=10)
-    admission.check(10)
-    admission.served(0.01)
-    admission.admit(0, 0, left_s=0.02)
+    admission.admit("a", 0, 0, 0.0, left_s=10)
+    admission.check("a", 10)
+    admission.served("a", 0.01)
+    admission.admit("a", 0, 0, 0.0, left_s=0.02)
+
+
+def test_a_kind_that_is_new_does_not_pass_by_those_that_wait():
+    admission = Admission(queue_size=100, threads=1)
+    with pytest.raises(QueueFull):
+        admission.admit("new", 10, 10, 5.0, left_s=1.0)
+
+
+def test_clients_cannot_make_it_remember_without_end():
+    admission = Admission(queue_size=100, threads=1)
+    for number in range(5000):
+        admission.served(f"/{number}", 0.1)
+    assert len(admission._kinds) <= 256
+    assert admission.service_s("/4999") == 0.1
+    assert admission.service_s("/1") == 0.0
+
+
+@pytest.mark.parametrize("swing", [0.05, 0.2, 0.5])
+def test_accepted_requests_keep_their_deadline_on_a_machine_whose_speed_swings(swing):
+    """A queue of one thread that is offered three times what it can do, simulated."""
+    chance = random.Random(7)  # noqa: S311
+    admission = Admission(queue_size=64, threads=1)
+    clock, arrivals, speed, deadline_s = 0.0, 0.0, 1.0, 0.2
+    queue: list[tuple[float, float]] = []
+    late = good = 0
+    busy_s = 0.0
+    while clock < 100:
+        if chance.random() < 0.02:
+            speed = 1 + swing * (2 * chance.random() - 1)
+        while arrivals <= clock:
+            try:
+                ahead_s = len(queue) * admission.service_s("a")
+                expected_s = admission.admit("a", len(queue), len(queue), ahead_s, deadline_s)
+                queue.append((arrivals, expected_s))
+            except QueueFull:
+                pass
+            arrivals += chance.expovariate(3 / 0.005)
+        if not queue:
+            clock = arrivals
+            continue
+        arrived, expected_s = queue.pop(0)
+        try:
+            admission.check("a", arrived + deadline_s - clock)
+        except DeadlineExceeded:
+            continue
+        took_s = 0.005 * speed * (1 + 0.1 * chance.random())
+        clock += took_s
+        admission.served("a", took_s)
+        admission.answered("a", expected_s, clock - arrived, deadline_s)
+        if clock > 20:
+            busy_s += took_s
+            if clock - arrived > deadline_s:
+                late += 1
+            else:
+                good += 1
+    assert late / (late + good) < 0.03
+    assert busy_s > 0.95 * (clock - 20)  # and it is not by refusing what could have been answered

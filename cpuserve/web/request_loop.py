@@ -1,0 +1,353 @@
+"""Threads that share one epoll and run each request to completion.
+
+Every thread waits on the same epoll instance, in which each connection is armed for one event. Whichever
+thread wakes first reads whatever has come, on every connection that has something, and puts the requests that
+are whole into one queue. Then it takes the first and runs it to its answer. So bodies are read while others
+compute, no request is handed from thread to thread, connections need not be spread over threads, and a slow
+client holds none. Health checks are answered as soon as they are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
+from cpuserve.machine.thread_names import show_thread_name
+from cpuserve.serving.admission import Admission
+from cpuserve.serving.stats import Recorder
+from cpuserve.web.connection import Connection
+from cpuserve.web.request_queue import RequestQueue
+from cpuserve.web.slow_requests import SlowRequests
+from cpuserve.web.terms import DEFAULT_PRIORITY
+from cpuserve.web.tracing import Tracer
+
+__all__ = ["RequestLoop", "Waiting"]
+
+_REFUSED: dict[type[CpuserveError], str] = {
+    QueueFull: "refused_queue_full",
+    DeadlineExceeded: "refused_deadline",
+    RateLimited: "refused_rate",
+}
+_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_WRITE = select.EPOLLOUT | select.EPOLLONESHOT
+_AT_ONCE = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
+_AT_ONCE_A_TURN = 8  # more health checks than that wait like any other request
+_RETURNED_AT_ONCE_S = 2e-4  # a poll that took less found what had come before it
+_REFUSALS_A_TURN = 16  # of requests that one client sends without waiting, before others have their turn
+_ERROR_PAUSE_S = 0.01
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A whole request that waits for its turn.
+
+    Attributes:
+        connection: has the request.
+        kind: of the request, by which its service time is known.
+        since: when it arrived at the latest, on the clock of `time.monotonic`.
+        timeout_s: seconds from then to its deadline.
+        queued: when it was read, on the same clock.
+        expected_s: seconds from then in which it was expected to be answered.
+    """
+
+    connection: Connection
+    kind: str
+    since: float
+    timeout_s: float
+    queued: float
+    expected_s: float
+
+
+class RequestLoop:
+    """Reads the connections of one worker and runs their requests.
+
+    Args:
+        threads: how many run requests.
+        admission: decides which may wait.
+        deadline_s: of requests that say nothing.
+        with_priorities: whether clients may say what goes first.
+        log: where failures go.
+
+    Attributes:
+        connections: those that are open, by file descriptor.
+        app: the WSGI application; set before `start`.
+        slow: how the paths begin whose requests get a thread of their own.
+        last: whether every answer ends its connection, since the worker is stopping.
+        recorder: counts refusals, and tells how many requests wait.
+        tracer: notes where the time of a request goes.
+        changed: called when a connection was opened or closed.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        admission: Admission,
+        *,
+        deadline_s: float,
+        with_priorities: bool,
+        log: logging.Logger,
+    ) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.app: Callable[..., Any]
+        self.slow: tuple[str, ...] = ()
+        self.last = False
+        self.recorder: Recorder | None = None
+        self.tracer: Tracer | None = None
+        self.changed: Callable[[], None] = lambda: None
+        self._admission = admission
+        self._deadline_s = deadline_s
+        self._with_priorities = with_priorities
+        self._log = log
+        self._queue: RequestQueue[Waiting] = RequestQueue()
+        self._slow_requests: SlowRequests[tuple[Waiting, float]] = SlowRequests(lambda one: self._run(*one))
+        self._epoll = select.epoll()
+        # a thread takes the event that wakes one; that which ends all is never taken
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._end, select.EPOLLIN)
+        self._lock = threading.Lock()
+        self._idle_threads = 0
+        self._turns = self._turns_seen = 0
+        self._polled = 0.0
+        self._at_once_left = _AT_ONCE_A_TURN
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def end(self, timeout_s: float) -> None:
+        """End the threads, each after the request it is at."""
+        os.eventfd_write(self._end, 1)
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+    def add(self, connection: Connection) -> None:
+        """Serve a new connection."""
+        self.connections[connection.number] = connection
+        self.changed()
+        self._epoll.register(connection.number, _READ)
+
+    def help_out(self) -> None:
+        """Read what has come, if since the last call all threads have been busy with the same requests.
+
+        Called regularly by a thread that runs no requests: health is told and the rest queued or refused also
+        while every thread is stuck in a model.
+        """
+        stuck = self._turns == self._turns_seen and not self._idle_threads
+        self._turns_seen = self._turns
+        if not stuck:
+            return
+        self._at_once_left = _AT_ONCE_A_TURN
+        now = time.monotonic()
+        for number, event in self._epoll.poll(0, 64):
+            if number not in (self._wake, self._end):
+                self._event(number, event, now)
+        self._wake_one()
+
+    def _serve(self) -> None:
+        """The life of a thread: read what has come, run the request whose turn it is, again."""
+        show_thread_name()
+        while True:
+            try:
+                if not self._turn():
+                    return
+            except Exception:  # noqa: BLE001  # the thread serves others too
+                self._log.exception("Error in a serving thread; it goes on")
+                time.sleep(_ERROR_PAUSE_S)  # should it come again at once, it must not fill the log
+
+    def _turn(self) -> bool:
+        """One round of a thread; False when the threads are to end."""
+        queue = self._queue
+        with self._lock:
+            self._idle_threads += 1
+            self._turns += 1
+        try:
+            began, before = time.monotonic(), self._polled
+            busy = len(queue) > 0
+            events = self._epoll.poll(0 if busy else -1, 64)
+            self._polled = now = time.monotonic()
+        finally:
+            with self._lock:
+                self._idle_threads -= 1
+        # what was found at once may have come at any time since the poll before
+        since = before if now - began < _RETURNED_AT_ONCE_S and before else now
+        self._at_once_left = _AT_ONCE_A_TURN
+        for number, event in events:
+            if number == self._wake:
+                with suppress(BlockingIOError):  # another thread took it
+                    os.eventfd_read(self._wake)
+            elif number == self._end:
+                return False
+            else:
+                self._event(number, event, since)
+        waiting = queue.take()
+        if waiting is None:
+            return True  # nothing whole yet, or another thread took it
+        self._tell_depth()
+        self._wake_one()
+        if not busy:
+            began = now
+        if waiting.connection.path.startswith(self.slow):
+            try:
+                self._slow_requests.put((waiting, began))
+            except QueueFull as error:
+                self._refuse(waiting.connection, error)
+                self._next(waiting.connection)
+        else:
+            self._run(waiting, began)
+        return True
+
+    def _wake_one(self) -> None:
+        if self._idle_threads and len(self._queue):
+            os.eventfd_write(self._wake, 1)
+
+    def _tell_depth(self) -> None:
+        if self.recorder is not None:
+            self.recorder.put("queue_depth", len(self._queue))
+
+    def _event(self, number: int, event: int, since: float) -> None:
+        connection = self.connections.get(number)
+        if connection is None:
+            return
+        try:
+            if event & select.EPOLLOUT:
+                connection.flush()
+                if not connection.settle():
+                    self._arm(connection)
+                    return
+            self._receive(connection, since)
+        except Exception:  # noqa: BLE001  # one client must not end a thread that serves all
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Log what was raised, and end the connection: how far it got is not known."""
+        self._log.exception("Error on the connection of %s", connection.peer)
+        connection.close()
+        self._arm(connection)
+
+    def _receive(self, connection: Connection, since: float) -> None:
+        """Read a connection; a whole request goes into the queue, or is refused when that is full."""
+        for _ in range(_REFUSALS_A_TURN):
+            try:
+                if not connection.receive():
+                    break
+                if connection.path not in _AT_ONCE or connection.has_body or self._at_once_left <= 0:
+                    self._enqueue(connection, since)
+                    return
+                self._at_once_left -= 1
+                self._answer(connection)
+            except CpuserveError as error:
+                self._refuse(connection, error)
+            if not connection.settle():
+                break
+        self._arm(connection)
+
+    def _enqueue(self, connection: Connection, since: float) -> None:
+        """Let a request wait for its turn, or raise why it may not."""
+        terms = connection.terms(self._deadline_s)
+        client = connection.client
+        if not connection.has_body:
+            client = f"GET {client}"  # its turns are apart from those of the requests that infer
+        priority = terms.priority if self._with_priorities else DEFAULT_PRIORITY
+        queue, admission = self._queue, self._admission
+        kind = connection.path
+        waiting = len(queue)
+        ahead, ahead_s = queue.ahead(client, priority) if waiting else (0, 0.0)
+        dropped = None
+        if waiting >= admission.queue_size:
+            dropped = queue.drop_for(client)
+            waiting -= dropped is not None
+        now = time.monotonic()
+        try:
+            expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + terms.timeout_s - now)
+            entry = Waiting(connection, kind, since, terms.timeout_s, now, expected_s)
+            queue.put(entry, client, priority, admission.service_s(kind))
+        finally:
+            if dropped is not None:
+                text = f"{admission.queue_size} requests are waiting, most of them this client's"
+                self._refuse(dropped.connection, QueueFull(text + " (setting queue_size)", ahead_s))
+                self._next(dropped.connection)
+        self._tell_depth()
+
+    def _refuse(self, connection: Connection, error: CpuserveError) -> None:
+        connection.refuse(error)
+        counter = _REFUSED.get(type(error))
+        if counter is not None and self.recorder is not None:
+            self.recorder.add(counter)
+
+    def _arm(self, connection: Connection) -> None:
+        """Wait for the connection's next event, or forget it."""
+        if connection.open:
+            self._epoll.modify(connection.number, _WRITE if connection.wants_write else _READ)
+        elif self.connections.get(connection.number) is connection:
+            del self.connections[connection.number]
+            self.changed()
+
+    def _run(self, waiting: Waiting, began: float) -> None:
+        """Run a request whose turn has come, and go on with its connection."""
+        connection = waiting.connection
+        try:
+            kind = waiting.kind
+            try:
+                self._admission.check(kind, waiting.since + waiting.timeout_s - time.monotonic())
+            except CpuserveError as error:
+                self._refuse(connection, error)
+            else:
+                status = self._answer(connection)
+                if status < "3" and not connection.path.startswith(self.slow):
+                    now = time.monotonic()
+                    self._admission.served(kind, now - began)
+                    took_s = now - waiting.queued
+                    self._admission.answered(kind, waiting.expected_s, took_s, waiting.timeout_s)
+            self._next(connection)
+        except Exception:  # noqa: BLE001  # the thread serves others too
+            self._drop(connection)
+
+    def _answer(self, connection: Connection) -> str:
+        """Run a request and send its answer; gives the status."""
+        environ = connection.environ()
+        spans = self.tracer.begin(environ, connection) if self.tracer is not None else None
+        answer: list[Any] = ["500 Internal Server Error", [("Content-Length", "0")]]
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            answer[:] = [status, headers]
+
+        try:
+            chunks = self.app(environ, start_response)
+            body = b"".join(chunks)
+            if hasattr(chunks, "close"):
+                chunks.close()
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever a model raises or calls
+            self._log.exception("Error handling request %s", environ["RAW_URI"])
+            answer[:] = ["500 Internal Server Error", [("Content-Length", "0")]]
+            body = b""
+        status, headers = answer
+        if self.tracer is not None and spans is not None:
+            headers = [*headers, *self.tracer.headers(environ, spans)]
+        connection.answer(status, headers, body, last=self.last)
+        if self.tracer is not None and spans is not None:
+            self.tracer.end(environ, spans, status)
+        return str(status)
+
+    def _next(self, connection: Connection) -> None:
+        """After an answer: the connection's next request, or its next event."""
+        if connection.settle():
+            self._receive(connection, time.monotonic())
+            self._wake_one()
+        else:
+            self._arm(connection)

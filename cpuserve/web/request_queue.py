@@ -1,0 +1,149 @@
+"""The queue of whole requests that wait for a thread: by priority, and in turn between clients."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from typing import Generic, TypeVar
+
+__all__ = ["RequestQueue"]
+
+T = TypeVar("T")
+_FAIR_EVERY = 4  # turns: one of them goes to who has had least, whatever its priority
+_LEAST_COST_S = 1e-6
+_REMEMBERED = 1024  # clients without a waiting request
+
+_Entry = tuple[float, int, float, str, T]  # start, arrival, cost, client, what waits
+
+
+class RequestQueue(Generic[T]):
+    """Orders waiting requests by start-time fair queueing over clients inside each priority.
+
+    A request starts, on a clock of its own that counts work, where the latest request of its client ends. The
+    request that starts first is taken first. So a client that has 200 requests waiting and one that has a
+    single request take turns, and who sends requests that are twice as long has half as many turns.
+
+    Lower numbers of priority go first. Every fourth turn goes to the request that starts first among all, so
+    that no priority can keep others from being served. All methods may be called by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heaps: dict[int, list[_Entry[T]]] = {}  # by priority; none is empty
+        self._ends: dict[str, float] = {}  # where the latest request of a client ends
+        self._waiting: dict[str, int] = {}  # requests by client; none is zero
+        self._arrivals = 0
+        self._turn = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, item: T, client: str, priority: int, cost_s: float) -> None:
+        """Let a request wait.
+
+        Args:
+            item: the request.
+            client: whose turn it takes.
+            priority: 1 goes first.
+            cost_s: how long it will take a thread, about; it counts against the client's next requests.
+        """
+        with self._lock:
+            start = self._start(client)
+            self._ends[client] = start + max(cost_s, _LEAST_COST_S)
+            self._waiting[client] = self._waiting.get(client, 0) + 1
+            self._arrivals += 1
+            self._count += 1
+            entry = (start, self._arrivals, cost_s, client, item)
+            heap = self._heaps.get(priority)
+            if heap is None:
+                self._heaps[priority] = [entry]
+            else:
+                heapq.heappush(heap, entry)
+
+    def take(self) -> T | None:
+        """The request whose turn it is; None when no request waits."""
+        with self._lock:
+            heaps = self._heaps
+            if not heaps:
+                return None
+            priority = min(heaps)
+            if len(heaps) > 1:
+                self._turn += 1
+                if self._turn % _FAIR_EVERY == 0:
+                    priority = min(heaps, key=lambda one: heaps[one][0][:2])
+            heap = heaps[priority]
+            entry = heapq.heappop(heap)
+            if not heap:
+                del heaps[priority]
+            self._leave(entry)
+            return entry[4]
+
+    def drop_for(self, client: str) -> T | None:
+        """Make room for a request of a client, where another has at least two more waiting than this one.
+
+        Returns:
+            The latest request of the client that has the most; None when all have about as many, and the
+            newcomer has to go.
+        """
+        with self._lock:
+            if not self._waiting:
+                return None
+            greedy = max(self._waiting, key=self._waiting.__getitem__)
+            if self._waiting[greedy] < self._waiting.get(client, 0) + 2:
+                return None
+            _, priority, entry = max(
+                (entry[1], priority, entry)
+                for priority, heap in self._heaps.items()
+                for entry in heap
+                if entry[3] == greedy
+            )
+            heap = self._heaps[priority]
+            heap.remove(entry)
+            heapq.heapify(heap)
+            if not heap:
+                del self._heaps[priority]
+            self._ends[greedy] -= max(entry[2], _LEAST_COST_S)
+            self._leave(entry)
+            return entry[4]
+
+    def ahead(self, client: str, priority: int) -> tuple[int, float]:
+        """How many requests would be run before one that came now, and how long they take one thread."""
+        with self._lock:
+            if not self._count:
+                return 0, 0.0
+            start = self._start(client)
+            count, cost_s, fair_s = 0, 0.0, 0.0
+            for number, heap in self._heaps.items():
+                for entry in heap:
+                    before = entry[0] <= start
+                    if before:
+                        fair_s += entry[2]
+                    if number < priority or (before and number == priority):
+                        count += 1
+                        cost_s += entry[2]
+            if len(self._heaps) > 1 and count:
+                # whatever has priority, every so many turns those that start before this one go on
+                cost_s = min(cost_s, _FAIR_EVERY * (fair_s + cost_s / count))
+            return count, cost_s
+
+    def _now(self) -> float:
+        """Where the clock stands: the earliest start of those that wait. A newcomer starts no earlier."""
+        return min((heap[0][0] for heap in self._heaps.values()), default=0.0)
+
+    def _start(self, client: str) -> float:
+        return max(self._now(), self._ends.get(client, 0.0)) if self._count else 0.0
+
+    def _leave(self, entry: _Entry[T]) -> None:
+        """Forget what is not needed of a request that waits no longer, and of its client."""
+        client = entry[3]
+        self._count -= 1
+        left = self._waiting[client] - 1
+        if left:
+            self._waiting[client] = left
+            return
+        del self._waiting[client]
+        if not self._count:  # all begin anew
+            self._ends.clear()
+        elif len(self._ends) > len(self._waiting) + _REMEMBERED:  # what others had is at most a request each
+            self._ends = {name: self._ends[name] for name in self._waiting}
