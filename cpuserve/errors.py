@@ -18,6 +18,7 @@
         ├── BodyTooLarge         413  more bytes than `max_body_bytes`
         ├── TooManyElements      413  more JSON values than `max_json_elements`
         ├── TooManyPixels        413  more pixels than `max_pixels`
+        ├── TooMuchDecoding      413  more work to decode than `max_jpeg_scan_pixels` or `decode_timeout_ms`
         ├── UnknownModel         404  no such model, or no such version of it
         ├── NotAcceptable        406  no form of answer that the client takes
         ├── ModelNotReady        503  still loading, or failed to load
@@ -49,6 +50,7 @@ __all__ = [
     "RequestError",
     "TooManyElements",
     "TooManyPixels",
+    "TooMuchDecoding",
     "Unauthorized",
     "UndecodableImage",
     "UnknownCatalogEntry",
@@ -142,6 +144,12 @@ class TooManyElements(RequestError):
 
 class TooManyPixels(RequestError):
     """A picture of more pixels than ``max_pixels``."""
+
+    status = 413
+
+
+class TooMuchDecoding(RequestError):
+    """A picture that takes more work to decode than ``max_jpeg_scan_pixels`` or ``decode_timeout_ms``."""
 
     status = 413
 

@@ -78,6 +78,9 @@ class Settings:
     max_json_elements: int = 2_000_000
     max_pictures: int = 1024
     max_pixels: int = 32_000_000
+    max_jpeg_scan_pixels: int = 640_000_000
+    guarded_decoding: Literal["none", "rare", "all"] = "rare"
+    decode_timeout_ms: float = 5_000.0
     queue_size: int = 64
     max_connections: int = 1000
     priority_from: Literal["anyone", "keys", "nobody"] = "keys"

@@ -265,6 +265,27 @@ TABLE: tuple[Setting, ...] = (
     Setting("max_pictures", int, 1024, "Most pictures in one request.", minimum=1),
     Setting("max_pixels", int, 32_000_000, "Largest picture, in pixels, read from its header.", minimum=1),
     Setting(
+        "max_jpeg_scan_pixels",
+        int,
+        640_000_000,
+        "Most scans times pixels of a JPEG of several scans (progressive); a photo has about 10 scans.",
+        minimum=1,
+    ),
+    Setting(
+        "guarded_decoding",
+        str,
+        "rare",
+        "Pictures decoded in processes apart: rare is WebP, GIF, TIFF and BMP; a crash costs one request.",
+        choices=("none", "rare", "all"),
+    ),
+    Setting(
+        "decode_timeout_ms",
+        float,
+        5_000.0,
+        "Milliseconds a picture may take in a process of guarded_decoding, which is ended then.",
+        minimum=1,
+    ),
+    Setting(
         "queue_size", int, 64, "Requests one worker lets wait for a thread; more are answered 503.", minimum=1
     ),
     Setting(

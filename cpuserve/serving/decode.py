@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import cv2
@@ -10,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from cpuserve.errors import TooManyPixels, UndecodableImage
-from cpuserve.serving.header import ImageHeader, read_header
+from cpuserve.errors import TooManyPixels, TooMuchDecoding, UndecodableImage
+from cpuserve.serving.decoder_guard import DecoderGuard
+from cpuserve.serving.first_image import first_image
+from cpuserve.serving.header import ImageHeader, count_scans, read_header
 
-__all__ = ["Decoded", "Decoder", "Pixels"]
+__all__ = ["MAX_SCAN_PIXELS", "Decoded", "Decoder", "Pixels", "scaled_size"]
 
 Pixels = npt.NDArray[np.uint8]
 Order = Literal["RGB", "BGR", "GRAY"]
@@ -28,6 +31,10 @@ _OPENCV_FLAGS = {
 }
 # What libjpeg-turbo warns of though every pixel is there; any other warning means lost data.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "Inconsistent progression", "Adobe", "JFIF")
+
+
+MAX_SCAN_PIXELS = 640_000_000  # twenty scans of the largest picture; libjpeg-turbo takes a second for them
+_LEAST_SCAN_PIXELS = 4096  # what a scan costs by itself, however small the picture is
 
 
 class Decoded(NamedTuple):
@@ -56,11 +63,15 @@ class Decoder:
             stays at least as large as what it is resized to. The scaled image is anti-aliased, which a
             bilinear resize of the full one is not.
         max_pixels: largest picture, by its header.
+        max_scan_pixels: most scans times pixels of a JPEG that has several scans.
+        guard: decodes some formats in processes of their own; None decodes all here.
     """
 
     order: Order = "RGB"
     exact: bool = False
     max_pixels: int = 32_000_000
+    max_scan_pixels: int = MAX_SCAN_PIXELS
+    guard: DecoderGuard | None = None
 
     def decode(self, data: bytes | bytearray | memoryview, width: int = 0, height: int = 0) -> Decoded:
         """Decode one picture.
@@ -74,16 +85,52 @@ class Decoder:
             UnsupportedFormat: not a picture of an accepted format.
             UndecodableImage: damaged or truncated.
             TooManyPixels: more than ``max_pixels``.
+            TooMuchDecoding: more scans than ``max_scan_pixels`` allows, or more time than the guard does.
         """
         header = read_header(data)
-        if header.width * header.height > self.max_pixels:
+        pixels = header.width * header.height
+        if pixels > self.max_pixels:
             raise TooManyPixels(
-                f"the picture has {header.width}x{header.height} = {header.width * header.height} pixels, "
+                f"the picture has {header.width}x{header.height} = {pixels} pixels, "
                 f"the limit is {self.max_pixels} (setting max_pixels)"
             )
+        # most JPEGs are too short to hold that many scans, and need no count of them
+        if header.frame and (pixels + _LEAST_SCAN_PIXELS) * len(data) > 8 * self.max_scan_pixels:
+            self._check_scans(data, header)
+        if self.guard is not None and header.format in self.guard.formats:
+            return self._guarded(self.guard, data, header, width, height)
         if header.format == "JPEG":
             return self._jpeg(data, header, width, height)
-        return self._opencv(data, header)
+        return self._opencv(first_image(data, header.format), header)
+
+    def _check_scans(self, data: bytes | bytearray | memoryview, header: ImageHeader) -> None:
+        scans = count_scans(data, header)
+        work = scans * max(header.width * header.height, _LEAST_SCAN_PIXELS)
+        if scans > 1 and work > self.max_scan_pixels:
+            raise TooMuchDecoding(
+                f"the JPEG has {scans} scans of {header.width}x{header.height} pixels, {work} in all; "
+                f"the limit is {self.max_scan_pixels} (setting max_jpeg_scan_pixels)"
+            )
+
+    def _guarded(
+        self,
+        guard: DecoderGuard,
+        data: bytes | bytearray | memoryview,
+        header: ImageHeader,
+        width: int,
+        height: int,
+    ) -> Decoded:
+        options = {
+            "order": self.order,
+            "exact": self.exact,
+            "max_pixels": self.max_pixels,
+            "max_scan_pixels": self.max_scan_pixels,
+            "width": width,
+            "height": height,
+        }
+        channels = 1 if self.order == "GRAY" else 3
+        pixels, said = guard.decode(options, data, header.width * header.height * channels, header.format)
+        return Decoded(pixels, said["orientation"], said["width"], said["height"])
 
     def _jpeg(
         self, data: bytes | bytearray | memoryview, header: ImageHeader, width: int, height: int
@@ -94,14 +141,16 @@ class Decoder:
             upright = header.height, header.width
         if self.exact:
             width = height = 0
+        rows, columns = scaled_size(header.width, header.height, width, height)
+        pixels: Pixels = np.empty((rows, columns, 1 if self.order == "GRAY" else 3), np.uint8)
         try:
-            pixels: Pixels = simplejpeg.decode_jpeg(
-                data, self.order, min_width=width, min_height=height, min_factor=1
+            pixels = simplejpeg.decode_jpeg(
+                data, self.order, min_width=width, min_height=height, min_factor=1, buffer=pixels
             )
         except ValueError as error:
-            if any(words in str(error) for words in _HARMLESS):
-                return self._opencv(data, header)
-            raise UndecodableImage(f"the JPEG is damaged or truncated: {error}") from None
+            # raised once all is decoded: what warns of no lost pixel is no reason to begin again
+            if not any(words in str(error) for words in _HARMLESS):
+                raise UndecodableImage(f"the JPEG is damaged or truncated: {error}") from None
         return Decoded(
             pixels if self.order != "GRAY" else pixels[:, :, 0], header.orientation, upright[0], upright[1]
         )
@@ -115,3 +164,19 @@ class Decoder:
             raise UndecodableImage(f"the {header.format} is damaged or truncated")
         # OpenCV has applied the orientation; u8, as no flag asks for another depth
         return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0])  # type: ignore[arg-type]
+
+
+@lru_cache(1024)  # many pictures are of the same sizes
+def scaled_size(width: int, height: int, least_width: int, least_height: int) -> tuple[int, int]:
+    """Rows and columns that simplejpeg decodes a JPEG to: the fewest eighths that leave what is asked for.
+
+    Args:
+        width: of the whole picture, as stored.
+        height: the same.
+        least_width: to be left of it, or of the whole width where that is less; 0: whatever the height needs.
+        least_height: the same of the height; where both are 0, the whole picture.
+    """
+    across = 8 * (min(width, least_width) - 1) // width + 1 if least_width > 0 else 0
+    down = 8 * (min(height, least_height) - 1) // height + 1 if least_height > 0 else 0
+    eighths = max(across, down) or 8
+    return -(-height * eighths // 8), -(-width * eighths // 8)

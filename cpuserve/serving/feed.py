@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cpuserve.models.card import Card
-from cpuserve.serving.decode import Decoder, Order, Pixels
+from cpuserve.serving.decode import MAX_SCAN_PIXELS, Decoder, Order, Pixels
+from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.graph import ImageInput
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.spans import DECODE, RESIZE, Spans
@@ -46,7 +47,16 @@ class Feed:
     channels: int = 3
 
     @classmethod
-    def of(cls, source: ImageInput, card: Card, *, exact: bool, max_pixels: int) -> Feed:
+    def of(
+        cls,
+        source: ImageInput,
+        card: Card,
+        *,
+        exact: bool,
+        max_pixels: int,
+        max_scan_pixels: int = MAX_SCAN_PIXELS,
+        guard: DecoderGuard | None = None,
+    ) -> Feed:
         """The feed that a model's metadata ask for.
 
         Args:
@@ -54,10 +64,12 @@ class Feed:
             card: its metadata.
             exact: decode every pixel of a JPEG, also where fewer would do.
             max_pixels: largest picture that is taken.
+            max_scan_pixels: most scans times pixels of a JPEG of several scans.
+            guard: decodes some formats in processes of their own; None decodes all here.
         """
         order: Order = "GRAY" if source.channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
         return cls(
-            Decoder(order, exact, max_pixels),
+            Decoder(order, exact, max_pixels, max_scan_pixels, guard),
             Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value),
             source.channels,
         )

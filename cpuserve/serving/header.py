@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cpuserve.errors import UndecodableImage, UnsupportedFormat
 
-__all__ = ["FORMATS", "ImageHeader", "read_header"]
+__all__ = ["FORMATS", "ImageHeader", "count_scans", "read_header"]
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_STRIP_HEIGHT = 278
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_MOST_TIFF_PIECES = 1 << 16  # writers make strips of 8 KiB and more, or of one line
 _MOST_TILE_PIXELS = 1 << 22
 _TIFF_KINDS = {3: "H", 4: "I"}
 _BIG_TIFF_KINDS = {**_TIFF_KINDS, 16: "Q"}
 _MOST_PNG_CHUNKS = 1 << 16  # each costs a microsecond; writers make them of 8 KiB and more
+_MOST_JPEG_SEGMENTS = 1 << 12  # a profile or a preview of some MB takes a hundred
+_JPEG_SEGMENT = struct.Struct(">BBH").unpack_from
+_JPEG_SIZE = struct.Struct(">HH").unpack_from
 _JPEG_NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RSTn stand alone
+_JPEG_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC are no frames
 
 
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
+class ImageHeader(NamedTuple):
     """Facts from the header of a picture.
 
     Attributes:
@@ -32,12 +37,14 @@ class ImageHeader:
         width: pixels as stored, before the orientation is applied.
         height: pixels as stored.
         orientation: EXIF orientation 1-8 of a JPEG; 1 for the others, whose decoder applies it.
+        frame: byte at which the frame header of a JPEG begins; 0 for the others.
     """
 
     format: str
     width: int
     height: int
     orientation: int = 1
+    frame: int = 0
 
 
 def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
@@ -73,27 +80,55 @@ def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
 
 
 def _jpeg(view: memoryview) -> ImageHeader:
-    orientation, at, end = 1, 2, len(view)
-    while at + 4 <= end:
-        if view[at] != 0xFF:
+    orientation, at, end = 0, 2, len(view)
+    for _ in range(_MOST_JPEG_SEGMENTS):
+        if at + 4 > end:
+            raise IndexError
+        mark, marker, length = _JPEG_SEGMENT(view, at)
+        if mark != 0xFF:
             raise UndecodableImage(f"the JPEG is damaged: no marker at byte {at}")
-        marker = view[at + 1]
+        if marker in _JPEG_FRAMES:
+            height, width = _JPEG_SIZE(view, at + 5)
+            return ImageHeader("JPEG", width, height, orientation or 1, at)
         if marker == 0xFF:  # fill byte
             at += 1
             continue
         if marker in _JPEG_NO_LENGTH:
             at += 2
             continue
-        length = (view[at + 2] << 8) | view[at + 3]
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", view, at + 5)
-            return ImageHeader("JPEG", width, height, orientation)
-        if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
+        if marker == 0xE1 and not orientation and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
             orientation = _exif_orientation(view[at + 10 : at + 2 + length])
         elif marker in {0xD9, 0xDA}:
             raise UndecodableImage("the JPEG is damaged: its data begin before its frame header")
         at += 2 + length
-    raise IndexError
+    raise UndecodableImage(
+        f"the JPEG is damaged: it has more than {_MOST_JPEG_SEGMENTS} segments before its frame header"
+    )
+
+
+def count_scans(data: bytes | bytearray | memoryview, header: ImageHeader) -> int:
+    """How often a decoder goes over a whole JPEG; it may be fewer times, never more.
+
+    A sequential JPEG has one scan where its first has all components: decoders stop behind it. Elsewhere
+    every scan begins with FF DA, which may also stand in a block between scans.
+
+    Args:
+        data: the whole file.
+        header: its own.
+    """
+    view, frame = memoryview(data), header.frame
+    _, marker, length = _JPEG_SEGMENT(view, frame)
+    at = start = frame + 2 + length
+    for _ in range(0 if marker in _JPEG_PROGRESSIVE else _MOST_JPEG_SEGMENTS):
+        if at + 5 > len(view):
+            break
+        mark, kind, length = _JPEG_SEGMENT(view, at)
+        if mark == 0xFF and kind == 0xDA and view[at + 4] == view[frame + 9]:
+            return 1
+        if mark != 0xFF or kind == 0xDA:
+            break
+        at += 2 + length
+    return max(1, bytes(view[start:]).count(b"\xff\xda"))
 
 
 def _exif_orientation(tiff: memoryview) -> int:
@@ -128,13 +163,24 @@ def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
 
 
 def _tiff(view: memoryview) -> ImageHeader:
-    tags = _tiff_tags(view, {_TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT})
+    tags = _tiff_tags(view, {_TIFF_WIDTH, _TIFF_HEIGHT, _STRIP_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT})
+    width, height = tags.get(_TIFF_WIDTH, 0), tags.get(_TIFF_HEIGHT, 0)
     tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
     if tile[0] * tile[1] > _MOST_TILE_PIXELS:  # a tile is decoded whole, however small the picture is
         raise UndecodableImage(
             f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels; a tile has at most {_MOST_TILE_PIXELS}"
         )
-    return ImageHeader("TIFF", tags.get(_TIFF_WIDTH, 0), tags.get(_TIFF_HEIGHT, 0))
+    across, down = tile if all(tile) else (width, tags.get(_STRIP_HEIGHT, height))
+    pieces = -(-width // max(1, across)) * -(-height // max(1, down))
+    if pieces > _MOST_TIFF_PIECES:
+        raise UndecodableImage(
+            f"the TIFF has {pieces} strips or tiles, each decoded by itself; it may have {_MOST_TIFF_PIECES}"
+        )
+    if pieces > 1 and pieces * across * down > 2 * width * height + _MOST_TILE_PIXELS:
+        raise UndecodableImage(
+            f"the TIFF has {pieces} tiles of {across}x{down} pixels for {width}x{height}: most lie outside"
+        )
+    return ImageHeader("TIFF", width, height)
 
 
 def _png(view: memoryview) -> ImageHeader:

@@ -15,6 +15,7 @@ from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.cache import ResultCache
 from cpuserve.serving.caching import CachingPipeline, check_repeatable
 from cpuserve.serving.compiler import Compiler, read
+from cpuserve.serving.decoder_guard import shared_guard
 from cpuserve.serving.ends import Ends, EndsLoader
 from cpuserve.serving.feed import Feed
 from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
@@ -121,7 +122,14 @@ def _cut(
 
 
 def _feed(source: ImageInput, card: Card, settings: Settings) -> Feed:
-    return Feed.of(source, card, exact=settings.decode == "exact", max_pixels=settings.max_pixels)
+    return Feed.of(
+        source,
+        card,
+        exact=settings.decode == "exact",
+        max_pixels=settings.max_pixels,
+        max_scan_pixels=settings.max_jpeg_scan_pixels,
+        guard=shared_guard(settings.guarded_decoding, settings.decode_timeout_ms),
+    )
 
 
 def properties_in_force(pipeline: Pipeline) -> str:

@@ -1,12 +1,17 @@
 """Decoding: the pixels OpenCV gives, from whatever is sent, and refusals for what cannot be decoded."""
 
+import threading
+from contextlib import suppress
+
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 
-from cpuserve.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-from cpuserve.serving.decode import Decoder
+from cpuserve.errors import TooManyPixels, TooMuchDecoding, UndecodableImage, UnsupportedFormat
+from cpuserve.serving.decode import Decoder, scaled_size
 from cpuserve.serving.preprocess import Resizer
+from tests.attack_pictures import jpeg_of_scans, png, sequential_jpeg_of_scans
 
 
 def test_exact_decoding_is_opencvs_to_the_bit(data_dir):
@@ -140,3 +145,67 @@ def test_a_grey_model_gets_one_channel():
     assert (row == 99).all()
     Resizer(8, 8).into(row, np.full((20, 30), 77, np.uint8), 6)
     assert (row == 77).all()
+
+
+@pytest.mark.parametrize("made", [jpeg_of_scans, sequential_jpeg_of_scans])
+@pytest.mark.parametrize(("scans", "width", "height"), [(1000, 1000, 1000), (200_000, 8, 8)])
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(made, scans, width, height):
+    data = made(scans // 100, width, height)
+    assert Decoder(max_scan_pixels=scans // 100 * max(4096, width * height)).decode(data).pixels.size
+    many = data[: data.index(b"\xff\xda")] + data[data.index(b"\xff\xda") : -2] * 100 + b"\xff\xd9"
+    with pytest.raises(TooMuchDecoding, match=rf"has {scans} scans.*640000000 .setting max_jpeg_scan_pixels"):
+        Decoder().decode(many)
+
+
+def test_a_picture_of_one_scan_has_no_limit_but_its_pixels(data_dir):
+    data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
+    assert Decoder(max_scan_pixels=1).decode(data).pixels.size
+
+
+def test_no_jpeg_is_decoded_twice(data_dir, monkeypatch):
+    calls = []
+    decode = simplejpeg.decode_jpeg
+    monkeypatch.setattr(
+        simplejpeg, "decode_jpeg", lambda *args, **words: calls.append(args) or decode(*args, **words)
+    )
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV was asked for a JPEG"))
+    data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
+    for each in (data, data + b"tail", jpeg_of_scans(20), data[:-40]):
+        calls.clear()
+        with suppress(UndecodableImage):
+            Decoder().decode(each, 20, 20)
+        assert len(calls) == 1
+
+
+def test_the_size_of_a_scaled_jpeg_is_known_before_it_is_decoded():
+    for width, height in ((1, 1), (5, 196), (64, 48), (97, 61), (300, 3)):
+        data = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+        for across in (0, 1, 7, 8, 9, 31, 60, 97, 400):
+            for down in (0, 1, 5, 24, 25, 61, 200):
+                rows, columns, _, _ = simplejpeg.decode_jpeg_header(
+                    data, min_width=across, min_height=down, min_factor=1
+                )
+                assert scaled_size(width, height, across, down) == (rows, columns)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR", "GRAY"])
+def test_a_harmless_warning_changes_no_pixel(data_dir, order):
+    data = (data_dir / "images" / "formats" / "grace_hopper_exif6.jpg").read_bytes()
+    for exact in (True, False):
+        alone = Decoder(order, exact).decode(data, 100, 90)
+        warned = Decoder(order, exact).decode(data + b"tail" * 9, 100, 90)
+        assert np.array_equal(alone.pixels, warned.pixels)
+        assert alone[1:] == warned[1:]
+
+
+@pytest.mark.parametrize("data", [jpeg_of_scans(20, 2000, 2000), png(width=3000, height=3000)])
+def test_no_decoder_keeps_the_interpreter(data):
+    """Another thread runs while a decoder works."""
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (Decoder().decode(data), done.set()))
+    thread.start()
+    turns = 0
+    while not done.wait(0.0005):
+        turns += 1
+    thread.join()
+    assert turns > 2

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import UndecodableImage, UnsupportedFormat
-from cpuserve.serving.header import FORMATS, read_header
+from cpuserve.serving.header import FORMATS, count_scans, read_header
+from tests.attack_pictures import jpeg_of_scans, sequential_jpeg_of_scans
 
 
 def encoded(extension, width=37, height=23, *options):
@@ -169,3 +170,55 @@ def test_headers_of_the_real_pictures_agree_with_opencv(data_dir):
         header = read_header(file.read_bytes())
         stored = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         assert (header.height, header.width) == stored.shape[:2], file.name
+
+
+def scans(data):
+    return count_scans(data, read_header(data))
+
+
+def test_scans_are_counted_where_a_decoder_goes_over_them():
+    assert scans(encoded(".jpg")) == 1
+    assert scans(encoded(".jpg", 37, 23, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)) > 5
+    assert scans(jpeg_of_scans(77)) == 77
+    assert scans(jpeg_of_scans(77, frame=0xCA)) == 77
+    assert scans(sequential_jpeg_of_scans(77)) == 77
+
+
+def test_scans_behind_a_sequential_scan_of_all_components_do_not_count():
+    assert scans(encoded(".jpg") * 2) == 1
+
+
+@pytest.mark.parametrize("made", [jpeg_of_scans, sequential_jpeg_of_scans])
+def test_nothing_before_the_first_scan_hides_the_others(made):
+    jpeg = made(50)
+    at = jpeg.index(b"\xff\xc4")
+    false_scan = b"\xff\xfe" + struct.pack(">H", 14) + b"\xff\xda\x00\x0c\x03" + bytes(7)
+    for hidden in (b"garbage", b"\xff\xff", b"\xff\xc4\0\0", false_scan, b"\xff\xfe\0\2" * 5000):
+        assert scans(jpeg[:at] + hidden + jpeg[at:]) >= 50
+
+
+@pytest.mark.parametrize("segment", [b"\xff", b"\xff\x01", b"\xff\xd0", b"\xff\xe0\0\2"])
+def test_a_jpeg_cannot_begin_with_endless_segments(segment):
+    jpeg = encoded(".jpg")
+    assert read_header(jpeg[:2] + segment * 3000 + jpeg[2:]).width == 37
+    with pytest.raises(UndecodableImage, match="more than 4096 segments"):
+        read_header(jpeg[:2] + segment * 5000 + jpeg[2:])
+
+
+def test_only_the_first_exif_block_counts():
+    jpeg = encoded(".jpg")
+    blocks = b""
+    for orientation in (6, 3):
+        block = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + bytes(6)
+        blocks += b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    assert read_header(jpeg[:2] + blocks + jpeg[2:]).orientation == 6
+
+
+def test_a_tiff_cannot_have_endless_strips_or_tiles():
+    size = ((256, 4, 3000), (257, 4, 1_000_000))
+    assert read_header(tiff(*size, (278, 4, 16))).height == 1_000_000
+    with pytest.raises(UndecodableImage, match=r"1000000 strips or tiles.*65536"):
+        read_header(tiff(*size, (278, 4, 1)))
+    narrow = ((256, 4, 1), (257, 4, 1_000_000))
+    with pytest.raises(UndecodableImage, match="tiles of 4096x1024 pixels for 1x1000000"):
+        read_header(tiff(*narrow, (322, 4, 4096), (323, 4, 1024)))

@@ -1,0 +1,143 @@
+"""Cuts a file down to its first image, without the parts that only animations and other pages need."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from cpuserve.errors import UndecodableImage
+
+__all__ = ["first_image"]
+
+Encoded = bytes | bytearray | memoryview
+
+# What makes pixels, and what is too short to do harm; animation, text and profiles are nothing to a model.
+_PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
+_PNG_SHORT = {b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME", b"bKGD", b"cICP"}
+_SHORT_BYTES = 64
+_MOST_EXIF_BYTES = 1 << 16  # as in a JPEG
+_MOST_BLOCKS = 1 << 18  # of a GIF or WebP; a GIF's have up to 255 bytes
+
+
+def first_image(data: Encoded, kind: str) -> Encoded:
+    """The file without all that is not its first image; the same file where there is nothing else.
+
+    Args:
+        data: the whole file, whose header was read without complaint.
+        kind: its format.
+
+    Raises:
+        UndecodableImage: it ends inside its structure, or its first image does not stand for itself.
+    """
+    cut = _CUTS.get(kind)
+    if cut is None:
+        return data
+    try:
+        return cut(memoryview(data))
+    except (struct.error, IndexError, OverflowError):
+        raise UndecodableImage(
+            f"the {kind} is damaged or truncated: it ends inside its first image"
+        ) from None
+
+
+def _png(view: memoryview) -> Encoded:
+    kept, at, end, whole = [view[:8]], 8, len(view), True
+    while at + 12 <= end:
+        length, kind = struct.unpack_from(">I4s", view, at)
+        if (kind == b"IHDR") != (at == 8):
+            raise UndecodableImage("the PNG is damaged: it does not begin with its only header")
+        keep = kind in _PNG_KEPT or (kind in _PNG_SHORT and length <= _SHORT_BYTES)
+        if keep and not (kind == b"eXIf" and length > _MOST_EXIF_BYTES):
+            kept.append(view[at : at + 12 + length])
+        else:
+            whole = False
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return view if whole else b"".join(kept)
+
+
+def _gif(view: memoryview) -> Encoded:
+    width, height, flags = struct.unpack_from("<HHB", view, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    blocks = 0
+    while True:
+        kind = view[at]
+        if kind == 0x2C:
+            left, top, across, down, flags = struct.unpack_from("<HHHHB", view, at + 1)
+            if left + across > width or top + down > height:
+                raise UndecodableImage("the GIF is damaged: its first image reaches beyond its edges")
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        elif kind == 0x21:
+            at += 2
+        else:
+            raise UndecodableImage(f"the GIF is damaged: no block at byte {at}")
+        while size := view[at]:
+            at += 1 + size
+            blocks += 1
+            if blocks > _MOST_BLOCKS:
+                raise UndecodableImage(f"the GIF is damaged: it has more than {_MOST_BLOCKS} blocks")
+        at += 1
+        if kind == 0x2C:
+            return view if view[at] == 0x3B else b"".join((view[:at], b"\x3b"))
+
+
+def _webp(view: memoryview) -> Encoded:
+    if bytes(view[12:16]) != b"VP8X":
+        return view
+    canvas, at, end = bytes(view[24:30]), 30, len(view)
+    animated = bool(view[20] & 2)
+    for _ in range(_MOST_BLOCKS):
+        if at + 8 > end:
+            break
+        kind, length = struct.unpack_from("<4sI", view, at)
+        if kind == b"ANMF":
+            corner, size = bytes(view[at + 8 : at + 14]), bytes(view[at + 14 : at + 20])
+            if any(corner) or size != canvas:
+                raise UndecodableImage(
+                    "the first frame of the animated WebP is a part of the picture only: send one whole frame"
+                )
+            return _still_webp(view[at + 24 : at + 8 + length], canvas)
+        if kind == b"ANIM":
+            animated = True
+        at += 8 + length + length % 2
+    if animated:
+        raise UndecodableImage("the animated WebP is damaged: it has no frame")
+    return view
+
+
+def _still_webp(frame: memoryview, canvas: bytes) -> bytes:
+    """A WebP of the chunks of one frame of an animation."""
+    kept: list[memoryview | bytes] = []
+    at = 0
+    while at + 8 <= len(frame):
+        kind, length = struct.unpack_from("<4sI", frame, at)
+        padded = 8 + length + length % 2
+        if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+            kept.append(frame[at : at + padded])
+        at += padded
+        if kind in (b"VP8 ", b"VP8L"):
+            break
+    if len(kept) > 1:
+        kept.insert(0, struct.pack("<4sII", b"VP8X", 10, 0x10) + canvas)
+    body = b"WEBP" + b"".join(kept)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _tiff(view: memoryview) -> Encoded:
+    order = "<" if view[0] == 0x49 else ">"
+    version, directory = struct.unpack_from(order + "HI", view, 2)
+    big = version == 43
+    if big:
+        (directory,) = struct.unpack_from(order + "Q", view, 8)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, directory)
+    at = directory + (8 + 20 * count if big else 2 + 12 * count)
+    (following,) = struct.unpack_from(order + ("Q" if big else "I"), view, at)
+    if not following:
+        return view
+    alone = bytearray(view)
+    struct.pack_into(order + ("Q" if big else "I"), alone, at, 0)
+    return alone
+
+
+_CUTS: dict[str, Callable[[memoryview], Encoded]] = {"PNG": _png, "GIF": _gif, "WebP": _webp, "TIFF": _tiff}
