@@ -91,7 +91,9 @@ class Connection:
         self._environ: dict[str, Any] = {}  # of the request that is read or answered
         self._chunks: Chunks | None = None
         self._sized: SizedBody | None = None
-        self._scratch = b""  # bytes of the next request that came with this one
+        self._scratch = (
+            b""  # bytes that came and wait for their turn: of the next request, or of small chunks
+        )
         self._body: bytearray | memoryview | None = None
         self._complete = False
         self._started = False
@@ -110,7 +112,7 @@ class Connection:
 
     @property
     def wants_write(self) -> bool:
-        """Whether an answer is still to be sent, or bytes of the next request wait here for their turn."""
+        """Whether an answer is still to be sent, or bytes that came wait here for their turn."""
         return bool(self._out or self._scratch)
 
     def receive(self) -> bool:
@@ -126,7 +128,7 @@ class Connection:
             data, self._scratch = self._scratch, b""
             self._feed(data)
         left = _TURN_BYTES
-        while self.open and not self._complete and left > 0:
+        while self.open and not self._complete and not self._scratch and left > 0:
             try:
                 count = self._read()
             except (BlockingIOError, InterruptedError):
@@ -178,7 +180,7 @@ class Connection:
             self._started = True
             self.deadline = time.monotonic() + self._limits.request_timeout_s
         if self._chunks is not None:
-            self._take_chunks(self._chunks, data)
+            self._take_chunks(self._chunks, memoryview(data))
             return
         found = self._heads.feed(data)
         if found is not None:
@@ -196,32 +198,26 @@ class Connection:
             self._complete = True
         self._check(head.environ)
         if length > self._limits.max_body_bytes:
-            raise self._too_large(f"{length} bytes")
+            raise BodyTooLarge(
+                f"the body has {length} bytes, the limit is {self._limits.max_body_bytes} bytes "
+                "(setting max_body_bytes)"
+            )
         if here:
             return
         if head.waits and not rest:
             self._send(_CONTINUE)
         if head.chunked:
-            self._chunks = Chunks(bytearray())
+            self._chunks = Chunks(self._share, self._limits.max_body_bytes)
             self._take_chunks(self._chunks, rest)
         else:
             self._sized = SizedBody(length, rest, self._share)
 
-    def _take_chunks(self, chunks: Chunks, data: bytes | memoryview) -> None:
+    def _take_chunks(self, chunks: Chunks, data: memoryview) -> None:
         behind = chunks.feed(data)
-        size = len(chunks.body)
-        if size > self._limits.max_body_bytes:
-            raise self._too_large("more bytes than that")
-        if size > self._share.held:
-            self._share.take(size - self._share.held)
+        self._scratch = bytes(chunks.unread)
         if behind is not None:
-            self._environ["CONTENT_LENGTH"] = str(size)
+            self._environ["CONTENT_LENGTH"] = str(len(chunks.body))
             self._body, self._scratch, self._complete = chunks.body, bytes(behind), True
-
-    def _too_large(self, size: str) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"the body has {size}, the limit is {self._limits.max_body_bytes} bytes (setting max_body_bytes)"
-        )
 
     @property
     def target(self) -> str:
@@ -292,6 +288,8 @@ class Connection:
         reply: Reply = error_reply(error)
         reply.headers += self._environ.get("cpuserve.cors", ())
         self._draining = not self._complete
+        if self._draining:
+            self._scratch = b""
         self._keep = self._complete and self._head.keep
 
         def respond(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
@@ -337,13 +335,15 @@ class Connection:
         self._out = memoryview(out)[sent:] if sent < len(out) else b""
 
     def settle(self) -> bool:
-        """After an answer: keep the connection or end it.
+        """After an answer: keep the connection or end it; in the middle of a request, nothing.
 
         Returns:
-            Whether bytes of the next request are here already.
+            Whether bytes that came wait here for their turn.
         """
         if not self.open or self._out:
             return False
+        if self._started:
+            return bool(self._scratch)
         if self._keep:
             self.deadline = time.monotonic() + self._limits.keep_alive_s
             return bool(self._scratch)

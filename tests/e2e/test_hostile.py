@@ -188,7 +188,9 @@ def test_two_hundred_idle_connections_hold_up_nobody_and_are_given_back(server):
         for number in range(200):
             idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port))))
             if number % 2:
-                idle[-1].sendall(b"POST " + PATH.encode() + b" HTTP/1.1\r\nContent-Length: 900\r\n\r\nx")
+                idle[-1].sendall(
+                    b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\nx"
+                )
         for _ in range(20):
             assert ask(server, "POST", PATH, SEVEN)[0] == 200
         assert server.get("/v2/health/ready").status == 200

@@ -62,7 +62,9 @@ def _take(connection: Connection, found: list[Any]) -> None:
     while connection.open:
         try:
             if not connection.receive():
-                return
+                if not connection.wants_write:
+                    return
+                continue
         except CpuserveError as error:
             found.append(error.status)
             connection.refuse(error)

@@ -7,6 +7,8 @@ import random
 import pytest
 from gunicorn.asgi.parser import ParseError, PythonProtocol
 
+from cpuserve.errors import CpuserveError
+from cpuserve.web.body_budget import BodyBudget, BodyShare
 from cpuserve.web.chunks import Chunks
 from cpuserve.web.head import HeadReader, HttpError
 
@@ -25,13 +27,14 @@ def read(message):
         head, rest = found
         body = bytearray()
         if head.chunked:
-            rest = Chunks(body).feed(rest)
+            chunks = Chunks(BodyShare(BodyBudget(1 << 20)), 1 << 20)
+            rest, body = chunks.feed(rest), chunks.body
         elif len(rest) < head.length:
             return None
         else:
             body += rest[: head.length]
             rest = rest[head.length :]
-    except HttpError as error:
+    except CpuserveError as error:
         return error.status
     if rest is None:
         return None
