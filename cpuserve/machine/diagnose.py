@@ -14,13 +14,14 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.files import format_cpulist, read_text
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.libraries import Libraries
+from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process
 from cpuserve.machine.roster import Roster, seat_to_json
 from cpuserve.machine.throttling import Change, Sample
 from cpuserve.machine.topology import Topology
 from cpuserve.machine.verify import Finding, Sitter
 
-__all__ = ["SECTIONS", "diagnose", "sample"]
+__all__ = ["SECTIONS", "diagnose", "judge_neighbours", "sample"]
 
 SECTIONS = ("budget", "throttling", "server", "openmp", "memory", "processor")
 """What findings are about, in the order they are shown."""
@@ -102,6 +103,24 @@ def diagnose(
     }
 
 
+def judge_neighbours(seats: Iterable[Seat], neighbours: Iterable[Roster]) -> list[Finding]:
+    """Whether other servers have CPUs of these seats too.
+
+    Args:
+        seats: of one server.
+        neighbours: other servers on this machine.
+    """
+    own = {cpu for seat in seats for cpu in seat.cpus}
+    findings = []
+    for other in neighbours:
+        shared = own.intersection(cpu for seat in other.seats for cpu in seat.cpus)
+        if shared:
+            text = f"another server (pid {other.pid}, {other.address}) also has CPUs {format_cpulist(shared)}"
+            advice = "give each server its own CPUs: --node-id, taskset, cpuset; or run one server for both"
+            findings.append(Finding("red", text, advice))
+    return findings
+
+
 def _check(roster: Roster, budget: Budget, root: Path) -> verify.Report:
     by_index = {seat.index: seat for seat in roster.seats}
     seated = {by_index[worker.seat]: worker.pid for worker in roster.workers if worker.pid}
@@ -132,13 +151,7 @@ def _others(roster: Roster, neighbours: Iterable[Roster]) -> list[Finding]:
         text = f"processes {pids} sit beside another worker in a seat"
         advice = "a reload is going on and they are leaving: ask again in a moment"
         findings.append(Finding("yellow", text, advice))
-    own = {cpu for seat in roster.seats for cpu in seat.cpus}
-    for other in neighbours:
-        shared = own.intersection(cpu for seat in other.seats for cpu in seat.cpus)
-        if shared:
-            text = f"another server (pid {other.pid}, {other.address}) also has CPUs {format_cpulist(shared)}"
-            advice = "give each server its own CPUs: --node-id, taskset, cpuset; or run one server for both"
-            findings.append(Finding("red", text, advice))
+    findings += judge_neighbours(roster.seats, neighbours)
     findings += [Finding("green", f"planned so: {note}") for note in roster.notes]
     return findings
 

@@ -17,7 +17,7 @@ from cpuserve.serving.timeline import Record, Timeline
 from cpuserve.web.board import Board
 from cpuserve.web.exchange import Call, Reply, json_reply
 from cpuserve.web.log import Switches
-from cpuserve.web.running import roster
+from cpuserve.web.running import find, roster
 
 __all__ = ["Admin"]
 
@@ -136,7 +136,7 @@ class Admin:
         children = read_text(Path(f"/proc/{arbiter}/task/{arbiter}/children")) or ""
         who = roster(self._board, {pid: pid for pid in (arbiter, *map(int, children.split()))})
         after = sample(who)
-        answer = diagnose(who, self._before)
+        answer = diagnose(who, self._before, neighbours=[one for one in find() if one.pid != who.pid])
         self._before = after
         return answer
 

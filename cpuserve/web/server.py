@@ -16,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.diagnose import judge_neighbours
 from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Plan, Seat
 from cpuserve.machine.roster import about
@@ -39,6 +40,7 @@ from cpuserve.web.connection import Limits
 from cpuserve.web.log import Switches, logging_config
 from cpuserve.web.otel import OpenTelemetry, check_endpoint
 from cpuserve.web.ratelimit import RateLimit
+from cpuserve.web.running import find
 from cpuserve.web.services import Services
 from cpuserve.web.tracing import Tracer
 from cpuserve.web.worker import SeatWorker
@@ -173,6 +175,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             )
         for note in self.plan.notes:
             _log.info("%s", note)
+        for finding in judge_neighbours(self.plan.seats, find()):  # the caller's own board is not among them
+            _log.warning("%s, and each will be slower for it: %s", finding.text, finding.advice)
         for level, line in self._said:
             _log.log(level, "%s", line)
         _log.info("models: %s", ", ".join(self.models))

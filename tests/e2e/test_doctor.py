@@ -75,13 +75,28 @@ def test_a_server_as_planned_is_green_by_its_own_word_and_by_the_kernels(server)
         assert {thread["allowed"] for thread in worker["threads"]} == {seat["cpus"]}
         assert worker["libraries"]["tbb"]
     code, asked = doctor("--url", f"http://127.0.0.1:{server.port}", "--window", "0.5")
-    assert (code, asked["level"]) == (0, own["level"])
+    assert (code, red(asked)) == (int(asked["level"] == "red"), [])
     assert asked.keys() == own.keys()
     assert asked["throttling"]["window"]["seconds"] >= 0.5
     _, looked = doctor("--pid", server.process.pid, "--window", "0")
     assert red(looked) == []
     for key in ("server", "seats", "topology", "budget", "machine"):
         assert looked[key] == own[key]
+
+
+def test_a_second_server_on_the_same_cpus_is_told_at_its_start_and_by_both(server, tmp_path):
+    with serving(tmp_path / "log", *MODELS, "--workers", "2", ready=2) as second:
+        both = f"also has CPUs {HERE[0]}-{HERE[1]}" if HERE[1] == HERE[0] + 1 else "also has CPUs"
+        first_said = f"another server (pid {server.process.pid}, 127.0.0.1:{server.port}) {both}"
+        assert re.search(f"WARNING .*{re.escape(first_said)}.*: give each server its own CPUs", second.text())
+        time.sleep(0.5)  # an answer is kept for so long
+        for asked, other in ((second, server), (server, second)):
+            report = asked.get("/v2/placement").json()
+            assert report["level"] == "red"
+            text = f"another server (pid {other.process.pid}, 127.0.0.1:{other.port}) {both}"
+            (found,) = [one for one in report["findings"] if one["text"].startswith(text)]
+            assert (found["level"], found["section"]) == ("red", "server")
+            assert not [one for one in report["findings"] if f"(pid {asked.process.pid}," in one["text"]]
 
 
 def test_workers_on_one_cpu_are_red(server):
