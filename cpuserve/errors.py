@@ -31,6 +31,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 __all__ = [
     "BodiesTooLarge",
@@ -61,7 +62,7 @@ __all__ = [
     "without_directories",
 ]
 
-_DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s'\":,;()/]+/)+")
+_DIRECTORIES = re.compile(r"(?<![\w./])/(?:[^\s'\":,;()/]+/)+")
 
 
 class CpuserveError(Exception):
@@ -211,6 +212,16 @@ class DeadlineExceeded(RequestError):
     status = 504
 
 
-def without_directories(text: str) -> str:
-    """A message for clients: of absolute paths only the file's name is left."""
+def without_directories(text: str, *roots: Path) -> str:
+    """A message for clients, in which no file is named by an absolute path.
+
+    Args:
+        text: the message.
+        roots: files below these are named relative to them, all others by their name alone.
+    """
+    for root in roots:
+        for place in {str(root.absolute()), str(root.resolve())} - {root.root}:
+            bounded = rf"(?<![\w./-]){re.escape(place)}"
+            text = re.sub(f"{bounded}/", "", text)
+            text = re.sub(rf"{bounded}(?![\w.-])", root.name, text)
     return _DIRECTORIES.sub("", text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpuserve.errors import RepositoryError, UnknownModel
+from cpuserve.errors import RepositoryError, UnknownModel, without_directories
 from cpuserve.models.directories import sync, sync_tree, try_lock
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class Repository:
         if settings.model_name:
             return cls(settings.model_repository, elsewhere, {settings.model_name})
         return cls(settings.model_repository, elsewhere, elsewhere if settings.config_path else None)
+
+    def public(self, text: str) -> str:
+        """A message for clients: files of the repository are named relative to it, others by name alone."""
+        return without_directories(text, self.root, *(place.parent for place in self._elsewhere.values()))
 
     def names(self) -> list[str]:
         """Names of the models that have a usable version, or whose directory cannot be listed, sorted.

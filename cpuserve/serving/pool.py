@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel, without_directories
+from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel
 from cpuserve.machine.heap import give_back_freed
 from cpuserve.machine.slice import give_way
 from cpuserve.models.ovms_config import with_models_of
@@ -91,7 +91,8 @@ class Pool:
         self.repository = Repository.of(settings)
         self._core: Any = None
         self.stopping = self.dead = False
-        self.troubles = Troubles()
+        # a lambda, since the repository is another one after a changed config.json
+        self.troubles = Troubles(lambda text: self.repository.public(text))  # noqa: PLW0108
         self._synced = False
         self._removals = Removals(settings.removal_grace_s)
         self._loading_since: float | None = None
@@ -252,7 +253,7 @@ class Pool:
             self.troubles.put(name, reason)
             for model in self.models.get(name, {}).values():
                 if model.state == "LOADING":
-                    model.state, model.reason = "UNAVAILABLE", without_directories(reason)
+                    model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
         else:
             self.troubles.put(name, "")
 
@@ -357,7 +358,7 @@ class Pool:
         except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
             expected = isinstance(error, CpuserveError)
             reason = str(error) if expected else f"{type(error).__name__}: {error}"
-            model.state, model.reason = "UNAVAILABLE", without_directories(reason)
+            model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
             trace = None if expected else error
             _log.error(
                 "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-
-from cpuserve.errors import without_directories
+from collections.abc import Callable, Collection
 
 __all__ = ["CONFIG", "REPOSITORY", "Troubles"]
 
@@ -16,11 +14,19 @@ REPOSITORY, CONFIG = "model repository", "config file"
 
 
 class Troubles(dict[str, str]):
-    """Reasons by name of the model, or `REPOSITORY` or `CONFIG`, in words fit for clients."""
+    """Reasons by name of the model, or `REPOSITORY` or `CONFIG`, in words fit for clients.
+
+    Args:
+        public: makes a reason fit for clients.
+    """
+
+    def __init__(self, public: Callable[[str], str]) -> None:
+        super().__init__()
+        self._public = public
 
     def put(self, name: str, reason: str) -> None:
         """Remember what is wrong, or with an empty reason that nothing is."""
-        told = without_directories(reason)
+        told = self._public(reason)
         if self.get(name, "") == told:
             return
         if reason:

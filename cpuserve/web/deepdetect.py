@@ -141,6 +141,8 @@ class DeepDetect:
             except _Refusal as error:
                 return _refused(404 if error.code == _NO_SERVICE else error.status, error.code, str(error))
             except CpuserveError as error:
+                if not isinstance(error, RequestError):
+                    raise  # it was made for those who run the server
                 return _refused(error.status, _BAD_INPUT, str(error))
 
         return guard

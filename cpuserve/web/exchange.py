@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError
+from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError, without_directories
 from cpuserve.serving.spans import Spans
 from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
 
@@ -175,7 +175,11 @@ def check_pictures(count: int, most: int) -> None:
 
 def error_reply(error: CpuserveError) -> Reply:
     """The answer to a request that was refused: ``{"error": text}``, and headers its status needs."""
-    reply = json_reply({"error": str(error)}, error.status)
+    text = str(error)
+    if not isinstance(error, RequestError):  # it was made for those who run the server
+        _log.error("answered %d: %s", error.status, text)
+        text = without_directories(text)
+    reply = json_reply({"error": text}, error.status)
     if error.status == HTTPStatus.UNAUTHORIZED:
         reply.headers.append(("WWW-Authenticate", "Bearer"))
     if error.retry_after_s is not None:

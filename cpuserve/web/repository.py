@@ -10,7 +10,6 @@ from cpuserve.errors import (
     RequestError,
     UnknownModel,
     UsageError,
-    without_directories,
 )
 from cpuserve.serving.model_states import Told
 from cpuserve.serving.pool import Pool
@@ -71,9 +70,8 @@ class RepositoryRoutes:
         try:
             self._pool.repository.find(model)  # raises, and says what there is
         except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
-            text = str(error).replace(str(self._pool.repository.root), "the repository")
             kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
-            raise kind(without_directories(text)) from None
+            raise kind(self._pool.repository.public(str(error))) from None
         self._wait(self._pool.control.load(model))
         failures = self._failures(model)
         if failures:
@@ -112,7 +110,7 @@ class RepositoryRoutes:
         try:
             self._pool.check_config()
         except UsageError as error:
-            raise RequestError(str(error)) from None
+            raise RequestError(self._pool.repository.public(str(error))) from None
         before = self._states()
         self._wait(self._pool.control.rescan())
         return json_reply(status_of_all(self._pool), 201 if self._states() != before else 200)

@@ -85,5 +85,6 @@ def test_a_changed_config_json_is_followed(digits, tmp_path):
             assert server.get("/v2/models/one/ready").status == 404
         config.write_text("{")
         refused = server.post("/v1/config/reload", b"")
-        assert (refused.status, "not JSON" in refused.json()["error"]) == (400, True)
+        assert (refused.status, "config.json is not JSON" in refused.json()["error"]) == (400, True)
+        assert str(tmp_path) not in refused.json()["error"]
         assert server.get("/v2/models/two/ready").status == 200

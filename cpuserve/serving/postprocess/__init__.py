@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cpuserve.errors import without_directories
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import Port
 from cpuserve.serving.postprocess.answers import Answer, Postprocessor, TensorsOnly
@@ -70,7 +71,7 @@ def postprocessor(
         if kind in _MODEL_API_BOXES or kind in _MODEL_API_POINTS:
             return _by_model_api(kind, card, outputs, resizer, model)
     except ValueError as error:
-        return TensorsOnly(str(error))
+        return TensorsOnly(without_directories(str(error)))
     if not kind:
         return TensorsOnly("its metadata have no model_type, and its outputs do not tell what they are")
     return TensorsOnly(f"model_type {kind!r} is none of {', '.join(MODEL_TYPES)}")
