@@ -146,7 +146,12 @@ def many_scans_jpeg(width: int = 5600, height: int = 5700, scans: int = 1000) ->
 
 def _animation(aim: Aim) -> None:
     picture = animated_png()
-    aim.together(1, lambda: (aim.post(aim.predict, picture), time.sleep(0.2))[0])
+
+    def once() -> None:
+        aim.post(aim.predict, picture)
+        time.sleep(0.2)
+
+    aim.together(1, once)
 
 
 def _scans(aim: Aim) -> None:
