@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError, without_directories
+from cpuserve.errors import CpuserveError, RequestError, without_directories
 from cpuserve.serving.spans import Spans
+from cpuserve.web.inflate import inflate
 from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = ["Body", "Call", "Handler", "Reply", "answer", "check_pictures", "erro
 _log = logging.getLogger("cpuserve.web")
 MAX_BODY_BYTES = 32 << 20
 MAX_PICTURES = 1024
-_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _NO_CONTENT = 204
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -74,6 +73,7 @@ class Call:
         Raises:
             RequestError: a coding that is not gzip or deflate, or data that are not what it says.
             BodyTooLarge: inflated it is larger than a body may be.
+            BodiesTooLarge: the worker holds too many bytes of bodies for that.
         """
         stream = self.environ["wsgi.input"]
         if isinstance(stream, Body):
@@ -84,9 +84,9 @@ class Call:
         coding = self.header("HTTP_CONTENT_ENCODING")
         if coding is None or coding.lower() == "identity":
             return data
-        return _inflate(
-            data, coding.lower(), int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
-        )
+        limit = int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
+        share = self.environ.get("cpuserve.body_share")  # none where the body came by another server
+        return inflate(data, coding.lower(), limit, share.take if share is not None else _take_freely)
 
     @property
     def max_json_elements(self) -> int:
@@ -121,19 +121,8 @@ class Call:
         return document
 
 
-def _inflate(data: memoryview, coding: str, limit: int) -> memoryview:
-    if coding not in _WINDOW_BITS:
-        raise RequestError(f"Content-Encoding {coding!r} is not understood; send gzip, deflate or none")
-    inflater = zlib.decompressobj(_WINDOW_BITS[coding])
-    try:
-        whole = inflater.decompress(data, limit)
-    except zlib.error as error:
-        raise RequestError(f"the body is not {coding}: {error}") from None
-    if inflater.unconsumed_tail:
-        raise BodyTooLarge(f"the body inflates to more than {limit} bytes (setting max_body_bytes)")
-    if not inflater.eof:
-        raise RequestError(f"the {coding} body ends too early")
-    return memoryview(whole)
+def _take_freely(_count: int) -> None:
+    """Count nothing."""
 
 
 class Reply:
