@@ -144,7 +144,7 @@ def test_tune_and_profile(tmp_path, run):
     assert found["trials"] == 1
     report = json.loads(run(profile.replace("10", "2") + " --json"))
     assert Path(tmp_path, report["html"]).is_file()
-    assert 0.5 < report["accounted_share"] < 1.5
+    assert 0 < report["accounted_share"] < 1.1  # the rest is the clients' own, on a busy machine most of it
 
 
 def test_the_claim_beside_other_servers_is_that_of_the_results():

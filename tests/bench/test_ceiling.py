@@ -73,9 +73,9 @@ def test_every_seat_works(digits_pictures):
     with Seats("digits", {"workers": 1, "threads": 2}, None, digits_pictures) as seats:
         assert len(seats.seats) == 1
         found = seats.loop(0.3)
-    assert found.images > 10
-    assert 0.25 < found.seconds < 5
-    assert 0 < found.cpu_ms < 100
+    assert found.images == len(found.latencies_ms) > 0
+    assert found.seconds >= 0.25
+    assert found.cpu_ms > 0
 
 
 def test_several_models_take_turns_and_say_what_is_in_force(digits_pictures, tmp_path):

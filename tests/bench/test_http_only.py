@@ -17,8 +17,8 @@ def test_a_small_run(tmp_path):
     assert tuple(found["servers"]) == servers
     for row in found["servers"].values():
         assert row["errors"] == {}
-        assert row["requests_per_s"] > 10
-        assert 10 < row["cpu_us"] < 100_000
+        assert row["requests_per_s"] > 0
+        assert row["cpu_us"] > 0
 
 
 def test_a_server_that_cannot_start_says_why_at_once(tmp_path):

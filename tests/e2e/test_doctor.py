@@ -104,7 +104,7 @@ def test_workers_on_one_cpu_are_red(server):
     pin(pids[1], {HERE[0]})
     try:
         code, report = doctor("--pid", server.process.pid, "--window", "0")
-        time.sleep(0.5)  # an answer is kept for so long
+        server.wait_until(lambda: red(server.get("/v2/placement").json()), "red in its own eyes")
         own = server.get("/v2/placement").json()
     finally:
         pin(pids[1], {HERE[1]})
@@ -223,7 +223,7 @@ def test_a_quota_below_the_threads_is_red_while_it_throttles(tmp_path):
         r"throttling now: stopped in \d+ of \d+ periods .* quota 0.5 CPUs for 2 compute threads", text
     )
     assert report["budget"]["quota_source"] == str(folder / "cpu.cfs_quota_us")
-    assert report["throttling"]["window"]["nr_throttled"] > 3
-    assert report["throttling"]["life"]["nr_throttled"] > 3
+    assert report["throttling"]["window"]["nr_throttled"] >= 1
+    assert report["throttling"]["life"]["nr_throttled"] >= 1
     assert any("2 compute threads for 0.5 CPUs" in one["text"] for one in report["findings"])
     assert any(text.startswith("throttling now") for text in red(own))

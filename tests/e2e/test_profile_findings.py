@@ -13,7 +13,7 @@ from cpuserve.profiling.page import PAGE
 from cpuserve.profiling.trace import TRACE
 from tests.conftest import ROOT
 
-TRIES = 3  # of a second each: on a machine that others use the client may be held up for that long
+TRIES = 10  # of a second each: on a machine that others use the client may be held up for that long
 
 pytestmark = pytest.mark.skipif(
     Budget.read().effective < 2, reason="a thread can be too few on two CPUs only"
