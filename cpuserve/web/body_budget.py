@@ -9,12 +9,14 @@ from cpuserve.errors import BodiesTooLarge
 __all__ = ["BodyBudget", "BodyShare", "SizedBody"]
 
 _FIRST_BYTES = 128 << 10  # room that a body gets with its first bytes: most pictures fit
+_SMALL_BYTES = 1 << 20
 _RETRY_S = 1.0
 
 
 class BodyBudget:
     """Counts the bytes of bodies whose requests are not answered yet.
 
+    A quarter is kept for small bodies, so that a few clients with large ones do not shut out all others.
     Bodies that came in one read with their head are not counted: they are small, and as many as connections.
 
     Args:
@@ -29,20 +31,25 @@ class BodyBudget:
         self.held = 0
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, *, small: bool) -> None:
         """Count more bytes.
+
+        Args:
+            count: how many.
+            small: whether they belong to a small body.
 
         Raises:
             BodiesTooLarge: that would be more than the limit; nothing was counted.
         """
+        limit = self.limit if small else self.limit - self.limit // 4
         with self._lock:
             held = self.held + count
-            if held <= self.limit:
+            if held <= limit:
                 self.held = held
                 return
         raise BodiesTooLarge(
             f"the bodies of unfinished requests would take {held} bytes of this worker, the limit is "
-            f"{self.limit} bytes (setting max_unfinished_body_bytes)",
+            f"{limit} bytes for a {'small' if small else 'large'} one (setting max_unfinished_body_bytes)",
             _RETRY_S,
         )
 
@@ -74,8 +81,9 @@ class BodyShare:
         Raises:
             BodiesTooLarge: the worker holds too many already.
         """
-        self._budget.take(count)
-        self.held += count
+        held = self.held + count
+        self._budget.take(count, small=held <= _SMALL_BYTES)
+        self.held = held
 
     def release(self) -> None:
         """Give everything back; a second call does nothing."""

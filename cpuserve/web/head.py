@@ -16,10 +16,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from cpuserve.errors import RequestError
 
-__all__ = ["LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError", "ends"]
+__all__ = ["HEAD_BYTES", "LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError", "ends"]
 
 LINE_BYTES = 8190  # of a request line, and of a field with its end: what gunicorn's own workers take
 MOST_FIELDS = 100
+HEAD_BYTES = 1 << 16
 
 _ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
 _UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
@@ -109,6 +110,7 @@ class HeadReader:
         self._message = _Message()
         self._parser = HttpRequestParser(self._message)
         self._first = b""  # what there was when the request line was whole
+        self._left = HEAD_BYTES
         self._line = self._lines = 0  # bytes of the line that is not whole, and lines before it
 
     @property
@@ -127,7 +129,8 @@ class HeadReader:
         """
         message, parser, at = self._message, self._parser, 0
         for end in ends(data, begun=self._lines + self._line > 0):
-            piece = data[at:end]
+            piece = data[at : min(end, at + self._left)]
+            self._left -= len(piece)
             lines = piece.count(b"\n")
             if self._line + len(piece) > LINE_BYTES or self._lines + lines > MOST_FIELDS:
                 for line in _LINE.findall(piece):
@@ -140,6 +143,8 @@ class HeadReader:
                 head = _head(message, method, version, self._base)
                 self._start()
                 return head, memoryview(data)[end:]
+            if at + len(piece) < end:
+                raise HttpError(f"it has more than {HEAD_BYTES} bytes before its body", 431)
             at = end
         return None
 

@@ -216,7 +216,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.with_priorities = settings.priority_from == "anyone" or trusted
         worker.deadline_s = settings.deadline_ms / 1000
         worker.check = Gate(self.access, self.rate_limit).check
-        worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 2 * settings.max_body_bytes))
+        worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 3 * settings.max_body_bytes))
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
     def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:

@@ -26,6 +26,21 @@ def test_over_the_limit_nothing_is_taken_and_the_setting_is_named():
     assert budget.held == 100
 
 
+def test_large_bodies_leave_room_for_small_ones():
+    budget = BodyBudget(40 * MIB)
+    large, small = [BodyShare(budget) for _ in range(3)], BodyShare(budget)
+    large[0].take(15 * MIB)
+    large[1].take(15 * MIB)
+    with pytest.raises(BodiesTooLarge, match="large one"):
+        large[2].take(MIB + 1)
+    small.take(MIB)
+    with pytest.raises(BodiesTooLarge):
+        small.take(1)  # it is no small one any more
+    large[0].release()
+    small.take(1)
+    assert budget.held == 16 * MIB + 1
+
+
 def test_a_promised_length_takes_nothing_until_bytes_come():
     budget = BodyBudget(64 * MIB)
     body = SizedBody(32 * MIB, memoryview(b"x" * 10), BodyShare(budget))
@@ -38,7 +53,7 @@ def test_a_body_grows_to_its_length_with_its_bytes_in_place():
     random_ = random.Random(3)  # noqa: S311  # the same on every run
     length = 3 * MIB + 7
     sent = random_.randbytes(length)
-    share = BodyShare(BodyBudget(length))
+    share = BodyShare(BodyBudget(2 * length))
     body, at = SizedBody(length, memoryview(sent[:100]), share), 100
     while not body.whole:
         assert len(body.data) <= max(128 << 10, 2 * at)

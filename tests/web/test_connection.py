@@ -326,7 +326,7 @@ def test_one_client_gives_way_after_so_many_bytes():
     length = 8 << 20
     ours, client = socket.socketpair()
     limits = Limits(max_body_bytes=length, request_timeout_s=60, keep_alive_s=9)
-    connection = make(ours, limits, budget=BodyBudget(length))
+    connection = make(ours, limits, budget=BodyBudget(2 * length))
     head = f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n".encode()
     sender = threading.Thread(target=client.sendall, args=(head + bytes(length),))
     sender.start()

@@ -200,6 +200,8 @@ def test_path_and_query_of_every_form_of_a_target(target, path, query):
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"Y\x00", 431),
         (b"GET / HTTP/1.1\r\nHost: h\r\nX: \x00" + LONG, 400),
         (b"GET / HTTP/1.1\r\nX: " + LONG + b"\x00", 431),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + (b"X: " + LONG[6:] + b"\r\n") * 8 + b"\x00", 431),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + (b"X: " + LONG[6:] + b"\r\n") * 7 + b"\x00", 400),
         (b"GET /" + LONG + b"\x00", 414),
     ],
 )
