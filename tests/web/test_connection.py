@@ -467,3 +467,10 @@ def leave(connection, way, *, whole):
 )
 def test_terms(headers, body, timeout_s, priority):
     assert terms_of(headers, body, 10) == Terms(timeout_s, priority)
+
+
+def test_the_path_is_the_one_that_routes_see(pair):
+    connection, client = pair
+    client.sendall(b"GET /v2/r%65pository/models/m?x=/y HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert connection.receive()
+    assert connection.path == connection.environ()["PATH_INFO"] == "/v2/repository/models/m"
