@@ -76,6 +76,7 @@ class Settings:
     max_body_bytes: int = 32 << 20
     max_unfinished_body_bytes: int = 256 << 20
     max_json_elements: int = 2_000_000
+    max_answer_bytes: int = 256 << 20
     max_pictures: int = 1024
     max_pixels: int = 32_000_000
     max_jpeg_scan_pixels: int = 640_000_000

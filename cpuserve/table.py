@@ -262,6 +262,7 @@ TABLE: tuple[Setting, ...] = (
         "Most values in a JSON body, counted by commas, colons and brackets before it is parsed.",
         minimum=1,
     ),
+    Setting("max_answer_bytes", int, 256 << 20, "Most bytes of outputs of one request.", minimum=1),
     Setting("max_pictures", int, 1024, "Most pictures in one request.", minimum=1),
     Setting("max_pixels", int, 32_000_000, "Largest picture, in pixels, read from its header.", minimum=1),
     Setting(

@@ -304,6 +304,7 @@ def _in_batches(
             _run(batcher, rows, request)
             outputs = rows.outputs if ends is None else ends.answers(rows.outputs)
             if not gathered:
+                request.check_answer(count, sum(output[:1].nbytes for output in outputs))
                 gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]
             for whole, part in zip(gathered, outputs, strict=True):
                 whole[start : start + rows.count] = part

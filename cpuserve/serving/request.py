@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 
-from cpuserve.errors import DeadlineExceeded
+from cpuserve.errors import DeadlineExceeded, RequestError
 from cpuserve.serving.spans import Spans
 
-__all__ = ["STAGES", "Request"]
+__all__ = ["MAX_ANSWER_BYTES", "STAGES", "Request"]
 
+MAX_ANSWER_BYTES = 256 << 20
 STAGES = ("decode", "queue", "infer", "post")
 _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*STAGES, "total"))
 
@@ -22,17 +23,23 @@ class Request:
 
     Attributes:
         due: its deadline, on the clock of `time.monotonic`.
+        max_answer_bytes: most bytes of outputs that are gathered for it.
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
         stages_ns: nanoseconds spent by stage, in order of `STAGES`; a stage entered twice adds up.
         spans: when they were, of a request that is traced; None for any other.
     """
 
-    __slots__ = ("_mark_ns", "due", "spans", "stages_ns", "started_ns")
+    __slots__ = ("_mark_ns", "due", "max_answer_bytes", "spans", "stages_ns", "started_ns")
 
     def __init__(
-        self, started_ns: int | None = None, spans: Spans | None = None, due: float = math.inf
+        self,
+        started_ns: int | None = None,
+        spans: Spans | None = None,
+        due: float = math.inf,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.due = due
+        self.max_answer_bytes = max_answer_bytes
         self.spans = spans
         self.started_ns = self._mark_ns = time.perf_counter_ns() if started_ns is None else started_ns
         self.stages_ns = dict.fromkeys(STAGES, 0)
@@ -47,6 +54,18 @@ class Request:
             raise DeadlineExceeded(
                 f"its deadline came when {done} of its {rows} rows were done (header X-Request-Timeout-Ms, "
                 "setting deadline_ms); send fewer in one request"
+            )
+
+    def check_answer(self, rows: int, row_bytes: int) -> None:
+        """Look at the size of the whole answer once that of a row is known.
+
+        Raises:
+            RequestError: it is larger than an answer may be.
+        """
+        if rows * row_bytes > self.max_answer_bytes:
+            raise RequestError(
+                f"{rows} rows have outputs of {rows * row_bytes} bytes; an answer may have "
+                f"{self.max_answer_bytes} (setting max_answer_bytes): send fewer rows in one request"
             )
 
     def start(self) -> None:

@@ -136,23 +136,21 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; its body is let go of with it, whatever else keeps its environment."""
         try:
-            return self._answer(environ, start_response)
+            if self._access is not None:
+                start_response = self._access.telling(environ, start_response)
+                preflight = self._access.preflight(environ)
+                if preflight is not None:
+                    return preflight.send(start_response)
+            if environ["REQUEST_METHOD"] == "POST":
+                match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
+                    case ["", "predictions", model] if model:
+                        return answer(self._predict, Call(environ), model).send(start_response)
+                    case ["", "v2", "models", model, "infer"] if model:
+                        return answer(self._infer, Call(environ), model).send(start_response)
+            return self._flask.wsgi_app(environ, start_response)
         finally:
-            environ.pop("wsgi.input", None)
-
-    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if self._access is not None:
-            start_response = self._access.telling(environ, start_response)
-            preflight = self._access.preflight(environ)
-            if preflight is not None:
-                return preflight.send(start_response)
-        if environ["REQUEST_METHOD"] == "POST":
-            match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
-                case ["", "predictions", model] if model:
-                    return answer(self._predict, Call(environ), model).send(start_response)
-                case ["", "v2", "models", model, "infer"] if model:
-                    return answer(self._infer, Call(environ), model).send(start_response)
-        return self._flask.wsgi_app(environ, start_response)
+            if "wsgi.input" in environ:  # noqa: RUF051  # no call: it is on the way of every request
+                del environ["wsgi.input"]
 
     @property
     def stopping(self) -> bool:

@@ -14,7 +14,6 @@ import cpuserve
 from cpuserve.errors import CpuserveError, RequestError, UnknownModel
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.request import Request
 from cpuserve.web.exchange import Call, Handler, Reply, check_pictures, json_reply
 from cpuserve.web.services import Services
 
@@ -120,7 +119,7 @@ class DeepDetect:
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
             raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r}, not a number of classes")
-        answers = pipeline.predict_all(pictures, Request(call.arrived_ns, call.spans, call.due), topk)
+        answers = pipeline.predict_all(pictures, call.request(), topk)
         predictions = [
             {"uri": uri if len(uri) < 4096 else str(place), **_classes(answer, wanted)}
             for place, (uri, answer) in enumerate(zip(data, answers, strict=True))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cpuserve.errors import CpuserveError, RequestError, without_directories
+from cpuserve.serving.request import MAX_ANSWER_BYTES, Request
 from cpuserve.serving.spans import Spans
 from cpuserve.web.inflate import inflate
 from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
@@ -64,8 +65,15 @@ class Call:
         self.environ = environ
         self.header: Callable[[str], str | None] = environ.get
         self.arrived_ns: int | None = environ.get("cpuserve.arrived_ns")
-        self.due: float = environ.get("cpuserve.due", math.inf)
+        self.due: float = environ["cpuserve.due"] if "cpuserve.due" in environ else math.inf  # noqa: SIM401
         self.spans: Spans | None = environ.get("cpuserve.spans")
+
+    def request(self) -> Request:
+        """What takes the times of this request in the pipeline, and holds it to its deadline."""
+        environ, most = self.environ, MAX_ANSWER_BYTES
+        if "cpuserve.max_answer_bytes" in environ:
+            most = environ["cpuserve.max_answer_bytes"]
+        return Request(self.arrived_ns, self.spans, self.due, most)
 
     def body(self) -> memoryview:
         """The whole body, inflated if it was sent compressed.

@@ -16,7 +16,6 @@ from werkzeug.wrappers import Request as FormRequest
 
 from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.request import Request
 from cpuserve.web.exchange import Body, Call, Reply, json_reply
 
 __all__ = ["Images"]
@@ -48,7 +47,7 @@ class Images:
         pipeline = self._pool.get(model, version)
         query = _query(call)
         topk = _topk(query) if query else None
-        request = Request(call.arrived_ns, call.spans, call.due)
+        request = call.request()
         if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
             render = _render(call, query)
             if render is not None:

@@ -209,6 +209,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
         worker.max_json_elements = settings.max_json_elements
+        worker.max_answer_bytes = settings.max_answer_bytes
         worker.max_pictures = settings.max_pictures
         worker.max_connections = settings.max_connections
         # with a file of keys, a request that comes as far as the queue has brought one

@@ -80,7 +80,7 @@ class TensorFlowServing:
         """``POST /v1/models/MODEL[/versions/VERSION]:predict``: rows or columns of tensors or pictures."""
         pipeline = self._pool.get(model, version)
         rows, sent = _parse(call.json())
-        request = Request(call.arrived_ns, call.spans, call.due)
+        request = call.request()
         columns = _columns(pipeline, sent) if rows else _named(pipeline, sent)
         outputs = _run(pipeline, columns, request, call.max_pictures)
         names = [port.names[0] for port in pipeline.outputs]

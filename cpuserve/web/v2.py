@@ -141,7 +141,7 @@ class V2:
         pipeline = self._pool.get(model, version)
         header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         body = call.body()
-        request = Request(call.arrived_ns, call.spans, call.due)
+        request = call.request()
         if header_length == "0":
             asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
             results = pipeline.infer_pictures([body], request)

@@ -47,6 +47,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     seat_index: int
     limits: Limits
     max_json_elements: int
+    max_answer_bytes: int
     max_pictures: int
     queue_size: int
     threads: int
@@ -161,6 +162,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             "wsgi.input_terminated": True,
             "cpuserve.max_body_bytes": self.limits.max_body_bytes,
             "cpuserve.max_json_elements": self.max_json_elements,
+            "cpuserve.max_answer_bytes": self.max_answer_bytes,
             "cpuserve.max_pictures": self.max_pictures,
         }
 

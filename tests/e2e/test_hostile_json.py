@@ -23,7 +23,14 @@ def server(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile-json")
     (folder / "data").mkdir()
     words = ["--model-repository", str(digits), "--workers", "2", "--threads", "1"]
-    words += ["--deepdetect-data-root", str(folder / "data"), "--max-pictures", "64"]
+    words += [
+        "--deepdetect-data-root",
+        str(folder / "data"),
+        "--max-pictures",
+        "64",
+        "--max-answer-bytes",
+        "2000",
+    ]
     with serving(folder / "log", *words, ready=2) as running:
         yield running
         assert "Traceback" not in running.text()
@@ -104,6 +111,7 @@ ATTACKS = {
     "a long key": (PREDICT, json.dumps({"instances": [{"k" * 1_000_000: 1}]}).encode(), 400, "no input"),
     "65 pictures": (INFER, tensor(datatype="BYTES", shape=[65], data=[TEXT] * 65), 400, "max_pictures"),
     "65 rows of b64": (PREDICT, json.dumps({"inputs": [{"b64": TEXT}] * 65}).encode(), 400, "max_pictures"),
+    "64 answers": (INFER, tensor(datatype="BYTES", shape=[64], data=[TEXT] * 64), 400, "max_answer_bytes"),
     "negative classes": (
         INFER,
         request(outputs=[{"name": "digit", "parameters": {"classification": -1}}]),
