@@ -16,7 +16,7 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.libraries import Libraries
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process
-from cpuserve.machine.roster import Roster, seat_to_json
+from cpuserve.machine.roster import SUSPENDED, Roster, seat_to_json
 from cpuserve.machine.throttling import Change, Sample
 from cpuserve.machine.topology import Topology
 from cpuserve.machine.verify import Finding, Sitter
@@ -133,6 +133,10 @@ def _check(roster: Roster, budget: Budget, root: Path) -> verify.Report:
                 "it is being started, or the number of workers was lowered (SIGTTOU): read the server's log"
             )
             findings.append(Finding("yellow", f"seat {seat.index}: no worker sits there", advice))
+        elif worker.state == SUSPENDED:
+            text = f"seat {seat.index} (pid {worker.pid}): the worker does not run, its connections hang"
+            advice = f"let it go on (kill -CONT {worker.pid}), or end it (kill -KILL): another takes its seat"
+            findings.append(Finding("red", text, advice))
         elif worker.state != "ready":
             text = f"seat {seat.index} (pid {worker.pid}): the worker is {worker.state}"
             findings.append(Finding("yellow", text, "ask again when it is ready"))

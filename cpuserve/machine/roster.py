@@ -10,7 +10,10 @@ from cpuserve.machine.files import format_cpulist, parse_cpulist
 from cpuserve.machine.placement import Plan, Seat
 from cpuserve.machine.throttling import Sample
 
-__all__ = ["Roster", "Worker", "about", "seat_to_json"]
+__all__ = ["SUSPENDED", "Roster", "Worker", "about", "seat_to_json"]
+
+SUSPENDED = "suspended"
+"""The state of a worker that was ready and does not run."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Worker:
     Attributes:
         seat: the seat's number.
         pid: its process; 0 when nobody sits there.
-        state: ``empty``, ``loading``, ``ready`` or ``stopping``.
+        state: ``empty``, ``loading``, ``ready``, ``suspended`` or ``stopping``.
     """
 
     seat: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ _NAME = "cpuserve-board"
 LINK = f"/memfd:{_NAME} (deleted)"
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 2
+_VERSION = 3
 _HEAD = 4  # words: version, first word of the lines, number of lines, bytes of JSON after the head
-_PID, _STATE, _CONNECTIONS, _SEAT = range(4)
+_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS = range(5)
 _WORDS = 8  # one cache line a worker, so that workers do not write into each other's
+_SILENT_MS = 1500  # a worker tells several times a second that it runs
 _GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
 _FREE_FIRST = (EMPTY, STOPPING, LOADING, READY)
 _TELLING_FIRST = (READY, LOADING, STOPPING, EMPTY)
@@ -70,6 +72,21 @@ class Line:
     @connections.setter
     def connections(self, value: int) -> None:
         self._words[self._base + _CONNECTIONS] = value
+
+    @property
+    def seen_ms(self) -> int:
+        """When the worker last told that it runs, on the clock of `time.monotonic`; 0 before it first did."""
+        return self._words[self._base + _SEEN_MS]
+
+    @seen_ms.setter
+    def seen_ms(self, value: int) -> None:
+        self._words[self._base + _SEEN_MS] = value
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is a ready worker that does not run: stopped by a signal, or stuck as a whole."""
+        seen = self.seen_ms
+        return self.state == READY and seen > 0 and time.monotonic() * 1000 - seen > _SILENT_MS
 
     def clear(self) -> None:
         """The worker is gone."""
@@ -153,13 +170,19 @@ class Board:
     def may_accept(self, mine: Line) -> bool:
         """Whether a new connection belongs to this worker rather than to another.
 
-        Connections go to ready workers, and among those to one with the fewest. With no worker ready any may
-        take it, so that health checks are answered while models load.
+        Connections go to ready workers that run, and among those to one with the fewest. With no worker ready
+        any may take it, so that health checks are answered while models load.
         """
         others = [line for line in self.lines if line is not mine]
         if mine.state != READY:
             return not any(line.state in (READY, STOPPING) for line in others)
-        return all(mine.connections <= line.connections for line in others if line.state == READY)
+        return all(
+            mine.connections <= line.connections for line in others if line.state == READY and not line.silent
+        )
+
+    def silent(self) -> list[Line]:
+        """The ready workers that do not run."""
+        return [line for line in self.lines if line.silent]
 
     def must_stay(self, mine: Line) -> bool:
         """Whether a ready worker that is stopping still has to take connections.

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cpuserve.machine.files import read_text
-from cpuserve.machine.roster import Roster, Worker
+from cpuserve.machine.roster import SUSPENDED, Roster, Worker
 from cpuserve.web.board import EMPTY, LINK, STATES, Board
 
 __all__ = ["find", "roster"]
@@ -49,7 +49,8 @@ def roster(board: Board, processes: Mapping[int, int]) -> Roster:
         if line is None:
             workers.append(Worker(seat, 0, STATES[EMPTY]))
         else:
-            workers.append(Worker(seat, processes.get(line.pid, line.pid), STATES[line.state]))
+            state = SUSPENDED if line.silent else STATES[line.state]
+            workers.append(Worker(seat, processes.get(line.pid, line.pid), state))
     seated = {worker.pid for worker in workers}
     others = [pid for inner, pid in processes.items() if inner != arbiter and pid not in seated]
     return Roster.from_about(board.about, processes.get(arbiter, arbiter), workers, sorted(others))

@@ -64,6 +64,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
         self._handing_over = False
+        self._told_silent: frozenset[int] = frozenset()  # pids of other workers
 
     def init_process(self) -> None:
         """Set up what must not be shared with the arbiter, then load and run."""
@@ -116,6 +117,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 break
             if now >= look:
                 look = now + (_LOOK_S if not self._handing_over else _HANDOVER_LOOK_S)
+                if self.line.pid == self.pid:
+                    self.line.seen_ms = int(1000 * now)
                 self._loop.help_out()
                 if now >= tick:
                     tick = now + _TICK_S
@@ -142,8 +145,19 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.notify()
         if self.sampler is not None:
             self.sampler.tick()
+        self._tell_silent()
         for connection in list(self._loop.connections.values()):
             connection.expire(now)
+
+    def _tell_silent(self) -> None:
+        """Write one line to the log for each other worker that has stopped running."""
+        silent = {line.pid: line.seat for line in self.board.silent() if line is not self.line}
+        for pid in silent.keys() - self._told_silent:
+            self.log.warning(
+                "the worker in seat %d (pid %d) does not run: others take new connections in its place",
+                *(silent[pid], pid),
+            )
+        self._told_silent = frozenset(silent)
 
     def _environ_base(self, listener: socket.socket) -> dict[str, Any]:
         name = listener.getsockname()

@@ -1,6 +1,7 @@
 """The board: what one process writes another reads, and connections go where there are few."""
 
 import os
+import time
 
 from cpuserve.web.board import EMPTY, LOADING, READY, STOPPING, Board
 
@@ -29,6 +30,24 @@ def test_connections_go_to_the_ready_worker_that_has_the_fewest():
     board = Board(3)
     assert put(board, (READY, 2), (READY, 1), (READY, 1)) == [False, True, True]
     assert put(board, (READY, 9), (LOADING, 0), (STOPPING, 0)) == [True, False, False]
+
+
+def test_a_worker_that_does_not_run_is_passed_by(monkeypatch):
+    board = Board(2)
+    assert put(board, (READY, 3), (READY, 1)) == [False, True]
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for line in board.lines[:2]:
+        line.seen_ms = int(1000 * now)
+    assert (board.may_accept(board.lines[0]), board.silent()) == (False, [])
+    now += 2
+    board.lines[0].seen_ms = int(1000 * now)
+    assert (board.may_accept(board.lines[0]), board.silent()) == (True, [board.lines[1]])
+    board.lines[1].seen_ms = int(1000 * now)  # it goes on
+    assert (board.may_accept(board.lines[0]), board.silent()) == (False, [])
+    board.lines[1].state = STOPPING
+    now += 9
+    assert board.silent() == [board.lines[0]]
 
 
 def test_the_last_to_close_stays_until_all_others_have():
