@@ -23,7 +23,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds()):
         (folder / f"seed-{number:02d}").write_bytes(seed)
-    atheris.Setup([sys.argv[0], *options, *([] if folders else [str(folder)])], target.one)
+    words: dict[str, Any] = {}
+    if hasattr(target, "mutate"):  # it knows the structure of its inputs
+        words["custom_mutator"] = lambda data, most, seed: target.mutate(data, most, seed, atheris.Mutate)
+    atheris.Setup([sys.argv[0], *options, *([] if folders else [str(folder)])], target.one, **words)
     atheris.Fuzz()
 
 

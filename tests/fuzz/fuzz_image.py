@@ -1,5 +1,6 @@
 """Headers and decoders of pictures: `python -m tests.fuzz image -max_total_time=600 -max_len=20000`.
 
+Pictures are changed along their structure, and decoded in this process: a decoder that crashes is a finding.
 Nothing that decodes may be larger than its header says, else the limit on pixels would not hold.
 """
 
@@ -12,6 +13,10 @@ from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Decoder
 from cpuserve.serving.header import read_header
 from cpuserve.serving.preprocess import Resizer
+from tests.attack_pictures import animated_png, animation, jpeg_of_scans, pages, sequential_jpeg_of_scans
+from tests.fuzz.picture_mutators import mutate
+
+__all__ = ["mutate", "one", "seeds"]
 
 _MOST = 1_000_000
 _DECODERS = (
@@ -51,4 +56,5 @@ def seeds() -> list[bytes]:
     made = [cv2.imencode(kind, pixels, options)[1].tobytes() for kind, options in kinds]
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     turned = made[0][:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + made[0][2:]
-    return [*made, turned]
+    strange = [animated_png(), animation(".webp"), animation(".gif"), animation(".png"), pages()]
+    return [*made, turned, *strange, jpeg_of_scans(9), sequential_jpeg_of_scans(9)]
