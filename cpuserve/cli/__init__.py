@@ -10,6 +10,7 @@ import click
 import cpuserve
 from cpuserve.cli.group import LazyGroup
 from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.machine.standard_streams import reserve
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -55,6 +56,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command and leave the process with its exit code."""
+    reserve()
     try:
         cli.main(arguments, prog_name="cpuserve", standalone_mode=True)
     except CpuserveError as error:

@@ -21,6 +21,7 @@ from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Plan, Seat
 from cpuserve.machine.roster import about
 from cpuserve.machine.seats import planned
+from cpuserve.machine.standard_streams import NativeOutput
 from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
@@ -203,6 +204,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             (leaving if other.age <= self._leaving else staying)[other.seat_index] += 1
         index = min(range(len(seats)), key=lambda number: (staying[number], leaving[number], number))
         settings = self.settings
+        worker.native_output = NativeOutput()
         worker.board = self.board
         worker.line = self.board.assign(index)
         worker.seat_index = index
@@ -220,7 +222,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 3 * settings.max_body_bytes))
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
-    def _post_fork(self, _arbiter: Any, worker: SeatWorker) -> None:
+    def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:
         """Sit down, before anything that starts threads or allocates is imported."""
         self.seat = seat = self.plan.seats[worker.seat_index]
         give_back_large_buffers()
@@ -228,6 +230,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         sitting = numa.sit(seat)
         if sitting.reason:
             _log.warning("seat %d: %s", seat.index, sitting.reason)
+        for other in arbiter.WORKERS.values():
+            other.native_output.close()
+        worker.native_output.take_over()
         worker.line.pid = os.getpid()
         self.row = self.statistics.claim(seat.index)
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
@@ -285,3 +290,5 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         self.board.forget(worker.pid)
+        worker.native_output.log(ended=True)
+        worker.native_output.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
+from cpuserve.machine.standard_streams import NativeOutput
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import Recorder
@@ -44,6 +45,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     # given by the server before the fork
     board: Board
     line: Line
+    native_output: NativeOutput
     seat_index: int
     limits: Limits
     max_json_elements: int
@@ -65,6 +67,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.sampler: StackSampler | None = None
         self._handing_over = False
         self._told_silent: frozenset[int] = frozenset()  # pids of other workers
+
+    def notify(self) -> None:
+        """Tell the arbiter that this worker lives; write to the log what native libraries had to say."""
+        super().notify()
+        self.native_output.log()
 
     def init_process(self) -> None:
         """Set up what must not be shared with the arbiter, then load and run."""

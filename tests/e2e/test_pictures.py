@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
-from tests.attack_pictures import animated_png, animation, jpeg_of_scans, pages, sequential_jpeg_of_scans
+from tests.attack_pictures import (
+    animated_png,
+    animation,
+    chunk,
+    jpeg_of_scans,
+    pages,
+    png,
+    sequential_jpeg_of_scans,
+)
 from tests.conftest import ROOT
-from tests.servers import serving
+from tests.servers import Server, free_port, serving
 
 SEVEN = (ROOT / "docs" / "seven.png").read_bytes()
 PATH = "/predictions/digits"
@@ -84,3 +96,45 @@ def test_decoders_end_with_their_worker(digits, tmp_path):
         assert len(decoders) == 2
         os.kill(worker, signal.SIGKILL)
         server.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in decoders), "rid of them")
+
+
+def test_what_libpng_says_stands_in_the_log_as_all_lines_do(server):
+    lines = b"".join(b"\x07" + bytes(64 * 3) for _ in range(48))
+    bad = png().replace(png()[png().index(b"IDAT") - 4 : -12], chunk(b"IDAT", zlib.compress(lines)))
+    assert server.post(PATH, bad).status == 400
+    server.wait_until(lambda: "libpng error" in server.text(), "told about the PNG")
+    said = [line for line in server.text().splitlines() if "libpng error" in line]
+    assert all(re.search(r"WARNING \[\d+\] cpuserve.native: libpng error: ", line) for line in said), said
+
+
+def target(pid, descriptor):
+    """What a descriptor of a process is open on."""
+    return str(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+
+
+def test_a_server_without_stderr_writes_over_none_of_its_files(digits, tmp_path):
+    port = free_port()
+    words = [sys.executable, "-m", "cpuserve", "serve", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", 'exec "$0" "$@" 0<&- 1>&- 2>&-', *words, "--model-repository", str(digits)],
+        env={**os.environ, "CPUSERVE_PROFILE": "off"},
+        start_new_session=True,
+    )
+    server = Server(process, port, tmp_path / "log")
+    server.log.touch()
+
+    def ready():
+        try:
+            return server.get("/v2/health/ready").status == 200
+        except OSError:
+            return False
+
+    try:
+        server.wait_until(ready, "ready")
+        assert {target(process.pid, number) for number in range(3)} == {"/dev/null"}
+        (worker,) = server.workers()
+        assert target(worker, 2).startswith("pipe:")
+        assert server.post(PATH, png()[:-40]).status == 400
+        assert server.post(PATH, SEVEN).status == 200
+    finally:
+        assert server.stop() == 0

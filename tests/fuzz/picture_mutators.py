@@ -75,8 +75,8 @@ def _changed(kind: str, parts: list[Part], random: Random, change: Change, most:
         size = random.choice((1, 2, 4))
         if len(held) >= size:
             place = random.randrange(min(len(held) - size + 1, 64))
-            order = random.choice(("little", "big"))
-            number = (random.choice(_NUMBERS) & ((1 << 8 * size) - 1)).to_bytes(size, order)
+            number = (random.choice(_NUMBERS) & ((1 << 8 * size) - 1)).to_bytes(size, "big")
+            number = random.choice((number, number[::-1]))
             parts[at] = name, held[:place] + number + held[place + size :]
     elif what == "drop":
         del parts[at]

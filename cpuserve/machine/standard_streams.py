@@ -1,0 +1,83 @@
+"""Keeps descriptors 0, 1 and 2 what they are for, and takes what native libraries write to stderr."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from contextlib import suppress
+
+__all__ = ["NativeOutput", "reserve"]
+
+_log = logging.getLogger("cpuserve.native")
+_LONGEST_LINE = 500
+_READ_BYTES = 1 << 16
+
+
+def reserve() -> None:
+    """Open ``/dev/null`` as each of the descriptors 0, 1 and 2 that is closed.
+
+    Else the next file, socket or memory that is opened gets its number, and what a library writes to stderr
+    goes there.
+    """
+    for number in range(3):
+        try:
+            fcntl.fcntl(number, fcntl.F_GETFD)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the least number that is free
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+
+
+class NativeOutput:
+    """Lines that native libraries of one process write to stderr, for the log.
+
+    They go into a pipe that the process reads now and then, and its parent once more when it has ended. A
+    write never waits for that: what does not fit is lost.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._rest = b""
+
+    def take_over(self) -> None:
+        """Let Python's own stderr and the log go where they went, and descriptor 2 into the pipe."""
+        before = sys.stderr
+        with suppress(OSError, ValueError):
+            before.flush()
+        sys.stderr = open(  # noqa: SIM115, PTH123  # as long as the process lives
+            os.dup(2), "w", buffering=1, errors="backslashreplace"
+        )
+        loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+        for handler in {handler for logger in loggers for handler in logger.handlers}:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(sys.stderr)
+        os.dup2(self._write, 2)
+
+    def log(self, *, ended: bool = False) -> None:
+        """Write what has come to the log, a warning a line.
+
+        Args:
+            ended: nothing more will come: a line without its end counts.
+        """
+        try:
+            self._rest += os.read(self._read, _READ_BYTES)
+        except BlockingIOError:
+            if not ended:
+                return
+        *lines, self._rest = (self._rest + b"\n" * ended).split(b"\n")
+        for line in lines:
+            text = line[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
+            if text:
+                _log.warning(
+                    "%s", "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+                )
+        if len(self._rest) > _LONGEST_LINE:
+            self._rest = self._rest[:_LONGEST_LINE]
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        os.close(self._read)
+        os.close(self._write)
