@@ -12,7 +12,7 @@ import pytest
 
 from cpuserve.serving.admission import Admission
 from cpuserve.web import worker as module
-from cpuserve.web.board import READY, Board
+from cpuserve.web.board import READY, STOPPING, Board
 from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Limits
 from cpuserve.web.connection_limit import ConnectionLimit
@@ -21,9 +21,8 @@ from cpuserve.web.worker import SeatWorker
 
 
 @pytest.fixture
-def worker(monkeypatch):
+def worker():
     """A worker that stops while another loads all the time, so that it has to take connections to the end."""
-    monkeypatch.setattr(module, "_LINGER_S", 0.5)
     board = Board(2)
     mine, _ = board.assign(0), board.assign(1)
     mine.state, mine.pid = READY, 1
@@ -57,16 +56,28 @@ def worker(monkeypatch):
     listener.close()
 
 
-def test_a_connection_taken_at_the_last_moment_is_not_closed_at_once(worker):
-    address = worker.sockets[0].getsockname()
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_connection_taken_at_the_last_moment_is_not_closed_at_once(worker, monkeypatch):
+    now = 100.0
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=time.perf_counter, sleep=time.sleep)
+    monkeypatch.setattr(module, "time", clock)
     end = threading.Thread(target=worker._stop, args=({worker.sockets[0].fileno(): {}},))
     end.start()
-    time.sleep(0.45)
-    with socket.create_connection(address, timeout=0.3) as client:
+    with socket.create_connection(worker.sockets[0].getsockname(), timeout=0.3) as client:
+        wait_until(lambda: worker._loop.connections)
+        now += 1.5 * module._LINGER_S  # it has waited long enough for others, and listens no more
+        wait_until(lambda: worker.line.state == STOPPING)
         with pytest.raises(TimeoutError):
             client.recv(1)  # open: it could still ask
-        client.settimeout(5)
+        now += 2 * module._LINGER_S
+        client.settimeout(60)
         assert client.recv(1) == b""  # it did not
-    end.join(10)
+    end.join(60)
     assert not end.is_alive()
     assert not worker._loop.connections
