@@ -104,13 +104,13 @@ def started(log: Path, *words: str, environ: Mapping[str, str] | None = None) ->
 
 
 def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server's log says that it is ready.
+    """Wait until a server's log says that the workers of all its seats are ready.
 
     Raises:
         CpuserveError: it ended, or took too long.
     """
     deadline = time.monotonic() + _START_S
-    while " ready at http" not in (text := log.read_text(errors="replace")):
+    while not _all_ready(text := log.read_text(errors="replace")):
         if " up, with models that are not ready," in text:
             why = re.findall(r"model \S+ version \d+ is not served: .*", text)
             raise CpuserveError(f"the server on port {port} does not answer: {' '.join(why[:1])}")
@@ -118,7 +118,13 @@ def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
             last = text.strip().splitlines()[-1:]
             raise CpuserveError(f"the server on port {port} did not start: {' '.join(last)}")
         time.sleep(0.05)
-    time.sleep(1)  # the other workers
+
+
+def _all_ready(text: str) -> bool:
+    """Whether a log tells of a ready worker for each seat that it tells of."""
+    seats = set(re.findall(r"seat (\d+): CPUs", text))
+    ready = set(re.findall(r"worker in seat (\d+) \(CPUs \S+\) ready at http", text))
+    return bool(ready) and seats <= ready
 
 
 def free_port() -> int:

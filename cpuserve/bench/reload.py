@@ -20,6 +20,7 @@ from cpuserve.models.repository import ModelFile
 __all__ = ["ReloadReport", "as_json", "measure_reloads"]
 
 _TAKES_OVER_S = 120.0
+_WARM_S = 2.0
 _STEADY_S = 5.0
 
 
@@ -110,7 +111,7 @@ def _under_load(
     for client in clients:
         client.start()
     try:
-        time.sleep(2)  # the first answers also warm the clients
+        time.sleep(_WARM_S)  # the first answers also warm the clients
         steady_from = time.monotonic()
         time.sleep(_STEADY_S)
         began = time.monotonic()

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from cpuserve.bench import reload
 from cpuserve.bench.reload import ReloadReport
+from cpuserve.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -20,13 +24,17 @@ def run(*words):
     )
 
 
-def test_two_reloads_lose_nothing_and_mix_nothing():
-    done = run("digits", "docs/seven.png", "--reloads", "2", "--json")
-    figures = json.loads(done.stdout)
+def test_two_reloads_lose_nothing_and_mix_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(reload, "_WARM_S", 0.5)
+    monkeypatch.setattr(reload, "_STEADY_S", 1.0)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        main(["test-reload", "digits", "docs/seven.png", "--reloads", "2", "--json"])
+    figures = json.loads(capsys.readouterr().out)
     assert (figures["reloads"], figures["lost"], figures["strays"]) == (2, 0, 0)
     assert figures["requests"] > 0
     assert figures["passed"] == (figures["p99_ratio"] < 3)
-    assert done.returncode == (0 if figures["passed"] else 1)
+    assert end.value.code == (0 if figures["passed"] else 1)
 
 
 def test_a_report_fails_for_each_of_its_reasons():
