@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,13 +225,16 @@ class Gate:
         """Let a request in, and write down in its environment which client it is counted against.
 
         That is its API key where that is a right one, else its address: whoever sends another wrong key each
-        time is the same client each time. Orchestrators' questions for health are not counted.
+        time is the same client each time. Of an IPv6 address the first 64 bits count: one user has all of
+        their addresses. Orchestrators' questions for health are not counted.
 
         Raises:
             Unauthorized: it needs a key and brings none that is right.
             RateLimited: its client asks more often than it may.
         """
         client = environ["REMOTE_ADDR"]
+        if ":" in client:
+            client = _network(client)
         if self._access is not None:
             environ["cpuserve.cors"] = self._access.headers(environ)
             try:
@@ -242,6 +247,15 @@ class Gate:
         environ["cpuserve.client"] = client
         if self._limits and not _asks_health(environ):
             self._rate_limit.take(client)
+
+
+@lru_cache(maxsize=1024)
+def _network(address: str) -> str:
+    """The network of an IPv6 address, which one user may have whole; of an IPv4 client, its address."""
+    parsed = ipaddress.IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
 def _asks_health(environ: _Environ) -> bool:

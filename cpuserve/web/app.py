@@ -149,8 +149,8 @@ class Application:
                         return answer(self._infer, Call(environ), model).send(start_response)
             return self._flask.wsgi_app(environ, start_response)
         finally:
-            if "wsgi.input" in environ:  # noqa: RUF051  # no call: it is on the way of every request
-                del environ["wsgi.input"]
+            if "wsgi.input" in environ:  # no call: it is on the way of every request
+                del environ["wsgi.input"]  # noqa: RUF051
 
     @property
     def stopping(self) -> bool:

@@ -190,10 +190,11 @@ class Connection:
         """Ask whether the request may go on, then take what came of its body with its head."""
         self._head, self._environ = head, head.environ
         length = head.length
-        here = not head.chunked and length <= len(rest)
+        came = len(rest)
+        here = not head.chunked and length <= came
         if here:  # whole: also a refusal keeps the connection
             self._body = rest[:length] if length else None
-            if length < len(rest):
+            if length < came:
                 self._scratch = bytes(rest[length:])
             self._complete = True
         self._check(head.environ)
@@ -204,7 +205,7 @@ class Connection:
             )
         if here:
             return
-        if head.waits and not rest:
+        if head.waits and not came:
             self._send(_CONTINUE)
         if head.chunked:
             self._chunks = Chunks(self._share, self._limits.max_body_bytes)

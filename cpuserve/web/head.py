@@ -129,8 +129,9 @@ class HeadReader:
         """
         message, parser, at = self._message, self._parser, 0
         for end in ends(data, begun=self._lines + self._line > 0):
-            piece = data[at : min(end, at + self._left)]
-            self._left -= len(piece)
+            self._left -= end - at
+            over = self._left < 0
+            piece = data[at : end + self._left] if over else data[at:end]
             lines = piece.count(b"\n")
             if self._line + len(piece) > LINE_BYTES or self._lines + lines > MOST_FIELDS:
                 for line in _LINE.findall(piece):
@@ -143,7 +144,7 @@ class HeadReader:
                 head = _head(message, method, version, self._base)
                 self._start()
                 return head, memoryview(data)[end:]
-            if at + len(piece) < end:
+            if over:
                 raise HttpError(f"it has more than {HEAD_BYTES} bytes before its body", 431)
             at = end
         return None

@@ -213,6 +213,15 @@ def test_where_no_key_is_asked_for_none_makes_another_client():
     assert count_allowed(Gate(None, RateLimit(0.001, 3)), [came(address=str(n)) for n in range(9)]) == 9
 
 
+def test_all_addresses_of_one_network_are_one_client():
+    requests = [came(address=f"2001:db8:1:2::{n:x}") for n in range(9)]
+    assert count_allowed(gate(None), requests) == 3
+    assert requests[0]["cpuserve.client"] == "2001:db8:1:2::/64"
+    assert count_allowed(gate(None), [came(address=f"2001:db8:1:{n}::1") for n in range(9)]) == 9
+    assert count_allowed(gate(None), [came(address=f"::ffff:10.0.0.{n}") for n in range(9)]) == 9
+    gate(None).check(came(address="fe80::1%eth0"))
+
+
 def test_whoever_guesses_keys_is_slowed_by_its_address():
     made = gate()
     found = []
