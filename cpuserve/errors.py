@@ -6,6 +6,7 @@
     ├── UsageError               -    wrong words on the command line or in a settings file
     ├── RepositoryError          -    a model directory that cannot be read or written
     │   ├── ModelLoadError       -    OpenVINO refused the model
+    │   │   └── ModelChanging    -    its files change while they are read
     │   ├── UnknownCatalogEntry  -    `pull` of a name the catalogue does not have
     │   ├── DownloadError        -    the file could not be fetched
     │   └── ChecksumError        -    the file is not the one the catalogue means
@@ -40,6 +41,7 @@ __all__ = [
     "CpuserveError",
     "DeadlineExceeded",
     "DownloadError",
+    "ModelChanging",
     "ModelFailed",
     "ModelLoadError",
     "ModelNotReady",
@@ -87,6 +89,10 @@ class RepositoryError(CpuserveError):
 
 class ModelLoadError(RepositoryError):
     """OpenVINO refused the model."""
+
+
+class ModelChanging(ModelLoadError):
+    """The files of a version change while they are read; they are taken once they are still."""
 
 
 class UnknownCatalogEntry(RepositoryError):

@@ -63,6 +63,9 @@ class Settings:
     strict_readiness: bool = False
     plugin_config: str = ""
     cache_dir: str = ""
+    enable_mmap: bool = False
+    check_models_in_child: bool = True
+    model_check_timeout_s: float = 300.0
     shape: str = ""
     layout: str = ""
     mean: str = ""

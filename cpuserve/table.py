@@ -179,6 +179,25 @@ TABLE: tuple[Setting, ...] = (
         per_model=True,
     ),
     Setting(
+        "enable_mmap",
+        bool,
+        False,
+        "Map weights from the repository's files, which must then never be written in place; off: copy them.",
+    ),
+    Setting(
+        "check_models_in_child",
+        bool,
+        True,
+        "Load a new version in a child process first, so that one that crashes OpenVINO ends no worker.",
+    ),
+    Setting(
+        "model_check_timeout_s",
+        float,
+        300.0,
+        "Seconds the child process has to load a version.",
+        minimum=1,
+    ),
+    Setting(
         "shape",
         str,
         "",

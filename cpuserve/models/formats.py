@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import xml.etree.ElementTree as ET
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.models.protobuf import fields, size_of
 
 __all__ = ["EXPORTED", "Format", "recognise"]
 
@@ -91,8 +89,7 @@ def _of(path: Path) -> Format:
                 return _of_zip(path)
             if head.lstrip().startswith((b"<?xml", b"<net")):
                 return _of_xml(path)
-            with closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
-                found = _of_protobuf(path, data)
+            found = _of_protobuf(path, file)
     except OSError as error:
         raise ModelLoadError(f"cannot read {path}: {error.strerror}") from error
     if found is None:
@@ -141,15 +138,16 @@ def _of_xml(path: Path) -> Format:
     return _IR
 
 
-def _of_protobuf(path: Path, data: mmap.mmap) -> Format | None:
+def _of_protobuf(path: Path, data: BinaryIO) -> Format | None:
     """By the numbers of the top-level fields, as the formats' .proto files have them."""
     numbers: set[int] = set()
-    found, whole = None, True
-    for number, start, end in _fields(data):
-        if not numbers and number == 1 and end > start:  # blocks begin with a number, nodes with a name
-            found = {b"\x0a": _FROZEN, b"\x08": _PADDLE}.get(data[start : start + 1])
-        numbers.add(number)
-        whole = end <= len(data)
+    found, whole, size = None, True, size_of(data)
+    for field in fields(data, 0, size):
+        if not numbers and field.number == 1 and field.end > field.start:
+            data.seek(field.start)  # blocks begin with a number, nodes with a name
+            found = {b"\x0a": _FROZEN, b"\x08": _PADDLE}.get(data.read(1))
+        numbers.add(field.number)
+        whole = field.end <= size
     if found is None and {1, 7} <= numbers:
         found = _ONNX
     elif found is None and numbers == {1, 2}:
@@ -157,37 +155,6 @@ def _of_protobuf(path: Path, data: mmap.mmap) -> Format | None:
     if found is not None and not whole:
         raise ModelLoadError(_truncated(path, found.title))
     return found
-
-
-def _fields(data: mmap.mmap) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each top-level field; the last may end behind the data, or be none."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            _, end = _varint(data, at)
-            yield number, at, at  # no bytes of its own
-        elif wire == 2:
-            size, at = _varint(data, at)
-            end = at + size
-            yield number, at, end
-        else:
-            yield 0, at, at  # none of the formats has such a field at its top
-            return
-        at = end
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at += 1
-        if byte < 128:
-            return value, at
-        shift += 7
-    return 1 << 63, at  # the number was cut off: nothing can be as long
 
 
 def _truncated(path: Path, title: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from cpuserve.errors import RepositoryError, UnknownModel, without_directories
 from cpuserve.models.directories import sync, sync_tree, try_lock
+from cpuserve.models.model_files import files_of
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
@@ -45,9 +46,8 @@ class ModelFile:
 
     @property
     def files(self) -> list[Path]:
-        """The files that make up the model."""
-        beside = [self.xml.with_suffix(ending) for ending in (".bin", ".pdiparams")]
-        return [self.xml, *(file for file in beside if file.is_file())]
+        """The files that make up the model: its own, weights beside it, and parts of a cut one."""
+        return files_of(self.xml)
 
 
 class Repository:

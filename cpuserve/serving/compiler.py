@@ -91,8 +91,9 @@ def read(core: ov.Core, file: Path) -> ov.Model:
     """
     try:
         return core.read_model(file)
-    except RuntimeError as error:
-        raise ModelLoadError(f"{file} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+    except Exception as error:  # a damaged file may raise anything, an IndexError for one
+        lines = str(error).strip().splitlines()
+        raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.model_states import ModelStates
 from cpuserve.serving.shared import alive
+from cpuserve.serving.trials import Trials
 from cpuserve.sharedmem.process_lock import ProcessLock
 
 __all__ = ["Control"]
@@ -25,6 +26,7 @@ class Control:
         rows: workers that may live at the same time.
 
     Attributes:
+        trials: which versions a child process has loaded.
         turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
         states: what the workers say of their models, and the loads that were asked for.
     """
@@ -37,6 +39,7 @@ class Control:
         self._numbers = whole[:numbers].cast("Q")  # generation, then pid and applied by row
         self._unloaded = whole[numbers:]
         self._lock = ProcessLock("cpuserve-control")
+        self.trials = Trials()
         self.turn = ProcessLock("cpuserve-turn")
 
     @property

@@ -22,11 +22,13 @@ from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, ima
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.prepare import plugin_properties, prepared
+from cpuserve.serving.private_copy import taken
 from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.serving.streams import fillable_rows, own_weights
+from cpuserve.serving.trials import Trials
 from cpuserve.settings import Settings
 
-__all__ = ["load_pipeline", "new_core", "properties_in_force"]
+__all__ = ["assemble", "load_pipeline", "new_core", "properties_in_force"]
 
 _LARGEST_BATCH = 8  # where nobody says otherwise
 
@@ -37,9 +39,44 @@ def new_core() -> ov.Core:
 
 
 def load_pipeline(
+    core: ov.Core,
+    file: ModelFile,
+    settings: Settings,
+    threads: int,
+    recorder: Recorder | None = None,
+    trials: Trials | None = None,
+    settle_s: float = 0.0,
+) -> Pipeline:
+    """Take the files of a version once they are still, then read, compile and warm it.
+
+    Args:
+        core: the process's OpenVINO core.
+        file: the version.
+        settings: the settings in force.
+        threads: compute threads, one stream each.
+        recorder: counts what is done with it; None for a process that nobody asks.
+        trials: lets a child process load it first; None where a crash takes nobody along.
+        settle_s: how long its files have to be unchanged before.
+
+    Raises:
+        ModelChanging: its files change while they are read.
+        ModelLoadError: the IR cannot be read or compiled, its metadata contradict it, or the child crashed.
+    """
+    with taken(file, settle_s=settle_s, copy=not settings.enable_mmap) as found:
+        try:
+            if trials is not None:
+                trials.check(found.file, found.checksum, settings, threads)
+            made = assemble(core, found.file, settings, threads, recorder)
+        except ModelLoadError as error:  # people know the files by where they lie
+            said = str(error).replace(str(found.file.xml.parent), str(file.xml.parent))
+            raise type(error)(said) from error
+    return replace(made, checksum=found.checksum)
+
+
+def assemble(
     core: ov.Core, file: ModelFile, settings: Settings, threads: int, recorder: Recorder | None = None
 ) -> Pipeline:
-    """Read, compile and warm one version of a model.
+    """Read, compile and warm one version of a model from files that nobody changes.
 
     Args:
         core: the process's OpenVINO core.
@@ -51,6 +88,7 @@ def load_pipeline(
     Raises:
         ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
     """
+    core.set_property({"ENABLE_MMAP": settings.enable_mmap})  # also of compiled models in the cache
     recorder = recorder or Statistics(rows=1, models=1).recorder(0, file.name, file.version)
     model = read(core, file.xml)
     card = Card.read(model)

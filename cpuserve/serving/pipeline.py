@@ -73,6 +73,7 @@ class Pipeline:
         post: words for the answer, or why there are none.
         recorder: counts what this worker does with it.
         ends: head and tail of a cut model, whose core the batchers run; None for a whole one.
+        checksum: of the files it was loaded from.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Pipeline:
     post: Postprocessor | TensorsOnly
     recorder: Recorder
     ends: Ends | None = None
+    checksum: str = ""
 
     @property
     def batcher(self) -> Batcher:

@@ -10,9 +10,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel
+from cpuserve.errors import CpuserveError, ModelChanging, ModelNotReady, RepositoryError, UnknownModel
 from cpuserve.machine.heap import give_back_freed
 from cpuserve.machine.slice import give_way
+from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
@@ -32,8 +33,7 @@ __all__ = ["ModelState", "Pool"]
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
 _STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
-
-Signature = tuple[tuple[int, int, int], ...]
+_SETTLE_S = 1.0  # files that are unchanged for so long are taken
 
 
 @dataclass
@@ -318,13 +318,13 @@ class Pool:
             if policy.count is not None and enough >= policy.count:
                 break
             file = self.repository.find(name, version)
-            signature = _signature(file)
+            signature = signature_of(file.files)
             known = served.get(version)
             if known is None or known.signature != signature or (again and known.reason):
                 fresh = self._load(file, signature, beside_traffic=beside_traffic)
                 changed = True
                 if fresh.pipeline is None and known is not None and known.pipeline is not None:
-                    fresh = ModelState(file, signature, known.state, fresh.reason, known.pipeline)
+                    fresh = ModelState(file, fresh.signature, known.state, fresh.reason, known.pipeline)
                 served[version] = known = fresh
                 if fresh.pipeline is not None:
                     self.models = {**self.models, name: dict(served)}  # serves from here on
@@ -359,6 +359,8 @@ class Pool:
             expected = isinstance(error, CpuserveError)
             reason = str(error) if expected else f"{type(error).__name__}: {error}"
             model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
+            if isinstance(error, ModelChanging):
+                model.signature = ()  # so that the next look tries it again
             trace = None if expected else error
             _log.error(
                 "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace
@@ -382,13 +384,9 @@ class Pool:
         if self._core is None:
             self._core = new_core()
         recorder = self.statistics.recorder(self._row, file.name, file.version)
-        return load_pipeline(self._core, file, self._settings, self._threads, recorder)
-
-
-def _signature(file: ModelFile) -> Signature:
-    """What tells one pair of model files from another under the same names."""
-    found = []
-    for path in file.files:
-        status = path.stat()
-        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+        settings = self._settings
+        return load_pipeline(
+            *(self._core, file, settings, self._threads, recorder),
+            trials=self.control.trials if settings.check_models_in_child else None,
+            settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
+        )

@@ -129,7 +129,7 @@ class V2:
                     "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
                 },
                 "model_transaction_policy": {"decoupled": False},
-                "parameters": {},
+                "parameters": {"sha256": {"string_value": pipeline.checksum}},
             }
         )
 

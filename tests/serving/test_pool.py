@@ -55,10 +55,10 @@ def raising(monkeypatch):
     """Loading a model that is named here raises what is given."""
     failures = {}
 
-    def load(core, file, *rest):
+    def load(core, file, *rest, **words):
         if file.name in failures:
             raise failures[file.name]
-        return load_pipeline(core, file, *rest)
+        return load_pipeline(core, file, *rest, **words)
 
     load_pipeline = pool_module.load_pipeline
     monkeypatch.setattr(pool_module, "load_pipeline", load)
@@ -281,7 +281,7 @@ def test_a_worker_whose_loading_hangs_or_has_ended_is_not_ready(made, monkeypatc
     pool.sync()
     inside, go_on = threading.Event(), threading.Event()
 
-    def hanging(*_):
+    def hanging(*_, **__):
         inside.set()
         go_on.wait(60)
         raise KeyError("late")

@@ -1,0 +1,172 @@
+"""Takes the files of a model while they are still, so that what is loaded is what was checked.
+
+A private copy is loaded, and nobody else writes to it. It lies among the temporary files and is removed after
+the load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from cpuserve.errors import ModelChanging, ModelLoadError
+from cpuserve.models.directories import try_lock
+from cpuserve.models.model_files import Signature, signature_of
+from cpuserve.models.repository import ModelFile
+
+__all__ = ["Taken", "taken"]
+
+_PREFIX = "cpuserve-model-"
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Files of a version that were still while they were read.
+
+    Attributes:
+        file: what to load: the private copy, or the repository's own file.
+        checksum: SHA-256 of the list of names and SHA-256 of what was read, as ``sha256sum`` prints it.
+    """
+
+    file: ModelFile
+    checksum: str
+
+
+@contextmanager
+def taken(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[Taken]:
+    """The files of a version, read whole, for as long as the context lasts.
+
+    Args:
+        file: the version.
+        settle_s: how long its files have to be unchanged; it is waited for.
+        copy: make a private copy; otherwise the files are only read, before and after the body.
+
+    Raises:
+        ModelChanging: a file changed while it was read or less than ``settle_s`` before.
+        ModelLoadError: a file cannot be read, lies outside of the version's directory, or there is no room.
+    """
+    before = _still(file, settle_s)
+    if not copy:
+        checksum = _read(file, None)
+        _hold(file, before)
+        yield Taken(file, checksum)
+        if _read(file, None) != checksum:
+            raise _changing(file)
+        return
+    with _folder(file) as folder:
+        checksum = _read(file, folder)
+        _hold(file, before)
+        yield Taken(replace(file, xml=folder / file.xml.name), checksum)
+
+
+def _still(file: ModelFile, settle_s: float) -> Signature:
+    """The signature of files that did not change for ``settle_s`` seconds.
+
+    The kernel's time of change counts, which no copy that keeps dates can set.
+    """
+    signature = signature_of(file.files)
+    changed = 0.0
+    for path in file.files:
+        try:
+            changed = max(changed, path.stat().st_ctime)
+        except OSError as error:
+            raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
+    since_s = time.time() - changed
+    if since_s < settle_s:
+        time.sleep(min(settle_s, settle_s - since_s))  # a clock that was set back: the time whole
+        _hold(file, signature)
+    return signature
+
+
+def _hold(file: ModelFile, before: Signature) -> None:
+    if signature_of(file.files) != before:
+        raise _changing(file)
+
+
+def _changing(file: ModelFile) -> ModelChanging:
+    return ModelChanging(
+        f"{file.xml.parent} changes while it is read: it is taken once its files are unchanged for a moment; "
+        "a version that is renamed into its place whole is taken at once"
+    )
+
+
+def _read(file: ModelFile, to: Path | None) -> str:
+    """The checksum of a version's files, which are also written to a folder."""
+    home = file.xml.parent
+    sums = []
+    for path in file.files:
+        name = path.relative_to(home)
+        target = None if to is None else to / name
+        try:
+            if target is None:
+                found = _sum(path, None)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as output:
+                    found = _sum(path, output)
+        except OSError as error:
+            if target is not None and error.filename != str(path):
+                raise _no_room(file, target, error) from error
+            raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
+        sums.append(f"{found}  {name}\n")
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def _sum(path: Path, output: BinaryIO | None) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as data:
+        while piece := data.read(_PIECE):
+            found.update(piece)
+            if output is not None:
+                output.write(piece)
+    return found.hexdigest()
+
+
+def _no_room(file: ModelFile, target: Path, error: OSError) -> ModelLoadError:
+    return ModelLoadError(
+        f"no private copy of {file.name}/{file.version} can be made below {target.parent}: {error.strerror}; "
+        "TMPDIR names another place, and `enable_mmap` loads the files where they are"
+    )
+
+
+@contextmanager
+def _folder(file: ModelFile) -> Iterator[Path]:
+    """A folder that vanishes after the context; the lock on it says that its owner lives."""
+    root = Path(tempfile.gettempdir())
+    try:
+        _clean(root)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+        lock = try_lock(folder)
+    except OSError as error:
+        raise _no_room(file, root / _PREFIX, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _clean(root: Path) -> None:
+    """Remove the copies of processes that were killed, whose locks the kernel has freed."""
+    for left in root.glob(f"{_PREFIX}*"):
+        try:
+            lock = try_lock(left)
+        except OSError:
+            continue  # another user's
+        if lock is None:
+            continue
+        try:
+            if time.time() - os.fstat(lock).st_ctime > 1:  # a newer one is about to be locked by who made it
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(lock)
