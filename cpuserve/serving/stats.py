@@ -45,6 +45,8 @@ COUNTERS = (
     "refused_queue_full",
     "refused_deadline",
     "refused_rate",
+    "refused_key",
+    "refused_body_memory",
     "images",  # rows answered
     "executions",  # parts run
     "last_inference_ms",  # since the epoch

@@ -19,7 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.errors import CpuserveError, DeadlineExceeded, QueueFull, RateLimited
+from cpuserve.errors import (
+    BodiesTooLarge,
+    CpuserveError,
+    DeadlineExceeded,
+    QueueFull,
+    RateLimited,
+    Unauthorized,
+)
 from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stats import Recorder
@@ -35,6 +42,8 @@ _REFUSED: dict[type[CpuserveError], str] = {
     QueueFull: "refused_queue_full",
     DeadlineExceeded: "refused_deadline",
     RateLimited: "refused_rate",
+    Unauthorized: "refused_key",
+    BodiesTooLarge: "refused_body_memory",
 }
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE = select.EPOLLOUT | select.EPOLLONESHOT

@@ -14,6 +14,7 @@ from cpuserve.web.exchange import Call, Reply, json_reply
 
 __all__ = ["StatisticsRoutes"]
 
+_REFUSALS = ("queue_full", "deadline", "rate", "key", "body_memory")
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _BY_STAGE = {
     "queue": "queue",
@@ -144,8 +145,9 @@ class StatisticsRoutes:
         yield from _metric(
             "cpuserve_refused_total",
             "counter",
-            "Requests refused before their model was known: queue full, deadline, client's rate.",
-            ((f'reason="{why}"', server[f"refused_{why}"]) for why in ("queue_full", "deadline", "rate")),
+            "Requests refused before their model was known: queue full, deadline, client's rate, "
+            "no right key, memory of bodies.",
+            ((f'reason="{why}"', server[f"refused_{why}"]) for why in _REFUSALS),
         )
         yield from _metric(
             "cpuserve_queue_depth",

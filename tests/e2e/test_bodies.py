@@ -113,6 +113,7 @@ def test_unfinished_bodies_are_bounded_and_small_requests_served(server):
         assert status == 503
         assert b"max_unfinished_body_bytes" in body
         assert "Retry-After: 1" in lines
+        assert refusals(server, "body_memory") == 1
         assert server.post(PATH, SEVEN, **{"X-API-Key": KEY}).status == 200
         for sock in holding:
             if sock not in refused:
@@ -137,7 +138,16 @@ def closing(sockets, known):
     return found
 
 
+def refusals(server, reason):
+    found = re.search(
+        rf'cpuserve_refused_total{{reason="{reason}"}} (\d+)', server.get("/metrics").body.decode()
+    )
+    assert found is not None
+    return int(found[1])
+
+
 def test_who_may_not_is_told_so_before_the_body(server):
+    before = refusals(server, "key")
     with ExitStack() as stack:
         for framing in (f"Content-Length: {LIMIT}", "Transfer-Encoding: chunked"):
             sock = connect(server, stack)
@@ -146,6 +156,7 @@ def test_who_may_not_is_told_so_before_the_body(server):
             assert status == 401
             assert "WWW-Authenticate: Bearer" in lines
             assert sock.recv(1) == b""
+        assert refusals(server, "key") == before + 2
         sock = connect(server, stack)
         sock.sendall(head(f"Content-Length: {len(SEVEN)}", "Expect: 100-continue"))
         assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
