@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,13 +100,26 @@ class DecoderGuard:
             self._keep(child)
         return pixels, answer
 
-    def close(self) -> None:
-        """End the children."""
+    def processes(self) -> list[int]:
+        """Process ids: the one that forks, and its children."""
+        with self._lock:
+            if self._parent is None:
+                return []
+            pid = self._parent[0].pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+    def drop_idle(self) -> None:
+        """End the children that decode nothing now."""
         with self._lock:
             children, self._idle = self._idle, []
-            parent, self._parent = self._parent, None
         for child in children:
             child.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        self.drop_idle()
+        with self._lock:
+            parent, self._parent = self._parent, None
         if parent is not None:
             parent[1].close()
             parent[0].wait()

@@ -87,6 +87,18 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
             "small one and was decoded with the large one",
             "tests/serving/test_header.py::test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder",
         ),
+        (
+            "changing chunks by hand",
+            "an animated PNG of 310 bytes whose second frame has no right filter ended the process by "
+            "SIGSEGV",
+            "tests/serving/test_first_image.py::test_an_animated_png_is_decoded_as_if_it_were_still",
+        ),
+        (
+            "reading the decoders",
+            "JPEGs of a thousand scans, progressive or sequential, took a minute; empty segments of a JPEG, "
+            "and strips and tiles of a TIFF that lie outside, had no limit",
+            "tests/serving/test_decode.py::test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded",
+        ),
     ],
 }
 
