@@ -191,24 +191,24 @@ class Connection:
         self._head, self._environ = head, head.environ
         length = head.length
         came = len(rest)
-        here = not head.chunked and length <= came
+        most = self._limits.max_body_bytes
+        here = not head.chunked and length <= came and length <= most
         if here:  # whole: also a refusal keeps the connection
             self._body = rest[:length] if length else None
             if length < came:
                 self._scratch = bytes(rest[length:])
             self._complete = True
         self._check(head.environ)
-        if length > self._limits.max_body_bytes:
+        if length > most:
             raise BodyTooLarge(
-                f"the body has {length} bytes, the limit is {self._limits.max_body_bytes} bytes "
-                "(setting max_body_bytes)"
+                f"the body has {length} bytes, the limit is {most} bytes (setting max_body_bytes)"
             )
         if here:
             return
         if head.waits and not came:
             self._send(_CONTINUE)
         if head.chunked:
-            self._chunks = Chunks(self._share, self._limits.max_body_bytes)
+            self._chunks = Chunks(self._share, most)
             self._take_chunks(self._chunks, rest)
         else:
             self._sized = SizedBody(length, rest, self._share)

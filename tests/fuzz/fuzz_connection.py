@@ -96,7 +96,14 @@ def seeds() -> list[bytes]:
         post + b"Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n" + last,
         post + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
         post + b"Content-Length: 2000\r\n\r\nabc",
+        post + b"Content-Length: 1001\r\n\r\n" + b"1\r\nx\r\n" * 400,
         b"GET http://h/x HTTP/1.0\r\nConnection: keep-alive\r\nX_Y: 1\r\nX-Y: 2\r\n\r\n",
         b"HEAD / HTTP/9.9\r\n\r\n",
+        b"HEAD http://h:80?x=/v2/repository/models HTTP/1.1\r\nHost: H\r\n\r\n" + last,
+        b"GET http://g/ HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 9,
+        post + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 900 + b"00\r\n\r\n" + last,
+        post + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1001,
+        post + b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n" + b"\r\n" * 500 + b'\r\n0;a="\\""\r\n\r\n',
     ]
     return [bytes([2, 0, 40, 7, 255, 1, 90, 3]) + stream for stream in streams]

@@ -55,6 +55,8 @@ def seeds() -> list[bytes]:
         b'Inference-Header-Content-Length: 48\n\n{"parameters": {"timeout": 500, "priority": 1}}  \0',
         b"Content-Encoding: gzip\n\n" + gzip.compress(b"hello" * 9, mtime=0),
         b"Content-Encoding: gzip\n\n" + gzip.compress(bytes(6_000), mtime=0),
+        b"Content-Encoding: gzip\n\n" + gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0),
+        b"Content-Encoding: gzip\n\n" + gzip.compress(b"one", mtime=0) + b"more",
         b"Content-Encoding: deflate\n\n" + zlib.compress(b"hello"),
         b"Content-Encoding: deflate\n\n" + compressor.compress(b"hello") + compressor.flush(),
         kind + b"query-string: topk=3\n\n" + form,

@@ -103,6 +103,7 @@ def test_chunked_bodies(pair):
     ("message", "status"),
     [
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1001, 413),
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, 413),
         (b"hello\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
