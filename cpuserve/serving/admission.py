@@ -57,9 +57,8 @@ class Admission:
         known = self._kinds.get(kind)
         return 0.0 if known is None else known.service_s
 
-    def served(self, kind: str, seconds: float) -> None:
-        """Learn how long one request took its thread."""
-        now = time.monotonic()
+    def served(self, kind: str, seconds: float, now: float) -> None:
+        """Learn how long one request took its thread, until ``now`` on the clock of `time.monotonic`."""
         known = self._kinds.get(kind)
         if known is None:
             while len(self._kinds) >= _KINDS:
@@ -76,7 +75,7 @@ class Admission:
         known.deviation_s += _NEW_SHARE * (abs(off) - known.deviation_s)
 
     def answered(self, kind: str, expected_s: float, took_s: float, timeout_s: float) -> None:
-        """Learn how right an expectation was.
+        """Learn how right an expectation was; one of less than a sixth of the time tells nothing.
 
         Args:
             kind: of the request.

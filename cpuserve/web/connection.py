@@ -59,7 +59,6 @@ class Connection:
         peer: who it is, for the log.
         number: its file descriptor; kept after the socket is closed.
         arrived_ns: when the latest request was whole, on the clock of `time.perf_counter_ns`.
-        has_had_body: whether the latest request that was run had a body.
         deadline: when it is closed unless something happens, on the clock of `time.monotonic`; None while the
             server is at work on its request.
         open: False once the socket is closed.
@@ -101,7 +100,6 @@ class Connection:
         self._drained = 0
         self._due = math.inf
         self.arrived_ns = 0
-        self.has_had_body = False
         self._keep = True
         self._out: bytes | memoryview = b""
 
@@ -243,10 +241,6 @@ class Connection:
         self._due = time.monotonic() + terms.timeout_s
         return terms
 
-    def left_s(self) -> float:
-        """Seconds until the deadline of the request that is whole."""
-        return self._due - time.monotonic()
-
     def environ(self) -> dict[str, Any]:
         """The WSGI environment of the request that is whole."""
         head = self._head
@@ -255,7 +249,6 @@ class Connection:
         environ["cpuserve.arrived_ns"] = self.arrived_ns
         environ["cpuserve.due"] = self._due
         self._keep = head.keep
-        self.has_had_body = self._body is not None
         return environ
 
     def answer(

@@ -116,7 +116,7 @@ class RequestLoop:
         self._with_priorities = with_priorities
         self._log = log
         self._queue: RequestQueue[Waiting] = RequestQueue()
-        self._slow_requests: SlowRequests[tuple[Waiting, float]] = SlowRequests(lambda one: self._run(*one))
+        self._slow_requests: SlowRequests[Waiting] = SlowRequests(self._run)
         self._epoll = select.epoll()
         # a thread takes the event that wakes one; that which ends all is never taken
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -187,7 +187,7 @@ class RequestLoop:
             self._turns += 1
         try:
             began, before = time.monotonic(), self._polled
-            busy = len(queue) > 0
+            busy = queue.count > 0
             events = self._epoll.poll(0 if busy else -1, 64)
             self._polled = now = time.monotonic()
         finally:
@@ -211,9 +211,9 @@ class RequestLoop:
         self._wake_one()
         if not busy:
             began = now
-        if waiting.connection.path.startswith(self.slow):
+        if waiting.kind.startswith(self.slow):
             try:
-                self._slow_requests.put((waiting, began))
+                self._slow_requests.put(waiting)
             except QueueFull as error:
                 self._refuse(waiting.connection, error)
                 self._next(waiting.connection)
@@ -222,7 +222,7 @@ class RequestLoop:
         return True
 
     def _wake_one(self) -> None:
-        if self._idle_threads and len(self._queue):
+        if self._idle_threads and self._queue.count:
             os.eventfd_write(self._wake, 1)
 
     def _tell_depth(self) -> None:
@@ -255,8 +255,9 @@ class RequestLoop:
             try:
                 if not connection.receive():
                     break
-                if connection.path not in _AT_ONCE or connection.has_body or self._at_once_left <= 0:
-                    self._enqueue(connection, since)
+                path = connection.path
+                if path not in _AT_ONCE or connection.has_body or self._at_once_left <= 0:
+                    self._enqueue(connection, path, since)
                     return
                 self._at_once_left -= 1
                 self._answer(connection)
@@ -266,7 +267,7 @@ class RequestLoop:
                 break
         self._arm(connection)
 
-    def _enqueue(self, connection: Connection, since: float) -> None:
+    def _enqueue(self, connection: Connection, kind: str, since: float) -> None:
         """Let a request wait for its turn, or raise why it may not."""
         terms = connection.terms(self._deadline_s)
         client = connection.client
@@ -274,8 +275,7 @@ class RequestLoop:
             client = f"GET {client}"  # its turns are apart from those of the requests that infer
         priority = terms.priority if self._with_priorities else DEFAULT_PRIORITY
         queue, admission = self._queue, self._admission
-        kind = connection.path
-        waiting = len(queue)
+        waiting = queue.count
         ahead, ahead_s = queue.ahead(client, priority) if waiting else (0, 0.0)
         dropped = None
         if waiting >= admission.queue_size:
@@ -307,8 +307,13 @@ class RequestLoop:
             del self.connections[connection.number]
             self.changed()
 
-    def _run(self, waiting: Waiting, began: float) -> None:
-        """Run a request whose turn has come, and go on with its connection."""
+    def _run(self, waiting: Waiting, began: float = 0.0) -> None:
+        """Run a request whose turn has come, and go on with its connection.
+
+        Args:
+            waiting: the request.
+            began: since when it takes its thread; 0 where that says nothing of other requests.
+        """
         connection = waiting.connection
         try:
             kind = waiting.kind
@@ -318,11 +323,12 @@ class RequestLoop:
                 self._refuse(connection, error)
             else:
                 status = self._answer(connection)
-                if status < "3" and not connection.path.startswith(self.slow):
+                if status < "3" and began:
                     now = time.monotonic()
-                    self._admission.served(kind, now - began)
-                    took_s = now - waiting.queued
-                    self._admission.answered(kind, waiting.expected_s, took_s, waiting.timeout_s)
+                    self._admission.served(kind, now - began, now)
+                    if 6 * waiting.expected_s > waiting.timeout_s:
+                        took_s = now - waiting.queued
+                        self._admission.answered(kind, waiting.expected_s, took_s, waiting.timeout_s)
             self._next(connection)
         except Exception:  # noqa: BLE001  # the thread serves others too
             self._drop(connection)

@@ -25,6 +25,9 @@ class RequestQueue(Generic[T]):
 
     Lower numbers of priority go first. Every fourth turn goes to the request that starts first among all, so
     that no priority can keep others from being served. All methods may be called by several threads.
+
+    Attributes:
+        count: requests that wait, as `len` gives it without a call.
     """
 
     def __init__(self) -> None:
@@ -34,10 +37,10 @@ class RequestQueue(Generic[T]):
         self._waiting: dict[str, int] = {}  # requests by client; none is zero
         self._arrivals = 0
         self._turn = 0
-        self._count = 0
+        self.count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def put(self, item: T, client: str, priority: int, cost_s: float) -> None:
         """Let a request wait.
@@ -49,11 +52,11 @@ class RequestQueue(Generic[T]):
             cost_s: how long it will take a thread, about; it counts against the client's next requests.
         """
         with self._lock:
-            start = self._start(client)
+            start = self._start(client) if self.count else 0.0
             self._ends[client] = start + max(cost_s, _LEAST_COST_S)
             self._waiting[client] = self._waiting.get(client, 0) + 1
             self._arrivals += 1
-            self._count += 1
+            self.count += 1
             entry = (start, self._arrivals, cost_s, client, item)
             heap = self._heaps.get(priority)
             if heap is None:
@@ -67,6 +70,12 @@ class RequestQueue(Generic[T]):
             heaps = self._heaps
             if not heaps:
                 return None
+            if self.count == 1:  # all begin anew
+                _, heap = heaps.popitem()
+                self.count = 0
+                self._ends.clear()
+                self._waiting.clear()
+                return heap[0][4]
             priority = min(heaps)
             if len(heaps) > 1:
                 self._turn += 1
@@ -110,7 +119,7 @@ class RequestQueue(Generic[T]):
     def ahead(self, client: str, priority: int) -> tuple[int, float]:
         """How many requests would be run before one that came now, and how long they take one thread."""
         with self._lock:
-            if not self._count:
+            if not self.count:
                 return 0, 0.0
             start = self._start(client)
             count, cost_s, fair_s = 0, 0.0, 0.0
@@ -132,18 +141,18 @@ class RequestQueue(Generic[T]):
         return min((heap[0][0] for heap in self._heaps.values()), default=0.0)
 
     def _start(self, client: str) -> float:
-        return max(self._now(), self._ends.get(client, 0.0)) if self._count else 0.0
+        return max(self._now(), self._ends.get(client, 0.0))
 
     def _leave(self, entry: _Entry[T]) -> None:
         """Forget what is not needed of a request that waits no longer, and of its client."""
         client = entry[3]
-        self._count -= 1
+        self.count -= 1
         left = self._waiting[client] - 1
         if left:
             self._waiting[client] = left
             return
         del self._waiting[client]
-        if not self._count:  # all begin anew
+        if not self.count:  # all begin anew
             self._ends.clear()
         elif len(self._ends) > len(self._waiting) + _REMEMBERED:  # what others had is at most a request each
             self._ends = {name: self._ends[name] for name in self._waiting}
