@@ -118,7 +118,7 @@ class DeepDetect:
         pictures = [self._picture(each) for each in data]
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
-            raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r}, not a number of classes")
+            raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r:.80}, not a number of classes")
         answers = pipeline.predict_all(pictures, call.request(), topk)
         predictions = [
             {"uri": uri if len(uri) < 4096 else str(place), **_classes(answer, wanted)}

@@ -78,8 +78,8 @@ class Switches(logging.Filter):
                     raise ValueError('log_file can only be "": the server writes its log to stderr')
                 case (("log_info" | "log_warning" | "log_error" | "log_verbose_level" | "log_format"), _):
                     raise ValueError(
-                        f"{name} cannot be {value!r}: log_info, log_warning and log_error are true or false, "
-                        'log_verbose_level is 0 to 255, log_format is "default" or "ISO8601"'
+                        f"{name} cannot be {value!r:.80}: log_info, log_warning and log_error are true or "
+                        'false, log_verbose_level is 0 to 255, log_format is "default" or "ISO8601"'
                     )
                 case _:
                     raise ValueError(f"{name[:80]!r} is no log setting; there are {', '.join(self.read())}")

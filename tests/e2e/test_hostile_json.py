@@ -126,6 +126,26 @@ ATTACKS = {
         400,
         "no log setting",
     ),
+    "a long log setting": (
+        "/v2/logging",
+        json.dumps({"log_info": "x" * 1_000_000}).encode(),
+        400,
+        "log_info",
+    ),
+    "a long trace setting": (
+        "/v2/trace/setting",
+        json.dumps({"trace_level": ["x" * 1_000_000]}).encode(),
+        400,
+        "trace_level",
+    ),
+    "a long number of classes": (
+        "/predict",
+        json.dumps(
+            {"service": "digits", "data": [TEXT], "parameters": {"output": {"best": "9" * 1_000_000}}}
+        ).encode(),
+        400,
+        "not a number",
+    ),
     "trace settings": ("/v2/trace/setting", b"{" + b'"a":1,' * LARGE + b'"a":1}', 413, "max_json_elements"),
     "load": ("/v2/repository/models/digits/load", b'{"parameters":{"a":' + b"[" * 2000, 400, "not JSON"),
     "65 paths": ("/predict", json.dumps({"service": "digits", "data": ["a"] * 65}).encode(), 400, "max_pict"),
