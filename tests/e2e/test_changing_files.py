@@ -25,6 +25,12 @@ from tests.servers import Server, serving
 MIB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a child process load models first, as servers do by default."""
+    monkeypatch.setenv("CPUSERVE_CHECK_MODELS_IN_CHILD", "true")
+
+
 def answer(server: Server, name: str, inputs: int) -> float:
     """What the model makes of ones, by the weight: all of its outputs have to be the same."""
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, inputs], "data": [1.0] * inputs}
