@@ -26,7 +26,7 @@ _log = logging.getLogger("cpuserve.access")
 _Environ = Mapping[str, Any]
 _EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
 _PREFLIGHT_S = 600
-_HEALTH = frozenset(("/v2/health/live", "/v2/health/ready"))
+_HEALTH = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
 
 
 class Keys:

@@ -233,7 +233,7 @@ def test_whoever_guesses_keys_is_slowed_by_its_address():
     made.check(came(x_api_key="first-key"))  # of the same address, with a right key
 
 
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/ping"])
 def test_an_orchestrator_may_always_ask_for_health(path):
     assert count_allowed(gate(), [came(path, "GET") for _ in range(9)]) == 9
     assert count_allowed(gate(), [came("/metrics", "GET") for _ in range(9)]) == 3
