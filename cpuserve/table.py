@@ -233,7 +233,7 @@ TABLE: tuple[Setting, ...] = (
         int,
         None,
         "Largest batch that is compiled (1, 2, 4, ... up to it), each with weights of its own; auto: as many "
-        "rows as threads beyond its streams can fill, at most 8. Requests may hold more images (max_pictures).",
+        "rows as threads beyond its streams can fill, at most 8. Requests may have more (max_pictures).",
         minimum=1,
         per_model=True,
     ),
