@@ -23,6 +23,7 @@ MADE_UP = {
     "pods",
     "root",
     "scratch",
+    "stuck",
 }
 PUBLIC = {  # where models, papers, licences, formats and tools are that readers are told of
     *("creativecommons.org", "docs.openvino.ai", "docs.ray.io", "doi.org", "example.org", "github.com"),
