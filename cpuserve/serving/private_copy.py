@@ -22,7 +22,7 @@ from cpuserve.models.directories import try_lock
 from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["Taken", "taken"]
+__all__ = ["Taken", "remove_left", "taken"]
 
 _PREFIX = "cpuserve-model-"
 _PIECE = 1 << 20
@@ -143,8 +143,8 @@ def _folder(file: ModelFile) -> Iterator[Path]:
     """A folder that vanishes after the context; the lock on it says that its owner lives."""
     root = Path(tempfile.gettempdir())
     try:
-        _clean(root)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+        remove_left()
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
         lock = try_lock(folder)
     except OSError as error:
         raise _no_room(file, root / _PREFIX, error) from error
@@ -156,9 +156,13 @@ def _folder(file: ModelFile) -> Iterator[Path]:
             os.close(lock)
 
 
-def _clean(root: Path) -> None:
-    """Remove the copies of processes that were killed, whose locks the kernel has freed."""
-    for left in root.glob(f"{_PREFIX}*"):
+def remove_left(pid: int | None = None) -> None:
+    """Remove the copies of processes that have ended without doing so, whose locks the kernel has freed.
+
+    Args:
+        pid: of a process that has ended; None for any.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}{'' if pid is None else f'{pid}-'}*"):
         try:
             lock = try_lock(left)
         except OSError:
@@ -166,7 +170,8 @@ def _clean(root: Path) -> None:
         if lock is None:
             continue
         try:
-            if time.time() - os.fstat(lock).st_ctime > 1:  # a newer one is about to be locked by who made it
+            # a newer one of a living process is about to be locked by it
+            if pid is not None or time.time() - os.fstat(lock).st_ctime > 1:
                 shutil.rmtree(left, ignore_errors=True)
         finally:
             os.close(lock)

@@ -28,6 +28,7 @@ from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
+from cpuserve.serving.private_copy import remove_left
 from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import SERVER, Statistics
 from cpuserve.serving.streams import streams_of
@@ -290,5 +291,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         self.board.forget(worker.pid)
+        remove_left(worker.pid)
         worker.native_output.log(ended=True)
         worker.native_output.close()

@@ -143,3 +143,10 @@ def test_nothing_of_the_repository_or_the_cache_stays_mapped(
     mapped = load_pipeline(new_core(), file, Settings(enable_mmap=True, max_batch=1), 1)
     assert str(file.xml.with_suffix(".bin")) in Path("/proc/self/maps").read_text()
     assert {found.checksum for found in pipelines} == {mapped.checksum}
+
+
+def test_the_copy_of_a_process_that_has_ended_is_removed_at_once_and_no_other(temporary: Path) -> None:
+    for name in ("cpuserve-model-41-x", "cpuserve-model-4-x"):
+        (temporary / name).mkdir()
+    private_copy.remove_left(41)
+    assert [path.name for path in temporary.iterdir()] == ["cpuserve-model-4-x"]
