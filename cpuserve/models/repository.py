@@ -110,7 +110,7 @@ class Repository:
     def _usable(self, name: str) -> bool:
         try:
             return bool(self.versions(name))
-        except RepositoryError:
+        except (RepositoryError, OSError):
             return True  # whoever opens it is told why it cannot be opened
 
     def wants(self, name: str) -> bool:
@@ -124,13 +124,13 @@ class Repository:
         """
         elsewhere = self._elsewhere.get(name)
         place = elsewhere or self.root
-        if not place.exists():
-            return f"{place} is missing"
-        if elsewhere:
-            return ""
         try:
+            if not place.exists():
+                return f"{place} is missing"
+            if elsewhere:
+                return ""
             there = [entry for entry in _entries(self.root) if entry not in self._elsewhere]
-        except RepositoryError as error:
+        except (RepositoryError, OSError) as error:
             return str(error)
         if any(_NAME.fullmatch(entry) and self._usable(entry) for entry in there):
             return ""
@@ -153,7 +153,7 @@ class Repository:
             elif not _NAME.fullmatch(name):
                 found[name] = "a name is 1 to 128 letters, digits, '.', '_' or '-', after a letter or digit"
             else:
-                with suppress(RepositoryError):  # it is told of with the model
+                with suppress(RepositoryError, OSError):  # it is told of with the model
                     found |= self._ignored_versions(name)
         return found
 

@@ -98,7 +98,7 @@ class Pool:
         self._loading_since: float | None = None
         self._ignored: dict[str, str] = {}
         self.models: dict[str, dict[int, ModelState]] = {}
-        with suppress(CpuserveError):  # `sync` says what is wrong
+        with suppress(CpuserveError, OSError):  # `sync` says what is wrong
             self.models = {
                 name: {file.version: ModelState(file)}
                 for name in self.repository.names()
@@ -236,7 +236,7 @@ class Pool:
         """Names of the models that are there, or why that cannot be told."""
         try:
             names, ignored = self.repository.names(), self.repository.ignored()
-        except RepositoryError as error:
+        except (RepositoryError, OSError) as error:
             return [], str(error)
         for path, reason in ignored.items():
             if self._ignored.get(path) != reason:

@@ -21,7 +21,7 @@ def main() -> None:
     file, settings, threads = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent is the server
     if not settings.cache_dir and settings.max_batch is None:
         settings = replace(settings, max_batch=1)
-    with suppress(Exception):  # the worker meets it too, and says it where it is read
+    with suppress(BaseException):  # of a tail too: the worker meets it and says it where it is read
         assemble(new_core(), file, settings, threads)
     # the answer is that it came this far: nothing that ends with the process may change it
     os._exit(0)

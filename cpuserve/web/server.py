@@ -35,7 +35,7 @@ from cpuserve.serving.streams import streams_of
 from cpuserve.serving.timeline import Timeline
 from cpuserve.settings import Settings
 from cpuserve.web.access import Access, Gate
-from cpuserve.web.arbiter import SparingArbiter
+from cpuserve.web.arbiter import SparingArbiter, take_signals
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Limits
@@ -225,6 +225,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:
         """Sit down, before anything that starts threads or allocates is imported."""
+        take_signals()
         self.seat = seat = self.plan.seats[worker.seat_index]
         give_back_large_buffers()
         os.environ.update(numa.environment(seat))

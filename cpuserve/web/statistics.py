@@ -97,7 +97,7 @@ class StatisticsRoutes:
         yield from _metric(
             "cpuserve_model_state",
             "gauge",
-            "Workers in which a version is in this state; reason says why it is unavailable.",
+            "Workers in which a version is in this state, and why it, or its newest files, cannot be served.",
             self._states(),
         )
         api = 'api="KServe",interface="REST",method="ModelInfer",'
@@ -167,8 +167,8 @@ class StatisticsRoutes:
     def _states(self) -> Iterator[tuple[str, int]]:
         told = Counter(self._pool.control.states.told())
         for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
-            reason = _quoted(one.reason) if one.state == "UNAVAILABLE" else ""
-            yield f'{_labels(one.name, one.version)},state="{one.state}",reason="{reason}"', workers
+            labels = _labels(one.name, one.version)
+            yield f'{labels},state="{one.state}",reason="{_quoted(one.reason)}"', workers
 
     def _streams(self) -> Iterator[tuple[str, int]]:
         for versions in self._pool.models.values():

@@ -53,8 +53,6 @@ class V2:
         By default one model that answers is enough once all were tried; `strict_readiness` wants them all.
         """
         pool = self._pool
-        if pool.ready and not pool.troubles:
-            return json_reply({"ready": True})
         missing = {
             name: "; ".join(model.reason or model.state.lower() for model in versions.values())
             for name, versions in pool.models.items()
@@ -62,7 +60,7 @@ class V2:
         }
         missing |= pool.troubles
         if pool.ready:
-            return json_reply({"ready": True, "models": missing})
+            return json_reply({"ready": True, **({"models": missing} if missing else {})})
         for is_so, reason in (
             (pool.stopping, "the server is stopping"),
             (pool.dead, "models are loaded no longer: the log says why"),

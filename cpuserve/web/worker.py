@@ -102,6 +102,14 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             self.wsgi.stopping = True
         super().handle_exit(sig, frame)
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT or SIGQUIT: end at once.
+
+        gunicorn raises an exception for that, which looks like a failed import where a module is imported.
+        """
+        del sig, frame
+        os._exit(0)
+
     def load_wsgi(self) -> None:
         """Load the application, and learn which of its paths are slow."""
         super().load_wsgi()

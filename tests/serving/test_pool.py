@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -187,6 +189,46 @@ def test_a_repository_that_is_missing_or_suddenly_empty_unloads_nothing(made, ro
     pool.sync()
     assert pool.troubles == {}
     assert serving(pool) == {"apple": [1]}
+
+
+def test_a_file_system_that_answers_with_errors_unloads_nothing_and_starts_a_worker(made, root, monkeypatch):
+    pool = made(removal_grace_s=0)
+    pool.sync()
+
+    def stale(_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as broken:
+        for name in ("exists", "is_file", "is_dir", "iterdir", "stat"):
+            broken.setattr(Path, name, stale)
+        pool.sync()
+        late = made()
+        late.sync()
+        assert serving(pool) == {"apple": [1], "beech": [1]}
+        assert pool.ready
+        assert "Stale" in pool.troubles[REPOSITORY]
+        assert not late.ready
+    for one in (pool, late):
+        one.sync()
+        assert serving(one) == {"apple": [1], "beech": [1]}
+        assert one.troubles == {}
+
+
+def test_one_directory_that_cannot_be_listed_is_one_models_trouble(made, root, monkeypatch):
+    def refusing(self, iterdir=Path.iterdir):
+        if self.name == "apple":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return iterdir(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "iterdir", refusing)
+        pool = made()
+        pool.sync()
+        assert serving(pool) == {"beech": [1]}
+        assert "Permission denied" in reasons(pool)["apple", 0]
+        assert pool.ready
+    pool.sync()
+    assert serving(pool) == {"apple": [1], "beech": [1]}
 
 
 def test_a_worker_that_starts_while_the_repository_is_missing_waits_for_it(made, root):
