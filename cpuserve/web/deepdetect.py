@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cpuserve
-from cpuserve.errors import CpuserveError, RequestError, UnknownModel
+from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError, UnknownModel
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.web.exchange import Call, Handler, Reply, check_pictures, json_reply
@@ -19,6 +18,8 @@ from cpuserve.web.services import Services
 
 __all__ = ["DeepDetect"]
 
+_LONGEST_PATH = 4096  # PATH_MAX
+_MOST_NAME = 256
 _MESSAGES = {200: "OK", 201: "Created", 400: "BadRequest", 403: "Forbidden", 404: "NotFound"}
 # what DeepDetect's own codes are called
 _NO_DATA, _NO_SERVICE, _BAD_INPUT, _BAD_REQUEST = 1001, 1002, 1005, 1006
@@ -115,13 +116,13 @@ class DeepDetect:
             raise _Refusal(_NO_DATA, "data is a list of paths or base64 texts, at least one")
         check_pictures(len(data), call.max_pictures)
         wanted = _output(document)
-        pictures = [self._picture(each) for each in data]
+        pictures = _Pictures([self._picture(each) for each in data], call.max_body_bytes)
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
             raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r:.80}, not a number of classes")
         answers = pipeline.predict_all(pictures, call.request(), topk)
         predictions = [
-            {"uri": uri if len(uri) < 4096 else str(place), **_classes(answer, wanted)}
+            {"uri": uri if len(uri) < _LONGEST_PATH else str(place), **_classes(answer, wanted)}
             for place, (uri, answer) in enumerate(zip(data, answers, strict=True))
         ]
         milliseconds = (time.perf_counter() - began) * 1000
@@ -147,22 +148,70 @@ class DeepDetect:
         return guard
 
     def _pipeline(self, service: str) -> Pipeline:
+        if len(service) > _MOST_NAME:
+            raise UnknownModel(f"there is no service {service[:40]!r}...: names are shorter")
         return self._pool.get(self._services.model(service) or service)
 
-    def _picture(self, text: str) -> bytes:
+    def _picture(self, text: str) -> bytes | Path:
+        """What a text means: the file it names, or the picture it is.
+
+        Raises:
+            RequestError: it is neither.
+        """
         if text.startswith(("http://", "https://")):
             raise _Refusal(_BAD_INPUT, "pictures are not fetched from URLs; send a path or base64")
-        if len(text) < 4096 and "\0" not in text:
-            file = (self._root / text).resolve()
-            if file.is_relative_to(self._root) and file.is_file():
-                return file.read_bytes()
+        file = self._file(text)
+        if file is not None:
+            return file
         try:
             return base64.b64decode(text, validate=True)
-        except binascii.Error:
+        except ValueError:  # of binascii, and for text that is not ASCII
             raise _Refusal(
                 _BAD_INPUT,
                 f"{text[:200]!r} is neither a picture below deepdetect_data_root nor base64",
             ) from None
+
+    def _file(self, text: str) -> Path | None:
+        """The file below the root that a text names; None where it names none, as base64 does."""
+        if len(text) >= _LONGEST_PATH:
+            return None
+        try:
+            file = (self._root / text).resolve()
+            return file if file.is_relative_to(self._root) and file.is_file() else None
+        except (OSError, RuntimeError, ValueError):  # a part too long, a circle of links, a NUL
+            return None
+
+
+class _Pictures(Sequence[bytes]):
+    """The pictures of a request; files are read one after another, each when its turn has come."""
+
+    def __init__(self, found: Sequence[bytes | Path], most_bytes: int) -> None:
+        self._found = found
+        self._most = most_bytes
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, place: Any) -> Any:
+        """The bytes of one picture.
+
+        Raises:
+            RequestError: its file cannot be read.
+            BodyTooLarge: its file is larger than a body may be.
+        """
+        found = self._found[place]
+        if not isinstance(found, Path):
+            return found
+        try:
+            with found.open("rb") as file:
+                data = file.read(self._most + 1)
+        except OSError as error:
+            raise RequestError(f"{found.name} cannot be read: {error.strerror}") from None
+        if len(data) > self._most:
+            raise BodyTooLarge(
+                f"{found.name} has more bytes than a picture may: {self._most} (setting max_body_bytes)"
+            )
+        return data
 
 
 class _Refusal(RequestError):

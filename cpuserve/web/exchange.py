@@ -92,9 +92,14 @@ class Call:
         coding = self.header("HTTP_CONTENT_ENCODING")
         if coding is None or coding.lower() == "identity":
             return data
-        limit = int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
         share = self.environ.get("cpuserve.body_share")  # none where the body came by another server
-        return inflate(data, coding.lower(), limit, share.take if share is not None else _take_freely)
+        take = share.take if share is not None else _take_freely
+        return inflate(data, coding.lower(), self.max_body_bytes, take)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Most bytes of a body, inflated."""
+        return int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
 
     @property
     def max_json_elements(self) -> int:

@@ -23,8 +23,10 @@ class Services:
         """Call a model ``service`` from now on.
 
         Raises:
-            RequestError: the name is too long, or there are too many.
+            RequestError: the name is too long or holds control characters, or there are too many.
         """
+        if not service.isprintable():  # a NUL would end it in the memory
+            raise RequestError(f"the service's name {service[:40]!r} holds characters that cannot be shown")
         if len(service.encode()) > _NAME_BYTES:
             raise RequestError(f"the service's name has more than {_NAME_BYTES} bytes")
         with self._lock:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.servers import serving
@@ -80,9 +83,45 @@ def test_base64_relative_paths_and_thresholds(server):
     assert found[0][-1]["last"] is True
 
 
+def test_base64_of_any_length_is_a_picture(server):
+    """Texts of 256 to 4095 characters could be paths, but for the length of their parts."""
+    answers = []
+    for side in (1, 8, 24, 32):
+        black = cv2.imencode(".bmp", np.zeros((side, side, 3), np.uint8))[1].tobytes()
+        encoded = base64.b64encode(black).decode()  # no slash in it: one part of a path
+        answers.append((len(encoded), predict(server, [encoded], MODEL)[0]))
+    assert [status for _, status in answers] == [200] * 4, answers
+    assert answers[0][0] < 255 < answers[1][0] < 4096 < answers[-1][0]
+
+
+def test_a_file_that_cannot_be_used_is_refused(server):
+    (server.root / "large.jpeg").write_bytes(bytes(40 << 20))
+    (server.root / "loop.jpeg").symlink_to(server.root / "loop.jpeg")
+    (server.root / "directory.jpeg").mkdir()
+    os.mkfifo(server.root / "pipe.jpeg")
+    for name, word in (
+        ("large.jpeg", "max_body_bytes"),
+        ("loop.jpeg", "neither"),
+        ("directory.jpeg", "neither"),
+        ("pipe.jpeg", "neither"),
+    ):
+        status, answer = predict(server, [name, PHOTOS[0]], MODEL)
+        assert status in (400, 413)
+        assert answer["status"]["dd_code"] == 1005
+        assert word in answer["status"]["dd_msg"], answer
+        assert str(server.root) not in str(answer)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
+        (["x" * 300], 1005),
+        (["A" * 300 + "*"], 1005),
+        (["é" * 10], 1005),
+        (["é" * 2000], 1005),
+        (["\ud83d\ude00" * 3000], 1005),
+        (["\0"], 1005),
+        (["QUJD" * 100_000], 1005),
         (["../secret.jpeg"], 1005),
         (["out.jpeg"], 1005),
         (["/etc/passwd"], 1005),
@@ -104,6 +143,13 @@ def test_services_that_cannot_be(server):
     assert ask(server, "PUT", "/services/x", {"model": {"repository": "/nowhere"}})[0] == 404
     assert ask(server, "PUT", "/services/x", {})[1]["status"]["dd_code"] == 1006
     assert ask(server, "PUT", "/services/" + "x" * 300, {"model": {"repository": MODEL}})[0] == 400
+    for name in ("%00", "a%00", "%0a", "%7f", "%ff%00"):
+        status, answer = ask(server, "PUT", f"/services/{name}", {"model": {"repository": MODEL}})
+        assert (status, answer["status"]["dd_code"]) == (400, 1005), (name, answer)
+    assert ask(server, "PUT", "/services/x", {"model": {"repository": "m" * 1_000_000}})[0] == 404
+    long = ask(server, "POST", "/predict", {"service": "\U0010ffff" * 100_000, "data": ["a"]})
+    assert long[0] == 404
+    assert len(str(long[1])) < 1000
     assert ask(server, "POST", f"/services/{MODEL}", {})[0] == 201
     assert ask(server, "GET", "/services/nothing")[0] == 404
     assert ask(server, "DELETE", "/services/nothing")[0] == 404
