@@ -11,7 +11,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.engine import OpenVinoEngine
+from cpuserve.serving.engine import OpenVinoEngine, _together
 from cpuserve.serving.part import GraphPart
 from cpuserve.serving.stats import Statistics
 
@@ -126,3 +126,37 @@ def test_a_failure_gives_the_stream_back():
     with pytest.raises(KeyError):
         made.run(slot, [(5, 1)])
     assert sorted(made._idle) == [0, 1]
+
+
+class _Request:
+    """Stands for a request of OpenVINO that fails where it is told to."""
+
+    def __init__(self, *failing):
+        self.failing, self.calls = failing, []
+
+    def _called(self, name):
+        self.calls.append(name)
+        if name in self.failing:
+            raise RuntimeError(f"{name} failed")
+
+    def start_async(self):
+        self._called("start_async")
+
+    def wait(self):
+        self._called("wait")
+
+    def infer(self, share_outputs):
+        self._called("infer")
+
+
+@pytest.mark.parametrize("failing", [("wait",), ("start_async",), ("infer",)])
+def test_whatever_fails_nothing_that_was_started_is_left_unwaited(failing):
+    for place in range(3):
+        requests = [_Request(*(failing if at == place else ())) for at in range(4)]
+        if failing == ("infer",):
+            requests[3] = _Request(*failing)
+        with pytest.raises(RuntimeError, match=failing[0]):
+            _together(requests)
+        for at, request in enumerate(requests[:3]):
+            started = "start_async" in request.calls and "start_async" not in request.failing
+            assert ("wait" in request.calls) is started, (place, at)
