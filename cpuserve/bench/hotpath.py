@@ -27,7 +27,8 @@ from cpuserve.settings import Settings
 from cpuserve.web.access import Gate
 from cpuserve.web.app import Application
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.connection import Connection
+from cpuserve.web.limits import Limits
 from cpuserve.web.ratelimit import RateLimit
 
 __all__ = ["hot_path"]

@@ -26,7 +26,7 @@ LINK = f"/memfd:{_NAME} (deleted)"
 
 _VERSION = 3
 _HEAD = 4  # words: version, first word of the lines, number of lines, bytes of JSON after the head
-_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS = range(5)
+_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS, _IDLE = range(6)
 _WORDS = 8  # one cache line a worker, so that workers do not write into each other's
 _SILENT_MS = 1500  # a worker tells several times a second that it runs
 _GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
@@ -74,19 +74,7 @@ class Line:
         self._words[self._base + _CONNECTIONS] = value
 
     @property
-    def seen_ms(self) -> int:
-        """When the worker last told that it runs, on the clock of `time.monotonic`; 0 before it first did."""
-        return self._words[self._base + _SEEN_MS]
-
-    @seen_ms.setter
-    def seen_ms(self, value: int) -> None:
-        self._words[self._base + _SEEN_MS] = value
-
-    @property
-    def silent(self) -> bool:
-        """Whether it is a ready worker that does not run: stopped by a signal, or stuck as a whole."""
-        seen = self.seen_ms
-        return self.state == READY and seen > 0 and time.monotonic() * 1000 - seen > _SILENT_MS
+_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS, _IDLE = range(6)
 
     def clear(self) -> None:
         """The worker is gone."""

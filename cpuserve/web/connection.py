@@ -6,17 +6,18 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.web.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.web.chunks import Chunks
-from cpuserve.web.exchange import Body, Reply, error_reply
+from cpuserve.web.exchange import Body, Reply, error_reply, http_date
 from cpuserve.web.head import Head, HeadReader
+from cpuserve.web.limits import Limits
+from cpuserve.web.mailbox import WaitingRequest
 from cpuserve.web.terms import Terms, terms_of
 
-__all__ = ["Connection", "Limits"]
+__all__ = ["Connection"]
 
 _CHUNK = 1 << 16
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -25,21 +26,7 @@ _DRAIN_BYTES = 256 << 20  # and how much
 _TURN_BYTES = 1 << 20  # that are read of one connection before others have their turn
 _ANSWER_BYTES_PER_S = 1 << 16  # what a client has to take of a large answer
 _Check = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one client may take.
-
-    Attributes:
-        max_body_bytes: largest body.
-        request_timeout_s: seconds from the first byte of a request to its last.
-        keep_alive_s: seconds between requests.
-    """
-
-    max_body_bytes: int
-    request_timeout_s: float
-    keep_alive_s: float
+_Environ = Mapping[str, Any]
 
 
 class Connection:
@@ -68,7 +55,7 @@ class Connection:
         self,
         sock: socket.socket,
         peer: Any,
-        base: Mapping[str, Any],
+        base: _Environ,
         limits: Limits,
         check: _Check,
         budget: BodyBudget,
@@ -102,6 +89,36 @@ class Connection:
         self.arrived_ns = 0
         self._keep = True
         self._out: bytes | memoryview = b""
+
+    @classmethod
+    def taken_over(
+        cls,
+        request: WaitingRequest,
+        base: _Environ,
+        limits: Limits,
+        check: _Check,
+        budget: BodyBudget,
+    ) -> Connection:
+        """Go on with a connection of another worker, whose request is whole and was checked there."""
+        address, port = request.environ["REMOTE_ADDR"], request.environ["REMOTE_PORT"]
+        self = cls(request.sock, (address, port) if address else None, base, limits, check, budget)
+        self._head = Head({**self._heads.base, **request.environ})
+        self._environ = self._head.environ
+        self._body = memoryview(request.body) if request.has_body else None
+        self._scratch, self.arrived_ns, self._due = request.behind, request.arrived_ns, request.due
+        self._complete = self._started = True
+        self.deadline = None
+        return self
+
+    def waiting_request(self) -> WaitingRequest:
+        """The request that is whole and all that another worker needs to go on with it."""
+        environ = {name: self._environ[name] for name in self._environ.keys() - self._heads.base.keys()}
+        more = {name: self._environ[name] for name in ("REMOTE_ADDR", "REMOTE_PORT")}
+        body = b"" if self._body is None else self._body
+        return WaitingRequest(
+            *(self.sock, {**environ, **more}, body, self._body is not None),
+            *(self._scratch, self.arrived_ns, self._due),
+        )
 
     @property
     def has_body(self) -> bool:
@@ -263,7 +280,7 @@ class Connection:
             last: close the connection afterwards.
         """
         self._keep = self._keep and not last
-        head = f"HTTP/1.1 {status}\r\nDate: {_http_date()}\r\n"
+        head = f"HTTP/1.1 {status}\r\nDate: {http_date()}\r\n"
         for name, value in headers:
             head += f"{name}: {value}\r\n"
         head += "Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n"
@@ -375,15 +392,3 @@ class Connection:
             self.open = False
             self._share.release()
             self.sock.close()
-
-
-_date: tuple[int, str] = (0, "")
-
-
-def _http_date() -> str:
-    """The Date header, made once a second."""
-    global _date  # noqa: PLW0603
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
-    return _date[1]

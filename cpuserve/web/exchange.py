@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,17 @@ from cpuserve.web.json_body import MAX_JSON_ELEMENTS, read_json
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "Call", "Handler", "Reply", "answer", "check_pictures", "error_reply", "json_reply"]
+__all__ = [
+    "Body",
+    "Call",
+    "Handler",
+    "Reply",
+    "answer",
+    "check_pictures",
+    "error_reply",
+    "http_date",
+    "json_reply",
+]
 
 _log = logging.getLogger("cpuserve.web")
 MAX_BODY_BYTES = 32 << 20
@@ -198,3 +209,15 @@ def answer(handler: Handler, call: Call, *args: str) -> Reply:
     except Exception:  # noqa: BLE001  # the worker lives on; the log has the traceback and the client a 500
         _log.exception("%s %r failed", call.header("REQUEST_METHOD"), call.header("PATH_INFO"))
         return json_reply({"error": "internal error; the server's log says more"}, 500)
+
+
+_date: tuple[int, str] = (0, "")
+
+
+def http_date() -> str:
+    """The Date header, made once a second."""
+    global _date  # noqa: PLW0603
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
+    return _date[1]

@@ -103,7 +103,7 @@ class HeadReader:
     """
 
     def __init__(self, base: Mapping[str, Any]) -> None:
-        self._base = base
+        self.base = base
         self._start()
 
     def _start(self) -> None:
@@ -141,7 +141,7 @@ class HeadReader:
             if message.whole:
                 method, version = parser.get_method(), parser.get_http_version()
                 _check_line(self._first, method, message.target, version)
-                head = _head(message, method, version, self._base)
+                head = _head(message, method, version, self.base)
                 self._start()
                 return head, memoryview(data)[end:]
             if over:

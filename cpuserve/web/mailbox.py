@@ -29,7 +29,6 @@ class WaitingRequest:
 
     Attributes:
         sock: of the client; whoever holds the request owns it.
-        peer: address and port of the client; None for a local socket.
         environ: of WSGI, without what every environment has.
         body: empty where there is none.
         has_body: whether the request came with one.
@@ -39,7 +38,6 @@ class WaitingRequest:
     """
 
     sock: socket.socket
-    peer: tuple[Any, ...] | None
     environ: Mapping[str, Any]
     body: bytes | bytearray | memoryview
     has_body: bool
@@ -80,7 +78,7 @@ class Mailboxes:
             Whether it was left there; False when it does not fit, or the mailbox is full.
         """
         fields = (
-            *(request.peer, dict(request.environ), request.has_body, request.behind),
+            *(dict(request.environ), request.has_body, request.behind),
             *(request.arrived_ns, request.due),
         )
         message = marshal.dumps(fields)
@@ -120,8 +118,8 @@ class Mailboxes:
         if len(descriptors) > 1:
             with os.fdopen(descriptors[1], "rb", buffering=0) as file:
                 body = file.readall() or b""
-        peer, environ, has_body, behind, arrived_ns, due = marshal.loads(message)  # noqa: S302  # our own workers'
-        return WaitingRequest(sock, peer, environ, body, has_body, behind, arrived_ns, due)
+        environ, has_body, behind, arrived_ns, due = marshal.loads(message)  # noqa: S302  # our own workers'
+        return WaitingRequest(sock, environ, body, has_body, behind, arrived_ns, due)
 
     def empty(self, line: int) -> int:
         """Close the connections in the mailbox of a worker that died; how many there were."""

@@ -31,6 +31,8 @@ from cpuserve.machine.thread_names import show_thread_name
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stats import Recorder
 from cpuserve.web.connection import Connection
+from cpuserve.web.handover import Handover
+from cpuserve.web.mailbox import WaitingRequest
 from cpuserve.web.request_queue import RequestQueue
 from cpuserve.web.slow_requests import SlowRequests
 from cpuserve.web.terms import DEFAULT_PRIORITY
@@ -93,6 +95,8 @@ class RequestLoop:
         recorder: counts refusals, and tells how many requests wait.
         tracer: notes where the time of a request goes.
         changed: called when a connection was opened or closed.
+        handover: passes requests to other workers and takes theirs; None where there is one worker.
+        take_over: makes a connection of what another worker has left.
     """
 
     def __init__(
@@ -111,6 +115,8 @@ class RequestLoop:
         self.recorder: Recorder | None = None
         self.tracer: Tracer | None = None
         self.changed: Callable[[], None] = lambda: None
+        self.handover: Handover | None = None
+        self.take_over: Callable[[WaitingRequest], Connection]
         self._admission = admission
         self._deadline_s = deadline_s
         self._with_priorities = with_priorities
@@ -135,6 +141,8 @@ class RequestLoop:
 
     def start(self) -> None:
         """Start the threads."""
+        if self.handover is not None:
+            self._epoll.register(self.handover.number, select.EPOLLIN)
         for thread in self._threads:
             thread.start()
 
@@ -164,9 +172,10 @@ class RequestLoop:
         self._at_once_left = _AT_ONCE_A_TURN
         now = time.monotonic()
         for number, event in self._epoll.poll(0, 64):
-            if number not in (self._wake, self._end):
+            if number in self.connections:
                 self._event(number, event, now)
         self._wake_one()
+        self._hand_over()
 
     def _serve(self) -> None:
         """The life of a thread: read what has come, run the request whose turn it is, again."""
@@ -181,18 +190,22 @@ class RequestLoop:
 
     def _turn(self) -> bool:
         """One round of a thread; False when the threads are to end."""
-        queue = self._queue
+        queue, handover = self._queue, self.handover
+        busy = queue.count > 0
         with self._lock:
             self._idle_threads += 1
             self._turns += 1
+            if handover is not None and not busy:
+                handover.tell_idle(self._idle_threads)
         try:
             began, before = time.monotonic(), self._polled
-            busy = queue.count > 0
             events = self._epoll.poll(0 if busy else -1, 64)
             self._polled = now = time.monotonic()
         finally:
             with self._lock:
                 self._idle_threads -= 1
+                if handover is not None:
+                    handover.tell_idle(self._idle_threads)
         # what was found at once may have come at any time since the poll before
         since = before if now - began < _RETURNED_AT_ONCE_S and before else now
         self._at_once_left = _AT_ONCE_A_TURN
@@ -202,6 +215,8 @@ class RequestLoop:
                     os.eventfd_read(self._wake)
             elif number == self._end:
                 return False
+            elif handover is not None and number == handover.number:
+                self._receive_waiting(handover)
             else:
                 self._event(number, event, since)
         waiting = queue.take()
@@ -209,6 +224,7 @@ class RequestLoop:
             return True  # nothing whole yet, or another thread took it
         self._tell_depth()
         self._wake_one()
+        self._hand_over()
         if not busy:
             began = now
         if waiting.kind.startswith(self.slow):
@@ -224,6 +240,38 @@ class RequestLoop:
     def _wake_one(self) -> None:
         if self._idle_threads and self._queue.count:
             os.eventfd_write(self._wake, 1)
+
+    def _hand_over(self) -> None:
+        """Pass requests that no thread here is free for to workers that have one."""
+        handover, queue = self.handover, self._queue
+        if handover is None:
+            return
+        while queue.count and not self._idle_threads and handover.anybody_idle():
+            if not queue.offer(self._give):
+                return
+            self._tell_depth()
+
+    def _give(self, waiting: Waiting) -> bool:
+        connection = waiting.connection
+        if self.handover is None or connection.path.startswith(self.slow):
+            return False
+        if not self.handover.give(connection.waiting_request()):
+            return False
+        self._epoll.unregister(connection.number)  # the other worker keeps the socket open
+        connection.close()
+        self._arm(connection)
+        return True
+
+    def _receive_waiting(self, handover: Handover) -> None:
+        """Queue what other workers have left here."""
+        while (request := handover.receive()) is not None:
+            connection = self.take_over(request)
+            self.connections[connection.number] = connection
+            self.changed()
+            kind, now = connection.path, time.monotonic()
+            entry = Waiting(connection, kind, now, connection.left_s(), now, 0.0)
+            self._queue.put(entry, connection.client, DEFAULT_PRIORITY, self._admission.service_s(kind))
+        self._tell_depth()
 
     def _tell_depth(self) -> None:
         if self.recorder is not None:
@@ -302,7 +350,11 @@ class RequestLoop:
     def _arm(self, connection: Connection) -> None:
         """Wait for the connection's next event, or forget it."""
         if connection.open:
-            self._epoll.modify(connection.number, _WRITE if connection.wants_write else _READ)
+            events = _WRITE if connection.wants_write else _READ
+            try:
+                self._epoll.modify(connection.number, events)
+            except FileNotFoundError:  # another worker's until now
+                self._epoll.register(connection.number, events)
         elif self.connections.get(connection.number) is connection:
             del self.connections[connection.number]
             self.changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["RequestQueue"]
@@ -67,26 +68,52 @@ class RequestQueue(Generic[T]):
     def take(self) -> T | None:
         """The request whose turn it is; None when no request waits."""
         with self._lock:
-            heaps = self._heaps
-            if not heaps:
-                return None
             if self.count == 1:  # all begin anew
-                _, heap = heaps.popitem()
+                _, heap = self._heaps.popitem()
                 self.count = 0
                 self._ends.clear()
                 self._waiting.clear()
                 return heap[0][4]
-            priority = min(heaps)
-            if len(heaps) > 1:
-                self._turn += 1
-                if self._turn % _FAIR_EVERY == 0:
-                    priority = min(heaps, key=lambda one: heaps[one][0][:2])
-            heap = heaps[priority]
-            entry = heapq.heappop(heap)
-            if not heap:
-                del heaps[priority]
-            self._leave(entry)
-            return entry[4]
+            found = self._pop()
+            return None if found is None else found[1][4]
+
+    def offer(self, accept: Callable[[T], bool]) -> bool:
+        """Let the request whose turn it is leave, unless it is not accepted: then it keeps its turn.
+
+        Args:
+            accept: whether somebody else took it; called while no thread can take it.
+        """
+        with self._lock:
+            found = self._pop()
+        if found is None:
+            return False
+        priority, entry = found
+        accepted = False
+        try:
+            accepted = accept(entry[4])
+        finally:
+            if not accepted:
+                with self._lock:
+                    heapq.heappush(self._heaps.setdefault(priority, []), entry)
+                    self._waiting[entry[3]] = self._waiting.get(entry[3], 0) + 1
+                    self.count += 1
+        return accepted
+
+    def _pop(self) -> tuple[int, _Entry[T]] | None:
+        heaps = self._heaps
+        if not heaps:
+            return None
+        priority = min(heaps)
+        if len(heaps) > 1:
+            self._turn += 1
+            if self._turn % _FAIR_EVERY == 0:
+                priority = min(heaps, key=lambda one: heaps[one][0][:2])
+        heap = heaps[priority]
+        entry = heapq.heappop(heap)
+        if not heap:
+            del heaps[priority]
+        self._leave(entry)
+        return priority, entry
 
     def drop_for(self, client: str) -> T | None:
         """Make room for a request of a client, where another has at least two more waiting than this one.

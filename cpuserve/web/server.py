@@ -38,8 +38,9 @@ from cpuserve.web.access import Access, Gate
 from cpuserve.web.arbiter import SparingArbiter, take_signals
 from cpuserve.web.board import LOADING, READY, Board
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Limits
+from cpuserve.web.limits import Limits
 from cpuserve.web.log import Switches, logging_config
+from cpuserve.web.mailbox import Mailboxes
 from cpuserve.web.otel import OpenTelemetry, check_endpoint
 from cpuserve.web.ratelimit import RateLimit
 from cpuserve.web.running import find
@@ -109,6 +110,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             profile=profile,
         )
         self.board = Board(len(self.plan.seats), described)
+        self.mailboxes = Mailboxes(len(self.board.lines))
         self.control = Control(rows=3 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
@@ -208,6 +210,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.native_output = NativeOutput()
         worker.board = self.board
         worker.line = self.board.assign(index)
+        worker.mailboxes = self.mailboxes if len(seats) > 1 else None
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
@@ -291,6 +294,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
+        for number, line in enumerate(self.board.lines):
+            if line.pid == worker.pid:
+                self.mailboxes.empty(number)  # nobody answers these any more: their clients are to know
         self.board.forget(worker.pid)
         remove_left(worker.pid)
         worker.native_output.log(ended=True)

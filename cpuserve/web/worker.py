@@ -20,8 +20,11 @@ from cpuserve.serving.sampler import StackSampler
 from cpuserve.serving.stats import Recorder
 from cpuserve.web.board import LOADING, READY, STOPPING, Board, Line
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.connection import Connection
 from cpuserve.web.connection_limit import ConnectionLimit
+from cpuserve.web.handover import Handover
+from cpuserve.web.limits import Limits
+from cpuserve.web.mailbox import Mailboxes
 from cpuserve.web.request_loop import RequestLoop
 from cpuserve.web.tracing import Tracer
 
@@ -46,6 +49,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     board: Board
     line: Line
     native_output: NativeOutput
+    mailboxes: Mailboxes | None  # of several seats
     seat_index: int
     limits: Limits
     max_json_elements: int
@@ -83,6 +87,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             log=self.log,
         )
         loop.recorder, loop.tracer, loop.changed = self.recorder, self.tracer, self._count
+        if self.mailboxes is not None:
+            loop.handover = Handover(self.board, self.line, self.mailboxes)
         self._limit = ConnectionLimit(self.max_connections, loop.connections, self.log)
         _allow_files(self.max_connections + _OTHER_FILES)
         # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
@@ -122,6 +128,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         bases = {number: self._environ_base(listener) for number, listener in listeners.items()}
         for listener in self.sockets:
             listener.setblocking(False)
+        base = next(iter(bases.values()))
+        self._loop.take_over = lambda request: Connection.taken_over(
+            *(request, base, self.limits, self.check, self.body_budget)
+        )
         self._loop.start()
         waiting_since = 0.0
         tick = look = 0.0
@@ -256,6 +266,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 *(len(loop.connections), self.cfg.graceful_timeout),
             )
         loop.end(max(0.0, deadline - time.monotonic()))
+        if loop.handover is not None:
+            loop.handover.pass_on()
 
 
 def _allow_files(count: int) -> None:

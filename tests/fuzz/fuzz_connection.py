@@ -11,7 +11,8 @@ from typing import Any
 
 from cpuserve.errors import CpuserveError
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.connection import Connection
+from cpuserve.web.limits import Limits
 
 _LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 

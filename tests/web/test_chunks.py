@@ -12,8 +12,8 @@ from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError
 from cpuserve.web import chunks as module
 from cpuserve.web.body_budget import BodyBudget, BodyShare
 from cpuserve.web.chunks import Chunks
-from cpuserve.web.connection import Limits
 from cpuserve.web.head import HttpError
+from cpuserve.web.limits import Limits
 from tests.web.test_connection import make
 
 MIB = 1 << 20

@@ -14,7 +14,8 @@ import pytest
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, QueueFull
 from cpuserve.web import connection as module
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.connection import Connection
+from cpuserve.web.limits import Limits
 from cpuserve.web.terms import DEFAULT_PRIORITY, Terms, terms_of
 
 LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)

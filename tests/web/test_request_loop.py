@@ -14,8 +14,9 @@ import pytest
 from cpuserve.serving.admission import Admission
 from cpuserve.web import request_loop as module
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection, Limits
+from cpuserve.web.connection import Connection
 from cpuserve.web.connection_limit import ConnectionLimit
+from cpuserve.web.limits import Limits
 from cpuserve.web.request_loop import RequestLoop
 from cpuserve.web.slow_requests import SlowRequests
 

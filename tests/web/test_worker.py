@@ -14,8 +14,8 @@ from cpuserve.serving.admission import Admission
 from cpuserve.web import worker as module
 from cpuserve.web.board import READY, STOPPING, Board
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Limits
 from cpuserve.web.connection_limit import ConnectionLimit
+from cpuserve.web.limits import Limits
 from cpuserve.web.request_loop import RequestLoop
 from cpuserve.web.worker import SeatWorker
 
