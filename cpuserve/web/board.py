@@ -74,7 +74,28 @@ class Line:
         self._words[self._base + _CONNECTIONS] = value
 
     @property
-_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS, _IDLE = range(6)
+    def idle_threads(self) -> int:
+        """Threads of the worker that have nothing to do."""
+        return self._words[self._base + _IDLE]
+
+    @idle_threads.setter
+    def idle_threads(self, value: int) -> None:
+        self._words[self._base + _IDLE] = value
+
+    @property
+    def seen_ms(self) -> int:
+        """When the worker last told that it runs, on the clock of `time.monotonic`; 0 before it first did."""
+        return self._words[self._base + _SEEN_MS]
+
+    @seen_ms.setter
+    def seen_ms(self, value: int) -> None:
+        self._words[self._base + _SEEN_MS] = value
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is a ready worker that does not run: stopped by a signal, or stuck as a whole."""
+        seen = self.seen_ms
+        return self.state == READY and seen > 0 and time.monotonic() * 1000 - seen > _SILENT_MS
 
     def clear(self) -> None:
         """The worker is gone."""

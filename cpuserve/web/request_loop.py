@@ -37,6 +37,7 @@ from cpuserve.web.request_queue import RequestQueue
 from cpuserve.web.slow_requests import SlowRequests
 from cpuserve.web.terms import DEFAULT_PRIORITY
 from cpuserve.web.tracing import Tracer
+from cpuserve.web.wsgi_call import answer_by_wsgi
 
 __all__ = ["RequestLoop", "Waiting"]
 
@@ -269,7 +270,7 @@ class RequestLoop:
             self.connections[connection.number] = connection
             self.changed()
             kind, now = connection.path, time.monotonic()
-            entry = Waiting(connection, kind, now, connection.left_s(), now, 0.0)
+            entry = Waiting(connection, kind, now, request.due - now, now, 0.0)
             self._queue.put(entry, connection.client, DEFAULT_PRIORITY, self._admission.service_s(kind))
         self._tell_depth()
 
@@ -386,30 +387,7 @@ class RequestLoop:
             self._drop(connection)
 
     def _answer(self, connection: Connection) -> str:
-        """Run a request and send its answer; gives the status."""
-        environ = connection.environ()
-        spans = self.tracer.begin(environ, connection) if self.tracer is not None else None
-        answer: list[Any] = ["500 Internal Server Error", [("Content-Length", "0")]]
-
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
-            answer[:] = [status, headers]
-
-        try:
-            chunks = self.app(environ, start_response)
-            body = b"".join(chunks)
-            if hasattr(chunks, "close"):
-                chunks.close()
-        except (Exception, SystemExit):  # noqa: BLE001  # whatever a model raises or calls
-            self._log.exception("Error handling request %s", environ["RAW_URI"])
-            answer[:] = ["500 Internal Server Error", [("Content-Length", "0")]]
-            body = b""
-        status, headers = answer
-        if self.tracer is not None and spans is not None:
-            headers = [*headers, *self.tracer.headers(environ, spans)]
-        connection.answer(status, headers, body, last=self.last)
-        if self.tracer is not None and spans is not None:
-            self.tracer.end(environ, spans, status)
-        return str(status)
+        return answer_by_wsgi(self.app, connection, self.tracer, last=self.last)
 
     def _next(self, connection: Connection) -> None:
         """After an answer: the connection's next request, or its next event."""
