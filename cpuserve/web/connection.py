@@ -126,6 +126,11 @@ class Connection:
         return self._body is not None
 
     @property
+    def whole(self) -> bool:
+        """Whether a request is here that is not answered yet."""
+        return self._complete
+
+    @property
     def wants_write(self) -> bool:
         """Whether an answer is still to be sent, or bytes that came wait here for their turn."""
         return bool(self._out or self._scratch)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import (
@@ -37,9 +36,10 @@ from cpuserve.web.request_queue import RequestQueue
 from cpuserve.web.slow_requests import SlowRequests
 from cpuserve.web.terms import DEFAULT_PRIORITY
 from cpuserve.web.tracing import Tracer
+from cpuserve.web.waiting import Waiting
 from cpuserve.web.wsgi_call import answer_by_wsgi
 
-__all__ = ["RequestLoop", "Waiting"]
+__all__ = ["RequestLoop"]
 
 _REFUSED: dict[type[CpuserveError], str] = {
     QueueFull: "refused_queue_full",
@@ -55,27 +55,6 @@ _AT_ONCE_A_TURN = 8  # more health checks than that wait like any other request
 _RETURNED_AT_ONCE_S = 2e-4  # a poll that took less found what had come before it
 _REFUSALS_A_TURN = 16  # of requests that one client sends without waiting, before others have their turn
 _ERROR_PAUSE_S = 0.01
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A whole request that waits for its turn.
-
-    Attributes:
-        connection: has the request.
-        kind: of the request, by which its service time is known.
-        since: when it arrived at the latest, on the clock of `time.monotonic`.
-        timeout_s: seconds from then to its deadline.
-        queued: when it was read, on the same clock.
-        expected_s: seconds from then in which it was expected to be answered.
-    """
-
-    connection: Connection
-    kind: str
-    since: float
-    timeout_s: float
-    queued: float
-    expected_s: float
 
 
 class RequestLoop:
@@ -192,10 +171,10 @@ class RequestLoop:
     def _turn(self) -> bool:
         """One round of a thread; False when the threads are to end."""
         queue, handover = self._queue, self.handover
-        busy = queue.count > 0
         with self._lock:
             self._idle_threads += 1
             self._turns += 1
+            busy = queue.count > 0  # after this thread counts as idle: whoever queues now wakes it
             if handover is not None and not busy:
                 handover.tell_idle(self._idle_threads)
         try:
@@ -249,18 +228,26 @@ class RequestLoop:
             return
         while queue.count and not self._idle_threads and handover.anybody_idle():
             if not queue.offer(self._give):
+                self._wake_one()  # a thread may have looked while the request was offered
                 return
             self._tell_depth()
 
     def _give(self, waiting: Waiting) -> bool:
+        """Pass one of them; its connection is then another worker's."""
         connection = waiting.connection
-        if self.handover is None or connection.path.startswith(self.slow):
-            return False
-        if not self.handover.give(connection.waiting_request()):
-            return False
-        self._epoll.unregister(connection.number)  # the other worker keeps the socket open
-        connection.close()
-        self._arm(connection)
+        try:
+            if self.handover is None or waiting.kind.startswith(self.slow):
+                return False
+            if not self.handover.give(connection.waiting_request()):
+                return False
+            with suppress(FileNotFoundError):  # it came from another worker and was never waited for here
+                self._epoll.unregister(
+                    connection.number
+                )  # closing would not: the socket stays open elsewhere
+            connection.close()
+            self._arm(connection)
+        except Exception:  # noqa: BLE001  # the thread has another request to run
+            self._drop(connection)
         return True
 
     def _receive_waiting(self, handover: Handover) -> None:
@@ -280,7 +267,9 @@ class RequestLoop:
 
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
-        if connection is None:
+        if (
+            connection is None or connection.deadline is None
+        ):  # the event of a socket that had this number before
             return
         try:
             if event & select.EPOLLOUT:

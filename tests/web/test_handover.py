@@ -195,3 +195,24 @@ def test_a_client_whose_request_nobody_can_take_sees_its_connection_end(running)
     assert waits.recv(1) == b""
     pair.a.app.go.set()
     assert answer(stuck)[:1] == b"A"
+
+
+def test_a_request_may_be_passed_back_to_where_it_came_from(running):
+    pair = Pair(running)
+    stuck = [pair.client(loop, running) for loop in (pair.a, pair.b)]
+    waits = pair.client(pair.a, running)
+    for loop, sock in zip((pair.a, pair.b), stuck, strict=True):
+        ask(sock, "/stuck")
+        assert loop.app.inside.wait(WAIT_S)
+    pair.lines[1].idle_threads = 1  # as of a moment ago
+    ask(waits, "/other")
+    wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
+    pair.b._receive_waiting(pair.b.handover)
+    pair.a.app.go.set()
+    wait_until(lambda: pair.lines[0].idle_threads == 1)
+    wait_until(lambda: pair.b.help_out() or len(pair.b.connections) == 1)
+    assert answer(waits) == b"A 127.0.0.1 A x"
+    ask(waits, "/again", b"z")
+    assert answer(waits) == b"A 127.0.0.1 A z"
+    pair.b.app.go.set()
+    assert [answer(sock)[:1] for sock in stuck] == [b"A", b"B"]
