@@ -267,9 +267,7 @@ class RequestLoop:
 
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
-        if (
-            connection is None or connection.deadline is None
-        ):  # the event of a socket that had this number before
+        if connection is None or connection.whole:  # or the event of a socket that had this number before
             return
         try:
             if event & select.EPOLLOUT:

@@ -11,9 +11,9 @@ import pytest
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, RequestError
 from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Limits
 from cpuserve.web.exchange import Call, Reply, answer
 from cpuserve.web.inflate import inflate
+from cpuserve.web.limits import Limits
 from tests.web.test_connection import make
 
 MIB = 1 << 20
