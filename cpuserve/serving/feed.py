@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,8 @@ __all__ = ["Encoded", "Feed", "Frame"]
 Encoded = bytes | bytearray | memoryview
 
 
-class Frame(NamedTuple):
+@dataclass(slots=True)
+class Frame:
     """The picture a row was made of, upright.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from cpuserve.errors import UndecodableImage, UnsupportedFormat
 
@@ -23,13 +23,13 @@ _BIG_TIFF_KINDS = {**_TIFF_KINDS, 16: "Q"}
 _MOST_PNG_CHUNKS = 1 << 16  # each costs a microsecond; writers make them of 8 KiB and more
 _MOST_JPEG_SEGMENTS = 1 << 12  # a profile or a preview of some MB takes a hundred
 _JPEG_SEGMENT = struct.Struct(">BBH").unpack_from
-_JPEG_SIZE = struct.Struct(">HH").unpack_from
 _JPEG_NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RSTn stand alone
 _JPEG_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC are no frames
 
 
-class ImageHeader(NamedTuple):
+@dataclass(slots=True)  # neither frozen nor a tuple: either costs more to make, and each picture makes one
+class ImageHeader:
     """Facts from the header of a picture.
 
     Attributes:
@@ -61,34 +61,43 @@ def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
     if view.nbytes == 0:
         raise UndecodableImage("the picture is empty: 0 bytes")
     magic = bytes(view[:12])
+    read = _jpeg if magic[:3] == b"\xff\xd8\xff" else _reader(magic)
+    try:
+        header = read(view)
+    except (struct.error, IndexError, OverflowError):  # the last: an offset beyond any address
+        raise UndecodableImage(
+            f"the picture is damaged: it ends inside its header, after {len(view)} bytes"
+        ) from None
+    if header.width < 1 or header.height < 1:
+        raise UndecodableImage(
+            f"the picture is damaged: its header says {header.width}x{header.height} pixels"
+        )
+    return header
+
+
+def _reader(magic: bytes) -> Callable[[memoryview], ImageHeader]:
+    """What reads the header of a picture that is no JPEG, by its first twelve bytes.
+
+    Raises:
+        UnsupportedFormat: they are of no format in `FORMATS`.
+    """
     for matches, read in _READERS:
         if matches(magic):
-            try:
-                header = read(view)
-            except (struct.error, IndexError, OverflowError):  # the last: an offset beyond any address
-                raise UndecodableImage(
-                    f"the picture is damaged: it ends inside its header, after {len(view)} bytes"
-                ) from None
-            if header.width < 1 or header.height < 1:
-                raise UndecodableImage(
-                    f"the picture is damaged: its header says {header.width}x{header.height} pixels"
-                )
-            return header
+            return read
     raise UnsupportedFormat(
         f"the body is no picture of a known format (first bytes {magic[:8]!r}); send {', '.join(FORMATS)}"
     )
 
 
 def _jpeg(view: memoryview) -> ImageHeader:
-    orientation, at, end = 0, 2, len(view)
+    orientation, at = 0, 2
     for _ in range(_MOST_JPEG_SEGMENTS):
-        if at + 4 > end:
-            raise IndexError
-        mark, marker, length = _JPEG_SEGMENT(view, at)
-        if mark != 0xFF:
+        length = view[at + 2] << 8 | view[at + 3]  # `struct` would be a call a segment
+        marker = view[at + 1]
+        if view[at] != 0xFF:
             raise UndecodableImage(f"the JPEG is damaged: no marker at byte {at}")
         if marker in _JPEG_FRAMES:
-            height, width = _JPEG_SIZE(view, at + 5)
+            height, width = view[at + 5] << 8 | view[at + 6], view[at + 7] << 8 | view[at + 8]
             return ImageHeader("JPEG", width, height, orientation or 1, at)
         if marker == 0xFF:  # fill byte
             at += 1
@@ -229,7 +238,6 @@ def _webp(view: memoryview) -> ImageHeader:
 
 
 _READERS: tuple[tuple[Callable[[bytes], bool], Callable[[memoryview], ImageHeader]], ...] = (
-    (lambda magic: magic[:3] == b"\xff\xd8\xff", _jpeg),
     (lambda magic: magic[:8] == b"\x89PNG\r\n\x1a\n", _png),
     (lambda magic: magic[:4] == b"RIFF" and magic[8:12] == b"WEBP", _webp),
     (lambda magic: magic[:6] in (b"GIF87a", b"GIF89a"), _gif),

@@ -13,6 +13,7 @@ __all__ = ["MAX_ANSWER_BYTES", "STAGES", "Request"]
 MAX_ANSWER_BYTES = 256 << 20
 STAGES = ("decode", "queue", "infer", "post")
 _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*STAGES, "total"))
+_NOTHING_YET = dict.fromkeys(STAGES, 0)
 
 
 class Request:
@@ -42,7 +43,7 @@ class Request:
         self.max_answer_bytes = max_answer_bytes
         self.spans = spans
         self.started_ns = self._mark_ns = time.perf_counter_ns() if started_ns is None else started_ns
-        self.stages_ns = dict.fromkeys(STAGES, 0)
+        self.stages_ns = {**_NOTHING_YET}
 
     def check_time(self, done: int, rows: int) -> None:
         """Look at the deadline between two batches of one request.
@@ -107,4 +108,5 @@ class Request:
         if self.spans is not None:
             return self.spans.server_timing()
         total = time.perf_counter_ns() - self.started_ns
-        return _TIMING % tuple([ns / 1e6 for ns in (*self.stages_ns.values(), total)])
+        decode, queue, infer, post = self.stages_ns.values()
+        return _TIMING % (decode / 1e6, queue / 1e6, infer / 1e6, post / 1e6, total / 1e6)

@@ -20,7 +20,7 @@ from cpuserve.web.ratelimit import RateLimit
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Access", "Gate", "Keys", "Origins"]
+__all__ = ["Access", "Gate", "Keys", "Origins", "client_of"]
 
 _log = logging.getLogger("cpuserve.access")
 _Environ = Mapping[str, Any]
@@ -214,12 +214,16 @@ class Gate:
     Args:
         access: who may ask; None lets everybody in.
         rate_limit: how often one client may.
+
+    Attributes:
+        needed: whether there is anything to check; without keys, origins and a limit nobody is refused.
     """
 
     def __init__(self, access: Access | None, rate_limit: RateLimit) -> None:
         self._access = access
         self._rate_limit = rate_limit
         self._limits = rate_limit.per_second > 0
+        self.needed = access is not None or self._limits
 
     def check(self, environ: dict[str, Any]) -> None:
         """Let a request in, and write down in its environment which client it is counted against.
@@ -232,9 +236,7 @@ class Gate:
             Unauthorized: it needs a key and brings none that is right.
             RateLimited: its client asks more often than it may.
         """
-        client = environ["REMOTE_ADDR"]
-        if ":" in client:
-            client = _network(client)
+        client = client_of(environ["REMOTE_ADDR"])
         if self._access is not None:
             environ["cpuserve.cors"] = self._access.headers(environ)
             try:
@@ -250,8 +252,13 @@ class Gate:
 
 
 @lru_cache(maxsize=1024)
-def _network(address: str) -> str:
-    """The network of an IPv6 address, which one user may have whole; of an IPv4 client, its address."""
+def client_of(address: str) -> str:
+    """Who requests from an address are counted against: an IPv4 address itself, of IPv6 the network.
+
+    One user may have the whole of that.
+    """
+    if ":" not in address:
+        return address
     parsed = ipaddress.IPv6Address(address)
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)

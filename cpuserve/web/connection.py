@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
+from cpuserve.web.access import client_of
 from cpuserve.web.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.web.chunks import Chunks
 from cpuserve.web.exchange import Body, Reply, error_reply, http_date
@@ -25,7 +26,7 @@ _DRAIN_S = 2.0  # how long a refused client may go on sending
 _DRAIN_BYTES = 256 << 20  # and how much
 _TURN_BYTES = 1 << 20  # that are read of one connection before others have their turn
 _ANSWER_BYTES_PER_S = 1 << 16  # what a client has to take of a large answer
-_Check = Callable[[dict[str, Any]], None]
+_Check = Callable[[dict[str, Any]], None] | None
 _Environ = Mapping[str, Any]
 
 
@@ -38,7 +39,7 @@ class Connection:
         base: what every environment has.
         limits: what the client may take.
         check: raises an error when a request may not go on; called with its environment once its head is
-            whole, before anything is kept of its body.
+            whole, before anything is kept of its body. None lets all of them in.
         budget: what the memory of bodies is taken from.
 
     Attributes:
@@ -72,14 +73,13 @@ class Connection:
         self.peer = f"{peer[0]}:{peer[1]}" if peer else "a local client"
         address, port = (peer[0], str(peer[1])) if peer else ("", "")
         more = {"REMOTE_ADDR": address, "REMOTE_PORT": port, "cpuserve.body_share": self._share}
+        self._client = client_of(address)
         self._heads = HeadReader({**base, **more})
         self._head: Head  # of the latest request
         self._environ: dict[str, Any] = {}  # of the request that is read or answered
         self._chunks: Chunks | None = None
         self._sized: SizedBody | None = None
-        self._scratch = (
-            b""  # bytes that came and wait for their turn: of the next request, or of small chunks
-        )
+        self._scratch = b""  # what came and waits for its turn: the next request, or small chunks
         self._body: bytearray | memoryview | None = None
         self._complete = False
         self._started = False
@@ -218,7 +218,8 @@ class Connection:
             if length < came:
                 self._scratch = bytes(rest[length:])
             self._complete = True
-        self._check(head.environ)
+        if self._check is not None:
+            self._check(head.environ)
         if length > most:
             raise BodyTooLarge(
                 f"the body has {length} bytes, the limit is {most} bytes (setting max_body_bytes)"
@@ -253,8 +254,7 @@ class Connection:
     @property
     def client(self) -> str:
         """Who the request is counted against: the right API key it brings, else the address it comes from."""
-        environ = self._head.environ
-        return str(environ.get("cpuserve.client") or environ["REMOTE_ADDR"])
+        return str(self._head.environ.get("cpuserve.client", self._client))
 
     def terms(self, default_timeout_s: float) -> Terms:
         """Deadline and priority of the request that is whole; its time runs from now."""

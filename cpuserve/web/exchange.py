@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,47 @@ _NO_CONTENT = 204
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
-class Body(io.RawIOBase):
-    """A request body that is in memory whole: a WSGI input stream that gives its bytes without a copy."""
+class Body:
+    """A request body that is in memory whole, as a WSGI input stream.
+
+    Handlers take its data; a stream, which is costly to make and to end, is made for other readers only.
+
+    Attributes:
+        data: the bytes.
+    """
+
+    __slots__ = ("_reader", "data")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.data = memoryview(data)
+        self._reader: io.BufferedReader | None = None
+
+    def _stream(self) -> io.BufferedReader:
+        if self._reader is None:
+            self._reader = io.BufferedReader(_Stream(self.data))
+        return self._reader
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most ``size``; all that are left where it is negative."""
+        return self._stream().read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        """The bytes up to the end of a line."""
+        return self._stream().readline(size)
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        """The lines that are left, or so many that they have ``hint`` bytes."""
+        return self._stream().readlines(hint)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream())
+
+
+class _Stream(io.RawIOBase):
+    """Gives the bytes of a body without another copy of the whole."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
         self._at = 0
 
     def readable(self) -> bool:
@@ -52,8 +88,8 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Copy the next bytes into ``buffer``; for readers that know only streams."""
-        part = self.data[self._at : self._at + len(buffer)]
+        """Copy the next bytes into ``buffer``."""
+        part = self._data[self._at : self._at + len(buffer)]
         buffer[: len(part)] = part
         self._at += len(part)
         return len(part)
@@ -75,9 +111,13 @@ class Call:
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.environ = environ
         self.header: Callable[[str], str | None] = environ.get
-        self.arrived_ns: int | None = environ.get("cpuserve.arrived_ns")
+        self.arrived_ns: int | None = None
+        if "cpuserve.arrived_ns" in environ:  # `get` would be a call, on the way of every request
+            self.arrived_ns = environ["cpuserve.arrived_ns"]
         self.due: float = environ["cpuserve.due"] if "cpuserve.due" in environ else math.inf  # noqa: SIM401
-        self.spans: Spans | None = environ.get("cpuserve.spans")
+        self.spans: Spans | None = None
+        if "cpuserve.spans" in environ:
+            self.spans = environ["cpuserve.spans"]
 
     def request(self) -> Request:
         """What takes the times of this request in the pipeline, and holds it to its deadline."""

@@ -24,6 +24,7 @@ HEAD_BYTES = 1 << 16
 
 _ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
 _UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
+_VERSIONS = {"1.0": b"1.0", "1.1": b"1.1"}
 _LENGTH_DIGITS = 19
 _ABSOLUTE = re.compile(r"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -56,23 +57,26 @@ class Head:
         self.environ = environ
         self.target: str = environ["RAW_URI"]
         first = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
-        coding, length = environ.get("HTTP_TRANSFER_ENCODING"), environ.get("CONTENT_LENGTH")
-        if coding is not None and first:
-            raise HttpError("Transfer-Encoding in HTTP/1.0")
-        if coding is not None and coding.lower() != "chunked":
-            raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
-        self.chunked = coding is not None
-        if length is not None and len(length) > _LENGTH_DIGITS:
-            raise HttpError(f"Content-Length {length[:80]!r}")
-        self.length = 0 if length is None else int(length)
-        connection = environ.get("HTTP_CONNECTION")
-        if connection is None:
-            self.keep = not first
-        else:
-            words = connection.lower()
+        self.chunked = "HTTP_TRANSFER_ENCODING" in environ
+        if self.chunked:
+            coding = environ["HTTP_TRANSFER_ENCODING"]
+            if first:
+                raise HttpError("Transfer-Encoding in HTTP/1.0")
+            if coding.lower() != "chunked":
+                raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
+        self.length = 0
+        if "CONTENT_LENGTH" in environ:
+            length = environ["CONTENT_LENGTH"]
+            if len(length) > _LENGTH_DIGITS:
+                raise HttpError(f"Content-Length {length[:80]!r}")
+            self.length = int(length)
+        self.keep = not first
+        if "HTTP_CONNECTION" in environ:
+            words = environ["HTTP_CONNECTION"].lower()
             self.keep = "close" not in words and (not first or "keep-alive" in words)
-        expected = environ.get("HTTP_EXPECT")
-        self.waits = expected is not None and expected.lower() == "100-continue" and not first
+        self.waits = False
+        if "HTTP_EXPECT" in environ:
+            self.waits = environ["HTTP_EXPECT"].lower() == "100-continue" and not first
 
 
 class _Message:
@@ -151,7 +155,7 @@ class HeadReader:
 
     def _take(self, piece: bytes, lines: int) -> None:
         """Take bytes that are within the limits."""
-        if self._first.find(b"\n", 2) < 0:  # behind an empty line, which may come first
+        if not self._first or self._first.find(b"\n", 2) < 0:  # behind an empty line, which may come first
             self._first += piece
         try:
             self._parser.feed_data(piece)
@@ -160,7 +164,10 @@ class HeadReader:
         except HttpParserError as error:
             raise HttpError(str(error)) from None
         self._lines += lines
-        self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
+        if piece[-1:] == b"\n":
+            self._line = 0
+        else:
+            self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
 
     def _take_line(self, line: bytes) -> None:
         """Take a line or a part of one, as far as it is within the limits; refuse what is beyond."""
@@ -184,22 +191,26 @@ def ends(data: bytes, *, begun: bool) -> Iterator[int]:
         data: the bytes.
         begun: whether bytes came before them, which the end may have begun in.
     """
-    size = len(data)
-    at = min(3, size) if begun else 0
-    yield from range(1, at + 1)
-    while (found := data.find(b"\r\n\r\n", max(0, at - 3)) + 4) >= 4:
-        at = found
+    at = 0
+    if begun:
+        at = min(3, len(data))
+        yield from range(1, at + 1)
+    start = 0
+    while (found := data.find(b"\r\n\r\n", start) + 4) >= 4:
+        at, start = found, found - 3
         yield at
-    if at < size:
-        yield size
+    if at < len(data):
+        yield len(data)
 
 
 def _check_line(head: bytes, method: bytes, target: bytes, version: str) -> None:
     """Refuse other protocols, and spaces or empty lines that another server might take otherwise."""
-    line = b"%b %b HTTP/%b\r\n" % (method, target, version.encode())
-    if version not in ("1.1", "1.0") or not head.removeprefix(b"\r\n").startswith(line):
-        shown = head.strip().partition(b"\n")[0][:80]
-        raise HttpError(f"request line {shown!r}")
+    if version in _VERSIONS:
+        line = b"%b %b HTTP/%b\r\n" % (method, target, _VERSIONS[version])
+        if head.startswith(line, 2 if head[:2] == b"\r\n" else 0):
+            return
+    shown = head.strip().partition(b"\n")[0][:80]
+    raise HttpError(f"request line {shown!r}")
 
 
 def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any]) -> Head:
@@ -227,9 +238,8 @@ def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any
             text = f"{environ[key]},{text}"
         if key:
             environ[key] = text
-    host = environ.get("HTTP_HOST")
-    if host is not None:
-        _check_host(host, authority)
+    if "HTTP_HOST" in environ:
+        _check_host(environ["HTTP_HOST"], authority)
     elif version == "1.1":
         raise HttpError("it has no Host")
     return Head(environ)

@@ -222,7 +222,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
         worker.with_priorities = settings.priority_from == "anyone" or trusted
         worker.deadline_s = settings.deadline_ms / 1000
-        worker.check = Gate(self.access, self.rate_limit).check
+        gate = Gate(self.access, self.rate_limit)
+        worker.check = gate.check if gate.needed else None
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 3 * settings.max_body_bytes))
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 

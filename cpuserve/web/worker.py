@@ -60,7 +60,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     deadline_s: float
     max_connections: int
     with_priorities: bool
-    check: Callable[[dict[str, Any]], None]  # of a request whose head is here
+    check: Callable[[dict[str, Any]], None] | None  # of a request whose head is here; None lets all in
     body_budget: BodyBudget
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

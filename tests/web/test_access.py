@@ -222,6 +222,13 @@ def test_all_addresses_of_one_network_are_one_client():
     gate(None).check(came(address="fe80::1%eth0"))
 
 
+def test_a_gate_is_needed_unless_it_lets_everybody_in():
+    assert not Gate(None, RateLimit(0, 1)).needed
+    assert Gate(None, RateLimit(0.001, 1)).needed
+    assert Gate(Access(KEYS, None), RateLimit(0, 1)).needed
+    assert Gate(Access(None, Origins([ORIGIN], ["GET"], ["*"])), RateLimit(0, 1)).needed
+
+
 def test_whoever_guesses_keys_is_slowed_by_its_address():
     made = gate()
     found = []

@@ -31,14 +31,14 @@ def pair():
     theirs.close()
 
 
-def make(sock, limits=LIMITS, check=lambda _environ: None, budget=None):
+def make(sock, limits=LIMITS, check=lambda _environ: None, budget=None, address="10.0.0.1"):
     class Tcp(socket.socket):
         def setsockopt(self, *args):  # a socket pair is no TCP
             pass
 
     wrapped = Tcp(fileno=sock.detach())
     base = {"wsgi.version": (1, 0)}
-    return Connection(wrapped, ("10.0.0.1", 5), base, limits, check, budget or BodyBudget(2000))
+    return Connection(wrapped, (address, 5), base, limits, check, budget or BodyBudget(2000))
 
 
 def ok(connection, body=b"fine", **options):
@@ -63,6 +63,17 @@ def test_a_request_in_single_bytes_becomes_whole_once(pair):
     answer = client.recv(1000)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\nDate: ")
     assert answer.endswith(b"Content-Length: 4\r\nConnection: keep-alive\r\n\r\nfine")
+
+
+@pytest.mark.parametrize(("address", "client"), [("10.0.0.1", "10.0.0.1"), ("2001:db8::1", "2001:db8::/64")])
+def test_without_a_check_requests_count_against_their_address(address, client):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connection = make(ours, check=None, address=address)
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert connection.receive()
+        assert connection.client == client
+        connection.close()
 
 
 def test_the_absolute_form_names_the_same_path(pair):

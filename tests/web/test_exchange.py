@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cpuserve.errors import RepositoryError, RequestError, UsageError
-from cpuserve.web.exchange import Call, answer
+from cpuserve.web.exchange import Body, Call, answer
 
 PATH = "/srv/models/a/1/model.xml"
 
@@ -29,3 +29,13 @@ def test_the_client_reads_no_directory_and_the_log_has_it(error, status, told, l
     reply = answer(fail, Call({"REQUEST_METHOD": "POST", "PATH_INFO": "/x"}))
     assert (reply.status, json.loads(reply.body)) == (status, {"error": told})
     assert (PATH in caplog.text) is logged
+
+
+def test_a_body_reads_as_wsgi_says():
+    data = b"one\ntwo\nthree\nfour" + b"x" * 20_000
+    body = Body(memoryview(data))
+    assert (body.read(2), body.readline(), body.readline(2), body.read(2)) == (b"on", b"e\n", b"tw", b"o\n")
+    assert body.readlines(1) == [b"three\n"]
+    assert body.read() + body.read(9) == data[14:]
+    assert list(Body(data)) == data.splitlines(keepends=True)
+    assert Body(bytearray(data)).data == data

@@ -12,7 +12,7 @@ import pytest
 
 from cpuserve.errors import RequestError, UnknownModel
 from cpuserve.serving.engine import Port
-from cpuserve.web.exchange import Body, Call, answer
+from cpuserve.web.exchange import Call, answer
 from cpuserve.web.tfs import TensorFlowServing
 
 FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
@@ -82,7 +82,7 @@ def routes():
 
 def predict(routes, model, document):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    call = Call({"wsgi.input": io.BufferedReader(Body(body)), "CONTENT_LENGTH": str(len(body))})
+    call = Call({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
     reply = answer(routes.predict, call, model)
     return reply.status, json.loads(reply.body)
 
