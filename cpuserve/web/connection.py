@@ -254,7 +254,8 @@ class Connection:
     @property
     def client(self) -> str:
         """Who the request is counted against: the right API key it brings, else the address it comes from."""
-        return str(self._head.environ.get("cpuserve.client", self._client))
+        environ = self._head.environ
+        return str(environ["cpuserve.client"]) if "cpuserve.client" in environ else self._client
 
     def terms(self, default_timeout_s: float) -> Terms:
         """Deadline and priority of the request that is whole; its time runs from now."""

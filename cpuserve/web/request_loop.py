@@ -204,7 +204,8 @@ class RequestLoop:
             return True  # nothing whole yet, or another thread took it
         self._tell_depth()
         self._wake_one()
-        self._hand_over()
+        if handover is not None:
+            self._hand_over()
         if not busy:
             began = now
         if waiting.kind.startswith(self.slow):
@@ -263,7 +264,7 @@ class RequestLoop:
 
     def _tell_depth(self) -> None:
         if self.recorder is not None:
-            self.recorder.put("queue_depth", len(self._queue))
+            self.recorder.put("queue_depth", self._queue.count)
 
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
