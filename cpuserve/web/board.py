@@ -29,6 +29,7 @@ _HEAD = 4  # words: version, first word of the lines, number of lines, bytes of 
 _PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS, _IDLE = range(6)
 _WORDS = 8  # one cache line a worker, so that workers do not write into each other's
 _SILENT_MS = 1500  # a worker tells several times a second that it runs
+_EVEN = 8  # connections of another worker, for each of which one more here is still even
 _GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
 _FREE_FIRST = (EMPTY, STOPPING, LOADING, READY)
 _TELLING_FIRST = (READY, LOADING, STOPPING, EMPTY)
@@ -185,8 +186,11 @@ class Board:
         others = [line for line in self.lines if line is not mine]
         if mine.state != READY:
             return not any(line.state in (READY, STOPPING) for line in others)
+        # of many, a few more or less are even: no worker waits for another at each connection of a crowd
         return all(
-            mine.connections <= line.connections for line in others if line.state == READY and not line.silent
+            mine.connections <= line.connections + line.connections // _EVEN
+            for line in others
+            if line.state == READY and not line.silent
         )
 
     def silent(self) -> list[Line]:

@@ -35,6 +35,7 @@ _LOOK_S = 0.2  # how often it says that it runs, and looks whether all threads a
 _HANDOVER_LOOK_S = 0.1
 _YIELD_S = 0.002  # how long another worker is given to take a connection that is rather its own
 _YIELD_AT_MOST_S = 0.05
+_ACCEPTS_A_LOOK = 64
 _SWITCH_S = 0.0005
 _LINGER_S = 1.0  # how long a stopping worker waits for a request a client may just be sending
 _OTHER_FILES = 256  # that a worker has open besides its connections
@@ -163,7 +164,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                     continue
             waiting_since = 0.0
             for number in readable:
-                self._accept(listeners[number], bases[number])
+                self._accept_some(listeners[number], bases[number])
         self._stop(bases)
 
     def _tick(self, now: float) -> None:
@@ -204,6 +205,12 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             "cpuserve.max_answer_bytes": self.max_answer_bytes,
             "cpuserve.max_pictures": self.max_pictures,
         }
+
+    def _accept_some(self, listener: socket.socket, base: dict[str, Any]) -> None:
+        """Take what waits and is this worker's at once: behind a crowd there may be somebody else."""
+        for _ in range(_ACCEPTS_A_LOOK):
+            if not self._accept(listener, base) or not self.board.may_accept(self.line):
+                return
 
     def _accept(self, listener: socket.socket, base: dict[str, Any]) -> bool:
         """Take one connection; False when none was waiting."""

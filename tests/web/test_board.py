@@ -30,6 +30,8 @@ def test_connections_go_to_the_ready_worker_that_has_the_fewest():
     board = Board(3)
     assert put(board, (READY, 2), (READY, 1), (READY, 1)) == [False, True, True]
     assert put(board, (READY, 9), (LOADING, 0), (STOPPING, 0)) == [True, False, False]
+    assert put(board, (READY, 90), (READY, 80), (READY, 70)) == [False, False, True]
+    assert put(board, (READY, 90), (READY, 81), (READY, 80)) == [True, True, True]  # about as many
 
 
 def test_a_worker_that_does_not_run_is_passed_by(monkeypatch):

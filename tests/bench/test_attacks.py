@@ -1,0 +1,50 @@
+"""Each small attack on a real server: no worker ends, and a polite client sees nothing but answers."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from cpuserve.bench.attack_kinds import ATTACKS, flat_png, many_scans_jpeg
+from cpuserve.bench.attacks import attacked, polite, shrugged_off
+from cpuserve.bench.local import started
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("attacks") / "log"
+    words = ["--model-repository", str(ROOT / "ir_models"), "--workers", "2", "--threads", "1"]
+    with started(log, *words) as local:
+        yield local
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_worker_ends_and_a_polite_client_is_answered(server, name):
+    found = attacked(server, "digits", name, 1.0)
+    assert shrugged_off(found), found
+
+
+def test_the_polite_client_tells_what_it_did_not_get(server):
+    until = threading.Event()
+    threading.Timer(0.5, until.set).start()
+    seen = polite(server.port, "nobody", until)
+    assert seen["predict"]["answered"] == 0
+    assert seen["predict"]["other"]["404"] == seen["predict"]["asked"] > 0
+    assert seen["live"]["answered"] > 0
+    found = {"during": seen, "workers_kept": True}
+    assert not shrugged_off(found)
+    seen["predict"] = seen["live"]
+    assert shrugged_off(found)
+    assert not shrugged_off({**found, "workers_kept": False})
+
+
+def test_the_pictures_are_what_they_say():
+    assert cv2.imdecode(np.frombuffer(flat_png(28, 30), np.uint8), cv2.IMREAD_GRAYSCALE).shape == (30, 28)
+    few = many_scans_jpeg(width=64, height=48, scans=3)
+    assert few.count(b"\xff\xda") == 3
+    assert cv2.imdecode(np.frombuffer(few, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (48, 64)
