@@ -205,6 +205,16 @@ def test_a_jpeg_cannot_begin_with_endless_segments(segment):
         read_header(jpeg[:2] + segment * 5000 + jpeg[2:])
 
 
+def test_a_jpeg_whose_segment_begins_with_no_marker_is_damaged():
+    jpeg = encoded(".jpg")
+    at = 4 + struct.unpack_from(">H", jpeg, 4)[0]
+    with pytest.raises(UndecodableImage, match=f"no marker at byte {at}"):
+        read_header(jpeg[:at] + b"\xfe" + jpeg[at + 1 :])
+    for length in range(at, at + 4):
+        with pytest.raises(UndecodableImage, match=f"ends inside its header, after {length} bytes"):
+            read_header(jpeg[:length])
+
+
 def test_only_the_first_exif_block_counts():
     jpeg = encoded(".jpg")
     blocks = b""

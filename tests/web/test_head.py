@@ -10,7 +10,7 @@ from gunicorn.asgi.parser import ParseError, PythonProtocol
 from cpuserve.errors import CpuserveError
 from cpuserve.web.body_budget import BodyBudget, BodyShare
 from cpuserve.web.chunks import Chunks
-from cpuserve.web.head import HeadReader, HttpError
+from cpuserve.web.head import HeadReader, HttpError, ends
 
 POST = b"POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -260,3 +260,18 @@ def test_a_damaged_message_that_is_taken_is_understood_as_by_gunicorn():
         refused += isinstance(found, int)
     assert taken > 4000
     assert refused > 8000
+
+
+@pytest.mark.parametrize(
+    ("data", "begun", "expected"),
+    [
+        (b"", False, []),
+        (b"abc", False, [3]),
+        (b"a\r\n\r\nb", False, [5, 6]),
+        (b"\r\n\r\n\r\n", False, [4, 6]),  # the second end begins inside the first
+        (b"\r\n\r\n\r\n\r\nab", True, [1, 2, 3, 4, 6, 8, 10]),
+        (b"ab", True, [1, 2]),
+    ],
+)
+def test_a_head_may_end_behind_every_two_line_ends(data, begun, expected):
+    assert list(ends(data, begun=begun)) == expected
