@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.model_states import ModelStates
-from cpuserve.serving.shared import alive
 from cpuserve.serving.trials import Trials
+from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.record import Bytes, Record, Word
 
 __all__ = ["Control"]
 
 _MODELS = 64
-_NAME_BYTES = 192
+_NAME_BYTES = 256  # a folder's name is shorter
 _LOOK_S = 0.02
+
+
+class _Wishes(Record):
+    generation = Word()
+    unloaded = Bytes(_MODELS * _NAME_BYTES)
+
+
+class _Worker(Record):
+    applied = Word()
 
 
 class Control:
@@ -32,39 +40,37 @@ class Control:
     """
 
     def __init__(self, rows: int) -> None:
-        self._rows = rows
+        self._block = Block("cpuserve-control", 1, _Wishes, _Worker, rows)
+        self._wishes = self._block.head
+        self._unloaded = self._wishes.unloaded
         self.states = ModelStates(rows)
-        numbers = 8 * (1 + 2 * rows)
-        whole = memoryview(mmap.mmap(-1, numbers + _MODELS * _NAME_BYTES))
-        self._numbers = whole[:numbers].cast("Q")  # generation, then pid and applied by row
-        self._unloaded = whole[numbers:]
-        self._lock = ProcessLock("cpuserve-control")
+        self._lock = self._block.lock
         self.trials = Trials()
         self.turn = ProcessLock("cpuserve-turn")
 
     @property
     def generation(self) -> int:
         """The latest wish."""
-        return self._numbers[0]
+        return self._wishes.generation
 
     def join(self, row: int) -> None:
         """This process is the worker of ``row`` from now on, and has carried out nothing."""
-        self._numbers[1 + 2 * row] = os.getpid()
-        self._numbers[2 + 2 * row] = 0
+        self._block.rows[row].applied = 0
+        self._block.own(row)
 
     def applied(self, row: int) -> int:
         """The generation a worker has carried out."""
-        return self._numbers[2 + 2 * row]
+        return self._block.rows[row].applied
 
     def set_applied(self, row: int, generation: int) -> None:
         """Say that a generation is carried out."""
-        self._numbers[2 + 2 * row] = generation
+        self._block.rows[row].applied = generation
 
     def rescan(self) -> int:
         """Wish that every worker looks at the repository; the generation to wait for."""
         with self._lock:
-            self._numbers[0] += 1
-            return self._numbers[0]
+            self._wishes.generation += 1
+            return self._wishes.generation
 
     def unload(self, name: str) -> int:
         """Wish that a model is not served; the generation to wait for.
@@ -78,8 +84,8 @@ class Control:
                 if free is None:
                     raise CpuserveError(f"{_MODELS} models are unloaded already; load one or restart")
                 self._write(free, name.encode())
-            self._numbers[0] += 1
-            return self._numbers[0]
+            self._wishes.generation += 1
+            return self._wishes.generation
 
     def load(self, name: str) -> int:
         """Wish that a model is served; the generation to wait for."""
@@ -87,9 +93,9 @@ class Control:
             place = self._place(name)
             if place is not None:
                 self._write(place, b"")
-            self._numbers[0] += 1
-            self.states.ask(name, self._numbers[0])
-            return self._numbers[0]
+            self._wishes.generation += 1
+            self.states.ask(name, self._wishes.generation)
+            return self._wishes.generation
 
     def is_unloaded(self, name: str) -> bool:
         """Whether it was wished that a model is not served."""
@@ -109,7 +115,7 @@ class Control:
         """Wait until every living worker has carried out a generation; False when the time is over."""
         deadline = time.monotonic() + timeout_s
         while any(
-            self.applied(row) < generation and alive(self._numbers[1 + 2 * row]) for row in range(self._rows)
+            self.applied(row) < generation and self._block.owner(row) for row in range(len(self._block.rows))
         ):
             if time.monotonic() > deadline:
                 return False

@@ -113,6 +113,7 @@ def assemble(
         card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
     )
     made = (file.name, file.version, card, tensors, pictures, post, recorder, ends)
+    recorder.put("streams", tensors.engine.streams)
     if not settings.result_cache_bytes:
         return Pipeline(*made)
     check_repeatable(model, parts, file.name)

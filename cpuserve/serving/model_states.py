@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cpuserve.serving.shared import alive
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Bytes, Record, Word, Words
 
 __all__ = ["ModelStates", "Told"]
 
 _ROW_BYTES = 64 << 10
-_HEAD_BYTES = 24  # of a row: pid, length and checksum of the text
 _WISHES = 64
-_WISH_BYTES = 8 + 192  # generation, name
+_NAME_BYTES = 256
 _REASON_CHARACTERS = 400
 _TRIES = 20
 _RETRY_S = 0.001
+
+
+class _Wishes(Record):
+    generations = Words(_WISHES)
+    names = Bytes(_WISHES * _NAME_BYTES)
+
+
+class _Row(Record):
+    length = Word()
+    checksum = Word()  # of the text
+    text = Bytes(_ROW_BYTES)
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,8 @@ class ModelStates:
     """
 
     def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._memory = memoryview(mmap.mmap(-1, rows * _ROW_BYTES + _WISHES * _WISH_BYTES))
-        self._wishes = self._memory[rows * _ROW_BYTES :]
+        self._block = Block("cpuserve-models", 1, _Wishes, _Row, rows)
+        self._wishes = self._block.head
 
     def tell(self, row: int, states: list[Told]) -> None:
         """Say how this process's models are; what does not fit into the row is left out."""
@@ -59,27 +67,26 @@ class ModelStates:
         for one in sorted(states, key=lambda one: one.state != "UNAVAILABLE"):  # failures are never left out
             entry = (one.name, one.version, one.state, one.reason[:_REASON_CHARACTERS])
             size += len(json.dumps(entry)) + 2
-            if size > _ROW_BYTES - _HEAD_BYTES:
+            if size > _ROW_BYTES:
                 break
             entries.append(entry)
         text = json.dumps(entries).encode()
-        place = self._memory[row * _ROW_BYTES : (row + 1) * _ROW_BYTES]
-        place[_HEAD_BYTES : _HEAD_BYTES + len(text)] = text
-        place[:_HEAD_BYTES].cast("Q")[:] = memoryview(
-            b"".join(number.to_bytes(8, "little") for number in (os.getpid(), len(text), zlib.crc32(text)))
-        ).cast("Q")
+        place = self._block.rows[row]
+        place.text[: len(text)] = text
+        place.length, place.checksum = len(text), zlib.crc32(text)
+        self._block.own(row)
 
     def told(self) -> list[Told]:
         """What all living workers say."""
-        return [one for row in range(self._rows) for one in self._row(row)]
+        return [one for row in range(len(self._block.rows)) for one in self._row(row)]
 
     def _row(self, row: int) -> list[Told]:
-        place = self._memory[row * _ROW_BYTES : (row + 1) * _ROW_BYTES]
+        place = self._block.rows[row]
         for _ in range(_TRIES):
-            pid, length, checksum = place[:_HEAD_BYTES].cast("Q")
-            if not alive(pid):
+            if not self._block.owner(row):
                 return []
-            text = bytes(place[_HEAD_BYTES : _HEAD_BYTES + length])
+            length, checksum = place.length, place.checksum
+            text = bytes(place.text[:length])
             if zlib.crc32(text) == checksum:
                 return [Told(*entry) for entry in json.loads(text)]
             time.sleep(_RETRY_S)  # it is being written
@@ -87,9 +94,9 @@ class ModelStates:
 
     def ask(self, name: str, generation: int) -> None:
         """Remember that a client asked for a model's load; the caller holds the lock of the generations."""
-        place = self._wishes[generation % _WISHES * _WISH_BYTES :][:_WISH_BYTES]
-        place[8:] = name.encode().ljust(_WISH_BYTES - 8, b"\0")
-        place[:8].cast("Q")[0] = generation
+        place = generation % _WISHES
+        self._wishes.names[place * _NAME_BYTES :][:_NAME_BYTES] = name.encode().ljust(_NAME_BYTES, b"\0")
+        self._wishes.generations[place] = generation
 
     def asked(self, name: str, after: int, until: int) -> bool:
         """Whether a client asked for a model's load by a wish above ``after`` and up to ``until``."""
@@ -100,8 +107,8 @@ class ModelStates:
     def _asked(self, after: int, until: int) -> Mapping[str, int]:
         found = {}
         for number in range(_WISHES):
-            place = self._wishes[number * _WISH_BYTES :][:_WISH_BYTES]
-            generation = place[:8].cast("Q")[0]
+            generation = self._wishes.generations[number]
             if after < generation <= until:
-                found[bytes(place[8:]).rstrip(b"\0").decode()] = generation
+                name = bytes(self._wishes.names[number * _NAME_BYTES :][:_NAME_BYTES])
+                found[name.rstrip(b"\0").decode()] = generation
         return found

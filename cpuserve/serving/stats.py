@@ -2,22 +2,25 @@
 
 The block is made before the workers are forked. A worker writes only into the row it has claimed, anyone
 reads the sum over all rows. A row outlives its worker and is claimed again by a later one, so that no counter
-ever falls back while the server runs.
+of a version that is served ever falls back while the server runs. A version that no worker serves any more
+gives its place to a later one.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import time
+import weakref
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.request import STAGES, Request
-from cpuserve.serving.shared import alive
-from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Bytes, Record, Word, Words
 
 __all__ = [
     "BATCH_SIZES",
@@ -25,6 +28,7 @@ __all__ = [
     "COUNTERS",
     "HISTOGRAMS",
     "SERVER",
+    "Counted",
     "Recorder",
     "Statistics",
     "Totals",
@@ -55,7 +59,9 @@ COUNTERS = (
     "released_timeout",  # batches run because rows had waited max_queue_delay_us for company
     "in_flight",  # requests inside the pipeline now
     "queue_depth",  # whole requests that wait for a thread now
+    "streams",  # inference streams of a worker
 )
+_GAUGES = ("in_flight", "queue_depth", "streams")
 SERVER = "*"
 """In place of a model's name: what a worker counts before it knows the model."""
 
@@ -75,7 +81,11 @@ _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, n
 _LARGEST_BATCH = BATCH_SIZES[-1]
 _BATCH_PLACES = [_BATCH_BASE + 2 * bisect_left(BATCH_SIZES, size) for size in range(_LARGEST_BATCH + 1)]
 
-_NAME_BYTES = 256
+_MOST = 1025  # for the server itself and versions of models; those that nobody uses take no memory
+_NAME_BYTES = 288  # a folder's name, a slash and a number
+_ZEROS = memoryview(bytes(8 * _WORDS)).cast("Q")
+_GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; all else is added up
+_OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
 _PLACES = tuple(_HISTOGRAM[name] for name in ("request", *STAGES))
@@ -84,86 +94,168 @@ _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
 )
 
 
+class _Served(Record):
+    used = Word()  # places that were ever taken
+    names = Bytes(_MOST * _NAME_BYTES)
+
+
+class _Row(Record):
+    settled = Word()  # whether this worker has loaded what it wants
+    held = Words(_MOST)  # recorders that the worker has for each place
+    cells = Words(_MOST * _WORDS)
+
+
 class Statistics:
     """The block.
 
     Args:
         rows: workers that may live at the same time, those of a reload included.
-        models: versions of models that may ever be served by one server.
+        models: versions of models that may be served at the same time.
     """
 
-    def __init__(self, rows: int, models: int = 64) -> None:
-        self._rows, self._models = rows, models
-        names, claims = models * _NAME_BYTES, rows * 8
-        self._memory = mmap.mmap(-1, names + claims + rows * models * _WORDS * 8)
-        whole = memoryview(self._memory)
-        self._names = whole[:names]
-        self._claims = whole[names : names + claims].cast("Q")
-        self._words = whole[names + claims :].cast("Q")
-        self._lock = ProcessLock("cpuserve-stats")
+    def __init__(self, rows: int, models: int = _MOST - 1) -> None:
+        self._places = models + 1
+        self._block = Block("cpuserve-statistics", 2, _Served, _Row, rows)
+        self._rows, self._head = self._block.rows, self._block.head
+        self._left: deque[tuple[int, int, int]] = deque()  # process, row, place of recorders that are gone
+        self._write(0, f"{SERVER}/0".encode())
+        self._head.used = 1
 
     def claim(self, preferred: int) -> int:
-        """Take a row for this process: ``preferred`` if its owner is gone, else the first that is free."""
-        with self._lock:
-            order = [preferred, *(row for row in range(self._rows) if row != preferred)]
-            for row in order:
-                if not alive(self._claims[row]):
-                    self._claims[row] = os.getpid()
-                    self._clear_gauges(row)
-                    return row
-        raise CpuserveError(f"all {self._rows} rows of the statistics have a living worker")
+        """Take a row for this process: ``preferred`` if its owner is gone, else the first that is free.
 
-    def _clear_gauges(self, row: int) -> None:
-        """What a dead worker had in flight is in flight no more."""
-        for model in range(self._models):
-            base = (row * self._models + model) * _WORDS
-            for name in ("in_flight", "queue_depth"):
-                self._words[base + _FIELDS[name]] = 0
+        Raises:
+            CpuserveError: every row has a living worker.
+        """
+        row = self._block.claim(preferred)
+        self._vacate(row)
+        return row
 
-    def model(self, name: str, version: int) -> int:
-        """The place of a version of a model, taken at its first mention."""
-        wanted = f"{name}/{version}".encode()
-        with self._lock:
-            for place in range(self._models):
-                known = self._name(place)
-                if known == wanted:
-                    return place
-                if not known:
-                    self._names[place * _NAME_BYTES : place * _NAME_BYTES + len(wanted)] = wanted
-                    return place
-        raise CpuserveError(
-            f"{self._models} versions of models have been served: restart to count {name}/{version} too"
-        )
+    def settle(self, row: int) -> None:
+        """This worker has loaded what it wants: versions that no worker has may give up their places."""
+        self._rows[row].settled = 1
+
+    def tick(self) -> None:
+        """Give back the places of versions that this worker has let go of, unless another one is at it."""
+        if self._left:
+            with self._block.lock.at_once() as entered:
+                if entered:
+                    self._free_places()
+
+    def workers(self) -> list[int]:
+        """Process ids of the living workers."""
+        return sorted(self._block.owners().values())
+
+    def _vacate(self, row: int) -> None:
+        mine = self._rows[row]
+        mine.settled = 0
+        mine.held[:] = memoryview(bytes(8 * _MOST)).cast("Q")
+        for place in range(self._head.used):
+            for name in _GAUGES:
+                mine.cells[place * _WORDS + _FIELDS[name]] = 0
 
     def served(self) -> list[tuple[str, int]]:
-        """Names and versions that have a place, in the order they were first mentioned."""
-        found = []
-        for place in range(self._models):
-            name, _, version = self._name(place).decode().rpartition("/")
-            if not name:
-                break
-            if name != SERVER:
-                found.append((name, int(version)))
-        return found
+        """Names and versions that have a place, in the order of their places."""
+        with self._block.lock:
+            self._free_places()
+            return [version for _, version in self._served()]
 
-    def _name(self, place: int) -> bytes:
-        return bytes(self._names[place * _NAME_BYTES : (place + 1) * _NAME_BYTES]).rstrip(b"\0")
+    def every(self) -> list[tuple[str, int, Totals]]:
+        """Name, version and counters of all that `served` tells."""
+        with self._block.lock:
+            self._free_places()
+            living = set(self._block.owners())
+            return [(*version, self._totals(place, living)) for place, version in self._served()]
+
+    def _served(self) -> Iterator[tuple[int, tuple[str, int]]]:
+        for place in range(1, self._head.used):
+            name, _, version = self._name(place).decode().rpartition("/")
+            if name:
+                yield place, (name, int(version))
 
     def recorder(self, row: int, name: str, version: int) -> Recorder:
-        """What one worker counts with for one version of a model."""
-        base = (row * self._models + self.model(name, version)) * _WORDS
-        return Recorder(self._words[base : base + _WORDS])
+        """What one worker counts with for one version of a model; its place is kept as long as it lives.
+
+        Raises:
+            CpuserveError: too many versions are served at the same time.
+        """
+        with self._block.lock:
+            place = self._find(name, version)
+            if place is None:
+                place = self._take(name, version)
+            self._rows[row].held[place] += 1
+        recorder = Recorder(self._rows[row].cells[place * _WORDS : (place + 1) * _WORDS])
+        # it may be collected while this very thread is inside the lock, so its end is only noted
+        weakref.finalize(recorder, self._left.append, (os.getpid(), row, place)).atexit = False
+        return recorder
+
+    def _take(self, name: str, version: int) -> int:
+        self._free_places()
+        used = self._head.used
+        place = next((place for place in range(1, used) if not self._name(place)), used)
+        if place >= self._places:
+            raise CpuserveError(
+                f"{self._places - 1} versions of models are served at the same time, and the statistics have "
+                f"no place for {name}/{version}: serve fewer (setting model_version_policy), or some of them "
+                "by another server"
+            )
+        self._write(place, f"{name}/{version}".encode())
+        self._head.used = max(used, place + 1)
+        return place
+
+    def _free_places(self) -> None:
+        """Forget versions that no living worker has, once there is one that knows what is served."""
+        while self._left:
+            pid, row, place = self._left.popleft()
+            if pid == os.getpid() and self._rows[row].held[place]:
+                self._rows[row].held[place] -= 1
+        living = [self._rows[number] for number in self._block.owners()]
+        if not any(row.settled for row in living):
+            return
+        for place in range(1, self._head.used):
+            if self._name(place) and not any(row.held[place] for row in living):
+                self._write(place, b"")
+                for any_row in self._rows:
+                    any_row.cells[place * _WORDS : (place + 1) * _WORDS] = _ZEROS
+
+    def _find(self, name: str, version: int) -> int | None:
+        wanted = f"{name}/{version}".encode()
+        return next((place for place in range(self._head.used) if self._name(place) == wanted), None)
+
+    def _name(self, place: int) -> bytes:
+        return bytes(self._head.names[place * _NAME_BYTES : (place + 1) * _NAME_BYTES]).rstrip(b"\0")
+
+    def _write(self, place: int, name: bytes) -> None:
+        self._head.names[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] = name.ljust(_NAME_BYTES, b"\0")
 
     def totals(self, name: str, version: int) -> Totals:
-        """The counters of a version of a model, over all workers that ever were."""
-        place = self.model(name, version)
-        sums = [0] * _WORDS
-        for row in range(self._rows):
-            base = (row * self._models + place) * _WORDS
-            for word in range(_WORDS):
-                value = self._words[base + word]
-                sums[word] = max(sums[word], value) if word == _LAST else sums[word] + value
-        return Totals(sums)
+        """The counters of a version over all workers that ever were, gauges over those that live.
+
+        They are zeros where none serves it.
+        """
+        place = self._find(name, version)
+        return Totals([0] * _WORDS) if place is None else self._totals(place, set(self._block.owners()))
+
+    def _totals(self, place: int, living: Container[int]) -> Totals:
+        cells = []
+        for number, row in enumerate(self._rows):
+            values = row.cells[place * _WORDS : (place + 1) * _WORDS].tolist()
+            if number not in living:
+                for gauge in _OF_LIVING:
+                    values[gauge] = 0
+            cells.append(values)
+        by_word = enumerate(zip(*cells, strict=True))
+        return Totals([(max if word in _GREATEST else sum)(values) for word, values in by_word])
+
+
+class Counted(Protocol):
+    """What knows how many it holds.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
 
 
 class Recorder:
@@ -181,6 +273,11 @@ class Recorder:
     def put(self, gauge: str, value: int) -> None:
         """Set a gauge."""
         self._words[_FIELDS[gauge]] = value
+
+    def put_count(self, gauge: str, queue: Counted) -> None:
+        """Set a gauge to what a queue holds now; whoever changed the queue last is right."""
+        with self._lock:
+            self._words[_FIELDS[gauge]] = queue.count
 
     def entered(self) -> None:
         """Count a request as inside, until it has `succeeded` or `failed`."""

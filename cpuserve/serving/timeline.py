@@ -1,15 +1,13 @@
 """Traced requests of all workers in shared memory, the latest of each worker; made before the fork.
 
-The memory is an anonymous file that the arbiter and its workers hold open, so that another process of the
-same user can find it below /proc, switch tracing on and read along without a request to the server. Only its
-pages that were written take memory.
+Another process of the same user can find the memory below /proc, switch tracing on and read along without a
+request to the server. Only its pages that were written take memory.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import mmap
 import os
 import struct
 import threading
@@ -18,23 +16,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpuserve.serving.spans import Spans
+from cpuserve.sharedmem.block import Block, link
+from cpuserve.sharedmem.record import Bytes, Word, Words
+from cpuserve.sharedmem.record import Record as Fields
 
 __all__ = ["LINK", "Record", "Row", "Timeline"]
 
 _NAME = "cpuserve-timeline"
-LINK = f"/memfd:{_NAME} (deleted)"
+LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 1
-_HEAD_WORDS = 512  # a page; words 0-3: version, number of rows, tracing, Python stacks a second
-_TRACING, _STACK_RATE = 2, 3
+_VERSION = 2
 _SLOTS = 4096  # requests a worker; whoever reads along does so several times a second
 _SLOT_WORDS = 128
 _FIXED = 8  # number + 1, pid, tid, end, status, entries, entries that had no room, 0
 _MOST_ENTRIES = (_SLOT_WORDS - _FIXED) // 3
 _STACK_BYTES = 1 << 18
 _RING_WORDS = _SLOTS * _SLOT_WORDS
-_ROW_WORDS = _HEAD_WORDS + _RING_WORDS + _STACK_BYTES // 8  # word 0: requests so far, 1: bytes of stacks
+
+
+class _Switches(Fields):
+    tracing = Word()
+    stack_rate = Word()  # Python stacks a second
+
+
+class _Ring(Fields):
+    requests = Word()  # so far
+    stack_bytes = Word()
+    slots = Words(_RING_WORDS)
+    stacks = Bytes(_STACK_BYTES)
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,13 @@ class Row:
     """What one worker writes; nobody else does.
 
     Args:
-        words: the row.
+        ring: its memory.
     """
 
-    def __init__(self, words: memoryview) -> None:
-        self._words = words
-        self._ring = words[_HEAD_WORDS : _HEAD_WORDS + _RING_WORDS].cast("B")
-        self._stacks = words[_HEAD_WORDS + _RING_WORDS :].cast("B")
-        self._numbers = itertools.count(words[0])
+    def __init__(self, ring: _Ring) -> None:
+        self._row = ring
+        self._ring = ring.slots.cast("B")
+        self._numbers = itertools.count(ring.requests)
         self._lock = threading.Lock()
 
     def spans(self, arrived_ns: int, began_ns: int) -> Spans:
@@ -97,7 +106,7 @@ class Row:
         )
         struct.pack_into("Q", self._ring, at, spans.number + 1)
         with self._lock:
-            self._words[0] = max(self._words[0], spans.number + 1)
+            self._row.requests = max(self._row.requests, spans.number + 1)
 
     def put_stacks(self, folded: Mapping[str, int]) -> None:
         """Show Python stacks, the most frequent of them where there is no room for all."""
@@ -106,9 +115,9 @@ class Row:
         while len(data) > _STACK_BYTES:
             rows = rows[: len(rows) * 3 // 4]
             data = json.dumps([os.getpid(), dict(rows)]).encode()
-        self._words[1] = 0
-        self._stacks[: len(data)] = data
-        self._words[1] = len(data)
+        self._row.stack_bytes = 0
+        self._row.stacks[: len(data)] = data
+        self._row.stack_bytes = len(data)
 
 
 class Timeline:
@@ -119,13 +128,7 @@ class Timeline:
     """
 
     def __init__(self, rows: int) -> None:
-        descriptor = os.memfd_create(_NAME)
-        try:
-            os.ftruncate(descriptor, 8 * (_HEAD_WORDS + rows * _ROW_WORDS))
-            self._take(mmap.mmap(descriptor, 0))
-        finally:
-            os.close(descriptor)
-        self._words[0], self._words[1] = _VERSION, rows
+        self._take(Block(_NAME, _VERSION, _Switches, _Ring, rows))
 
     @classmethod
     def open(cls, file: Path) -> Timeline:
@@ -136,46 +139,38 @@ class Timeline:
             ValueError: the timeline is another version's.
         """
         found = cls.__new__(cls)
-        with file.open("r+b") as opened:
-            found._take(mmap.mmap(opened.fileno(), 0))
-        if found._words[0] != _VERSION:
-            raise ValueError(
-                f"timeline version {found._words[0]}, not {_VERSION}: ask with the cpuserve that serves"
-            )
+        found._take(Block.open(file, _NAME, _VERSION, _Switches, _Ring))
         return found
 
-    def _take(self, memory: mmap.mmap) -> None:
-        self._words = memoryview(memory).cast("Q")
+    def _take(self, block: Block[_Switches, _Ring]) -> None:
+        self._switches = block.head
+        self._rows = block.rows
 
     @property
     def tracing(self) -> bool:
         """Whether every request is traced."""
-        return bool(self._words[_TRACING])
+        return bool(self._switches.tracing)
 
     @tracing.setter
     def tracing(self, value: bool) -> None:
-        self._words[_TRACING] = value
+        self._switches.tracing = value
 
     @property
     def stack_rate(self) -> int:
         """How often a second each worker looks at its Python stacks; 0: never."""
-        return self._words[_STACK_RATE]
+        return self._switches.stack_rate
 
     @stack_rate.setter
     def stack_rate(self, value: int) -> None:
-        self._words[_STACK_RATE] = value
+        self._switches.stack_rate = value
 
     def row(self, number: int) -> Row:
         """The row of the worker that has claimed that number."""
-        return Row(self._row(number))
-
-    def _row(self, number: int) -> memoryview:
-        start = _HEAD_WORDS + number * _ROW_WORDS
-        return self._words[start : start + _ROW_WORDS]
+        return Row(self._rows[number])
 
     def heads(self) -> list[int]:
         """Of each row, how many requests were traced so far."""
-        return [self._row(number)[0] for number in range(self._words[1])]
+        return [row.requests for row in self._rows]
 
     def records(self, row: int, first: int, known: Container[int] = ()) -> Iterator[Record]:
         """Requests of a row from number ``first`` on that have ended and are still there.
@@ -185,11 +180,11 @@ class Timeline:
             first: number of a request.
             known: numbers that are left out.
         """
-        words = self._row(row)
-        for number in range(max(first, words[0] - _SLOTS), words[0]):
+        requests, words = self._rows[row].requests, self._rows[row].slots
+        for number in range(max(first, requests - _SLOTS), requests):
             if number in known:
                 continue
-            at = _HEAD_WORDS + number % _SLOTS * _SLOT_WORDS
+            at = number % _SLOTS * _SLOT_WORDS
             if words[at] != number + 1:
                 continue  # not ended yet
             count = min(words[at + 5], _MOST_ENTRIES)
@@ -202,10 +197,8 @@ class Timeline:
     def stacks(self) -> dict[int, dict[str, int]]:
         """Folded Python stacks by process id of the worker, as each has shown them last."""
         found = {}
-        for number in range(self._words[1]):
-            words = self._row(number)
-            if words[1]:
-                data = bytes(words[_HEAD_WORDS + _RING_WORDS :].cast("B")[: words[1]])
-                pid, folded = json.loads(data)
+        for row in self._rows:
+            if row.stack_bytes:
+                pid, folded = json.loads(bytes(row.stacks[: row.stack_bytes]))
                 found[pid] = folded
         return found

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mmap
 import pickle
 import signal
-import struct
 import subprocess
 import sys
 
@@ -18,15 +16,24 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.machine.leash import leashed
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import Settings
-from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Bytes, Record, Word
 
 __all__ = ["Trials"]
 
 _log = logging.getLogger("cpuserve.trials")
-_ROW = struct.Struct("32sB")  # digest of what was tried, the signal that ended it
 _ROWS = 512
 _GOOD = 0
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+
+
+class _Count(Record):
+    tried = Word()
+
+
+class _Result(Record):
+    digest = Bytes(32)  # of what was tried
+    ended_by = Word()  # a signal
 
 
 class Trials:
@@ -36,8 +43,8 @@ class Trials:
     """
 
     def __init__(self) -> None:
-        self._rows = mmap.mmap(-1, 8 + _ROWS * _ROW.size)
-        self._lock = ProcessLock("cpuserve-trials")
+        block = Block("cpuserve-trials", 1, _Count, _Result, _ROWS)
+        self._count, self._results, self._lock = block.head, block.rows, block.lock
 
     def check(self, file: ModelFile, checksum: str, settings: Settings, threads: int) -> None:
         """Let a child load a version, unless one has loaded the same files with the same settings before.
@@ -66,16 +73,12 @@ class Trials:
             )
 
     def _find(self, digest: bytes) -> int | None:
-        for place in range(_ROWS):
-            known, ended_by = _ROW.unpack_from(self._rows, 8 + place * _ROW.size)
-            if known == digest:
-                return int(ended_by)
-        return None
+        return next((result.ended_by for result in self._results if result.digest == digest), None)
 
     def _add(self, digest: bytes, ended_by: int) -> None:
-        (count,) = struct.unpack_from("Q", self._rows)
-        _ROW.pack_into(self._rows, 8 + count % _ROWS * _ROW.size, digest, ended_by)
-        struct.pack_into("Q", self._rows, 0, count + 1)
+        result = self._results[self._count.tried % _ROWS]
+        result.digest[:], result.ended_by = digest, ended_by
+        self._count.tried += 1
 
 
 def _try(file: ModelFile, settings: Settings, threads: int) -> int:

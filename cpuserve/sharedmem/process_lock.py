@@ -12,6 +12,8 @@ import os
 import struct
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 __all__ = ["ProcessLock"]
@@ -44,16 +46,41 @@ class ProcessLock:
             RuntimeError: this thread is inside already.
             OSError: the kernel cannot give the lock; then nothing is held.
         """
+        self._enter(wait=True)
+
+    @contextmanager
+    def at_once(self) -> Iterator[bool]:
+        """Enter if nobody else is inside, without a wait; tells whether this thread is.
+
+        For threads that others rely on: whoever is inside may be stopped by a signal.
+
+        Raises:
+            RuntimeError: this thread is inside already.
+            OSError: the kernel cannot give the lock; then nothing is held.
+        """
+        entered = self._enter(wait=False)
+        try:
+            yield entered
+        finally:
+            if entered:
+                self.__exit__(None, None, None)
+
+    def _enter(self, *, wait: bool) -> bool:
         me = threading.get_ident()
         if self._holder == me:
             raise RuntimeError("this thread holds the lock already")
-        self._threads.acquire()
+        if not self._threads.acquire(blocking=wait):
+            return False
         try:
-            fcntl.fcntl(self._descriptor(), fcntl.F_OFD_SETLKW, _TAKE)
+            fcntl.fcntl(self._descriptor(), fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _TAKE)
             self._holder = me
+        except BlockingIOError:
+            self._free()
+            return False
         except BaseException:  # a signal's handler may raise anything
             self._free()
             raise
+        return True
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None

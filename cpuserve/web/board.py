@@ -1,18 +1,19 @@
 """Lines of shared memory, one a worker: which seat it has and how it does; made before the fork.
 
-The memory is an anonymous file that the arbiter and its workers hold open, so that another process of the
-same user can find it below /proc and read it, also when the server no longer answers.
+Another process of the same user can find the memory below /proc and read it, also when the server no longer
+answers.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from cpuserve.sharedmem.block import Block, link
+from cpuserve.sharedmem.record import Record, Word
 
 __all__ = ["EMPTY", "LINK", "LOADING", "READY", "STATES", "STOPPING", "Board", "Line"]
 
@@ -21,13 +22,10 @@ STATES = ("empty", "loading", "ready", "stopping")
 """The names of the states, by number."""
 
 _NAME = "cpuserve-board"
-LINK = f"/memfd:{_NAME} (deleted)"
+LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 3
-_HEAD = 4  # words: version, first word of the lines, number of lines, bytes of JSON after the head
-_PID, _STATE, _CONNECTIONS, _SEAT, _SEEN_MS, _IDLE = range(6)
-_WORDS = 8  # one cache line a worker, so that workers do not write into each other's
+_VERSION = 4
 _SILENT_MS = 1500  # a worker tells several times a second that it runs
 _EVEN = 8  # connections of another worker, for each of which one more here is still even
 _GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
@@ -35,62 +33,24 @@ _FREE_FIRST = (EMPTY, STOPPING, LOADING, READY)
 _TELLING_FIRST = (READY, LOADING, STOPPING, EMPTY)
 
 
-class Line:
-    """What one worker says of itself; only the worker whose pid it holds writes, everybody reads."""
+class Line(Record):
+    """What one worker says of itself; the worker whose pid it holds writes, everybody reads.
 
-    def __init__(self, words: memoryview, number: int) -> None:
-        self._words = words
-        self._base = number * _WORDS
+    Attributes:
+        pid: process id of the worker; 0 until it is forked.
+        state: EMPTY, LOADING, READY or STOPPING.
+        connections: that the worker holds open.
+        seat: that the worker has; of no meaning on an empty line.
+        seen_ms: when the worker last told that it runs, on the clock of `time.monotonic`; 0 before it did.
+        idle_threads: threads of the worker with nothing to do; others take one off for what they leave here.
+    """
 
-    @property
-    def seat(self) -> int:
-        """The seat the worker has; of no meaning on an empty line."""
-        return self._words[self._base + _SEAT]
-
-    @property
-    def pid(self) -> int:
-        """Process id of the worker."""
-        return self._words[self._base + _PID]
-
-    @pid.setter
-    def pid(self, value: int) -> None:
-        self._words[self._base + _PID] = value
-
-    @property
-    def state(self) -> int:
-        """EMPTY, LOADING, READY or STOPPING."""
-        return self._words[self._base + _STATE]
-
-    @state.setter
-    def state(self, value: int) -> None:
-        self._words[self._base + _STATE] = value
-
-    @property
-    def connections(self) -> int:
-        """Connections the worker holds open."""
-        return self._words[self._base + _CONNECTIONS]
-
-    @connections.setter
-    def connections(self, value: int) -> None:
-        self._words[self._base + _CONNECTIONS] = value
-
-    @property
-    def idle_threads(self) -> int:
-        """Threads of the worker that have nothing to do."""
-        return self._words[self._base + _IDLE]
-
-    @idle_threads.setter
-    def idle_threads(self, value: int) -> None:
-        self._words[self._base + _IDLE] = value
-
-    @property
-    def seen_ms(self) -> int:
-        """When the worker last told that it runs, on the clock of `time.monotonic`; 0 before it first did."""
-        return self._words[self._base + _SEEN_MS]
-
-    @seen_ms.setter
-    def seen_ms(self, value: int) -> None:
-        self._words[self._base + _SEEN_MS] = value
+    pid = Word()
+    state = Word()
+    connections = Word()
+    seat = Word()
+    seen_ms = Word()
+    idle_threads = Word()
 
     @property
     def silent(self) -> bool:
@@ -98,15 +58,10 @@ class Line:
         seen = self.seen_ms
         return self.state == READY and seen > 0 and time.monotonic() * 1000 - seen > _SILENT_MS
 
-    def clear(self) -> None:
-        """The worker is gone."""
-        for word in range(_WORDS):
-            self._words[self._base + word] = 0
-
     def begin(self, seat: int) -> None:
         """A worker that is about to be forked will load in ``seat``."""
         self.clear()
-        self._words[self._base + _SEAT] = seat
+        self.seat = seat
         self.state = LOADING
 
 
@@ -124,19 +79,7 @@ class Board:
 
     def __init__(self, seats: int, about: Mapping[str, Any] | None = None) -> None:
         text = json.dumps(about or {}).encode()
-        start = -(-(_HEAD * 8 + len(text)) // 64) * _WORDS
-        count = _GENERATIONS * seats
-        descriptor = os.memfd_create(_NAME)
-        try:
-            os.ftruncate(descriptor, (start + count * _WORDS) * 8)
-            memory = mmap.mmap(descriptor, 0)  # it keeps a descriptor of its own as long as it lives
-        finally:
-            os.close(descriptor)
-        memory[_HEAD * 8 : _HEAD * 8 + len(text)] = text
-        words = memoryview(memory).cast("Q")
-        for word, value in enumerate((_VERSION, start, count, len(text))):
-            words[word] = value
-        self._take(words)
+        self._take(Block(_NAME, _VERSION, Record, Line, _GENERATIONS * seats, text))
 
     @classmethod
     def snapshot(cls, file: Path) -> Board:
@@ -147,18 +90,12 @@ class Board:
             ValueError: the board is another version's.
         """
         board = cls.__new__(cls)
-        content = file.read_bytes()
-        if not content or len(content) % 64:
-            raise ValueError(f"{len(content)} bytes are no board of this version")
-        board._take(memoryview(content).cast("Q"))
+        board._take(Block.snapshot(file, _NAME, _VERSION, Record, Line))
         return board
 
-    def _take(self, words: memoryview) -> None:
-        version, start, count, length = words[:_HEAD]
-        if version != _VERSION:
-            raise ValueError(f"board version {version}, not {_VERSION}: ask with the cpuserve that serves")
-        self.about: Mapping[str, Any] = json.loads(bytes(words.cast("B")[_HEAD * 8 : _HEAD * 8 + length]))
-        self.lines = tuple(Line(words[start:], number) for number in range(count))
+    def _take(self, block: Block[Record, Line]) -> None:
+        self.about: Mapping[str, Any] = json.loads(block.note)
+        self.lines = block.rows
 
     def assign(self, seat: int) -> Line:
         """A line for a worker that is about to be forked: an empty one, else that of one which leaves."""

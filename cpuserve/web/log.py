@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 from typing import Any
+
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Bytes, Record
 
 __all__ = ["JsonFormatter", "Switches", "TextFormatter", "logging_config"]
 
 _TEXT = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 _INFO, _WARNING, _ERROR, _VERBOSE, _ISO = range(5)
 _ISO_TIME = "%Y-%m-%dT%H:%M:%S"
+
+
+class _Switches(Record):
+    values = Bytes(5)
 
 
 class Switches(logging.Filter):
@@ -26,7 +32,7 @@ class Switches(logging.Filter):
 
     def __init__(self, level: str) -> None:
         super().__init__()
-        self._bytes = mmap.mmap(-1, 8)
+        self._bytes = Block("cpuserve-log", 1, _Switches, Record).head.values
         least = logging.getLevelNamesMapping()[level.upper()]
         for place, of in ((_INFO, logging.INFO), (_WARNING, logging.WARNING), (_ERROR, logging.ERROR)):
             self._bytes[place] = least <= of

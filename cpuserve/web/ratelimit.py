@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import struct
 import time
 
 from cpuserve.errors import RateLimited
-from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Floats, Record, Words
 
 __all__ = ["RateLimit"]
 
 _PLACES = 4096
 _NEIGHBOURS = 8  # places a client may take; the one longest unused gives way
-_PLACE = struct.Struct("<Qdd")  # client, tokens, time of the last look
+
+
+class _Buckets(Record):
+    clients = Words(_PLACES)
+    tokens = Floats(_PLACES)
+    looked = Floats(_PLACES)  # the time of the last look
 
 
 class RateLimit:
@@ -28,8 +32,10 @@ class RateLimit:
     def __init__(self, per_second: float, burst: float) -> None:
         self.per_second = per_second
         self._burst = max(1.0, burst)
-        self._memory = mmap.mmap(-1, _PLACES * _PLACE.size)
-        self._lock = ProcessLock("cpuserve-rate")
+        block = Block("cpuserve-rate", 1, _Buckets, Record)
+        self._lock = block.lock
+        head = block.head
+        self._clients, self._tokens, self._looked = head.clients, head.tokens, head.looked
 
     def take(self, client: str, now: float | None = None) -> None:
         """Let one request of a client pass.
@@ -58,14 +64,15 @@ class RateLimit:
         """Take a token; below zero is what is missing, and nothing was taken."""
         oldest_place, oldest_time = 0, float("inf")
         for step in range(_NEIGHBOURS):
-            place = (name + step) % _PLACES * _PLACE.size
-            known, tokens, last = _PLACE.unpack_from(self._memory, place)
-            if known == name:
-                tokens = min(self._burst, tokens + (now - last) * self.per_second) - 1
+            place = (name + step) % _PLACES
+            last = self._looked[place]
+            if self._clients[place] == name:
+                tokens = min(self._burst, self._tokens[place] + (now - last) * self.per_second) - 1
                 if tokens >= 0:
-                    _PLACE.pack_into(self._memory, place, name, tokens, now)
+                    self._tokens[place], self._looked[place] = tokens, now
                 return float(tokens)
             if last < oldest_time:
                 oldest_place, oldest_time = place, last
-        _PLACE.pack_into(self._memory, oldest_place, name, self._burst - 1, now)
+        self._clients[oldest_place], self._tokens[oldest_place] = name, self._burst - 1
+        self._looked[oldest_place] = now
         return self._burst - 1

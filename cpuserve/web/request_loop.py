@@ -264,7 +264,7 @@ class RequestLoop:
 
     def _tell_depth(self) -> None:
         if self.recorder is not None:
-            self.recorder.put("queue_depth", self._queue.count)
+            self.recorder.put_count("queue_depth", self._queue)
 
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)

@@ -241,6 +241,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.native_output.take_over()
         worker.line.pid = os.getpid()
         self.row = self.statistics.claim(seat.index)
+        worker.statistics = self.statistics
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
         traced = self.timeline.row(self.row)
         endpoint = self.settings.otel_endpoint
@@ -269,6 +270,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             show_thread_name()
             try:
                 self.pool.sync(stop=self._ending)
+                self.statistics.settle(self.row)
                 settle()
                 self.pool.watch(self._ending, settle)
             except BaseException:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import mmap
-
 from cpuserve.errors import RequestError
-from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Record, Text
 
 __all__ = ["Services"]
 
 _PLACES, _NAME_BYTES = 64, 256
 
 
+class _Service(Record):
+    name = Text(_NAME_BYTES)
+    model = Text(_NAME_BYTES)
+
+
 class Services:
     """Names that clients gave to models, in memory that all workers share; made before the fork."""
 
     def __init__(self) -> None:
-        self._memory = memoryview(mmap.mmap(-1, _PLACES * 2 * _NAME_BYTES))
-        self._lock = ProcessLock("cpuserve-services")
+        block = Block("cpuserve-services", 1, Record, _Service, _PLACES)
+        self._rows = block.rows
+        self._lock = block.lock
 
     def put(self, service: str, model: str) -> None:
         """Call a model ``service`` from now on.
@@ -30,38 +35,28 @@ class Services:
         if len(service.encode()) > _NAME_BYTES:
             raise RequestError(f"the service's name has more than {_NAME_BYTES} bytes")
         with self._lock:
-            place = self._place(service)
-            if place is None:
-                place = self._place("")
-            if place is None:
+            row = self._row(service) or self._row("")
+            if row is None:
                 raise RequestError(f"there are {_PLACES} services already; delete one")
-            self._write(2 * place + 1, model)
-            self._write(2 * place, service)
+            row.model = model
+            row.name = service
 
     def drop(self, service: str) -> bool:
         """Forget a name; False where there is none."""
         with self._lock:
-            place = self._place(service)
-            if place is not None:
-                self._write(2 * place, "")
-            return place is not None
+            row = self._row(service)
+            if row is not None:
+                row.name = ""
+            return row is not None
 
     def model(self, service: str) -> str | None:
         """The model of that name, or None."""
-        place = self._place(service)
-        return None if place is None else self._read(2 * place + 1)
+        row = self._row(service)
+        return None if row is None else row.model
 
     def names(self) -> list[str]:
         """The names there are."""
-        return [name for place in range(_PLACES) if (name := self._read(2 * place))]
+        return [name for row in self._rows if (name := row.name)]
 
-    def _place(self, service: str) -> int | None:
-        return next((place for place in range(_PLACES) if self._read(2 * place) == service), None)
-
-    def _read(self, number: int) -> str:
-        text = bytes(self._memory[number * _NAME_BYTES : (number + 1) * _NAME_BYTES])
-        return text.rstrip(b"\0").decode(errors="replace")
-
-    def _write(self, number: int, text: str) -> None:
-        padded = text.encode().ljust(_NAME_BYTES, b"\0")
-        self._memory[number * _NAME_BYTES : (number + 1) * _NAME_BYTES] = padded
+    def _row(self, service: str) -> _Service | None:
+        return next((row for row in self._rows if row.name == service), None)

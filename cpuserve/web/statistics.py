@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cpuserve.machine.files import read_text
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.stats import BUCKETS_US, SERVER, Totals
 from cpuserve.web.exchange import Call, Reply, json_reply
@@ -83,11 +84,14 @@ class StatisticsRoutes:
         return Reply(200, text.encode(), [("Content-Type", _TEXT)])
 
     def _lines(self) -> Iterator[str]:
-        served = self._pool.statistics.served()
-        rows = [
-            (_labels(name, version), self._pool.statistics.totals(name, version)) for name, version in served
-        ]
-        yield from _metric("ovms_streams", "gauge", "Inference streams of one worker.", self._streams())
+        every = self._pool.statistics.every()
+        rows = [(_labels(name, version), totals) for name, version, totals in every]
+        yield from _metric(
+            "ovms_streams",
+            "gauge",
+            "Inference streams of one worker.",
+            ((labels, totals["streams"]) for labels, totals in rows),
+        )
         yield from _metric(
             "ovms_current_requests",
             "gauge",
@@ -160,8 +164,12 @@ class StatisticsRoutes:
         yield from _metric(
             "process_resident_memory_bytes",
             "gauge",
-            "Resident memory of the worker that answers.",
-            [(f'pid="{os.getpid()}"', _resident_bytes())],
+            "Resident memory of each worker.",
+            (
+                (f'pid="{pid}"', resident)
+                for pid in self._pool.statistics.workers()
+                if (resident := _resident_bytes(pid))
+            ),
         )
 
     def _states(self) -> Iterator[tuple[str, int]]:
@@ -169,12 +177,6 @@ class StatisticsRoutes:
         for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
             labels = _labels(one.name, one.version)
             yield f'{labels},state="{one.state}",reason="{_quoted(one.reason)}"', workers
-
-    def _streams(self) -> Iterator[tuple[str, int]]:
-        for versions in self._pool.models.values():
-            for model in versions.values():
-                if model.pipeline is not None:
-                    yield _labels(model.file.name, model.file.version), model.pipeline.batcher.engine.streams
 
 
 def _quoted(text: str) -> str:
@@ -210,6 +212,7 @@ def _histogram(name: str, words: str, histogram: str, rows: Iterable[tuple[str, 
         yield f"{name}_count{{{labels}}} {count}"
 
 
-def _resident_bytes() -> int:
-    pages = Path("/proc/self/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(pid: int) -> int:
+    """The resident memory of a process; 0 where it has ended."""
+    text = read_text(Path(f"/proc/{pid}/statm"))
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") if text else 0

@@ -17,7 +17,7 @@ from gunicorn.workers.base import Worker
 from cpuserve.machine.standard_streams import NativeOutput
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.sampler import StackSampler
-from cpuserve.serving.stats import Recorder
+from cpuserve.serving.stats import Recorder, Statistics
 from cpuserve.web.board import LOADING, READY, STOPPING, Board, Line
 from cpuserve.web.body_budget import BodyBudget
 from cpuserve.web.connection import Connection
@@ -68,6 +68,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         super().__init__(*args, **kwargs)
         # given by the server when the worker has its row
         self.recorder: Recorder | None = None
+        self.statistics: Statistics | None = None
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
         self._handing_over = False
@@ -172,6 +173,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         if self.sampler is not None:
             self.sampler.tick()
         self._tell_silent()
+        if self.statistics is not None:
+            self.statistics.tick()
         for connection in list(self._loop.connections.values()):
             connection.expire(now)
 

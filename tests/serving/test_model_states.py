@@ -37,7 +37,7 @@ def test_failures_are_told_however_many_models_there_are():
 def test_a_text_that_is_half_written_is_not_read():
     states = ModelStates(rows=1)
     states.tell(0, [Told("m", 1, "READY", "")])
-    states._memory[30] ^= 1
+    states._block.rows[0].text[3] ^= 1
     assert states.told() == []
 
 

@@ -119,10 +119,12 @@ def test_another_process_of_the_user_finds_and_switches_it(there):
 
 
 def test_another_versions_is_refused(there, tmp_path):
-    file = tmp_path / "old"
-    file.write_bytes(b"\7" + bytes(8 * module._HEAD_WORDS - 1))
-    with pytest.raises(ValueError, match="version 7, not 1"):
-        Timeline.open(file)
+    file = next(file for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == LINK)
+    old = tmp_path / "old"
+    with file.open("rb") as opened:
+        old.write_bytes(opened.read(8) + b"\7" + bytes(7) + opened.read(4096))
+    with pytest.raises(ValueError, match="cpuserve-timeline version 7, not 2 as here"):
+        Timeline.open(old)
 
 
 def test_stacks_that_have_no_room_leave_the_frequent_ones(there, monkeypatch):

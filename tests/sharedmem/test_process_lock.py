@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def child(work):
     try:
         work()
         code = 0
+    except BaseException:  # noqa: BLE001  # shown, and the exit code says it
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -259,3 +262,43 @@ def test_it_keeps_no_file_open_after_it_is_gone():
         with ProcessLock("test"):
             pass
     assert open_files() == before
+
+
+def test_who_does_not_wait_is_told_whether_somebody_is_inside():
+    lock = ProcessLock("test")
+    inside_r, inside_w = os.pipe()
+    leave_r, leave_w = os.pipe()
+
+    def work():
+        with lock:
+            os.write(inside_w, b"x")
+            os.read(leave_r, 1)
+
+    other = child(work)
+    os.read(inside_r, 1)
+    with lock.at_once() as entered:
+        assert not entered
+    os.write(leave_w, b"x")
+    assert ended(other) == 0
+    with lock.at_once() as entered:
+        assert entered
+        seen = []
+
+        def look():
+            with lock.at_once() as also:
+                seen.append(also)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(DEADLINE_S)
+        assert seen == [False]
+        assert ended(child(lambda: _expect_taken(lock))) == 0
+        with pytest.raises(RuntimeError, match="holds the lock already"), lock.at_once():
+            pass
+    with lock:
+        pass
+
+
+def _expect_taken(lock):
+    with lock.at_once() as entered:
+        assert not entered

@@ -51,9 +51,9 @@ class Gauge:
     def __init__(self):
         self.put_values, self.added = [], []
 
-    def put(self, name, value):
+    def put_count(self, name, queue):
         assert name == "queue_depth"
-        self.put_values.append(value)
+        self.put_values.append(queue.count)
 
     def add(self, name):
         self.added.append(name)

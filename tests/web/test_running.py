@@ -104,10 +104,10 @@ def test_a_snapshot_is_the_board_as_it_is_now():
     assert boards("now") == []
 
 
-def test_another_versions_board_is_refused(tmp_path):
+def test_an_older_cpuserves_board_is_refused(tmp_path):
     file = tmp_path / "board"
-    file.write_bytes((99).to_bytes(8, "little") * 8)
-    with pytest.raises(ValueError, match="board version 99"):
+    file.write_bytes((2).to_bytes(8, "little") * 8)
+    with pytest.raises(ValueError, match="no cpuserve-board that this cpuserve knows"):
         Board.snapshot(file)
 
 
