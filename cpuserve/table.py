@@ -271,7 +271,7 @@ TABLE: tuple[Setting, ...] = (
         int,
         256 << 20,
         "Bytes of bodies one worker holds for requests not answered yet, inflated ones too; more are "
-        "answered 503. At least thrice max_body_bytes counts.",
+        "answered 503. At least four times max_body_bytes counts.",
         minimum=1,
     ),
     Setting(

@@ -9,7 +9,8 @@ from cpuserve.errors import BodiesTooLarge
 __all__ = ["BodyBudget", "BodyShare", "SizedBody"]
 
 _FIRST_BYTES = 128 << 10  # room that a body gets with its first bytes: most pictures fit
-_SMALL_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 20  # of a small body at most
+_SMALL_SHARE = 32  # of which the budget has room for so many
 _RETRY_S = 1.0
 
 
@@ -23,11 +24,13 @@ class BodyBudget:
         limit: bytes that may be held at one time.
 
     Attributes:
+        small_bytes: that a small body has at most.
         held: bytes that are held now.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.small_bytes = min(_SMALL_BYTES, limit // _SMALL_SHARE)
         self.held = 0
         self._lock = threading.Lock()
 
@@ -82,7 +85,7 @@ class BodyShare:
             BodiesTooLarge: the worker holds too many already.
         """
         held = self.held + count
-        self._budget.take(count, small=held <= _SMALL_BYTES)
+        self._budget.take(count, small=held <= self._budget.small_bytes)
         self.held = held
 
     def release(self) -> None:

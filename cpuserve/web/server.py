@@ -224,7 +224,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.deadline_s = settings.deadline_ms / 1000
         gate = Gate(self.access, self.rate_limit)
         worker.check = gate.check if gate.needed else None
-        worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 3 * settings.max_body_bytes))
+        worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 4 * settings.max_body_bytes))
         worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
 
     def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:

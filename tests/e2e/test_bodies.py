@@ -102,7 +102,7 @@ def test_endless_small_chunks_are_refused_with_their_limit(large_server):
 
 
 def test_unfinished_bodies_are_bounded_and_small_requests_served(server):
-    """The least budget is thrice the largest body: three of them are held, and the fourth is refused."""
+    """The least budget is four of the largest bodies, of which one is for small ones: a fourth is refused."""
     with ExitStack() as stack:
         holding = [connect(server, stack) for _ in range(4)]
         for sock in holding:
@@ -114,7 +114,8 @@ def test_unfinished_bodies_are_bounded_and_small_requests_served(server):
         assert b"max_unfinished_body_bytes" in body
         assert "Retry-After: 1" in lines
         assert refusals(server, "body_memory") == 1
-        assert server.post(PATH, SEVEN, **{"X-API-Key": KEY}).status == 200
+        got = server.post(PATH, SEVEN, **{"X-API-Key": KEY})
+        assert got.status == 200, got.body
         for sock in holding:
             if sock not in refused:
                 sock.sendall(b"x")

@@ -13,17 +13,25 @@ MIB = 1 << 20
 
 
 def test_over_the_limit_nothing_is_taken_and_the_setting_is_named():
-    budget = BodyBudget(100)
+    budget = BodyBudget(3200)
     one, two = BodyShare(budget), BodyShare(budget)
-    one.take(60)
-    with pytest.raises(BodiesTooLarge, match=r"110 bytes.*100 bytes.*max_unfinished_body_bytes") as caught:
-        two.take(50)
+    one.take(2000)
+    with pytest.raises(BodiesTooLarge, match=r"2500 bytes.*2400 bytes.*max_unfinished_body_bytes") as caught:
+        two.take(500)
     assert (caught.value.status, caught.value.retry_after_s) == (503, 1.0)
-    assert (budget.held, two.held) == (60, 0)
+    assert (budget.held, two.held) == (2000, 0)
     one.release()
     one.release()
-    two.take(100)
-    assert budget.held == 100
+    two.take(2400)
+    assert budget.held == 2400
+
+
+def test_what_is_small_depends_on_the_budget():
+    large, small = (BodyShare(budget) for budget in [BodyBudget(3200)] for _ in range(2))
+    large.take(2400)
+    small.take(100)
+    with pytest.raises(BodiesTooLarge, match="large one"):
+        small.take(1)
 
 
 def test_large_bodies_leave_room_for_small_ones():
