@@ -12,6 +12,7 @@ from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.models.samples import Sample
+from cpuserve.serving.feed import Frame
 from cpuserve.serving.offline import Offline
 from cpuserve.settings import Settings
 
@@ -62,7 +63,7 @@ def test_damaged_pictures_are_left_out_with_the_reason(tmp_path):
     seen: list[None] = []
     samples = [Sample(tmp_path / "bad.jpg"), good, Sample(tmp_path / "gone.jpg")]
     found = offline.rows(samples, lambda: seen.append(None))
-    assert (found.samples, [tuple(frame) for frame in found.frames]) == ([good], [(10, 12)])
+    assert (found.samples, found.frames) == ([good], [Frame(width=10, height=12)])
     assert [file.name for file, _ in found.left_out] == ["bad.jpg", "gone.jpg"]
     assert "No such file" in found.left_out[1][1]
     assert len(seen) == 3
