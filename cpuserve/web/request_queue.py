@@ -94,8 +94,10 @@ class RequestQueue(Generic[T]):
         finally:
             if not accepted:
                 with self._lock:
+                    start, _, cost_s, client, _ = entry
                     heapq.heappush(self._heaps.setdefault(priority, []), entry)
-                    self._waiting[entry[3]] = self._waiting.get(entry[3], 0) + 1
+                    self._waiting[client] = self._waiting.get(client, 0) + 1
+                    self._ends[client] = max(start + max(cost_s, _LEAST_COST_S), self._ends.get(client, 0.0))
                     self.count += 1
         return accepted
 
@@ -134,12 +136,12 @@ class RequestQueue(Generic[T]):
                 for entry in heap
                 if entry[3] == greedy
             )
+            self._ends[greedy] -= max(entry[2], _LEAST_COST_S)
             heap = self._heaps[priority]
             heap.remove(entry)
             heapq.heapify(heap)
             if not heap:
                 del self._heaps[priority]
-            self._ends[greedy] -= max(entry[2], _LEAST_COST_S)
             self._leave(entry)
             return entry[4]
 

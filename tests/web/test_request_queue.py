@@ -1,6 +1,7 @@
 """The queue between clients that are simulated: whose requests are run, in which order, and who has to go."""
 
 import random
+import sys
 import threading
 from collections import Counter
 
@@ -173,3 +174,72 @@ def test_threads_lose_and_double_nothing():
         thread.join(60)
     assert len(taken) == len(set(taken)) == 8000
     assert (len(queue), queue._waiting, queue._heaps) == (0, {}, {})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_threads_do_at_the_same_time_nothing_is_lost_or_told_twice(seed):
+    queue, put, left = RequestQueue(), [], []
+    lock, ended = threading.Lock(), threading.Event()
+
+    def work(number):
+        dice = random.Random(f"{seed}{number}")  # noqa: S311  # the same on every run
+        for turn in range(400):
+            client = f"client {dice.randrange(4)}"
+            match dice.randrange(6):
+                case 0 | 1 | 2:
+                    with lock:
+                        put.append((number, turn))
+                    queue.put((number, turn), client, dice.randrange(1, 3), dice.random())
+                case 3:
+                    keep(queue.take())
+                case 4:
+                    queue.offer(lambda item: dice.random() < 0.5 and (keep(item) or True))
+                case _:
+                    keep(queue.drop_for(client))
+
+    def keep(item):
+        if item is not None:
+            with lock:
+                left.append(item)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    for _ in range(queue.count):
+        keep(queue.take())
+    assert (queue.take(), queue.count) == (None, 0)
+    assert sorted(left) == sorted(put)
+
+
+def test_what_is_not_accepted_keeps_its_turn():
+    queue = RequestQueue()
+    for name in ("a", "b"):
+        queue.put(name, name, 1, 1.0)
+    offered = []
+    assert not queue.offer(offered.append)
+    assert (offered, queue.count) == (["a"], 2)
+    assert queue.offer(lambda item: item == "a")
+    assert [queue.take(), queue.take()] == ["b", None]
+    assert not queue.offer(lambda _: True)
+
+
+def test_what_was_offered_alone_can_be_dropped_after_others_came():
+    queue = RequestQueue()
+    queue.put("first", "greedy", 1, 1.0)
+
+    def refuse(_):
+        queue.put("second", "greedy", 1, 1.0)
+        assert queue.take() == "second"
+        queue.put("third", "greedy", 1, 1.0)
+        return False
+
+    assert not queue.offer(refuse)
+    assert queue.drop_for("other") == "third"
+    assert queue.take() == "first"
