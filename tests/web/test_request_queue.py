@@ -179,7 +179,7 @@ def test_threads_lose_and_double_nothing():
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_threads_do_at_the_same_time_nothing_is_lost_or_told_twice(seed):
     queue, put, left = RequestQueue(), [], []
-    lock, ended = threading.Lock(), threading.Event()
+    lock = threading.Lock()
 
     def work(number):
         dice = random.Random(f"{seed}{number}")  # noqa: S311  # the same on every run
