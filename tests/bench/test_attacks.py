@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import cv2
@@ -48,3 +49,24 @@ def test_the_pictures_are_what_they_say():
     few = many_scans_jpeg(width=64, height=48, scans=3)
     assert few.count(b"\xff\xda") == 3
     assert cv2.imdecode(np.frombuffer(few, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (48, 64)
+
+
+def test_the_page_tells_what_was_measured():
+    found = json.loads((ROOT / "docs" / "results" / "attacks.json").read_text())
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert set(found["attacks"]) == set(ATTACKS)
+    for name, one in found["attacks"].items():
+        assert shrugged_off(one), name
+        (line,) = [row for row in page.splitlines() if row.startswith(f"  | `{name}`")]
+        before, during = one["before"]["predict"], one["during"]["predict"]
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+            str(before["answered"]),
+            str(during["answered"]),
+            str(during["worst_ms"]),
+            str(one["during"]["live"]["worst_ms"]),
+            f"{one['rss_mib']['most']:.0f}",
+        ]
+    assert (
+        f"slowest took {max(one['before']['predict']['worst_ms'] for one in found['attacks'].values())} ms"
+        in page
+    )

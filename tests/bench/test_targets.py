@@ -41,8 +41,12 @@ def beside(name: str, peer: str) -> float:
     return over_ceiling(peer, name) / over_ceiling("cpuserve", name)
 
 
-def tails(layout: str) -> dict[str, float]:
-    return dict(result("tails")["layouts"][layout]["medians"])
+def tails(layout: str, name: str = "tails") -> dict[str, float]:
+    return dict(result(name)["layouts"][layout]["medians"])
+
+
+def goodput() -> list[float]:
+    return sorted(one["goodput_share"] for one in result("overload-xeon")["rounds"])
 
 
 FIGURES = {
@@ -60,6 +64,16 @@ FIGURES = {
         lambda: tails("default")["rate_p99_to_service"],
         lambda: tails("default")["least_p99_to_service"],
     ],
+    "Xeon: p99 over p50": [lambda: tails("default", "tails-xeon")["p99_to_p50"]],
+    "Xeon: p99 at 70 % load": [
+        lambda: tails("default", "tails-xeon")["rate_p99_to_service"],
+        lambda: tails("default", "tails-xeon")["least_p99_to_service"],
+    ],
+    "Xeon: answers in time": [
+        lambda: result("overload-xeon")["medians"]["goodput_share"],
+        lambda: goodput()[0],
+        lambda: goodput()[-1],
+    ],
     "HTTP alone": [lambda: http("shared epoll, a stub"), lambda: http("shared epoll, the application")],
 }
 
@@ -69,6 +83,12 @@ def test_a_figure_is_that_of_its_file(target):
     (line,) = [row for row in (DOCS / "bench.md").read_text().splitlines() if row.startswith(f"| {target}")]
     shown = [float(word) for word in re.findall(r"\d+\.\d+", line.split("|")[2])]
     assert shown == [pytest.approx(figure(), abs=0.0051) for figure in FIGURES[target]]
+
+
+def test_the_targets_of_the_xeon_were_held():
+    found = tails("default", "tails-xeon")
+    assert found["rate_p99_to_service"] <= 1.5 * found["least_p99_to_service"]
+    assert result("overload-xeon")["medians"]["goodput_share"] >= 0.90
 
 
 def test_what_was_missed_is_told_with_the_figures_of_its_files():
