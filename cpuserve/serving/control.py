@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import RequestError
 from cpuserve.serving.model_states import ModelStates
 from cpuserve.serving.trials import Trials
 from cpuserve.sharedmem.block import Block
@@ -13,13 +13,14 @@ from cpuserve.sharedmem.record import Bytes, Record, Word
 
 __all__ = ["Control"]
 
-_MODELS = 64
+_MODELS = 1024  # that may be unloaded at one time; pages of names that were never used take no memory
 _NAME_BYTES = 256  # a folder's name is shorter
 _LOOK_S = 0.02
 
 
 class _Wishes(Record):
     generation = Word()
+    places = Word()  # of names, as far as they were ever used
     unloaded = Bytes(_MODELS * _NAME_BYTES)
 
 
@@ -76,14 +77,20 @@ class Control:
         """Wish that a model is not served; the generation to wait for.
 
         Raises:
-            CpuserveError: too many models are unloaded already.
+            RequestError: too many models are unloaded already.
         """
         with self._lock:
             if self._place(name) is None:
-                free = self._place("")
-                if free is None:
-                    raise CpuserveError(f"{_MODELS} models are unloaded already; load one or restart")
-                self._write(free, name.encode())
+                place = self._place("")
+                if place is None:
+                    place = self._wishes.places
+                    if place == _MODELS:
+                        raise RequestError(
+                            f"{_MODELS} models are unloaded already, the limit of a server: load one, or "
+                            f"take {name} out of the repository"
+                        )
+                    self._wishes.places = place + 1
+                self._write(place, name.encode())
             self._wishes.generation += 1
             return self._wishes.generation
 
@@ -103,7 +110,7 @@ class Control:
 
     def _place(self, name: str) -> int | None:
         wanted = name.encode().ljust(_NAME_BYTES, b"\0")
-        for place in range(_MODELS):
+        for place in range(self._wishes.places):
             if self._unloaded[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] == wanted:
                 return place
         return None

@@ -3,6 +3,9 @@
 import os
 import time
 
+import pytest
+
+from cpuserve.errors import RequestError
 from cpuserve.serving.control import Control
 
 
@@ -55,3 +58,18 @@ def test_turns_exclude_other_processes():
         os.set_blocking(entered_r, False)
         assert os.read(entered_r, 3) == b"out"  # nobody else is in it
     os.waitpid(child, 0)
+
+
+def test_as_many_models_as_a_large_repository_has_may_be_unloaded_and_then_it_is_refused():
+    control = Control(1)
+    names = [f"model-{number}" for number in range(1024)]
+    for name in names:
+        control.unload(name)
+    assert all(map(control.is_unloaded, names))
+    with pytest.raises(RequestError, match="1024 models are unloaded already, the limit"):
+        control.unload("one-more")
+    control.load("model-7")
+    assert not control.is_unloaded("model-7")
+    control.unload("one-more")  # in the place of it
+    assert control.is_unloaded("one-more")
+    assert not control.is_unloaded("")
