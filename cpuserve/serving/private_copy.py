@@ -26,6 +26,7 @@ __all__ = ["Taken", "remove_left", "taken"]
 
 _PREFIX = "cpuserve-model-"
 _PIECE = 1 << 20
+_OTHER_ROOTS = (Path("/dev/shm"),)  # noqa: S108  # folders in it are made as mkdtemp makes them
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _no_room(file: ModelFile, target: Path, error: OSError) -> ModelLoadError:
 @contextmanager
 def _folder(file: ModelFile) -> Iterator[Path]:
     """A folder that vanishes after the context; the lock on it says that its owner lives."""
-    root = Path(tempfile.gettempdir())
+    root = _roomy(sum(path.stat().st_size for path in file.files if path.is_file()))
     try:
         remove_left()
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
@@ -156,13 +157,38 @@ def _folder(file: ModelFile) -> Iterator[Path]:
             os.close(lock)
 
 
+def _roots() -> list[Path]:
+    """Where copies may lie: the directory of temporary files, where there is one, and shared memory.
+
+    A container whose root is read-only often has no directory of temporary files.
+    """
+    try:
+        found = [Path(tempfile.gettempdir())]
+    except FileNotFoundError:
+        found = []
+    return [*found, *(root for root in _OTHER_ROOTS if os.access(root, os.W_OK))]
+
+
+def _roomy(size: int) -> Path:
+    """The first place with room for so many bytes; the first there is, for the message, where none has it."""
+    roots = _roots()
+    for root in roots:
+        try:
+            if shutil.disk_usage(root).free > size:
+                return root
+        except OSError:
+            continue  # it is gone: another may do
+    return roots[0] if roots else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # only named, not written
+
+
 def remove_left(pid: int | None = None) -> None:
     """Remove the copies of processes that have ended without doing so, whose locks the kernel has freed.
 
     Args:
         pid: of a process that has ended; None for any.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}{'' if pid is None else f'{pid}-'}*"):
+    pattern = f"{_PREFIX}{'' if pid is None else f'{pid}-'}*"
+    for left in (found for root in _roots() for found in root.glob(pattern)):
         try:
             lock = try_lock(left)
         except OSError:

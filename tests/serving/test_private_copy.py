@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setattr(private_copy, "_OTHER_ROOTS", ())
     return place
 
 
@@ -108,6 +110,43 @@ def test_a_missing_file_is_named(file: ModelFile) -> None:
 def test_no_room_for_a_copy_names_the_place_and_the_ways_out(file: ModelFile, temporary: Path) -> None:
     temporary.rmdir()
     with pytest.raises(ModelLoadError, match="TMPDIR names another place, and `enable_mmap`"):
+        load_pipeline(new_core(), file, Settings(), 1)
+
+
+@pytest.mark.parametrize("why", ["none", "gone", "full"])
+def test_without_temporary_files_or_room_for_them_the_copy_lies_in_shared_memory(
+    file: ModelFile, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    shared = tmp_path / "shm"
+    shared.mkdir()
+    monkeypatch.setattr(private_copy, "_OTHER_ROOTS", (tmp_path / "nowhere", shared))
+    if why == "none":
+
+        def none() -> str:
+            raise FileNotFoundError("No usable temporary directory found")
+
+        monkeypatch.setattr("tempfile.gettempdir", none)
+    elif why == "gone":
+        temporary.rmdir()
+    else:
+        usage = shutil.disk_usage
+        full = usage(temporary)._replace(free=1000)
+        monkeypatch.setattr("shutil.disk_usage", lambda path: full if path == temporary else usage(path))
+    private_copy.remove_left(41)  # as the arbiter does
+    with taken(file, settle_s=0) as found:
+        assert found.file.xml.parent.parent == shared
+    assert not [*shared.iterdir()]
+
+
+def test_where_there_is_no_place_at_all_the_ways_out_are_named(
+    file: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    monkeypatch.setenv("TMPDIR", "/nowhere/at/all")
+    with pytest.raises(ModelLoadError, match=r"below /nowhere/at/all: .*TMPDIR names another place"):
         load_pipeline(new_core(), file, Settings(), 1)
 
 
