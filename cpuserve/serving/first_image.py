@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 
 from cpuserve.errors import UndecodableImage
+from cpuserve.serving.header import tiff_directory
 
 __all__ = ["first_image"]
 
@@ -125,13 +126,8 @@ def _still_webp(frame: memoryview, canvas: bytes) -> bytes:
 
 
 def _tiff(view: memoryview) -> Encoded:
-    order = "<" if view[0] == 0x49 else ">"
-    version, directory = struct.unpack_from(order + "HI", view, 2)
-    big = version == 43
-    if big:
-        (directory,) = struct.unpack_from(order + "Q", view, 8)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, directory)
-    at = directory + (8 + 20 * count if big else 2 + 12 * count)
+    order, big, entries, count = tiff_directory(view)
+    at = entries + count * (20 if big else 12)
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), view, at)
     if not following:
         return view

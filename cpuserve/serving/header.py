@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cpuserve.errors import UndecodableImage, UnsupportedFormat
 
-__all__ = ["FORMATS", "ImageHeader", "count_scans", "read_header"]
+__all__ = ["FORMATS", "ImageHeader", "count_scans", "read_header", "tiff_directory"]
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
@@ -149,15 +149,29 @@ def _exif_orientation(tiff: memoryview) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
-    """Values of SHORT, LONG and, in a BigTIFF, LONG8 tags in the first directory of a TIFF structure."""
+def tiff_directory(view: memoryview) -> tuple[str, bool, int, int]:
+    """Where the first directory of a TIFF structure is.
+
+    Returns:
+        The order of bytes as `struct` writes it, whether it is a BigTIFF, the place of the first entry, and
+        how many there are.
+
+    Raises:
+        struct.error: the structure ends before.
+    """
     order = "<" if view[0] == 0x49 else ">"
     version, directory = struct.unpack_from(order + "HI", view, 2)
     big = version == 43
     if big:
         (directory,) = struct.unpack_from(order + "Q", view, 8)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, directory)
-    at, step = directory + (8 if big else 2), 20 if big else 12
+    return order, big, directory + (8 if big else 2), count
+
+
+def _tiff_tags(view: memoryview, wanted: set[int]) -> dict[int, int]:
+    """Values of SHORT, LONG and, in a BigTIFF, LONG8 tags in the first directory of a TIFF structure."""
+    order, big, at, count = tiff_directory(view)
+    step = 20 if big else 12
     kinds = _BIG_TIFF_KINDS if big else _TIFF_KINDS
     found: dict[int, int] = {}
     for _ in range(min(count, 4096)):

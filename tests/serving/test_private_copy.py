@@ -145,8 +145,8 @@ def test_where_there_is_no_place_at_all_the_ways_out_are_named(
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.gettempdir", none)
-    monkeypatch.setenv("TMPDIR", "/nowhere/at/all")
-    with pytest.raises(ModelLoadError, match=r"below /nowhere/at/all: .*TMPDIR names another place"):
+    monkeypatch.setenv("TMPDIR", "/none")
+    with pytest.raises(ModelLoadError, match=r"below /none: .*TMPDIR names another place"):
         load_pipeline(new_core(), file, Settings(), 1)
 
 

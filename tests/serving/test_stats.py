@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from types import SimpleNamespace
 
 import pytest
@@ -12,21 +11,7 @@ import pytest
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.request import Request
 from cpuserve.serving.stats import BUCKETS_US, COUNTERS, SERVER, Statistics
-
-
-def in_child(work):
-    """Run ``work`` in a forked process, as a worker is."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:  # noqa: BLE001  # shown, and the exit code says it
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+from tests.forks import in_child
 
 
 def answered(recorder, infer_us=1500):

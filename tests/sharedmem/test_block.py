@@ -7,7 +7,6 @@ import pwd
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from cpuserve.sharedmem import block as module
 from cpuserve.sharedmem.block import Block, link
 from cpuserve.sharedmem.identity import start_time
 from cpuserve.sharedmem.record import Bytes, Floats, Record, Text, Word, Words
+from tests.forks import in_child
 
 
 class Head(Record):
@@ -41,21 +41,6 @@ def made(rows=3, note=b""):
 
 def file_of(name):
     return next(file for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == link(name))
-
-
-def in_child(work):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:  # noqa: BLE001  # shown, and the exit code says it
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return child
 
 
 def test_every_field_keeps_to_itself_and_other_processes_see_it():

@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,23 +15,9 @@ import pytest
 
 from cpuserve.sharedmem import process_lock
 from cpuserve.sharedmem.process_lock import ProcessLock
+from tests.forks import child
 
 DEADLINE_S = 120
-
-
-def child(work):
-    """Fork a process that runs ``work``; its exit code says whether it raised."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        work()
-        code = 0
-    except BaseException:  # noqa: BLE001  # shown, and the exit code says it
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def ended(pid):
