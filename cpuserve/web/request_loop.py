@@ -54,6 +54,8 @@ _AT_ONCE = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
 _AT_ONCE_A_TURN = 8  # more health checks than that wait like any other request
 _RETURNED_AT_ONCE_S = 2e-4  # a poll that took less found what had come before it
 _REFUSALS_A_TURN = 16  # of requests that one client sends without waiting, before others have their turn
+_LATE_S = 1.0  # beyond its deadline: less is the uncertainty of what was expected
+_LATE_EVERY_S = 10.0  # of such lines
 _ERROR_PAUSE_S = 0.01
 
 
@@ -112,7 +114,7 @@ class RequestLoop:
         self._lock = threading.Lock()
         self._idle_threads = 0
         self._turns = self._turns_seen = 0
-        self._polled = 0.0
+        self._polled = self._tell_late_from = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
         self._threads = [
             threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True)
@@ -367,12 +369,22 @@ class RequestLoop:
                 if status < "3" and began:
                     now = time.monotonic()
                     self._admission.served(kind, now - began, now)
+                    if now - waiting.since > waiting.timeout_s + _LATE_S:
+                        self._tell_late(waiting, now)
                     if 6 * waiting.expected_s > waiting.timeout_s:
                         took_s = now - waiting.queued
                         self._admission.answered(kind, waiting.expected_s, took_s, waiting.timeout_s)
             self._next(connection)
         except Exception:  # noqa: BLE001  # the thread serves others too
             self._drop(connection)
+
+    def _tell_late(self, waiting: Waiting, now: float) -> None:
+        """Log that a request held a thread far beyond its deadline, now and then."""
+        if now >= self._tell_late_from:
+            self._tell_late_from = now + _LATE_EVERY_S
+            took_s = now - waiting.since
+            text = "%.200r was answered after %.1f s, its deadline was %.1f s: something held its thread"
+            self._log.warning(text, waiting.kind, took_s, waiting.timeout_s)
 
     def _answer(self, connection: Connection) -> str:
         return answer_by_wsgi(self.app, connection, self.tracer, last=self.last)
