@@ -363,6 +363,7 @@ def test_a_request_that_holds_its_thread_beyond_its_deadline_is_told_once_in_a_w
         sock = client(loop)
         ask(sock, "/in/time")
         assert answer(sock).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: loop._idle_threads == 1)  # it has looked at the time after it answered
         assert not caplog.records
         monkeypatch.setattr(module, "_LATE_S", -60.0)  # the deadline of these requests is a minute
         for turn in range(3):
