@@ -68,6 +68,10 @@ class OpenTelemetry:
         self._propagator = TraceContextTextMapPropagator()
         self._server: Any = SpanKind.SERVER
 
+    def close(self) -> None:
+        """Send what waits, and end the thread that sends."""
+        self._provider.shutdown()
+
     def wants(self, environ: Mapping[str, Any]) -> bool:
         """Whether a request belongs to a trace that its caller records."""
         found = _TRACEPARENT.fullmatch(environ.get(_PARENT, ""))

@@ -281,13 +281,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         threading.Thread(target=load, name="models", daemon=True).start()
 
-    def _worker_exit(self, _arbiter: Any, _worker: SeatWorker) -> None:
+    def _worker_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         """End at once where a thread is inside OpenVINO or a model's code.
 
         The interpreter would end such a thread as soon as it comes back, which C++ code takes for an
         unexpected exception and aborts the process.
         """
         self._ending.set()
+        if worker.tracer is not None:
+            worker.tracer.close()  # what the interpreter does at its end is left out below
         if threading.active_count() > 1:
             error = sys.exception()
             code = error.code if isinstance(error, SystemExit) else 1

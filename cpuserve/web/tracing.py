@@ -98,6 +98,11 @@ class Tracer:
         spans = environ[SPANS] = self._row.spans(arrived, now)
         return spans
 
+    def close(self) -> None:
+        """Send the spans that wait; the worker ends."""
+        if self._telemetry is not None:
+            self._telemetry.close()
+
     def headers(self, environ: Mapping[str, Any], spans: Spans) -> list[tuple[str, str]]:
         """What the answer says of the trace to whoever asked for one."""
         return [(HEADER, f"{os.getpid()}-{spans.number}")] if _ASKED in environ else []
