@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from cpuserve.errors import CpuserveError, ModelChanging, ModelNotReady, RepositoryError, UnknownModel
@@ -19,6 +18,7 @@ from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.serving.control import Control
 from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.model_state import ModelState
 from cpuserve.serving.model_states import Told
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
@@ -33,26 +33,8 @@ __all__ = ["ModelState", "Pool"]
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
 _STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
+_CHANGING_S = 10.0  # a worker that starts waits so long for files that are being written
 _SETTLE_S = 1.0  # files that are unchanged for so long are taken
-
-
-@dataclass
-class ModelState:
-    """One version of one model and how far it is.
-
-    Attributes:
-        file: where it lies.
-        signature: what its files looked like; a change means another model under the same version.
-        state: "LOADING", "READY" or "UNAVAILABLE", Triton's words.
-        reason: why it is unavailable, or, beside a pipeline, why newer files of it are not what is served.
-        pipeline: what answers, once it is ready.
-    """
-
-    file: ModelFile
-    signature: Signature = ()
-    state: str = "LOADING"
-    reason: str = ""
-    pipeline: Pipeline | None = None
 
 
 class Pool:
@@ -193,6 +175,27 @@ class Pool:
             next_poll = now + poll_s
             self.sync(beside_traffic=True, stop=stop)
             synced()
+
+    def start(self, stop: threading.Event) -> None:
+        """Look at the repository for the first time, and wait a while for files that change just now.
+
+        Other workers may serve it from before the change: this one is not to refuse what they answer.
+
+        Args:
+            stop: no further version is loaded once it is set.
+        """
+        until = time.monotonic() + _CHANGING_S
+        self.sync(stop=stop)
+        while self._changing() and time.monotonic() < until and not stop.wait(_LOOK_S):
+            self.sync(stop=stop)
+
+    def _changing(self) -> bool:
+        """Whether a version is not served since its files were just being written."""
+        return any(
+            model.changing and model.pipeline is None
+            for versions in self.models.values()
+            for model in versions.values()
+        )
 
     def sync(self, *, beside_traffic: bool = False, stop: threading.Event | None = None) -> None:
         """Make the pool what the repository, the policy and the control want, as far as that can be done.
@@ -360,7 +363,7 @@ class Pool:
             reason = str(error) if expected else f"{type(error).__name__}: {error}"
             model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
             if isinstance(error, ModelChanging):
-                model.signature = ()  # so that the next look tries it again
+                model.signature, model.changing = (), True  # so that the next look tries it again
             trace = None if expected else error
             _log.error(
                 "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace

@@ -269,7 +269,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         def load() -> None:
             show_thread_name()
             try:
-                self.pool.sync(stop=self._ending)
+                self.pool.start(self._ending)
                 self.statistics.settle(self.row)
                 settle()
                 self.pool.watch(self._ending, settle)

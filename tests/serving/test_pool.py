@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.errors import UnknownModel
+from cpuserve.errors import ModelChanging, ModelLoadError, UnknownModel
 from cpuserve.serving import pool as pool_module
 from cpuserve.serving.control import Control
 from cpuserve.serving.pool import Pool
@@ -363,3 +363,34 @@ def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path,
     config.write_text(text)
     pool.sync()
     assert serving(pool) == {"m": [1]}
+
+
+def test_a_worker_that_starts_waits_for_files_that_are_being_written(made, raising):
+    class Written(threading.Event):
+        """Ends the writing at the third look, as its waiting is counted."""
+
+        looks = 0
+
+        def wait(self, timeout=None):
+            self.looks += 1
+            if self.looks == 3:
+                del raising["apple"]
+            return False
+
+    raising["apple"] = ModelChanging("apple/1 changes while it is read")
+    stop, pool = Written(), made()
+    pool.start(stop)
+    assert (serving(pool), stop.looks) == ({"apple": [1], "beech": [1]}, 3)
+
+
+def test_a_worker_that_starts_waits_not_for_ever_and_not_for_what_is_broken(made, raising, monkeypatch):
+    monkeypatch.setattr("cpuserve.serving.pool._CHANGING_S", 0.0)
+    raising["apple"] = ModelChanging("apple/1 changes while it is read")
+    raising["beech"] = ModelLoadError("broken")
+    stop, pool = threading.Event(), made()
+    pool.start(stop)
+    assert serving(pool) == {"apple": [], "beech": []}
+    monkeypatch.setattr("cpuserve.serving.pool._CHANGING_S", 1e9)
+    del raising["apple"]
+    pool.start(stop)
+    assert serving(pool) == {"apple": [1], "beech": []}
