@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 
+from cpuserve.machine.thread_signals import take_all_signals
+
 __all__ = ["leashed", "main"]
 
 _PR_SET_PDEATHSIG = 1
@@ -26,6 +28,7 @@ def leashed(*command: str) -> list[str]:
 def main() -> None:
     """Ask the kernel for the signal, then become the program: exec keeps both the process and the wish."""
     owner, *command = sys.argv[1:]
+    take_all_signals()  # else the one that is to end it might be blocked
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(owner):
         sys.exit(f"process {owner}, which wanted this, has ended")

@@ -27,6 +27,7 @@ from cpuserve.errors import (
     Unauthorized,
 )
 from cpuserve.machine.thread_names import show_thread_name
+from cpuserve.machine.thread_signals import leave_signals_to_main_thread
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stats import Recorder
 from cpuserve.web.connection import Connection
@@ -162,6 +163,7 @@ class RequestLoop:
     def _serve(self) -> None:
         """The life of a thread: read what has come, run the request whose turn it is, again."""
         show_thread_name()
+        leave_signals_to_main_thread()
         while True:
             try:
                 if not self._turn():

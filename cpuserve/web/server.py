@@ -23,6 +23,7 @@ from cpuserve.machine.roster import about
 from cpuserve.machine.seats import planned
 from cpuserve.machine.standard_streams import NativeOutput
 from cpuserve.machine.thread_names import show_thread_name
+from cpuserve.machine.thread_signals import leave_signals_to_main_thread
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
@@ -268,6 +269,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def load() -> None:
             show_thread_name()
+            leave_signals_to_main_thread()
             try:
                 self.pool.start(self._ending)
                 self.statistics.settle(self.row)
