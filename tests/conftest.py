@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ import pytest
 from tests.isa import has_vnni, lacks_bf16_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Let a test see warnings that a library, imported by a test before it, has turned off."""
+    caplog.set_level(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

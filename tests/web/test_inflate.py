@@ -87,7 +87,7 @@ def test_memory_is_asked_for_before_it_is_taken():
 @pytest.mark.parametrize(("text", "status"), [(bytes(400_000), 200), (bytes(900_000), 503)])
 def test_what_a_body_inflates_to_counts_until_the_answer(text, status):
     ours, client = socket.socketpair()
-    budget = BodyBudget(500_000)
+    budget = BodyBudget(600_000)
     limits = Limits(max_body_bytes=MIB, request_timeout_s=5, keep_alive_s=9)
     connection = make(ours, limits, budget=budget)
     data = gzip.compress(text)
