@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -71,3 +72,19 @@ def test_a_client_tells_what_is_wrong(status, body, wrong):
         Client(server.server_port, b"", tally, number=1).ask(until)
         thread.join()
     assert tally.figures()["wrong"] == ([wrong] if wrong else [])
+
+
+def test_the_page_tells_what_the_faults_did():
+    found = json.loads((ROOT / "docs" / "results" / "faults.json").read_text())
+    assert faults.passed(found, most_growth=0.05, clients=found["clients"])
+
+    page = " ".join((ROOT / "docs" / "security.md").read_text().split())
+    right = sum(found["answers"][kind]["200"] for kind in ("picture", "tensor"))
+    for words in (
+        f"{found['faults']['workers killed']} workers killed, {found['faults']['files overwritten']} files",
+        f"{right:,} answers were right",
+        f"{found['resets']} connections ended with their worker",
+        f"the slowest answer took {found['slowest_s']} s",
+        f"memory changed by {100 * found['growth']:+.1f} %",
+    ):
+        assert words in page
