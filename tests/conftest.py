@@ -10,9 +10,23 @@ from typing import Any
 
 import pytest
 
+from cpuserve.settings import Settings
 from tests.isa import has_vnni, lacks_bf16_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def settings_without_bf16_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let settings that a test makes by hand ask for f32 where a limit leaves no kernels for bf16."""
+    if not lacks_bf16_kernels():
+        return
+    made = Settings.__init__
+
+    def make(self: Settings, *given: Any, **named: Any) -> None:
+        made(self, *given, **{"precision": "f32", **named})
+
+    monkeypatch.setattr(Settings, "__init__", make)
 
 
 @pytest.fixture(autouse=True)
