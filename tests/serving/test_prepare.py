@@ -108,6 +108,7 @@ def test_properties_of_the_plugin_without_those_of_the_seat():
         "INFERENCE_PRECISION_HINT": "f32",
         "CACHE_DIR": "/c",
     }
-    assert plugin_properties(Settings(streams=1), 2) == {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
+    settings = Settings(streams=1, precision="auto")
+    assert plugin_properties(settings, 2) == {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
     with pytest.raises(UsageError, match="JSON object"):
         plugin_properties(Settings(plugin_config="[]"), 1)
