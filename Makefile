@@ -36,7 +36,7 @@ format: $(VENV)/.test ## rewrite the code the way lint wants it
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(VENV)/.test ## measure all that docs/results keeps, a quarter of an hour (ARGS="--help")
-	$(BIN)/python -m cpuserve.bench.everything $(ARGS)
+	$(BIN)/python -m benchmarks.everything $(ARGS)
 
 docs: $(VENV)/.test ## rewrite the generated parts of docs/ (settings and commands)
 	$(BIN)/python docs/generate.py

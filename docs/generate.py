@@ -23,7 +23,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make docs` from the table in `cpuserve/table.py`.",
+        "Written by `make docs` from the table in `cpuserve/settings/table.py`.",
         "",
         "Precedence: command line, then environment, then settings file (`--config FILE`, TOML, the names"
         " below), then the tuned profile, then a model's own metadata (`decode`, `precision`), then the"
@@ -74,8 +74,8 @@ def seven() -> bytes:
 
 
 def openapi() -> str:
-    """cpuserve/web/openapi.json, from the YAML beside it: the server reads no YAML."""
-    source = HERE.parent / "cpuserve" / "web" / "openapi.yaml"
+    """cpuserve/protocols/page/openapi.json, from the YAML beside it: the server reads no YAML."""
+    source = HERE.parent / "cpuserve" / "protocols" / "page" / "openapi.yaml"
     return json.dumps(yaml.safe_load(source.read_text()), separators=(",", ":")) + "\n"
 
 
@@ -88,7 +88,7 @@ def main(folder: Path) -> None:
         (folder / name).write_text(page())
         sys.stdout.write(f"{folder.name}/{name}\n")
     (folder / "seven.png").write_bytes(seven())
-    package = HERE.parent / "cpuserve" / "web" if folder == HERE else folder
+    package = HERE.parent / "cpuserve" / "protocols" / "page" if folder == HERE else folder
     (package / "openapi.json").write_text(openapi())
 
 

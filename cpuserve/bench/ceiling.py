@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.inprocess import Loop, Seats
-from cpuserve.bench.measure import Load, Target, Window, measure_window
-from cpuserve.bench.windows import spread
 from cpuserve.errors import CpuserveError
+from cpuserve.measuring.in_process import Loop, Seats
+from cpuserve.measuring.stable_windows import spread
+from cpuserve.measuring.window import Load, Target, Window, measure_window
 
 __all__ = ["Ceiling", "Round", "measure_ceiling"]
 

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from cpuserve.bench.windows import spread
+from cpuserve.authoring.parity import compare as agreement
 from cpuserve.errors import CpuserveError, UsageError
-from cpuserve.models.parity import compare as agreement
+from cpuserve.measuring.stable_windows import spread
 from cpuserve.serving.engine import Array
 
 __all__ = ["Entry", "compare", "thread_counts", "verdict"]
@@ -113,7 +113,7 @@ def compare(
         frameworks: names of `cpuserve.bench.frameworks.FRAMEWORKS`.
         tensors: one input [batch, ...] or more; all are compared, the first is timed.
         folder: for what passes between the processes.
-        shapes: ``NAME[1,3,224,224]``, as for `cpuserve.models.source.input_shapes`.
+        shapes: ``NAME[1,3,224,224]``, as for `cpuserve.authoring.source.input_shapes`.
         precision: of OpenVINO.
         threads: to be tried.
         rounds: windows of each framework, by turns.

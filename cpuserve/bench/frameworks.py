@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from cpuserve.authoring.source import Shapes, Source, read
 from cpuserve.errors import CpuserveError
-from cpuserve.models.source import Shapes, Source, read
 from cpuserve.serving.engine import Array
 
 __all__ = ["FRAMEWORKS", "Framework", "Refused", "Run", "load", "sample", "with_batch"]
@@ -29,7 +29,7 @@ class Framework:
     """A framework.
 
     Attributes:
-        formats: what it reads, in the words of `cpuserve.models.source.Source.framework`.
+        formats: what it reads, in the words of `cpuserve.authoring.source.Source.framework`.
         takes: the same for people.
         install: how to get it.
         load: makes a `Run` of a source, a tensor and a number of threads.
@@ -47,7 +47,7 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
     Args:
         framework: ``openvino``, or a key of `FRAMEWORKS`.
         source: a file, a directory or ``module:callable``.
-        shapes: of inputs, as for `cpuserve.models.source.read`.
+        shapes: of inputs, as for `cpuserve.authoring.source.read`.
         tensor: the input.
         threads: for one pass.
         precision: of OpenVINO's; "auto" is what it chooses. The others compute as their files say.

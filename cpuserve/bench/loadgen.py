@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.measure import Target, tree_cpu_s
 from cpuserve.errors import CpuserveError
+from cpuserve.measuring.window import Target, tree_cpu_s
 
 __all__ = ["parse_summary", "run_scenario"]
 

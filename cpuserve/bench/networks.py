@@ -17,12 +17,12 @@ from typing import Any
 import openvino as ov
 import psutil
 
-from cpuserve.bench.journal import Journal
+from cpuserve.authoring.zoo.networks import NETWORKS
 from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
-from cpuserve.models.zoo.networks import NETWORKS
+from cpuserve.measuring.journal import Journal
 
 __all__ = ["BATCHES", "PRECISIONS", "Plan", "Row", "machine_name", "measure_networks", "memory_limit_bytes"]
 

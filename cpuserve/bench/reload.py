@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.local import started
 from cpuserve.errors import CpuserveError
+from cpuserve.measuring.local_server import started
 from cpuserve.models.repository import ModelFile
 
 __all__ = ["ReloadReport", "as_json", "measure_reloads"]

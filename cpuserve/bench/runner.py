@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from cpuserve.authoring.source import input_shapes
 from cpuserve.bench.frameworks import Run, load
-from cpuserve.models.source import input_shapes
 
 __all__ = ["main"]
 

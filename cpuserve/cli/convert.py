@@ -136,9 +136,9 @@ def command(
     """
     settings = settings_from(config, {"max_pixels": max_pixels, "model_repository": model_repository})
     card = _card(said, labels, keys)
+    from cpuserve.authoring.converting import Order, convert_and_publish  # noqa: PLC0415
+    from cpuserve.authoring.source import input_shapes, read  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.models.source import input_shapes, read  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.serving.converting import Order, convert_and_publish  # noqa: PLC0415
 
     order = Order(name, card, version, precision == "f16", force, not no_parity, images)
     with _status(shown=not (quiet or as_json)) as say:
@@ -183,7 +183,7 @@ def _set(text: str, flags: set[str]) -> tuple[str, str]:
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    from cpuserve.models.catalog import label_names  # noqa: PLC0415
+    from cpuserve.authoring.catalog import label_names  # noqa: PLC0415
 
     file = Path(text)
     if file.is_file():

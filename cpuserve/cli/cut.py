@@ -14,7 +14,7 @@ from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.serving.cutting import Report
+    from cpuserve.authoring.cutting import Report
 
 __all__ = ["command"]
 
@@ -72,11 +72,11 @@ def command(
     """
     if not inputs and not outputs:
         raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")
+    from cpuserve.authoring.cut_source import Whole  # noqa: PLC0415
+    from cpuserve.authoring.cutting import Order, cut_and_publish  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.models.parts import Part  # noqa: PLC0415
+    from cpuserve.models.cut_manifest import Part  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.models.whole import Whole  # noqa: PLC0415
-    from cpuserve.serving.cutting import Order, cut_and_publish  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
@@ -101,7 +101,7 @@ def command(
 
 
 def _pictures(place: Path | None) -> tuple[Path, ...]:
-    from cpuserve.models.samples import pictures_in  # noqa: PLC0415
+    from cpuserve.authoring.samples import pictures_in  # noqa: PLC0415
 
     if place is None or place.is_file():
         return () if place is None else (place,)

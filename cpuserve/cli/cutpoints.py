@@ -13,7 +13,7 @@ from cpuserve.cli.console import table_console
 from cpuserve.cli.options import setting_options, settings_from
 
 if TYPE_CHECKING:
-    from cpuserve.models.cutpoints import CutPoint
+    from cpuserve.authoring.cutpoints import CutPoint
 
 __all__ = ["command"]
 
@@ -33,9 +33,9 @@ def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> Non
       cpuserve cutpoints digits
       cpuserve cutpoints deeplab.pb --json
     """
-    from cpuserve.models.cutpoints import cutpoints  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.cut_source import Whole  # noqa: PLC0415
+    from cpuserve.authoring.cutpoints import cutpoints  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.models.whole import Whole  # noqa: PLC0415
 
     whole = Whole.find(model, Repository.of(settings_from(config, flags)))
     found = cutpoints(whole.model, whole.places)

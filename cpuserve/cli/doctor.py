@@ -18,7 +18,7 @@ from cpuserve.errors import CpuserveError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cpuserve.machine.roster import Roster
+    from cpuserve.machine.server_status import Roster
 
 __all__ = ["command"]
 
@@ -76,8 +76,8 @@ def command(
 
 
 def _look(pid: int | None, window: float) -> dict[str, Any]:
-    from cpuserve.machine.diagnose import diagnose, sample  # noqa: PLC0415  # not for --help
-    from cpuserve.web.running import find  # noqa: PLC0415
+    from cpuserve.machine.diagnosis import diagnose, sample  # noqa: PLC0415  # not for --help
+    from cpuserve.serving.find_servers import find  # noqa: PLC0415
 
     servers = find()
     server = _choose(servers, pid)

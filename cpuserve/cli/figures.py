@@ -42,7 +42,7 @@ def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def deliver(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
     """Write figures to the file that was asked for, if any, and print them as JSON, if that was."""
-    from cpuserve.bench.results import write_result  # noqa: PLC0415  # not for --help
+    from cpuserve.measuring.results import write_result  # noqa: PLC0415  # not for --help
 
     if out is not None:
         write_result(out, ["cpuserve", *sys.argv[1:]], figures)

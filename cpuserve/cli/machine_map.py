@@ -12,7 +12,7 @@ __all__ = ["draw"]
 
 
 def draw(report: Mapping[str, Any], width: int) -> list[str]:
-    """The map of a report of `cpuserve.machine.diagnose`.
+    """The map of a report of `cpuserve.machine.diagnosis`.
 
     Every core is a cell of its CPUs, siblings joined by ``+``: under the name of the seat that has them, or
     under ``idle`` (allowed, in no seat) or ``barred`` (not in this server's mask).

@@ -97,8 +97,8 @@ def with_ovms_config(settings: Settings) -> tuple[Settings, list[str]]:
     Raises:
         UsageError: the file is wrong, or the settings contradict each other.
     """
+    from cpuserve.models.ov_properties import properties_of  # noqa: PLC0415
     from cpuserve.models.ovms_config import with_models_of  # noqa: PLC0415
-    from cpuserve.models.plugin import properties_of  # noqa: PLC0415
     from cpuserve.models.versions import VersionPolicy  # noqa: PLC0415
 
     if settings.model_path and not settings.model_name:

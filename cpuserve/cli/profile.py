@@ -155,7 +155,7 @@ def _server(
     from cpuserve.profiling.watched import Watched  # noqa: PLC0415
 
     if model:
-        from cpuserve.bench.local import serving  # noqa: PLC0415
+        from cpuserve.measuring.local_server import serving  # noqa: PLC0415
 
         with serving(model, flags, config) as local:
             yield Watched.at(local.pid)
@@ -196,9 +196,9 @@ def _only(settings: Settings | None) -> str | None:
 def _driven(
     observers: Any, name: str | None, seconds: float, folder: Path | None, clients: int, step: Step
 ) -> Recording:
-    from cpuserve.bench.measure import Load  # noqa: PLC0415
-    from cpuserve.bench.pictures import pictures  # noqa: PLC0415
-    from cpuserve.bench.target import ask_once, target_at  # noqa: PLC0415
+    from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
+    from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
+    from cpuserve.measuring.window import Load  # noqa: PLC0415
     from cpuserve.profiling.session import Driven, watch_driven  # noqa: PLC0415
 
     with pictures(folder) as sent:

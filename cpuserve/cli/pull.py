@@ -10,11 +10,11 @@ from typing import Any
 import click
 import orjson
 
+from cpuserve.authoring.catalog import Entry, Source, entries, find, label_names
+from cpuserve.authoring.download import Downloader
 from cpuserve.cli.console import progress, table_console
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UnknownCatalogEntry, UsageError
-from cpuserve.models.catalog import Entry, Source, entries, find, label_names
-from cpuserve.models.download import Downloader
 from cpuserve.models.repository import Repository
 
 __all__ = ["command"]
@@ -95,7 +95,7 @@ def _pull(
     labels = entry.labels
     if isinstance(labels, Source):
         labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8"))
-    from cpuserve.models.build import build  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.build import build  # noqa: PLC0415  # OpenVINO only when it is needed
 
     build(entry, file, labels, repository, replace=replace)
 

@@ -12,7 +12,7 @@ import orjson
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
-    from cpuserve.serving.quantizing import Result
+    from cpuserve.authoring.quantizing import Result
 
 __all__ = ["command"]
 
@@ -101,9 +101,9 @@ def command(
       cpuserve quantize mobilenet_v2_1.0_224_frozen --calibration photos --validation labels.csv
       cpuserve quantize detector --calibration photos --validation instances.json --max-drop 0.02
     """
-    from cpuserve.models.quantize import Options  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.quantize import Options  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.quantizing import Order, quantize_model  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.serving.quantizing import Order, quantize_model  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
@@ -130,7 +130,7 @@ def command(
 
 
 def _show(result: Result) -> None:
-    from cpuserve.serving.quantizing import COMPARISONS  # noqa: PLC0415  # with OpenVINO
+    from cpuserve.authoring.quantizing import COMPARISONS  # noqa: PLC0415  # with OpenVINO
 
     report = result.report
     pictures = f"{report['validation_pictures']} pictures"

@@ -40,8 +40,8 @@ def command(config: Path | None, **flags: Any) -> None:
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.machine.relaunch import relaunch  # noqa: PLC0415
+    from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
     from cpuserve.tune.apply import apply  # noqa: PLC0415
-    from cpuserve.web.server import Server  # noqa: PLC0415  # gunicorn only when it is needed
 
     words, notes = without_ovms_words(launcher_words(flags))
     settings, more = with_ovms_config(settings_from(config, words))

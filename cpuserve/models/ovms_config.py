@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
-from cpuserve.models.plugin import properties_of
+from cpuserve.models.ov_properties import properties_of
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.settings import TABLE, Settings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.diagnose import diagnose, sample
+from cpuserve.machine.diagnosis import diagnose, sample
 from cpuserve.machine.throttling import Sample
 from cpuserve.profiling.pyspy import PySpy, hindrance
 from cpuserve.profiling.recording import BatchSpan, RequestSpan, Stacks, ThreadTrack

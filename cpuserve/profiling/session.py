@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.measure import Load, Target, Window, measure_window, percentile
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
+from cpuserve.measuring.window import Load, Target, Window, measure_window, percentile
 from cpuserve.profiling.observers import Observers, Seen
 from cpuserve.profiling.recording import Recording
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from cpuserve.profiling.recording import BatchSpan, RequestSpan
 from cpuserve.serving.spans import INFER, STAGES
-from cpuserve.serving.timeline import Record, Timeline
+from cpuserve.serving.trace_ring import Record, Timeline
 
 __all__ = ["Reader", "spans_of"]
 

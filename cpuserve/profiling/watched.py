@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.files import read_text
-from cpuserve.machine.roster import Roster
+from cpuserve.machine.server_status import Roster
 from cpuserve.profiling.pyspy import hindrance
-from cpuserve.serving.timeline import LINK, Timeline
-from cpuserve.web.running import find
+from cpuserve.serving.find_servers import find
+from cpuserve.serving.trace_ring import LINK, Timeline
 
 __all__ = ["Watched"]
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cpuserve.serving.engine import Array, Engine, Part
-from cpuserve.serving.stats import Recorder
+from cpuserve.serving.statistics import Recorder
 
 __all__ = ["Batcher", "Filling", "Rows", "split"]
 

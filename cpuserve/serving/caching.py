@@ -12,10 +12,10 @@ import openvino as ov
 import orjson
 
 from cpuserve.errors import ModelLoadError
-from cpuserve.models.parts import PYTHON, Parts
+from cpuserve.models.cut_manifest import PYTHON, Parts
 from cpuserve.serving.cache import Kept, ResultCache, digest
 from cpuserve.serving.engine import Array
-from cpuserve.serving.feed import Encoded, Frame
+from cpuserve.serving.picture_input import Encoded, Frame
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.request import Request

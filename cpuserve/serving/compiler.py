@@ -16,7 +16,7 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.engine import OpenVinoEngine
 from cpuserve.serving.patient import PatientBatcher
-from cpuserve.serving.stats import Recorder
+from cpuserve.serving.statistics import Recorder
 
 __all__ = ["Compiler", "read"]
 

@@ -14,7 +14,7 @@ import simplejpeg
 from cpuserve.errors import TooManyPixels, TooMuchDecoding, UndecodableImage
 from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.first_image import first_image
-from cpuserve.serving.header import ImageHeader, count_scans, read_header
+from cpuserve.serving.picture_header import ImageHeader, count_scans, read_header
 
 __all__ = ["MAX_SCAN_PIXELS", "Decoded", "Decoder", "Pixels", "scaled_size"]
 

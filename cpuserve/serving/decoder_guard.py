@@ -42,7 +42,7 @@ class DecoderGuard:
     It is started with the first picture, and all of them end with this process.
 
     Args:
-        formats: which of `cpuserve.serving.header.FORMATS` are decoded there.
+        formats: which of `cpuserve.serving.picture_header.FORMATS` are decoded there.
         timeout_s: how long one picture may take.
     """
 

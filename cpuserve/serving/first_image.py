@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 from cpuserve.errors import UndecodableImage
-from cpuserve.serving.header import tiff_directory
+from cpuserve.serving.picture_header import tiff_directory
 
 __all__ = ["first_image"]
 

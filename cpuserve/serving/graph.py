@@ -15,7 +15,7 @@ from cpuserve.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from cpuserve.models.card import Card
-    from cpuserve.models.parts import Port
+    from cpuserve.models.cut_manifest import Port
 
 __all__ = [
     "ImageInput",

@@ -8,24 +8,24 @@ import openvino as ov
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
-from cpuserve.models.parts import Parts
+from cpuserve.models.cut_manifest import Parts
+from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
-from cpuserve.models.validated import check_validated
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.cache import ResultCache
 from cpuserve.serving.caching import CachingPipeline, check_repeatable
 from cpuserve.serving.compiler import Compiler, read
+from cpuserve.serving.crash_check import Trials
+from cpuserve.serving.cut_parts import Ends, EndsLoader
 from cpuserve.serving.decoder_guard import shared_guard
-from cpuserve.serving.ends import Ends, EndsLoader
-from cpuserve.serving.feed import Feed
 from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
+from cpuserve.serving.graph_settings import plugin_properties, prepared
+from cpuserve.serving.picture_input import Feed
 from cpuserve.serving.pipeline import Pictures, Pipeline
 from cpuserve.serving.postprocess import postprocessor
-from cpuserve.serving.prepare import plugin_properties, prepared
 from cpuserve.serving.private_copy import taken
-from cpuserve.serving.stats import Recorder, Statistics
+from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.streams import fillable_rows, own_weights
-from cpuserve.serving.trials import Trials
 from cpuserve.settings import Settings
 
 __all__ = ["assemble", "load_pipeline", "new_core", "properties_in_force"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cpuserve.errors import ModelFailed, ModelLoadError, without_directories
-from cpuserve.models.parts import ONNX, PYTHON, TENSORFLOW, Part
+from cpuserve.models.cut_manifest import ONNX, PYTHON, TENSORFLOW, Part
 from cpuserve.serving.engine import Array, Engine, Port
 
 __all__ = ["GraphPart", "Runner", "chain", "foreign", "held"]
@@ -162,7 +162,7 @@ def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
         import tensorflow as tf  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
-    from cpuserve.models.tf_places import Places  # noqa: PLC0415
+    from cpuserve.authoring.tf_places import Places  # noqa: PLC0415
 
     if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
         tf.config.threading.set_intra_op_parallelism_threads(1)

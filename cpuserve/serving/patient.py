@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpuserve.serving.batcher import Batcher, Filling, Rows
 from cpuserve.serving.engine import Engine
-from cpuserve.serving.stats import Recorder
+from cpuserve.serving.statistics import Recorder
 
 __all__ = ["PatientBatcher"]
 

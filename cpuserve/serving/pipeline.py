@@ -12,16 +12,16 @@ import numpy as np
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.batcher import Batcher, Rows
+from cpuserve.serving.cut_parts import Ends
 from cpuserve.serving.decode import Pixels
-from cpuserve.serving.ends import Ends
 from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.feed import Encoded, Feed, Frame
 from cpuserve.serving.part import Runner
+from cpuserve.serving.picture_input import Encoded, Feed, Frame
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
 from cpuserve.serving.spans import INFER, Spans
-from cpuserve.serving.stats import Recorder
+from cpuserve.serving.statistics import Recorder
 
 __all__ = ["Pictures", "Pipeline"]
 

@@ -16,16 +16,16 @@ from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
-from cpuserve.serving.control import Control
 from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
 from cpuserve.serving.model_state import ModelState
-from cpuserve.serving.model_states import Told
+from cpuserve.serving.model_table import Told
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
+from cpuserve.serving.reload_control import Control
 from cpuserve.serving.removals import Removals
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.repository_errors import CONFIG, REPOSITORY, Troubles
+from cpuserve.serving.statistics import Statistics
 from cpuserve.serving.streams import streams_of
-from cpuserve.serving.troubles import CONFIG, REPOSITORY, Troubles
 from cpuserve.settings import Settings
 
 __all__ = ["ModelState", "Pool"]

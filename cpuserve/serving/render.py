@@ -13,7 +13,7 @@ import numpy as np
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Decoder, Pixels
-from cpuserve.serving.feed import Encoded
+from cpuserve.serving.picture_input import Encoded
 from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.postprocess.segmentation import NOT_SEEN
 from cpuserve.serving.preprocess import Resizer

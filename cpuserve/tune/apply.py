@@ -18,9 +18,9 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.serving.streams import streams_of
 from cpuserve.settings import Settings
-from cpuserve.tune.key import Key
-from cpuserve.tune.profile import PER_MODEL
-from cpuserve.tune.store import Match, Store, judge, read_profile
+from cpuserve.tune.preset import PER_MODEL
+from cpuserve.tune.preset_key import Key
+from cpuserve.tune.preset_store import Match, Store, judge, read_profile
 from cpuserve.tune.transfer import IN_A_SEAT, SHAPE, Transfer, layout_of, transfer
 
 __all__ = ["Applied", "apply"]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cpuserve.errors import UsageError
-from cpuserve.setting import Setting
-from cpuserve.table import TABLE
+from cpuserve.settings.setting import Setting
+from cpuserve.settings.table import TABLE
 from cpuserve.tune.host import DEFAULT_BATCH
-from cpuserve.tune.profile import Profile
+from cpuserve.tune.preset import Profile
 
 __all__ = ["FORMATS", "export"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.leash import leashed
+from cpuserve.machine.process_controls import leashed
 from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings

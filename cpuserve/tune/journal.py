@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.journal import Journal
 from cpuserve.errors import UsageError
+from cpuserve.measuring.journal import Journal
 from cpuserve.tune.point import Figures, Point, Trial
 
 __all__ = ["Recorded", "TrialJournal", "read_trials"]

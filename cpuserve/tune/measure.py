@@ -8,23 +8,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from cpuserve.bench.measure import Load, Window
-from cpuserve.bench.pictures import pictures
-from cpuserve.bench.windows import Level, measure_level
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.budget import Budget
+from cpuserve.measuring.noise import Quiet, foreign_cores
+from cpuserve.measuring.pictures import pictures
+from cpuserve.measuring.stable_windows import Level, measure_level
+from cpuserve.measuring.window import Load, Window
 from cpuserve.models.repository import Repository
 from cpuserve.tune.hints import hint_points
 from cpuserve.tune.point import Figures, Point
-from cpuserve.tune.quiet import Quiet, foreign_cores
-from cpuserve.tune.seated import seated
-from cpuserve.tune.served import served
-from cpuserve.tune.subject import Running, Subject, repository_of
+from cpuserve.tune.trial import Running, Subject, repository_of
+from cpuserve.tune.trial_engine import seated
+from cpuserve.tune.trial_http import served
 
 __all__ = ["Measurer"]
 
 _WARM_S = 1.0
-_LAST = 3  # windows that count, as `cpuserve.bench.windows` has it
+_LAST = 3  # windows that count, as `cpuserve.measuring.stable_windows` has it
 
 
 class Measurer:

@@ -228,7 +228,7 @@ def _openmp(report: Report) -> str:
         + "</tr>"
         for verdict in report.openmp
     ]
-    note = "Measured by python -m cpuserve.bench.openmp with a network of its own, not with this model."
+    note = "Measured by python -m benchmarks.openmp with a network of its own, not with this model."
     head = ["process", "environment", "verdict", "what was read back"]
     return f'<h2>OpenMP\'s variables</h2><p class="note">{note}</p>{_table(head, body)}'
 

@@ -54,7 +54,7 @@ class Report:
         batches: figures over max_batch.
         cores: figures of the whole machine over the cores of a worker.
         repeats: the largest difference between measurements of equal settings, as a share.
-        openmp: verdicts about OpenMP's variables, as `cpuserve.bench.openmp` wrote them.
+        openmp: verdicts about OpenMP's variables, as `benchmarks.openmp` wrote them.
     """
 
     model: str

@@ -16,14 +16,14 @@ from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.settings import Settings
 from cpuserve.tune.host import Host, Network
 from cpuserve.tune.journal import TrialJournal
-from cpuserve.tune.key import Key
 from cpuserve.tune.objective import Standing
 from cpuserve.tune.outcome import Outcome, Request
 from cpuserve.tune.point import Figures, Point, Trial
-from cpuserve.tune.profile import Profile
+from cpuserve.tune.preset import Profile
+from cpuserve.tune.preset_key import Key
+from cpuserve.tune.preset_store import Store
 from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space, digest_of
-from cpuserve.tune.store import Store
 from cpuserve.tune.strategies import strategy
 
 __all__ = ["Measuring", "parse_mix", "tune"]

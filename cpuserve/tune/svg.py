@@ -1,6 +1,6 @@
 """Draws plots as SVG that takes its colours from the page it stands in, light or dark; it knows no trials.
 
-Not by matplotlib, as `cpuserve.bench.plots` does: its colours are fixed when it draws, and it is an extra.
+Not by matplotlib, as `matplotlib` does: its colours are fixed when it draws, and it is an extra.
 """
 
 from __future__ import annotations

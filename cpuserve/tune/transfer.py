@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.tune.key import IR, MACHINE
 from cpuserve.tune.point import Knob
-from cpuserve.tune.profile import LAYOUT, Profile
-from cpuserve.tune.store import Match
+from cpuserve.tune.preset import LAYOUT, Profile
+from cpuserve.tune.preset_key import IR, MACHINE
+from cpuserve.tune.preset_store import Match
 
 __all__ = ["IN_A_SEAT", "SHAPE", "Transfer", "layout_of", "transfer"]
 

@@ -31,8 +31,8 @@ import recipe
 import torch
 from torch import nn
 
-from cpuserve.bench.results import write_result
-from cpuserve.models.complexity import complexity
+from cpuserve.authoring.complexity import complexity
+from cpuserve.measuring.results import write_result
 
 PAGE = recipe.HERE.parents[1] / "docs" / "recipes.md"
 SHIPPED, FLOOR = "as shipped", "front end alone"

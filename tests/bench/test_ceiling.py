@@ -4,9 +4,9 @@ import pytest
 
 from cpuserve.bench import ceiling
 from cpuserve.bench.ceiling import measure_ceiling
-from cpuserve.bench.inprocess import Loop, Seats
-from cpuserve.bench.measure import Target, Window
 from cpuserve.errors import CpuserveError
+from cpuserve.measuring.in_process import Loop, Seats
+from cpuserve.measuring.window import Target, Window
 
 
 def served(images, cpu_s, statuses=None):

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 from openvino import opset13 as ops
 
+from cpuserve.authoring.source import Source, input_shapes, read
 from cpuserve.bench.compare import Entry, compare, thread_counts, verdict
 from cpuserve.bench.frameworks import Refused, load, sample, with_batch
 from cpuserve.errors import CpuserveError
-from cpuserve.models.source import Source, input_shapes, read
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cpuserve.authoring.zoo.networks import build
 from cpuserve.bench.footprint import footprint_bytes
-from cpuserve.models.zoo.networks import build
 
 
 def chain(*channels):

@@ -3,13 +3,21 @@
 import pytest
 
 from cpuserve.bench.loadgen import parse_summary, run_scenario
-from cpuserve.bench.measure import Target
 from cpuserve.errors import CpuserveError
-from tests.bench.conftest import Handler
+from cpuserve.measuring.window import Target
+from tests.measuring.conftest import (
+    Handler,
+    plain,  # noqa: F401  # a fixture
+)
 
 
 @pytest.mark.parametrize("scenario", ["singlestream", "multistream", "server", "offline"])
-def test_every_scenario(plain, tmp_path, monkeypatch, scenario):
+def test_every_scenario(
+    plain,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    scenario,
+):
     monkeypatch.setattr(Handler, "statuses", {b"bad": 503})
     files = []
     for name in ("good", "bad"):

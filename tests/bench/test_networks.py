@@ -13,9 +13,9 @@ import time
 import openvino as ov
 import pytest
 
-from cpuserve.bench.journal import Journal
 from cpuserve.bench.networks import Plan, Row, machine_name, measure_networks, memory_limit_bytes
 from cpuserve.errors import UsageError
+from cpuserve.measuring.journal import Journal
 
 PLAN = Plan(("squeezenet_v1.1",), ("f32",), (1, 2), 2, 4 << 30)
 
@@ -123,7 +123,7 @@ def test_a_process_that_dies_costs_its_figures_and_not_the_run(program, reason, 
 def test_the_measuring_process_ends_with_the_one_that_started_it(tmp_path):
     code = (
         "from cpuserve.bench.networks import *\n"
-        "from cpuserve.bench.journal import Journal\n"
+        "from cpuserve.measuring.journal import Journal\n"
         "from pathlib import Path\n"
         "plan = Plan(('squeezenet_v1.1',), ('f32',), (1, 128), 5, 4 << 30)\n"
         f"journal = Journal(Path({str(tmp_path / 'f.jsonl')!r}))\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cpuserve.cli import main
+from cpuserve.server import gunicorn_server as server
 from cpuserve.settings import Settings
-from cpuserve.web import server
 
 
 @pytest.fixture

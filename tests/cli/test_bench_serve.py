@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cpuserve.cli import main
-from tests.bench.conftest import Handler, plain  # noqa: F401  # a fixture
+from tests.measuring.conftest import Handler, plain  # noqa: F401  # a fixture
 
 
 @pytest.fixture

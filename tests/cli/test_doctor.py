@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cpuserve.cli import main
-from cpuserve.machine.diagnose import diagnose
+from cpuserve.machine.diagnosis import diagnose
 from cpuserve.machine.placement import Plan, Seat
-from cpuserve.machine.roster import Roster, Worker, about
+from cpuserve.machine.server_status import Roster, Worker, about
 from cpuserve.machine.throttling import Sample
-from cpuserve.web import running
+from cpuserve.serving import find_servers as running
 from tests.machine import trees
 from tests.machine.test_verify import heap, process
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cpuserve.cli.machine_map import draw
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.diagnose import diagnose
+from cpuserve.machine.diagnosis import diagnose
 from cpuserve.machine.placement import plan
-from cpuserve.machine.roster import seat_to_json
+from cpuserve.machine.server_status import seat_to_json
 from cpuserve.machine.topology import Topology
 from tests.machine import trees
 

@@ -13,11 +13,11 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from cpuserve.authoring.samples import checksum
 from cpuserve.cli import main
 from cpuserve.models.card import Card
+from cpuserve.models.quantization_record import Validation
 from cpuserve.models.repository import Repository
-from cpuserve.models.samples import checksum
-from cpuserve.models.validated import Validation
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings

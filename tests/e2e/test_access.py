@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from cpuserve.web.app import routes
+from cpuserve.http.app import routes
 from tests.conftest import ROOT
 from tests.servers import serving
 

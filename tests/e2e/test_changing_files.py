@@ -17,8 +17,8 @@ import orjson
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.bench.weights_model import INPUTS, write_weights_model
-from cpuserve.models.parts import PYTHON, Part, Parts, Port
+from benchmarks.fixtures.weights_model import INPUTS, write_weights_model
+from cpuserve.models.cut_manifest import PYTHON, Part, Parts, Port
 from tests.models.test_model_files import write_onnx
 from tests.servers import Server, serving
 

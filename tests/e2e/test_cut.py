@@ -8,12 +8,12 @@ import openvino as ov
 import pytest
 from tritonclient import http as triton
 
-from cpuserve.bench.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
+from benchmarks.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
+from cpuserve.authoring.cut_source import Whole
+from cpuserve.authoring.cutting import Order, cut_and_publish
 from cpuserve.cli import main
-from cpuserve.models.parts import Part
+from cpuserve.models.cut_manifest import Part
 from cpuserve.models.repository import Repository
-from cpuserve.models.whole import Whole
-from cpuserve.serving.cutting import Order, cut_and_publish
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
 from tests.servers import serving

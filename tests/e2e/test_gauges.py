@@ -95,7 +95,7 @@ def test_resident_memory_is_that_of_every_worker(server):
 
 
 def test_versions_that_are_no_longer_served_give_their_places_back(tmp_path):
-    """What `tests/serving/test_stats.py` shows for hundreds needs that nothing keeps a version's recorder."""
+    """`tests/serving/test_statistics.py` shows it for hundreds; nothing may keep a recorder of a version."""
     repository = tmp_path / "models"
     repository.mkdir()
     put(repository, "digits", 1)

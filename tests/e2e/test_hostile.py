@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpuserve.cli import main
-from cpuserve.web.app import routes
+from cpuserve.http.app import routes
 from tests.conftest import ROOT
 from tests.e2e.test_access import Anything
 from tests.servers import serving

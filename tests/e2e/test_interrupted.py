@@ -93,7 +93,7 @@ def test_a_signal_that_comes_right_after_the_fork_is_not_lost(tmp_path):
     put(models, "digits", 1)
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, signal\n"
-        "import cpuserve.web.server as server\n"
+        "import cpuserve.server.gunicorn_server as server\n"
         "def sit(seat, sit=server.numa.sit):\n"
         f"    marker = pathlib.Path({str(marker)!r})\n"
         "    if not marker.exists():\n"
@@ -117,7 +117,7 @@ PATIENCE_S = 6
 def hasty(tmp_path):
     """A server whose arbiter kills a worker that is silent for a few seconds."""
     (tmp_path / "sitecustomize.py").write_text(
-        f"import cpuserve.web.server as server\nserver._HEARTBEAT_S = {PATIENCE_S}\n"
+        f"import cpuserve.server.gunicorn_server as server\nserver._HEARTBEAT_S = {PATIENCE_S}\n"
     )
     models = tmp_path / "models"
     models.mkdir()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cpuserve
-from cpuserve.web.app import deepdetect_routes, routes
-from cpuserve.web.services import Services
+from cpuserve.http.app import deepdetect_routes, routes
+from cpuserve.protocols.deepdetect_names import Services
 from tests.conftest import ROOT
 from tests.e2e.test_access import Anything
 from tests.servers import serving

@@ -15,10 +15,10 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi
 
 import cpuserve
-from cpuserve.web.app import routes
+from cpuserve.http.app import routes
 from tests.servers import serving
 
-WEB = Path(cpuserve.__file__).parent / "web"
+WEB = Path(cpuserve.__file__).parent / "protocols" / "page"
 MODEL = "digits"
 CHECKS = [
     checks.not_a_server_error,
@@ -64,7 +64,7 @@ def server(digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picture():
-    return (WEB.parent.parent / "docs" / "seven.png").read_bytes()
+    return (Path(cpuserve.__file__).parent.parent / "docs" / "seven.png").read_bytes()
 
 
 def test_every_route_is_described_and_nothing_else():

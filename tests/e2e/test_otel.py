@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from cpuserve.errors import UsageError
-from cpuserve.web.otel import check_endpoint
+from cpuserve.protocols.otel import check_endpoint
 from tests.conftest import ROOT
 from tests.servers import serving
 

@@ -11,9 +11,9 @@ import pytest
 
 from cpuserve.machine.launch import find_library
 from cpuserve.models.repository import Repository
-from cpuserve.tune.key import Key
-from cpuserve.tune.profile import Profile
-from cpuserve.tune.store import Store
+from cpuserve.tune.preset import Profile
+from cpuserve.tune.preset_key import Key
+from cpuserve.tune.preset_store import Store
 from tests.servers import serving
 from tests.tune import made_profiles as made
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from cpuserve.bench.findings import CASES, prepared, profiled
-from cpuserve.bench.local import serving
+from benchmarks.findings import CASES, prepared, profiled
 from cpuserve.machine.budget import Budget
+from cpuserve.measuring.local_server import serving
 from cpuserve.profiling.page import PAGE
 from cpuserve.profiling.trace import TRACE
 from tests.conftest import ROOT

@@ -10,9 +10,9 @@ import socket
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.web.body_budget import BodyBudget
-from cpuserve.web.connection import Connection
-from cpuserve.web.limits import Limits
+from cpuserve.http.body_budget import BodyBudget
+from cpuserve.http.client_limits import Limits
+from cpuserve.http.connection import Connection
 
 _LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 

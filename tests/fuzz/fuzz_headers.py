@@ -9,9 +9,9 @@ import gzip
 import zlib
 
 from cpuserve.errors import CpuserveError
-from cpuserve.web import images
-from cpuserve.web.exchange import Body, Call
-from cpuserve.web.terms import terms_of
+from cpuserve.protocols import predictions as images
+from cpuserve.protocols.call import Body, Call
+from cpuserve.protocols.urgency import terms_of
 
 _MOST = 5_000
 

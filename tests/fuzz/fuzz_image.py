@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Decoder
-from cpuserve.serving.header import read_header
+from cpuserve.serving.picture_header import read_header
 from cpuserve.serving.preprocess import Resizer
 from tests.attack_pictures import animated_png, animation, jpeg_of_scans, pages, sequential_jpeg_of_scans
 from tests.fuzz.picture_mutators import mutate

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.web.tensor import Tensor
-from cpuserve.web.wire import parse_infer
+from cpuserve.protocols.tensor import Tensor
+from cpuserve.protocols.v2_body import parse_infer
 
 _PARTS = [("data",), ("parameters",), ("data", "parameters"), ()]
 _ENTRY = {"name": "x", "datatype": "FP32", "shape": [1, 2]}

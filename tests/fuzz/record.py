@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cpuserve.bench.results import write_result
+from cpuserve.measuring.results import write_result
 
 OUT = Path(__file__).parent.parent.parent / "docs" / "results" / "fuzz.json"
 
@@ -21,47 +21,47 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
         (
             "the fuzzer",
             "true and false as data of UINT64 overflowed a comparison: 500",
-            "tests/web/test_wire.py::test_truth_values_are_numbers_of_any_width",
+            "tests/protocols/test_v2_body.py::test_truth_values_are_numbers_of_any_width",
         ),
         (
             "writing the target",
             "Inference-Header-Content-Length of a superscript digit or of 5000 digits: 500",
-            "tests/web/test_wire.py::test_a_wrong_header_length_is_refused",
+            "tests/protocols/test_v2_body.py::test_a_wrong_header_length_is_refused",
         ),
         (
             "writing the target",
             '"outputs" that is no list, shapes no array can have, base64 beyond ASCII: 500',
-            "tests/web/test_wire.py::test_what_is_wrong_is_named",
+            "tests/protocols/test_v2_body.py::test_what_is_wrong_is_named",
         ),
         (
             "writing the target",
             "one long text among numbers took its length in memory for each of them; an output asked for a "
             "thousand times was sent as often; numbers too large became infinite",
-            "tests/web/test_wire.py::test_one_long_text_among_many_numbers_takes_no_memory_for_each_of_them",
+            "tests/protocols/test_v2_body.py::test_one_long_text_among_many_numbers_takes_no_memory_for_each_of_them",
         ),
     ],
     "connection": [
         (
             "the fuzzer",
             "a head with an error before its 101st line was refused by 400 or 431, by how it was cut",
-            "tests/web/test_head.py::test_what_is_wrong_first_counts_however_the_message_is_cut",
+            "tests/http/test_head.py::test_what_is_wrong_first_counts_however_the_message_is_cut",
         ),
     ],
     "headers": [
         (
             "writing the target",
             "X-Request-Timeout-Ms or -Priority of 5000 digits ended the connection without an answer",
-            "tests/web/test_connection.py::test_terms",
+            "tests/http/test_connection.py::test_terms",
         ),
         (
             "writing the target",
             "a form of too many parts or too long a field: 500",
-            "tests/web/test_images.py::test_forms_that_are_refused",
+            "tests/protocols/test_predictions.py::test_forms_that_are_refused",
         ),
         (
             "the fuzzer",
             "forms that broke off left their files open, and large ones were written to disk",
-            "tests/web/test_images.py::test_a_large_file_is_not_written_to_disk",
+            "tests/protocols/test_predictions.py::test_a_large_file_is_not_written_to_disk",
         ),
     ],
     "image": [
@@ -69,23 +69,23 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
             "the fuzzer",
             "a PNG of 900 bytes with a chunk that promises 4 GiB took 4 GiB and 17 s before it was refused; "
             "the next run found the same of the last chunk",
-            "tests/serving/test_header.py::test_a_png_cannot_promise_more_than_it_brings",
+            "tests/serving/test_picture_header.py::test_a_png_cannot_promise_more_than_it_brings",
         ),
         (
             "trying sizes by hand after that",
             "a TIFF of 460 bytes, 30x20 pixels in tiles of 8192x8192, took 256 MiB",
-            "tests/serving/test_header.py::test_a_small_tiff_cannot_have_huge_tiles",
+            "tests/serving/test_picture_header.py::test_a_small_tiff_cannot_have_huge_tiles",
         ),
         (
             "writing the target",
             "a BigTIFF directory beyond any address: 500",
-            "tests/serving/test_header.py::test_a_directory_beyond_any_address_is_damage",
+            "tests/serving/test_picture_header.py::test_a_directory_beyond_any_address_is_damage",
         ),
         (
             "writing the target",
             "a TIFF that says its size twice, or as a number that lies elsewhere, passed max_pixels with the "
             "small one and was decoded with the large one",
-            "tests/serving/test_header.py::test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder",
+            "tests/serving/test_picture_header.py::test_a_tiff_cannot_say_one_size_here_and_another_to_the_decoder",
         ),
         (
             "changing chunks by hand",

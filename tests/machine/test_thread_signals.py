@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from cpuserve.machine.leash import leashed
+from cpuserve.machine.process_controls import leashed
 from cpuserve.machine.thread_signals import leave_signals_to_main_thread
 
 BLOCKED = "import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"

@@ -168,17 +168,18 @@ def layers(precision: str, exec_type: str = "jit_avx2") -> list[LayerTime]:
 
 def stacks(folded: dict[str, int] | None = None) -> Stacks:
     """Python stacks, a quarter of them in the tail."""
-    root = "process 100;_serve (cpuserve/web/request_loop.py:180);"
+    root = "process 100;_serve (cpuserve/http/request_loop.py:180);"
     return Stacks(
         100,
         1.0,
         folded
         or {
-            root + "RequestLoop._turn (cpuserve/web/request_loop.py:190)": 20,
-            root + "_turn (cpuserve/web/request_loop.py:190)": 20,
+            root + "RequestLoop._turn (cpuserve/http/request_loop.py:190)": 20,
+            root + "_turn (cpuserve/http/request_loop.py:190)": 20,
             "process 100:python;Event.wait (threading.py:600);Condition.wait (threading.py:359)": 30,
             "process 99;Arbiter.wait_for_signals (gunicorn/arbiter.py:2)": 9,
-            root + "predict (cpuserve/serving/pipeline.py:90);into (cpuserve/serving/feed.py:70)": 20,
+            root
+            + "predict (cpuserve/serving/pipeline.py:90);into (cpuserve/serving/picture_input.py:70)": 20,
             root + "predict (cpuserve/serving/pipeline.py:90);run (cpuserve/serving/batcher.py:140)": 60,
             root + "predict (cpuserve/serving/pipeline.py:99);tail (tails.py:7)": 20,
             root + "predict (cpuserve/serving/pipeline.py:99);tail (tails.py:9)": 7,

@@ -118,7 +118,7 @@ def test_functions_are_named_without_their_lines_and_idle_ones_left_out():
     assert [(one.function, round(one.self_share, 3)) for one in hot] == [
         ("run (cpuserve/serving/batcher.py)", round(60 / 107, 3)),
         ("tail (tails.py)", round(27 / 107, 3)),
-        ("into (cpuserve/serving/feed.py)", round(20 / 107, 3)),
+        ("into (cpuserve/serving/picture_input.py)", round(20 / 107, 3)),
     ]
     assert hottest(None) == []
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cpuserve.profiling.findings import RULES, find
-from cpuserve.table import TABLE
+from cpuserve.settings.table import TABLE
 from tests.conftest import ROOT
 from tests.profiling.made import QUIET, layers, made, stacks
 
@@ -137,7 +137,7 @@ def test_a_python_tail_names_the_function():
 def tail_stacks():
     return stacks(
         {
-            "process 1;answers (cpuserve/serving/ends.py:9);tail (tails.py:4)": 4,
+            "process 1;answers (cpuserve/serving/cut_parts.py:9);tail (tails.py:4)": 4,
             "run (cpuserve/serving/engine.py:1)": 6,
         }
     )

@@ -7,7 +7,7 @@ import time
 from cpuserve.profiling.recording import BatchSpan
 from cpuserve.profiling.traced import Reader, spans_of
 from cpuserve.serving.spans import DECODE, INFER, SERIALISE
-from cpuserve.serving.timeline import Record, Timeline
+from cpuserve.serving.trace_ring import Record, Timeline
 
 
 def record(number, tid, rows, *, led, pid=7, batch=(30, 40), status=200):

@@ -9,7 +9,7 @@ import pytest
 
 from cpuserve.serving.batcher import Batcher, split
 from cpuserve.serving.engine import Port
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.statistics import Statistics
 
 
 class FakeSlot:

@@ -10,13 +10,13 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, RequestError
-from cpuserve.models.parts import PYTHON, Part, Parts
+from cpuserve.models.cut_manifest import PYTHON, Part, Parts
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.caching import CachingPipeline, check_repeatable
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
 

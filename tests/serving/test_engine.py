@@ -13,7 +13,7 @@ from openvino import opset13 as ops
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.engine import OpenVinoEngine, _together
 from cpuserve.serving.part import GraphPart
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.statistics import Statistics
 
 WIDE = 512
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpuserve.serving.patient import PatientBatcher
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.statistics import Statistics
 from tests.serving.test_batcher import FakeEngine, ask, wait_until
 
 FOREVER_US = 60e6

@@ -14,11 +14,11 @@ import pytest
 
 from cpuserve.errors import ModelChanging, ModelLoadError, UnknownModel
 from cpuserve.serving import pool as pool_module
-from cpuserve.serving.control import Control
 from cpuserve.serving.pool import Pool
+from cpuserve.serving.reload_control import Control
 from cpuserve.serving.removals import Removals
-from cpuserve.serving.stats import Statistics
-from cpuserve.serving.troubles import CONFIG, REPOSITORY
+from cpuserve.serving.repository_errors import CONFIG, REPOSITORY
+from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
 

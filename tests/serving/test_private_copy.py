@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.bench.weights_model import write_weights_model
+from benchmarks.fixtures.weights_model import write_weights_model
 from cpuserve.errors import ModelChanging, ModelLoadError
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving import private_copy

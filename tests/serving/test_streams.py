@@ -9,7 +9,7 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import UsageError
 from cpuserve.serving.compiler import Compiler
-from cpuserve.serving.stats import Statistics
+from cpuserve.serving.statistics import Statistics
 from cpuserve.serving.streams import own_weights, stream_properties, streams_of
 from cpuserve.settings import Settings
 

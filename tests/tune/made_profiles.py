@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpuserve.tune.key import Key
 from cpuserve.tune.point import Figures, Point, Trial
-from cpuserve.tune.profile import Profile
+from cpuserve.tune.preset import Profile
+from cpuserve.tune.preset_key import Key
 
 MACHINE: dict[str, Any] = {
     "cpu": "Some CPU",

@@ -13,9 +13,9 @@ import pytest
 from cpuserve.models.repository import Repository
 from cpuserve.settings import Settings, load
 from cpuserve.tune.apply import apply
-from cpuserve.tune.key import Key
-from cpuserve.tune.profile import Profile
-from cpuserve.tune.store import Store
+from cpuserve.tune.preset import Profile
+from cpuserve.tune.preset_key import Key
+from cpuserve.tune.preset_store import Store
 from tests.conftest import ROOT
 from tests.machine import trees
 from tests.tune import made_profiles as made

@@ -13,7 +13,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.ovms_config import read_ovms_config
 from cpuserve.settings import load
 from cpuserve.tune.export import FORMATS, export
-from cpuserve.tune.profile import Profile
+from cpuserve.tune.preset import Profile
 from tests.conftest import ROOT
 from tests.tune import made_profiles as made
 

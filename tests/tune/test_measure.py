@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from cpuserve.bench.measure import Window
 from cpuserve.errors import CpuserveError, UnknownModel, UsageError
+from cpuserve.measuring.window import Window
 from cpuserve.tune import measure
 from cpuserve.tune.measure import Measurer
 from cpuserve.tune.point import Point

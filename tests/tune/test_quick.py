@@ -5,8 +5,8 @@ from cpuserve.tune.objective import Objective
 from cpuserve.tune.point import Point
 from cpuserve.tune.quick import Quick
 from cpuserve.tune.search import Limits, Search
-from cpuserve.tune.simulated import TWO_SOCKETS, SimulatedMachine
 from cpuserve.tune.space import Space
+from tests.tune.simulated import TWO_SOCKETS, SimulatedMachine
 
 HINTS = {
     "THROUGHPUT": Point.of({"workers": 2, "streams": 16, "use_logical_core": True}),
@@ -26,7 +26,7 @@ def quick(space):
 
 @pytest.fixture(autouse=True)
 def _no_disk(monkeypatch):
-    monkeypatch.setattr("cpuserve.bench.journal.os.fsync", lambda _descriptor: None)
+    monkeypatch.setattr("cpuserve.measuring.journal.os.fsync", lambda _descriptor: None)
 
 
 def searched(tmp_path, machine, quick, limits=None, objective=None):

@@ -7,9 +7,9 @@ from cpuserve.tune.journal import read_trials
 from cpuserve.tune.objective import Objective
 from cpuserve.tune.outcome import Request
 from cpuserve.tune.point import Point
+from cpuserve.tune.preset_store import read_profile
 from cpuserve.tune.search import Limits
 from cpuserve.tune.session import parse_mix, tune
-from cpuserve.tune.store import read_profile
 from tests.conftest import ROOT
 from tests.tune.made import figures
 

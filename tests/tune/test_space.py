@@ -10,9 +10,9 @@ from cpuserve.settings import TABLE, Settings
 from cpuserve.tune.host import Host, Network
 from cpuserve.tune.point import Point
 from cpuserve.tune.rules import RULES
-from cpuserve.tune.simulated import TWO_SOCKETS
 from cpuserve.tune.space import KNOBS, Space
 from tests.machine import trees
+from tests.tune.simulated import TWO_SOCKETS
 
 TWO_CORES = Host(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
 

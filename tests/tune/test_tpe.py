@@ -8,10 +8,10 @@ from cpuserve.tune.host import Host
 from cpuserve.tune.journal import TrialJournal
 from cpuserve.tune.objective import Objective
 from cpuserve.tune.search import Limits, Search
-from cpuserve.tune.simulated import SimulatedMachine
 from cpuserve.tune.space import Space
 from cpuserve.tune.strategies import strategy
 from cpuserve.tune.tpe import Tpe
+from tests.tune.simulated import SimulatedMachine
 
 HOST = Host(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
 

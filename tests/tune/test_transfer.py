@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.tune.store import judge
+from cpuserve.tune.preset_store import judge
 from cpuserve.tune.transfer import transfer
 from tests.tune import made_profiles as made
 

@@ -52,10 +52,10 @@ def command(
       cpuserve bench ceiling mobilenet_v2_1.0_224_quant --images photos --concurrency 16
     """
     from cpuserve.bench.ceiling import measure_ceiling  # noqa: PLC0415  # not for --help
-    from cpuserve.bench.inprocess import Seats  # noqa: PLC0415
-    from cpuserve.bench.local import serving  # noqa: PLC0415
-    from cpuserve.bench.pictures import pictures  # noqa: PLC0415
-    from cpuserve.bench.target import ask_once, target_at  # noqa: PLC0415
+    from cpuserve.measuring.in_process import Seats  # noqa: PLC0415
+    from cpuserve.measuring.local_server import serving  # noqa: PLC0415
+    from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
+    from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
 
     if settings_from(config, flags).for_model(model, {}).result_cache_bytes:
         raise UsageError("a result cache answers without computing: measure with result_cache_bytes = 0")

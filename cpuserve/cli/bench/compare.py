@@ -73,8 +73,8 @@ def command(
     """
     from cpuserve.bench.compare import compare, thread_counts  # noqa: PLC0415  # not for --help
     from cpuserve.bench.frameworks import FRAMEWORKS  # noqa: PLC0415
-    from cpuserve.bench.pictures import pictures  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415
+    from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
 
     names = [name.strip() for name in others.split(",") if name.strip()]
     unknown = [name for name in names if name not in FRAMEWORKS]
@@ -113,11 +113,11 @@ def command(
 
 
 def _source(model: str, repository: Path, folder: Path) -> str:
-    """What `cpuserve.models.source.read` takes: a path or module:callable."""
+    """What `cpuserve.authoring.source.read` takes: a path or module:callable."""
     import openvino as ov  # noqa: PLC0415
 
+    from cpuserve.authoring.zoo.networks import NETWORKS, build  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.models.zoo.networks import NETWORKS, build  # noqa: PLC0415
 
     if model in NETWORKS:
         ov.save_model(build(model), folder / f"{model}.xml", compress_to_fp16=False)
@@ -131,8 +131,8 @@ def _source(model: str, repository: Path, folder: Path) -> str:
 def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Path]) -> list[Any]:
     import cv2  # noqa: PLC0415
 
+    from cpuserve.authoring.source import input_shapes, read  # noqa: PLC0415
     from cpuserve.bench.frameworks import sample, with_batch  # noqa: PLC0415
-    from cpuserve.models.source import input_shapes, read  # noqa: PLC0415
 
     decoded = []
     for file in files:

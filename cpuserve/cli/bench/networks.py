@@ -16,9 +16,9 @@ from cpuserve.cli.console import progress
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.bench.journal import Journal
     from cpuserve.bench.networks import Row
     from cpuserve.bench.table import Comparison
+    from cpuserve.measuring.journal import Journal
 
 __all__ = ["command"]
 
@@ -84,9 +84,9 @@ def command(
       cpuserve bench networks --out here
       cpuserve bench networks --out here --resume --compare there/table.csv
     """
+    from cpuserve.authoring.zoo.networks import NETWORKS  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.bench.networks import Plan, machine_name, measure_networks, memory_limit_bytes  # noqa: PLC0415
     from cpuserve.bench.table import SavedTable, compare, comparison_markdown, markdown  # noqa: PLC0415
-    from cpuserve.models.zoo.networks import NETWORKS  # noqa: PLC0415  # OpenVINO only when it is needed
 
     plan = Plan(
         networks=tuple(NETWORKS) if networks == "all" else _words(networks),
@@ -122,8 +122,8 @@ def command(
 
 def _journal(out: Path | None, *, resume: bool) -> Journal | None:
     """Where figures are kept as they come: in a directory that is there from now on, or nowhere."""
-    from cpuserve.bench.journal import Journal  # noqa: PLC0415
     from cpuserve.bench.plots import need_matplotlib  # noqa: PLC0415
+    from cpuserve.measuring.journal import Journal  # noqa: PLC0415
 
     if out is None:
         if resume:
@@ -142,8 +142,8 @@ def _journal(out: Path | None, *, resume: bool) -> Journal | None:
 
 def _write(out: Path, rows: list[Row], machine: str, passes: int) -> None:
     from cpuserve.bench.plots import write_plots  # noqa: PLC0415
-    from cpuserve.bench.results import write_result  # noqa: PLC0415
     from cpuserve.bench.table import csv_text, markdown  # noqa: PLC0415
+    from cpuserve.measuring.results import write_result  # noqa: PLC0415
 
     (out / "table.csv").write_text(csv_text(rows, machine))
     (out / "table.md").write_text(markdown(rows, machine, passes))

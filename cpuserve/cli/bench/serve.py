@@ -19,9 +19,9 @@ from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.bench.measure import Load, Target
-    from cpuserve.bench.pictures import Pictures
-    from cpuserve.bench.windows import Level
+    from cpuserve.measuring.pictures import Pictures
+    from cpuserve.measuring.stable_windows import Level
+    from cpuserve.measuring.window import Load, Target
 
 __all__ = ["command"]
 
@@ -111,7 +111,7 @@ def command(
       cpuserve bench serve digits --protocol tensors --concurrency-range 16
       cpuserve bench serve digits --scenario server --target-qps 200 --target-latency-ms 15
     """
-    from cpuserve.bench.target import ask_once  # noqa: PLC0415  # not for --help
+    from cpuserve.measuring.target import ask_once  # noqa: PLC0415  # not for --help
 
     if scenario and (clients or rates or table):
         raise UsageError("--scenario lets LoadGen choose the load: leave ranges and --csv out")
@@ -194,8 +194,8 @@ def _sent(
     target: Target, images: Path | None, batch: int | None, protocol: str
 ) -> Iterator[tuple[Pictures, Target]]:
     """What is sent, and the target with the headers that go with it."""
-    from cpuserve.bench.pictures import pictures  # noqa: PLC0415  # not for --help
-    from cpuserve.bench.tensors import tensors  # noqa: PLC0415
+    from cpuserve.measuring.pictures import pictures  # noqa: PLC0415  # not for --help
+    from cpuserve.measuring.tensors import tensors  # noqa: PLC0415
 
     if protocol == "tensors":
         with tensors(target, batch or 1) as both:
@@ -206,8 +206,8 @@ def _sent(
 
 
 def _loads(clients: str | None, rates: str | None) -> list[Load]:
-    from cpuserve.bench.measure import Load  # noqa: PLC0415
-    from cpuserve.bench.ranges import parse_range  # noqa: PLC0415
+    from cpuserve.measuring.ranges import parse_range  # noqa: PLC0415
+    from cpuserve.measuring.window import Load  # noqa: PLC0415
 
     if clients is None and rates is None:
         clients = "1:32:x2"
@@ -221,8 +221,8 @@ def _loads(clients: str | None, rates: str | None) -> list[Load]:
 def _target(
     server: str, model: str | None, protocol: str, config: Path | None, flags: dict[str, Any]
 ) -> Iterator[Target]:
-    from cpuserve.bench.local import serving  # noqa: PLC0415
-    from cpuserve.bench.target import target_at  # noqa: PLC0415
+    from cpuserve.measuring.local_server import serving  # noqa: PLC0415
+    from cpuserve.measuring.target import target_at  # noqa: PLC0415
 
     if "://" in server:
         given = [name for name, value in flags.items() if value is not None]
@@ -241,9 +241,9 @@ def _target(
 def _measure(
     target: Target, files: Sequence[Path], loads: Sequence[Load], seconds: float, most: int, *, shown: bool
 ) -> list[Level]:
-    from cpuserve.bench.batches import Batches  # noqa: PLC0415
-    from cpuserve.bench.measure import measure_window  # noqa: PLC0415
-    from cpuserve.bench.windows import measure_level  # noqa: PLC0415
+    from cpuserve.measuring.batches import Batches  # noqa: PLC0415
+    from cpuserve.measuring.stable_windows import measure_level  # noqa: PLC0415
+    from cpuserve.measuring.window import measure_window  # noqa: PLC0415
 
     levels = []
     with stepping(len(loads) * most, "windows", shown=shown) as step:

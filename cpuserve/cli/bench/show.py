@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cpuserve.bench.windows import Level
+    from cpuserve.measuring.stable_windows import Level
 
 __all__ = ["show_levels", "show_scenario", "write_csv"]
 

@@ -52,8 +52,8 @@ def command(
       cpuserve tune export mobilenet_v2_1.0_224_quant --to benchmark_app --out tuned.json
     """
     from cpuserve.models.repository import Repository  # noqa: PLC0415  # not for --help
-    from cpuserve.tune.key import Key  # noqa: PLC0415
-    from cpuserve.tune.store import Store, read_profile  # noqa: PLC0415
+    from cpuserve.tune.preset_key import Key  # noqa: PLC0415
+    from cpuserve.tune.preset_store import Store, read_profile  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     store = Store(settings.tuning_dir)

@@ -36,7 +36,7 @@ _OPENMP = "openmp.json"
 @click.option(
     "--openmp",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"Verdicts of python -m cpuserve.bench.openmp to show; default: {_OPENMP} beside the trials.",
+    help=f"Verdicts of python -m benchmarks.openmp to show; default: {_OPENMP} beside the trials.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; no page is written.")
 @click.option("--quiet", is_flag=True, help="Print only where the page is.")
@@ -66,8 +66,8 @@ def command(
     """
     from cpuserve.tune.conclusion import conclude  # noqa: PLC0415  # not for --help
     from cpuserve.tune.page import page  # noqa: PLC0415
+    from cpuserve.tune.preset_store import Store  # noqa: PLC0415
     from cpuserve.tune.report import report_of  # noqa: PLC0415
-    from cpuserve.tune.store import Store  # noqa: PLC0415
 
     name = "+".join(models)
     store = Store(settings_from(config, flags).tuning_dir)

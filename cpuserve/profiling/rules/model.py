@@ -17,7 +17,7 @@ _TAIL = 0.3  # of the serving threads' work
 _SERIALISES = 0.2
 _BINARY_SAVES = 0.9  # of writing numbers as JSON
 # stages that are not the tail
-_BEFORE = re.compile(r"[(/](engine|batcher|decode|feed|preprocess|_ov_api)\.py\)")
+_BEFORE = re.compile(r"[(/](engine|batcher|decode|picture_input|preprocess|_ov_api)\.py\)")
 _COMPUTES_IN = re.compile(r"_((?:fp?|bf|[iu])\d+)$")
 _FEW_ROWS = 1.2  # rows a batch
 _WAITING = 3.0  # requests in flight for each stream

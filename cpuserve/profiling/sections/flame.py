@@ -19,10 +19,10 @@ _ROW = 19
 _LEAST = 0.0015  # of all samples: narrower frames are left out
 _LETTER = 6.3  # units
 _KINDS = (
-    ("decode", re.compile(r"[(/](decode|feed|preprocess|header)\.py|jpeg|imdecode|resize")),
+    ("decode", re.compile(r"[(/](decode|picture_input|preprocess|picture_header)\.py|jpeg|imdecode|resize")),
     ("infer", re.compile(r"[(/](engine|batcher)\.py|openvino")),
-    ("post", re.compile(r"/postprocess/|[(/](ends|part|render)\.py")),
-    ("serialise", re.compile(r"/web/|orjson|[(/](socket|selectors|threading)\.py")),
+    ("post", re.compile(r"/postprocess/|[(/](cut_parts|part|render)\.py")),
+    ("serialise", re.compile(r"/(http|protocols)/|orjson|[(/](socket|selectors|threading)\.py")),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 
 __all__ = ["Answer", "Postprocessor", "TensorsOnly", "check_topk", "label_of"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.answers import Answer
 
 __all__ = ["Classifier"]

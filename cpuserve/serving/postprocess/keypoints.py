@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cpuserve.serving.engine import Array
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
 from cpuserve.serving.preprocess import Resizer
 

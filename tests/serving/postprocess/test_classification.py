@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpuserve.serving.feed import Frame
+from cpuserve.protocols.v2_body import classified
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess import Classifier
-from cpuserve.web.wire import classified
 
 
 @pytest.mark.parametrize(("dtype", "values"), [("uint8", [0, 3, 2, 1]), ("int8", [-128, -125, -126, -127])])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.detection import Boxes, Detector, best_of_each
 from cpuserve.serving.preprocess import Resizer
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cpuserve.models.card import Card
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess import TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from tests.serving.postprocess.rows import logit, ports, row

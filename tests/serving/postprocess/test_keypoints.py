@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.keypoints import Keypoints, Points
 from cpuserve.serving.preprocess import Resizer
 

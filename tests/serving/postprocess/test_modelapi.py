@@ -15,8 +15,8 @@ from openvino import opset13 as ops
 
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.feed import Frame
 from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess import TensorsOnly, modelapi, postprocessor
 from cpuserve.serving.preprocess import RESIZE_TYPES, Resizer
 from cpuserve.serving.request import Request

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.feed import Frame
+from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.segmentation import NOT_SEEN, Segmenter
 from cpuserve.serving.preprocess import RESIZE_TYPES, Resizer
 

@@ -1,0 +1,204 @@
+"""A model's pictures prepared as served ones are, for work without a server; it answers no request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from cpuserve.authoring.average_precision import Detection
+from cpuserve.authoring.quantize import Task
+from cpuserve.authoring.samples import Sample
+from cpuserve.errors import ModelLoadError, RequestError, UsageError
+from cpuserve.models.card import Card
+from cpuserve.models.cut_manifest import Parts
+from cpuserve.models.repository import ModelFile
+from cpuserve.serving.compiler import read
+from cpuserve.serving.decode import Pixels
+from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.graph import (
+    ImageInput,
+    ends_in_softmax,
+    image_graph,
+    image_input,
+    names_of,
+    with_batch,
+)
+from cpuserve.serving.picture_input import Feed, Frame
+from cpuserve.serving.postprocess import TensorsOnly, postprocessor
+from cpuserve.serving.preprocess import Resizer
+from cpuserve.settings import Settings
+
+__all__ = ["Offline", "Rows"]
+
+_LOW = 0.01  # score from which on boxes count for a mean average precision
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures that could be read.
+
+    Attributes:
+        samples: they.
+        rows: u8 [H, W, C] of each.
+        frames: size of each.
+        left_out: file and reason of those that could not.
+    """
+
+    samples: list[Sample]
+    rows: list[Pixels]
+    frames: list[Frame]
+    left_out: list[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Offline:
+    """One model, and the way of pictures into it.
+
+    Attributes:
+        model: as its IR has it.
+        card: its metadata.
+        source: its picture input.
+        feed: files to rows.
+    """
+
+    model: ov.Model
+    card: Card
+    source: ImageInput
+    feed: Feed
+
+    @classmethod
+    def of(cls, core: ov.Core, file: ModelFile, settings: Settings) -> Offline:
+        """Opens a version of a model.
+
+        Raises:
+            ModelLoadError: it cannot be read, takes no pictures, or is cut.
+        """
+        model = read(core, file.xml)
+        card = Card.read(model)
+        if Parts.of(file.xml) is not None:
+            raise ModelLoadError(f"{file.name} is cut: take the whole model, and cut what becomes of it")
+        source = image_input(model, card)
+        if source is None:
+            raise ModelLoadError(
+                f"{file.name} takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W]"
+            )
+        settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
+        exact = settings.decode == "exact"
+        return cls(model, card, source, Feed.of(source, card, exact=exact, max_pixels=settings.max_pixels))
+
+    def served(self, model: ov.Model, batch: int = 1) -> ov.Model:
+        """The graph that is compiled to serve pictures with ``model``, this one or one made of it.
+
+        Raises:
+            ModelLoadError: it cannot be fixed to that batch.
+        """
+        fixed = with_batch(image_graph(model, self.source, self.card), batch)
+        if fixed is None:
+            raise ModelLoadError(f"the model does not take batches of {batch}: its outputs are not rows")
+        return fixed
+
+    @cached_property
+    def prepare(self) -> Callable[[Pixels], Array]:
+        """What the served graph makes of a row before the model's first operation: a batch of one.
+
+        Made by the same graph with nothing behind it, so that there is one preparation only.
+        """
+        entry = self.model.input(0)
+        shape = entry.partial_shape
+        shape[0] = 1
+        data = ops.parameter(shape, entry.element_type, name="data")
+        nothing = ov.Model([ops.result(data)], [data], "nothing")
+        graph = image_graph(nothing, self.source, self.card)
+        compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda row: np.array(compiled(row[np.newaxis])[0])
+
+    @property
+    def task(self) -> Task:
+        """What is quantised."""
+        return Task(self.model, self.served, self.prepare)
+
+    def rows(self, samples: Sequence[Sample], seen: Callable[[], None] = lambda: None) -> Rows:
+        """Decodes pictures; those that are damaged are left out.
+
+        Args:
+            samples: which.
+            seen: called after each.
+
+        Raises:
+            UsageError: none could be decoded.
+        """
+        found = Rows([], [], [], [])
+        for sample in samples:
+            row: Pixels = np.empty((self.source.height, self.source.width, self.source.channels), np.uint8)
+            try:
+                frame = self.feed.into(sample.file.read_bytes(), row)
+            except RequestError as error:
+                found.left_out.append((sample.file, str(error)))
+            except OSError as error:
+                found.left_out.append((sample.file, f"it cannot be read: {error.strerror}"))
+            else:
+                found.samples.append(sample)
+                found.rows.append(row)
+                found.frames.append(frame)
+            seen()
+        if not found.rows:
+            file, reason = found.left_out[0]
+            raise UsageError(f"none of {len(samples)} pictures could be decoded; {file}: {reason}")
+        return found
+
+    def mask(self, sample: Sample) -> Pixels:
+        """The mask of a picture, class ids u8 [H, W], brought to the input as the picture is.
+
+        Raises:
+            UsageError: it has none, or it is no grey picture.
+        """
+        if sample.mask is None:
+            raise UsageError(f"{sample.file} has no mask")
+        ids = cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED)
+        if ids is not None and ids.ndim == 3 and (ids[..., :1] == ids[..., :3]).all():
+            ids = ids[..., 0]  # grey, stored as three channels
+        if ids is None or ids.ndim != 2 or ids.dtype != np.uint8:
+            raise UsageError(
+                f"{sample.mask} is no mask: a mask is a grey picture of 8 bit, each pixel the number of its "
+                "class; 255 does not count"
+            )
+        row: Pixels = np.empty((self.source.height, self.source.width, 1), np.uint8)
+        resizer = Resizer(self.source.width, self.source.height, self.card.resize_type, "NEAREST", 255)
+        resizer.into(row, np.ascontiguousarray(ids))
+        return row[..., 0]
+
+    def detector(self, frames: Sequence[Frame]) -> Callable[[Sequence[Array], int], list[Detection]]:
+        """What finds boxes in the outputs for a picture, by the post-processing that serves the model.
+
+        Args:
+            frames: size of each picture.
+
+        Raises:
+            UsageError: the model's answers have no boxes.
+        """
+        card = replace(self.card, confidence_threshold=_LOW)
+        ports = [_port(port) for port in self.served(self.model).outputs]
+        likely = self.card.output_raw_scores or ends_in_softmax(self.model)
+        post = postprocessor(card, ports, self.feed.resizer, probabilities=likely, model=self.model)
+        if isinstance(post, TensorsOnly):
+            raise UsageError(f"--metric map: the model's outputs are no boxes: {post.reason}")
+
+        def find(outputs: Sequence[Array], index: int) -> list[Detection]:
+            answer = post.answer(outputs, None, frames[index])
+            if "detections" not in answer:
+                raise UsageError(f"--metric map: the model answers {', '.join(answer)}, not detections")
+            return [Detection(tuple(a["box"]), a["class_id"], a["probability"]) for a in answer["detections"]]
+
+        return find
+
+
+def _port(port: ov.Output) -> Port:
+    shape = tuple(port.shape)[1:]
+    return Port(tuple(names_of(port)), port.element_type.to_dtype(), shape)

@@ -1,0 +1,104 @@
+"""What the precisions of a model's arithmetic change: answers and time; it chooses none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openvino as ov
+
+from cpuserve.authoring.metrics import Agreement
+from cpuserve.authoring.parity import Array
+from cpuserve.errors import ModelLoadError
+
+__all__ = ["HINTS", "Precision", "compare_precisions", "compiled_for", "in_force", "run"]
+
+HINTS = ("f32", "bf16", "f16")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One precision of one model.
+
+    Attributes:
+        asked: INFERENCE_PRECISION_HINT as it was given.
+        in_force: as OpenVINO reads it back; a CPU without the arithmetic runs in f32.
+        agreement: with f32, see `cpuserve.authoring.metrics.Agreement`; None where it runs in f32 anyway.
+    """
+
+    asked: str
+    in_force: str
+    agreement: float | None
+
+    @property
+    def note(self) -> str:
+        """What to say of it where it is not what was asked for; else empty."""
+        if self.asked == self.in_force:
+            return ""
+        return f"this CPU has no arithmetic in {self.asked}: OpenVINO runs it in {self.in_force}"
+
+
+def compiled_for(core: ov.Core, graph: ov.Model, precision: str, threads: int = 0) -> ov.CompiledModel:
+    """A graph compiled for one stream.
+
+    Args:
+        core: OpenVINO's core.
+        graph: what to compile.
+        precision: INFERENCE_PRECISION_HINT.
+        threads: INFERENCE_NUM_THREADS; 0: OpenVINO's choice.
+
+    Raises:
+        ModelLoadError: OpenVINO refuses the graph.
+    """
+    properties = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False}
+    if threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return core.compile_model(graph, "CPU", properties)
+    except RuntimeError as error:
+        raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
+
+
+def in_force(compiled: ov.CompiledModel) -> str:
+    """The precision a compiled model really runs in."""
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+
+def run(compiled: ov.CompiledModel, rows: Sequence[Array]) -> Iterator[list[Array]]:
+    """The outputs for each row, without the batch; they are overwritten by the next.
+
+    Args:
+        compiled: for batches of one.
+        rows: as its input wants them, without the batch.
+    """
+    request = compiled.create_infer_request()
+    for row in rows:
+        request.infer({0: row[np.newaxis]}, share_inputs=False)
+        yield [np.asarray(tensor.data)[0] for tensor in request.output_tensors]
+
+
+def compare_precisions(core: ov.Core, graph: ov.Model, rows: Sequence[Array], kind: str) -> list[Precision]:
+    """How far bf16 and f16 are from f32 on some pictures.
+
+    Args:
+        core: OpenVINO's core.
+        graph: takes the rows, one at a time.
+        rows: pictures.
+        kind: the card's ``model_type``.
+    """
+    agreement = Agreement(kind)
+    found = []
+    for asked in HINTS:
+        compiled = compiled_for(core, graph, asked)
+        real = in_force(compiled)
+        if asked == "f32":
+            for outputs in run(compiled, rows):
+                agreement.learn(outputs)
+            found.append(Precision(asked, real, 1.0))
+        elif real == "f32":
+            found.append(Precision(asked, real, None))
+        else:
+            kept = [agreement.keep(outputs, index) for index, outputs in enumerate(run(compiled, rows))]
+            found.append(Precision(asked, real, agreement.value(kept)))
+    return found

@@ -1,0 +1,230 @@
+"""The WSGI application: one table of routes; the hot ones are answered ahead of Flask by the same code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from cpuserve.protocols.access import Access
+from cpuserve.protocols.admin import Admin
+from cpuserve.protocols.call import Call, Handler, answer, json_reply
+from cpuserve.protocols.deepdetect import DeepDetect
+from cpuserve.protocols.deepdetect_names import Services
+from cpuserve.protocols.page import Documents
+from cpuserve.protocols.predictions import Images
+from cpuserve.protocols.repository import RepositoryRoutes
+from cpuserve.protocols.statistics import StatisticsRoutes
+from cpuserve.protocols.tfs import TensorFlowServing
+from cpuserve.protocols.v2 import V2
+from cpuserve.serving.log import Switches
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.worker_table import Board
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["Application", "Route", "deepdetect_routes", "routes"]
+
+_UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path and what answers it.
+
+    Attributes:
+        method: "GET", "POST", "PUT" or "DELETE".
+        rule: in Flask's words; the handler gets its variables in order.
+        handler: what answers.
+    """
+
+    method: str
+    rule: str
+    handler: Handler
+
+
+def routes(
+    pool: Pool,
+    board: Board | None = None,
+    switches: Switches | None = None,
+    timeline: Timeline | None = None,
+) -> tuple[Route, ...]:
+    """Every route of the server."""
+    admin = Admin(board, switches or Switches("info"), timeline)
+    v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
+    tfs, documents = TensorFlowServing(pool), Documents()
+    models = RepositoryRoutes(pool)
+    return (
+        Route("POST", "/predictions/<model>", images.predict),
+        Route("POST", "/predictions/<model>/<version>", images.predict),
+        Route("GET", "/v2", v2.server),
+        Route("GET", "/v2/placement", admin.placement),
+        Route("GET", "/v2/logging", admin.logging),
+        Route("POST", "/v2/logging", admin.logging),
+        Route("GET", "/v2/trace/setting", admin.trace_setting),
+        Route("POST", "/v2/trace/setting", admin.trace_setting),
+        Route("GET", "/v2/trace/requests", admin.traces),
+        Route("GET", "/v2/trace/requests/<name>", admin.trace),
+        Route("GET", "/v2/health/live", v2.live),
+        Route("GET", "/v2/health/ready", v2.ready),
+        Route("GET", "/v2/models/stats", counters.stats),
+        Route("GET", "/v2/models/<model>", v2.metadata),
+        Route("GET", "/v2/models/<model>/versions/<version>", v2.metadata),
+        Route("GET", "/v2/models/<model>/ready", v2.model_ready),
+        Route("GET", "/v2/models/<model>/versions/<version>/ready", v2.model_ready),
+        Route("GET", "/v2/models/<model>/config", v2.config),
+        Route("GET", "/v2/models/<model>/versions/<version>/config", v2.config),
+        Route("GET", "/v2/models/<model>/stats", counters.stats),
+        Route("GET", "/v2/models/<model>/versions/<version>/stats", counters.stats),
+        Route("GET", "/metrics", counters.metrics),
+        Route("POST", "/v2/repository/index", models.index),
+        Route("POST", "/v2/repository/models/<model>/load", models.load),
+        Route("POST", "/v2/repository/models/<model>/unload", models.unload),
+        Route("POST", "/v1/config/reload", models.reload),
+        Route("GET", "/", documents.page),
+        Route("GET", "/page/<name>", documents.part),
+        Route("GET", "/openapi.yaml", documents.yaml),
+        Route("GET", "/openapi.json", documents.json),
+        Route("GET", "/ping", images.ping),
+        Route("GET", "/v1/config", tfs.config),
+        Route("GET", "/v1/models", tfs.list_models),
+        Route("GET", "/v1/models/<model>", tfs.status),
+        Route("GET", "/v1/models/<model>/versions/<version>", tfs.status),
+        Route("GET", "/v1/models/<model>/metadata", tfs.metadata),
+        Route("GET", "/v1/models/<model>/versions/<version>/metadata", tfs.metadata),
+        Route("POST", "/v1/models/<model>:predict", tfs.predict),
+        Route("POST", "/v1/models/<model>/versions/<version>:predict", tfs.predict),
+        Route("POST", "/v2/models/<model>/infer", v2.infer),
+        Route("POST", "/v2/models/<model>/versions/<version>/infer", v2.infer),
+    )
+
+
+class Application:
+    """The server of one worker, as a WSGI callable.
+
+    Attributes:
+        pool: the worker's models.
+        slow: how the paths begin that wait for other processes; they must not hold a serving thread.
+    """
+
+    slow = ("/v2/repository/models/", "/v1/config/reload", "/v2/placement")
+
+    def __init__(
+        self,
+        pool: Pool,
+        board: Board | None = None,
+        access: Access | None = None,
+        switches: Switches | None = None,
+        more: Sequence[Route] = (),
+        timeline: Timeline | None = None,
+    ) -> None:
+        self.pool = pool
+        self._access = access
+        table = (*routes(pool, board, switches, timeline), *more)
+        by_rule = {route.rule: route.handler for route in table}
+        self._predict = by_rule["/predictions/<model>"]
+        self._infer = by_rule["/v2/models/<model>/infer"]
+        self._flask = _flask_application(table)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; its body is let go of with it, whatever else keeps its environment."""
+        try:
+            if self._access is not None:
+                start_response = self._access.telling(environ, start_response)
+                preflight = self._access.preflight(environ)
+                if preflight is not None:
+                    return preflight.send(start_response)
+            if environ["REQUEST_METHOD"] == "POST":
+                match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
+                    case ["", "predictions", model] if model:
+                        return answer(self._predict, Call(environ), model).send(start_response)
+                    case ["", "v2", "models", model, "infer"] if model:
+                        return answer(self._infer, Call(environ), model).send(start_response)
+            return self._flask.wsgi_app(environ, start_response)
+        finally:
+            if "wsgi.input" in environ:  # no call: it is on the way of every request
+                del environ["wsgi.input"]  # noqa: RUF051
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was told to end: it is not ready any more."""
+        return self.pool.stopping
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self.pool.stopping = value
+
+
+def deepdetect_routes(pool: Pool, services: Services, root: Path) -> tuple[Route, ...]:
+    """The routes that are there only when ``deepdetect_data_root`` is set."""
+    calls = DeepDetect(pool, services, root)
+    table = (
+        ("GET", "/info", calls.info),
+        ("PUT", "/services/<service>", calls.create),
+        ("POST", "/services/<service>", calls.create),
+        ("GET", "/services/<service>", calls.service),
+        ("DELETE", "/services/<service>", calls.delete),
+        ("POST", "/predict", calls.predict),
+    )
+    return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
+
+
+class _Request(flask.Request):
+    """A request that its environment does not know.
+
+    Werkzeug would put it there, and the two would keep each other until the cycle collector comes.
+    """
+
+    def __init__(
+        self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False
+    ) -> None:
+        super().__init__(environ, populate_request=False, shallow=shallow)
+
+
+class _Flask(flask.Flask):
+    request_class = _Request
+
+
+def _flask_application(table: Iterable[Route]) -> flask.Flask:
+    application = _Flask("cpuserve", static_folder=None)
+    application.url_map.strict_slashes = False
+    application.url_map.merge_slashes = False  # it answers by a redirect to whatever Host the client sent
+    for route in table:
+        application.add_url_rule(
+            route.rule,
+            endpoint=f"{route.method} {route.rule}",
+            view_func=_view(route.handler),
+            methods=[route.method],
+        )
+    application.register_error_handler(HTTPException, _http_error)
+    return application
+
+
+def _view(handler: Handler) -> Any:
+    def view(**variables: str) -> flask.Response:
+        reply = answer(handler, Call(flask.request.environ), *variables.values())
+        return flask.Response(reply.body, reply.status, dict(reply.headers))
+
+    return view
+
+
+def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
+    status = error.code or 500
+    allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
+    text = error.description or error.name
+    if status == 404:
+        text = f"there is nothing at {flask.request.path}"
+        if _UNSUPPORTED.match(flask.request.path):
+            status, text = (
+                501,
+                "shared memory and traces by model are not supported; GET /v2 lists the extensions",
+            )
+    reply = json_reply({"error": text}, status)
+    return reply.body, status, {**dict(reply.headers), **allowed}

@@ -1,0 +1,59 @@
+"""Windows that others have spoiled, measured again, so many times at most; it measures none itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cpuserve.measuring.window import Window
+
+__all__ = ["Quiet", "foreign_cores"]
+
+
+def foreign_cores(window: Window) -> float:
+    """CPU that neither the server nor the client used in a window, in cores."""
+    return window.foreign_cpu_s / window.wall_s if window.wall_s else 0.0
+
+
+class Quiet:
+    """Measures windows, those in which others used too much CPU again.
+
+    Once as many as allowed were repeated the rest counts as it is: a machine that is never quiet has figures,
+    too, and they say so.
+
+    Args:
+        once: measures a window, given its number.
+        limit: cores that others may use.
+        most: windows that may be repeated, over all.
+        seen: told of each window, and whether it counts.
+
+    Attributes:
+        repeated: windows that were measured again.
+        spoiled: windows that count although they were spoiled.
+    """
+
+    def __init__(
+        self,
+        once: Callable[[int], Window],
+        *,
+        limit: float,
+        most: int,
+        seen: Callable[[Window, bool], None],
+    ) -> None:
+        self._once = once
+        self._limit = limit
+        self._most = most
+        self._seen = seen
+        self.repeated = 0
+        self.spoiled = 0
+
+    def __call__(self, number: int) -> Window:
+        """A window that counts."""
+        while True:
+            window = self._once(number)
+            quiet = foreign_cores(window) <= self._limit
+            if quiet or self.repeated >= self._most:
+                self.spoiled += not quiet
+                self._seen(window, True)
+                return window
+            self.repeated += 1
+            self._seen(window, False)

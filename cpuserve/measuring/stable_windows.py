@@ -1,0 +1,102 @@
+"""Windows of load until three in a row agree; it knows neither servers nor tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpuserve.measuring.batches import Batches
+from cpuserve.measuring.window import Load, Window
+
+__all__ = ["Level", "measure_level", "spread"]
+
+_AGREE = 3
+_WITHIN = 0.10
+
+
+@dataclass(frozen=True)
+class Level:
+    """One load and what was seen under it.
+
+    Attributes:
+        load: how much was asked.
+        windows: all of them, in order.
+        stable: whether the last three agreed.
+        batches: what the server counted in all windows; None where it does not say.
+    """
+
+    load: Load
+    windows: tuple[Window, ...]
+    stable: bool
+    batches: Batches | None = None
+
+    @property
+    def last(self) -> Window:
+        """The last three windows as one: what is reported."""
+        return Window.sum(self.windows[-_AGREE:])
+
+    @property
+    def noise(self) -> float:
+        """Largest less smallest throughput of those windows, over their mean."""
+        return spread([window.per_s for window in self.windows[-_AGREE:]])
+
+    def figures(self) -> dict[str, Any]:
+        """For a result file."""
+        load, last = self.load, self.last
+        return {
+            "concurrency": load.connections or None,
+            "request_rate": load.rate or None,
+            "offered_per_s": last.offered_per_s,
+            **last.figures(),
+            "errors": last.errors,
+            "noise": self.noise,
+            "stable": self.stable,
+            "windows": len(self.windows),
+            "rows_a_batch": None if self.batches is None else self.batches.rows,
+            "batches": None if self.batches is None else self.batches.figures(),
+        }
+
+
+def measure_level(
+    load: Load, once: Callable[[int], Window], most: int, seen: Callable[[Window], None]
+) -> Level:
+    """Measure windows until the last three agree within 10 %, or there were ``most``.
+
+    They agree, as perf_analyzer's do, when the throughput and the median latency of each are within 10 % of
+    the mean of the three. Of an open loop the share of the arrivals that was answered stands for the
+    throughput, because the number of arrivals is a matter of chance. A window without an answer agrees with
+    none.
+
+    Args:
+        load: how much is asked.
+        once: measures a window, given its number.
+        most: windows at most; with fewer than three they never agree.
+        seen: told of every window.
+    """
+    windows: list[Window] = []
+    while len(windows) < most:
+        windows.append(once(len(windows)))
+        seen(windows[-1])
+        if _agree(windows[-_AGREE:], opened=bool(load.rate)):
+            return Level(load, tuple(windows), stable=True)
+    return Level(load, tuple(windows), stable=False)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Largest less smallest, over the mean; 0 when all are 0."""
+    mean = statistics.fmean(values)
+    return (max(values) - min(values)) / mean if mean else 0.0
+
+
+def _agree(windows: Sequence[Window], *, opened: bool) -> bool:
+    if len(windows) < _AGREE or not all(window.latencies_ms for window in windows):
+        return False
+    rates = [len(w.latencies_ms) / w.requests if opened else w.per_s for w in windows]
+    medians = [statistics.median(window.latencies_ms) for window in windows]
+    return all(
+        abs(value - statistics.fmean(values)) <= _WITHIN * statistics.fmean(values)
+        for values in (rates, medians)
+        for value in values
+    )

@@ -1,0 +1,1 @@
+"""What a call means and who may make it, for any transport."""

@@ -1,0 +1,273 @@
+"""Who may ask, and from which pages: API keys and CORS, judged by headers alone; it knows no model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpuserve.errors import Unauthorized, UsageError
+from cpuserve.protocols.call import Reply
+from cpuserve.protocols.ratelimit import RateLimit
+from cpuserve.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+__all__ = ["Access", "Gate", "Keys", "Origins", "client_of"]
+
+_log = logging.getLogger("cpuserve.access")
+_Environ = Mapping[str, Any]
+_EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
+_PREFLIGHT_S = 600
+_HEALTH = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
+
+
+class Keys:
+    """The keys of a file; only their hashes are kept.
+
+    Args:
+        keys: at least one.
+        for_metrics: whether /metrics wants a key too.
+    """
+
+    def __init__(self, keys: Iterable[str], *, for_metrics: bool = False) -> None:
+        self._hashes = [_hash(key.encode()) for key in keys]
+        self._for_metrics = for_metrics
+
+    @classmethod
+    def read(cls, file: Path, *, for_metrics: bool = False) -> Keys:
+        """The keys of a file, one a line; empty lines and those that begin with # do not count.
+
+        Raises:
+            UsageError: it cannot be read, or holds no key.
+        """
+        try:
+            mode, text = file.stat().st_mode, file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"api_key_file {file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise UsageError(f"api_key_file {file} is not UTF-8 text") from None
+        if mode & stat.S_IROTH:
+            _log.warning("api_key_file %s can be read by every user: chmod o-r it", file)
+        lines = [line.strip() for line in text.splitlines()]
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise UsageError(f"api_key_file {file} holds no key: write one a line")
+        return cls(keys, for_metrics=for_metrics)
+
+    def check(self, environ: _Environ) -> str | None:
+        """The right key that a request brings; None when it brings none and needs none.
+
+        Raises:
+            Unauthorized: it needs one.
+        """
+        for key in _given(environ):
+            if self._known(key):
+                return key.decode("latin-1")
+        if self._open(environ):
+            return None
+        raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
+
+    def _open(self, environ: _Environ) -> bool:
+        """Whether it asks what needs no key: health, the page (not what it shows), metrics if not kept."""
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return False
+        match environ["PATH_INFO"].split("/"):
+            case ["", "ping"] | ["", "v2", "health", _] | ["", ""] | ["", "page", _]:
+                return True
+            case ["", "v2", "models", _, "ready"] | ["", "v2", "models", _, "versions", _, "ready"]:
+                return True
+            case ["", "metrics"]:
+                return not self._for_metrics
+        return False
+
+    def _known(self, key: bytes) -> bool:
+        # all of them, each in constant time: how long it takes says nothing of what was right
+        found = False
+        for known in self._hashes:
+            found |= hmac.compare_digest(known, _hash(key))
+        return found
+
+
+def _hash(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _given(environ: _Environ) -> list[bytes]:
+    found = []
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found.append(credentials.strip())
+    if "HTTP_X_API_KEY" in environ:
+        found.append(environ["HTTP_X_API_KEY"].strip())
+    return [key.encode("latin-1") for key in found]
+
+
+class Origins:
+    """The pages whose scripts may read answers, as browsers ask for by CORS.
+
+    Args:
+        origins: such as https://example.org; "*" for all.
+        methods: they may use.
+        headers: they may send; "*" for all that a browser does not guard.
+    """
+
+    def __init__(self, origins: Sequence[str], methods: Sequence[str], headers: Sequence[str]) -> None:
+        self._all = "*" in origins
+        self._origins = frozenset(origin.rstrip("/") for origin in origins)
+        self._preflight = [
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", ", ".join(headers)),
+            ("Access-Control-Max-Age", str(_PREFLIGHT_S)),
+        ]
+
+    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+        """What an answer says of who may read it."""
+        if self._all:
+            allowed = "*"
+        else:
+            allowed = environ.get("HTTP_ORIGIN", "")
+            if allowed not in self._origins:
+                return [("Vary", "Origin")]
+        found = [("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED)]
+        return found if self._all else [*found, ("Vary", "Origin")]
+
+    def preflight(self, environ: _Environ) -> Reply | None:
+        """The answer to a browser's question before a request; None for any other request."""
+        if (
+            environ["REQUEST_METHOD"] != "OPTIONS"
+            or "HTTP_ORIGIN" not in environ
+            or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ
+        ):
+            return None
+        may = self._all or environ["HTTP_ORIGIN"] in self._origins
+        return Reply(204, b"", self._preflight.copy() if may else [])
+
+
+class Access:
+    """What is asked of every request, and what browsers are told.
+
+    Args:
+        keys: None asks for none.
+        origins: None says nothing to browsers.
+    """
+
+    def __init__(self, keys: Keys | None, origins: Origins | None) -> None:
+        self._keys = keys
+        self._origins = origins
+
+    @classmethod
+    def of(cls, settings: Settings) -> Access | None:
+        """What the settings ask for; None when that is nothing.
+
+        Raises:
+            UsageError: the file of keys cannot be used.
+        """
+        keys = origins = None
+        if settings.api_key_file:
+            keys = Keys.read(Path(settings.api_key_file), for_metrics=settings.api_key_for_metrics)
+        if settings.allowed_origins:
+            lists = (settings.allowed_origins, settings.allowed_methods, settings.allowed_headers)
+            origins = Origins(*(_words(text) for text in lists))
+        return cls(keys, origins) if keys or origins else None
+
+    def key(self, environ: _Environ) -> str | None:
+        """The right key that a request brings; None when it needs none, as a browser's preflight.
+
+        Raises:
+            Unauthorized: it needs one.
+        """
+        if self._keys is None or self.preflight(environ) is not None:
+            return None
+        return self._keys.check(environ)
+
+    def preflight(self, environ: _Environ) -> Reply | None:
+        """The answer to a browser's question before a request; None for any other request."""
+        return None if self._origins is None else self._origins.preflight(environ)
+
+    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+        """What an answer says to browsers."""
+        return [] if self._origins is None else self._origins.headers(environ)
+
+    def telling(self, environ: _Environ, start_response: StartResponse) -> StartResponse:
+        """``start_response`` that adds what browsers are told."""
+        if self._origins is None:
+            return start_response
+        more = self._origins.headers(environ)
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [*headers, *more], *rest)
+
+        return start
+
+
+class Gate:
+    """Lets requests in by what their heads say, before anything is kept of their bodies.
+
+    Args:
+        access: who may ask; None lets everybody in.
+        rate_limit: how often one client may.
+
+    Attributes:
+        needed: whether there is anything to check; without keys, origins and a limit nobody is refused.
+    """
+
+    def __init__(self, access: Access | None, rate_limit: RateLimit) -> None:
+        self._access = access
+        self._rate_limit = rate_limit
+        self._limits = rate_limit.per_second > 0
+        self.needed = access is not None or self._limits
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """Let a request in, and write down in its environment which client it is counted against.
+
+        That is its API key where that is a right one, else its address: whoever sends another wrong key each
+        time is the same client each time. Of an IPv6 address the first 64 bits count: one user has all of
+        their addresses. Orchestrators' questions for health are not counted.
+
+        Raises:
+            Unauthorized: it needs a key and brings none that is right.
+            RateLimited: its client asks more often than it may.
+        """
+        client = client_of(environ["REMOTE_ADDR"])
+        if self._access is not None:
+            environ["cpuserve.cors"] = self._access.headers(environ)
+            try:
+                key = self._access.key(environ)
+            except Unauthorized:
+                self._rate_limit.take(client)
+                raise
+            if key is not None:
+                client = f"key {key}"
+        environ["cpuserve.client"] = client
+        if self._limits and not _asks_health(environ):
+            self._rate_limit.take(client)
+
+
+@lru_cache(maxsize=1024)
+def client_of(address: str) -> str:
+    """Who requests from an address are counted against: an IPv4 address itself, of IPv6 the network.
+
+    One user may have the whole of that.
+    """
+    if ":" not in address:
+        return address
+    parsed = ipaddress.IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+def _asks_health(environ: _Environ) -> bool:
+    return environ["PATH_INFO"] in _HEALTH and environ["REQUEST_METHOD"] in ("GET", "HEAD")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,153 @@
+"""What a running server says of itself to those who run it; it answers no model's requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cpuserve.errors import RequestError, UnknownTrace
+from cpuserve.machine.diagnosis import diagnose, sample
+from cpuserve.machine.files import read_text
+from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.serving.find_servers import find, roster
+from cpuserve.serving.log import Switches
+from cpuserve.serving.spans import STAGES
+from cpuserve.serving.trace_ring import Record, Timeline
+from cpuserve.serving.worker_table import Board
+
+__all__ = ["Admin"]
+
+_FRESH_S = 0.5
+_LEVELS = {"OFF": False, "TIMESTAMPS": True}
+_STACK_RATES = range(201)
+_FIXED_TRACE = {
+    "trace_rate": "1",
+    "trace_count": "-1",
+    "log_frequency": "0",
+    "trace_file": "",
+    "trace_mode": "triton",
+}
+
+
+class Admin:
+    """The routes about the server itself.
+
+    Args:
+        board: the server's; None for an application that runs outside of one.
+        switches: the server's log.
+        timeline: the server's traced requests; None for an application that runs outside of one.
+    """
+
+    def __init__(self, board: Board | None, switches: Switches, timeline: Timeline | None = None) -> None:
+        self._switches = switches
+        self._timeline = timeline or Timeline(rows=1)
+        self._board = board
+        self._lock = threading.Lock()
+        self._before = sample(roster(board, {})) if board is not None else None
+        self._answer: dict[str, Any] | None = None
+        self._made = 0.0
+
+    def logging(self, call: Call) -> Reply:
+        """``GET`` and ``POST /v2/logging``: the log settings of all workers, after what the body changes.
+
+        Raises:
+            RequestError: the body is no JSON object, or holds what cannot be set.
+        """
+        if call.header("REQUEST_METHOD") == "POST":
+            try:
+                self._switches.change(call.document())
+            except ValueError as error:
+                raise RequestError(str(error)) from None
+        return json_reply(self._switches.read())
+
+    def trace_setting(self, call: Call) -> Reply:
+        """``GET`` and ``POST /v2/trace/setting``: whether all workers trace, after what the body changes.
+
+        The words are those of Triton's trace extension. ``stack_rate`` is added: how often a second each
+        worker looks at its Python stacks, 0 for never.
+
+        Raises:
+            RequestError: the body is no JSON object, or holds what cannot be set.
+        """
+        timeline = self._timeline
+        if call.header("REQUEST_METHOD") == "POST":
+            tracing, rate = timeline.tracing, timeline.stack_rate
+            for name, value in call.document().items():
+                match name, value:
+                    case "trace_level", [str(level)] if level in _LEVELS:
+                        tracing = _LEVELS[level]
+                    case "stack_rate", int() if not isinstance(value, bool) and value in _STACK_RATES:
+                        rate = value
+                    case _ if name in _FIXED_TRACE and value in (None, _FIXED_TRACE[name]):
+                        pass
+                    case _:
+                        raise RequestError(
+                            f"{name[:80]!r} cannot be set so: trace_level is "
+                            f"{' or '.join(json.dumps([level]) for level in _LEVELS)}, "
+                            f"stack_rate 0 to {max(_STACK_RATES)}, and the rest is as GET shows it"
+                        )
+            timeline.tracing, timeline.stack_rate = tracing, rate
+        level = next(level for level, on in _LEVELS.items() if on == timeline.tracing)
+        return json_reply({"trace_level": [level], **_FIXED_TRACE, "stack_rate": timeline.stack_rate})
+
+    def traces(self, _call: Call) -> Reply:
+        """``GET /v2/trace/requests``: the traced requests of all workers that are still in memory."""
+        timeline = self._timeline
+        rows = [record for row in range(len(timeline.heads())) for record in timeline.records(row, 0)]
+        return json_reply({"requests": [_trace(record) for record in rows]})
+
+    def trace(self, _call: Call, name: str) -> Reply:
+        """``GET /v2/trace/requests/NAME``: one of them, as its answer's ``X-Cpuserve-Trace`` called it.
+
+        Raises:
+            UnknownTrace: it is not there, or not any more.
+        """
+        timeline = self._timeline
+        for row in range(len(timeline.heads())):
+            for record in timeline.records(row, 0):
+                if record.name == name:
+                    return json_reply(_trace(record))
+        raise UnknownTrace(
+            f"there is no trace {name[:40]!r}: send a request with X-Cpuserve-Trace: 1 and take the name "
+            "from that header of its answer; of each worker the latest few thousand are kept"
+        )
+
+    def placement(self, _call: Call) -> Reply:
+        """``GET /v2/placement``: plan against fact for all workers, as `cpuserve doctor --json` writes it.
+
+        An answer is used again for half a second, since reading where pages are takes the worker's time. The
+        sample window reaches back to the answer before.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._answer is None or now - self._made >= _FRESH_S:
+                self._answer = self._diagnose()
+                self._made = time.monotonic()
+            return json_reply(self._answer)
+
+    def _diagnose(self) -> dict[str, Any]:
+        if self._board is None:
+            return diagnose(None)
+        arbiter = os.getppid()
+        children = read_text(Path(f"/proc/{arbiter}/task/{arbiter}/children")) or ""
+        who = roster(self._board, {pid: pid for pid in (arbiter, *map(int, children.split()))})
+        after = sample(who)
+        answer = diagnose(who, self._before, neighbours=[one for one in find() if one.pid != who.pid])
+        self._before = after
+        return answer
+
+
+def _trace(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.name,
+        "pid": record.pid,
+        "tid": record.tid,
+        "status": record.status,
+        "arrived_ns": record.entries[0][1],
+        "ended_ns": record.end_ns,
+        "stages": [[STAGES[stage & 0xFF], begin, end] for stage, begin, end in record.entries],
+    }

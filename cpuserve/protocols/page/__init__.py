@@ -1,0 +1,48 @@
+"""Files of the package as they are: the page and the description of the interface; it makes none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cpuserve.protocols.call import Call, Reply, json_reply
+
+__all__ = ["Documents"]
+
+_HERE = Path(__file__).parent
+_PAGE = {"app.js": "text/javascript; charset=utf-8", "style.css": "text/css; charset=utf-8"}
+_ONLY_OURS = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src blob: data:"
+)
+
+
+class Documents:
+    """The page, ``openapi.yaml``, and the same as JSON."""
+
+    def page(self, _call: Call) -> Reply:
+        """``GET /``: models, seats and a picture to try, for people; it asks the other routes."""
+        policy = ("Content-Security-Policy", f"{_ONLY_OURS}; frame-ancestors 'none'")
+        return _file("index.html", "text/html; charset=utf-8", policy)
+
+    def part(self, _call: Call, name: str) -> Reply:
+        """``GET /page/NAME``: what the page loads."""
+        if name not in _PAGE:
+            return json_reply({"error": f"the page has no {name}; it has {', '.join(_PAGE)}"}, 404)
+        return _file(name, _PAGE[name])
+
+    def yaml(self, _call: Call) -> Reply:
+        """``GET /openapi.yaml``."""
+        return _file("openapi.yaml", "application/yaml")
+
+    def json(self, _call: Call) -> Reply:
+        """``GET /openapi.json``."""
+        return _file("openapi.json", "application/json")
+
+
+def _file(name: str, kind: str, *more: tuple[str, str]) -> Reply:
+    headers = [
+        ("Content-Type", kind),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-cache"),
+        *more,
+    ]
+    return Reply(200, (_HERE / name).read_bytes(), headers)

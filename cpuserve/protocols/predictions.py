@@ -1,0 +1,118 @@
+"""`POST /predictions/MODEL[/VERSION]`: an encoded picture in, its answer out, as JSON or drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from io import BytesIO
+from typing import IO, Any
+from urllib.parse import parse_qs
+
+import orjson
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Request as FormRequest
+
+from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
+from cpuserve.protocols.call import Body, Call, Reply, json_reply
+from cpuserve.serving.pool import Pool
+
+__all__ = ["Images"]
+
+_JSON, _PNG = "application/json", "image/png"
+_TAKES_JSON = frozenset((None, "", "*/*", _JSON))
+_RENDERS = ("overlay", "mask")
+_NUMBER = re.compile("[+-]?[0-9]{1,18}")
+_Query = Mapping[str, str]
+
+
+class Images:
+    """The image routes over one worker's models."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def ping(self, _call: Call) -> Reply:
+        """``GET /ping``: TorchServe's health check."""
+        healthy = self._pool.ready
+        return json_reply({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 503)
+
+    def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
+        """The answer to one picture, sent as the raw body or as a multipart form's first file.
+
+        The query parameter ``topk`` asks for a number of classes. ``Accept: image/png`` asks for the answer
+        drawn over the picture, or with ``render=mask`` for the class of each pixel.
+        """
+        pipeline = self._pool.get(model, version)
+        query = _query(call)
+        topk = _topk(query) if query else None
+        request = call.request()
+        if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
+            render = _render(call, query)
+            if render is not None:
+                data = pipeline.render(_picture(call), request, topk, mask=render == "mask")
+                return Reply(200, data, [("Content-Type", _PNG), ("Server-Timing", request.server_timing())])
+        found = pipeline.predict(_picture(call), request, topk)
+        data = orjson.dumps({"model": pipeline.name, "version": str(pipeline.version), **found})
+        return Reply(200, data, [("Content-Type", _JSON), ("Server-Timing", request.server_timing())])
+
+
+class _Form(FormRequest):
+    """A multipart form whose files stay in memory: the body is there whole already."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
+        return BytesIO()
+
+
+def _picture(call: Call) -> memoryview:
+    kind = call.header("CONTENT_TYPE") or ""
+    if not kind.startswith("multipart/"):
+        return call.body()
+    body = call.body()
+    environ = {**call.environ, "wsgi.input": Body(body), "CONTENT_LENGTH": str(body.nbytes)}
+    try:
+        with _Form(environ, populate_request=False) as form:
+            for file in form.files.values():
+                return memoryview(file.read())
+    except RequestEntityTooLarge:
+        raise BodyTooLarge(
+            "the multipart form has too many parts, or text longer than 500 kB; send the picture as the body"
+        ) from None
+    except HTTPException as error:
+        raise RequestError(f"the multipart form cannot be read: {error.description}") from None
+    raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
+
+
+def _query(call: Call) -> _Query:
+    """The query parameters, the last of each name."""
+    query = call.header("QUERY_STRING")
+    if not query:
+        return {}
+    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+
+
+def _topk(query: _Query) -> int | None:
+    if "topk" not in query:
+        return None
+    if not _NUMBER.fullmatch(query["topk"]):
+        raise RequestError(f"topk is a whole number, not {query['topk'][:40]!r}")
+    return int(query["topk"])
+
+
+def _render(call: Call, query: _Query) -> str | None:
+    """What is to be drawn, None where JSON is the better answer.
+
+    Raises:
+        RequestError: ``render`` is none of the words it may be.
+        NotAcceptable: the ``Accept`` header takes neither JSON nor PNG, or not the PNG that ``render`` means.
+    """
+    render = query.get("render")
+    if render is not None and render not in _RENDERS:
+        raise RequestError(f"render is one of {', '.join(_RENDERS)}, not {render[:40]!r}")
+    offers = [_JSON, _PNG] if render is None else [_PNG]
+    header = call.header("HTTP_ACCEPT") or "*/*"
+    best = parse_accept_header(header, MIMEAccept).best_match(offers)
+    if best is None:
+        raise NotAcceptable(f"the answer is {' or '.join(offers)}; the Accept header takes {header[:80]!r}")
+    return (render or _RENDERS[0]) if best == _PNG else None

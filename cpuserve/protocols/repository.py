@@ -1,0 +1,132 @@
+"""Which models are served, told and changed over HTTP, for all workers at once; it loads nothing itself."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from cpuserve.errors import (
+    ModelNotReady,
+    RepositoryError,
+    RequestError,
+    UnknownModel,
+    UsageError,
+)
+from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.protocols.tfs import status_of_all
+from cpuserve.serving.model_table import Told
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.repository_errors import CONFIG, REPOSITORY
+
+__all__ = ["RepositoryRoutes"]
+
+_WAIT_S = 120.0
+
+
+class RepositoryRoutes:
+    """Triton's model repository extension, and OpenVINO Model Server's reload.
+
+    Args:
+        pool: the models of the worker that answers.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def index(self, call: Call) -> Reply:
+        """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
+        only_ready = call.document().get("ready") is True
+        rows = [_row(one) for one in self._served()]
+        rows += [_row(one) for one in self._unloaded()]
+        rows.sort(key=lambda row: (row["name"], int(row["version"] or 0)))
+        return json_reply([row for row in rows if row["state"] == "READY" or not only_ready])
+
+    def _served(self) -> list[Told]:
+        """The models of this worker, and what is wrong with any as a whole."""
+        return [one for one in self._pool.states() if one.name not in (REPOSITORY, CONFIG)]
+
+    def _unloaded(self) -> list[Told]:
+        """Models of the repository that are unloaded; none while it cannot be read."""
+        repository, found = self._pool.repository, []
+        with suppress(RepositoryError):
+            for name in repository.names():
+                if self._pool.control.is_unloaded(name):
+                    latest = max(repository.versions(name), default=0)
+                    found.append(Told(name, latest, "UNAVAILABLE", "unloaded"))
+        return found
+
+    def load(self, call: Call, model: str) -> Reply:
+        """``POST /v2/repository/models/MODEL/load``: answers when every worker has done it.
+
+        Raises:
+            RequestError: it brings files or a configuration: those come from the repository only.
+            UnknownModel: the repository has no such model.
+            ModelNotReady: it could not be loaded; the reason is in the text.
+        """
+        parameters = call.document().get("parameters") or {}
+        if not isinstance(parameters, dict) or parameters:
+            raise RequestError(
+                "load takes no parameters here: files and configuration are read from the model repository"
+            )
+        try:
+            self._pool.repository.find(model)  # raises, and says what there is
+        except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
+            kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
+            raise kind(self._pool.repository.public(str(error))) from None
+        self._wait(self._pool.control.load(model))
+        failures = self._failures(model)
+        if failures:
+            raise ModelNotReady(f"model {model!r} could not be loaded: {failures}")
+        return Reply(200, b"", [])
+
+    def _failures(self, model: str) -> str:
+        """Why workers could not load a model or the newest files of it, and what is served all the same."""
+        told = [one for one in self._pool.control.states.told() if one.name == model]
+        reasons = {(one.version, one.reason): None for one in told if one.reason}
+        text = "; ".join(
+            f"version {version}: {reason}" if version else reason for version, reason in sorted(reasons)
+        )
+        served = self._pool.ready_versions(model)
+        return f"{text} (served: version {', '.join(map(str, served))})" if text and served else text
+
+    def unload(self, _call: Call, model: str) -> Reply:
+        """``POST /v2/repository/models/MODEL/unload``: requests inside it are answered, new ones are 404.
+
+        Raises:
+            UnknownModel: there is no such model.
+        """
+        if model not in self._pool.models and model not in {one.name for one in self._unloaded()}:
+            raise UnknownModel(f"there is no model {model!r} to unload")
+        self._wait(self._pool.control.unload(model))
+        return Reply(200, b"", [])
+
+    def reload(self, _call: Call) -> Reply:
+        """``POST /v1/config/reload``: look at the repository and the ``config.json`` now.
+
+        201 when something changed, else 200.
+
+        Raises:
+            RequestError: the ``config.json`` is wrong; everything stays as it was.
+        """
+        try:
+            self._pool.check_config()
+        except UsageError as error:
+            raise RequestError(self._pool.repository.public(str(error))) from None
+        before = self._states()
+        self._wait(self._pool.control.rescan())
+        return json_reply(status_of_all(self._pool), 201 if self._states() != before else 200)
+
+    def _states(self) -> list[tuple[str, int, str, object]]:
+        return [
+            (name, number, model.state, model.signature)
+            for name, versions in self._pool.models.items()
+            for number, model in versions.items()
+        ]
+
+    def _wait(self, generation: int) -> None:
+        if not self._pool.control.wait(generation, _WAIT_S):
+            raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
+
+
+def _row(one: Told) -> dict[str, str]:
+    version = str(one.version) if one.version else ""
+    return {"name": one.name, "version": version, "state": one.state, "reason": one.reason}

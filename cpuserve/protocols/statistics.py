@@ -1,0 +1,218 @@
+"""The counters of all workers as Triton's statistics and as Prometheus text; it counts nothing itself."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cpuserve.machine.files import read_text
+from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.statistics import BUCKETS_US, SERVER, Totals
+
+__all__ = ["StatisticsRoutes"]
+
+_REFUSALS = ("queue_full", "deadline", "rate", "key", "body_memory")
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_BY_STAGE = {
+    "queue": "queue",
+    "compute_input": "decode",
+    "compute_infer": "infer",
+    "compute_output": "post",
+}
+_HISTOGRAMS = {
+    # the names and labels that OpenVINO Model Server's dashboards read
+    "ovms_request_time_us": ("request", "Request time inside the server, microseconds."),
+    "ovms_inference_time_us": ("infer", "Inference time, microseconds."),
+    "ovms_wait_for_infer_req_time_us": (
+        "queue",
+        "Time a request waits for an inference stream, microseconds.",
+    ),
+    "cpuserve_decode_time_us": ("decode", "Decode and resize time, microseconds."),
+    "cpuserve_post_time_us": ("post", "Post-processing time, microseconds."),
+}
+
+
+class StatisticsRoutes:
+    """Statistics and metrics over the block of all workers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def stats(self, _call: Call, model: str | None = None, version: str | None = None) -> Reply:
+        """``GET /v2/models[/MODEL[/versions/VERSION]]/stats``: Triton's statistics extension."""
+        if model is None:
+            chosen = self._pool.statistics.served()
+        else:
+            file = self._pool.known(model, version).file
+            chosen = [(file.name, file.version)]
+        return json_reply({"model_stats": [self._model(name, number) for name, number in chosen]})
+
+    def _model(self, name: str, version: int) -> dict[str, Any]:
+        totals = self._pool.statistics.totals(name, version)
+        return {
+            "name": name,
+            "version": str(version),
+            "last_inference": totals["last_inference_ms"],
+            "inference_count": totals["images"],
+            "execution_count": totals["executions"],
+            "inference_stats": {
+                "success": _duration(*totals.duration("request")),
+                "fail": _duration(totals["fail_request_count"], totals["fail_request_ns"]),
+                **{word: _duration(*totals.duration(stage)) for word, stage in _BY_STAGE.items()},
+                **{word: _duration(*totals.duration(word)) for word in ("cache_hit", "cache_miss")},
+            },
+            "response_stats": {},
+            "batch_stats": [
+                {
+                    "batch_size": size,
+                    "compute_input": _duration(0, 0),
+                    "compute_infer": _duration(count, nanoseconds),
+                    "compute_output": _duration(0, 0),
+                }
+                for size, (count, nanoseconds) in totals.batches().items()
+            ],
+            "memory_usage": [],
+        }
+
+    def metrics(self, _call: Call) -> Reply:
+        """``GET /metrics``: Prometheus text, the same whichever worker answers."""
+        text = "\n".join(self._lines()) + "\n"
+        return Reply(200, text.encode(), [("Content-Type", _TEXT)])
+
+    def _lines(self) -> Iterator[str]:
+        every = self._pool.statistics.every()
+        rows = [(_labels(name, version), totals) for name, version, totals in every]
+        yield from _metric(
+            "ovms_streams",
+            "gauge",
+            "Inference streams of one worker.",
+            ((labels, totals["streams"]) for labels, totals in rows),
+        )
+        yield from _metric(
+            "ovms_current_requests",
+            "gauge",
+            "Requests inside the pipeline.",
+            ((labels, totals["in_flight"]) for labels, totals in rows),
+        )
+        yield from _metric(
+            "cpuserve_model_state",
+            "gauge",
+            "Workers in which a version is in this state, and why it, or its newest files, cannot be served.",
+            self._states(),
+        )
+        api = 'api="KServe",interface="REST",method="ModelInfer",'
+        for metric, counter, words in (
+            ("ovms_requests_success", "success", "Requests answered."),
+            ("ovms_requests_fail", "fail", "Requests that ended in an error."),
+        ):
+            values = ((api + labels, totals[counter]) for labels, totals in rows)
+            yield from _metric(metric, "counter", words, values)
+        for metric, counter, words in (
+            ("cpuserve_images_total", "images", "Images or tensor rows answered."),
+            ("cpuserve_executions_total", "executions", "Compiled batches run."),
+        ):
+            yield from _metric(
+                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
+            )
+        yield from _metric(
+            "cpuserve_batches_total",
+            "counter",
+            "Batches by why they were run: a stream was idle, rows had gathered, or had waited long enough.",
+            (
+                (f'{labels},released="{why}"', totals[f"released_{why}"])
+                for labels, totals in rows
+                for why in ("idle", "gathered", "timeout")
+            ),
+        )
+        yield from _metric(
+            "cpuserve_batch_size_total",
+            "counter",
+            "Compiled batches run, by size.",
+            (
+                (f'{labels},size="{size}"', count)
+                for labels, totals in rows
+                for size, (count, _) in totals.batches().items()
+            ),
+        )
+        for metric, counter, words in (
+            ("cpuserve_cache_hits_total", "cache_hit_count", "Requests answered from the result cache."),
+            ("cpuserve_cache_misses_total", "cache_miss_count", "Requests that it had no answer to."),
+        ):
+            yield from _metric(
+                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
+            )
+        server = self._pool.statistics.totals(SERVER, 0)
+        yield from _metric(
+            "cpuserve_refused_total",
+            "counter",
+            "Requests refused before their model was known: queue full, deadline, client's rate, "
+            "no right key, memory of bodies.",
+            ((f'reason="{why}"', server[f"refused_{why}"]) for why in _REFUSALS),
+        )
+        yield from _metric(
+            "cpuserve_queue_depth",
+            "gauge",
+            "Requests that wait for a thread.",
+            [('all="workers"', server["queue_depth"])],
+        )
+        for metric, (histogram, words) in _HISTOGRAMS.items():
+            yield from _histogram(metric, words, histogram, rows)
+        yield from _metric(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of each worker.",
+            (
+                (f'pid="{pid}"', resident)
+                for pid in self._pool.statistics.workers()
+                if (resident := _resident_bytes(pid))
+            ),
+        )
+
+    def _states(self) -> Iterator[tuple[str, int]]:
+        told = Counter(self._pool.control.states.told())
+        for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
+            labels = _labels(one.name, one.version)
+            yield f'{labels},state="{one.state}",reason="{_quoted(one.reason)}"', workers
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+    return {"count": count, "ns": nanoseconds}
+
+
+def _labels(name: str, version: int) -> str:
+    return f'name="{name}",version="{version}"'
+
+
+def _metric(name: str, kind: str, words: str, values: Iterable[tuple[str, int]]) -> Iterator[str]:
+    yield f"# HELP {name} {words}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in values:
+        yield f"{name}{{{labels}}} {value}"
+
+
+def _histogram(name: str, words: str, histogram: str, rows: Iterable[tuple[str, Totals]]) -> Iterator[str]:
+    yield f"# HELP {name} {words}"
+    yield f"# TYPE {name} histogram"
+    for model, totals in rows:
+        labels = f'interface="REST",{model}' if histogram == "request" else model
+        total = 0
+        for end, count in zip((*map(str, BUCKETS_US), "+Inf"), totals.buckets(histogram), strict=True):
+            total += count
+            yield f'{name}_bucket{{{labels},le="{end}"}} {total}'
+        count, nanoseconds = totals.duration(histogram)
+        yield f"{name}_sum{{{labels}}} {nanoseconds / 1000:.3f}"
+        yield f"{name}_count{{{labels}}} {count}"
+
+
+def _resident_bytes(pid: int) -> int:
+    """The resident memory of a process; 0 where it has ended."""
+    text = read_text(Path(f"/proc/{pid}/statm"))
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") if text else 0

@@ -1,0 +1,233 @@
+"""Open Inference Protocol ("KServe V2") over REST: health, metadata, infer; pictures go in as BYTES."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cpuserve
+from cpuserve.errors import RequestError
+from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
+from cpuserve.protocols.tensor import Tensor, datatype_of
+from cpuserve.protocols.v2_body import (
+    InferBody,
+    OutputWanted,
+    classified,
+    infer_reply_body,
+    parse_infer,
+)
+from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.pool import Pool
+from cpuserve.serving.request import Request
+
+__all__ = ["V2"]
+
+_EXTENSIONS = [
+    *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
+    *("parameters", "statistics", "trace"),
+]
+
+
+_MAX_BATCH_SIZE = 8
+_MOST_CLASSES = 1_000_000
+_MOST_CLASS_TEXTS = 100_000  # each is made in Python
+
+
+class V2:
+    """The protocol's routes over one worker's models."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def server(self, _call: Call) -> Reply:
+        """``GET /v2``: name, version and extensions of the server."""
+        return json_reply({"name": "cpuserve", "version": cpuserve.__version__, "extensions": _EXTENSIONS})
+
+    def live(self, _call: Call) -> Reply:
+        """``GET /v2/health/live``: 200 as long as the worker answers at all."""
+        return json_reply({"live": True})
+
+    def ready(self, _call: Call) -> Reply:
+        """``GET /v2/health/ready``: 200 when models answer, else 503; with what is wrong in either case.
+
+        By default one model that answers is enough once all were tried; `strict_readiness` wants them all.
+        """
+        pool = self._pool
+        missing = {
+            name: "; ".join(model.reason or model.state.lower() for model in versions.values())
+            for name, versions in pool.models.items()
+            if not any(model.pipeline for model in versions.values())
+        }
+        missing |= pool.troubles
+        if pool.ready:
+            return json_reply({"ready": True, **({"models": missing} if missing else {})})
+        for is_so, reason in (
+            (pool.stopping, "the server is stopping"),
+            (pool.dead, "models are loaded no longer: the log says why"),
+            (pool.stuck, "loading a model hangs"),
+            (not missing, "no model is served"),
+        ):
+            if is_so:
+                return json_reply({"ready": False, "reason": reason}, 503, Retry_After="1")
+        return json_reply({"ready": False, "models": missing}, 503, Retry_After="1")
+
+    def model_ready(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]/ready``."""
+        pipeline = self._pool.get(model, version)
+        return json_reply({"name": pipeline.name, "ready": True})
+
+    def metadata(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]``: inputs and outputs; -1 is the batch."""
+        pipeline = self._pool.get(model, version)
+        return json_reply(
+            {
+                "name": pipeline.name,
+                "versions": [str(number) for number in self._pool.ready_versions(model)],
+                "platform": "OpenVINO",
+                "inputs": [_port_metadata(port) for port in pipeline.inputs],
+                "outputs": [_port_metadata(port) for port in pipeline.outputs],
+            }
+        )
+
+    def config(self, _call: Call, model: str, version: str | None = None) -> Reply:
+        """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig, as its tools read it."""
+        pipeline = self._pool.get(model, version)
+        sizes = list(pipeline.batcher.engine.sizes)
+        return json_reply(
+            {
+                "name": pipeline.name,
+                "platform": "",
+                "backend": "openvino",
+                "version_policy": {"latest": {"num_versions": 1}},
+                # larger requests are cut, so one that is compiled for single rows takes many all the same
+                "max_batch_size": sizes[-1] if len(sizes) > 1 else _MAX_BATCH_SIZE,
+                "input": [
+                    {
+                        **_port_config(port),
+                        "format": "FORMAT_NONE",
+                        "is_shape_tensor": False,
+                        "allow_ragged_batch": False,
+                        "optional": False,
+                    }
+                    for port in pipeline.inputs
+                ],
+                "output": [
+                    {**_port_config(port), "label_filename": "", "is_shape_tensor": False}
+                    for port in pipeline.outputs
+                ],
+                "instance_group": [
+                    {
+                        "name": f"{pipeline.name}_0",
+                        "kind": "KIND_CPU",
+                        "count": pipeline.batcher.engine.streams,
+                    }
+                ],
+                "dynamic_batching": {
+                    "preferred_batch_size": sizes,
+                    "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
+                },
+                "model_transaction_policy": {"decoupled": False},
+                "parameters": {"sha256": {"string_value": pipeline.checksum}},
+            }
+        )
+
+    def infer(self, call: Call, model: str, version: str | None = None) -> Reply:
+        """``POST /v2/models/MODEL[/versions/VERSION]/infer``: tensors, or pictures as BYTES.
+
+        ``Inference-Header-Content-Length: 0`` makes the whole body one picture.
+        """
+        pipeline = self._pool.get(model, version)
+        header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        body = call.body()
+        request = call.request()
+        if header_length == "0":
+            asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
+            results = pipeline.infer_pictures([body], request)
+        else:
+            asked = parse_infer(body, header_length, call.max_json_elements, call.due)
+            results = _infer(pipeline, asked.inputs, request, call.max_pictures)
+        wanted = _wanted(pipeline, asked)
+        head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
+        if asked.id is not None:
+            head["id"] = asked.id
+        content, json_length = infer_reply_body(
+            head,
+            [
+                (output.name, _as_wanted(results[index], output, pipeline.card.labels), output.binary)
+                for index, output in wanted
+            ],
+        )
+        headers = [("Server-Timing", request.server_timing())]
+        if json_length is None:
+            return Reply(200, content, [("Content-Type", "application/json"), *headers])
+        headers.append(("Inference-Header-Content-Length", str(json_length)))
+        return Reply(200, content, [("Content-Type", "application/octet-stream"), *headers])
+
+
+def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
+    if not output.classification:
+        return result
+    if result[0].size > _MOST_CLASSES:
+        raise RequestError(
+            f"output {output.name!r} has {result[0].size} values a row; classification takes {_MOST_CLASSES}"
+        )
+    texts = result.shape[0] * min(output.classification, result[0].size)
+    if texts > _MOST_CLASS_TEXTS:
+        raise RequestError(
+            f"classification {output.classification} of output {output.name!r} makes {texts} texts; "
+            f"there are at most {_MOST_CLASS_TEXTS}: ask for fewer classes or send fewer rows"
+        )
+    return classified(result, output.classification, labels)
+
+
+def _port_metadata(port: Port) -> dict[str, object]:
+    return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": [-1, *port.row_shape]}
+
+
+def _port_config(port: Port) -> dict[str, object]:
+    datatype = datatype_of(port.dtype)
+    return {
+        "name": port.names[0],
+        "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}",
+        "dims": list(port.row_shape),
+    }
+
+
+def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request, max_pictures: int) -> list[Array]:
+    if len(sent) == 1 and sent[0].datatype == "BYTES":
+        _find(pipeline.inputs, sent[0].name, "input")
+        if len(sent[0].shape) not in (1, 2) or 0 in sent[0].shape:
+            raise RequestError(
+                f"input {sent[0].name!r}: pictures have shape [N] or [N, 1], not {list(sent[0].shape)}"
+            )
+        check_pictures(sent[0].shape[0], max_pictures)
+        return pipeline.infer_pictures(sent[0].elements(), request)
+    tensors: list[Array | None] = [None] * len(pipeline.inputs)
+    for tensor in sent:
+        index = _find(pipeline.inputs, tensor.name, "input")
+        if tensors[index] is not None:
+            raise RequestError(f"input {tensor.name!r} is sent twice")
+        tensors[index] = tensor.array()
+    found = [tensor for tensor in tensors if tensor is not None]
+    if len(found) != len(tensors):
+        missing = [
+            port.names[0] for port, tensor in zip(pipeline.inputs, tensors, strict=True) if tensor is None
+        ]
+        raise RequestError(f"model {pipeline.name} needs the inputs {', '.join(missing)} too")
+    return pipeline.infer(found, request)
+
+
+def _wanted(pipeline: Pipeline, asked: InferBody) -> list[tuple[int, OutputWanted]]:
+    if not asked.outputs:
+        return [
+            (index, OutputWanted(port.names[0], asked.binary)) for index, port in enumerate(pipeline.outputs)
+        ]
+    return [(_find(pipeline.outputs, output.name, "output"), output) for output in asked.outputs]
+
+
+def _find(ports: Sequence[Port], name: str, what: str) -> int:
+    for index, port in enumerate(ports):
+        if name in port.names:
+            return index
+    there = ", ".join(port.names[0] for port in ports)
+    raise RequestError(f"there is no {what} {name!r}; the model's are: {there}")

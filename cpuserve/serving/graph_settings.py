@@ -1,0 +1,155 @@
+"""What settings ask to be put into a model's graph before it is served; it compiles nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import openvino as ov
+from openvino import Layout
+from openvino.preprocess import ColorFormat, PrePostProcessor
+
+from cpuserve.errors import ModelLoadError
+from cpuserve.models.card import Card
+from cpuserve.models.ov_properties import properties_of
+from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.streams import stream_properties
+from cpuserve.settings import Settings
+
+__all__ = ["plugin_properties", "prepared"]
+
+_COLORS = {"RGB": ColorFormat.RGB, "BGR": ColorFormat.BGR}
+
+
+def plugin_properties(settings: Settings, threads: int) -> dict[str, Any]:
+    """The OpenVINO properties that the settings ask for; those that seats decide are left out.
+
+    Args:
+        settings: as they hold for this model.
+        threads: compute threads of the seat.
+
+    Raises:
+        UsageError: ``plugin_config`` is no JSON object, or the streams do not fit their threads.
+    """
+    properties, _ = properties_of(settings.plugin_config)
+    properties |= stream_properties(settings, threads)
+    if settings.precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = settings.precision
+    if settings.cache_dir:
+        properties["CACHE_DIR"] = settings.cache_dir
+    return properties
+
+
+def prepared(model: ov.Model, card: Card, settings: Settings) -> tuple[ov.Model, Card]:
+    """The model with ``shape``, ``layout``, ``color_format``, ``mean`` and ``scale`` inside its graph.
+
+    They hold for tensors and pictures alike. What the metadata said of the same is replaced.
+
+    Args:
+        model: as it was read; it may be changed.
+        card: its metadata.
+        settings: as they hold for this model.
+
+    Raises:
+        ModelLoadError: the model does not allow it; the message names the setting.
+    """
+    if settings.shape:
+        _reshape(model, settings.shape)
+    mean, scale = _channels(settings.mean, "mean"), _channels(settings.scale, "scale")
+    sent_layout, own_layout = _pair(_for_input(model, settings.layout, "layout"), "layout")
+    sent_color, own_color = _pair(settings.color_format, "color_format")
+    if own_layout:
+        card = dataclasses.replace(card, layout=own_layout)
+    if not any((mean, scale, own_layout, own_color)):
+        return model, card
+    source = image_input(model, card)
+    if source is None:
+        if mean or scale or own_color or sent_layout != own_layout:
+            raise ModelLoadError("mean, scale, color_format and layout need a model with one picture input")
+        return model, card
+    steps = PrePostProcessor(model)
+    entry = steps.input(0)
+    entry.model().set_layout(Layout(source.layout))
+    if sent_layout != own_layout:
+        entry.tensor().set_layout(Layout(sent_layout))
+        card = dataclasses.replace(card, layout=sent_layout)
+    if own_color:
+        card = dataclasses.replace(card, reverse_input_channels=sent_color == "RGB")
+    if sent_color != own_color:
+        try:
+            entry.tensor().set_color_format(_COLORS[sent_color])
+            entry.preprocess().convert_color(_COLORS[own_color])
+        except KeyError as error:
+            raise ModelLoadError(
+                f"color_format {settings.color_format!r}: only RGB and BGR change"
+            ) from error
+    if mean or scale:
+        if not model.input(0).element_type.is_real():
+            raise ModelLoadError(f"mean and scale need an input of floats, not {model.input(0).element_type}")
+        entry.preprocess().mean(_per_channel(mean or [0.0], source.channels, "mean"))
+        entry.preprocess().scale(_per_channel(scale or [1.0], source.channels, "scale"))
+        card = dataclasses.replace(card, mean_values=(), scale_values=())
+    try:
+        return steps.build(), card
+    except RuntimeError as error:
+        raise ModelLoadError(
+            f"layout, color_format, mean or scale do not fit the model: {_last_line(error)}"
+        ) from error
+
+
+def _reshape(model: ov.Model, text: str) -> None:
+    shape = _for_input(model, text, "shape")
+    sizes = [int(word) for word in re.findall(r"-?\d+", shape)]
+    if not re.fullmatch(r"\(?\s*\d+(\s*,\s*\d+)*\s*,?\s*\)?", shape) or 0 in sizes:
+        raise ModelLoadError(f"shape {text!r} is not a list of fixed sizes such as (1,3,224,224)")
+    try:
+        model.reshape(ov.PartialShape(sizes))
+    except RuntimeError as error:
+        raise ModelLoadError(f"the model does not take shape {shape}: {_last_line(error)}") from error
+
+
+def _for_input(model: ov.Model, text: str, what: str) -> str:
+    """The value for the only input, from a plain text or from JSON by input name."""
+    if not text or (len(model.inputs) == 1 and not text.lstrip().startswith("{")):
+        return text.strip()
+    if len(model.inputs) != 1:
+        raise ModelLoadError(f"{what} can be set for models with one input; this has {len(model.inputs)}")
+    try:
+        by_name = json.loads(text)
+    except ValueError:
+        raise ModelLoadError(f"{what} {text!r} is not JSON") from None
+    names = names_of(model.input(0))
+    if not isinstance(by_name, dict) or len(by_name) != 1 or not set(by_name) <= set(names):
+        raise ModelLoadError(f"{what} {text!r} names other than the model's one input {names[0]!r}")
+    return str(next(iter(by_name.values()))).strip()
+
+
+def _pair(text: str, what: str) -> tuple[str, str]:
+    """``SENT:MODEL``, or one word for both."""
+    words = [word.strip().upper() for word in text.split(":")]
+    if len(words) > 2 or any(not word.isalpha() for word in words if text):
+        raise ModelLoadError(f"{what} {text!r} is neither one word nor two with a colon between")
+    return words[0], words[-1]
+
+
+def _channels(text: str, what: str) -> list[float]:
+    words = [word for word in re.split(r"[\s,]+", text.strip(" []()")) if word]
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        raise ModelLoadError(f"{what} {text!r} is neither a number nor a list such as [1,2,3]") from None
+    if what == "scale" and 0 in found:
+        raise ModelLoadError("scale divides: it cannot be 0")
+    return found
+
+
+def _per_channel(values: list[float], channels: int, what: str) -> list[float]:
+    if len(values) not in (1, channels):
+        raise ModelLoadError(f"{what} has {len(values)} numbers, the model {channels} channels")
+    return values if len(values) == channels else values * channels
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1]

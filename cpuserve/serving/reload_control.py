@@ -1,0 +1,130 @@
+"""What the workers tell each other about loading, in shared memory: what is wanted, who has got there."""
+
+from __future__ import annotations
+
+import time
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.crash_check import Trials
+from cpuserve.serving.model_table import ModelStates
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.process_lock import ProcessLock
+from cpuserve.sharedmem.record import Bytes, Record, Word
+
+__all__ = ["Control"]
+
+_MODELS = 1024  # that may be unloaded at one time; pages of names that were never used take no memory
+_NAME_BYTES = 256  # a folder's name is shorter
+_LOOK_S = 0.02
+
+
+class _Wishes(Record):
+    generation = Word()
+    places = Word()  # of names, as far as they were ever used
+    unloaded = Bytes(_MODELS * _NAME_BYTES)
+
+
+class _Worker(Record):
+    applied = Word()
+
+
+class Control:
+    """A generation that grows with every wish, and the generation each worker has carried out.
+
+    Args:
+        rows: workers that may live at the same time.
+
+    Attributes:
+        trials: which versions a child process has loaded.
+        turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
+        states: what the workers say of their models, and the loads that were asked for.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._block = Block("cpuserve-control", 1, _Wishes, _Worker, rows)
+        self._wishes = self._block.head
+        self._unloaded = self._wishes.unloaded
+        self.states = ModelStates(rows)
+        self._lock = self._block.lock
+        self.trials = Trials()
+        self.turn = ProcessLock("cpuserve-turn")
+
+    @property
+    def generation(self) -> int:
+        """The latest wish."""
+        return self._wishes.generation
+
+    def join(self, row: int) -> None:
+        """This process is the worker of ``row`` from now on, and has carried out nothing."""
+        self._block.rows[row].applied = 0
+        self._block.own(row)
+
+    def applied(self, row: int) -> int:
+        """The generation a worker has carried out."""
+        return self._block.rows[row].applied
+
+    def set_applied(self, row: int, generation: int) -> None:
+        """Say that a generation is carried out."""
+        self._block.rows[row].applied = generation
+
+    def rescan(self) -> int:
+        """Wish that every worker looks at the repository; the generation to wait for."""
+        with self._lock:
+            self._wishes.generation += 1
+            return self._wishes.generation
+
+    def unload(self, name: str) -> int:
+        """Wish that a model is not served; the generation to wait for.
+
+        Raises:
+            RequestError: too many models are unloaded already.
+        """
+        with self._lock:
+            if self._place(name) is None:
+                place = self._place("")
+                if place is None:
+                    place = self._wishes.places
+                    if place == _MODELS:
+                        raise RequestError(
+                            f"{_MODELS} models are unloaded already, the limit of a server: load one, or "
+                            f"take {name} out of the repository"
+                        )
+                    self._wishes.places = place + 1
+                self._write(place, name.encode())
+            self._wishes.generation += 1
+            return self._wishes.generation
+
+    def load(self, name: str) -> int:
+        """Wish that a model is served; the generation to wait for."""
+        with self._lock:
+            place = self._place(name)
+            if place is not None:
+                self._write(place, b"")
+            self._wishes.generation += 1
+            self.states.ask(name, self._wishes.generation)
+            return self._wishes.generation
+
+    def is_unloaded(self, name: str) -> bool:
+        """Whether it was wished that a model is not served."""
+        return self._place(name) is not None
+
+    def _place(self, name: str) -> int | None:
+        wanted = name.encode().ljust(_NAME_BYTES, b"\0")
+        for place in range(self._wishes.places):
+            if self._unloaded[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] == wanted:
+                return place
+        return None
+
+    def _write(self, place: int, name: bytes) -> None:
+        self._unloaded[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] = name.ljust(_NAME_BYTES, b"\0")
+
+    def wait(self, generation: int, timeout_s: float) -> bool:
+        """Wait until every living worker has carried out a generation; False when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while any(
+            self.applied(row) < generation and self._block.owner(row) for row in range(len(self._block.rows))
+        ):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True

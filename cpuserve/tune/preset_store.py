@@ -1,0 +1,133 @@
+"""Tuned profiles as files, ROOT/FINGERPRINT/MODEL.json; it measures nothing and applies nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cpuserve.errors import UsageError
+from cpuserve.tune.preset import Profile
+from cpuserve.tune.preset_key import MACHINE, Key
+
+__all__ = ["Kind", "Match", "Store", "judge", "read_profile"]
+
+Kind = Literal["exact", "stale", "nearest", "none"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """The profile that fits best.
+
+    Attributes:
+        kind: ``exact``; ``stale``, of this machine but of another OpenVINO or another model under the name;
+            ``nearest``, of another machine; or ``none``.
+        profile: None with ``none``.
+        path: its file.
+        distance: how unlike the machines are, 0 for the same (`Key.distance`).
+        differs: what differs, by name, each as the profile's and this one's.
+        refused: files that were meant to be profiles and are none, one sentence each.
+    """
+
+    kind: Kind
+    profile: Profile | None = None
+    path: Path | None = None
+    distance: float = 0.0
+    differs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+
+class Store:
+    """Profiles below a directory, which need not be there.
+
+    Args:
+        root: ``tuning`` by default (setting ``tuning_dir``).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def profile_file(self, fingerprint: str, model: str) -> Path:
+        """Where a model's profile is."""
+        return self.root / fingerprint / f"{model}.json"
+
+    def trials_file(self, fingerprint: str, model: str) -> Path:
+        """Where all trials of its search are, one JSON object a line; who searches writes it."""
+        return self.root / fingerprint / f"{model}.trials.jsonl"
+
+    def write(self, profile: Profile) -> Path:
+        """Keep a profile in place of the model's former one on this machine; readers see one or the other.
+
+        Raises:
+            UsageError: the directory cannot be written to.
+        """
+        file = self.profile_file(profile.key.fingerprint, profile.model)
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("w") as output:
+                output.write(json.dumps(profile.to_json(), indent=1) + "\n")
+                output.flush()
+                os.fsync(output.fileno())
+            fresh.rename(file)
+        except OSError as error:
+            with suppress(OSError):
+                fresh.unlink()
+            raise UsageError(f"{file} cannot be written ({error.strerror}): see --tuning-dir") from error
+        return file
+
+    def files(self, model: str) -> list[Path]:
+        """The files that a model has, of all machines."""
+        return sorted(self.root.glob(f"*/{model}.json"))
+
+    def find(self, model: str, key: Key) -> Match:
+        """The profile that fits best: exact, else of this machine, else of the nearest one.
+
+        Args:
+            model: its name.
+            key: of this machine and of the model as it is now.
+        """
+        found: list[Match] = []
+        refused: list[str] = []
+        for file in self.files(model):
+            try:
+                profile = read_profile(file)
+            except UsageError as error:
+                refused.append(str(error))
+                continue
+            if profile.model == model:
+                found.append(judge(profile, file, key))
+            else:
+                refused.append(f"{file} is not used: it is a profile of {profile.model}, not of {model}")
+        order = ("exact", "stale", "nearest")
+        best = min(found, key=lambda one: (order.index(one.kind), one.distance), default=Match("none"))
+        return Match(best.kind, best.profile, best.path, best.distance, best.differs, tuple(refused))
+
+
+def read_profile(file: Path) -> Profile:
+    """A profile from its file.
+
+    Raises:
+        UsageError: it cannot be read or is none; the message names the file.
+    """
+    try:
+        return Profile.from_json(json.loads(file.read_bytes()))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not JSON: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{file} is not used: {error}") from None
+
+
+def judge(profile: Profile, file: Path, key: Key) -> Match:
+    """How well a profile fits."""
+    differs = profile.key.differences(key, profile.model)
+    kind: Kind = "exact"
+    if differs:
+        kind = "nearest" if differs.keys() & MACHINE.keys() else "stale"
+    return Match(kind, profile, file, round(profile.key.distance(key), 3), differs)

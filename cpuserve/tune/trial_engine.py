@@ -1,0 +1,88 @@
+"""A point without HTTP: the pipeline looped over in the seats; it does not say when it is stable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cpuserve.machine.files import format_cpulist
+from cpuserve.machine.relaunch import relaunched
+from cpuserve.machine.verify import check
+from cpuserve.measuring.in_process import Seats
+from cpuserve.measuring.window import Window, busy_s, ours_s, tree_cpu_s, unique_mib
+from cpuserve.tune.openmp import mapped
+from cpuserve.tune.trial import Subject
+
+__all__ = ["Seated", "seated"]
+
+
+class Seated:
+    """Processes in their seats, loaded.
+
+    Args:
+        seats: the processes.
+    """
+
+    def __init__(self, seats: Seats) -> None:
+        self._seats = seats
+
+    def window(self, _number: int, seconds: float) -> Window:
+        """Let them work for so many seconds.
+
+        Raises:
+            CpuserveError: one has ended.
+        """
+        machine, ours, used, began = busy_s(), ours_s(), self._cpu_s(), time.perf_counter()
+        loop = self._seats.loop(seconds)
+        wall, used = time.perf_counter() - began, self._cpu_s() - used
+        return Window(
+            requests=loop.images,
+            offered_s=loop.seconds,
+            seconds=loop.seconds,
+            statuses={"200": loop.images},
+            latencies_ms=loop.latencies_ms,
+            client_cpu_s=0.0,
+            foreign_cpu_s=max(0.0, busy_s() - machine - used - (ours_s() - ours)),
+            wall_s=wall,
+            server_cpu_s=used,
+            unique_mib=sum(unique_mib(pid) for pid in self._seats.pids),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What is read back from the kernel and from OpenVINO."""
+        report = check(dict(zip(self._seats.seats, self._seats.pids, strict=True)))
+        return {
+            "workers": len(self._seats.seats),
+            "placement": {
+                "level": report.level,
+                "seats": [
+                    {"cpus": format_cpulist(seat.cpus), "node": seat.node, "threads": seat.threads}
+                    for seat in self._seats.seats
+                ],
+                "findings": [one.text for one in report.findings if one.level != "green"],
+            },
+            "properties": {name: dict(found) for name, found in self._seats.properties.items()},
+            **mapped(self._seats.pids),
+        }
+
+    def _cpu_s(self) -> float:
+        return sum(tree_cpu_s(pid) for pid in self._seats.pids)
+
+
+@contextmanager
+def seated(subject: Subject) -> Iterator[Seated]:
+    """Start the processes of a point's seats; they end with the context.
+
+    Raises:
+        CpuserveError: one does not load; the message has its last words.
+    """
+    environ = subject.environment(with_settings=False)
+    environ = relaunched(subject.settings.get("allocator", "none"), {}, environ) or environ
+    with TemporaryDirectory(prefix="cpuserve-tune-") as folder:
+        log = Path(folder) / "log"
+        with Seats(subject.turns, subject.flags, None, subject.files, environ=environ, log=log) as seats:
+            yield Seated(seats)

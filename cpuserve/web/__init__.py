@@ -1,1 +1,0 @@
-"""HTTP: parse, call the serving core, map errors to statuses; no model is touched here."""

@@ -1,0 +1,314 @@
+"""Cut models as they are served: by graphs, functions and onnxruntime; what is wrong with them is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import textwrap
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from cpuserve.authoring.cut_source import Whole
+from cpuserve.authoring.cutting import Order, cut_and_publish
+from cpuserve.errors import ModelFailed, ModelLoadError, UsageError
+from cpuserve.models.card import Card
+from cpuserve.models.cut_manifest import Part
+from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.request import Request
+from cpuserve.settings import Settings
+
+SETTINGS = Settings(precision="f32", max_batch=2, allow_callables=True, origin={"precision": "--precision"})
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository with a small picture model: x / 2 + 1, relu, mean over the picture, softmax."""
+    data = ops.parameter((-1, 4, 4, 3), np.float32, name="data")
+    scaled = ops.add(ops.divide(data, np.float32(2)), np.float32(1))
+    middle = ops.relu(scaled)
+    pooled = ops.reduce_mean(middle, np.array([1, 2]), keep_dims=False)
+    ended = ops.softmax(pooled, 1)
+    named = {"data": data, "scaled": scaled, "middle": middle, "pooled": pooled, "ended": ended}
+    for name, node in named.items():
+        node.output(0).set_names({name})
+    model = ov.Model([ops.result(ended)], [data])
+    Card(model_type="Classification", labels=("a", "b", "c"), mean_values=(10.0,)).write(model)
+    found = Repository(tmp_path / "models")
+    with found.publish("whole", 1) as folder:
+        ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return found
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    """A module of heads and tails that Python can import."""
+    (tmp_path / "cut_functions.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+
+            def scale(data):
+                return data / np.float64(2) + 1
+
+            def soft(pooled):
+                powers = np.exp(pooled - pooled.max(axis=1, keepdims=True))
+                return powers / powers.sum(axis=1, keepdims=True)
+
+            def wrong(pooled):
+                return np.flip(soft(pooled), 1)
+
+            def short(pooled):
+                return pooled[:, :2]
+
+            def complex_(pooled):
+                return pooled.astype(complex)
+
+            def two(pooled):
+                return pooled, pooled
+
+            def broken(pooled):
+                raise KeyError("no")
+
+            constant = 3
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("cut_functions", None)
+
+
+def cut(repository, *, head="ir", tail="ir", inputs=("scaled",), outputs=("pooled",), **more):
+    order = Order("parts", inputs, outputs, Part.parse(head), Part.parse(tail), **more)
+    return cut_and_publish(Whole.find("whole", repository), order, repository, SETTINGS, 1)
+
+
+def loaded(repository, name="parts", settings=SETTINGS):
+    return load_pipeline(new_core(), repository.find(name), settings, 1)
+
+
+def same(repository, png=None):
+    whole, parts = loaded(repository, "whole"), loaded(repository)
+    rows = np.random.default_rng(1).standard_normal((5, 4, 4, 3)).astype(np.float32)
+    (wanted,), (found,) = (pipeline.infer([rows], Request()) for pipeline in (whole, parts))
+    assert found == pytest.approx(wanted, abs=1e-6)
+    pictures = [picture(seed) for seed in range(3)]
+    (wanted,), (found,) = (pipeline.infer_pictures(pictures, Request()) for pipeline in (whole, parts))
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert parts.predict(pictures[0], Request()) == whole.predict(pictures[0], Request())
+    return parts
+
+
+def picture(seed):
+    import cv2
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_clients_see_the_whole(repository):
+    report = cut(repository)
+    parts = same(repository)
+    assert [port.names for port in parts.inputs] == [("data",)]
+    assert [port.names for port in parts.outputs] == [("ended",)]
+    assert parts.card == Card.read(new_core().read_model(repository.find("whole").xml))
+    assert parts.batcher.max_batch == 2  # the core is batched
+    assert report.parts.report["parity"]["on"] == "4 rows of random numbers, seed 0"
+    assert report.parts.report["parity"]["outputs"]["ended"]["top1_agreement"] == 1
+    kept = json.loads((report.file.xml.parent / "cut.json").read_text())
+    assert kept == json.loads(json.dumps(dataclasses.asdict(report.parts)))
+
+
+def test_functions_as_head_and_tail(repository, functions):
+    cut(repository, head="cut_functions:scale", tail="cut_functions:soft")
+    parts = same(repository)
+    assert [port.names for port in parts.outputs] == [("ended",)]
+
+
+def test_only_a_head_and_only_a_tail(repository, functions):
+    cut(repository, outputs=(), head="cut_functions:scale")
+    same(repository)
+    cut(repository, inputs=(), tail="cut_functions:soft")
+    same(repository)
+    assert repository.versions("parts") == [1, 2]
+
+
+def test_head_and_tail_are_timed_in_decode_and_post(repository, functions, monkeypatch):
+    import time
+
+    import cut_functions  # type: ignore[import-not-found]  # written by a fixture
+
+    def slow(run):
+        def sleeping(array):
+            time.sleep(0.02)
+            return run(array)
+
+        return sleeping
+
+    cut(repository, head="cut_functions:scale", tail="cut_functions:soft")
+    for name in ("scale", "soft"):
+        monkeypatch.setattr(cut_functions, name, slow(getattr(cut_functions, name)))
+    request = Request()
+    loaded(repository).predict(picture(0), request)
+    assert request.stages_ns["decode"] > 20e6
+    assert request.stages_ns["post"] > 20e6
+
+
+def test_onnx_as_tail(repository, tmp_path):
+    import onnx
+
+    node = onnx.helper.make_node("Softmax", ["pooled"], ["ended"], axis=1)
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3])
+        for name in ("pooled", "ended")
+    ]
+    graph = onnx.helper.make_graph([node], "tail", ends[:1], ends[1:])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "t.onnx"))
+    report = cut(repository, tail=f"onnx:{tmp_path / 't.onnx'}")
+    (tmp_path / "t.onnx").unlink()  # the version has its own
+    assert report.parts.tail == Part("onnx", "tail/model.onnx")
+    same(repository)
+
+
+def test_what_is_left_out_is_the_clients_business(repository):
+    cut(repository, head="none", tail="none")
+    parts = loaded(repository)
+    assert [port.names for port in parts.inputs] == [("scaled",)]
+    assert [port.names for port in parts.outputs] == [("pooled",)]
+    rows = np.full((2, 4, 4, 3), 3, np.float32)
+    assert parts.infer([rows], Request())[0].tolist() == [[3.0] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("tail", "why"),
+    [
+        ("cut_functions:wrong", "does not answer as whole: output ended"),
+        ("cut_functions:short", r"gives float32\[1, 2\] for 'ended', which is float32\[1, 3\]"),
+        ("cut_functions:complex_", r"gives complex128\[1, 3\] for 'ended', which is float32"),
+        ("cut_functions:two", "gives 2 arrays, not 1"),
+        ("cut_functions:broken", "the tail fails: python cut_functions:broken failed: KeyError: 'no'"),
+        ("cut_functions:missing", "cut_functions:missing cannot be imported"),
+        ("cut_functions:constant", "cut_functions:constant is no function"),
+        ("no_such_module:f", "no_such_module:f cannot be imported: .* install the module where cpuserve is"),
+    ],
+)
+def test_tails_that_are_refused(repository, functions, tail, why):
+    with pytest.raises(ModelLoadError, match=why):
+        cut(repository, tail=tail)
+    assert repository.names() == ["whole"]
+    assert not list(repository.root.glob(".publish-*"))
+
+
+def test_a_wrong_tail_can_be_insisted_on(repository, functions):
+    report = cut(repository, tail="cut_functions:wrong", min_agreement=0)
+    assert report.parts.report["parity"]["outputs"]["ended"]["top1_agreement"] < 1
+
+
+def test_a_file_that_is_no_onnx(repository, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelLoadError, match=r"onnxruntime cannot load tail/model\.onnx"):
+        cut(repository, tail=f"onnx:{tmp_path / 'bad.onnx'}")
+
+
+def test_an_extra_that_is_not_installed(repository, tmp_path, monkeypatch):
+    (tmp_path / "t.onnx").touch()
+    (tmp_path / "t.pb").touch()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[onnx\]"):
+        cut(repository, tail=f"onnx:{tmp_path / 't.onnx'}")
+    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[tensorflow\]"):
+        cut(repository, tail=f"tf:{tmp_path / 't.pb'}")
+
+
+def test_functions_run_only_where_the_operator_says_so(repository, functions):
+    cut(repository, head="cut_functions:scale")
+    with pytest.raises(
+        ModelLoadError, match=r"runs the Python function cut_functions:scale, which .*--allow-callables"
+    ):
+        loaded(repository, settings=Settings())
+
+
+@pytest.mark.parametrize("raised", ["KeyError('no')", "MemoryError()", "SystemExit(3)", "OSError(5, 'x')"])
+def test_whatever_a_tail_raises_is_said_of_it(repository, functions, tmp_path, monkeypatch, raised):
+    """At the import, at the first run, and for a request: the thread, its slots and the others go on."""
+    (tmp_path / "raising.py").write_text(
+        f"import cut_functions\nfail = False\ndef soft(x):\n    if fail:\n        raise {raised}\n"
+        "    return cut_functions.soft(x)\n"
+    )
+    try:
+        cut(repository, tail="raising:soft")
+        pipeline = loaded(repository)
+        rows = [np.ones((3, 4, 4, 3), np.float32)]
+        wanted = pipeline.infer(rows, Request())[0]
+        sys.modules["raising"].fail = True
+        kind = raised.partition("(")[0]
+        for _ in range(3):
+            with pytest.raises(ModelFailed, match=rf"python raising:soft failed: {kind}"):
+                pipeline.infer(rows, Request())
+        with pytest.raises(ModelLoadError, match=f"the tail fails: python raising:soft failed: {kind}"):
+            loaded(repository)
+        sys.modules["raising"].fail = False
+        assert (pipeline.infer(rows, Request())[0] == wanted).all()
+        del sys.modules["raising"]
+        (tmp_path / "raising.py").write_text(f"raise {raised}  # and longer than before")
+        with pytest.raises(ModelLoadError, match=f"raising:soft cannot be imported: {kind}"):
+            loaded(repository)
+    finally:
+        sys.modules.pop("raising", None)
+
+
+def test_shape_is_not_changed_any_more(repository):
+    cut(repository)
+    with pytest.raises(ModelLoadError, match="parts is cut: set its shape before it is cut"):
+        loaded(repository, settings=Settings(shape="(1,8,8,3)"))
+
+
+def test_settings_of_the_input_hold_for_the_whole(repository):
+    cut(repository)
+    settings = dataclasses.replace(SETTINGS, mean="100", scale="2")
+    rows = np.random.default_rng(1).standard_normal((2, 4, 4, 3)).astype(np.float32)
+    (wanted,) = loaded(repository, "whole").infer([(rows - 100) / 2], Request())
+    assert loaded(repository, settings=settings).infer([rows], Request())[0] == pytest.approx(
+        wanted, abs=1e-6
+    )
+
+
+def test_a_core_is_not_cut_again(repository):
+    cut(repository)
+    with pytest.raises(UsageError, match="parts is the core of a cut model"):
+        Whole.find("parts", repository)
+
+
+def test_a_part_where_nothing_is_cut_off(repository):
+    with pytest.raises(UsageError, match="--head: nothing is cut off there"):
+        cut(repository, inputs=(), head="none")
+
+
+def test_neither_a_file_nor_a_model(repository):
+    for name in ("whale", "whole/2", "whole/x"):
+        with pytest.raises(UsageError, match=f"there is no file {name}"):
+            Whole.find(name, repository)
+
+
+def test_an_unmeasured_quantised_model_is_not_let_in_by_cutting_it(repository):
+    file = repository.find("whole").xml
+    model = new_core().read_model(file)
+    model.set_rt_info("ptq", ["nncf", "quantization", "mode"])
+    with repository.publish("whole", 2) as folder:
+        ov.save_model(model, folder / "model.xml")
+    with pytest.raises(ModelLoadError, match="allow-unvalidated"):
+        cut(repository)
+
+
+def test_a_head_that_is_gone(repository):
+    report = cut(repository)
+    (report.file.xml.parent / "head" / "model.xml").unlink()
+    with pytest.raises(ModelLoadError, match=r"head/model\.xml cannot be read"):
+        load_pipeline(new_core(), ModelFile("parts", 1, report.file.xml), SETTINGS, 1)

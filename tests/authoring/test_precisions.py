@@ -1,0 +1,45 @@
+"""Precisions are read back from what was compiled, not believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from cpuserve.authoring.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
+from tests.isa import NEEDS_BF16
+
+
+@pytest.fixture
+def model() -> ov.Model:
+    data = ops.parameter([1, 4], np.float32, name="data")
+    return ov.Model([ops.result(ops.multiply(data, np.float32(3)))], [data])
+
+
+@NEEDS_BF16
+def test_each_hint_is_reported_as_it_is_in_force(model):
+    core = ov.Core()
+    rows = [np.array([0.1, 0.2, 0.9, 0.3], np.float32)]
+    found = compare_precisions(core, model, rows, "Classification")
+    assert [one.asked for one in found] == list(HINTS)
+    assert (found[0].in_force, found[0].agreement, found[0].note) == ("f32", 1.0, "")
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for one, capability in zip(found[1:], ("BF16", "FP16"), strict=True):
+        assert one.in_force == in_force(compiled_for(core, model, one.asked))
+        if capability in able:
+            assert (one.in_force, one.agreement, one.note) == (one.asked, 1.0, "")
+        else:
+            assert (one.in_force, one.agreement) == ("f32", None)
+            assert one.note == f"this CPU has no arithmetic in {one.asked}: OpenVINO runs it in f32"
+
+
+def test_the_note_is_about_the_difference():
+    assert Precision("bf16", "bf16", 0.99).note == ""
+    assert "no arithmetic in bf16" in Precision("bf16", "f32", None).note
+
+
+def test_rows_run_one_by_one(model):
+    rows = [np.full(4, value, np.float32) for value in (1, 2)]
+    outputs = [out.tolist() for (out,) in run(compiled_for(ov.Core(), model, "f32", threads=1), rows)]
+    assert outputs == [[3.0] * 4, [6.0] * 4]

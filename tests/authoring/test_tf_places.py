@@ -1,0 +1,109 @@
+"""Frozen TensorFlow graphs cut by the names of their source, as the seed of this work did it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpuserve.authoring.tf_places import Places, cut_places
+from cpuserve.errors import ModelLoadError, UsageError
+
+FILE = "deeplabv3_mnv2_dm05_257_frozen.pb"
+BRANCH = "MobilenetV2/expanded_conv_2/expand/Relu6"
+SKIP = "MobilenetV2/expanded_conv_1/project/BatchNorm/FusedBatchNorm"
+
+
+@pytest.fixture(scope="module")
+def places(data_dir):
+    return Places(data_dir / "models" / FILE)
+
+
+def ports(values):
+    return [(*sorted(port.get_names()), str(port.get_partial_shape())) for port in values]
+
+
+def test_the_cut_of_the_seed(places):
+    found = cut_places(places, ["0:MobilenetV2/Conv/Conv2D"], ["ArgMax"])
+    assert ports(found.head.inputs) == [("ImageTensor:0", "[1,257,257,3]")]
+    assert ports(found.head.outputs) == ports(found.core.inputs) == [("sub_7:0", "[1,257,257,3]")]
+    # the tail would only rename: the core answers under both names
+    assert ports(found.core.outputs) == [("ArgMax:0", "SemanticPredictions:0", "[1,257,257]")]
+    assert found.tail is None
+
+
+def test_a_tail_knows_shape_and_type_of_what_it_gets(places):
+    found = cut_places(places, [], ["ResizeBilinear_2"])
+    assert found.head is None
+    assert ports(found.tail.inputs) == [("ResizeBilinear_2:0", "[1,257,257,21]")]
+    assert found.tail.output(0).get_element_type() == found.tail.output(0).get_element_type().i64
+
+
+def test_a_branch_leaks_and_a_set_does_not(places):
+    with pytest.raises(UsageError, match=f"leaks: {SKIP}:0 reaches the outputs"):
+        cut_places(places, [BRANCH], ["ArgMax"])
+    with pytest.raises(UsageError, match=f"leaks: {SKIP}:0 reaches the end of the model"):
+        cut_places(places, [], [BRANCH])
+    found = cut_places(places, [BRANCH, SKIP], ["ArgMax"])
+    assert [names[0] for names in ports(found.core.inputs)] == [f"{BRANCH}:0", f"{SKIP}:0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("MobilenetV2/Conv/Conv2d", "did you mean MobilenetV2/Conv/Conv2D"),
+        ("0:MobilenetV2/Conv/Conv2d", "did you mean 0:MobilenetV2/Conv/Conv2D"),
+        ("7:ArgMax", "no tensor '7:ArgMax'"),
+        ("ArgMax:3", "no tensor 'ArgMax:3'; did you mean ArgMax"),
+    ],
+)
+def test_a_name_that_is_none(places, name, near):
+    with pytest.raises(UsageError, match=near):
+        cut_places(places, [], [name])
+
+
+def test_ends_that_are_the_graphs_own(places):
+    with pytest.raises(UsageError, match="nothing is cut off"):
+        cut_places(places, ["ImageTensor"], ["SemanticPredictions"])
+
+
+def test_articulations_have_the_names_of_the_source(places):
+    names = [places.name(tensor) for tensor in places.wiring.articulations()]
+    assert names[:5] == ["ImageTensor:0", "Cast:0", "mul:0", "sub_7:0", "MobilenetV2/Conv/Conv2D:0"]
+    assert names[-2:] == ["ArgMax:0", "SemanticPredictions:0"]
+    assert f"{BRANCH}:0" not in names
+
+
+def node(name, kind, *sources):
+    """A NodeDef as bytes."""
+    texts = [(1, name), (2, kind), *((3, source) for source in sources)]
+    body = b"".join(bytes([number << 3 | 2, len(text)]) + text.encode() for number, text in texts)
+    return bytes([0x0A, len(body)]) + body
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x0a\xff\x01abc", "no frozen TensorFlow graph"),  # promises 255 bytes
+        (b"\x0b" + b"a" * 20, "no frozen TensorFlow graph"),  # no such wire type
+        (b"\x0a\x80", "no frozen TensorFlow graph"),  # a length that does not end
+        (node("a", "Relu", "b"), r"reads 'b', which it does not have"),
+        (node("a", "Relu", "b") + node("b", "Relu", "a"), "has a loop at"),
+        (b"\x0a\x03\x0a\x01a", "no frozen TensorFlow graph"),  # a node without an operation
+    ],
+)
+def test_files_that_are_no_graph(tmp_path, data, why):
+    (tmp_path / "bad.pb").write_bytes(data)
+    with pytest.raises(ModelLoadError, match=why):
+        Places(tmp_path / "bad.pb")
+
+
+def test_a_truncated_graph(data_dir, tmp_path):
+    (tmp_path / "short.pb").write_bytes((data_dir / "models" / FILE).read_bytes()[:-100])
+    with pytest.raises(ModelLoadError, match=r"short.pb is no frozen TensorFlow graph"):
+        Places(tmp_path / "short.pb")
+
+
+def test_control_inputs_carry_no_tensor(tmp_path):
+    graph = node("in", "Placeholder") + node("out", "Relu", "in", "^in") + node("idle", "NoOp", "^out")
+    (tmp_path / "g.pb").write_bytes(graph)
+    found = Places(tmp_path / "g.pb")
+    assert [found.name(tensor) for tensor in found.outputs] == ["out:0"]

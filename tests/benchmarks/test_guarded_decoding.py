@@ -1,0 +1,29 @@
+"""The benchmark of decoding in processes apart, on one small photo, and what its result file holds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from benchmarks.guarded_decoding import measure
+from tests.conftest import ROOT
+
+
+def test_every_format_and_size_is_measured_here_and_apart():
+    photo = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    found = measure([photo], passes=1)
+    assert {(row["format"], row["size"]) for row in found["rows"]} == {
+        (name, size)
+        for name in ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
+        for size in ("28x28", "640x480", "1920x1080")
+    }
+    assert all(row["here_cpu_ms"] > 0 < row["apart_cpu_ms"] for row in found["rows"])
+    assert found["first_ms"] > 0 < found["after_crash_ms"]
+    assert found["pss_mib"] > 1
+
+
+def test_the_result_file_is_of_this_benchmark():
+    written = json.loads((ROOT / "docs" / "results" / "guarded-decoding.json").read_text())
+    assert "benchmarks.guarded_decoding" in written["command"]
+    assert len(written["rows"]) == 18

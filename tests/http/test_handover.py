@@ -1,0 +1,218 @@
+"""Requests that wait in a busy worker are answered by an idle one, which then has the connection."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from cpuserve.http.body_budget import BodyBudget
+from cpuserve.http.client_limits import Limits
+from cpuserve.http.connection import Connection
+from cpuserve.http.handover import Handover
+from cpuserve.http.mailbox import Mailboxes
+from cpuserve.http.request_loop import RequestLoop
+from cpuserve.serving.admission import Admission
+from cpuserve.serving.worker_table import READY, STOPPING, Board
+
+WAIT_S = 30
+LIMITS = Limits(1 << 20, 60.0, 60.0)
+
+
+class App:
+    """Answers with its name and the body; /stuck waits until it is let go."""
+
+    def __init__(self, name):
+        self.name = name
+        self.go, self.inside = threading.Event(), threading.Event()
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/stuck":
+            self.inside.set()
+            assert self.go.wait(WAIT_S)
+        body = f"{self.name} {environ['REMOTE_ADDR']} {environ['cpuserve.seen']} ".encode()
+        body += bytes(environ["wsgi.input"].data)
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+class Pair:
+    """Two workers of one thread each, A and B."""
+
+    def __init__(self, running):
+        self.board = Board(2)
+        self.mailboxes = Mailboxes(len(self.board.lines))
+        running.callback(self.mailboxes.close)
+        self.listener = running.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.lines = [self.board.assign(seat) for seat in range(2)]
+        self.a, self.b = (
+            self._worker(name, line, running) for name, line in zip("AB", self.lines, strict=True)
+        )
+        for line in self.lines:
+            line.state = READY
+        wait_until(lambda: all(line.idle_threads == 1 for line in self.lines))
+
+    def _worker(self, name, line, running):
+        loop = RequestLoop(
+            *(1, Admission(64, 1)), deadline_s=60.0, with_priorities=False, log=logging.getLogger("test")
+        )
+        base = {"wsgi.version": (1, 0), "cpuserve.seen": name}
+        loop.app = App(name)
+        loop.handover = Handover(self.board, line, self.mailboxes)
+        loop.make = lambda sock, peer: Connection(
+            sock, peer, base, LIMITS, lambda _: None, BodyBudget(1 << 20)
+        )
+        loop.take_over = lambda request: Connection.taken_over(
+            request, base, LIMITS, lambda _: None, BodyBudget(1 << 20)
+        )
+        loop.start()
+        running.callback(lambda: [connection.close() for connection in loop.connections.values()])
+        running.callback(loop.end, WAIT_S)
+        running.callback(loop.app.go.set)
+        return loop
+
+    def client(self, loop, running):
+        ours = running.enter_context(socket.create_connection(self.listener.getsockname()))
+        ours.settimeout(WAIT_S)
+        loop.add(loop.make(*self.listener.accept()))
+        return ours
+
+
+@pytest.fixture
+def running():
+    with ExitStack() as stack:
+        yield stack
+
+
+def wait_until(true):
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def ask(sock, path, body=b"x"):
+    sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def answer(sock):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(1 << 16)
+        if not more:
+            return data
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")
+    )
+    while len(body) < length:
+        body += sock.recv(1 << 16)
+    return body
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_an_idle_worker_answers_what_waits_in_one_that_is_stuck(running, size):
+    pair = Pair(running)
+    stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
+    ask(stuck, "/stuck")
+    assert pair.a.app.inside.wait(WAIT_S)
+    ask(waits, "/other", b"y" * size)
+    wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
+    # what the first worker checked and where it listens stay; what is each worker's own does not come along
+    assert answer(waits) == b"B 127.0.0.1 B " + b"y" * size
+    ask(waits, "/again", b"z")  # the connection is the other worker's from here on
+    assert answer(waits) == b"B 127.0.0.1 B z"
+    pair.a.app.go.set()
+    assert answer(stuck) == b"A 127.0.0.1 A x"
+    assert len(pair.b.connections) == 1
+
+
+def test_of_two_requests_that_are_found_together_one_goes_to_the_idle_worker(running):
+    pair = Pair(running)
+    stuck, *both = (pair.client(pair.a, running) for _ in range(3))
+    pair.lines[1].state = STOPPING  # so that nothing is passed before both are queued
+    ask(stuck, "/stuck")
+    assert pair.a.app.inside.wait(WAIT_S)
+    for sock in both:
+        ask(sock, "/stuck")
+    pair.a.app.inside.clear()
+    wait_until(lambda: pair.a.help_out() or len(pair.a._queue) == 2)
+    pair.lines[1].state = READY
+    pair.b.app.go.set()
+    pair.a.app.go.set()
+    assert answer(stuck)[:1] == b"A"
+    assert sorted(answer(sock)[:1] for sock in both) == [b"A", b"B"]
+
+
+@pytest.mark.parametrize("change", [{"state": STOPPING}, {"idle_threads": 0}, {"seen_ms": 1}])
+def test_nothing_goes_to_a_worker_that_ends_is_busy_or_does_not_run(running, change):
+    pair = Pair(running)
+    for name, value in change.items():
+        setattr(pair.lines[1], name, value)
+    stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
+    ask(stuck, "/stuck")
+    assert pair.a.app.inside.wait(WAIT_S)
+    ask(waits, "/other")
+    wait_until(lambda: pair.a.help_out() or len(pair.a._queue) == 1)
+    for _ in range(10):
+        pair.a.help_out()
+    pair.a.app.go.set()
+    assert answer(waits)[:1] == b"A"
+    assert answer(stuck)[:1] == b"A"
+
+
+def test_what_was_left_for_a_worker_that_ended_is_passed_on(running):
+    pair = Pair(running)
+    stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
+    ask(stuck, "/stuck")
+    assert pair.a.app.inside.wait(WAIT_S)
+    pair.b.end(WAIT_S)  # its line still tells an idle thread: it has just begun to stop
+    pair.lines[1].idle_threads = 1
+    ask(waits, "/other")
+    wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
+    pair.b.handover.pass_on()
+    pair.a.app.go.set()
+    assert answer(waits) == b"A 127.0.0.1 A x"
+    assert answer(stuck)[:1] == b"A"
+
+
+def test_a_client_whose_request_nobody_can_take_sees_its_connection_end(running):
+    pair = Pair(running)
+    stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
+    ask(stuck, "/stuck")
+    assert pair.a.app.inside.wait(WAIT_S)
+    pair.b.end(WAIT_S)
+    pair.lines[1].idle_threads = 1
+    ask(waits, "/other")
+    wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
+    number = next(at for at, line in enumerate(pair.board.lines) if line is pair.lines[1])
+    assert pair.mailboxes.empty(number) == 1  # as the arbiter does when a worker was killed
+    assert waits.recv(1) == b""
+    pair.a.app.go.set()
+    assert answer(stuck)[:1] == b"A"
+
+
+def test_a_request_may_be_passed_back_to_where_it_came_from(running):
+    pair = Pair(running)
+    stuck = [pair.client(loop, running) for loop in (pair.a, pair.b)]
+    waits = pair.client(pair.a, running)
+    for loop, sock in zip((pair.a, pair.b), stuck, strict=True):
+        ask(sock, "/stuck")
+        assert loop.app.inside.wait(WAIT_S)
+    pair.lines[1].idle_threads = 1  # as of a moment ago
+    ask(waits, "/other")
+    wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
+    pair.b._receive_waiting(pair.b.handover)
+    pair.a.app.go.set()
+    wait_until(lambda: pair.lines[0].idle_threads == 1)
+    wait_until(lambda: pair.b.help_out() or len(pair.b.connections) == 1)
+    assert answer(waits) == b"A 127.0.0.1 A x"
+    ask(waits, "/again", b"z")
+    assert answer(waits) == b"A 127.0.0.1 A z"
+    pair.b.app.go.set()
+    assert [answer(sock)[:1] for sock in stuck] == [b"A", b"B"]

@@ -1,0 +1,117 @@
+"""Servers are found by the boards they hold, and read without asking them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from cpuserve.machine.placement import Plan, Seat
+from cpuserve.machine.server_status import Worker, about
+from cpuserve.machine.throttling import Sample
+from cpuserve.serving.find_servers import find, roster
+from cpuserve.serving.worker_table import LINK, Board
+
+ARBITER = """
+import os, sys
+from cpuserve.machine.placement import Plan, Seat
+from cpuserve.machine.server_status import about
+from cpuserve.machine.throttling import Sample
+from cpuserve.serving.worker_table import READY, Board
+seats = tuple(Seat(i, 0, (i + 4,), 1, 0) for i in range(2))
+plan = Plan(seats, ("a note",))
+board = Board(2, about(plan, pid=os.getpid(), address="host:1", threads=3, start=Sample(1, {})))
+def worker(seat):
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if seat is not None:
+            board.lines[seat].begin(seat)
+            board.lines[seat].pid, board.lines[seat].state = os.getpid(), READY
+        os.write(told, b"x")
+        sys.stdin.read()
+        os._exit(0)
+    os.read(ready, 1)
+    return pid
+print(worker(0), worker(None), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def arbiter(*wrapper: str) -> Iterator[tuple[int, list[int]]]:
+    """A process that holds a board as an arbiter does, with a worker in seat 0 and one in none; their ids."""
+    with subprocess.Popen(
+        [*wrapper, sys.executable, "-c", ARBITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()]
+        yield process.pid, pids
+        process.communicate()
+
+
+def test_a_server_is_found_with_its_seats_and_workers():
+    with arbiter() as (pid, (seated, other)):
+        (found,) = [one for one in find() if one.pid == pid]
+        assert found.address == "host:1"
+        assert found.seats == (Seat(0, 0, (4,), 1, 0), Seat(1, 0, (5,), 1, 0))
+        assert found.workers == (Worker(0, seated, "ready"), Worker(1, 0, "empty"))
+        assert found.others == (other,)
+        assert (found.notes, found.threads, found.start) == (("a note",), 6, Sample(1, {}))
+    assert pid not in [one.pid for one in find()]
+
+
+def test_a_server_in_a_pid_namespace_has_the_ids_of_this_one():
+    unshare = ("unshare", "--pid", "--fork", "--kill-child")
+    if os.getuid() or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("pid namespaces cannot be made here")
+    with arbiter(*unshare) as (outer, inside):
+        (found,) = [one for one in find() if parent(one.pid) == outer]
+        assert inside == [2, 3]
+        assert parent(found.workers[0].pid) == found.pid
+        assert [parent(pid) for pid in found.others] == [found.pid]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def boards(unique: str) -> list[Board]:
+    """The boards this process holds with ``unique`` in what they say."""
+    files = [file for file in Path("/proc/self/fd").iterdir() if os.path.lexists(file) and link(file) == LINK]
+    found = [Board.snapshot(file) for file in files]
+    return [board for board in found if board.about.get("unique") == unique]
+
+
+def link(file: Path) -> str:
+    with suppress(OSError):  # the descriptor that listed the folder
+        return str(file.readlink())
+    return ""
+
+
+def test_a_snapshot_is_the_board_as_it_is_now():
+    board = Board(9, {"unique": "now"})
+    board.lines[8].pid, board.lines[8].connections = 77, 3
+    (copy,) = boards("now")
+    board.lines[8].pid = 78
+    assert [(line.pid, line.connections) for line in copy.lines] == [(0, 0)] * 8 + [(77, 3)] + [(0, 0)] * 18
+    del board
+    assert boards("now") == []
+
+
+def test_an_older_cpuserves_board_is_refused(tmp_path):
+    file = tmp_path / "board"
+    file.write_bytes((2).to_bytes(8, "little") * 8)
+    with pytest.raises(ValueError, match="no cpuserve-board that this cpuserve knows"):
+        Board.snapshot(file)
+
+
+def test_the_callers_own_board_is_no_server():
+    board = Board(1, about(Plan(()), pid=os.getpid(), address="", threads=None, start=Sample(0, {})))
+    assert os.getpid() not in [one.pid for one in find()]
+    assert roster(board, {}).pid == os.getpid()
