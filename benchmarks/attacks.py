@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.attack_kinds import ATTACKS, flat_png
-from cpuserve.machine.process_controls import leashed
+from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.measuring.local_server import Local, started
 from cpuserve.measuring.results import write_result
 
@@ -121,7 +121,7 @@ def attacked(local: Local, model: str, name: str, seconds: float) -> dict[str, A
     def during(until: threading.Event) -> dict[str, Any]:
         words = (str(local.port), model, name, str(seconds))
         # a process of its own: the polite client must not wait for the attacker's interpreter
-        attack = subprocess.Popen(leashed(sys.executable, "-m", "benchmarks.attack_kinds", *words))
+        attack = subprocess.Popen(die_with_parent(sys.executable, "-m", "benchmarks.attack_kinds", *words))
         watch = threading.Thread(target=look, args=(until,))
         watch.start()
         try:

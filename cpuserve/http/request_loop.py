@@ -33,8 +33,7 @@ from cpuserve.http.request_queue import RequestQueue
 from cpuserve.http.slow_requests import SlowRequests
 from cpuserve.http.waiting_request import Waiting
 from cpuserve.http.wsgi_call import answer_by_wsgi
-from cpuserve.machine.thread_names import show_thread_name
-from cpuserve.machine.thread_signals import leave_signals_to_main_thread
+from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY
 from cpuserve.serving.admission import Admission
@@ -163,7 +162,7 @@ class RequestLoop:
     def _serve(self) -> None:
         """The life of a thread: read what has come, run the request whose turn it is, again."""
         show_thread_name()
-        leave_signals_to_main_thread()
+        block_signals()
         while True:
             try:
                 if not self._turn():

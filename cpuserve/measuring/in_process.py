@@ -23,9 +23,8 @@ from typing import IO, Any, Self
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Seat
-from cpuserve.machine.process_controls import leashed
+from cpuserve.machine.process_controls import die_with_parent, malloc_settings
 from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings, load
@@ -133,7 +132,7 @@ class Seats:
         return tuple(process.pid for process in self._processes)
 
     def _start(self, spec: str) -> subprocess.Popen[str]:
-        words = leashed(sys.executable, "-m", "cpuserve.measuring.in_process", spec)
+        words = die_with_parent(sys.executable, "-m", "cpuserve.measuring.in_process", spec)
         with nullcontext() if self._log is None else self._log.open("ab") as stderr:
             return subprocess.Popen(
                 words,
@@ -192,7 +191,7 @@ def main() -> None:
     settings = load(spec["flags"], file=None if spec["config"] is None else Path(spec["config"]))
     seat = planned(Topology.read(), Budget.read(), settings).seats[spec["seat"]]
     # as a worker does, before anything that starts threads or allocates is imported
-    give_back_large_buffers()
+    malloc_settings()
     os.environ.update(numa.environment(seat))
     numa.sit(seat)
     pictures = [Path(file).read_bytes() for file in spec["files"]]

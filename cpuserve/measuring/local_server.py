@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.machine.process_controls import leashed
+from cpuserve.machine.process_controls import die_with_parent
 
 __all__ = ["Local", "free_port", "serving", "started"]
 
@@ -90,7 +90,7 @@ def started(log: Path, *words: str, environ: Mapping[str, str] | None = None) ->
     port = free_port()
     with log.open("wb") as output:
         server = subprocess.Popen(
-            leashed(sys.executable, "-m", "cpuserve", "serve", "--port", str(port), *words),
+            die_with_parent(sys.executable, "-m", "cpuserve", "serve", "--port", str(port), *words),
             stdout=output,
             stderr=subprocess.STDOUT,
             env=None if environ is None else dict(environ),

@@ -21,13 +21,11 @@ from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.diagnosis import judge_neighbours
-from cpuserve.machine.heap import give_back_large_buffers
 from cpuserve.machine.placement import Plan, Seat
+from cpuserve.machine.process_controls import block_signals, malloc_settings, show_thread_name
 from cpuserve.machine.seats import planned
 from cpuserve.machine.server_status import about
 from cpuserve.machine.standard_streams import NativeOutput
-from cpuserve.machine.thread_names import show_thread_name
-from cpuserve.machine.thread_signals import leave_signals_to_main_thread
 from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
@@ -232,7 +230,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         """Sit down, before anything that starts threads or allocates is imported."""
         take_signals()
         self.seat = seat = self.plan.seats[worker.seat_index]
-        give_back_large_buffers()
+        malloc_settings()
         os.environ.update(numa.environment(seat))
         sitting = numa.sit(seat)
         if sitting.reason:
@@ -269,7 +267,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def load() -> None:
             show_thread_name()
-            leave_signals_to_main_thread()
+            block_signals()
             try:
                 self.pool.start(self._ending)
                 self.statistics.settle(self.row)

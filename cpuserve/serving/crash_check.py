@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from cpuserve.errors import ModelLoadError
-from cpuserve.machine.process_controls import leashed
+from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import Settings
 from cpuserve.sharedmem.block import Block
@@ -90,7 +90,7 @@ def _try(file: ModelFile, settings: Settings, threads: int) -> int:
     limit_s = settings.model_check_timeout_s
     try:
         done = subprocess.run(
-            leashed(sys.executable, "-m", "cpuserve.serving.crash_check_process"),
+            die_with_parent(sys.executable, "-m", "cpuserve.serving.crash_check_process"),
             input=pickle.dumps((file, settings, threads)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

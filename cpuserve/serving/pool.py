@@ -10,8 +10,7 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 from cpuserve.errors import CpuserveError, ModelChanging, ModelNotReady, RepositoryError, UnknownModel
-from cpuserve.machine.heap import give_back_freed
-from cpuserve.machine.slice import give_way
+from cpuserve.machine.process_controls import lower_thread_priority, malloc_trim
 from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
@@ -272,7 +271,7 @@ class Pool:
             self.models = {known: versions for known, versions in self.models.items() if known != name}
             _log.info("model %s is no longer served", name)
         if len(self.models) < len(models):
-            give_back_freed()
+            malloc_trim()
         self.troubles.keep(names)
         if absences:
             reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"
@@ -345,7 +344,7 @@ class Pool:
             self.models = {**self.models, name: served}
         if dropped:
             _log.info("model %s: version %s is no longer served", name, ", ".join(map(str, dropped)))
-            give_back_freed()
+            malloc_trim()
 
     def _load(self, file: ModelFile, signature: Signature, *, beside_traffic: bool) -> ModelState:
         began = time.perf_counter()
@@ -356,7 +355,7 @@ class Pool:
                 settings = self._settings.for_model(file.name, {})
                 # the streams' threads would keep a low priority; a lone stream runs in its caller
                 if beside_traffic and streams_of(settings, self._threads) == (1, 1):
-                    give_way()
+                    lower_thread_priority()
                 model.pipeline = self._pipeline(file)
         except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
             expected = isinstance(error, CpuserveError)

@@ -15,7 +15,7 @@ from pathlib import Path
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.process_controls import leashed
+from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
@@ -40,7 +40,7 @@ def hint_points(xml: Path, environ: Mapping[str, str]) -> dict[str, Point]:
     Raises:
         CpuserveError: it cannot be compiled.
     """
-    words = leashed(sys.executable, "-m", "cpuserve.tune.hints", str(xml))
+    words = die_with_parent(sys.executable, "-m", "cpuserve.tune.hints", str(xml))
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(environ))
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from cpuserve.machine.thread_names import show_thread_name
+from cpuserve.machine.process_controls import show_thread_name
 from cpuserve.profiling.scheduler import Scheduler
 
 
