@@ -15,9 +15,9 @@ from cpuserve.protocols.access import Access
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.call import Call, Handler, answer, json_reply
 from cpuserve.protocols.deepdetect import DeepDetect
-from cpuserve.protocols.deepdetect_names import Services
-from cpuserve.protocols.page import Documents
-from cpuserve.protocols.predictions import Images
+from cpuserve.protocols.deepdetect_names import DeepDetectNames
+from cpuserve.protocols.page import Page
+from cpuserve.protocols.predictions import Predictions
 from cpuserve.protocols.repository import RepositoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.tfs import TensorFlowServing
@@ -58,8 +58,8 @@ def routes(
 ) -> tuple[Route, ...]:
     """Every route of the server."""
     admin = Admin(board, switches or Switches("info"), timeline)
-    v2, images, counters = V2(pool), Images(pool), StatisticsRoutes(pool)
-    tfs, documents = TensorFlowServing(pool), Documents()
+    v2, images, counters = V2(pool), Predictions(pool), StatisticsRoutes(pool)
+    tfs, documents = TensorFlowServing(pool), Page()
     models = RepositoryRoutes(pool)
     return (
         Route("POST", "/predictions/<model>", images.predict),
@@ -162,7 +162,7 @@ class Application:
         self.pool.stopping = value
 
 
-def deepdetect_routes(pool: Pool, services: Services, root: Path) -> tuple[Route, ...]:
+def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tuple[Route, ...]:
     """The routes that are there only when ``deepdetect_data_root`` is set."""
     calls = DeepDetect(pool, services, root)
     table = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits"]
+__all__ = ["ClientLimits"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """What one client may take.
 
     Attributes:

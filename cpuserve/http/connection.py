@@ -11,12 +11,12 @@ from typing import Any
 from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.http.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.http.chunks import Chunks
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.head import Head, HeadReader
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.protocols.access import client_of
 from cpuserve.protocols.call import Body, Reply, error_reply, http_date
-from cpuserve.protocols.urgency import Terms, terms_of
+from cpuserve.protocols.urgency import Urgency, urgency_of
 
 __all__ = ["Connection"]
 
@@ -57,7 +57,7 @@ class Connection:
         sock: socket.socket,
         peer: Any,
         base: _Environ,
-        limits: Limits,
+        limits: ClientLimits,
         check: _Check,
         budget: BodyBudget,
     ) -> None:
@@ -95,7 +95,7 @@ class Connection:
         cls,
         request: WaitingRequest,
         base: _Environ,
-        limits: Limits,
+        limits: ClientLimits,
         check: _Check,
         budget: BodyBudget,
     ) -> Connection:
@@ -257,10 +257,10 @@ class Connection:
         environ = self._head.environ
         return str(environ["cpuserve.client"]) if "cpuserve.client" in environ else self._client
 
-    def terms(self, default_timeout_s: float) -> Terms:
+    def terms(self, default_timeout_s: float) -> Urgency:
         """Deadline and priority of the request that is whole; its time runs from now."""
         body = self._body if self._body is not None else b""
-        terms = terms_of(self._head.environ, body, default_timeout_s)
+        terms = urgency_of(self._head.environ, body, default_timeout_s)
         self._due = time.monotonic() + terms.timeout_s
         return terms
 

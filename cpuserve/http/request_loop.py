@@ -29,9 +29,9 @@ from cpuserve.errors import (
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
+from cpuserve.http.queued_request import QueuedRequest
 from cpuserve.http.request_queue import RequestQueue
 from cpuserve.http.slow_requests import SlowRequests
-from cpuserve.http.waiting_request import Waiting
 from cpuserve.http.wsgi_call import answer_by_wsgi
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.tracing import Tracer
@@ -103,8 +103,8 @@ class RequestLoop:
         self._deadline_s = deadline_s
         self._with_priorities = with_priorities
         self._log = log
-        self._queue: RequestQueue[Waiting] = RequestQueue()
-        self._slow_requests: SlowRequests[Waiting] = SlowRequests(self._run)
+        self._queue: RequestQueue[QueuedRequest] = RequestQueue()
+        self._slow_requests: SlowRequests[QueuedRequest] = SlowRequests(self._run)
         self._epoll = select.epoll()
         # a thread takes the event that wakes one; that which ends all is never taken
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -236,7 +236,7 @@ class RequestLoop:
                 return
             self._tell_depth()
 
-    def _give(self, waiting: Waiting) -> bool:
+    def _give(self, waiting: QueuedRequest) -> bool:
         """Pass one of them; its connection is then another worker's."""
         connection = waiting.connection
         try:
@@ -261,7 +261,7 @@ class RequestLoop:
             self.connections[connection.number] = connection
             self.changed()
             kind, now = connection.path, time.monotonic()
-            entry = Waiting(connection, kind, now, request.due - now, now, 0.0)
+            entry = QueuedRequest(connection, kind, now, request.due - now, now, 0.0)
             self._queue.put(entry, connection.client, DEFAULT_PRIORITY, self._admission.service_s(kind))
         self._tell_depth()
 
@@ -324,7 +324,7 @@ class RequestLoop:
         now = time.monotonic()
         try:
             expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + terms.timeout_s - now)
-            entry = Waiting(connection, kind, since, terms.timeout_s, now, expected_s)
+            entry = QueuedRequest(connection, kind, since, terms.timeout_s, now, expected_s)
             queue.put(entry, client, priority, admission.service_s(kind))
         finally:
             if dropped is not None:
@@ -351,7 +351,7 @@ class RequestLoop:
             del self.connections[connection.number]
             self.changed()
 
-    def _run(self, waiting: Waiting, began: float = 0.0) -> None:
+    def _run(self, waiting: QueuedRequest, began: float = 0.0) -> None:
         """Run a request whose turn has come, and go on with its connection.
 
         Args:
@@ -379,7 +379,7 @@ class RequestLoop:
         except Exception:  # noqa: BLE001  # the thread serves others too
             self._drop(connection)
 
-    def _tell_late(self, waiting: Waiting, now: float) -> None:
+    def _tell_late(self, waiting: QueuedRequest, now: float) -> None:
         """Log that a request held a thread far beyond its deadline, now and then."""
         if now >= self._tell_late_from:
             self._tell_late_from = now + _LATE_EVERY_S

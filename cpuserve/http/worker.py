@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.workers.base import Worker
 
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.handover import Handover
@@ -52,7 +52,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     native_output: NativeOutput
     mailboxes: Mailboxes | None  # of several seats
     seat_index: int
-    limits: Limits
+    limits: ClientLimits
     max_json_elements: int
     max_answer_bytes: int
     max_pictures: int

@@ -12,7 +12,7 @@ from typing import Any
 import cpuserve
 from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError, UnknownModel
 from cpuserve.protocols.call import Call, Handler, Reply, check_pictures, json_reply
-from cpuserve.protocols.deepdetect_names import Services
+from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 
@@ -40,7 +40,7 @@ class DeepDetect:
         root: the directory that pictures named in a request are read from, and from nowhere else.
     """
 
-    def __init__(self, pool: Pool, services: Services, root: Path) -> None:
+    def __init__(self, pool: Pool, services: DeepDetectNames, root: Path) -> None:
         self._pool = pool
         self._services = services
         self._root = root.resolve()

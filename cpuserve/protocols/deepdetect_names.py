@@ -6,7 +6,7 @@ from cpuserve.errors import RequestError
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Record, Text
 
-__all__ = ["Services"]
+__all__ = ["DeepDetectNames"]
 
 _PLACES, _NAME_BYTES = 64, 256
 
@@ -16,7 +16,7 @@ class _Service(Record):
     model = Text(_NAME_BYTES)
 
 
-class Services:
+class DeepDetectNames:
     """Names that clients gave to models, in memory that all workers share; made before the fork."""
 
     def __init__(self) -> None:

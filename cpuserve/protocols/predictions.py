@@ -18,7 +18,7 @@ from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
 from cpuserve.protocols.call import Body, Call, Reply, json_reply
 from cpuserve.serving.pool import Pool
 
-__all__ = ["Images"]
+__all__ = ["Predictions"]
 
 _JSON, _PNG = "application/json", "image/png"
 _TAKES_JSON = frozenset((None, "", "*/*", _JSON))
@@ -27,7 +27,7 @@ _NUMBER = re.compile("[+-]?[0-9]{1,18}")
 _Query = Mapping[str, str]
 
 
-class Images:
+class Predictions:
     """The image routes over one worker's models."""
 
     def __init__(self, pool: Pool) -> None:

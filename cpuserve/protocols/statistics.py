@@ -1,10 +1,10 @@
-"""The counters of all workers as Triton's statistics and as Prometheus text; it counts nothing itself."""
+"""Answers with the counters of all workers: Triton's statistics extension and Prometheus metrics."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,25 @@ _BY_STAGE = {
     "compute_infer": "infer",
     "compute_output": "post",
 }
+_BY_MODEL = {  # kind, counter and help text; OpenVINO Model Server has those that begin with ovms_
+    "ovms_streams": ("gauge", "streams", "Inference streams of one worker."),
+    "ovms_current_requests": ("gauge", "in_flight", "Requests inside the pipeline."),
+    "ovms_requests_success": ("counter", "success", "Requests answered."),
+    "ovms_requests_fail": ("counter", "fail", "Requests that ended in an error."),
+    "cpuserve_images_total": ("counter", "images", "Images or tensor rows answered."),
+    "cpuserve_executions_total": ("counter", "executions", "Compiled batches run."),
+    "cpuserve_cache_hits_total": (
+        "counter",
+        "cache_hit_count",
+        "Requests answered from the result cache.",
+    ),
+    "cpuserve_cache_misses_total": (
+        "counter",
+        "cache_miss_count",
+        "Requests that the result cache had no answer to.",
+    ),
+}
+_WITH_INTERFACE = frozenset(("ovms_requests_success", "ovms_requests_fail"))
 _HISTOGRAMS = {
     # the names and labels that OpenVINO Model Server's dashboards read
     "ovms_request_time_us": ("request", "Request time inside the server, microseconds."),
@@ -86,65 +105,18 @@ class StatisticsRoutes:
     def _lines(self) -> Iterator[str]:
         every = self._pool.statistics.every()
         rows = [(_labels(name, version), totals) for name, version, totals in every]
-        yield from _metric(
-            "ovms_streams",
-            "gauge",
-            "Inference streams of one worker.",
-            ((labels, totals["streams"]) for labels, totals in rows),
-        )
-        yield from _metric(
-            "ovms_current_requests",
-            "gauge",
-            "Requests inside the pipeline.",
-            ((labels, totals["in_flight"]) for labels, totals in rows),
-        )
+        yield from _model_lines(rows)
         yield from _metric(
             "cpuserve_model_state",
             "gauge",
             "Workers in which a version is in this state, and why it, or its newest files, cannot be served.",
             self._states(),
         )
-        api = 'api="KServe",interface="REST",method="ModelInfer",'
-        for metric, counter, words in (
-            ("ovms_requests_success", "success", "Requests answered."),
-            ("ovms_requests_fail", "fail", "Requests that ended in an error."),
-        ):
-            values = ((api + labels, totals[counter]) for labels, totals in rows)
-            yield from _metric(metric, "counter", words, values)
-        for metric, counter, words in (
-            ("cpuserve_images_total", "images", "Images or tensor rows answered."),
-            ("cpuserve_executions_total", "executions", "Compiled batches run."),
-        ):
-            yield from _metric(
-                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
-            )
-        yield from _metric(
-            "cpuserve_batches_total",
-            "counter",
-            "Batches by why they were run: a stream was idle, rows had gathered, or had waited long enough.",
-            (
-                (f'{labels},released="{why}"', totals[f"released_{why}"])
-                for labels, totals in rows
-                for why in ("idle", "gathered", "timeout")
-            ),
-        )
-        yield from _metric(
-            "cpuserve_batch_size_total",
-            "counter",
-            "Compiled batches run, by size.",
-            (
-                (f'{labels},size="{size}"', count)
-                for labels, totals in rows
-                for size, (count, _) in totals.batches().items()
-            ),
-        )
-        for metric, counter, words in (
-            ("cpuserve_cache_hits_total", "cache_hit_count", "Requests answered from the result cache."),
-            ("cpuserve_cache_misses_total", "cache_miss_count", "Requests that it had no answer to."),
-        ):
-            yield from _metric(
-                metric, "counter", words, ((labels, totals[counter]) for labels, totals in rows)
-            )
+        for metric, (histogram, words) in _HISTOGRAMS.items():
+            yield from _histogram(metric, words, histogram, rows)
+        yield from self._server_lines()
+
+    def _server_lines(self) -> Iterator[str]:
         server = self._pool.statistics.totals(SERVER, 0)
         yield from _metric(
             "cpuserve_refused_total",
@@ -159,8 +131,6 @@ class StatisticsRoutes:
             "Requests that wait for a thread.",
             [('all="workers"', server["queue_depth"])],
         )
-        for metric, (histogram, words) in _HISTOGRAMS.items():
-            yield from _histogram(metric, words, histogram, rows)
         yield from _metric(
             "process_resident_memory_bytes",
             "gauge",
@@ -177,6 +147,33 @@ class StatisticsRoutes:
         for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
             labels = _labels(one.name, one.version)
             yield f'{labels},state="{one.state}",reason="{_quoted(one.reason)}"', workers
+
+
+def _model_lines(rows: Sequence[tuple[str, Totals]]) -> Iterator[str]:
+    for metric, (kind, counter, words) in _BY_MODEL.items():
+        more = 'api="KServe",interface="REST",method="ModelInfer",' if metric in _WITH_INTERFACE else ""
+        values = ((more + labels, totals[counter]) for labels, totals in rows)
+        yield from _metric(metric, kind, words, values)
+    yield from _metric(
+        "cpuserve_batches_total",
+        "counter",
+        "Batches by why they were run: a stream was idle, rows had gathered, or had waited long enough.",
+        (
+            (f'{labels},released="{why}"', totals[f"released_{why}"])
+            for labels, totals in rows
+            for why in ("idle", "gathered", "timeout")
+        ),
+    )
+    yield from _metric(
+        "cpuserve_batch_size_total",
+        "counter",
+        "Compiled batches run, by size.",
+        (
+            (f'{labels},size="{size}"', count)
+            for labels, totals in rows
+            for size, (count, _) in totals.batches().items()
+        ),
+    )
 
 
 def _quoted(text: str) -> str:

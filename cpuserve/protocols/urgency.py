@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Terms", "terms_of"]
+__all__ = ["Urgency", "urgency_of"]
 
 DEFAULT_PRIORITY = 1 << 30
 _LOOK_AT_BYTES = 1 << 16
@@ -16,7 +16,7 @@ _Body = bytes | bytearray | memoryview
 
 
 @dataclass(slots=True)
-class Terms:
+class Urgency:
     """How urgent a request is.
 
     Attributes:
@@ -28,7 +28,7 @@ class Terms:
     priority: int
 
 
-def terms_of(environ: Mapping[str, Any], body: _Body, default_timeout_s: float) -> Terms:
+def urgency_of(environ: Mapping[str, Any], body: _Body, default_timeout_s: float) -> Urgency:
     """Read deadline and priority.
 
     They come from the headers ``X-Request-Timeout-Ms`` and ``X-Request-Priority``, or from the parameters
@@ -57,7 +57,7 @@ def terms_of(environ: Mapping[str, Any], body: _Body, default_timeout_s: float) 
                 timeout_s = min(timeout_s, microseconds / 1e6)
             if type(asked) is int and asked > 0:
                 priority = asked
-    return Terms(timeout_s, priority)
+    return Urgency(timeout_s, priority)
 
 
 def _number(value: str, unit: float) -> float | None:

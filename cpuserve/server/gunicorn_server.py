@@ -15,7 +15,7 @@ from gunicorn.app.base import BaseApplication
 
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
@@ -31,7 +31,7 @@ from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
-from cpuserve.protocols.deepdetect_names import Services
+from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.ratelimit import RateLimit
 from cpuserve.protocols.tracing import Tracer
@@ -82,7 +82,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self._said = said
         self.access = Access.of(settings)
         self.switches = Switches(settings.log_level)
-        self.services = Services()
+        self.services = DeepDetectNames()
         if settings.deepdetect_data_root and not Path(settings.deepdetect_data_root).is_dir():
             raise UsageError(f"deepdetect_data_root {settings.deepdetect_data_root} is no directory")
         if settings.otel_endpoint:
@@ -224,7 +224,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         gate = Gate(self.access, self.rate_limit)
         worker.check = gate.check if gate.needed else None
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 4 * settings.max_body_bytes))
-        worker.limits = Limits(settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s)
+        worker.limits = ClientLimits(
+            settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s
+        )
 
     def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:
         """Sit down, before anything that starts threads or allocates is imported."""

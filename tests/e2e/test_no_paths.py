@@ -11,7 +11,7 @@ import pytest
 
 import cpuserve
 from cpuserve.http.app import deepdetect_routes, routes
-from cpuserve.protocols.deepdetect_names import Services
+from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from tests.conftest import ROOT
 from tests.e2e.test_access import Anything
 from tests.servers import serving
@@ -67,7 +67,7 @@ def asked(digits, tmp_path_factory):
     (data / "text.png").write_text("no picture")
     (data / "link.png").symlink_to(folder / "elsewhere.png")
     names = [*broken(models, digits), "nothing"]
-    table = (*routes(Anything()), *deepdetect_routes(Anything(), Services(), data))
+    table = (*routes(Anything()), *deepdetect_routes(Anything(), DeepDetectNames(), data))
     answers = []
     words = ["--model-repository", str(models), "--workers", "1", "--deepdetect-data-root", str(data)]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from cpuserve.errors import CpuserveError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 
-_LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
+_LIMITS = ClientLimits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 
 
 class _Pair(socket.socket):

@@ -11,7 +11,7 @@ import zlib
 from cpuserve.errors import CpuserveError
 from cpuserve.protocols import predictions as images
 from cpuserve.protocols.call import Body, Call
-from cpuserve.protocols.urgency import terms_of
+from cpuserve.protocols.urgency import urgency_of
 
 _MOST = 5_000
 
@@ -30,7 +30,7 @@ def one(data: bytes) -> None:
         name, _, value = line.partition(":")
         key = name.strip().upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "QUERY_STRING") else "HTTP_" + key] = value.strip()
-    terms = terms_of(environ, body, 10)
+    terms = urgency_of(environ, body, 10)
     assert 0 < terms.timeout_s <= 10
     assert terms.priority > 0
     call = Call(environ)

@@ -14,7 +14,7 @@ import pytest
 from cpuserve.errors import ModelNotReady, RequestError, UndecodableImage, UnknownModel
 from cpuserve.http.app import Application, Route, deepdetect_routes, routes
 from cpuserve.protocols.call import Body, Reply
-from cpuserve.protocols.deepdetect_names import Services
+from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.serving.engine import Port
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n%s\r\n--b--\r\n' % (b"x" * 5000)
@@ -94,7 +94,7 @@ def pipeline():
 @pytest.fixture
 def application(pipeline, tmp_path):
     pool = Pool(pipeline)
-    return Application(pool, more=deepdetect_routes(pool, Services(), tmp_path))
+    return Application(pool, more=deepdetect_routes(pool, DeepDetectNames(), tmp_path))
 
 
 def ask(application, path, body, method="POST", **headers):

@@ -12,7 +12,7 @@ from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError
 from cpuserve.http import chunks as module
 from cpuserve.http.body_budget import BodyBudget, BodyShare
 from cpuserve.http.chunks import Chunks
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.head import HttpError
 from tests.http.test_connection import make
 
@@ -140,7 +140,7 @@ def test_after_many_chunks_others_have_their_turn():
 
 def test_small_chunks_that_came_are_read_on_without_more_bytes():
     ours, client = socket.socketpair()
-    limits = Limits(max_body_bytes=10_000, request_timeout_s=5, keep_alive_s=9)
+    limits = ClientLimits(max_body_bytes=10_000, request_timeout_s=5, keep_alive_s=9)
     connection = make(ours, limits, budget=BodyBudget(MIB))
     with client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")

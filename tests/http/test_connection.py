@@ -14,11 +14,11 @@ import pytest
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, QueueFull
 from cpuserve.http import connection as module
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
-from cpuserve.protocols.urgency import DEFAULT_PRIORITY, Terms, terms_of
+from cpuserve.protocols.urgency import DEFAULT_PRIORITY, Urgency, urgency_of
 
-LIMITS = Limits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
+LIMITS = ClientLimits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_the_answer_to_head_has_no_body(request_, check):
 def test_one_client_gives_way_after_so_many_bytes():
     length = 8 << 20
     ours, client = socket.socketpair()
-    limits = Limits(max_body_bytes=length, request_timeout_s=60, keep_alive_s=9)
+    limits = ClientLimits(max_body_bytes=length, request_timeout_s=60, keep_alive_s=9)
     connection = make(ours, limits, budget=BodyBudget(2 * length))
     head = f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n".encode()
     sender = threading.Thread(target=client.sendall, args=(head + bytes(length),))
@@ -391,7 +391,7 @@ WAYS = ("answer", "refuse", "leave", "expire", "close", "nothing")
 def test_memory_of_bodies_is_given_back_on_every_way_out():
     """Whatever some clients do and how their requests end: nothing is held when all are gone."""
     random_ = random.Random(9)  # noqa: S311  # the same on every run
-    limits = Limits(max_body_bytes=len(BODY), request_timeout_s=60, keep_alive_s=60)
+    limits = ClientLimits(max_body_bytes=len(BODY), request_timeout_s=60, keep_alive_s=60)
     chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n"
     sized = b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
     budget = BodyBudget(3 * len(BODY))
@@ -480,7 +480,7 @@ def leave(connection, way, *, whole):
     ],
 )
 def test_terms(headers, body, timeout_s, priority):
-    assert terms_of(headers, body, 10) == Terms(timeout_s, priority)
+    assert urgency_of(headers, body, 10) == Urgency(timeout_s, priority)
 
 
 def test_the_path_is_the_one_that_routes_see(pair):

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
@@ -20,7 +20,7 @@ from cpuserve.serving.admission import Admission
 from cpuserve.serving.worker_table import READY, STOPPING, Board
 
 WAIT_S = 30
-LIMITS = Limits(1 << 20, 60.0, 60.0)
+LIMITS = ClientLimits(1 << 20, 60.0, 60.0)
 
 
 class App:

@@ -13,7 +13,7 @@ import pytest
 
 from cpuserve.http import request_loop as module
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
@@ -90,7 +90,7 @@ def client(loop, address="10.0.0.1"):
             Socket(ours),
             (address, 1),
             {"wsgi.version": (1, 0)},
-            Limits(1000, 60.0, 60.0),
+            ClientLimits(1000, 60.0, 60.0),
             lambda _environ: None,
             BodyBudget(10_000),
         )

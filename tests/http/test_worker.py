@@ -12,7 +12,7 @@ import pytest
 
 from cpuserve.http import worker as module
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.http.worker import SeatWorker
@@ -42,7 +42,7 @@ def worker():
         pid=1,
         log=log,
         sockets=[listener],
-        limits=Limits(1000, 10.0, 10.0),
+        limits=ClientLimits(1000, 10.0, 10.0),
         check=lambda _environ: None,
         body_budget=BodyBudget(10_000),
         cfg=SimpleNamespace(graceful_timeout=10),

@@ -11,7 +11,7 @@ import pytest
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, RequestError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import Limits
+from cpuserve.http.client_limits import ClientLimits
 from cpuserve.protocols.call import Call, Reply, answer
 from cpuserve.protocols.inflate import inflate
 from tests.http.test_connection import make
@@ -88,7 +88,7 @@ def test_memory_is_asked_for_before_it_is_taken():
 def test_what_a_body_inflates_to_counts_until_the_answer(text, status):
     ours, client = socket.socketpair()
     budget = BodyBudget(600_000)
-    limits = Limits(max_body_bytes=MIB, request_timeout_s=5, keep_alive_s=9)
+    limits = ClientLimits(max_body_bytes=MIB, request_timeout_s=5, keep_alive_s=9)
     connection = make(ours, limits, budget=budget)
     data = gzip.compress(text)
     held = []

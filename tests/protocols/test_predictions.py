@@ -72,7 +72,7 @@ class Pool:
 def predict(accept, query=""):
     given = {} if accept is None else {"HTTP_ACCEPT": accept}
     call = Call({"wsgi.input": Body(b"x"), "QUERY_STRING": query, **given})
-    return answer(images.Images(Pool()).predict, call, "m")
+    return answer(images.Predictions(Pool()).predict, call, "m")
 
 
 @pytest.mark.parametrize(

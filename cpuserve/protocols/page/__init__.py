@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cpuserve.protocols.call import Call, Reply, json_reply
 
-__all__ = ["Documents"]
+__all__ = ["Page"]
 
 _HERE = Path(__file__).parent
 _PAGE = {"app.js": "text/javascript; charset=utf-8", "style.css": "text/css; charset=utf-8"}
@@ -15,7 +15,7 @@ _ONLY_OURS = (
 )
 
 
-class Documents:
+class Page:
     """The page, ``openapi.yaml``, and the same as JSON."""
 
     def page(self, _call: Call) -> Reply:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from cpuserve.http.connection import Connection
 
-__all__ = ["Waiting"]
+__all__ = ["QueuedRequest"]
 
 
 @dataclass(slots=True)
-class Waiting:
+class QueuedRequest:
     """A whole request that waits for its turn.
 
     Attributes:
