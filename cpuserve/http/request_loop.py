@@ -37,6 +37,7 @@ from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY
 from cpuserve.serving.admission import Admission
+from cpuserve.serving.stages import SERVING_THREAD
 from cpuserve.serving.statistics import Recorder
 
 __all__ = ["RequestLoop"]
@@ -117,7 +118,7 @@ class RequestLoop:
         self._polled = self._tell_late_from = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
         self._threads = [
-            threading.Thread(target=self._serve, name=f"serve-{number}", daemon=True)
+            threading.Thread(target=self._serve, name=f"{SERVING_THREAD}{number}", daemon=True)
             for number in range(threads)
         ]
 

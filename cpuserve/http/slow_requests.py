@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from cpuserve.errors import QueueFull
+from cpuserve.serving.stages import ADMIN_THREAD
 
 __all__ = ["SlowRequests"]
 
@@ -47,7 +48,7 @@ class SlowRequests(Generic[T]):
             if self._threads == _THREADS:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="admin", daemon=True).start()
+        threading.Thread(target=self._work, name=ADMIN_THREAD, daemon=True).start()
 
     def _work(self) -> None:
         while True:

@@ -10,7 +10,8 @@ from cpuserve.profiling.account import Account, account
 from cpuserve.profiling.cpu import KINDS
 from cpuserve.profiling.finding import Finding
 from cpuserve.profiling.findings import find
-from cpuserve.profiling.recording import STAGES, Recording
+from cpuserve.profiling.recording import Recording
+from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["Difference", "Line", "compare"]
 
@@ -129,7 +130,9 @@ def _whole(before: Recording, after: Recording, sums: tuple[Account, Account]) -
 
 def _stages(sums: tuple[Account, Account]) -> list[Line]:
     one, two = ({stage.name: stage.mean_ms for stage in each.latency.stages} for each in sums)
-    return [Line(name, "ms", one.get(name), two.get(name)) for name in STAGES if name in one or name in two]
+    return [
+        Line(name, "ms", one.get(name), two.get(name)) for name in STAGE_NAMES if name in one or name in two
+    ]
 
 
 def _cpu(sums: tuple[Account, Account]) -> list[Line]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpuserve.profiling.recording import STAGES, Recording, RequestSpan
+from cpuserve.profiling.recording import Recording, RequestSpan
+from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["ENOUGH", "Latency", "StageTime", "answered", "percentile"]
 
@@ -17,7 +18,7 @@ class StageTime:
     """One stage over all requests.
 
     Attributes:
-        name: of `STAGES`.
+        name: of `cpuserve.serving.stages.STAGES`.
         mean_ms: a request, those without the stage counted as 0.
         p99_ms: likewise.
         share: of the measured mean latency.
@@ -39,7 +40,7 @@ class Latency:
         p50_ms: likewise.
         p99_ms: likewise.
         client_ms: mean as the clients measured it; None where the load was somebody else's.
-        stages: in the order of `STAGES`; those nobody entered are left out.
+        stages: in the order of `cpuserve.serving.stages.STAGES`; those nobody entered are left out.
         accounted_share: the stages' sum over the latency that was measured: the clients' where they did,
             else the server's. Above 1 where the server ends its work after the client has the answer.
         server_share: the stages' sum over the server's own.
@@ -75,7 +76,7 @@ class Latency:
         client = float(said) if said and totals else None
         measured = client or mean
         stages = []
-        for name in STAGES:
+        for name in STAGE_NAMES:
             spent = sorted(_spent_ms(one, name) for one in requests)
             if any(spent):
                 own = sum(spent) / len(spent)

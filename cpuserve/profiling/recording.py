@@ -15,7 +15,6 @@ from cpuserve.errors import UsageError
 
 __all__ = [
     "FILE",
-    "STAGES",
     "BatchSpan",
     "LayerTime",
     "Recording",
@@ -26,10 +25,6 @@ __all__ = [
 
 FILE = "profile.json"
 """The recording's name in the directory of a profile."""
-
-STAGES = ("queue", "decode", "resize", "batch_wait", "infer", "post", "serialise")
-"""Names of stages: waiting for a thread, bytes to pixels, pixels to the model's row, waiting for a stream,
-OpenVINO, rows to an answer, and HTTP in and out."""
 
 _VERSION = 1
 
@@ -44,7 +39,8 @@ class RequestSpan:
         tid: of the thread that ran it.
         arrived_ns: when the worker had it whole.
         ended_ns: when its answer was handed to the kernel.
-        stages: (name of `STAGES`, begin_ns, end_ns), in order of time; a stage entered twice is there twice.
+        stages: (name, begin_ns, end_ns) of `cpuserve.serving.stages.STAGES`, in order of time; a stage
+            entered twice is there twice.
         batch_id: of the `BatchSpan` it was last in; None where none was run.
         images: pictures or rows.
         status: of HTTP.

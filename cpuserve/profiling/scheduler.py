@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cpuserve.machine.files import read_text
 from cpuserve.profiling.recording import ThreadTrack
+from cpuserve.serving.stages import THREAD_ROLES
 
 __all__ = ["Scheduler"]
 
@@ -184,8 +185,7 @@ def _role(thread: _Thread, serving: set[int], arbiter: int, *, inherited: bool) 
         return "serve"
     if thread.tid == thread.pid:
         return "accept"
-    if thread.name.startswith("serve-"):
-        return "openvino" if inherited else "serve"
-    if thread.name == "models":
-        return "openvino" if inherited else "admin"
-    return "admin" if thread.name in ("admin", "stacks") else "other"
+    for known in THREAD_ROLES:
+        if thread.name.startswith(known.prefix):
+            return "openvino" if known.infers and inherited else known.role
+    return "other"

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cpuserve.profiling.recording import Stacks
+from cpuserve.serving.stages import IDLE_FUNCTIONS, in_modules
 
 __all__ = ["Hot", "busy_stacks", "function_of", "hottest"]
 
 _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
-# where threads stand that have nothing to do: the worker's own loops and what waits for a batch
 _IDLE = re.compile(
-    r"^([\w.<>]+\.)?((_turn|run) \(([^)]*/)?(worker|request_loop)"
-    r"|(wait|_wait_for_tstate_lock|poll|select|accept) \(([^)]*/)?(threading|selectors|batcher)"
-    r"|(sleep|wait_for_signals) \(([^)]*/)?arbiter)\.py"
+    "|".join(
+        rf"^([\w.<>]+\.)?({'|'.join(names)}) .*({in_modules([module])})" for module, names in IDLE_FUNCTIONS
+    )
 )
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 
 from cpuserve.profiling.recording import BatchSpan, RequestSpan
-from cpuserve.serving.spans import INFER, STAGES
+from cpuserve.serving.stages import INFER, STAGE_NAMES
 from cpuserve.serving.trace_ring import Record, Timeline
 
 __all__ = ["Reader", "spans_of"]
@@ -97,7 +97,7 @@ def spans_of(records: list[Record]) -> tuple[list[RequestSpan], list[BatchSpan]]
                 tid=record.tid,
                 arrived_ns=record.entries[0][1],
                 ended_ns=record.end_ns,
-                stages=[(STAGES[stage & 0xFF], begin, end) for stage, begin, end in record.entries],
+                stages=[(STAGE_NAMES[stage & 0xFF], begin, end) for stage, begin, end in record.entries],
                 batch_id=batch,
                 images=sum(stage >> 8 & 0xFFFFFFFF for stage, _, _ in ran),
                 status=record.status,

@@ -15,7 +15,7 @@ from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.find_servers import find, roster
 from cpuserve.serving.log import Switches
-from cpuserve.serving.spans import STAGES
+from cpuserve.serving.stages import STAGE_NAMES
 from cpuserve.serving.trace_ring import Record, Timeline
 from cpuserve.serving.worker_table import Board
 
@@ -149,5 +149,5 @@ def _trace(record: Record) -> dict[str, Any]:
         "status": record.status,
         "arrived_ns": record.entries[0][1],
         "ended_ns": record.end_ns,
-        "stages": [[STAGES[stage & 0xFF], begin, end] for stage, begin, end in record.entries],
+        "stages": [[STAGE_NAMES[stage & 0xFF], begin, end] for stage, begin, end in record.entries],
     }

@@ -15,8 +15,7 @@ import orjson
 from cpuserve.errors import CpuserveError, RequestError, without_directories
 from cpuserve.protocols.inflate import inflate
 from cpuserve.protocols.json_body import MAX_JSON_ELEMENTS, read_json
-from cpuserve.serving.request import MAX_ANSWER_BYTES, Request
-from cpuserve.serving.spans import Spans
+from cpuserve.serving.request import MAX_ANSWER_BYTES, Request, Spans
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

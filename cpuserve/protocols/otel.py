@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import cpuserve
 from cpuserve.errors import UsageError
-from cpuserve.serving.spans import STAGES, Spans
+from cpuserve.serving.request import Spans
+from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["OpenTelemetry", "check_endpoint"]
 
@@ -101,7 +102,7 @@ class OpenTelemetry:
         for stage, begin, end in spans.entries:
             more = {"cpuserve.rows": stage >> 8 & 0xFFFFFFFF} if stage >> 8 else None
             part = self._tracer.start_span(
-                STAGES[stage & 0xFF], context=below, attributes=more, start_time=epoch + begin
+                STAGE_NAMES[stage & 0xFF], context=below, attributes=more, start_time=epoch + begin
             )
             part.end(end_time=epoch + end)
         whole.end(end_time=epoch + end_ns)

@@ -12,7 +12,8 @@ from typing import Any
 
 from cpuserve.http.connection import Connection
 from cpuserve.protocols.otel import OpenTelemetry
-from cpuserve.serving.spans import SERIALISE, Spans
+from cpuserve.serving.request import Spans
+from cpuserve.serving.stages import SERIALISE
 from cpuserve.serving.trace_ring import Row, Timeline
 
 __all__ = ["HEADER", "SPANS", "StampedSocket", "Tracer"]

@@ -41,6 +41,7 @@ from cpuserve.serving.log import Switches, logging_config
 from cpuserve.serving.private_copy import remove_left
 from cpuserve.serving.reload_control import Control
 from cpuserve.serving.stack_sampler import StackSampler
+from cpuserve.serving.stages import LOADER_THREAD
 from cpuserve.serving.statistics import SERVER, Statistics
 from cpuserve.serving.streams import streams_of
 from cpuserve.serving.trace_ring import Timeline
@@ -281,7 +282,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             finally:
                 self.pool.dead = True
 
-        threading.Thread(target=load, name="models", daemon=True).start()
+        threading.Thread(target=load, name=LOADER_THREAD, daemon=True).start()
 
     def _worker_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         """End at once where a thread is inside OpenVINO or a model's code.

@@ -12,7 +12,8 @@ from cpuserve.serving.decode import MAX_SCAN_PIXELS, Decoder, Order, Pixels
 from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.graph import ImageInput
 from cpuserve.serving.preprocess import Resizer
-from cpuserve.serving.spans import DECODE, RESIZE, Spans
+from cpuserve.serving.request import Spans
+from cpuserve.serving.stages import DECODE, RESIZE
 
 __all__ = ["Encoded", "Feed", "Frame"]
 

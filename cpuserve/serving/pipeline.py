@@ -19,8 +19,8 @@ from cpuserve.serving.part import Runner
 from cpuserve.serving.picture_input import Encoded, Feed, Frame
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
-from cpuserve.serving.request import Request
-from cpuserve.serving.spans import INFER, Spans
+from cpuserve.serving.request import Request, Spans
+from cpuserve.serving.stages import INFER
 from cpuserve.serving.statistics import Recorder
 
 __all__ = ["Pictures", "Pipeline"]

@@ -1,4 +1,4 @@
-"""One request on its way through the stages; it carries its timings and judges nothing."""
+"""One request: its deadline, the time it spent in each stage, and, when it is traced, when that was."""
 
 from __future__ import annotations
 
@@ -6,14 +6,72 @@ import math
 import time
 
 from cpuserve.errors import DeadlineExceeded, RequestError
-from cpuserve.serving.spans import Spans
+from cpuserve.serving.stages import (
+    BATCH_WAIT,
+    COUNTED_STAGES,
+    DECODE,
+    INFER,
+    POST,
+    QUEUE,
+    RESIZE,
+    SERIALISE,
+    STAGE_NAMES,
+)
 
-__all__ = ["MAX_ANSWER_BYTES", "STAGES", "Request"]
+__all__ = ["MAX_ANSWER_BYTES", "Request", "Spans"]
 
 MAX_ANSWER_BYTES = 256 << 20
-STAGES = ("decode", "queue", "infer", "post")
-_TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*STAGES, "total"))
-_NOTHING_YET = dict.fromkeys(STAGES, 0)
+_TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*COUNTED_STAGES, "total"))
+_NOTHING_YET = dict.fromkeys(COUNTED_STAGES, 0)
+
+
+class Spans:
+    """The stages of one request without gaps: each begins where the one before it ended.
+
+    All times are nanoseconds on the clock of `time.perf_counter_ns`.
+
+    Attributes:
+        number: of the request in its worker.
+        entries: [stage, begin, end] by its number in `cpuserve.serving.stages.STAGES`; that of a batch has
+            ``rows << 8`` added to its stage, and ``1 << 40`` when this request led the batch.
+    """
+
+    __slots__ = ("_at", "entries", "number")
+
+    def __init__(self, number: int, arrived_ns: int, began_ns: int) -> None:
+        self.number = number
+        self.entries = [[QUEUE, arrived_ns, began_ns]]
+        self._at = began_ns
+
+    def to(self, stage: int, at_ns: int) -> None:
+        """End the stage that is under way, which was ``stage``, at ``at_ns``."""
+        last = self.entries[-1]
+        if last[0] == stage:
+            last[2] = at_ns
+        else:
+            self.entries.append([stage, self._at, at_ns])
+        self._at = at_ns
+
+    def close(self, stage: str, at_ns: int) -> None:
+        """The same in the words of `COUNTED_STAGES`, which are fewer."""
+        before = self.entries[-1][0]
+        if stage == "queue":
+            self.to(SERIALISE if before == QUEUE else BATCH_WAIT, at_ns)
+        elif stage == "decode":
+            self.to(RESIZE if before == RESIZE else DECODE, at_ns)
+        else:
+            self.to(INFER if stage == "infer" else POST, at_ns)
+
+    def ran(self, rows: int, *, led: bool) -> None:
+        """The stage that was closed last was a batch with so many rows of this request."""
+        self.entries[-1][0] |= rows << 8 | led << 40
+
+    def server_timing(self) -> str:
+        """Milliseconds by stage, those so far, for a ``Server-Timing`` header."""
+        spent = dict.fromkeys(STAGE_NAMES, 0)
+        for stage, begin, end in self.entries:
+            spent[STAGE_NAMES[stage & 0xFF]] += end - begin
+        return ", ".join(f"{stage};dur={ns / 1e6:.3f}" for stage, ns in spent.items())
 
 
 class Request:
@@ -26,7 +84,7 @@ class Request:
         due: its deadline, on the clock of `time.monotonic`.
         max_answer_bytes: most bytes of outputs that are gathered for it.
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
-        stages_ns: nanoseconds spent by stage, in order of `STAGES`; a stage entered twice adds up.
+        stages_ns: nanoseconds spent by stage, in order of `COUNTED_STAGES`; a stage entered twice adds up.
         spans: when they were, of a request that is traced; None for any other.
     """
 
@@ -103,7 +161,7 @@ class Request:
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start.
 
-        A traced request has the stages of `cpuserve.serving.spans` instead, those of the time until now.
+        A traced request has the stages of `cpuserve.serving.stages.STAGES` instead, so far.
         """
         if self.spans is not None:
             return self.spans.server_timing()

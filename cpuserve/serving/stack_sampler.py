@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from cpuserve.serving.stages import SAMPLER_THREAD
 from cpuserve.serving.trace_ring import Row, Timeline
 
 __all__ = ["StackSampler", "folded_stack"]
@@ -39,7 +40,7 @@ class StackSampler:
     def tick(self) -> None:
         """Start sampling if that was asked for since the last call; it ends by itself."""
         if self._timeline.stack_rate and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._run, name="stacks", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=SAMPLER_THREAD, daemon=True)
             self._thread.start()
 
     def _run(self) -> None:

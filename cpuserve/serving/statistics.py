@@ -18,7 +18,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from cpuserve.errors import CpuserveError
-from cpuserve.serving.request import STAGES, Request
+from cpuserve.serving.request import Request
+from cpuserve.serving.stages import COUNTED_STAGES
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Bytes, Record, Word, Words
 
@@ -88,7 +89,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_PLACES = tuple(_HISTOGRAM[name] for name in ("request", *STAGES))
+_PLACES = tuple(_HISTOGRAM[name] for name in ("request", *COUNTED_STAGES))
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
     _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
 )

@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpuserve.serving.spans import Spans
+from cpuserve.serving.request import Spans
 from cpuserve.sharedmem.block import Block, link
 from cpuserve.sharedmem.record import Bytes, Word, Words
 from cpuserve.sharedmem.record import Record as Fields

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cpuserve.profiling.recording import (
-    STAGES,
     BatchSpan,
     LayerTime,
     Recording,
@@ -13,6 +12,7 @@ from cpuserve.profiling.recording import (
     Stacks,
     ThreadTrack,
 )
+from cpuserve.serving.stages import STAGE_NAMES
 
 MS = 1_000_000
 STEP = 20 * MS  # between two samples of a thread
@@ -79,7 +79,7 @@ def made(
             while t < end:
                 spans = []
                 arrived = t
-                for name in STAGES:
+                for name in STAGE_NAMES:
                     spent = round(length.get(name, 0.0) * MS)
                     if not spent:
                         continue

@@ -6,7 +6,7 @@ import time
 
 from cpuserve.profiling.recording import BatchSpan
 from cpuserve.profiling.traced import Reader, spans_of
-from cpuserve.serving.spans import DECODE, INFER, SERIALISE
+from cpuserve.serving.stages import DECODE, INFER, SERIALISE
 from cpuserve.serving.trace_ring import Record, Timeline
 
 

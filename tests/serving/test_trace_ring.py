@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from cpuserve.serving import trace_ring as module
-from cpuserve.serving.request import Request
-from cpuserve.serving.spans import DECODE, RESIZE, SERIALISE, STAGES, Spans
+from cpuserve.serving.request import Request, Spans
 from cpuserve.serving.stack_sampler import StackSampler, folded_stack
+from cpuserve.serving.stages import DECODE, RESIZE, SERIALISE, STAGE_NAMES
 from cpuserve.serving.trace_ring import LINK, Timeline
 
 
 def named(spans):
-    return [(STAGES[stage & 0xFF], begin, end) for stage, begin, end in spans.entries]
+    return [(STAGE_NAMES[stage & 0xFF], begin, end) for stage, begin, end in spans.entries]
 
 
 def traced():

@@ -6,6 +6,7 @@ import re
 
 from cpuserve.profiling.finding import Case, Finding, percent, rule
 from cpuserve.profiling.recording import LayerTime
+from cpuserve.serving.stages import stage_of
 
 __all__ = ["RULES"]
 
@@ -16,8 +17,7 @@ _NARROWER_GAINS = 2.0  # values half as wide in each register, and half the memo
 _TAIL = 0.3  # of the serving threads' work
 _SERIALISES = 0.2
 _BINARY_SAVES = 0.9  # of writing numbers as JSON
-# stages that are not the tail
-_BEFORE = re.compile(r"[(/](engine|batcher|decode|picture_input|preprocess|_ov_api)\.py\)")
+_BEFORE = ("decode", "resize", "infer")  # stages before the tail
 _COMPUTES_IN = re.compile(r"_((?:fp?|bf|[iu])\d+)$")
 _FEW_ROWS = 1.2  # rows a batch
 _WAITING = 3.0  # requests in flight for each stream
@@ -102,7 +102,7 @@ def python_tail(case: Case) -> Finding | None:
         f"the tail is Python-heavy: post-processing takes {mean:.1f} ms a request, {percent(share)} of the "
         "serving threads' work"
     )
-    hot = next((one for one in case.hot if not _BEFORE.search(one.function)), None)
+    hot = next((one for one in case.hot if stage_of(one.function) not in _BEFORE), None)
     if hot is not None:
         text += f"; {hot.function} alone holds {percent(hot.self_share)} of the stack samples"
     spare = case.spare_cpus > 0.3 and capacity.limit == "serving threads"

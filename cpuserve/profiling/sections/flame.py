@@ -6,24 +6,18 @@ is alphabetic and has no meaning.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from cpuserve.profiling.recording import Stacks
 from cpuserve.profiling.sections.view import WIDTH, View, escape, section
 from cpuserve.profiling.stacks import busy_stacks, function_of
+from cpuserve.serving.stages import stage_of
 
 __all__ = ["flame_graph"]
 
 _ROW = 19
 _LEAST = 0.0015  # of all samples: narrower frames are left out
 _LETTER = 6.3  # units
-_KINDS = (
-    ("decode", re.compile(r"[(/](decode|picture_input|preprocess|picture_header)\.py|jpeg|imdecode|resize")),
-    ("infer", re.compile(r"[(/](engine|batcher)\.py|openvino")),
-    ("post", re.compile(r"/postprocess/|[(/](cut_parts|part|render)\.py")),
-    ("serialise", re.compile(r"/(http|protocols)/|orjson|[(/](socket|selectors|threading)\.py")),
-)
 
 
 @dataclass
@@ -75,7 +69,7 @@ def _merged(stacks: Stacks) -> _Frame:
 def _draw(frame: _Frame, total: int, x: float, depth: int, above: str, drawn: list[str]) -> int:
     """Draw a frame and those inside it; returns the greatest depth."""
     share = frame.count / total
-    own = next((kind for kind, words in _KINDS if words.search(frame.name)), None)
+    own = stage_of(frame.name)
     # what the tail of a user calls belongs to the stage that called it
     kind = own if own and not (own == "serialise" and above not in ("other", "serialise")) else above
     width = share * WIDTH

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from cpuserve.profiling.sections.view import WIDTH, View, escape, ms, section
+from cpuserve.serving.stages import STAGES
 
 __all__ = ["waterfall"]
 
-_MEANS = {
-    "queue": "waits for a thread",
-    "decode": "bytes to pixels",
-    "resize": "pixels to the model's row",
-    "batch_wait": "waits for a stream",
-    "infer": "OpenVINO",
-    "post": "rows to an answer",
-    "serialise": "HTTP in and out",
-}
+_MEANS = {stage.name: stage.meaning for stage in STAGES}
 _ROW, _LEFT, _RIGHT = 26, 230, 210
 
 

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from cpuserve.profiling.busy import Busy, Window, slices
-from cpuserve.profiling.recording import STAGES, BatchSpan
+from cpuserve.profiling.recording import BatchSpan
 from cpuserve.profiling.sections.view import WIDTH, View, escape, legend, section
+from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["bars", "moment"]
 
@@ -200,7 +201,7 @@ def moment(view: View) -> str:
     used = {name for one in here for name, _, _ in one.stages} - {"queue"}
     return section(
         "A moment, enlarged",
-        legend((name, name) for name in STAGES if name in used) + body,
+        legend((name, name) for name in STAGE_NAMES if name in used) + body,
         "Each serving thread runs a request to its end; time in light is no request's. The whole run is in "
         "trace.json, "
         "for Perfetto or chrome://tracing.",

@@ -1,0 +1,158 @@
+"""Names of a request's stages and of a server's threads, and the modules whose code runs in each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = [
+    "ADMIN_THREAD",
+    "BATCH_WAIT",
+    "COUNTED_STAGES",
+    "DECODE",
+    "IDLE_FUNCTIONS",
+    "INFER",
+    "LOADER_THREAD",
+    "POST",
+    "QUEUE",
+    "RESIZE",
+    "SAMPLER_THREAD",
+    "SERIALISE",
+    "SERVING_THREAD",
+    "STAGES",
+    "STAGE_NAMES",
+    "THREAD_ROLES",
+    "Stage",
+    "ThreadRole",
+    "in_modules",
+    "stage_of",
+]
+
+
+class Stage(NamedTuple):
+    """One stage of a traced request.
+
+    Attributes:
+        name: as traces, metrics and profiles show it.
+        meaning: what happens in it.
+        modules: modules and packages whose code runs in it, by their full names.
+        functions: parts of the names of native functions that run in it.
+    """
+
+    name: str
+    meaning: str
+    modules: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+STAGES = (
+    Stage("queue", "waits for a thread"),
+    Stage(
+        "decode",
+        "bytes to pixels",
+        (
+            "cpuserve.serving.decode",
+            "cpuserve.serving.picture_header",
+            "cpuserve.serving.first_image",
+            "cpuserve.serving.decoder_guard",
+        ),
+        ("jpeg", "imdecode"),
+    ),
+    Stage(
+        "resize",
+        "pixels to the model's row",
+        ("cpuserve.serving.picture_input", "cpuserve.serving.preprocess"),
+        ("resize",),
+    ),
+    Stage("batch_wait", "waits for a stream"),
+    Stage(
+        "infer",
+        "OpenVINO",
+        ("cpuserve.serving.engine", "cpuserve.serving.batcher", "openvino._ov_api"),
+        ("openvino",),
+    ),
+    Stage(
+        "post",
+        "rows to an answer",
+        (
+            "cpuserve.serving.postprocess",
+            "cpuserve.serving.cut_parts",
+            "cpuserve.serving.part",
+            "cpuserve.serving.render",
+        ),
+    ),
+    Stage(
+        "serialise",
+        "HTTP in and out",
+        ("cpuserve.http", "cpuserve.protocols", "socket", "selectors", "threading"),
+        ("orjson",),
+    ),
+)
+"""All stages of a traced request, in the order in which a picture passes them."""
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+QUEUE, DECODE, RESIZE, BATCH_WAIT, INFER, POST, SERIALISE = range(len(STAGES))
+
+COUNTED_STAGES = ("decode", "queue", "infer", "post")
+"""Stages that are counted for every request: ``decode`` includes the resize, ``queue`` the batch wait."""
+
+IDLE_FUNCTIONS = (
+    ("cpuserve.http.worker", ("run",)),
+    ("cpuserve.http.request_loop", ("_turn",)),
+    ("cpuserve.serving.batcher", ("wait",)),
+    ("gunicorn.arbiter", ("wait_for_signals",)),
+    ("threading", ("wait", "_wait_for_tstate_lock")),
+    ("selectors", ("select",)),
+)
+"""Functions that are innermost in a thread that has nothing to do, by module."""
+
+
+class ThreadRole(NamedTuple):
+    """What the threads of one name do.
+
+    Attributes:
+        prefix: how their names begin.
+        role: ``serve`` runs requests, ``admin`` anything else.
+        infers: whether OpenVINO's threads begin in one of them, and so inherit its name.
+    """
+
+    prefix: str
+    role: str
+    infers: bool = False
+
+
+SERVING_THREAD, LOADER_THREAD, ADMIN_THREAD, SAMPLER_THREAD = "serve-", "models", "admin", "stacks"
+
+THREAD_ROLES = (
+    ThreadRole(SERVING_THREAD, "serve", infers=True),
+    ThreadRole(LOADER_THREAD, "admin", infers=True),
+    ThreadRole(ADMIN_THREAD, "admin"),
+    ThreadRole(SAMPLER_THREAD, "admin"),
+)
+"""The named threads of a worker; the main one accepts connections."""
+
+
+def in_modules(modules: Iterable[str]) -> str:
+    """A regular expression for stack frames, ``name (file.py``, of functions in these modules or packages."""
+    known = []
+    for name in modules:
+        *_, last = name.split(".")
+        known.append(rf"[(/]{last}\.py|/{last}/")
+    return "|".join(known) or "(?!)"
+
+
+_FRAMES = [
+    (stage.name, re.compile("|".join([in_modules(stage.modules), *stage.functions])))
+    for stage in STAGES
+    if stage.modules
+]
+
+
+def stage_of(frame: str) -> str | None:
+    """The stage in which a frame's function runs, or None for one that is in no module of `STAGES`.
+
+    Args:
+        frame: ``name (file.py)``, with a line number or without.
+    """
+    return next((name for name, words in _FRAMES if words.search(frame)), None)
