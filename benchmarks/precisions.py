@@ -38,7 +38,7 @@ from cpuserve.models.repository import Repository
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
-from cpuserve.settings import load
+from cpuserve.settings import SETTINGS, load
 
 __all__ = ["MODELS", "Model", "lines", "main", "measure"]
 
@@ -134,7 +134,8 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
             files[INT8] = result.published
         pipelines = {}
         for name, one in files.items():
-            asked = replace(settings, precision="f32" if name == INT8 else name)
+            word = SETTINGS["precision"].parse("f32" if name == INT8 else name, name)
+            asked = replace(settings, precision=word)
             pipelines[name] = load_pipeline(new_core(), one, asked, threads)
         answers = _answers(pipelines, photos, card)
         speed, foreign = _speed(pipelines, photos[0].read_bytes(), threads, rounds, seconds)

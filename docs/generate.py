@@ -1,4 +1,4 @@
-"""Writes what needs no author: docs/settings.md, commands.md, seven.png; openapi.json. Run by `make docs`."""
+"""Writes the generated files: docs/settings.md, commands.md, seven.png, openapi.json. `make docs` runs it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 
 from cpuserve.cli import COMMANDS, cli
-from cpuserve.settings import TABLE
+from cpuserve.settings import SETTINGS, Group, Setting
 
 HERE = Path(__file__).parent
+HEADER = ("| setting | option | environment | default | meaning |", "|---|---|---|---|---|")
 
 
 def settings_page() -> str:
@@ -23,22 +24,29 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make docs` from the table in `cpuserve/settings/table.py`.",
+        "Written by `make docs` from `cpuserve/settings/settings.py`.",
         "",
-        "Precedence: command line, then environment, then settings file (`--config FILE`, TOML, the names"
-        " below), then the tuned profile, then a model's own metadata (`decode`, `precision`), then the"
-        " default."
-        " Settings marked * may also stand in a table `[models.NAME]` of the settings file.",
-        "",
-        "| setting | option | environment | default | what |",
-        "|---|---|---|---|---|",
+        "Where a setting is given more than once, the first of these counts: command line, environment,"
+        " settings file (`--config FILE`, TOML, the names below), preset, the model's own metadata"
+        " (`decode`, `precision`), default."
+        " Settings marked * can also be given for one model, in a table `[models.NAME]` of the"
+        " settings file.",
     ]
-    for setting in TABLE:
-        words = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
-        name = f"`{setting.name}`" + (" *" if setting.per_model else "")
-        where = f"`{setting.flag}` | `{setting.variable}`"
-        lines.append(f"| {name} | {where} | `{setting.shown_default}` | {setting.help}{words} |")
+    for group in Group:
+        lines += ["", f"## {group}", "", *HEADER]
+        for setting in SETTINGS.values():
+            if setting.group == group:
+                lines.append(_row(setting))
     return "\n".join(lines) + "\n"
+
+
+def _row(setting: Setting) -> str:
+    words = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
+    if setting.ovms:
+        words += f" OpenVINO Model Server's name: `{setting.ovms}`."
+    name = f"`{setting.name}`" + (" *" if setting.per_model else "")
+    where = f"`{setting.flag}` | `{setting.variable}`"
+    return f"| {name} | {where} | `{setting.shown_default}` | {setting.help}{words} |"
 
 
 def commands_page() -> str:

@@ -1,4 +1,4 @@
-"""Options of several commands, each said once; those of settings are made from the table of settings."""
+"""Options that several commands share, and the options made from settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from cpuserve.cli.sections import SectionedOption
 from cpuserve.errors import UsageError
-from cpuserve.settings import TABLE, Setting, Settings, load
+from cpuserve.settings import SETTINGS, Setting, Settings, load
 
 __all__ = [
     "OWN_SERVER",
@@ -34,20 +35,18 @@ pictures_option = click.option(
 )
 """``--images`` of commands that measure."""
 
-_TABLE = {setting.name: setting for setting in TABLE}
-
 
 def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds ``--config`` and an option for each setting named; values arrive as text, None when not given."""
+    """Adds ``--config`` and an option for each setting; values arrive as text, or None when not given."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(names):
-            command = _option(_TABLE[name])(command)
+            command = _option(SETTINGS[name])(command)
         return click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),
             envvar="CPUSERVE_CONFIG",
-            help="Settings file (TOML); the command line and the environment win over it.",
+            help="Settings file (TOML). Options and environment variables win over it.",
         )(command)
 
     return decorate
@@ -57,11 +56,15 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
     text = f"{setting.help} [env {setting.variable}; default {setting.shown_default}]"
     if setting.kind is bool:
         flag = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
-        return click.option(flag, setting.name, default=None, help=text)
+        return click.option(
+            flag, setting.name, cls=SectionedOption, section=setting.group, default=None, help=text
+        )
     choices = [*setting.choices, "auto"] if setting.default is None else setting.choices
     return click.option(
         setting.flag,
         setting.name,
+        cls=SectionedOption,
+        section=setting.group,
         type=click.Choice(choices, case_sensitive=False) if setting.choices else str,
         metavar=None if setting.choices else _METAVAR[setting.kind],
         help=text,

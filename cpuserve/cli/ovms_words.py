@@ -1,25 +1,22 @@
-"""OpenVINO Model Server's flags on `cpuserve serve`: what they become here, what is said of the rest."""
+"""OpenVINO Model Server's flags on `cpuserve serve`: those that are settings, and notes on the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
+from cpuserve.cli.sections import SectionedOption
 from cpuserve.errors import UsageError
-from cpuserve.settings import Settings
+from cpuserve.settings import SETTINGS, Settings
 
 __all__ = ["either_spelling", "ovms_options", "with_ovms_config", "without_ovms_words"]
 
-# word: the setting it is another name of
-_SAME = {
-    "rest_port": "port",
-    "rest_bind_address": "host",
-    "model_repository_path": "model_repository",
-    "batch_size": "max_batch",
-}
-# word: what is used instead of it
+# flag: the setting it is another name of
+_SAME = {setting.ovms: name for name, setting in SETTINGS.items() if setting.ovms}
+# flag: why it is not needed
 _UNUSED = {
     "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
     "grpc_workers": "gRPC is not served",
@@ -41,18 +38,21 @@ def ovms_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags of OpenVINO Model Server that are not settings by the same name."""
     for word, why in reversed(_UNUSED.items()):
         flag = "--" + either_spelling(word)
-        text = f"For OpenVINO Model Server's scripts; not used: {why}."
+        text = f"Accepted but not used: {why}."
         if word == "metrics_enable":
-            command = click.option(flag, word, is_flag=True, help=text)(command)
+            command = _option(flag, word, is_flag=True, help=text)(command)
         else:
-            command = click.option(flag, word, metavar="TEXT", help=text)(command)
-    command = click.option(
-        "--target-device", metavar="TEXT", help="For OpenVINO Model Server's scripts: CPU or AUTO."
-    )(command)
+            command = _option(flag, word, metavar="TEXT", help=text)(command)
+    command = _option("--target-device", metavar="TEXT", help="CPU or AUTO; nothing else is accepted.")(
+        command
+    )
     for word, name in reversed(_SAME.items()):
-        text = f"OpenVINO Model Server's word for --{either_spelling(name)}."
-        command = click.option("--" + either_spelling(word), word, metavar="TEXT", help=text)(command)
+        text = f"The same as --{either_spelling(name)}."
+        command = _option("--" + either_spelling(word), word, metavar="TEXT", help=text)(command)
     return command
+
+
+_option = partial(click.option, cls=SectionedOption, section="OpenVINO Model Server's names")
 
 
 def without_ovms_words(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,24 @@ import click
 
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.cli.ovms_words import either_spelling, ovms_options, with_ovms_config, without_ovms_words
+from cpuserve.cli.sections import SectionedCommand, SectionedOption
 from cpuserve.errors import UsageError
-from cpuserve.settings import TABLE
+from cpuserve.settings import SETTINGS
 
 __all__ = ["command", "launcher_words"]
 
 
-@click.command("serve", context_settings={"token_normalize_func": either_spelling})
-@setting_options(*(setting.name for setting in TABLE))
-@click.option("--ninstances", metavar="INT", help="The same as --workers.")
-@click.option("--ncores-per-instance", metavar="INT", help="The same as --cores-per-worker.")
-@click.option("--latency-mode", is_flag=True, help="The same as --mode latency.")
-@click.option("--throughput-mode", is_flag=True, help="The same as --mode throughput.")
-@click.option("--json", "as_json", is_flag=True, help="The same as --log-format json.")
-@click.option("--quiet", is_flag=True, help="The same as --log-level warning.")
+_same_as = partial(click.option, cls=SectionedOption, section="Other names")
+
+
+@click.command("serve", cls=SectionedCommand, context_settings={"token_normalize_func": either_spelling})
+@setting_options(*SETTINGS)
+@_same_as("--ninstances", metavar="INT", help="The same as --workers.")
+@_same_as("--ncores-per-instance", metavar="INT", help="The same as --cores-per-worker.")
+@_same_as("--latency-mode", is_flag=True, help="The same as --mode latency.")
+@_same_as("--throughput-mode", is_flag=True, help="The same as --mode throughput.")
+@_same_as("--json", "as_json", is_flag=True, help="The same as --log-format json.")
+@_same_as("--quiet", is_flag=True, help="The same as --log-level warning.")
 @ovms_options
 def command(config: Path | None, **flags: Any) -> None:
     """Serve every model of the repository over HTTP.

@@ -12,7 +12,7 @@ from typing import Any
 from cpuserve.errors import UsageError
 from cpuserve.models.ov_properties import properties_of
 from cpuserve.models.versions import VersionPolicy
-from cpuserve.settings import TABLE, Settings
+from cpuserve.settings import SETTINGS, Settings
 
 __all__ = ["OvmsConfig", "batch_setting", "check_device", "read_ovms_config", "with_models_of"]
 
@@ -197,7 +197,7 @@ def _policy(value: Any) -> Taken:
 
 
 def _own(value: Any) -> Taken:
-    rows = {setting.name: setting for setting in TABLE if setting.per_model}
+    rows = {name: setting for name, setting in SETTINGS.items() if setting.per_model}
     if not isinstance(value, dict) or not value.keys() <= rows.keys():
         raise UsageError(f'"cpuserve" is an object of these settings: {", ".join(rows)}')
     return {key: rows[key].parse(one, "cpuserve") for key, one in value.items()}, ""

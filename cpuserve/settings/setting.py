@@ -1,38 +1,75 @@
-"""One row of the table of settings: its names, its type, and how text becomes a value; it holds none."""
+"""What is known of one setting: its names, type, limits and help, and how text becomes its value."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cpuserve.errors import UsageError
 
-__all__ = ["Setting"]
+__all__ = ["Group", "Setting", "described"]
+
+T = TypeVar("T")
+
+
+class Group(StrEnum):
+    """The sections of ``serve --help`` and of docs/settings.md, in their order."""
+
+    NETWORK = "Network"
+    SEATS = "Seats"
+    MODELS = "Models"
+    INFERENCE = "Inference"
+    LIMITS = "Limits"
+    SECURITY = "Security"
+    LOGGING = "Logging and tracing"
+
+    def setting(
+        self,
+        default: T,
+        text: str,
+        *,
+        minimum: float | None = None,
+        per_model: bool = False,
+        ovms: str = "",
+    ) -> T:
+        """Declares a setting of this group as a field of a dataclass; `Setting` explains the arguments.
+
+        The field's annotation is the setting's type. With ``None`` it may be "auto"; `Literal` lists choices.
+        """
+        more = {"group": self, "help": text, "minimum": minimum, "per_model": per_model, "ovms": ovms}
+        return dataclasses.field(default=default, metadata={"setting": more})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table.
+    """What is known of one setting.
 
     Attributes:
         name: key in settings files, and field of `Settings`.
         kind: type the text of an environment variable is turned into.
         default: value when nothing sets it; None means "decided on this machine".
-        help: one sentence for ``--help`` and the docs, with the unit.
+        group: the section that help and docs show it in.
+        help: a short text for ``--help`` and the docs, with the unit.
         choices: the words that are allowed, if only some are.
         minimum: the least number allowed.
         per_model: a settings file may also give it for one model, in ``[models.NAME]``.
+        ovms: OpenVINO Model Server's flag for it, where that has another name.
     """
 
     name: str
     kind: type
     default: Any
+    group: Group
     help: str
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     per_model: bool = False
+    ovms: str = ""
 
     @property
     def flag(self) -> str:
@@ -71,7 +108,7 @@ class Setting:
         return parsed
 
     def _convert(self, value: object) -> Any:
-        if self.name in _AUTO and value == "auto":
+        if self.default is None and value == "auto":
             return None
         if self.kind is bool:
             return _BOOLS[value.lower() if isinstance(value, str) else value]
@@ -80,6 +117,21 @@ class Setting:
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError
         return self.kind(value)
+
+
+def described(field: dataclasses.Field[Any], annotation: Any) -> Setting:
+    """The setting that a field made by `Group.setting` declares.
+
+    Args:
+        field: the field.
+        annotation: its type, resolved.
+    """
+    if isinstance(annotation, UnionType) or NoneType in get_args(annotation):
+        (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
+    more = field.metadata["setting"]
+    if get_origin(annotation) is Literal:
+        return Setting(field.name, str, field.default, choices=get_args(annotation), **more)
+    return Setting(field.name, get_origin(annotation) or annotation, field.default, **more)
 
 
 def _numbers(value: object) -> tuple[int, ...]:
@@ -108,9 +160,3 @@ _BOOLS: Mapping[object, bool] = {
     "false": False,
     "0": False,
 }
-_AUTO = frozenset(
-    (
-        *("workers", "threads", "cores_per_worker", "node_id", "mode", "max_batch"),
-        *("streams", "inference_threads", "share_weights", "enable_cpu_pinning", "scheduling_core_type"),
-    )
-)

@@ -11,14 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cpuserve.errors import UsageError
-from cpuserve.settings.setting import Setting
-from cpuserve.settings.table import TABLE
+from cpuserve.settings import SETTINGS
 from cpuserve.tune.host import DEFAULT_BATCH
 from cpuserve.tune.preset import Profile
 
 __all__ = ["FORMATS", "export"]
-
-_ROWS: Mapping[str, Setting] = {setting.name: setting for setting in TABLE}
 
 
 def export(profile: Profile, to: str) -> str:
@@ -46,7 +43,7 @@ def _env(profile: Profile) -> str:
     lines = [f"# {_title(profile)}"]
     for name, value in profile.settings.items():
         text = str(value).lower() if isinstance(value, bool) else value
-        lines.append(f"{_ROWS[name].variable}={text}")
+        lines.append(f"{SETTINGS[name].variable}={text}")
     lines += [f"{name}={text}" for name, text in profile.environ.items()]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
-from cpuserve.settings import TABLE
+from cpuserve.settings import SETTINGS
 from cpuserve.tune.point import Figures, Knob, Trial
 from cpuserve.tune.preset_key import Key
 
@@ -30,7 +30,6 @@ _ENVIRON = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS)_[A-Z0-9_]+")
 _LARGEST = 1e15
 _COUNTED = ("NUM_STREAMS", "INFERENCE_NUM_THREADS")
 _BOOLS = {"True": True, "False": False}
-_ROWS = {setting.name: setting for setting in TABLE}
 
 
 @dataclass(frozen=True)
@@ -189,12 +188,12 @@ class Profile:
 
 
 def _checked_settings(settings: Any) -> dict[str, Knob]:
-    unknown = sorted(set(settings) - {*LAYOUT, *PER_MODEL} & set(_ROWS))
+    unknown = sorted(set(settings) - {*LAYOUT, *PER_MODEL} & set(SETTINGS))
     if unknown:
         raise UsageError(
             f"{unknown[0]} is nothing a profile may set; it may set {', '.join((*LAYOUT, *PER_MODEL))}"
         )
-    return {name: _ROWS[name].parse(value, "profile") for name, value in dict(settings).items()}
+    return {name: SETTINGS[name].parse(value, "profile") for name, value in dict(settings).items()}
 
 
 def _checked_environ(environ: Any) -> dict[str, str]:

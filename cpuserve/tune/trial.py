@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from cpuserve.measuring.window import Window
 from cpuserve.models.repository import Repository
-from cpuserve.settings import TABLE
+from cpuserve.settings import SETTINGS
 
 __all__ = ["Running", "Subject", "repository_of"]
 
-_CLEAN = frozenset(setting.variable for setting in TABLE) | {"CPUSERVE_CONFIG"}
+_CLEAN = frozenset(setting.variable for setting in SETTINGS.values()) | {"CPUSERVE_CONFIG"}
 
 
 class Running(Protocol):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from cpuserve.cli import cli
+from cpuserve.settings import SETTINGS, Group
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -80,3 +86,26 @@ def test_a_file_may_say_them_too(settings_of, tmp_path: Path):
     code, said = settings_of("--config", str(file))
     assert code == 2
     assert "true or false" in said
+
+
+def test_help_shows_each_setting_once_and_in_its_section():
+    text = CliRunner().invoke(cli, ["serve", "--help"], terminal_width=300).stdout
+    _, *sections = re.split(r"^([A-Z].*):$", text, flags=re.MULTILINE)
+    shown = {
+        title: re.findall(r"^  (--\S+)", rows, re.MULTILINE)
+        for title, rows in zip(sections[::2], sections[1::2], strict=True)
+    }
+    for group in Group:
+        assert shown[group] == [one.flag for one in SETTINGS.values() if one.group == group]
+    assert "--ninstances" in shown["Other names"]
+    assert {"--rest-port", "--grpc-workers", "--target-device"} < set(shown["OpenVINO Model Server's names"])
+
+
+def test_docs_show_each_setting_once_and_in_its_section():
+    _, *sections = re.split(r"^## (.+)$", (ROOT / "docs" / "settings.md").read_text(), flags=re.MULTILINE)
+    shown = {
+        title: re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)
+        for title, rows in zip(sections[::2], sections[1::2], strict=True)
+    }
+    expected = {group: [one.name for one in SETTINGS.values() if one.group == group] for group in Group}
+    assert shown == expected

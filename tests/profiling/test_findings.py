@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cpuserve.profiling.findings import RULES, find
-from cpuserve.settings.table import TABLE
+from cpuserve.settings import SETTINGS
 from tests.conftest import ROOT
 from tests.profiling.made import QUIET, layers, made, stacks
 
@@ -86,7 +86,7 @@ def test_a_server_without_a_flaw_has_no_finding():
 
 
 def test_settings_are_called_what_the_docs_call_them():
-    known = {setting.name for setting in TABLE} | OUTSIDE
+    known = SETTINGS.keys() | OUTSIDE
     assert {setting for rule in RULES for setting in rule.settings} <= known
 
 

@@ -1,19 +1,56 @@
 import dataclasses
+import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.settings import TABLE, Settings, load
+from cpuserve.settings import SETTINGS, Group, Settings, load
 
 
-def test_the_table_and_the_fields_are_the_same():
-    fields = {
-        f.name: f.default
-        for f in dataclasses.fields(Settings)
-        if f.name not in ("models", "own_models", "tuned", "origin")
-    }
-    assert fields == {setting.name: setting.default for setting in TABLE}
+def test_every_field_but_what_files_add_is_a_setting():
+    others = {"models", "own_models", "tuned", "origin"}
+    fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in others}
+    assert fields == {name: setting.default for name, setting in SETTINGS.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "choices", "default"),
+    [
+        ("port", int, (), 8000),
+        ("workers", int, (), None),
+        ("node_id", tuple, (), None),
+        ("share_weights", bool, (), None),
+        ("tuning_dir", Path, (), Path("tuning")),
+        ("mode", str, ("latency", "throughput"), None),
+        ("log_format", str, ("text", "json"), "text"),
+    ],
+)
+def test_the_annotation_says_type_and_choices(name, kind, choices, default):
+    setting = SETTINGS[name]
+    assert (setting.kind, setting.choices, setting.default) == (kind, choices, default)
+
+
+def test_defaults_are_values_their_settings_take():
+    wrong = [
+        name
+        for name, setting in SETTINGS.items()
+        if setting.parse("auto" if setting.default is None else setting.default, name) != setting.default
+    ]
+    assert wrong == []
+
+
+def test_settings_stand_by_group_and_every_group_has_some():
+    groups = [setting.group for setting in SETTINGS.values()]
+    assert [group for group, _ in itertools.groupby(groups)] == list(Group)
+
+
+def test_loading_settings_imports_nothing_heavy():
+    code = "import sys, cpuserve.settings; print({'numpy', 'openvino', 'click', 'cv2'} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
 
 
 def test_command_line_beats_environment_beats_file_beats_default(tmp_path):

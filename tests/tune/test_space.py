@@ -6,7 +6,7 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
-from cpuserve.settings import TABLE, Settings
+from cpuserve.settings import SETTINGS, Settings
 from cpuserve.tune.host import Host, Network
 from cpuserve.tune.point import Point
 from cpuserve.tune.rules import RULES
@@ -27,12 +27,11 @@ def values_of(space, knob):
 
 
 def test_every_knob_is_a_setting_with_these_values_or_a_variable(large):
-    table = {setting.name: setting for setting in TABLE}
     assert tuple(large.values) == KNOBS
     host = dataclasses.replace(TWO_CORES, allocators=("jemalloc", "tcmalloc"))
     for knob, choices in Space.of(host, ("auto", "f32", "bf16", "f16")).values.items():
         if not knob.startswith("env."):
-            assert [table[knob].parse(value, "space") for value in choices if value is not None]
+            assert [SETTINGS[knob].parse(value, "space") for value in choices if value is not None]
 
 
 def test_all_settings_of_a_point_make_a_server_that_can_be_planned(tmp_path):
