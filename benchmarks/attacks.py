@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.attack_kinds import ATTACKS, flat_png
 from cpuserve.machine.process_controls import die_with_parent
-from cpuserve.measuring.local_server import Local, started
+from cpuserve.measuring.local_server import LocalServer, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["attacked", "main", "polite"]
@@ -100,7 +100,7 @@ def polite(port: int, model: str, until: threading.Event) -> dict[str, Any]:
     return {name: answers.figures() for name, answers in seen.items()}
 
 
-def attacked(local: Local, model: str, name: str, seconds: float) -> dict[str, Any]:
+def attacked(local: LocalServer, model: str, name: str, seconds: float) -> dict[str, Any]:
     """Measure the polite client alone, then during an attack.
 
     Args:
@@ -156,7 +156,7 @@ def _window(seconds: float, run: Callable[[threading.Event], dict[str, Any]]) ->
         timer.cancel()
 
 
-def _workers(local: Local) -> list[psutil.Process]:
+def _workers(local: LocalServer) -> list[psutil.Process]:
     return psutil.Process(local.pid).children()
 
 
@@ -186,7 +186,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cpuserve-attacks-") as folder:
         log = Path(folder) / "log"
-        with started(log, *words) as local:
+        with started_server(log, *words) as local:
             for name in track(given.only, "attacks", console=Console(stderr=True)):
                 found[name] = attacked(local, given.model, name, given.seconds)
                 time.sleep(_REST_S)

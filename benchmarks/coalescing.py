@@ -18,13 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.measuring.batches import Batches
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.load_window import Load, LoadWindow, measure_window
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.pictures import pictures
 from cpuserve.measuring.results import write_result
+from cpuserve.measuring.server_batches import ServerBatches
 from cpuserve.measuring.stable_windows import spread
 from cpuserve.measuring.target import target_at
-from cpuserve.measuring.window import Load, Window, measure_window
 
 __all__ = ["main"]
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     loads = [Load(connections=given.connections), *([Load(rate=given.rate)] if given.rate else [])]
-    windows: dict[tuple[int, int], list[list[tuple[Window, Batches | None]]]] = {}
+    windows: dict[tuple[int, int], list[list[tuple[LoadWindow, ServerBatches | None]]]] = {}
     with pictures(given.images) as sent:
         for _ in range(given.rounds):
             for pair in itertools.product(given.batches, given.delays_us):
@@ -81,7 +81,7 @@ def main() -> None:
 
 def _measure(
     batch: int, delay_us: int, files: Sequence[Path], loads: Sequence[Load], given: argparse.Namespace
-) -> list[tuple[Window, Batches | None]]:
+) -> list[tuple[LoadWindow, ServerBatches | None]]:
     flags = {
         "model_repository": given.model_repository,
         "workers": given.workers,
@@ -90,13 +90,13 @@ def _measure(
         "max_queue_delay_us": delay_us,
     }
     found = []
-    with serving(given.model, flags, None) as local:
+    with local_server(given.model, flags, None) as local:
         target = target_at(local.url, given.model, "predictions")
         measure_window(target, files, loads[0], seconds=min(_WARM_S, given.seconds))
         for load in loads:
-            before = Batches.read(target)
+            before = ServerBatches.read(target)
             window = measure_window(target, files, load, seconds=given.seconds)
-            after = Batches.read(target)
+            after = ServerBatches.read(target)
             found.append((window, after.since(before) if before and after else None))
     return found
 
@@ -105,10 +105,10 @@ def _load(load: Load) -> dict[str, Any]:
     return {"connections": load.connections or None, "request_rate": load.rate or None}
 
 
-def _figures(rounds: Sequence[tuple[Window, Batches | None]]) -> dict[str, Any]:
+def _figures(rounds: Sequence[tuple[LoadWindow, ServerBatches | None]]) -> dict[str, Any]:
     """Throughput and CPU are medians over the rounds; latencies are of all their requests together."""
     windows = [window for window, _ in rounds]
-    whole = Window.sum(windows).figures()
+    whole = LoadWindow.sum(windows).figures()
     counted = [batches for _, batches in rounds if batches is not None]
     released: dict[str, int] = {}
     for batches in counted:

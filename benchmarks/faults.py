@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.fault_clients import Client, Tally, answers
 from benchmarks.fixtures.weights_model import BIN, write_weights_model
-from cpuserve.measuring.local_server import Local, started
+from cpuserve.measuring.local_server import LocalServer, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["Faults", "main", "suffer"]
@@ -53,7 +53,7 @@ class Faults:
         seed: decides which worker is killed.
     """
 
-    def __init__(self, local: Local, repository: Path, tally: Tally, seed: int = 1) -> None:
+    def __init__(self, local: LocalServer, repository: Path, tally: Tally, seed: int = 1) -> None:
         self._local = local
         self._repository = repository
         self._tally = tally
@@ -119,7 +119,9 @@ class Faults:
         return late / early - 1
 
 
-def suffer(local: Local, repository: Path, picture: bytes, *, seconds: float, clients: int) -> dict[str, Any]:
+def suffer(
+    local: LocalServer, repository: Path, picture: bytes, *, seconds: float, clients: int
+) -> dict[str, Any]:
     """Let clients ask a server while faults happen to it.
 
     Args:
@@ -225,7 +227,7 @@ def main() -> None:
         log = Path(folder) / "log"
         words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4"]
         words += ["--rate-limit", "500", "--rate-burst", "200"]
-        with started(log, *words) as local:
+        with started_server(log, *words) as local:
             found = suffer(
                 local,
                 repository,

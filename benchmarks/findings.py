@@ -32,10 +32,10 @@ from cpuserve.authoring.cut_source import Whole
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.server_status import Roster
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.load_window import Load, Target, measure_window
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.target import target_at
-from cpuserve.measuring.window import Load, Target, measure_window
 from cpuserve.models.repository import Repository
 from cpuserve.serving.find_servers import find
 from cpuserve.serving.worker_table import READY, STATES
@@ -209,8 +209,8 @@ def _measured(case: Case, place: Path, given: argparse.Namespace) -> dict[str, A
     repository = {"model_repository": place / "models"}
     load = Load(connections=given.connections)
     with (
-        serving(case.model[0], {**case.before, **repository}, None) as before,
-        serving(case.model[1], {**case.after, **repository}, None) as after,
+        local_server(case.model[0], {**case.before, **repository}, None) as before,
+        local_server(case.model[1], {**case.after, **repository}, None) as after,
     ):
         case.provoke(before.pid)
         targets = [

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.shapes import Shape, running
+from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
 from cpuserve.measuring.local_server import free_port
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.stable_windows import spread
-from cpuserve.measuring.window import Load, Target, Window, measure_window
 from cpuserve.settings import Settings
 
 __all__ = ["SHAPES", "main"]
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    windows: dict[str, list[Window]] = {name: [] for name in given.servers}
+    windows: dict[str, list[LoadWindow]] = {name: [] for name in given.servers}
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder:
         body = Path(folder) / "body"
         body.write_bytes(random.Random(0).randbytes(1000 * given.body_kb))  # noqa: S311  # no secret
@@ -85,7 +85,7 @@ def main() -> None:
         write_result(given.out, words, {**what, "servers": rows})
 
 
-def _measure(name: str, body: Path, given: argparse.Namespace) -> Window:
+def _measure(name: str, body: Path, given: argparse.Namespace) -> LoadWindow:
     worker_class, threads, stub = SHAPES[name]
     settings = Settings(
         model_repository=given.model_repository, port=free_port(), workers=given.workers, threads=threads
@@ -97,9 +97,9 @@ def _measure(name: str, body: Path, given: argparse.Namespace) -> Window:
         return measure_window(target, [body], load, seconds=given.seconds)
 
 
-def _figures(windows: list[Window]) -> dict[str, Any]:
+def _figures(windows: list[LoadWindow]) -> dict[str, Any]:
     cpu_us = [1000 * (window.cpu_ms or 0.0) for window in windows]
-    whole = Window.sum(windows)
+    whole = LoadWindow.sum(windows)
     figures = [window.figures() for window in windows]
     return {
         "cpu_us": statistics.median(cpu_us),

@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main"]
@@ -78,7 +78,7 @@ def _started(network: str, workers: int, repository: Path, flags: dict[str, bool
     """Seconds until all workers are ready, and what they hold together; the peak is their sum too."""
     began = time.perf_counter()
     seats = {"model_repository": str(repository), "workers": workers, "cores_per_worker": 1}
-    with serving(network, {**seats, **flags}, None) as local:
+    with local_server(network, {**seats, **flags}, None) as local:
         took = time.perf_counter() - began
         processes = psutil.Process(local.pid).children()
         memory = [process.memory_full_info() for process in processes]

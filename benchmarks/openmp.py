@@ -30,11 +30,11 @@ from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.launch import find_library, folders
 from cpuserve.machine.libraries import Libraries
 from cpuserve.machine.process import Process
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.load_window import Load, Target, measure_window
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.pictures import pictures
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.target import ask_once, target_at
-from cpuserve.measuring.window import Load, Target, measure_window
 
 __all__ = ["VARIABLES", "cases", "loads", "main", "measure", "takers"]
 
@@ -104,7 +104,7 @@ def measure(
         added["LD_PRELOAD"] = taker.preload
     flags = {"model_repository": repository, "workers": 1, "allow_callables": True}
     cores = Budget.read().effective
-    with serving(taker.model, flags, None, {**clean, **added}) as local:
+    with local_server(taker.model, flags, None, {**clean, **added}) as local:
         target = target_at(local.url, taker.model, "predictions")
         ask_once(target, images[0])
         measure_window(target, images, Load(cores), seconds=seconds / 2)  # first requests start teams

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.measuring.local_server import started
+from cpuserve.measuring.local_server import started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        started(Path(folder) / "log", "--model-repository", str(given.model_repository)) as local,
+        started_server(Path(folder) / "log", "--model-repository", str(given.model_repository)) as local,
     ):
         rounds = [_round(given, local.port) for _ in range(given.rounds)]
     medians = {key: statistics.median(row[key] for row in rounds) for key in rounds[0] if key != "statuses"}
@@ -69,7 +69,7 @@ def _round(given: argparse.Namespace, port: int) -> dict[str, Any]:
 
 
 def _load(given: argparse.Namespace, port: int, *words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "cpuserve.measuring.load", str(port), f"/predictions/{given.model}"]
+    command = [sys.executable, "-m", "cpuserve.measuring.http_load", str(port), f"/predictions/{given.model}"]
     command += [str(given.image), "--seconds", str(given.seconds), *words]
     done = subprocess.run(command, capture_output=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)

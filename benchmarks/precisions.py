@@ -31,8 +31,8 @@ from cpuserve.authoring.samples import read_samples
 from cpuserve.authoring.source import read
 from cpuserve.authoring.timing import alternate, ratio
 from cpuserve.machine.budget import Budget
+from cpuserve.measuring.load_window import busy_s, ours_s
 from cpuserve.measuring.results import write_result
-from cpuserve.measuring.window import busy_s, ours_s
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 from cpuserve.serving.loader import load_pipeline, new_core

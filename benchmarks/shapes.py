@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cpuserve.errors import CpuserveError
+from cpuserve.measuring.load_window import Load, Target, measure_window
 from cpuserve.measuring.local_server import free_port
 from cpuserve.measuring.results import write_result
-from cpuserve.measuring.window import Load, Target, measure_window
 from cpuserve.server.gunicorn_server import Server
 from cpuserve.settings import Settings
 
@@ -145,7 +145,7 @@ def main() -> None:
                 windows.setdefault(name, {}).setdefault(label, []).append(window)
     _show(windows)
     if given.out:
-        client = "cpuserve.measuring.load on the same CPUs as the server"
+        client = "cpuserve.measuring.http_load on the same CPUs as the server"
         command = ["python", "-m", "benchmarks.shapes", *sys.argv[1:]]
         write_result(given.out, command, {"client": client, "windows": windows})
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cpuserve.client import Client, shrink
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.pictures import pictures
 from cpuserve.measuring.results import write_result
 
@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     with (
         pictures(given.images) as sent,
-        serving(given.model, {"model_repository": given.model_repository}, None) as local,
+        local_server(given.model, {"model_repository": given.model_repository}, None) as local,
     ):
         with Client(local.url) as client:
             size = client.input_size(given.model)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from benchmarks.fixtures.request_mix import Seen, mix, send_all
-from cpuserve.measuring.local_server import started
+from cpuserve.measuring.local_server import started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main", "soak"]
@@ -109,7 +109,7 @@ def main() -> None:
     bad = sorted((given.pictures / "bad").iterdir())
     with tempfile.TemporaryDirectory(prefix="cpuserve-soak-") as folder:
         log = Path(folder) / "log"
-        with started(log, "--model-repository", str(given.model_repository)) as local:
+        with started_server(log, "--model-repository", str(given.model_repository)) as local:
             found = soak(
                 local.pid,
                 local.port,

@@ -26,12 +26,12 @@ from cpuserve.errors import CpuserveError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.pictures import pictures
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.stable_windows import spread
 from cpuserve.measuring.target import target_at
-from cpuserve.measuring.window import Load, Target, Window, measure_window
 from cpuserve.settings import Settings
 
 __all__ = ["LAYOUTS", "least_p99", "main"]
@@ -53,7 +53,7 @@ def least_p99(rate: float, seconds: float, seed: int, servers: int, service_s: f
     Args:
         rate: arrivals a second.
         seconds: how long they come.
-        seed: of the arrivals; the same as of `cpuserve.measuring.load.open_loop`.
+        seed: of the arrivals; the same as of `cpuserve.measuring.http_load.open_loop`.
         servers: each takes ``service_s`` for each arrival.
         service_s: seconds.
     """
@@ -115,7 +115,7 @@ def _started(given: argparse.Namespace, running: ExitStack) -> Iterator[_Server]
     """A server a layout, all there at once: those that are not asked cost nothing."""
     for layout in given.layouts:
         flags = {"model_repository": given.model_repository, **LAYOUTS[layout]}
-        local = running.enter_context(serving(given.model, flags, None))
+        local = running.enter_context(local_server(given.model, flags, None))
         plan = planned(Topology.read(), Budget.read(), Settings(workers=LAYOUTS[layout].get("workers")))
         cores = sum(seat.threads for seat in plan.seats)
         yield _Server(layout, target_at(local.url, given.model, "predictions"), cores)
@@ -128,7 +128,7 @@ def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _round(server: _Server, files: Sequence[Path], given: argparse.Namespace, seed: int) -> dict[str, Any]:
-    def measured(load: Load) -> Window:
+    def measured(load: Load) -> LoadWindow:
         return measure_window(server.target, files, load, seconds=given.seconds, seed=seed)
 
     alone, most, many = (measured(Load(connections=number)) for number in (1, 16, given.connections))
@@ -136,7 +136,9 @@ def _round(server: _Server, files: Sequence[Path], given: argparse.Namespace, se
     opened = measured(Load(rate=rate))
     windows = (alone, most, many, opened)
     if not all(window.latencies_ms for window in windows):
-        raise CpuserveError(f"a window without an answer: {Window.sum(windows).errors}; take more --seconds")
+        raise CpuserveError(
+            f"a window without an answer: {LoadWindow.sum(windows).errors}; take more --seconds"
+        )
     first, crowd, arrivals = alone.figures(), many.figures(), opened.figures()
     least = least_p99(rate, given.seconds, seed, server.cores, server.cores / most.per_s)
     return {
@@ -152,7 +154,7 @@ def _round(server: _Server, files: Sequence[Path], given: argparse.Namespace, se
         "rate_p99_to_service": arrivals["p99_ms"] / first["p50_ms"],
         "least_p99_to_service": 1000 * least / first["p50_ms"],
         "foreign_cores": max(one["foreign_cores"] for one in (first, crowd, arrivals)),
-        "errors": Window.sum(windows).errors,
+        "errors": LoadWindow.sum(windows).errors,
     }
 
 

@@ -20,10 +20,10 @@ from rich.table import Table
 from cpuserve.errors import UsageError
 from cpuserve.measuring.results import write_result
 from cpuserve.models.repository import Repository
-from cpuserve.tune.measure import Measurer
-from cpuserve.tune.point import Figures, Point
-from cpuserve.tune.preset_key import Key
-from cpuserve.tune.preset_store import Store
+from cpuserve.tune.measurer import Measurer
+from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.preset_store import PresetStore
+from cpuserve.tune.trial import Figures, Point
 
 __all__ = ["main", "markdown", "summary"]
 
@@ -51,8 +51,8 @@ def main() -> None:
 
 
 def _model(given: argparse.Namespace, model: str) -> dict[str, Any]:
-    key = Key.read(Repository(given.model_repository).find(model))
-    match = Store(given.tuning_dir).find(model, key)
+    key = PresetKey.read(Repository(given.model_repository).find(model))
+    match = PresetStore(given.tuning_dir).find(model, key)
     if match.kind != "exact" or match.profile is None:
         raise UsageError(
             f"{given.tuning_dir} has no profile of {model} for this machine: cpuserve tune {model}"

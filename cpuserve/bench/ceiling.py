@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.in_process import Loop, Seats
+from cpuserve.measuring.engine_load import LoopFigures, SeatProcesses
+from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
 from cpuserve.measuring.stable_windows import spread
-from cpuserve.measuring.window import Load, Target, Window, measure_window
 
 __all__ = ["Ceiling", "Round", "measure_ceiling"]
 
@@ -22,8 +22,8 @@ _WARM_S = 1.0
 class Round:
     """One window in process and one served, next to each other in time."""
 
-    inside: Loop
-    served: Window
+    inside: LoopFigures
+    served: LoadWindow
 
     @property
     def cpu(self) -> float:
@@ -53,7 +53,7 @@ class Ceiling:
     @property
     def errors(self) -> dict[str, int]:
         """Requests that were not answered 200, by status."""
-        return Window.sum([one.served for one in self.rounds]).errors
+        return LoadWindow.sum([one.served for one in self.rounds]).errors
 
     def figures(self) -> dict[str, Any]:
         """For a result file: the ratios first, with their noise, then every window."""
@@ -82,7 +82,7 @@ class Ceiling:
 
 def measure_ceiling(
     target: Target,
-    seats: Seats,
+    seats: SeatProcesses,
     files: Sequence[Path],
     *,
     connections: int,

@@ -20,13 +20,13 @@ from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.measuring.stable_windows import spread
 from cpuserve.serving.engine import Array
 
-__all__ = ["Entry", "compare", "thread_counts", "verdict"]
+__all__ = ["FrameworkResult", "compare", "thread_counts", "verdict"]
 
 _END_S = 30.0
 
 
 @dataclass
-class Entry:
+class FrameworkResult:
     """One framework.
 
     Attributes:
@@ -51,7 +51,7 @@ class Entry:
     top1: float | None = None
     note: str = ""
 
-    def figures(self, first: Entry) -> dict[str, Any]:
+    def figures(self, first: FrameworkResult) -> dict[str, Any]:
         """For a result file."""
         if self.refused:
             return {"framework": self.name, "refused": self.refused}
@@ -70,7 +70,7 @@ class Entry:
             "rounds_ms": self.ms,
         }
 
-    def ratios(self, first: Entry) -> list[float]:
+    def ratios(self, first: FrameworkResult) -> list[float]:
         """Its time over OpenVINO's, round by round."""
         return [ours / theirs for ours, theirs in zip(self.ms, first.ms, strict=True)]
 
@@ -103,7 +103,7 @@ def compare(
     rounds: int,
     seconds: float,
     done: Callable[[], None] = lambda: None,
-) -> list[Entry]:
+) -> list[FrameworkResult]:
     """Measure OpenVINO and the others.
 
     Each framework has a process of its own. Who is not measured waits for input.
@@ -130,7 +130,7 @@ def compare(
         "tensors": str(folder / "tensors.npy"),
     }
     np.save(folder / "tensors.npy", np.stack(tensors))
-    entries = [Entry(name) for name in ("openvino", *frameworks)]
+    entries = [FrameworkResult(name) for name in ("openvino", *frameworks)]
     with ExitStack() as stack:
         processes = {}
         for entry in entries:
@@ -164,7 +164,7 @@ class _Process:
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cpuserve.bench.runner", json.dumps(spec)],
+                [sys.executable, "-m", "cpuserve.bench.framework_process", json.dumps(spec)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -208,7 +208,7 @@ class _Process:
 
 
 def _tuned(
-    entry: Entry, spec: dict[str, Any], folder: Path, counts: Sequence[int], seconds: float
+    entry: FrameworkResult, spec: dict[str, Any], folder: Path, counts: Sequence[int], seconds: float
 ) -> _Process | None:
     """Try the numbers of threads; the process with the best one stays, or None where it is refused."""
     best: _Process | None = None
@@ -237,7 +237,7 @@ def _answers(file: Path, count: int) -> list[list[Array]]:
         return [[found[f"{number}.{place}"] for place in range(places)] for number in range(count)]
 
 
-def _agree(entry: Entry, reference: list[list[Array]], candidate: list[list[Array]]) -> None:
+def _agree(entry: FrameworkResult, reference: list[list[Array]], candidate: list[list[Array]]) -> None:
     """Compare the first output, and of the other framework's the first one of that shape."""
     shape = reference[0][0].squeeze().shape
     place = next((n for n, array in enumerate(candidate[0]) if array.squeeze().shape == shape), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.window import Target, tree_cpu_s
+from cpuserve.measuring.load_window import Target, tree_cpu_s
 
 __all__ = ["parse_summary", "run_scenario"]
 

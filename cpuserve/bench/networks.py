@@ -24,7 +24,15 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.measuring.journal import Journal
 
-__all__ = ["BATCHES", "PRECISIONS", "Plan", "Row", "machine_name", "measure_networks", "memory_limit_bytes"]
+__all__ = [
+    "BATCHES",
+    "PRECISIONS",
+    "NetworkRow",
+    "NetworksPlan",
+    "machine_name",
+    "measure_networks",
+    "memory_limit_bytes",
+]
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 PRECISIONS = ("f32", "bf16", "f16", "int8")
@@ -32,7 +40,7 @@ _SHARE_OF_MEMORY = 0.8  # of what is free, unless a limit is given: the rest is 
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworksPlan:
     """What to measure.
 
     Attributes:
@@ -73,7 +81,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Row:
+class NetworkRow:
     """A figure, or why there is none.
 
     Attributes:
@@ -103,7 +111,7 @@ class Row:
     skipped: str = ""
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> Row:
+    def of(cls, record: dict[str, Any]) -> NetworkRow:
         """The row that was kept as ``record``."""
         return cls(**{**record, "passes_ms": tuple(record.get("passes_ms", ()))})
 
@@ -126,8 +134,10 @@ def machine_name() -> str:
 
 
 def measure_networks(
-    plan: Plan, journal: Journal | None = None, progress: Callable[[Row], None] = lambda _row: None
-) -> list[Row]:
+    plan: NetworksPlan,
+    journal: Journal | None = None,
+    progress: Callable[[NetworkRow], None] = lambda _row: None,
+) -> list[NetworkRow]:
     """Measure what the journal does not have yet.
 
     Args:
@@ -159,7 +169,7 @@ def measure_networks(
     return sorted(rows, key=lambda row: order[row.cell])
 
 
-def _conditions(plan: Plan, threads: int) -> dict[str, Any]:
+def _conditions(plan: NetworksPlan, threads: int) -> dict[str, Any]:
     return {
         "machine": machine_name(),
         "openvino": ov.__version__.split("-")[0],
@@ -168,7 +178,7 @@ def _conditions(plan: Plan, threads: int) -> dict[str, Any]:
     }
 
 
-def _resumed(journal: Journal, conditions: dict[str, Any]) -> dict[tuple[str, str, int], Row]:
+def _resumed(journal: Journal, conditions: dict[str, Any]) -> dict[tuple[str, str, int], NetworkRow]:
     """The rows that were measured; what was skipped is judged again, the limit may be another one."""
     records = journal.read()
     if not records:
@@ -179,7 +189,7 @@ def _resumed(journal: Journal, conditions: dict[str, Any]) -> dict[tuple[str, st
                 f"{journal.file} was measured with {_words(record)}, this run is with {_words(conditions)}; "
                 "choose another --out"
             )
-    rows = [Row.of(record) for record in records if "network" in record]
+    rows = [NetworkRow.of(record) for record in records if "network" in record]
     return {row.cell: row for row in rows if not row.skipped}
 
 
@@ -187,12 +197,23 @@ def _words(conditions: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in conditions.items())
 
 
-def _kept(done: dict[tuple[str, str, int], Row], cells: Sequence[tuple[str, str, int]]) -> list[Row]:
+def _kept(
+    done: dict[tuple[str, str, int], NetworkRow], cells: Sequence[tuple[str, str, int]]
+) -> list[NetworkRow]:
     return [done[cell] for cell in cells if cell in done]
 
 
-def _run(plan: Plan, network: str, precision: str, batches: list[int], threads: int) -> Iterator[Row]:
-    command = [sys.executable, "-m", "cpuserve.bench.passes", network, precision, *map(str, batches)]
+def _run(
+    plan: NetworksPlan, network: str, precision: str, batches: list[int], threads: int
+) -> Iterator[NetworkRow]:
+    command = [
+        sys.executable,
+        "-m",
+        "cpuserve.bench.networks_process",
+        network,
+        precision,
+        *map(str, batches),
+    ]
     command += ["--passes", str(plan.passes), "--threads", str(threads)]
     command += ["--limit-bytes", str(plan.limit_bytes)]
     left = list(batches)
@@ -202,7 +223,7 @@ def _run(plan: Plan, network: str, precision: str, batches: list[int], threads: 
     ):
         try:
             for line in child.stdout or ():
-                row = Row.of({"network": network, "precision": precision, **json.loads(line)})
+                row = NetworkRow.of({"network": network, "precision": precision, **json.loads(line)})
                 left.remove(row.batch)
                 yield row
             code = child.wait()
@@ -211,7 +232,7 @@ def _run(plan: Plan, network: str, precision: str, batches: list[int], threads: 
         said.seek(0)
         reason = _reason(code, said.read())
     for batch in left:
-        yield Row(network, precision, batch, skipped=reason)
+        yield NetworkRow(network, precision, batch, skipped=reason)
 
 
 def _reason(code: int, said: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.local_server import started
+from cpuserve.measuring.local_server import started_server
 from cpuserve.models.repository import ModelFile
 
 __all__ = ["ReloadReport", "as_json", "measure_reloads"]
@@ -90,7 +90,7 @@ def measure_reloads(
         root = Path(folder) / "models"
         _put(model, root, 1)
         words = ("--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2")
-        with started(Path(folder) / "log", *words) as local:
+        with started_server(Path(folder) / "log", *words) as local:
             return _under_load(model, root, local.port, picture.read_bytes(), reloads, connections, progress)
 
 

@@ -155,9 +155,9 @@ def _server(
     from cpuserve.profiling.watched import Watched  # noqa: PLC0415
 
     if model:
-        from cpuserve.measuring.local_server import serving  # noqa: PLC0415
+        from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
 
-        with serving(model, flags, config) as local:
+        with local_server(model, flags, config) as local:
             yield Watched.at(local.pid)
         return
     if any(value is not None for value in flags.values()) or config is not None:
@@ -196,9 +196,9 @@ def _only(settings: Settings | None) -> str | None:
 def _driven(
     observers: Any, name: str | None, seconds: float, folder: Path | None, clients: int, step: Step
 ) -> Recording:
+    from cpuserve.measuring.load_window import Load  # noqa: PLC0415
     from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
     from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
-    from cpuserve.measuring.window import Load  # noqa: PLC0415
     from cpuserve.profiling.session import Driven, watch_driven  # noqa: PLC0415
 
     with pictures(folder) as sent:

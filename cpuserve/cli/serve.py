@@ -46,11 +46,11 @@ def command(config: Path | None, **flags: Any) -> None:
     """
     from cpuserve.machine.relaunch import relaunch  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
-    from cpuserve.tune.apply import apply  # noqa: PLC0415
+    from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415
 
     words, notes = without_ovms_words(launcher_words(flags))
     settings, more = with_ovms_config(settings_from(config, words))
-    applied = apply(settings)
+    applied = apply_presets(settings)
     relaunch(applied.settings.allocator, applied.environ)
     for note in (*notes, *more):
         click.echo(f"cpuserve: note: {note}", err=True)

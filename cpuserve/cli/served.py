@@ -43,7 +43,7 @@ def served_settings(pid: int, root: Path = Path("/")) -> Settings:
     settings = load(flags, file=home / config if config else None, environ=environ)
     settings = dataclasses.replace(settings, model_repository=home / settings.model_repository)
     settings, _ = with_ovms_config(settings)
-    from cpuserve.tune.apply import apply  # noqa: PLC0415  # not for --help
+    from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415  # not for --help
 
     tuned = dataclasses.replace(settings, tuning_dir=home / settings.tuning_dir)
-    return apply(tuned, environ).settings
+    return apply_presets(tuned, environ).settings

@@ -18,13 +18,13 @@ from typing import Any
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.process_controls import die_with_parent
 
-__all__ = ["Local", "free_port", "serving", "started"]
+__all__ = ["LocalServer", "free_port", "local_server", "started_server"]
 
 _START_S = 120.0
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalServer:
     """A server that runs here.
 
     Attributes:
@@ -44,9 +44,9 @@ class Local:
 
 
 @contextmanager
-def serving(
+def local_server(
     model: str, flags: Mapping[str, Any], config: Path | None, environ: Mapping[str, str] | None = None
-) -> Iterator[Local]:
+) -> Iterator[LocalServer]:
     """Serve one model on a free port as long as the context lasts, by ``cpuserve serve``.
 
     Args:
@@ -70,13 +70,13 @@ def serving(
             words += [f"--{option}", str(value)]
     with (
         tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder,
-        started(Path(folder) / "log", *words, environ=environ) as local,
+        started_server(Path(folder) / "log", *words, environ=environ) as local,
     ):
         yield local
 
 
 @contextmanager
-def started(log: Path, *words: str, environ: Mapping[str, str] | None = None) -> Iterator[Local]:
+def started_server(log: Path, *words: str, environ: Mapping[str, str] | None = None) -> Iterator[LocalServer]:
     """Run ``cpuserve serve`` on a free port as long as the context, and this process, last.
 
     Args:
@@ -97,7 +97,7 @@ def started(log: Path, *words: str, environ: Mapping[str, str] | None = None) ->
         )
     try:
         _wait_ready(port, server, log)
-        yield Local(port, server.pid, log)
+        yield LocalServer(port, server.pid, log)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cpuserve.measuring.window import Window
+from cpuserve.measuring.load_window import LoadWindow
 
-__all__ = ["Quiet", "foreign_cores"]
+__all__ = ["QuietWindows", "foreign_cores"]
 
 
-def foreign_cores(window: Window) -> float:
+def foreign_cores(window: LoadWindow) -> float:
     """CPU that neither the server nor the client used in a window, in cores."""
     return window.foreign_cpu_s / window.wall_s if window.wall_s else 0.0
 
 
-class Quiet:
+class QuietWindows:
     """Measures windows, those in which others used too much CPU again.
 
     Once as many as allowed were repeated the rest counts as it is: a machine that is never quiet has figures,
@@ -33,11 +33,11 @@ class Quiet:
 
     def __init__(
         self,
-        once: Callable[[int], Window],
+        once: Callable[[int], LoadWindow],
         *,
         limit: float,
         most: int,
-        seen: Callable[[Window, bool], None],
+        seen: Callable[[LoadWindow, bool], None],
     ) -> None:
         self._once = once
         self._limit = limit
@@ -46,7 +46,7 @@ class Quiet:
         self.repeated = 0
         self.spoiled = 0
 
-    def __call__(self, number: int) -> Window:
+    def __call__(self, number: int) -> LoadWindow:
         """A window that counts."""
         while True:
             window = self._once(number)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from cpuserve.authoring.samples import pictures_in
 
-__all__ = ["Pictures", "pictures"]
+__all__ = ["PictureFiles", "pictures"]
 
 _WIDTH, _HEIGHT, _QUALITY = 640, 480, 85
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureFiles:
     """Files, sent in turn.
 
     Attributes:
@@ -29,7 +29,7 @@ class Pictures:
 
 
 @contextmanager
-def pictures(folder: Path | None) -> Iterator[Pictures]:
+def pictures(folder: Path | None) -> Iterator[PictureFiles]:
     """The pictures of a directory (not of those below it), or a made one as long as the context lasts.
 
     Raises:
@@ -38,13 +38,13 @@ def pictures(folder: Path | None) -> Iterator[Pictures]:
     if folder is not None:
         files = pictures_in(folder)
         mean = sum(file.stat().st_size for file in files) / len(files) / 1024
-        yield Pictures(f"{len(files)} pictures of {folder.name}, {mean:.0f} KiB each on average", files)
+        yield PictureFiles(f"{len(files)} pictures of {folder.name}, {mean:.0f} KiB each on average", files)
         return
     data = _made()
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as place:
         file = Path(place) / "made.jpg"
         file.write_bytes(data)
-        yield Pictures(
+        yield PictureFiles(
             f"one made picture, {_WIDTH}x{_HEIGHT} JPEG, {len(data) / 1024:.0f} KiB (no photo; see --images)",
             (file,),
         )

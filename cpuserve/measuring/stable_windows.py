@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.measuring.batches import Batches
-from cpuserve.measuring.window import Load, Window
+from cpuserve.measuring.load_window import Load, LoadWindow
+from cpuserve.measuring.server_batches import ServerBatches
 
-__all__ = ["Level", "measure_level", "spread"]
+__all__ = ["LoadLevel", "measure_level", "spread"]
 
 _AGREE = 3
 _WITHIN = 0.10
 
 
 @dataclass(frozen=True)
-class Level:
+class LoadLevel:
     """One load and what was seen under it.
 
     Attributes:
@@ -28,14 +28,14 @@ class Level:
     """
 
     load: Load
-    windows: tuple[Window, ...]
+    windows: tuple[LoadWindow, ...]
     stable: bool
-    batches: Batches | None = None
+    batches: ServerBatches | None = None
 
     @property
-    def last(self) -> Window:
+    def last(self) -> LoadWindow:
         """The last three windows as one: what is reported."""
-        return Window.sum(self.windows[-_AGREE:])
+        return LoadWindow.sum(self.windows[-_AGREE:])
 
     @property
     def noise(self) -> float:
@@ -60,8 +60,8 @@ class Level:
 
 
 def measure_level(
-    load: Load, once: Callable[[int], Window], most: int, seen: Callable[[Window], None]
-) -> Level:
+    load: Load, once: Callable[[int], LoadWindow], most: int, seen: Callable[[LoadWindow], None]
+) -> LoadLevel:
     """Measure windows until the last three agree within 10 %, or there were ``most``.
 
     They agree, as perf_analyzer's do, when the throughput and the median latency of each are within 10 % of
@@ -75,13 +75,13 @@ def measure_level(
         most: windows at most; with fewer than three they never agree.
         seen: told of every window.
     """
-    windows: list[Window] = []
+    windows: list[LoadWindow] = []
     while len(windows) < most:
         windows.append(once(len(windows)))
         seen(windows[-1])
         if _agree(windows[-_AGREE:], opened=bool(load.rate)):
-            return Level(load, tuple(windows), stable=True)
-    return Level(load, tuple(windows), stable=False)
+            return LoadLevel(load, tuple(windows), stable=True)
+    return LoadLevel(load, tuple(windows), stable=False)
 
 
 def spread(values: Sequence[float]) -> float:
@@ -90,7 +90,7 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / mean if mean else 0.0
 
 
-def _agree(windows: Sequence[Window], *, opened: bool) -> bool:
+def _agree(windows: Sequence[LoadWindow], *, opened: bool) -> bool:
     if len(windows) < _AGREE or not all(window.latencies_ms for window in windows):
         return False
     rates = [len(w.latencies_ms) / w.requests if opened else w.per_s for w in windows]

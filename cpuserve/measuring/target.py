@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from cpuserve.errors import CpuserveError, UsageError
-from cpuserve.measuring.window import Target
+from cpuserve.measuring.load_window import Target
 
 __all__ = ["PROTOCOLS", "ask_once", "listening_pid", "target_at"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cpuserve.errors import CpuserveError, UsageError
-from cpuserve.measuring.pictures import Pictures
-from cpuserve.measuring.window import Target
+from cpuserve.measuring.load_window import Target
+from cpuserve.measuring.pictures import PictureFiles
 
 __all__ = ["infer_body", "tensors"]
 
@@ -28,7 +28,7 @@ _TIMEOUT_S = 60
 
 
 @contextmanager
-def tensors(target: Target, batch: int) -> Iterator[tuple[Pictures, Target]]:
+def tensors(target: Target, batch: int) -> Iterator[tuple[PictureFiles, Target]]:
     """One infer request for a model at ``target``, with the inputs that its metadata name.
 
     Args:
@@ -52,7 +52,7 @@ def tensors(target: Target, batch: int) -> Iterator[tuple[Pictures, Target]]:
             "Content-Type": "application/octet-stream",
             "Inference-Header-Content-Length": str(length),
         }
-        yield Pictures(f"one made tensor, binary: {shapes}", (file,)), replace(target, headers=headers)
+        yield PictureFiles(f"one made tensor, binary: {shapes}", (file,)), replace(target, headers=headers)
 
 
 def infer_body(inputs: Sequence[Mapping[str, Any]], batch: int) -> tuple[bytes, int]:

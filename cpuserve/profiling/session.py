@@ -12,7 +12,7 @@ from typing import Any
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
-from cpuserve.measuring.window import Load, Target, Window, measure_window, percentile
+from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window, percentile
 from cpuserve.profiling.observers import Observers, Seen
 from cpuserve.profiling.recording import Recording
 
@@ -75,7 +75,7 @@ def watch_driven(observers: Observers, model: str, seconds: float, driven: Drive
         CpuserveError: the load failed.
     """
 
-    def window(long: float) -> Window:
+    def window(long: float) -> LoadWindow:
         return measure_window(driven.target, driven.pictures, driven.load, seconds=long)
 
     step("warming")
@@ -112,7 +112,7 @@ def _recording(seen: Seen, model: str, span: tuple[int, int]) -> Recording:
     )
 
 
-def _load(window: Window, driven: Driven) -> dict[str, Any]:
+def _load(window: LoadWindow, driven: Driven) -> dict[str, Any]:
     latencies = window.latencies_ms
     asked = driven.load
     return {
@@ -129,9 +129,9 @@ def _load(window: Window, driven: Driven) -> dict[str, Any]:
     }
 
 
-def _overhead(before: Window, watched: Window, after: Window, seen: Seen) -> dict[str, Any]:
+def _overhead(before: LoadWindow, watched: LoadWindow, after: LoadWindow, seen: Seen) -> dict[str, Any]:
     """What watching cost: the lower rate, and the CPU time beyond what requests cost unwatched."""
-    off = Window.sum([before, after])
+    off = LoadWindow.sum([before, after])
     found: dict[str, Any] = {
         "share": 1 - watched.per_s / off.per_s if off.per_s else None,
         "rate_off": off.per_s,

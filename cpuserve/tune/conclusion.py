@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpuserve.tune.effects import KnobEffects
-from cpuserve.tune.point import Figures
-from cpuserve.tune.report import Report, settings_words
+from cpuserve.tune.knob_effects import KnobEffects
+from cpuserve.tune.report import SearchReport, settings_words
+from cpuserve.tune.trial import Figures
 
 __all__ = ["conclude", "figures_words"]
 
@@ -16,7 +16,7 @@ _NAMED = 4
 _ABOUT = {"regression": "about ", "pairs": "", "": ""}
 
 
-def conclude(report: Report) -> list[str]:
+def conclude(report: SearchReport) -> list[str]:
     """The sentences, the most important first."""
     return [
         *_chosen(report),
@@ -35,7 +35,7 @@ def figures_words(figures: Figures) -> str:
     )
 
 
-def _chosen(report: Report) -> list[str]:
+def _chosen(report: SearchReport) -> list[str]:
     best = report.best
     if best is None or best.trial.figures is None:
         first = report.trials[0].error
@@ -54,7 +54,7 @@ def _chosen(report: Report) -> list[str]:
     return found
 
 
-def _against(report: Report) -> list[str]:
+def _against(report: SearchReport) -> list[str]:
     title = report.objective.metric.title
     found = []
     for rival in report.rivals:
@@ -72,7 +72,7 @@ def _against(report: Report) -> list[str]:
     return found
 
 
-def _knobs(report: Report) -> list[str]:
+def _knobs(report: SearchReport) -> list[str]:
     title = report.objective.metric.title
     telling = [(one.knob, one.telling) for one in report.effects if one.telling is not None]
 
@@ -111,7 +111,7 @@ def _not_tried(effects: Sequence[KnobEffects]) -> list[str]:
     return [f"Not tried: {'; '.join(parts)}."] if parts else []
 
 
-def _trust(report: Report) -> list[str]:
+def _trust(report: SearchReport) -> list[str]:
     found = []
     drift = report.drift
     if drift is None:

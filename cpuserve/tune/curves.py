@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from cpuserve.tune.metric import Metric
-from cpuserve.tune.point import Figures, Knob, Point, Trial
+from cpuserve.tune.metric import ObjectiveMetric
+from cpuserve.tune.trial import Figures, Knob, Point, Trial
 
 __all__ = ["Curve", "Spot", "batch_curve", "cores_curve", "cores_per_worker", "front"]
 
@@ -58,7 +58,7 @@ def front(trials: Sequence[Trial]) -> list[int]:
     return kept
 
 
-def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: Metric) -> Curve:
+def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: ObjectiveMetric) -> Curve:
     """Figures over ``max_batch``.
 
     Args:
@@ -72,7 +72,7 @@ def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: M
     )
 
 
-def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: Metric) -> Curve:
+def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: ObjectiveMetric) -> Curve:
     """Figures of the whole machine over the cores of one worker.
 
     It is the question of "Deep learning inference service optimization on CPU" (Lei Zhang, Feng Dong and
@@ -110,7 +110,7 @@ def _curve(
     chosen: Point,
     of: Callable[[Trial], float | None],
     changing: Collection[str],
-    metric: Metric,
+    metric: ObjectiveMetric,
 ) -> Curve:
     def rest(point: Point) -> Point:
         return Point(tuple(knob for knob in point.knobs if knob[0] not in changing))
@@ -123,7 +123,7 @@ def _curve(
 
 
 def _best_by(
-    trials: Sequence[Trial], of: Callable[[Trial], float | None], metric: Metric
+    trials: Sequence[Trial], of: Callable[[Trial], float | None], metric: ObjectiveMetric
 ) -> tuple[Spot, ...]:
     best: dict[float, Spot] = {}
     for trial in trials:

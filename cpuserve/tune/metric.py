@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cpuserve.errors import UsageError
-from cpuserve.tune.point import Figures
+from cpuserve.tune.trial import Figures
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["METRICS", "ObjectiveMetric"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class ObjectiveMetric:
     """A figure.
 
     Attributes:
@@ -33,7 +33,7 @@ class Metric:
         return self.of(one) != self.of(other) and (self.of(one) > self.of(other)) == self.more_is_better
 
     @classmethod
-    def for_objective(cls, objective: str) -> Metric:
+    def for_objective(cls, objective: str) -> ObjectiveMetric:
         """The figure of an objective.
 
         Raises:
@@ -46,7 +46,7 @@ class Metric:
 
 
 METRICS = {
-    "throughput": Metric("images_per_s", "images/s", more_is_better=True),
-    "latency": Metric("p99_ms", "p99 ms", more_is_better=False),
-    "cpu_per_request": Metric("cpu_ms", "CPU ms an image", more_is_better=False),
+    "throughput": ObjectiveMetric("images_per_s", "images/s", more_is_better=True),
+    "latency": ObjectiveMetric("p99_ms", "p99 ms", more_is_better=False),
+    "cpu_per_request": ObjectiveMetric("cpu_ms", "CPU ms an image", more_is_better=False),
 }

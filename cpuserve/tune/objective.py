@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cpuserve.errors import UsageError
-from cpuserve.tune.metric import Metric
-from cpuserve.tune.point import Figures, Point, Trial
+from cpuserve.tune.metric import ObjectiveMetric
+from cpuserve.tune.trial import Figures, Point, Trial
 
 __all__ = ["FIGURES", "Constraint", "Objective", "Standing"]
 
@@ -104,13 +104,13 @@ class Objective:
         Raises:
             UsageError: there is no such objective, or a constraint cannot be read.
         """
-        Metric.for_objective(name)
+        ObjectiveMetric.for_objective(name)
         return cls(name, tuple(sorted((Constraint.parse(text) for text in constraints), key=str)))
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> ObjectiveMetric:
         """The figure it is about."""
-        return Metric.for_objective(self.name)
+        return ObjectiveMetric.for_objective(self.name)
 
     def value(self, figures: Figures) -> float:
         """Its figure, in the figure's unit."""

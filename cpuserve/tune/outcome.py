@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpuserve.tune.objective import Objective, Standing
-from cpuserve.tune.point import Trial
-from cpuserve.tune.search import Limits
+from cpuserve.tune.search import SearchLimits
 from cpuserve.tune.space import Space
+from cpuserve.tune.trial import Trial
 
-__all__ = ["Level", "Outcome", "Request"]
+__all__ = ["TrialLevel", "TuningRequest", "TuningResult"]
 
-Level = Literal["engine", "http"]
+TrialLevel = Literal["engine", "http"]
 
 
 @dataclass(frozen=True)
-class Request:
+class TuningRequest:
     """What is to be tuned, and how.
 
     Attributes:
@@ -39,9 +39,9 @@ class Request:
     repository: Path
     tuning_dir: Path
     objective: Objective
-    limits: Limits
+    limits: SearchLimits
     mode: str = "auto"
-    level: Level = "http"
+    level: TrialLevel = "http"
     mix: tuple[int, ...] = ()
     images: Path | None = None
     precisions: tuple[str, ...] = ("auto",)
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TuningResult:
     """What was found.
 
     Attributes:
@@ -66,7 +66,7 @@ class Outcome:
         notes: what to tell.
     """
 
-    request: Request
+    request: TuningRequest
     mode: str
     space: Space
     trials: Sequence[Trial]

@@ -9,11 +9,11 @@ from string import Template
 
 from cpuserve.tune.conclusion import figures_words
 from cpuserve.tune.curves import Curve
-from cpuserve.tune.effects import Effect
-from cpuserve.tune.point import Point, Trial
-from cpuserve.tune.report import Report, settings_words
+from cpuserve.tune.knob_effects import Effect
+from cpuserve.tune.report import SearchReport, settings_words
 from cpuserve.tune.style import STYLE
 from cpuserve.tune.svg import Bar, Mark, bars, plot
+from cpuserve.tune.trial import Point, Trial
 
 __all__ = ["page"]
 
@@ -29,7 +29,7 @@ $sections
 _COLOURS = {"helps": "good", "harmful": "bad"}
 
 
-def page(report: Report, conclusion: Sequence[str]) -> str:
+def page(report: SearchReport, conclusion: Sequence[str]) -> str:
     """The whole page.
 
     Args:
@@ -55,7 +55,7 @@ def page(report: Report, conclusion: Sequence[str]) -> str:
     )
 
 
-def _compared(report: Report) -> str:
+def _compared(report: SearchReport) -> str:
     """The chosen settings beside the defaults and the hints."""
     if report.best is None:
         return ""
@@ -99,7 +99,7 @@ def _compared(report: Report) -> str:
     return f'<h2>Chosen, defaults, hints</h2>{_table(head, body)}<p class="note">{note}</p>'
 
 
-def _plots(report: Report) -> str:
+def _plots(report: SearchReport) -> str:
     figures = [f for f in (_pareto(report), _curve(report.batches, "max_batch", "images/s")) if f]
     p99 = _curve(report.batches, "max_batch", "p99 ms")
     cores = _curve(report.cores, "cores of a worker", "images/s of the whole machine")
@@ -111,7 +111,7 @@ def _plots(report: Report) -> str:
     )
 
 
-def _pareto(report: Report) -> str:
+def _pareto(report: SearchReport) -> str:
     marks, best = [], report.best.point if report.best else None
     named: set[Point] = set()
     for trial in sorted(report.trials, key=lambda trial: _kind(trial, report) != "trial"):
@@ -131,7 +131,7 @@ def _pareto(report: Report) -> str:
     return _figure(plot(marks, line, "p99 ms", "images/s"), caption)
 
 
-def _kind(trial: Trial, report: Report) -> str:
+def _kind(trial: Trial, report: SearchReport) -> str:
     if report.best is not None and trial.point == report.best.point:
         return "best"
     if not trial.point.knobs:
@@ -170,7 +170,7 @@ def _figure(drawn: str, caption: str) -> str:
     return f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _effects(report: Report) -> str:
+def _effects(report: SearchReport) -> str:
     if not report.effects:
         return ""
     rows, body = [], []
@@ -216,7 +216,7 @@ def _effect_row(knob: str, effect: Effect) -> str:
     )
 
 
-def _openmp(report: Report) -> str:
+def _openmp(report: SearchReport) -> str:
     if not report.openmp:
         return ""
     body = [
@@ -233,7 +233,7 @@ def _openmp(report: Report) -> str:
     return f'<h2>OpenMP\'s variables</h2><p class="note">{note}</p>{_table(head, body)}'
 
 
-def _trials(report: Report) -> str:
+def _trials(report: SearchReport) -> str:
     body = []
     for trial in report.trials:
         figures = trial.figures

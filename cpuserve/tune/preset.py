@@ -11,10 +11,10 @@ from typing import Any
 
 from cpuserve.errors import UsageError
 from cpuserve.settings import SETTINGS
-from cpuserve.tune.point import Figures, Knob, Trial
-from cpuserve.tune.preset_key import Key
+from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.trial import Figures, Knob, Trial
 
-__all__ = ["LAYOUT", "PER_MODEL", "Profile"]
+__all__ = ["LAYOUT", "PER_MODEL", "Preset"]
 
 LAYOUT = ("workers", "cores_per_worker", "use_logical_core", "threads", "allocator")
 """Settings of a profile that hold for the whole server: how the seats are cut and filled."""
@@ -33,7 +33,7 @@ _BOOLS = {"True": True, "False": False}
 
 
 @dataclass(frozen=True)
-class Profile:
+class Preset:
     """What tuning found.
 
     Attributes:
@@ -58,7 +58,7 @@ class Profile:
     model: str
     models: tuple[str, ...]
     mix: tuple[int, ...]
-    key: Key
+    key: PresetKey
     settings: Mapping[str, Knob]
     environ: Mapping[str, str]
     properties: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Profile:
     def of_trials(
         cls,
         model: str,
-        key: Key,
+        key: PresetKey,
         best: Trial,
         *,
         runner_up: Trial | None = None,
@@ -86,7 +86,7 @@ class Profile:
         constraints: Sequence[str] = (),
         level: str = "http",
         command: str = "",
-    ) -> Profile:
+    ) -> Preset:
         """The profile that a search ends with; it is dated now.
 
         Args:
@@ -127,7 +127,7 @@ class Profile:
         )
 
     @classmethod
-    def from_json(cls, content: Any) -> Profile:
+    def from_json(cls, content: Any) -> Preset:
         """What `to_json` wrote.
 
         Raises:
@@ -141,7 +141,7 @@ class Profile:
                 model=str(content["model"]),
                 models=models,
                 mix=_mix(content["mix"], models),
-                key=Key.from_json(content["key"]),
+                key=PresetKey.from_json(content["key"]),
                 settings=_checked_settings(content["settings"]),
                 environ=_checked_environ(content["environ"]),
                 properties=dict(content["config"]["CPU"]),

@@ -16,7 +16,7 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["IR", "MACHINE", "OPENVINO", "Key", "digest_of"]
+__all__ = ["IR", "MACHINE", "OPENVINO", "PresetKey", "digest_of"]
 
 IR, OPENVINO = "IR digest", "OpenVINO version"
 
@@ -40,7 +40,7 @@ everything else as equal or not.
 
 
 @dataclass(frozen=True)
-class Key:
+class PresetKey:
     """What a profile belongs to.
 
     Attributes:
@@ -56,7 +56,7 @@ class Key:
     ir_sha256: Mapping[str, str]
 
     @classmethod
-    def read(cls, *files: ModelFile, root: Path = Path("/")) -> Key:
+    def read(cls, *files: ModelFile, root: Path = Path("/")) -> PresetKey:
         """That of these models on this machine.
 
         Args:
@@ -69,7 +69,7 @@ class Key:
         return cls(found.short, machine, _openvino(), digests)
 
     @classmethod
-    def from_json(cls, content: Any) -> Key:
+    def from_json(cls, content: Any) -> PresetKey:
         """What `to_json` wrote.
 
         Raises:
@@ -88,14 +88,14 @@ class Key:
         """Fit for JSON."""
         return asdict(self)
 
-    def differences(self, other: Key, model: str) -> dict[str, tuple[Any, Any]]:
+    def differences(self, other: PresetKey, model: str) -> dict[str, tuple[Any, Any]]:
         """What differs for a model, by name, each as this one's and the other's."""
         pairs = {name: (self.machine[name], other.machine[name]) for name in MACHINE}
         pairs[OPENVINO] = (self.openvino, other.openvino)
         pairs[IR] = (self.ir_sha256.get(model, "")[:12], other.ir_sha256.get(model, "")[:12])
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
-    def distance(self, other: Key) -> float:
+    def distance(self, other: PresetKey) -> float:
         """How unlike the machines are: 0 for the same, see `MACHINE`."""
         return sum(
             weight * _apart(self.machine[name], other.machine[name]) for name, weight in MACHINE.items()

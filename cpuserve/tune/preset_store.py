@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpuserve.errors import UsageError
-from cpuserve.tune.preset import Profile
-from cpuserve.tune.preset_key import MACHINE, Key
+from cpuserve.tune.preset import Preset
+from cpuserve.tune.preset_key import MACHINE, PresetKey
 
-__all__ = ["Kind", "Match", "Store", "judge", "read_profile"]
+__all__ = ["MatchKind", "PresetMatch", "PresetStore", "judge", "read_preset"]
 
-Kind = Literal["exact", "stale", "nearest", "none"]
+MatchKind = Literal["exact", "stale", "nearest", "none"]
 
 
 @dataclass(frozen=True)
-class Match:
+class PresetMatch:
     """The profile that fits best.
 
     Attributes:
@@ -28,20 +28,20 @@ class Match:
             ``nearest``, of another machine; or ``none``.
         profile: None with ``none``.
         path: its file.
-        distance: how unlike the machines are, 0 for the same (`Key.distance`).
+        distance: how unlike the machines are, 0 for the same (`PresetKey.distance`).
         differs: what differs, by name, each as the profile's and this one's.
         refused: files that were meant to be profiles and are none, one sentence each.
     """
 
-    kind: Kind
-    profile: Profile | None = None
+    kind: MatchKind
+    profile: Preset | None = None
     path: Path | None = None
     distance: float = 0.0
     differs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 
 
-class Store:
+class PresetStore:
     """Profiles below a directory, which need not be there.
 
     Args:
@@ -59,7 +59,7 @@ class Store:
         """Where all trials of its search are, one JSON object a line; who searches writes it."""
         return self.root / fingerprint / f"{model}.trials.jsonl"
 
-    def write(self, profile: Profile) -> Path:
+    def write(self, profile: Preset) -> Path:
         """Keep a profile in place of the model's former one on this machine; readers see one or the other.
 
         Raises:
@@ -84,18 +84,18 @@ class Store:
         """The files that a model has, of all machines."""
         return sorted(self.root.glob(f"*/{model}.json"))
 
-    def find(self, model: str, key: Key) -> Match:
+    def find(self, model: str, key: PresetKey) -> PresetMatch:
         """The profile that fits best: exact, else of this machine, else of the nearest one.
 
         Args:
             model: its name.
             key: of this machine and of the model as it is now.
         """
-        found: list[Match] = []
+        found: list[PresetMatch] = []
         refused: list[str] = []
         for file in self.files(model):
             try:
-                profile = read_profile(file)
+                profile = read_preset(file)
             except UsageError as error:
                 refused.append(str(error))
                 continue
@@ -104,18 +104,18 @@ class Store:
             else:
                 refused.append(f"{file} is not used: it is a profile of {profile.model}, not of {model}")
         order = ("exact", "stale", "nearest")
-        best = min(found, key=lambda one: (order.index(one.kind), one.distance), default=Match("none"))
-        return Match(best.kind, best.profile, best.path, best.distance, best.differs, tuple(refused))
+        best = min(found, key=lambda one: (order.index(one.kind), one.distance), default=PresetMatch("none"))
+        return PresetMatch(best.kind, best.profile, best.path, best.distance, best.differs, tuple(refused))
 
 
-def read_profile(file: Path) -> Profile:
+def read_preset(file: Path) -> Preset:
     """A profile from its file.
 
     Raises:
         UsageError: it cannot be read or is none; the message names the file.
     """
     try:
-        return Profile.from_json(json.loads(file.read_bytes()))
+        return Preset.from_json(json.loads(file.read_bytes()))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -124,10 +124,10 @@ def read_profile(file: Path) -> Profile:
         raise UsageError(f"{file} is not used: {error}") from None
 
 
-def judge(profile: Profile, file: Path, key: Key) -> Match:
+def judge(profile: Preset, file: Path, key: PresetKey) -> PresetMatch:
     """How well a profile fits."""
     differs = profile.key.differences(key, profile.model)
-    kind: Kind = "exact"
+    kind: MatchKind = "exact"
     if differs:
         kind = "nearest" if differs.keys() & MACHINE.keys() else "stale"
-    return Match(kind, profile, file, round(profile.key.distance(key), 3), differs)
+    return PresetMatch(kind, profile, file, round(profile.key.distance(key), 3), differs)

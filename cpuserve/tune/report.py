@@ -10,17 +10,17 @@ from typing import Any
 
 from cpuserve.errors import UsageError
 from cpuserve.tune.curves import Curve, batch_curve, cores_curve, front
-from cpuserve.tune.effects import KnobEffects, effects, repeat_noise
-from cpuserve.tune.host import DEFAULT_BATCH
-from cpuserve.tune.journal import read_trials
+from cpuserve.tune.knob_effects import KnobEffects, effects, repeat_noise
+from cpuserve.tune.machine_facts import DEFAULT_BATCH
 from cpuserve.tune.objective import Objective, Standing
-from cpuserve.tune.point import Point, Trial
+from cpuserve.tune.trial import Point, Trial
+from cpuserve.tune.trial_journal import read_trials
 
-__all__ = ["Report", "Rival", "report_of", "settings_words"]
+__all__ = ["ComparedSettings", "SearchReport", "report_of", "settings_words"]
 
 
 @dataclass(frozen=True)
-class Rival:
+class ComparedSettings:
     """What the chosen settings are held against.
 
     Attributes:
@@ -39,7 +39,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Report:
+class SearchReport:
     """What one search has found.
 
     Attributes:
@@ -62,7 +62,7 @@ class Report:
     objective: Objective
     trials: tuple[Trial, ...]
     best: Standing | None
-    rivals: tuple[Rival, ...]
+    rivals: tuple[ComparedSettings, ...]
     effects: tuple[KnobEffects, ...]
     front: tuple[int, ...]
     batches: Curve
@@ -81,7 +81,7 @@ class Report:
         cores: int,
         not_tried: Mapping[str, str],
         openmp: Sequence[Mapping[str, Any]] = (),
-    ) -> Report:
+    ) -> SearchReport:
         """The report of a search.
 
         Args:
@@ -167,11 +167,11 @@ class Report:
         }
 
 
-def report_of(file: Path, model: str, openmp: Sequence[Mapping[str, Any]] = ()) -> Report:
+def report_of(file: Path, model: str, openmp: Sequence[Mapping[str, Any]] = ()) -> SearchReport:
     """The report of a search that is recorded in a file.
 
     Args:
-        file: where `cpuserve.tune.journal.TrialJournal` has written.
+        file: where `cpuserve.tune.trial_journal.TrialJournal` has written.
         model: for the title.
         openmp: verdicts to show.
 
@@ -192,7 +192,7 @@ def report_of(file: Path, model: str, openmp: Sequence[Mapping[str, Any]] = ()) 
     tried = {name for trial in recorded.trials for name, _ in trial.point.knobs}
     left = dict.fromkeys(recorded.space.get("values", {}), "the search did not come to it")
     not_tried = {**left, **recorded.space.get("not_tried", {})}
-    return Report.of(
+    return SearchReport.of(
         model,
         machine,
         objective,
@@ -219,7 +219,7 @@ def _known(found: Sequence[KnobEffects], trials: Sequence[Trial]) -> list[KnobEf
     ]
 
 
-def _rivals(trials: Sequence[Trial], objective: Objective, best: Standing) -> list[Rival]:
+def _rivals(trials: Sequence[Trial], objective: Objective, best: Standing) -> list[ComparedSettings]:
     by_point = {standing.point: standing for standing in objective.standings(trials)}
     named = {"the defaults": Point()}
     for trial in trials:
@@ -235,7 +235,7 @@ def _rivals(trials: Sequence[Trial], objective: Objective, best: Standing) -> li
         change = ratio - 1 if objective.metric.more_is_better else 1 / ratio - 1
         noise = (best.noise + standing.noise) / 2
         tie = point == best.point or objective.tie(best, standing)
-        found.append(Rival(name, standing, change, noise, tie))
+        found.append(ComparedSettings(name, standing, change, noise, tie))
     return found
 
 

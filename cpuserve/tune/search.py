@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cpuserve.errors import CpuserveError, UsageError
-from cpuserve.tune.journal import TrialJournal
 from cpuserve.tune.objective import Objective, Standing
-from cpuserve.tune.point import Figures, Point, Trial
+from cpuserve.tune.trial import Figures, Point, Trial
+from cpuserve.tune.trial_journal import TrialJournal
 
-__all__ = ["Ended", "Limits", "Measure", "Search", "Strategy"]
+__all__ = ["Ended", "Measure", "Search", "SearchLimits", "Strategy"]
 
 Measure = Callable[[Point], Figures]
 """Measures a point; a `CpuserveError` is a failed trial."""
@@ -28,7 +28,7 @@ class Ended(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """How long a search may be, all trials of its journal counted, those of earlier runs too.
 
     Attributes:
@@ -40,7 +40,7 @@ class Limits:
     seconds: float | None = None
 
     @classmethod
-    def parse(cls, trials: int | None, budget: str | None) -> Limits:
+    def parse(cls, trials: int | None, budget: str | None) -> SearchLimits:
         """As typed; a budget is ``20m``, ``40s``, ``1h`` or ``1h30m``.
 
         Raises:
@@ -79,7 +79,7 @@ class Search:
         measure: Measure,
         journal: TrialJournal,
         objective: Objective,
-        limits: Limits,
+        limits: SearchLimits,
         seen: Callable[[Trial], None] = lambda _trial: None,
     ) -> None:
         self.journal = journal

@@ -14,23 +14,23 @@ from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.settings import Settings
-from cpuserve.tune.host import Host, Network
-from cpuserve.tune.journal import TrialJournal
+from cpuserve.tune.machine_facts import MachineFacts, ModelMemory
 from cpuserve.tune.objective import Standing
-from cpuserve.tune.outcome import Outcome, Request
-from cpuserve.tune.point import Figures, Point, Trial
-from cpuserve.tune.preset import Profile
-from cpuserve.tune.preset_key import Key
-from cpuserve.tune.preset_store import Store
+from cpuserve.tune.outcome import TuningRequest, TuningResult
+from cpuserve.tune.preset import Preset
+from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.preset_store import PresetStore
 from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space, digest_of
 from cpuserve.tune.strategies import strategy
+from cpuserve.tune.trial import Figures, Point, Trial
+from cpuserve.tune.trial_journal import TrialJournal
 
-__all__ = ["Measuring", "parse_mix", "tune"]
+__all__ = ["PointMeasurer", "parse_mix", "tune"]
 
 
-class Measuring(Protocol):
-    """What `cpuserve.tune.measure.Measurer` does, or a fake in tests."""
+class PointMeasurer(Protocol):
+    """What `cpuserve.tune.measurer.Measurer` does, or a fake in tests."""
 
     def __call__(self, point: Point) -> Figures:
         """Measure a point in fresh processes."""
@@ -40,12 +40,12 @@ class Measuring(Protocol):
 
 
 def tune(
-    request: Request,
-    measuring: Measuring,
+    request: TuningRequest,
+    measuring: PointMeasurer,
     *,
     began: Callable[[Sequence[str]], None] = lambda _notes: None,
     seen: Callable[[Trial, Search], None] = lambda _trial, _search: None,
-) -> Outcome:
+) -> TuningResult:
     """Search, keep every trial, and write the profiles.
 
     Args:
@@ -58,9 +58,9 @@ def tune(
         CpuserveError: a model is not there, the defaults cannot be measured, or nothing can be written.
     """
     files = [Repository(request.repository).find(name) for name in request.models]
-    key = Key.read(*files)
+    key = PresetKey.read(*files)
     name = "+".join(request.models)
-    trials_file = Store(request.tuning_dir).trials_file(key.fingerprint, name)
+    trials_file = PresetStore(request.tuning_dir).trials_file(key.fingerprint, name)
     host = _host(files, request.precisions)
     journal = TrialJournal(trials_file, _journal_key(request, key, digest_of(host, request.precisions)))
     began(journal.notes)
@@ -95,17 +95,17 @@ def parse_mix(text: str | None, models: Sequence[str]) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _host(files: Sequence[ModelFile], precisions: Sequence[str]) -> Host:
+def _host(files: Sequence[ModelFile], precisions: Sequence[str]) -> MachineFacts:
     topology, budget = Topology.read(), Budget.read()
     allocators = [name for name in ("jemalloc", "tcmalloc") if find_library(name, folders())]
-    return Host.of(
+    return MachineFacts.of(
         topology,
         budget,
         planned(topology, budget, Settings()),
         memory_bytes=Fingerprint.read(Path("/"), budget, topology).memory_bytes,
         capabilities=_capabilities() if {*precisions} - {"auto", "f32"} else (),
         allocators=allocators,
-        networks=[Network.of(file) for file in files],
+        networks=[ModelMemory.of(file) for file in files],
     )
 
 
@@ -116,7 +116,7 @@ def _capabilities() -> Sequence[str]:
     return found
 
 
-def _journal_key(request: Request, key: Key, space: str) -> dict[str, Any]:
+def _journal_key(request: TuningRequest, key: PresetKey, space: str) -> dict[str, Any]:
     return {
         **key.to_json(),
         "mix": list(request.mix),
@@ -128,13 +128,15 @@ def _journal_key(request: Request, key: Key, space: str) -> dict[str, Any]:
     }
 
 
-def _having_seen(host: Host, trials: Sequence[Trial]) -> Host:
+def _having_seen(host: MachineFacts, trials: Sequence[Trial]) -> MachineFacts:
     """The host with what the defaults' first trial has shown of OpenMP and memory."""
     first = next(trial.figures for trial in trials if trial.reason == "default" and trial.figures)
     return host.having_seen(first.facts.get("openmp", ()), first.rss_mib)
 
 
-def _outcome(request: Request, mode: str, space: Space, journal: TrialJournal, key: Key) -> Outcome:
+def _outcome(
+    request: TuningRequest, mode: str, space: Space, journal: TrialJournal, key: PresetKey
+) -> TuningResult:
     objective, trials = request.objective, journal.trials
     ranked = objective.standings(trials)
     best = objective.best(trials)
@@ -144,7 +146,7 @@ def _outcome(request: Request, mode: str, space: Space, journal: TrialJournal, k
     default = next(one for one in ranked if one.point == Point())
     alone = [objective.score(t.figures) for t in trials if t.point == Point() and t.figures]
     profiles = () if best.excess else _write(request, key, best, runner_up, default)
-    return Outcome(
+    return TuningResult(
         request,
         mode,
         space,
@@ -160,12 +162,12 @@ def _outcome(request: Request, mode: str, space: Space, journal: TrialJournal, k
 
 
 def _write(
-    request: Request, key: Key, best: Standing, runner_up: Standing | None, default: Standing
+    request: TuningRequest, key: PresetKey, best: Standing, runner_up: Standing | None, default: Standing
 ) -> tuple[Path, ...]:
-    store = Store(request.tuning_dir)
+    store = PresetStore(request.tuning_dir)
     return tuple(
         store.write(
-            Profile.of_trials(
+            Preset.of_trials(
                 model,
                 key,
                 best.trial,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpuserve.serving.streams import rather_own
-from cpuserve.tune.host import DEFAULT_BATCH, Host
-from cpuserve.tune.point import Knob, Point
-from cpuserve.tune.rules import RULES, Rule, Values
+from cpuserve.tune.machine_facts import DEFAULT_BATCH, MachineFacts
+from cpuserve.tune.space_rules import RULES, SpaceRule, Values
+from cpuserve.tune.trial import Knob, Point
 
 __all__ = ["KNOBS", "Space", "digest_of"]
 
@@ -70,14 +70,14 @@ class Space:
         dropped: how many points each rule has dropped, by its name; a point counts for one rule only.
     """
 
-    host: Host
+    host: MachineFacts
     values: Mapping[str, tuple[Knob | None, ...]]
     points: Mapping[Point, Steps]
     total: int
     dropped: Mapping[str, int]
 
     @classmethod
-    def of(cls, host: Host, precisions: Sequence[str] = ("auto",)) -> Space:
+    def of(cls, host: MachineFacts, precisions: Sequence[str] = ("auto",)) -> Space:
         """The space of a machine and its models.
 
         Args:
@@ -135,7 +135,7 @@ class Space:
         ]
 
 
-def digest_of(host: Host, precisions: Sequence[str]) -> str:
+def digest_of(host: MachineFacts, precisions: Sequence[str]) -> str:
     """Names the space that a machine will have, before a trial has shown more of it."""
     known = replace(host, memory_bytes=0, memory_factor=1.0, openmp=())
     text = repr(
@@ -144,11 +144,11 @@ def digest_of(host: Host, precisions: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _defaults(host: Host) -> dict[str, Any]:
+def _defaults(host: MachineFacts) -> dict[str, Any]:
     return _completed(host, {"workers": host.workers, "cores_per_worker": host.seat_cores})
 
 
-def _completed(host: Host, given: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(host: MachineFacts, given: Mapping[str, Any]) -> dict[str, Any]:
     """All knobs, those not given as the server chooses them."""
     found = {**_FIXED, **given}
     if "workers" not in given and "cores_per_worker" not in given:
@@ -171,7 +171,7 @@ def _shared(found: Values) -> bool:
     return streams == 1 or not rather_own(streams, threads, pinned=found["enable_cpu_pinning"])
 
 
-def _values(host: Host, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
+def _values(host: MachineFacts, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
     defaults = _defaults(host)
     cores = {*_powers(host.cores[0]), *host.cores, host.seat_cores}
     workers = {*_powers(host.total_cores), host.workers, *(host.seats_of(count) for count in cores)}
@@ -202,11 +202,11 @@ def _powers(most: int) -> tuple[int, ...]:
 
 
 def _legal(
-    host: Host, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
+    host: MachineFacts, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """Every combination that no rule objects to; a rule is asked as soon as its knobs have values."""
     knobs = list(values)
-    due: list[list[Rule]] = [[] for _ in knobs]
+    due: list[list[SpaceRule]] = [[] for _ in knobs]
     for rule in RULES:
         due[max(knobs.index(knob) for knob in rule.knobs)].append(rule)
     left = [math.prod(len(values[knob]) for knob in knobs[place + 1 :]) for place in range(len(knobs))]
@@ -231,7 +231,7 @@ def _steps(values: Mapping[str, tuple[Knob | None, ...]], found: Values) -> Step
     return tuple(choices.index(found[knob]) for knob, choices in values.items())
 
 
-def _canonical(host: Host, found: Values) -> Point:
+def _canonical(host: MachineFacts, found: Values) -> Point:
     workers, cores = found["workers"], found["cores_per_worker"]
     layout: dict[str, Any] = {}
     if not (host.even and (workers, cores) == (host.workers, host.seat_cores)):

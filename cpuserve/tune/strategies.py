@@ -33,12 +33,12 @@ def strategy(mode: str, space: Space, expected: int | None, optuna_file: Path) -
     if mode == "brute":
         return mode, lambda search: brute(search, space)
     if mode == "quick":
-        from cpuserve.tune.quick import Quick  # noqa: PLC0415  # numpy: not for whoever asks for --help
+        from cpuserve.tune.pattern_search import PatternSearch  # noqa: PLC0415  # numpy: not for whoever asks for --help
 
-        return mode, Quick(space)
-    from cpuserve.tune.tpe import Tpe  # noqa: PLC0415  # an extra
+        return mode, PatternSearch(space)
+    from cpuserve.tune.optuna_search import OptunaSearch  # noqa: PLC0415  # an extra
 
-    return mode, Tpe(space, optuna_file)
+    return mode, OptunaSearch(space, optuna_file)
 
 
 def brute(search: Search, space: Space) -> None:

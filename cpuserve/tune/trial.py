@@ -1,84 +1,100 @@
-"""What a trial measures: the settings, environment and models of one point; it starts nothing."""
+"""One combination of settings, and what was measured with it; it neither chooses nor measures."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from cpuserve.measuring.window import Window
-from cpuserve.models.repository import Repository
-from cpuserve.settings import SETTINGS
+__all__ = ["Figures", "Knob", "Point", "Trial"]
 
-__all__ = ["Running", "Subject", "repository_of"]
-
-_CLEAN = frozenset(setting.variable for setting in SETTINGS.values()) | {"CPUSERVE_CONFIG"}
-
-
-class Running(Protocol):
-    """Processes with a point's settings, loaded and ready."""
-
-    def window(self, number: int, seconds: float) -> Window:
-        """Measure one window."""
-
-    def facts(self) -> dict[str, Any]:
-        """What is read back: placement, workers, properties, mapped runtimes."""
+Knob = str | int | float | bool
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is to be measured.
+class Point:
+    """Settings by name; a setting that is absent has its default.
+
+    Names are those of `cpuserve.settings` (``workers``, ``cores_per_worker``, ``threads``, ``max_batch``,
+    ``precision``...); ``env.NAME`` is an environment variable of the worker (``env.OMP_NUM_THREADS``).
 
     Attributes:
-        models: names, each once.
-        turns: names in the order in which requests go to them.
-        repository: a directory with these models and no others.
-        settings: by name.
-        environ: variables of the workers, beside this process's.
-        files: pictures.
+        knobs: sorted by name, so that equal points are equal and hash alike.
     """
 
-    models: Sequence[str]
-    turns: Sequence[str]
-    repository: Path
-    settings: Mapping[str, Any]
-    environ: Mapping[str, str]
-    files: Sequence[Path] = field(default=())
+    knobs: tuple[tuple[str, Knob], ...] = ()
 
-    @property
-    def flags(self) -> dict[str, str]:
-        """The settings as text."""
-        words = {**self.settings, "model_repository": self.repository, "profile": "off"}
-        return {name: _text(value) for name, value in words.items()}
+    @classmethod
+    def of(cls, knobs: Mapping[str, Knob]) -> Point:
+        """The point of these settings."""
+        return cls(tuple(sorted(knobs.items())))
 
-    def environment(self, *, with_settings: bool) -> dict[str, str]:
-        """The processes' environment: no setting of this process's own decides what is measured."""
-        clean = {name: text for name, text in os.environ.items() if name not in _CLEAN}
-        flags = (
-            {"CPUSERVE_" + name.upper(): text for name, text in self.flags.items()} if with_settings else {}
-        )
-        return {**clean, **self.environ, **flags}
+    def __getitem__(self, name: str) -> Knob:
+        return dict(self.knobs)[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """A setting's value, or ``default`` where the point leaves it alone."""
+        return dict(self.knobs).get(name, default)
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    def settings(self) -> dict[str, Knob]:
+        """What is a setting of the server."""
+        return {name: value for name, value in self.knobs if not name.startswith("env.")}
+
+    def environ(self) -> dict[str, str]:
+        """What is an environment variable of its workers."""
+        return {name[4:]: str(value) for name, value in self.knobs if name.startswith("env.")}
 
 
-@contextmanager
-def repository_of(models: Sequence[str], root: Path) -> Iterator[Path]:
-    """A repository with some of another's models, as long as the context lasts.
+@dataclass(frozen=True)
+class Figures:
+    """What one trial showed.
 
-    Raises:
-        UnknownModel: one is not there.
+    Attributes:
+        images_per_s: answered images a second.
+        p50_ms: median latency of a request.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        cpu_ms: CPU milliseconds of the process tree an image.
+        rss_mib: memory of the process tree at its highest.
+        noise: spread of the last windows' throughput, (highest - lowest) / median.
+        foreign_cores: CPU used by others meanwhile, in cores.
+        windows: how many windows count.
+        repeated: windows that were spoiled and measured again.
+        stable: whether the last three windows agreed within 10 %.
+        facts: what was read back: placement, OpenVINO's properties in force, OpenMP runtimes that are mapped.
     """
-    repository = Repository(root)
-    for model in models:
-        repository.find(model)
-    with tempfile.TemporaryDirectory(prefix="cpuserve-tune-") as folder:
-        for model in models:
-            (Path(folder) / model).symlink_to((root / model).absolute(), target_is_directory=True)
-        yield Path(folder)
+
+    images_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms: float
+    rss_mib: float
+    noise: float
+    foreign_cores: float = 0.0
+    windows: int = 1
+    repeated: int = 0
+    stable: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measurement of one point.
+
+    Attributes:
+        number: in order, from 0.
+        point: what was set.
+        reason: why it was tried: ``default``, ``hint:THROUGHPUT``, ``hint:LATENCY``, ``search`` or
+            ``default-again``.
+        figures: None when it failed.
+        error: why it failed.
+        seconds: how long it took, the start of its processes included.
+    """
+
+    number: int
+    point: Point
+    reason: str
+    figures: Figures | None
+    error: str = ""
+    seconds: float = 0.0

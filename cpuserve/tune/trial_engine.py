@@ -12,25 +12,25 @@ from typing import Any
 from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.relaunch import relaunched
 from cpuserve.machine.verify import check
-from cpuserve.measuring.in_process import Seats
-from cpuserve.measuring.window import Window, busy_s, ours_s, tree_cpu_s, unique_mib
-from cpuserve.tune.openmp import mapped
-from cpuserve.tune.trial import Subject
+from cpuserve.measuring.engine_load import SeatProcesses
+from cpuserve.measuring.load_window import LoadWindow, busy_s, ours_s, tree_cpu_s, unique_mib
+from cpuserve.tune.mapped_libraries import mapped_libraries
+from cpuserve.tune.trial_setup import TrialSetup
 
-__all__ = ["Seated", "seated"]
+__all__ = ["EngineTrial", "engine_trial"]
 
 
-class Seated:
+class EngineTrial:
     """Processes in their seats, loaded.
 
     Args:
         seats: the processes.
     """
 
-    def __init__(self, seats: Seats) -> None:
+    def __init__(self, seats: SeatProcesses) -> None:
         self._seats = seats
 
-    def window(self, _number: int, seconds: float) -> Window:
+    def window(self, _number: int, seconds: float) -> LoadWindow:
         """Let them work for so many seconds.
 
         Raises:
@@ -39,7 +39,7 @@ class Seated:
         machine, ours, used, began = busy_s(), ours_s(), self._cpu_s(), time.perf_counter()
         loop = self._seats.loop(seconds)
         wall, used = time.perf_counter() - began, self._cpu_s() - used
-        return Window(
+        return LoadWindow(
             requests=loop.images,
             offered_s=loop.seconds,
             seconds=loop.seconds,
@@ -66,7 +66,7 @@ class Seated:
                 "findings": [one.text for one in report.findings if one.level != "green"],
             },
             "properties": {name: dict(found) for name, found in self._seats.properties.items()},
-            **mapped(self._seats.pids),
+            **mapped_libraries(self._seats.pids),
         }
 
     def _cpu_s(self) -> float:
@@ -74,7 +74,7 @@ class Seated:
 
 
 @contextmanager
-def seated(subject: Subject) -> Iterator[Seated]:
+def engine_trial(subject: TrialSetup) -> Iterator[EngineTrial]:
     """Start the processes of a point's seats; they end with the context.
 
     Raises:
@@ -84,5 +84,7 @@ def seated(subject: Subject) -> Iterator[Seated]:
     environ = relaunched(subject.settings.get("allocator", "none"), {}, environ) or environ
     with TemporaryDirectory(prefix="cpuserve-tune-") as folder:
         log = Path(folder) / "log"
-        with Seats(subject.turns, subject.flags, None, subject.files, environ=environ, log=log) as seats:
-            yield Seated(seats)
+        with SeatProcesses(
+            subject.turns, subject.flags, None, subject.files, environ=environ, log=log
+        ) as seats:
+            yield EngineTrial(seats)

@@ -12,19 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.local_server import Local, serving
+from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
+from cpuserve.measuring.local_server import LocalServer, local_server
 from cpuserve.measuring.target import ask_once, target_at
-from cpuserve.measuring.window import Load, Target, Window, measure_window
-from cpuserve.tune.openmp import mapped
-from cpuserve.tune.trial import Subject
+from cpuserve.tune.mapped_libraries import mapped_libraries
+from cpuserve.tune.trial_setup import TrialSetup
 
-__all__ = ["Served", "served"]
+__all__ = ["HttpTrial", "http_trial"]
 
 _READY_S = 120.0
 _LOADED = re.compile(r"model (\S+) version \d+ ready after \S+ s: (.*), batches (\[.*\])")
 
 
-class Served:
+class HttpTrial:
     """A running server with a point's settings.
 
     Args:
@@ -34,13 +34,13 @@ class Served:
         load: clients.
     """
 
-    def __init__(self, local: Local, target: Target, subject: Subject, load: Load) -> None:
+    def __init__(self, local: LocalServer, target: Target, subject: TrialSetup, load: Load) -> None:
         self._local = local
         self._target = target
         self._subject = subject
         self._load = load
 
-    def window(self, number: int, seconds: float) -> Window:
+    def window(self, number: int, seconds: float) -> LoadWindow:
         """Load it for so many seconds.
 
         Raises:
@@ -63,7 +63,7 @@ class Served:
             },
             "properties": self._properties(),
             "connections": self._load.connections,
-            **mapped(worker["pid"] for worker in report["workers"] if worker["pid"]),
+            **mapped_libraries(worker["pid"] for worker in report["workers"] if worker["pid"]),
         }
 
     def placement(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Served:
 
 
 @contextmanager
-def served(subject: Subject, connections: int) -> Iterator[Served]:
+def http_trial(subject: TrialSetup, connections: int) -> Iterator[HttpTrial]:
     """Start a server with a point's settings; it ends with the context.
 
     Raises:
@@ -118,11 +118,11 @@ def served(subject: Subject, connections: int) -> Iterator[Served]:
     """
     said = {"CPUSERVE_LOG_FORMAT": "text", "CPUSERVE_LOG_LEVEL": "info"}
     environ = subject.environment(with_settings=True) | said
-    with serving("", {}, None, environ) as local:
+    with local_server("", {}, None, environ) as local:
         targets = {model: target_at(local.url, model, "predictions") for model in subject.models}
         first, *then = (targets[model].path for model in subject.turns)
         target = replace(targets[subject.turns[0]], path=first, then=tuple(then))
-        running = Served(local, target, subject, Load(connections=connections))
+        running = HttpTrial(local, target, subject, Load(connections=connections))
         running.wait_ready()
         for one in targets.values():
             ask_once(one, subject.files[0])

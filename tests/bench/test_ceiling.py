@@ -5,13 +5,13 @@ import pytest
 from cpuserve.bench import ceiling
 from cpuserve.bench.ceiling import measure_ceiling
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.in_process import Loop, Seats
-from cpuserve.measuring.window import Target, Window
+from cpuserve.measuring.engine_load import LoopFigures, SeatProcesses
+from cpuserve.measuring.load_window import LoadWindow, Target
 
 
 def served(images, cpu_s, statuses=None):
     latencies = [5.0] * images
-    return Window(images, 2.0, 2.0, statuses or {"200": images}, latencies, 0.1, 0.2, 2.0, cpu_s, 9.0)
+    return LoadWindow(images, 2.0, 2.0, statuses or {"200": images}, latencies, 0.1, 0.2, 2.0, cpu_s, 9.0)
 
 
 class FakeSeats:
@@ -34,7 +34,12 @@ def test_both_are_measured_by_turns_and_compared_round_by_round(monkeypatch):
         return next(windows)
 
     monkeypatch.setattr(ceiling, "measure_window", measure)
-    loops = [Loop(1, 1.0, 1.0), Loop(1000, 2.0, 2.5), Loop(1000, 2.0, 2.5), Loop(500, 2.0, 2.0)]
+    loops = [
+        LoopFigures(1, 1.0, 1.0),
+        LoopFigures(1000, 2.0, 2.5),
+        LoopFigures(1000, 2.0, 2.5),
+        LoopFigures(500, 2.0, 2.0),
+    ]
     found = measure_ceiling(
         Target("h", 1, "/p"), FakeSeats(turns, loops), [], connections=4, rounds=3, seconds=2.0
     )
@@ -56,7 +61,7 @@ def test_both_are_measured_by_turns_and_compared_round_by_round(monkeypatch):
 
 
 def test_a_server_whose_cpu_cannot_be_seen_has_no_ratio():
-    one = ceiling.Round(Loop(1000, 2.0, 2.5), served(10, None))
+    one = ceiling.Round(LoopFigures(1000, 2.0, 2.5), served(10, None))
     with pytest.raises(CpuserveError, match="could not be seen"):
         _ = one.cpu
 
@@ -64,13 +69,16 @@ def test_a_server_whose_cpu_cannot_be_seen_has_no_ratio():
 def test_a_seat_that_does_not_load_says_why(digits_pictures, capfd, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
-    with pytest.raises(CpuserveError, match="stderr says why"), Seats("digits", {"workers": 1}, None, [bad]):
+    with (
+        pytest.raises(CpuserveError, match="stderr says why"),
+        SeatProcesses("digits", {"workers": 1}, None, [bad]),
+    ):
         pass
     assert "cpuserve: error: " in capfd.readouterr().err
 
 
 def test_every_seat_works(digits_pictures):
-    with Seats("digits", {"workers": 1, "threads": 2}, None, digits_pictures) as seats:
+    with SeatProcesses("digits", {"workers": 1, "threads": 2}, None, digits_pictures) as seats:
         assert len(seats.seats) == 1
         found = seats.loop(0.3)
     assert found.images == len(found.latencies_ms) > 0
@@ -81,7 +89,7 @@ def test_every_seat_works(digits_pictures):
 def test_several_models_take_turns_and_say_what_is_in_force(digits_pictures, tmp_path):
     log = tmp_path / "log"
     flags = {"workers": 1, "threads": 2, "streams": 1}
-    with Seats(["digits", "digits"], flags, None, digits_pictures, log=log) as seats:
+    with SeatProcesses(["digits", "digits"], flags, None, digits_pictures, log=log) as seats:
         found = seats.loop(0.2)
         assert seats.properties["digits"]["NUM_STREAMS"] == "1"
         assert len(seats.pids) == 1
@@ -93,7 +101,7 @@ def test_a_log_keeps_why_a_seat_does_not_load(digits_pictures, tmp_path):
     log = tmp_path / "log"
     with (
         pytest.raises(CpuserveError, match="no model 'none' in"),
-        Seats("none", {"workers": 1}, None, digits_pictures, log=log),
+        SeatProcesses("none", {"workers": 1}, None, digits_pictures, log=log),
     ):
         pass
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from openvino import opset13 as ops
 
 from cpuserve.authoring.source import Source, input_shapes, read
-from cpuserve.bench.compare import Entry, compare, thread_counts, verdict
+from cpuserve.bench.compare import FrameworkResult, compare, thread_counts, verdict
 from cpuserve.bench.frameworks import Refused, load, sample, with_batch
 from cpuserve.errors import CpuserveError
 
@@ -77,7 +77,7 @@ def test_verdicts():
 
 
 def test_ratios_are_taken_round_by_round():
-    first, other = Entry("openvino", ms=[1.0, 2.0]), Entry("x", ms=[2.0, 3.0])
+    first, other = FrameworkResult("openvino", ms=[1.0, 2.0]), FrameworkResult("x", ms=[2.0, 3.0])
     assert other.ratios(first) == [2.0, 1.5]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from cpuserve.bench.loadgen import parse_summary, run_scenario
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.window import Target
+from cpuserve.measuring.load_window import Target
 from tests.measuring.conftest import (
     Handler,
     plain,  # noqa: F401  # a fixture

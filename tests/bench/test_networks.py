@@ -13,11 +13,17 @@ import time
 import openvino as ov
 import pytest
 
-from cpuserve.bench.networks import Plan, Row, machine_name, measure_networks, memory_limit_bytes
+from cpuserve.bench.networks import (
+    NetworkRow,
+    NetworksPlan,
+    machine_name,
+    measure_networks,
+    memory_limit_bytes,
+)
 from cpuserve.errors import UsageError
 from cpuserve.measuring.journal import Journal
 
-PLAN = Plan(("squeezenet_v1.1",), ("f32",), (1, 2), 2, 4 << 30)
+PLAN = NetworksPlan(("squeezenet_v1.1",), ("f32",), (1, 2), 2, 4 << 30)
 
 
 def run(plan, file=None):
@@ -125,7 +131,7 @@ def test_the_measuring_process_ends_with_the_one_that_started_it(tmp_path):
         "from cpuserve.bench.networks import *\n"
         "from cpuserve.measuring.journal import Journal\n"
         "from pathlib import Path\n"
-        "plan = Plan(('squeezenet_v1.1',), ('f32',), (1, 128), 5, 4 << 30)\n"
+        "plan = NetworksPlan(('squeezenet_v1.1',), ('f32',), (1, 128), 5, 4 << 30)\n"
         f"journal = Journal(Path({str(tmp_path / 'f.jsonl')!r}))\n"
         "measure_networks(plan, journal, lambda row: print('row', flush=True))"
     )
@@ -178,5 +184,5 @@ def test_the_limit_is_less_than_what_is_free():
 
 
 def test_a_row_survives_json():
-    row = Row("vgg16", "f32", 4, 1.5, 0.1, (1.4, 1.6), 100, 90, 15.47, 0.2)
-    assert Row.of(json.loads(json.dumps(dataclasses.asdict(row)))) == row
+    row = NetworkRow("vgg16", "f32", 4, 1.5, 0.1, (1.4, 1.6), 100, 90, 15.47, 0.2)
+    assert NetworkRow.of(json.loads(json.dumps(dataclasses.asdict(row)))) == row

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.attack_kinds import ATTACKS, flat_png, many_scans_jpeg
 from benchmarks.attacks import attacked, polite, shrugged_off
-from cpuserve.measuring.local_server import started
+from cpuserve.measuring.local_server import started_server
 from tests.conftest import ROOT
 
 
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("attacks") / "log"
     words = ["--model-repository", str(ROOT / "ir_models"), "--workers", "2", "--threads", "1"]
-    with started(log, *words) as local:
+    with started_server(log, *words) as local:
         yield local
     assert "Traceback" not in log.read_text()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tuned import markdown, summary
-from cpuserve.tune.point import Figures, Point
+from cpuserve.tune.trial import Figures, Point
 
 
 def figures(rate: float) -> Figures:

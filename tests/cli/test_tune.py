@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cpuserve.cli import main
-from cpuserve.tune.point import Point
+from cpuserve.tune.trial import Point
 from tests.conftest import ROOT
-from tests.tune.made import figures
+from tests.tune.made_trials import figures
 
 MADE: dict[str, Any] = {}
 
@@ -35,7 +35,7 @@ class Measurer:
 @pytest.fixture
 def tune(tmp_path, capsys, monkeypatch):
     MADE.clear()
-    monkeypatch.setattr("cpuserve.tune.measure.Measurer", Measurer)
+    monkeypatch.setattr("cpuserve.tune.measurer.Measurer", Measurer)
 
     def call(*words, models=ROOT / "ir_models"):
         places = ["--tuning-dir", str(tmp_path / "tuning"), "--model-repository", str(models)]

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from cpuserve.cli.tune.report import command
 from cpuserve.errors import UsageError
-from cpuserve.tune.journal import TrialJournal
-from tests.tune.made import figures, trials
+from cpuserve.tune.trial_journal import TrialJournal
+from tests.tune.made_trials import figures, trials
 
 KEY = {"fingerprint": "zen", "machine": {"cores": 2}, "objective": "throughput", "constraints": []}
 VERDICT = {"process": "PyTorch", "environment": "KMP_BLOCKTIME=0", "words": "helps", "why": "so"}

@@ -11,18 +11,18 @@ import pytest
 
 from cpuserve.machine.launch import find_library
 from cpuserve.models.repository import Repository
-from cpuserve.tune.preset import Profile
-from cpuserve.tune.preset_key import Key
-from cpuserve.tune.preset_store import Store
+from cpuserve.tune.preset import Preset
+from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.preset_store import PresetStore
 from tests.servers import serving
-from tests.tune import made_profiles as made
+from tests.tune import made_presets as made
 
 MODEL = "digits"
 
 
 @pytest.fixture
 def key(digits):
-    return Key.read(Repository(digits).find(MODEL))
+    return PresetKey.read(Repository(digits).find(MODEL))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def keep(tmp_path):
     """Keeps a profile in a directory of its own; gives that."""
 
     def call(key, **knobs):
-        Store(tmp_path / "tuning").write(Profile.of_trials(MODEL, key, made.trial(**knobs)))
+        PresetStore(tmp_path / "tuning").write(Preset.of_trials(MODEL, key, made.trial(**knobs)))
         return tmp_path / "tuning"
 
     return call

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.findings import CASES, prepared, profiled
 from cpuserve.machine.budget import Budget
-from cpuserve.measuring.local_server import serving
+from cpuserve.measuring.local_server import local_server
 from cpuserve.profiling.page import PAGE
 from cpuserve.profiling.trace import TRACE
 from tests.conftest import ROOT
@@ -29,7 +29,7 @@ def place():
 @pytest.mark.parametrize("name", CASES)
 def test_a_bottleneck_is_named(name, place, tmp_path):
     case = CASES[name]
-    with serving(case.model[0], {**case.before, "model_repository": place / "models"}, None) as server:
+    with local_server(case.model[0], {**case.before, "model_repository": place / "models"}, None) as server:
         case.provoke(server.pid)
         for _ in range(TRIES):
             told = profiled(server.pid, place / ("large" if case.large else "small"), 8, 1, tmp_path)

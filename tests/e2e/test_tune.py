@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from cpuserve.tune.journal import read_trials
+from cpuserve.tune.trial_journal import read_trials
 from tests.servers import START_TIMEOUT_S, serving
 
 MODEL = "digits"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring import local_server as local
+from cpuserve.measuring import local_server
 from tests.conftest import ROOT
 
 PLAN = "[1] cpuserve.server: seat 0: CPUs 0, node 0\n[1] cpuserve.server: seat 1: CPUs 1-2,4, node 0\n"
@@ -30,7 +30,7 @@ def test_a_worker_that_is_slower_than_the_first_is_waited_for(tmp_path):
 
         thread = threading.Thread(target=second)
         thread.start()
-        local._wait_ready(1, server, log)
+        local_server._wait_ready(1, server, log)
         assert waited == ["second"]
         thread.join()
 
@@ -41,10 +41,10 @@ def test_a_server_that_ends_before_says_its_last_words(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as server:
         server.wait()
         with pytest.raises(CpuserveError, match="did not start: the end"):
-            local._wait_ready(1, server, log)
+            local_server._wait_ready(1, server, log)
 
 
 def test_both_workers_serve_when_it_is_yielded(tmp_path):
     words = ("--model-repository", str(ROOT / "ir_models"), "--workers", "2")
-    with local.started(tmp_path / "log", *words) as server:
-        assert local._all_ready(server.log.read_text())
+    with local_server.started_server(tmp_path / "log", *words) as server:
+        assert local_server._all_ready(server.log.read_text())

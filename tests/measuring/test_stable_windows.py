@@ -2,12 +2,12 @@
 
 import pytest
 
+from cpuserve.measuring.load_window import Load, LoadWindow
 from cpuserve.measuring.stable_windows import measure_level, spread
-from cpuserve.measuring.window import Load, Window
 
 
 def window(answered, latency=10.0, *, due=None, cpu=1.0, statuses=None):
-    return Window(
+    return LoadWindow(
         requests=answered if due is None else due,
         offered_s=2.0,
         seconds=2.0,

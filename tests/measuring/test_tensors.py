@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.measuring.load_window import Target
 from cpuserve.measuring.tensors import infer_body, tensors
-from cpuserve.measuring.window import Target
 from cpuserve.protocols.v2_body import parse_infer
 from tests.measuring.conftest import plain  # noqa: F401  # a fixture
 

@@ -32,13 +32,13 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from cpuserve.tune.host import Host
-from cpuserve.tune.point import Figures, Point
+from cpuserve.tune.machine_facts import MachineFacts
 from cpuserve.tune.space import Space
+from cpuserve.tune.trial import Figures, Point
 
 __all__ = ["TWO_SOCKETS", "SimulatedMachine"]
 
-TWO_SOCKETS = Host(cores=(32, 32), cpus=128, threads=128, workers=8, seat_cores=8)
+TWO_SOCKETS = MachineFacts(cores=(32, 32), cpus=128, threads=128, workers=8, seat_cores=8)
 """2 sockets of 32 cores with SMT."""
 
 _SECOND_SUMMIT = 0.92

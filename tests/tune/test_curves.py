@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cpuserve.tune.curves import batch_curve, cores_curve, front
 from cpuserve.tune.metric import METRICS
-from cpuserve.tune.point import Point
-from tests.tune.made import figures, trials
+from cpuserve.tune.trial import Point
+from tests.tune.made_trials import figures, trials
 
 THROUGHPUT = METRICS["throughput"]
 

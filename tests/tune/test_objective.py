@@ -2,8 +2,8 @@ import pytest
 
 from cpuserve.errors import UsageError
 from cpuserve.tune.objective import Constraint, Objective
-from cpuserve.tune.point import Point
-from tests.tune.made import figures, trials
+from cpuserve.tune.trial import Point
+from tests.tune.made_trials import figures, trials
 
 THROUGHPUT = Objective()
 

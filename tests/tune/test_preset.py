@@ -7,9 +7,9 @@ import json
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.tune.point import Point, Trial
-from cpuserve.tune.preset import Profile
-from tests.tune import made_profiles as made
+from cpuserve.tune.preset import Preset
+from cpuserve.tune.trial import Point, Trial
+from tests.tune import made_presets as made
 
 
 def test_it_comes_back_from_its_file_as_it_was():
@@ -20,7 +20,7 @@ def test_it_comes_back_from_its_file_as_it_was():
         },
     }
     best = made.trial(3, 120.0, facts, workers=4, max_batch=2, **{"env.OMP_NUM_THREADS": 1})
-    whole = Profile.of_trials(
+    whole = Preset.of_trials(
         "m",
         made.key(),
         best,
@@ -30,7 +30,7 @@ def test_it_comes_back_from_its_file_as_it_was():
         command="cpuserve tune m --images /home/somebody/photos",
     )
     document = json.loads(json.dumps(whole.to_json()))
-    assert json.loads(json.dumps(Profile.from_json(document).to_json())) == document
+    assert json.loads(json.dumps(Preset.from_json(document).to_json())) == document
     assert document["config"] == {
         "CPU": {"NUM_STREAMS": 8, "INFERENCE_NUM_THREADS": 12, "ENABLE_CPU_PINNING": True}
     }
@@ -44,13 +44,13 @@ def test_it_comes_back_from_its_file_as_it_was():
 
 
 def test_models_that_were_served_together_share_the_images():
-    whole = Profile.of_trials("m", made.key(), made.trial(), models=["m", "other"], mix=[3, 1])
+    whole = Preset.of_trials("m", made.key(), made.trial(), models=["m", "other"], mix=[3, 1])
     assert whole.expected()["images_per_s"] == 75.0
 
 
 def test_a_failed_trial_makes_no_profile():
     with pytest.raises(UsageError, match="trial 4 failed"):
-        Profile.of_trials("m", made.key(), Trial(4, Point(), "search", None, "no seat"))
+        Preset.of_trials("m", made.key(), Trial(4, Point(), "search", None, "no seat"))
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_failed_trial_makes_no_profile():
 )
 def test_what_is_no_profile_is_refused(change, words):
     with pytest.raises(UsageError) as caught:
-        Profile.from_json(made.profile().to_json() | change)
+        Preset.from_json(made.profile().to_json() | change)
     assert words in str(caught.value)
     with pytest.raises(UsageError, match="schema"):
-        Profile.from_json([])
+        Preset.from_json([])
 
 
 def test_what_is_missing_is_named():
     document = made.profile().to_json()
     del document["objective"]
     with pytest.raises(UsageError, match="it has no 'objective'"):
-        Profile.from_json(document)
+        Preset.from_json(document)

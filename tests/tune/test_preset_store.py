@@ -11,15 +11,15 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
-from cpuserve.tune.preset_key import IR, OPENVINO, Key, digest_of
-from cpuserve.tune.preset_store import Store
+from cpuserve.tune.preset_key import IR, OPENVINO, PresetKey, digest_of
+from cpuserve.tune.preset_store import PresetStore
 from tests.machine import trees
-from tests.tune import made_profiles as made
+from tests.tune import made_presets as made
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "tuning")
+    return PresetStore(tmp_path / "tuning")
 
 
 def test_none_and_exact(store):
@@ -72,7 +72,7 @@ def test_broken_files_are_named_and_passed_by(store):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "tuning").touch()
     with pytest.raises(UsageError, match="cannot be written"):
-        Store(tmp_path / "tuning").write(made.profile())
+        PresetStore(tmp_path / "tuning").write(made.profile())
 
 
 def test_the_key_is_of_the_machine_and_of_the_files_content(tmp_path):
@@ -80,10 +80,10 @@ def test_the_key_is_of_the_machine_and_of_the_files_content(tmp_path):
     (tmp_path / "m.xml").write_text("graph")
     (tmp_path / "m.bin").write_bytes(b"weights")
     file = ModelFile("m", 1, tmp_path / "m.xml")
-    key = Key.read(file, root=root)
+    key = PresetKey.read(file, root=root)
     assert key.fingerprint == Fingerprint.read(root, Budget.read(root), Topology.read(root)).short
     assert (key.machine["cores"], key.machine["nodes"], key.machine["smt"]) == (8, 2, True)
     assert key.ir_sha256 == {"m": digest_of(file)}
     (tmp_path / "m.bin").write_bytes(b"weight5")
-    assert key.differences(Key.read(file, root=root), "m").keys() == {IR}
-    assert Key.from_json(json.loads(json.dumps(key.to_json()))).differences(key, "m") == {}
+    assert key.differences(PresetKey.read(file, root=root), "m").keys() == {IR}
+    assert PresetKey.from_json(json.loads(json.dumps(key.to_json()))).differences(key, "m") == {}

@@ -10,11 +10,11 @@ import pytest
 
 from cpuserve.errors import UsageError
 from cpuserve.tune.conclusion import conclude
-from cpuserve.tune.journal import TrialJournal
 from cpuserve.tune.objective import Objective
 from cpuserve.tune.page import page
-from cpuserve.tune.report import Report, report_of
-from tests.tune.made import figures, trials
+from cpuserve.tune.report import SearchReport, report_of
+from cpuserve.tune.trial_journal import TrialJournal
+from tests.tune.made_trials import figures, trials
 
 MAPPED = {"openmp": [], "tbb": True}
 VERDICT = {
@@ -44,7 +44,7 @@ def reported(made=None, constraints=(), openmp=()):
     objective = Objective.parse("throughput", constraints)
     not_tried = {"scheduling_core_type": "all cores are alike", "env.OMP_NUM_THREADS": "it is not there"}
     given = searched() if made is None else made
-    return Report.of("net", "zen", objective, given, cores=2, not_tried=not_tried, openmp=openmp)
+    return SearchReport.of("net", "zen", objective, given, cores=2, not_tried=not_tried, openmp=openmp)
 
 
 def test_the_conclusion_says_what_was_chosen_against_what_and_how_sure_it_is():

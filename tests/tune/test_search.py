@@ -3,16 +3,16 @@ from collections import Counter
 import pytest
 
 from cpuserve.errors import CpuserveError, UsageError
-from cpuserve.tune.host import Host
-from cpuserve.tune.journal import TrialJournal
+from cpuserve.tune.machine_facts import MachineFacts
 from cpuserve.tune.objective import Objective
-from cpuserve.tune.point import Point
-from cpuserve.tune.search import Ended, Limits, Search
+from cpuserve.tune.search import Ended, Search, SearchLimits
 from cpuserve.tune.space import Space
 from cpuserve.tune.strategies import brute, strategy
-from tests.tune.made import figures
+from cpuserve.tune.trial import Point
+from cpuserve.tune.trial_journal import TrialJournal
+from tests.tune.made_trials import figures
 
-HOST = Host(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
+HOST = MachineFacts(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
 HINTS = {"THROUGHPUT": Point.of({"streams": 1, "workers": 1}), "LATENCY": Point.of({"workers": 1})}
 
 
@@ -39,7 +39,7 @@ class Machine:
 
 def search(tmp_path, machine, limits=None, objective=None):
     journal = TrialJournal(tmp_path / "trials.jsonl", {"key": 1})
-    return Search(machine, journal, objective or Objective(), limits or Limits())
+    return Search(machine, journal, objective or Objective(), limits or SearchLimits())
 
 
 def reasons(found):
@@ -50,13 +50,13 @@ def reasons(found):
     ("text", "seconds"), [("40s", 40), ("20m", 1200), ("1h", 3600), ("1h30m", 5400), ("1m5s", 65)]
 )
 def test_budgets_are_read(text, seconds):
-    assert Limits.parse(None, text) == Limits(None, seconds)
+    assert SearchLimits.parse(None, text) == SearchLimits(None, seconds)
 
 
 @pytest.mark.parametrize("text", ["", "20", "m", "0s", "-5m", "5 minutes", "1.5h"])
 def test_a_budget_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="1h30m, 20m, 40s"):
-        Limits.parse(None, text)
+        SearchLimits.parse(None, text)
 
 
 def test_defaults_come_first_and_last_and_the_hints_after_them(tmp_path, space):
@@ -84,7 +84,7 @@ def test_the_best_are_measured_twice(tmp_path, space):
 
 def test_no_more_trials_than_allowed_and_the_last_is_the_defaults(tmp_path, space):
     machine = Machine()
-    found = search(tmp_path, machine, Limits(trials=20))
+    found = search(tmp_path, machine, SearchLimits(trials=20))
     found.first(HINTS)
     found.run(lambda seeker: brute(seeker, space))
     assert len(machine.asked) == 20
@@ -94,7 +94,7 @@ def test_no_more_trials_than_allowed_and_the_last_is_the_defaults(tmp_path, spac
 
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_the_least_is_the_defaults(tmp_path, space, trials):
-    found = search(tmp_path, Machine(), Limits(trials=trials))
+    found = search(tmp_path, Machine(), SearchLimits(trials=trials))
     found.first(HINTS)
     found.run(lambda seeker: brute(seeker, space))
     expected = [["default"], ["default", "default-again"], ["default", "hint:THROUGHPUT", "default-again"]]
@@ -104,7 +104,7 @@ def test_the_least_is_the_defaults(tmp_path, space, trials):
 def test_a_budget_of_time_leaves_room_for_the_last_trial(tmp_path, space, monkeypatch):
     clock = iter(range(0, 10**6, 5))  # a trial takes 5 s
     monkeypatch.setattr("cpuserve.tune.search.time.monotonic", lambda: float(next(clock)))
-    found = search(tmp_path, Machine(), Limits(seconds=52.0))
+    found = search(tmp_path, Machine(), SearchLimits(seconds=52.0))
     found.first({})
     assert found.expected_trials == 10
     found.run(lambda seeker: brute(seeker, space))
@@ -161,7 +161,7 @@ def test_a_search_that_is_complete_measures_nothing_more(tmp_path, space):
 
 
 def test_looking_beyond_the_limit_ends(tmp_path):
-    found = search(tmp_path, Machine(), Limits(trials=2))
+    found = search(tmp_path, Machine(), SearchLimits(trials=2))
     found.first({})
     with pytest.raises(Ended):
         found.look(Point.of({"workers": 1}))

@@ -3,15 +3,15 @@ import json
 import pytest
 
 from cpuserve.errors import CpuserveError, UnknownModel, UsageError
-from cpuserve.tune.journal import read_trials
 from cpuserve.tune.objective import Objective
-from cpuserve.tune.outcome import Request
-from cpuserve.tune.point import Point
-from cpuserve.tune.preset_store import read_profile
-from cpuserve.tune.search import Limits
+from cpuserve.tune.outcome import TuningRequest
+from cpuserve.tune.preset_store import read_preset
+from cpuserve.tune.search import SearchLimits
 from cpuserve.tune.session import parse_mix, tune
+from cpuserve.tune.trial import Point
+from cpuserve.tune.trial_journal import read_trials
 from tests.conftest import ROOT
-from tests.tune.made import figures
+from tests.tune.made_trials import figures
 
 
 class Measuring:
@@ -34,8 +34,13 @@ class Measuring:
 @pytest.fixture
 def request_for(tmp_path):
     def make(*models, **more):
-        chosen = {"objective": Objective(), "limits": Limits(trials=14), "mix": (1,) * len(models), **more}
-        return Request(models, ROOT / "ir_models", tmp_path / "tuning", **chosen)
+        chosen = {
+            "objective": Objective(),
+            "limits": SearchLimits(trials=14),
+            "mix": (1,) * len(models),
+            **more,
+        }
+        return TuningRequest(models, ROOT / "ir_models", tmp_path / "tuning", **chosen)
 
     return make
 
@@ -52,7 +57,7 @@ def test_from_a_model_to_its_profile(request_for):
     assert (outcome.gain, outcome.within_noise) == (pytest.approx(1.0), False)
     assert outcome.drift == 0
     (file,) = outcome.profiles
-    profile = read_profile(file)
+    profile = read_preset(file)
     assert profile.settings["workers"] == 1
     assert profile.measured.images_per_s == 200
     assert profile.defaults.images_per_s == 100
@@ -75,7 +80,7 @@ def test_the_hint_that_is_the_defaults_costs_no_trial(request_for):
 
 
 def test_going_on_measures_what_is_missing(request_for):
-    tune(request_for("digits", limits=Limits(trials=6)), Measuring())
+    tune(request_for("digits", limits=SearchLimits(trials=6)), Measuring())
     again, notes = Measuring(), []
     outcome = tune(request_for("digits"), again, began=notes.extend)
     assert len(again.asked) == 8
@@ -104,11 +109,11 @@ def test_models_that_share_the_machine_have_a_profile_each(request_for, tmp_path
         (root / name / "1").symlink_to(ROOT / "ir_models" / "digits" / "1")
     request = request_for("a", "b", mix=(3, 1))
     outcome = tune(
-        Request(**{**vars(request), "repository": root}),
+        TuningRequest(**{**vars(request), "repository": root}),
         Measuring(),
     )
     assert outcome.trials_file.name == "a+b.trials.jsonl"
-    profiles = [read_profile(file) for file in outcome.profiles]
+    profiles = [read_preset(file) for file in outcome.profiles]
     assert [(p.model, p.models, p.mix) for p in profiles] == [
         ("a", ("a", "b"), (3, 1)),
         ("b", ("a", "b"), (3, 1)),

@@ -7,14 +7,14 @@ from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import SETTINGS, Settings
-from cpuserve.tune.host import Host, Network
-from cpuserve.tune.point import Point
-from cpuserve.tune.rules import RULES
+from cpuserve.tune.machine_facts import MachineFacts, ModelMemory
 from cpuserve.tune.space import KNOBS, Space
+from cpuserve.tune.space_rules import RULES
+from cpuserve.tune.trial import Point
 from tests.machine import trees
 from tests.tune.simulated import TWO_SOCKETS
 
-TWO_CORES = Host(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
+TWO_CORES = MachineFacts(cores=(2,), cpus=2, threads=2, workers=2, seat_cores=1)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_every_knob_is_a_setting_with_these_values_or_a_variable(large):
 def test_all_settings_of_a_point_make_a_server_that_can_be_planned(tmp_path):
     root = trees.grid(tmp_path, sockets=2, nodes_each=1, cores=2, smt=2).root
     topology, budget = Topology.read(root), Budget(frozenset(range(8)))
-    host = Host.of(topology, budget, planned(topology, budget, Settings()))
+    host = MachineFacts.of(topology, budget, planned(topology, budget, Settings()))
     assert (host.cores, host.cpus, host.siblings, host.workers, host.seat_cores) == ((2, 2), 8, 2, 4, 1)
     space = Space.of(host)
     names = {"workers", "cores_per_worker", "use_logical_core"}
@@ -101,7 +101,7 @@ def test_each_dropped_point_counts_for_one_rule():
         ),
         (dataclasses.replace(TWO_CORES, allocators=("jemalloc",)), "allocator", {"none", "jemalloc"}),
         (TWO_CORES, "enable_cpu_pinning", {False, True}),
-        (dataclasses.replace(TWO_CORES, networks=(Network(1, 1),) * 2), "enable_cpu_pinning", {False}),
+        (dataclasses.replace(TWO_CORES, networks=(ModelMemory(1, 1),) * 2), "enable_cpu_pinning", {False}),
         (TWO_CORES, "precision", {"auto"}),
         (TWO_CORES, "share_weights", {False, True}),
         (dataclasses.replace(TWO_CORES, cores=(1,), cpus=1, threads=1, workers=1), "share_weights", {True}),
@@ -120,7 +120,7 @@ def test_only_allowed_precisions_that_the_cpu_has_are_tried():
 
 
 def test_a_quota_limits_the_threads_of_all_workers():
-    host = Host(cores=(8,), cpus=8, threads=2, quota=True, workers=2, seat_cores=4)
+    host = MachineFacts(cores=(8,), cpus=8, threads=2, quota=True, workers=2, seat_cores=4)
     space = Space.of(host)
     for point in space.points:
         full = space.full(point)
@@ -128,7 +128,7 @@ def test_a_quota_limits_the_threads_of_all_workers():
 
 
 def test_memory_is_estimated_and_the_estimate_corrected_by_the_first_trial():
-    network = Network(weights_bytes=100 << 20, row_bytes=1 << 20)
+    network = ModelMemory(weights_bytes=100 << 20, row_bytes=1 << 20)
     host = dataclasses.replace(TWO_CORES, memory_bytes=2 << 30, networks=(network,))
     assert values_of(Space.of(host), "workers") == {1, 2}
     seen = host.having_seen((), 1800.0)
@@ -144,8 +144,8 @@ def test_the_input_of_a_network_is_read_from_its_files(tmp_path):
     xml = tmp_path / "model.xml"
     xml.write_text('<layer id="0" name="x" type="Parameter" version="opset1">\n<data shape="?,3,224,224" />')
     (tmp_path / "model.bin").write_bytes(b"x" * 1000)
-    network = Network.of(ModelFile("m", 1, xml))
-    assert network == Network(1000 + xml.stat().st_size, 4 * 3 * 224 * 224)
+    network = ModelMemory.of(ModelFile("m", 1, xml))
+    assert network == ModelMemory(1000 + xml.stat().st_size, 4 * 3 * 224 * 224)
 
 
 def test_every_rule_has_a_sentence():

@@ -52,8 +52,8 @@ def command(
       cpuserve bench ceiling mobilenet_v2_1.0_224_quant --images photos --concurrency 16
     """
     from cpuserve.bench.ceiling import measure_ceiling  # noqa: PLC0415  # not for --help
-    from cpuserve.measuring.in_process import Seats  # noqa: PLC0415
-    from cpuserve.measuring.local_server import serving  # noqa: PLC0415
+    from cpuserve.measuring.engine_load import SeatProcesses  # noqa: PLC0415
+    from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
     from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
     from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
 
@@ -61,8 +61,8 @@ def command(
         raise UsageError("a result cache answers without computing: measure with result_cache_bytes = 0")
     with (
         pictures(images) as sent,
-        serving(model, flags, config) as local,
-        Seats(model, flags, config, sent.files) as seats,
+        local_server(model, flags, config) as local,
+        SeatProcesses(model, flags, config, sent.files) as seats,
         stepping(rounds, "rounds", shown=not (as_json or quiet)) as step,
     ):
         target = target_at(local.url, model, "predictions")

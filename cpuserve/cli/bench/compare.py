@@ -15,7 +15,7 @@ from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.bench.compare import Entry
+    from cpuserve.bench.compare import FrameworkResult
 
 __all__ = ["command"]
 
@@ -146,7 +146,7 @@ def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Pat
     ]
 
 
-def _show(entries: Sequence[Entry], figures: dict[str, Any]) -> None:
+def _show(entries: Sequence[FrameworkResult], figures: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
 

@@ -16,8 +16,8 @@ from cpuserve.cli.console import progress
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.bench.networks import Row
-    from cpuserve.bench.table import Comparison
+    from cpuserve.bench.networks import NetworkRow
+    from cpuserve.bench.networks_table import Comparison
     from cpuserve.measuring.journal import Journal
 
 __all__ = ["command"]
@@ -85,10 +85,10 @@ def command(
       cpuserve bench networks --out here --resume --compare there/table.csv
     """
     from cpuserve.authoring.zoo.networks import NETWORKS  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.bench.networks import Plan, machine_name, measure_networks, memory_limit_bytes  # noqa: PLC0415
-    from cpuserve.bench.table import SavedTable, compare, comparison_markdown, markdown  # noqa: PLC0415
+    from cpuserve.bench.networks import NetworksPlan, machine_name, measure_networks, memory_limit_bytes  # noqa: PLC0415
+    from cpuserve.bench.networks_table import SavedTable, compare, comparison_markdown, markdown  # noqa: PLC0415
 
-    plan = Plan(
+    plan = NetworksPlan(
         networks=tuple(NETWORKS) if networks == "all" else _words(networks),
         precisions=_words(precisions),
         batches=_numbers(batches),
@@ -122,7 +122,7 @@ def command(
 
 def _journal(out: Path | None, *, resume: bool) -> Journal | None:
     """Where figures are kept as they come: in a directory that is there from now on, or nowhere."""
-    from cpuserve.bench.plots import need_matplotlib  # noqa: PLC0415
+    from cpuserve.bench.networks_plots import need_matplotlib  # noqa: PLC0415
     from cpuserve.measuring.journal import Journal  # noqa: PLC0415
 
     if out is None:
@@ -140,9 +140,9 @@ def _journal(out: Path | None, *, resume: bool) -> Journal | None:
     return journal
 
 
-def _write(out: Path, rows: list[Row], machine: str, passes: int) -> None:
-    from cpuserve.bench.plots import write_plots  # noqa: PLC0415
-    from cpuserve.bench.table import csv_text, markdown  # noqa: PLC0415
+def _write(out: Path, rows: list[NetworkRow], machine: str, passes: int) -> None:
+    from cpuserve.bench.networks_plots import write_plots  # noqa: PLC0415
+    from cpuserve.bench.networks_table import csv_text, markdown  # noqa: PLC0415
     from cpuserve.measuring.results import write_result  # noqa: PLC0415
 
     (out / "table.csv").write_text(csv_text(rows, machine))
@@ -154,7 +154,7 @@ def _write(out: Path, rows: list[Row], machine: str, passes: int) -> None:
 
 
 def _write_comparison(out: Path, found: list[Comparison], machine: str, other: str) -> None:
-    from cpuserve.bench.table import comparison_csv, comparison_markdown  # noqa: PLC0415
+    from cpuserve.bench.networks_table import comparison_csv, comparison_markdown  # noqa: PLC0415
 
     (out / "compare.md").write_text(comparison_markdown(found, machine, other))
     (out / "compare.csv").write_text(comparison_csv(found, machine, other))
@@ -176,7 +176,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Callable[[Row], None]]:
+def _bar(total: int, *, shown: bool) -> Iterator[Callable[[NetworkRow], None]]:
     """Yields what moves a bar on by a figure; it is not drawn outside a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415  # not for --help
 
@@ -184,7 +184,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Callable[[Row], None]]:
     with progress(*columns, shown=shown) as bars:
         task = bars.add_task("networks", total=total)
 
-        def step(row: Row) -> None:
+        def step(row: NetworkRow) -> None:
             said = f"{row.ms_per_image:.3g} ms" if row.ms_per_image is not None else "skipped"
             shown = f"{row.network} {row.precision} batch {row.batch}: {said}"
             bars.update(task, advance=1, description=shown)

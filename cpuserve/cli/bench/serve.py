@@ -19,9 +19,9 @@ from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.measuring.pictures import Pictures
-    from cpuserve.measuring.stable_windows import Level
-    from cpuserve.measuring.window import Load, Target
+    from cpuserve.measuring.load_window import Load, Target
+    from cpuserve.measuring.pictures import PictureFiles
+    from cpuserve.measuring.stable_windows import LoadLevel
 
 __all__ = ["command"]
 
@@ -192,7 +192,7 @@ def _run_loads(
 @contextmanager
 def _sent(
     target: Target, images: Path | None, batch: int | None, protocol: str
-) -> Iterator[tuple[Pictures, Target]]:
+) -> Iterator[tuple[PictureFiles, Target]]:
     """What is sent, and the target with the headers that go with it."""
     from cpuserve.measuring.pictures import pictures  # noqa: PLC0415  # not for --help
     from cpuserve.measuring.tensors import tensors  # noqa: PLC0415
@@ -206,8 +206,8 @@ def _sent(
 
 
 def _loads(clients: str | None, rates: str | None) -> list[Load]:
+    from cpuserve.measuring.load_window import Load  # noqa: PLC0415
     from cpuserve.measuring.ranges import parse_range  # noqa: PLC0415
-    from cpuserve.measuring.window import Load  # noqa: PLC0415
 
     if clients is None and rates is None:
         clients = "1:32:x2"
@@ -221,7 +221,7 @@ def _loads(clients: str | None, rates: str | None) -> list[Load]:
 def _target(
     server: str, model: str | None, protocol: str, config: Path | None, flags: dict[str, Any]
 ) -> Iterator[Target]:
-    from cpuserve.measuring.local_server import serving  # noqa: PLC0415
+    from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
     from cpuserve.measuring.target import target_at  # noqa: PLC0415
 
     if "://" in server:
@@ -234,16 +234,16 @@ def _target(
         return
     if model not in (None, server):
         raise UsageError(f"{server} is the model; --model {model} is for a URL")
-    with serving(server, flags, config) as local:
+    with local_server(server, flags, config) as local:
         yield target_at(local.url, server, protocol)
 
 
 def _measure(
     target: Target, files: Sequence[Path], loads: Sequence[Load], seconds: float, most: int, *, shown: bool
-) -> list[Level]:
-    from cpuserve.measuring.batches import Batches  # noqa: PLC0415
+) -> list[LoadLevel]:
+    from cpuserve.measuring.load_window import measure_window  # noqa: PLC0415
+    from cpuserve.measuring.server_batches import ServerBatches  # noqa: PLC0415
     from cpuserve.measuring.stable_windows import measure_level  # noqa: PLC0415
-    from cpuserve.measuring.window import measure_window  # noqa: PLC0415
 
     levels = []
     with stepping(len(loads) * most, "windows", shown=shown) as step:
@@ -252,10 +252,10 @@ def _measure(
             def once(window: int, load: Load = load, number: int = number) -> Any:
                 return measure_window(target, files, load, seconds=seconds, seed=1000 * number + window)
 
-            before = Batches.read(target)
+            before = ServerBatches.read(target)
             level = measure_level(load, once, most, lambda _: step(1))
             step(most - len(level.windows))
-            after = None if before is None else Batches.read(target)
+            after = None if before is None else ServerBatches.read(target)
             if before is not None and after is not None:
                 level = replace(level, batches=after.since(before))
             levels.append(level)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cpuserve.measuring.stable_windows import Level
+    from cpuserve.measuring.stable_windows import LoadLevel
 
 __all__ = ["show_levels", "show_scenario", "write_csv"]
 
@@ -33,7 +33,7 @@ _COLUMNS = {
 }
 
 
-def show_levels(levels: Sequence[Level], unseen: str) -> None:
+def show_levels(levels: Sequence[LoadLevel], unseen: str) -> None:
     """Prints a table, a row a load; ``unseen`` says why the server's CPU is not in it, or nothing."""
     from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
@@ -66,7 +66,7 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.1%}" if name == "noise" else f"{value:g}" if name == "concurrency" else f"{value:.2f}"
 
 
-def write_csv(file: Path, levels: Sequence[Level]) -> None:
+def write_csv(file: Path, levels: Sequence[LoadLevel]) -> None:
     """Writes all columns, a row a load."""
     with file.open("w", newline="") as output:
         lines = csv.writer(output)

@@ -9,7 +9,7 @@ import click
 
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UsageError
-from cpuserve.tune.export import FORMATS, export
+from cpuserve.tune.preset_export import FORMATS, export_preset
 
 __all__ = ["command"]
 
@@ -52,15 +52,15 @@ def command(
       cpuserve tune export mobilenet_v2_1.0_224_quant --to benchmark_app --out tuned.json
     """
     from cpuserve.models.repository import Repository  # noqa: PLC0415  # not for --help
-    from cpuserve.tune.preset_key import Key  # noqa: PLC0415
-    from cpuserve.tune.preset_store import Store, read_profile  # noqa: PLC0415
+    from cpuserve.tune.preset_key import PresetKey  # noqa: PLC0415
+    from cpuserve.tune.preset_store import PresetStore, read_preset  # noqa: PLC0415
 
     settings = settings_from(config, flags)
-    store = Store(settings.tuning_dir)
+    store = PresetStore(settings.tuning_dir)
     if machine is not None:
-        profile = read_profile(store.profile_file(machine, model))
+        profile = read_preset(store.profile_file(machine, model))
     else:
-        match = store.find(model, Key.read(Repository(settings.model_repository).find(model)))
+        match = store.find(model, PresetKey.read(Repository(settings.model_repository).find(model)))
         if match.profile is None:
             why = "; ".join(("", *match.refused))
             raise UsageError(
@@ -70,7 +70,7 @@ def command(
         if match.differs and not quiet:
             pairs = (f"{name} {there} there, {here} here" for name, (there, here) in match.differs.items())
             click.echo(f"note: {match.path} is {match.kind}: {'; '.join(pairs)}", err=True)
-    text = export(profile, to)
+    text = export_preset(profile, to)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -16,7 +16,7 @@ from cpuserve.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cpuserve.tune.report import Report
+    from cpuserve.tune.report import SearchReport
 
 __all__ = ["command"]
 
@@ -66,11 +66,11 @@ def command(
     """
     from cpuserve.tune.conclusion import conclude  # noqa: PLC0415  # not for --help
     from cpuserve.tune.page import page  # noqa: PLC0415
-    from cpuserve.tune.preset_store import Store  # noqa: PLC0415
+    from cpuserve.tune.preset_store import PresetStore  # noqa: PLC0415
     from cpuserve.tune.report import report_of  # noqa: PLC0415
 
     name = "+".join(models)
-    store = Store(settings_from(config, flags).tuning_dir)
+    store = PresetStore(settings_from(config, flags).tuning_dir)
     trials = store.trials_file(machine or _this_machine(), name)
     beside = trials.with_name(_OPENMP)
     verdicts = _verdicts(openmp or (beside if beside.is_file() else None))
@@ -109,7 +109,7 @@ def _verdicts(file: Path | None) -> Sequence[Mapping[str, Any]]:
     raise UsageError(f"--openmp {file}: its verdicts lack process, environment, words or why")
 
 
-def _show(report: Report, conclusion: Sequence[str]) -> None:
+def _show(report: SearchReport, conclusion: Sequence[str]) -> None:
     from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     from cpuserve.tune.report import settings_words  # noqa: PLC0415

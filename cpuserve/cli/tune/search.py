@@ -16,9 +16,9 @@ from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.tune.outcome import Outcome, Request
-    from cpuserve.tune.point import Trial
+    from cpuserve.tune.outcome import TuningRequest, TuningResult
     from cpuserve.tune.search import Search
+    from cpuserve.tune.trial import Trial
 
 __all__ = ["command"]
 
@@ -111,17 +111,17 @@ def command(
       cpuserve tune digits --objective throughput --constraint 'p99_ms<=50' --budget 20m
       cpuserve tune mobilenet yolox --mix 3:1 --images photos --max-trials 60
     """
-    from cpuserve.tune.measure import Measurer  # noqa: PLC0415  # not for --help
+    from cpuserve.tune.measurer import Measurer  # noqa: PLC0415  # not for --help
     from cpuserve.tune.objective import Objective  # noqa: PLC0415
-    from cpuserve.tune.outcome import Request  # noqa: PLC0415
-    from cpuserve.tune.search import Limits  # noqa: PLC0415
+    from cpuserve.tune.outcome import TuningRequest  # noqa: PLC0415
+    from cpuserve.tune.search import SearchLimits  # noqa: PLC0415
     from cpuserve.tune.session import parse_mix, tune  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     if len(set(models)) < len(models):
         raise UsageError(f"{' '.join(models)}: name each model once; --mix says how often it is asked")
-    limits = Limits.parse(max_trials, budget or (None if max_trials else _BUDGET))
-    request = Request(
+    limits = SearchLimits.parse(max_trials, budget or (None if max_trials else _BUDGET))
+    request = TuningRequest(
         models=models,
         repository=settings.model_repository,
         tuning_dir=settings.tuning_dir,
@@ -171,7 +171,7 @@ def _precisions(text: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _progress(request: Request, *, hidden: bool) -> Iterator[tuple[Any, Any]]:
+def _progress(request: TuningRequest, *, hidden: bool) -> Iterator[tuple[Any, Any]]:
     """A bar with the best so far on a terminal, a line a trial elsewhere; both on stderr."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -208,7 +208,7 @@ def _words(point: Any) -> str:
     return ", ".join(f"{name.removeprefix('env.')} {value}" for name, value in point.knobs) or "the defaults"
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: TuningResult) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 

@@ -1,0 +1,31 @@
+"""Which thread runtimes and which allocator processes really have mapped; it judges no variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cpuserve.machine.libraries import Libraries
+
+__all__ = ["mapped_libraries"]
+
+
+def mapped_libraries(pids: Iterable[int], root: Path = Path("/")) -> dict[str, Any]:
+    """What these processes have in common or apart.
+
+    Args:
+        pids: workers of one server.
+        root: where /proc is.
+
+    Returns:
+        ``openmp``, file names of the OpenMP runtimes of any of them, such as ``libgomp.so.1.0.0``; ``tbb``,
+        whether any maps oneTBB; ``allocators`` and ``variables`` (of OpenMP and BLAS, with values) of any.
+    """
+    found = [one for pid in pids if (one := Libraries.read(pid, root)) is not None]
+    return {
+        "openmp": sorted({name for one in found for name in one.openmp}),
+        "tbb": any(one.tbb for one in found),
+        "allocators": sorted({one.allocator for one in found if one.allocator}),
+        "variables": sorted({word for one in found for word in one.variables}),
+    }

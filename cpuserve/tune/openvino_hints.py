@@ -1,0 +1,83 @@
+"""What OpenVINO's performance hints choose for a model, asked in a process of its own; it measures nothing.
+
+Run with the model's file as its argument. It sits where one worker of all cores would and prints, by hint,
+the properties in force.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cpuserve.errors import CpuserveError
+from cpuserve.machine import numa
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.process_controls import die_with_parent
+from cpuserve.machine.seats import planned
+from cpuserve.machine.topology import Topology
+from cpuserve.settings import Settings
+from cpuserve.tune.trial import Point
+
+__all__ = ["HINTS", "hint_points", "main"]
+
+HINTS = ("THROUGHPUT", "LATENCY")
+_ASKED = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "ENABLE_CPU_PINNING")
+
+
+def hint_points(xml: Path, environ: Mapping[str, str]) -> dict[str, Point]:
+    """The points of the hints, by their names.
+
+    A worker with all cores, the streams, threads and pinning that OpenVINO chose, and as many serving threads
+    as it wants requests under way.
+
+    Args:
+        xml: the model.
+        environ: of the process that asks.
+
+    Raises:
+        CpuserveError: it cannot be compiled.
+    """
+    words = die_with_parent(sys.executable, "-m", "cpuserve.tune.openvino_hints", str(xml))
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(environ))
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise CpuserveError(f"OpenVINO's hints for {xml} cannot be asked for: {last[0]}")
+    return {hint: _point(found) for hint, found in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def _point(found: Mapping[str, str]) -> Point:
+    streams, threads, requests = (int(found[name]) for name in _ASKED[:3])
+    return Point.of(
+        {
+            "workers": 1,
+            "streams": streams,
+            "inference_threads": max(streams, threads),
+            "threads": max(streams, requests),
+            "enable_cpu_pinning": found["ENABLE_CPU_PINNING"] == "True",
+        }
+    )
+
+
+def main() -> None:
+    """Sit down, compile with each hint, print."""
+    numa.sit(planned(Topology.read(), Budget.read(), Settings(workers=1)).seats[0])
+    import openvino as ov  # noqa: PLC0415  # once it sits
+
+    from cpuserve.serving.graph import with_batch  # noqa: PLC0415
+
+    core = ov.Core()
+    try:
+        model = core.read_model(sys.argv[1])
+        model = with_batch(model, 1) or model
+        compiled = {hint: core.compile_model(model, "CPU", {"PERFORMANCE_HINT": hint}) for hint in HINTS}
+    except RuntimeError as error:
+        sys.exit(f"OpenVINO cannot compile {sys.argv[1]}: {str(error).strip().splitlines()[-1]}")
+    found = {hint: {name: str(one.get_property(name)) for name in _ASKED} for hint, one in compiled.items()}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

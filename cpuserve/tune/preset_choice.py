@@ -1,0 +1,231 @@
+"""Settings with what the tuned profiles that fit add to them; it never fails because of a profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.relaunch import relaunched
+from cpuserve.machine.seats import planned
+from cpuserve.machine.topology import Topology
+from cpuserve.models.repository import Repository
+from cpuserve.serving.streams import streams_of
+from cpuserve.settings import Settings
+from cpuserve.tune.preset import PER_MODEL
+from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.preset_store import PresetMatch, PresetStore, judge, read_preset
+from cpuserve.tune.preset_transfer import IN_A_SEAT, SHAPE, Transfer, layout_of, transfer_preset
+
+__all__ = ["AppliedPresets", "apply_presets"]
+
+_ORDER = ("exact", "stale", "nearest", "none")
+
+
+@dataclass(frozen=True)
+class AppliedPresets:
+    """What became of the settings.
+
+    Attributes:
+        settings: with what the profiles say where nobody else said anything.
+        environ: variables for the workers.
+        document: what ``/v2/placement`` says of it under ``profile``; None when profiles are off.
+        said: lines for the log, each with its level.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] | None = None
+    said: Sequence[tuple[int, str]] = ()
+
+
+def apply_presets(
+    settings: Settings, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
+) -> AppliedPresets:
+    """Find the profiles of the models that are served and apply what holds of them here.
+
+    The layout (`SHAPE`, threads, allocator, variables) comes from one profile: of those that fit best the one
+    made for just the models that are served, else the one whose model costs most CPU a picture. A setting of
+    the layout's shape that somebody gave keeps all of the layout out. What is in a seat (streams, threads)
+    comes along for models whose own profile has the same shape.
+
+    Args:
+        settings: as they were given.
+        environ: what the user has set; it wins.
+        root: where /sys and /proc are.
+    """
+    if settings.profile == "off":
+        return AppliedPresets(settings)
+    matches, refused, here = _matches(settings, root)
+    said = [(logging.WARNING, f"profile: {line}") for line in refused]
+    if not any(match.profile for match in matches.values()):
+        said.append((logging.INFO, f"profile: none for {', '.join(matches)} ({_where(settings)})"))
+        return AppliedPresets(settings, {}, {"match": "none", "refused": refused, "models": {}}, said)
+    moved = {name: transfer_preset(match, here) for name, match in matches.items() if match.profile}
+    leader = _leader(matches, moved)
+    given = sorted(name for name in ("mode", *SHAPE) if name in settings.origin)
+    layout: dict[str, Any] = layout_of(moved[leader].settings)
+    variables = {
+        name: text for name, text in moved[leader].environ.items() if environ.get(name, text) == text
+    }
+    try:
+        relaunched(layout.get("allocator", "none"), {}, environ)
+    except CpuserveError as error:
+        said.append((logging.WARNING, f"profile: its allocator is left out: {error}"))
+        del layout["allocator"]
+    if given:
+        layout, variables = {}, {}
+        words = ", ".join(f"{name} ({settings.origin[name]})" for name in given)
+        said.append((logging.INFO, f"profile: no layout from a profile, {words} says how the seats are cut"))
+    made = _with(settings, layout, moved, leader, seated=not given)
+    trouble = _trouble(made, matches, root)
+    if trouble:
+        said.append((logging.WARNING, f"profile: the layout does not fit and is left out: {trouble}"))
+        layout, variables = {}, {}
+        made = _with(settings, layout, moved, leader, seated=False)
+    models = {}
+    for name, one in moved.items():
+        match = matches[name]
+        models[name] = _model(name, match, one, made, leader)
+        said.append(_line(name, match, models[name], one.scaled))
+    document = {
+        "match": max((matches[name].kind for name in moved), key=_ORDER.index),
+        "layout_from": leader if layout else None,
+        "layout": {name: getattr(made, name) for name in layout},
+        "environ": variables,
+        "models": models,
+        "refused": refused,
+    }
+    return AppliedPresets(made, variables, document, said)
+
+
+def _where(settings: Settings) -> str:
+    return settings.profile if settings.profile != "auto" else f"tuning_dir {settings.tuning_dir}"
+
+
+def _matches(settings: Settings, root: Path) -> tuple[dict[str, PresetMatch], list[str], Mapping[str, Any]]:
+    """The profile of every model served, what was no profile, and this machine."""
+    repository, store = Repository.of(settings), PresetStore(settings.tuning_dir)
+    names = repository.names()
+    if settings.profile != "auto":
+        return _named(Path(settings.profile), repository, names, root)
+    wanted = [name for name in names if store.files(name)]
+    key = PresetKey.read(*(repository.find(name) for name in wanted), root=root)
+    found = {name: store.find(name, key) if name in wanted else PresetMatch("none") for name in names}
+    return found, [line for match in found.values() for line in match.refused], key.machine
+
+
+def _named(
+    file: Path, repository: Repository, names: Sequence[str], root: Path
+) -> tuple[dict[str, PresetMatch], list[str], Mapping[str, Any]]:
+    found = dict.fromkeys(names, PresetMatch("none"))
+    try:
+        profile = read_preset(file)
+    except UsageError as error:
+        return found, [str(error)], {}
+    if profile.model not in found:
+        return found, [f"{file} is not used: it is a profile of {profile.model}, which is not served"], {}
+    key = PresetKey.read(repository.find(profile.model), root=root)
+    found[profile.model] = judge(profile, file, key)
+    return found, [], key.machine
+
+
+def _leader(matches: Mapping[str, PresetMatch], moved: Mapping[str, Transfer]) -> str:
+    """The model whose profile gives the layout."""
+
+    def rank(name: str) -> tuple[int, bool, float]:
+        match = matches[name]
+        profile = match.profile
+        if profile is None:
+            return len(_ORDER), True, 0.0
+        return _ORDER.index(match.kind), set(profile.models) != set(matches), -profile.measured.cpu_ms
+
+    return min(moved, key=rank)
+
+
+def _with(
+    settings: Settings, layout: Mapping[str, Any], moved: Mapping[str, Transfer], leader: str, *, seated: bool
+) -> Settings:
+    """The settings with a layout and with what each model's profile adds."""
+    shape = {name: moved[leader].settings.get(name) for name in SHAPE}
+    tuned = {}
+    for model, one in moved.items():
+        same = seated and {name: one.settings.get(name) for name in SHAPE} == shape
+        tuned[model] = {
+            name: value
+            for name, value in one.settings.items()
+            if name in PER_MODEL and (same or name not in IN_A_SEAT)
+        }
+    changes = {name: value for name, value in layout.items() if name not in settings.origin}
+    origin = {**settings.origin, **dict.fromkeys(changes, "profile")}
+    return dataclasses.replace(settings, **changes, tuned=tuned, origin=origin)
+
+
+def _trouble(settings: Settings, names: Mapping[str, PresetMatch], root: Path) -> str:
+    """Why these settings cannot be had on this machine; empty when they can."""
+    try:
+        for seat in planned(Topology.read(root), Budget.read(root), settings).seats:
+            for name in names:
+                streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
+    except CpuserveError as error:
+        return str(error)
+    return ""
+
+
+def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader: str) -> dict[str, Any]:
+    """What ``/v2/placement`` says of one model's profile."""
+    profile = match.profile
+    if profile is None:
+        return {"match": match.kind}
+    own = made.for_model(name, {})
+    applied, left = {}, dict(one.left_out)
+    for setting, value in one.settings.items():
+        origin = own.origin.get(setting, "default")
+        if origin == "profile" and getattr(own, setting) == value:
+            applied[setting] = value
+        elif origin not in ("profile", "default"):
+            left[setting] = f"{origin} says {getattr(own, setting)}"
+        else:
+            left[setting] = "the seats are not of this profile's layout" + (
+                f", but of {leader}'s" if name != leader else ""
+            )
+    exact = match.kind == "exact"
+    return {
+        "match": match.kind,
+        "path": str(match.path),
+        "machine": profile.key.fingerprint,
+        "date": profile.date,
+        "objective": profile.objective,
+        "distance": match.distance,
+        "differs": {word: {"profile": pair[0], "here": pair[1]} for word, pair in match.differs.items()},
+        "applied": applied,
+        "left_out": left,
+        "expected" if exact else "measured_there": profile.expected(),
+    }
+
+
+def _line(name: str, match: PresetMatch, model: Mapping[str, Any], scaled: str) -> tuple[int, str]:
+    """What the log says of one model's profile."""
+    figures = model.get("expected") or model.get("measured_there") or {}
+    words = ", ".join(f"{key} {value}" for key, value in model["applied"].items()) or "no setting"
+    line = f"profile of {name}: {match.path}, {match.kind}"
+    if match.kind != "exact":
+        word = "another machine's" if match.kind == "nearest" else "stale"
+        pairs = (f"{key} {there} there, {here} here" for key, (there, here) in match.differs.items())
+        line += f" ({word}, distance {match.distance:g}): {'; '.join(pairs)}"
+    line += f": applied {words}"
+    line += f" ({scaled})" if scaled else ""
+    if model["left_out"]:
+        line += "; left out " + ", ".join(f"{key} ({why})" for key, why in model["left_out"].items())
+    if match.kind == "exact":
+        low, high = figures["images_per_s_low"], figures["images_per_s_high"]
+        line += f"; expects {figures['images_per_s']:g} images/s ({low:g} to {high:g}), "
+        return logging.INFO, line + f"p99 {figures['p99_ms']:g} ms"
+    line += f"; it did {figures['images_per_s']:g} images/s there; `cpuserve tune {name}` measures here"
+    return logging.WARNING, line
