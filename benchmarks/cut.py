@@ -20,8 +20,8 @@ import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.authoring.cut_source import Whole
-from cpuserve.authoring.cutting import Order, cut_and_publish
+from cpuserve.authoring.cut_source import CutSource
+from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.authoring.parity import Array, Ids, class_map, compare
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.results import write_result
@@ -78,11 +78,11 @@ def iou(ids: Ids, mask: Array, label: int) -> float:
 def _compare(file: Path, photos: Sequence[Path], repository: Repository) -> dict[str, Any]:
     threads = Budget.read().effective
     settings = load({"precision": "f32", "decode": "exact", "max_batch": 1}, environ={})
-    whole = Whole.find(str(file), repository)
+    whole = CutSource.find(str(file), repository)
     whole.describe(whole.model)
     with repository.publish("whole", None) as folder:
         ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
-    order = Order("cut", (INPUT,), (OUTPUT,), Part(IR), Part(IR))
+    order = CutOrder("cut", (INPUT,), (OUTPUT,), Part(IR), Part(IR))
     cut_and_publish(whole, order, repository, settings, threads)
     answers = []
     for name in ("whole", "cut"):

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.authoring.cut_source import Whole
+from cpuserve.authoring.cut_source import CutSource
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.server_status import Roster
@@ -130,7 +130,7 @@ def _cut_tails(repository: Repository, folder: Path, tails: Collection[str]) -> 
         folder: a repository that both are published in, with a copy of the model.
         tails: which of the two.
     """
-    whole = Whole.find(_MODEL, repository)
+    whole = CutSource.find(_MODEL, repository)
     last = cutpoints(whole.model)[-2].name
     for name, tail in (("looping", _TAIL), ("graph", "ir")):
         if name not in tails:

@@ -56,10 +56,10 @@ def main() -> None:
 def _write(network: str, folder: Path) -> None:
     import openvino as ov  # noqa: PLC0415  # it takes a second
 
-    from cpuserve.authoring.zoo.networks import build  # noqa: PLC0415
+    from cpuserve.authoring.zoo.networks import build_network  # noqa: PLC0415
 
     folder.mkdir(parents=True)
-    ov.save_model(build(network), folder / "model.xml", compress_to_fp16=False)
+    ov.save_model(build_network(network), folder / "model.xml", compress_to_fp16=False)
 
 
 def _rows(network: str, workers: int, repository: Path, rounds: int) -> list[dict[str, object]]:

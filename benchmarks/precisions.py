@@ -20,16 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cpuserve.authoring.catalog import Entry, find, label_names
-from cpuserve.authoring.converting import Order, convert_and_publish
+from cpuserve.authoring.catalog import CatalogEntry, find, label_names
+from cpuserve.authoring.converting import ConvertOrder, convert_and_publish
+from cpuserve.authoring.interleaved_timing import alternate, ratio
+from cpuserve.authoring.labelled_pictures import read_pictures
 from cpuserve.authoring.metrics import Areas
 from cpuserve.authoring.parity import compare
-from cpuserve.authoring.quantize import Options
-from cpuserve.authoring.quantizing import Order as QuantizeOrder
-from cpuserve.authoring.quantizing import quantize_model
-from cpuserve.authoring.samples import read_samples
-from cpuserve.authoring.source import read
-from cpuserve.authoring.timing import alternate, ratio
+from cpuserve.authoring.quantize import QuantizeOptions
+from cpuserve.authoring.quantizing import QuantizeOrder, quantize_model
+from cpuserve.authoring.source import read_source
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.load_window import busy_s, ours_s
 from cpuserve.measuring.results import write_result
@@ -116,8 +115,8 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         repository = Repository(Path(folder) / "models")
         card = replace(entry.card, labels=_labels(entry, data))
-        order = Order("float", card, parity=False)
-        made, _ = convert_and_publish(read(str(file), {}, ()), order, repository, settings, _nothing)
+        order = ConvertOrder("float", card, parity=False)
+        made, _ = convert_and_publish(read_source(str(file), {}, ()), order, repository, settings, _nothing)
         listed = Path(folder) / "photos.csv"
         listed.write_text("\n".join(["file", *(str(photo.resolve()) for photo in photos)]) + "\n")
         validation = images if model.metric == "top1" else listed
@@ -126,7 +125,7 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
             made,
             settings,
             QuantizeOrder(INT8, listed, validation, model.metric, subset_size=len(photos)),
-            Options(max_drop=model.max_drop, accuracy_control=False),
+            QuantizeOptions(max_drop=model.max_drop, accuracy_control=False),
             say=_nothing,
         )
         files = dict.fromkeys(FLOAT, made)
@@ -154,7 +153,7 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
     }
 
 
-def _labels(entry: Entry, data: Path) -> tuple[str, ...]:
+def _labels(entry: CatalogEntry, data: Path) -> tuple[str, ...]:
     if isinstance(entry.labels, tuple):
         return entry.labels
     return label_names((data / "models" / entry.labels.file).read_text(encoding="utf-8"))
@@ -178,7 +177,7 @@ def _answers(pipelines: Mapping[str, Pipeline], photos: Sequence[Path], card: Ca
         name: [pipeline.infer_pictures([picture], Request())[0] for picture in pictures]
         for name, pipeline in pipelines.items()
     }
-    known = {sample.file: sample.classes for sample in read_samples(photos[0].parent, card.labels)}
+    known = {sample.file: sample.classes for sample in read_pictures(photos[0].parent, card.labels)}
     found: dict[str, Any] = {}
     for name, mine in outputs.items():
         agreed = {

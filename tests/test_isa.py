@@ -37,7 +37,11 @@ def test_a_limit_takes_away_what_the_cpu_has(cpu, limit, vnni, f32_only):
 
 def test_the_second_run_of_make_test_takes_what_is_numeric():
     """By its folder, or by a marker; and nothing else."""
-    numeric = {"tests/authoring/test_folding.py", "tests/serving/test_engine.py", "tests/e2e/test_answers.py"}
+    numeric = {
+        "tests/authoring/test_compiler_folding.py",
+        "tests/serving/test_engine.py",
+        "tests/e2e/test_answers.py",
+    }
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", SECOND]
     done = subprocess.run(
         [*command, *numeric, "tests/serving/test_log.py"],

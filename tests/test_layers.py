@@ -108,7 +108,7 @@ def test_every_room_of_the_package_has_its_rule():
         ("bench/networks.py", "from cpuserve.tune.search import Search"),
         ("measuring/window.py", "from cpuserve.bench import networks"),
         ("authoring/convert.py", "import cpuserve.server.arbiter"),
-        ("profiling/page.py", "from cpuserve.authoring.samples import samples"),
+        ("profiling/page.py", "from cpuserve.authoring.labelled_pictures import samples"),
         ("reports/page.py", "from cpuserve.tune.report import Report"),
         ("tune/search.py", "from benchmarks.rivals import rivals"),
         ("server/arbiter.py", "import cpuserve.cli"),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cpuserve.authoring.samples import Box
+from cpuserve.authoring.labelled_pictures import Box
 
 __all__ = ["Detection", "mean_average_precision"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.catalog import Dequantise, Entry
+from cpuserve.authoring.catalog import CatalogEntry, Dequantise
 from cpuserve.authoring.source import read_model, reason
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.repository import ModelFile, Repository
@@ -18,7 +18,7 @@ __all__ = ["build", "dequantise_output", "free_batch"]
 
 
 def build(
-    entry: Entry, file: Path, labels: tuple[str, ...], repository: Repository, *, replace: bool = False
+    entry: CatalogEntry, file: Path, labels: tuple[str, ...], repository: Repository, *, replace: bool = False
 ) -> ModelFile:
     """Converts a model of the catalogue and publishes it as version 1 under the entry's name.
 

@@ -12,13 +12,13 @@ from typing import Any
 from cpuserve.errors import UnknownCatalogEntry
 from cpuserve.models.card import Card
 
-__all__ = ["Dequantise", "Entry", "Source", "entries", "find", "label_names"]
+__all__ = ["CatalogEntry", "CatalogFile", "Dequantise", "entries", "find", "label_names"]
 
 _CATALOG = Path(__file__).with_name("catalog.toml")
 
 
 @dataclass(frozen=True)
-class Source:
+class CatalogFile:
     """A file that can be fetched and recognised.
 
     Attributes:
@@ -47,7 +47,7 @@ class Dequantise:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One model of the catalogue.
 
     Attributes:
@@ -63,8 +63,8 @@ class Entry:
 
     name: str
     aliases: tuple[str, ...]
-    source: Source
-    labels: tuple[str, ...] | Source
+    source: CatalogFile
+    labels: tuple[str, ...] | CatalogFile
     input_shape: tuple[int, ...]
     output: Dequantise | None
     compress_to_fp16: bool
@@ -72,14 +72,14 @@ class Entry:
 
 
 @cache
-def entries() -> dict[str, Entry]:
+def entries() -> dict[str, CatalogEntry]:
     """All models of the catalogue by name, in the order of the file."""
     table = tomllib.loads(_CATALOG.read_text(encoding="utf-8"))
     labels = {name: _labels(row) for name, row in table["labels"].items()}
     return {name: _entry(name, row, labels) for name, row in table["models"].items()}
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> CatalogEntry:
     """Finds a model by its name or one of its aliases.
 
     Raises:
@@ -98,12 +98,12 @@ def label_names(text: str) -> tuple[str, ...]:
     return tuple(line.split(",")[0].strip() for line in text.splitlines())
 
 
-def _labels(row: dict[str, Any]) -> tuple[str, ...] | Source:
-    return tuple(row["names"]) if "names" in row else Source(**row)
+def _labels(row: dict[str, Any]) -> tuple[str, ...] | CatalogFile:
+    return tuple(row["names"]) if "names" in row else CatalogFile(**row)
 
 
-def _entry(name: str, row: dict[str, Any], labels: dict[str, tuple[str, ...] | Source]) -> Entry:
-    source = Source(**{key: row.pop(key) for key in Source.__dataclass_fields__ if key in row})
+def _entry(name: str, row: dict[str, Any], labels: dict[str, tuple[str, ...] | CatalogFile]) -> CatalogEntry:
+    source = CatalogFile(**{key: row.pop(key) for key in CatalogFile.__dataclass_fields__ if key in row})
     output = row.pop("output", None)
     labels_name = row.pop("labels")
     input_shape = tuple(row.pop("input_shape"))
@@ -114,7 +114,7 @@ def _entry(name: str, row: dict[str, Any], labels: dict[str, tuple[str, ...] | S
         key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
     }
     said |= {"licence": source.licence, "source": source.url or source.mirror_only, "layout": "NHWC"}
-    return Entry(
+    return CatalogEntry(
         name=name,
         aliases=aliases,
         source=source,

@@ -11,7 +11,7 @@ import openvino as ov
 
 from cpuserve.authoring.build import dequantise_output, free_batch
 from cpuserve.authoring.catalog import Dequantise
-from cpuserve.authoring.source import Source, reason
+from cpuserve.authoring.source import SourceModel, reason
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.models.card import OWN, Card
 
@@ -37,7 +37,7 @@ class Conversion:
     notes: tuple[str, ...]
 
 
-def convert(source: Source, card: Card, name: str) -> Conversion:
+def convert(source: SourceModel, card: Card, name: str) -> Conversion:
     """Makes the graph fit to be served and puts the card into it.
 
     The batch is freed where it is written into a Reshape, and outputs of quantised probabilities become real

@@ -12,14 +12,14 @@ import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.catalog import Dequantise
+from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.convert import Conversion, convert, save
-from cpuserve.authoring.folding import folding
-from cpuserve.authoring.offline import Offline
-from cpuserve.authoring.original import EXACT, original
+from cpuserve.authoring.evaluation_rows import EvaluationModel
+from cpuserve.authoring.labelled_pictures import evenly_chosen, pictures_checksum, read_pictures
+from cpuserve.authoring.original_framework import EXACT, load_original
 from cpuserve.authoring.parity import Array, compare
-from cpuserve.authoring.samples import checksum, read_samples, spread
-from cpuserve.authoring.source import Source
+from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import Port
@@ -29,7 +29,7 @@ from cpuserve.serving.picture_input import Feed
 from cpuserve.serving.postprocess import judged
 from cpuserve.settings import Settings
 
-__all__ = ["Order", "convert_and_publish"]
+__all__ = ["ConvertOrder", "convert_and_publish"]
 
 _REPORT = "report.json"
 _SEED = 20  # of the random tensors that stand in for pictures
@@ -38,7 +38,7 @@ _MOST_PICTURES = 100
 
 
 @dataclass(frozen=True)
-class Order:
+class ConvertOrder:
     """What to publish.
 
     Attributes:
@@ -61,7 +61,11 @@ class Order:
 
 
 def convert_and_publish(
-    source: Source, order: Order, repository: Repository, settings: Settings, say: Callable[[str], None]
+    source: SourceModel,
+    order: ConvertOrder,
+    repository: Repository,
+    settings: Settings,
+    say: Callable[[str], None],
 ) -> tuple[ModelFile, dict[str, Any]]:
     """Convert a model, compare what was written with the original, and publish both IR and report.
 
@@ -96,7 +100,7 @@ def convert_and_publish(
     return repository.find(order.name, order.version), report
 
 
-def _facts(source: Source, made: Conversion, xml: Path) -> dict[str, Any]:
+def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
     return {
         "source": source.name,
         "format": source.title,
@@ -137,7 +141,7 @@ def _structure(model: ov.Model) -> dict[str, Any]:
 
 
 def _parity(
-    source: Source, made: Conversion, written: ov.Model, order: Order, settings: Settings
+    source: SourceModel, made: Conversion, written: ov.Model, order: ConvertOrder, settings: Settings
 ) -> dict[str, Any]:
     """The differences to the original, output by output, or why there is no comparison."""
     data, rows = _rows(made, order, settings)
@@ -145,7 +149,7 @@ def _parity(
     before: list[list[Array]] = []
     after: list[list[Array]] = []
     try:
-        made_by = original(source)
+        made_by = load_original(source)
         if isinstance(made_by, str):
             return {"not_compared": made_by}
         for row in rows:
@@ -180,7 +184,9 @@ def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Ar
     ]
 
 
-def _rows(made: Conversion, order: Order, settings: Settings) -> tuple[dict[str, Any], Iterator[list[Array]]]:
+def _rows(
+    made: Conversion, order: ConvertOrder, settings: Settings
+) -> tuple[dict[str, Any], Iterator[list[Array]]]:
     """What is compared on: words and a checksum for the report, and the inputs, a batch of one each."""
     source = image_input(made.model, made.card)
     if order.images is None:
@@ -190,11 +196,11 @@ def _rows(made: Conversion, order: Order, settings: Settings) -> tuple[dict[str,
     if source is None:
         raise UsageError("--images: the model has no picture input; leave it out and random tensors are used")
     feed = Feed.of(source, made.card, exact=True, max_pixels=settings.max_pixels)
-    offline = Offline(made.model, made.card, source, feed)
-    read = offline.rows(spread(read_samples(order.images, ()), _MOST_PICTURES))
+    offline = EvaluationModel(made.model, made.card, source, feed)
+    read = offline.rows(evenly_chosen(read_pictures(order.images, ()), _MOST_PICTURES))
     said = {
         "data": f"{len(read.rows)} pictures of {order.images.name or order.images}",
-        "data_sha256": checksum(sample.file for sample in read.samples),
+        "data_sha256": pictures_checksum(sample.file for sample in read.samples),
         "left_out": [f"{file.name}: {reason}" for file, reason in read.left_out],
     }
     return said, ([offline.prepare(row)] for row in read.rows)

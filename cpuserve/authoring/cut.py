@@ -10,10 +10,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.graph_connectivity import Division, Tensor, Wiring
+from cpuserve.authoring.graph_connectivity import Connectivity, Division, Tensor
 from cpuserve.errors import UsageError
 
-__all__ = ["CutModel", "Graph", "cut", "is_identity", "leaks", "unknown"]
+__all__ = ["CutModel", "TensorGraph", "cut", "is_identity", "leaks", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CutModel:
     tail: ov.Model | None
 
 
-class Graph:
+class TensorGraph:
     """The tensors of a model by name, and how they hang together.
 
     The shape of a tensor whose sizes are fixed counts as a constant: nothing has to flow to know it.
@@ -57,7 +57,7 @@ class Graph:
                 live.add(place)
             reads.append(found)
         ends = tuple(results[node] for node in model.get_results())
-        self.wiring = Wiring(reads, frozenset(inputs), ends)
+        self.wiring = Connectivity(reads, frozenset(inputs), ends)
         self._live = live
         self._by_name: dict[str, Tensor] = {}
         for place in sorted(live - {*ends}):
@@ -145,7 +145,7 @@ def cut(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) -> CutMo
     Raises:
         UsageError: no such tensor, a cut that leaks, or one at tensors without the batch in front.
     """
-    graph = Graph(model.clone())
+    graph = TensorGraph(model.clone())
     wiring = graph.wiring
     own_inputs = [(graph.nodes.index(node), 0) for node in graph.model.get_parameters()]
     own_outputs = [wiring.reads[node][0] for node in wiring.outputs if wiring.reads[node]]
@@ -181,7 +181,7 @@ def is_identity(model: ov.Model) -> bool:
 
 
 def _sever(
-    graph: Graph, tensors: Sequence[Tensor], readers: frozenset[int], passed: set[Tensor]
+    graph: TensorGraph, tensors: Sequence[Tensor], readers: frozenset[int], passed: set[Tensor]
 ) -> tuple[list[ov.Node], list[ov.Node]]:
     """End the graph at ``tensors`` and let ``readers`` begin anew there: the results, and the parameters.
 
@@ -207,7 +207,7 @@ def _sever(
     return results, parameters
 
 
-def _has_batch(graph: Graph, tensor: Tensor) -> None:
+def _has_batch(graph: TensorGraph, tensor: Tensor) -> None:
     shape = graph.value(tensor).get_partial_shape()
     whole = graph.model.input(0).get_partial_shape()
     if shape.rank.is_static and len(shape) and len(whole) and shape[0] == whole[0]:
@@ -217,7 +217,7 @@ def _has_batch(graph: Graph, tensor: Tensor) -> None:
     )
 
 
-def _fix_shapes(graph: Graph, division: Division) -> None:
+def _fix_shapes(graph: TensorGraph, division: Division) -> None:
     """Write down the shapes that are read across a cut: the tensor they belong to is in another part."""
     part = {
         node: number

@@ -12,17 +12,17 @@ import openvino as ov
 from cpuserve.authoring import catalog, source
 from cpuserve.authoring.build import free_batch
 from cpuserve.authoring.cut import CutModel, cut
-from cpuserve.authoring.tf_places import Places, cut_places
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
 from cpuserve.errors import UnknownModel, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import Parts
 from cpuserve.models.repository import Repository
 
-__all__ = ["Whole"]
+__all__ = ["CutSource"]
 
 
 @dataclass(frozen=True)
-class Whole:
+class CutSource:
     """A model before it is cut.
 
     Attributes:
@@ -37,10 +37,10 @@ class Whole:
     card: Card
     name: str
     sha256: str
-    places: Places | None
+    places: FrozenGraph | None
 
     @classmethod
-    def find(cls, text: str, repository: Repository, card_of: str = "") -> Whole:
+    def find(cls, text: str, repository: Repository, card_of: str = "") -> CutSource:
         """The model that is meant by a file's path, or by NAME or NAME/VERSION of the repository.
 
         A file that carries no card and that the catalogue knows by its checksum gets the catalogue's.
@@ -57,15 +57,15 @@ class Whole:
         file = Path(text) if Path(text).exists() else _in_repository(text, repository)
         if Parts.of(file) is not None:
             raise UsageError(f"{text} is the core of a cut model; cut the model that it was made of")
-        found = source.read(str(file))
+        found = source.read_source(str(file))
         card = Card.read(found.model)
         if card_of:
-            card = Card.read(source.read(str(_in_repository(card_of, repository))).model)
+            card = Card.read(source.read_source(str(_in_repository(card_of, repository))).model)
         elif card == Card():
             card = _of_catalogue(found.sha256)
         frozen = found.framework == "tf" and file.is_file()
         name = found.name if Path(text).exists() else text
-        return cls(found.model, card, name, found.sha256, Places(file) if frozen else None)
+        return cls(found.model, card, name, found.sha256, FrozenGraph(file) if frozen else None)
 
     def describe(self, core: ov.Model) -> None:
         """Give a core what the whole's metadata say: the card, and what was measured of its accuracy."""

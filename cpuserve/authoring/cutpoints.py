@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import openvino as ov
 
 from cpuserve.authoring.complexity import multiply_adds, with_static_batch
-from cpuserve.authoring.cut import Graph
-from cpuserve.authoring.tf_places import Places
+from cpuserve.authoring.cut import TensorGraph
+from cpuserve.authoring.tensorflow_graph import FrozenGraph
 
 __all__ = ["CutPoint", "cutpoints"]
 
@@ -33,7 +33,7 @@ class CutPoint:
     after: float
 
 
-def cutpoints(model: ov.Model, places: Places | None = None) -> list[CutPoint]:
+def cutpoints(model: ov.Model, places: FrozenGraph | None = None) -> list[CutPoint]:
     """The articulation tensors of a model that have the batch in front, in order.
 
     Args:
@@ -49,9 +49,9 @@ def cutpoints(model: ov.Model, places: Places | None = None) -> list[CutPoint]:
         model = places.convert(outputs=tensors)
         names: Sequence[str] = [places.name(tensor) for tensor in tensors]
     else:
-        graph = Graph(model)
+        graph = TensorGraph(model)
         names = [graph.name(tensor) for tensor in graph.wiring.articulations()]
-    graph = Graph(model)
+    graph = TensorGraph(model)
     static = with_static_batch(model).get_ordered_ops()
     work = [multiply_adds(node) for node in static]
     total = sum(work)

@@ -14,8 +14,8 @@ import openvino as ov
 
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.cut import CutModel
-from cpuserve.authoring.cut_source import Whole
-from cpuserve.authoring.parity import Agreement, compare
+from cpuserve.authoring.cut_source import CutSource
+from cpuserve.authoring.parity import Parity, compare
 from cpuserve.errors import CpuserveError, ModelLoadError, RepositoryError, UndecodableImage, UsageError
 from cpuserve.models.cut_manifest import IR, NONE, Part, Parts, Port
 from cpuserve.models.repository import ModelFile, Repository
@@ -27,14 +27,14 @@ from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings, load
 
-__all__ = ["Order", "Report", "cut_and_publish"]
+__all__ = ["CutOrder", "CutReport", "cut_and_publish"]
 
 _RANDOM_ROWS, _SEED = 4, 0
 _F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @dataclass(frozen=True)
-class Order:
+class CutOrder:
     """What is to be cut out of a model.
 
     Attributes:
@@ -57,7 +57,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Report:
+class CutReport:
     """What came of it.
 
     Attributes:
@@ -70,13 +70,13 @@ class Report:
 
 
 def cut_and_publish(
-    whole: Whole,
-    order: Order,
+    whole: CutSource,
+    order: CutOrder,
     repository: Repository,
     settings: Settings,
     threads: int,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Report:
+) -> CutReport:
     """Cuts a model and publishes it as the next version of its name; nothing is left when that fails.
 
     Args:
@@ -123,7 +123,7 @@ def cut_and_publish(
             raise ModelLoadError(str(error).replace(f"{folder}/", "")) from error  # it is gone by now
         parts = dataclasses.replace(parts, report={**parts.report, "parity": parity})
         parts.write(folder)
-    return Report(repository.find(order.name), parts)
+    return CutReport(repository.find(order.name), parts)
 
 
 def _chosen(part: Part, made: ov.Model | None, option: str) -> Part | None:
@@ -134,7 +134,7 @@ def _chosen(part: Part, made: ov.Model | None, option: str) -> Part | None:
     return None
 
 
-def _save(folder: Path, made: CutModel, parts: Parts, order: Order) -> None:
+def _save(folder: Path, made: CutModel, parts: Parts, order: CutOrder) -> None:
     """Write the core as the version's model, what else runs below it, and `cut.json`."""
     try:
         ov.save_model(made.core, folder / "model.xml", compress_to_fp16=False)
@@ -155,11 +155,11 @@ def _save(folder: Path, made: CutModel, parts: Parts, order: Order) -> None:
 
 
 def _compare(
-    whole: Whole,
+    whole: CutSource,
     made: CutModel,
     parts: Parts,
     trial: ModelFile,
-    order: Order,
+    order: CutOrder,
     settings: Settings,
     threads: int,
     progress: Callable[[int, int], None],
@@ -206,7 +206,7 @@ def _served(pipeline: Pipeline, row: Sequence[Array]) -> Sequence[Array]:
     return pipeline.infer(row, Request())
 
 
-def _alike(agreement: Agreement, reference: Sequence[Array], share: float) -> bool:
+def _alike(agreement: Parity, reference: Sequence[Array], share: float) -> bool:
     """Whether so many classes are the same; numbers may differ by the rest, as a share of the largest."""
     if share <= 0:
         return True
@@ -230,7 +230,7 @@ class _Graph:
         return [np.array(found[port]) for port in self._compiled.outputs]
 
 
-def _rows(whole: Whole, images: Sequence[Path], settings: Settings) -> Iterator[Sequence[Array]]:
+def _rows(whole: CutSource, images: Sequence[Path], settings: Settings) -> Iterator[Sequence[Array]]:
     """Rows [1, ...] of the whole's inputs: pictures as the card has them prepared, or random ones."""
     dice = np.random.default_rng(_SEED)
     ports = [Port.of(port) for port in whole.model.inputs]

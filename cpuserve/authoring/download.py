@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpuserve import __version__
-from cpuserve.authoring.catalog import Source
+from cpuserve.authoring.catalog import CatalogFile
 from cpuserve.errors import ChecksumError, DownloadError
 
 __all__ = ["Downloader", "default_cache"]
@@ -55,7 +55,7 @@ class Downloader:
     backoff_s: float = 0.5
     timeout_s: float = 30.0
 
-    def fetch(self, source: Source, progress: Progress = _quiet) -> Path:
+    def fetch(self, source: CatalogFile, progress: Progress = _quiet) -> Path:
         """Brings a source to this machine and checks it.
 
         Args:
@@ -85,7 +85,7 @@ class Downloader:
                 f"cannot write to the cache {self.cache} (XDG_CACHE_HOME): {error}"
             ) from error
 
-    def _in_mirror(self, source: Source, mirror: Path, progress: Progress) -> Path:
+    def _in_mirror(self, source: CatalogFile, mirror: Path, progress: Progress) -> Path:
         for file in (mirror / source.file, *sorted(mirror.glob(f"*/{source.file}"))):
             if file.is_file():
                 try:
@@ -109,7 +109,7 @@ class Downloader:
         finally:
             os.close(descriptor)
 
-    def _cached(self, source: Source, url: str, progress: Progress) -> Path:
+    def _cached(self, source: CatalogFile, url: str, progress: Progress) -> Path:
         file = self.cache / f"{source.sha256[:12]}-{source.file}"
         if file.is_file():
             if _sha256(file) == source.sha256:
@@ -129,7 +129,7 @@ class Downloader:
                 raise _wrong(source, url, found)
             # Else what was kept may have been the wrong half: once more, from the beginning.
 
-    def _transfer(self, source: Source, url: str, part: Path, progress: Progress) -> None:
+    def _transfer(self, source: CatalogFile, url: str, part: Path, progress: Progress) -> None:
         """Fills the part until the server has no more of it, over as many connections as it takes."""
         furthest, failures = _size(part), 0
         while True:
@@ -149,7 +149,7 @@ class Downloader:
             else:
                 return
 
-    def _one_connection(self, source: Source, url: str, part: Path, progress: Progress) -> None:
+    def _one_connection(self, source: CatalogFile, url: str, part: Path, progress: Progress) -> None:
         have = _size(part)
         if have >= source.bytes:
             progress(source.bytes, source.bytes)
@@ -220,7 +220,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _wrong(source: Source, origin: str, found: str) -> ChecksumError:
+def _wrong(source: CatalogFile, origin: str, found: str) -> ChecksumError:
     return ChecksumError(
         f"{origin} is not the {source.file} of the catalogue: sha256 expected {source.sha256}, got {found}"
     )

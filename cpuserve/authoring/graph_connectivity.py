@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Division", "Tensor", "Wiring"]
+__all__ = ["Connectivity", "Division", "Tensor"]
 
 Tensor = tuple[int, int]  # (node, which of its outputs)
 
@@ -32,7 +32,7 @@ class Division:
 
 
 @dataclass(frozen=True)
-class Wiring:
+class Connectivity:
     """Who reads which tensor; what does not depend on the graph's inputs is left out.
 
     Attributes:

@@ -11,17 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from cpuserve.authoring.average_precision import Detection, mean_average_precision
+from cpuserve.authoring.labelled_pictures import Box
 from cpuserve.authoring.parity import Array, class_map
-from cpuserve.authoring.samples import Box
 from cpuserve.errors import UsageError
 
 __all__ = [
-    "Agreement",
+    "AccuracyMetric",
     "Areas",
-    "Custom",
+    "CustomMetric",
+    "FloatAgreement",
     "MeanAveragePrecision",
     "MeanIou",
-    "Metric",
     "Top1",
     "load_function",
 ]
@@ -30,7 +30,7 @@ Outputs = Sequence[Array]  # one array an output, of one picture, without the ba
 _IGNORED = 255  # in masks: the pixel does not count, as in PASCAL VOC
 
 
-class Metric(Protocol):
+class AccuracyMetric(Protocol):
     """Turns outputs into a number; of each picture it keeps what it needs for that and no more.
 
     Attributes:
@@ -132,7 +132,7 @@ class MeanAveragePrecision:
         return mean_average_precision(kept)
 
 
-class Agreement:
+class FloatAgreement:
     """How often the answer is that of the float model: what there is without a truth to compare with.
 
     For class scores the share of the pictures with the same best class; for class maps the share of the
@@ -178,7 +178,7 @@ class Agreement:
         return np.concatenate([np.asarray(part, np.float64).ravel() for part in outputs])
 
 
-class Areas(Agreement):
+class Areas(FloatAgreement):
     """How far the class areas are from the float model's: 1 less the largest difference in any picture.
 
     An area is the share of a picture's pixels that have the class, which is what a segmentation answers.
@@ -202,7 +202,7 @@ class Areas(Agreement):
         return min(kept)
 
 
-class Custom:
+class CustomMetric:
     """A function of the user's.
 
     Args:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cpuserve.errors import UsageError
 
-__all__ = ["Agreement", "Array", "Ids", "class_map", "compare"]
+__all__ = ["Array", "Ids", "Parity", "class_map", "compare"]
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.intp]
@@ -20,7 +20,7 @@ _SEGMENTATION, _CLASSIFICATION = "segmentation", "classification"
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """What two sets of answers to the same pictures have in common.
 
     Attributes:
@@ -41,7 +41,7 @@ class Agreement:
     mean_iou: float | None = None
 
 
-def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: str = "") -> Agreement:
+def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: str = "") -> Parity:
     """Compares one output over several pictures.
 
     Args:
@@ -62,12 +62,12 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: 
     kind = model_type.lower() or _kind(theirs[0])
     largest, mean = _differences(theirs, ours)
     if kind == _SEGMENTATION:
-        return Agreement(len(ours), largest, mean, None, *_pixels(theirs, ours))
+        return Parity(len(ours), largest, mean, None, *_pixels(theirs, ours))
     top1 = None
     if kind == _CLASSIFICATION:
         same = [int(before.argmax() == after.argmax()) for before, after in zip(theirs, ours, strict=True)]
         top1 = sum(same) / len(same)
-    return Agreement(len(ours), largest, mean, top1)
+    return Parity(len(ours), largest, mean, top1)
 
 
 def class_map(output: Array) -> Ids:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.metrics import Agreement
+from cpuserve.authoring.metrics import FloatAgreement
 from cpuserve.authoring.parity import Array
 from cpuserve.errors import ModelLoadError
 
@@ -24,7 +24,7 @@ class Precision:
     Attributes:
         asked: INFERENCE_PRECISION_HINT as it was given.
         in_force: as OpenVINO reads it back; a CPU without the arithmetic runs in f32.
-        agreement: with f32, see `cpuserve.authoring.metrics.Agreement`; None where it runs in f32 anyway.
+        agreement: with f32, a `FloatAgreement`; None where it runs in f32 anyway.
     """
 
     asked: str
@@ -87,7 +87,7 @@ def compare_precisions(core: ov.Core, graph: ov.Model, rows: Sequence[Array], ki
         rows: pictures.
         kind: the card's ``model_type``.
     """
-    agreement = Agreement(kind)
+    agreement = FloatAgreement(kind)
     found = []
     for asked in HINTS:
         compiled = compiled_for(core, graph, asked)

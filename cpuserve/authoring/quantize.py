@@ -18,14 +18,14 @@ import numpy as np
 import openvino as ov
 from openvino._offline_transformations import apply_moc_transformations
 
-from cpuserve.authoring.metrics import Agreement, Metric
+from cpuserve.authoring.metrics import AccuracyMetric, FloatAgreement
 from cpuserve.authoring.nncf_offline import load_nncf
 from cpuserve.authoring.parity import Array
 from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.quantization_record import NNCF_MARK
 
-__all__ = ["PRESETS", "Options", "Outcome", "Task", "quantize"]
+__all__ = ["PRESETS", "Quantization", "QuantizeOptions", "QuantizeTask", "quantize"]
 
 PRESETS = ("performance", "mixed")
 _WEIGHTY = frozenset(("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"))
@@ -47,7 +47,7 @@ _SMALL = 10_000
 
 
 @dataclass(frozen=True)
-class Task:
+class QuantizeTask:
     """A model and how its pictures get into it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Options:
+class QuantizeOptions:
     """How to quantise.
 
     Attributes:
@@ -80,7 +80,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Quantization:
     """What came of it.
 
     Attributes:
@@ -101,13 +101,13 @@ class Outcome:
 
 
 def quantize(
-    task: Task,
+    task: QuantizeTask,
     calibration: Sequence[Array],
     validation: Sequence[Array],
-    metric: Metric,
-    options: Options,
+    metric: AccuracyMetric,
+    options: QuantizeOptions,
     say: Callable[[str], None],
-) -> Outcome:
+) -> Quantization:
     """Quantise a model and keep the result only if it is as good.
 
     The metric is taken of the graph that is served, in f32. Weights use half of their range (NNCF's
@@ -118,7 +118,7 @@ def quantize(
         task: the model.
         calibration: rows u8 [H, W, C] that set the ranges.
         validation: rows to take the metric of.
-        metric: knows the truth about the validation rows; an `Agreement` learns it from the float model here.
+        metric: knows the truth about the validation rows; a `FloatAgreement` learns it here.
         options: how.
         say: told in a few words what is done next.
 
@@ -141,22 +141,24 @@ def quantize(
         raise ModelLoadError("NNCF found no convolution or matrix product to quantise in the model")
     good = accuracy_float - accuracy_ptq <= options.max_drop
     if good or not options.accuracy_control:
-        return Outcome(made if good else None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
+        return Quantization(made if good else None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
     say(f"{metric.name} fell from {accuracy_float:.4f} to {accuracy_ptq:.4f}: trying accuracy control")
     made = quantizer.controlled(judge)
     accuracy, left = judge.accuracy(made), _quantized_operations(made)
     good = left > 0 and accuracy_float - accuracy <= options.max_drop
-    return Outcome(made if good else None, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left)
+    return Quantization(
+        made if good else None, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left
+    )
 
 
 class _Judge:
     """What the metric says of a model's answers to the validation pictures."""
 
-    def __init__(self, task: Task, validation: Sequence[Array], metric: Metric) -> None:
+    def __init__(self, task: QuantizeTask, validation: Sequence[Array], metric: AccuracyMetric) -> None:
         self.pictures = len(validation)
         self._task, self._validation, self._metric = task, validation, metric
         self._core = ov.Core()
-        if isinstance(metric, Agreement):
+        if isinstance(metric, FloatAgreement):
             for outputs in self._answers(task.model):
                 metric.learn(outputs)
 
@@ -186,7 +188,9 @@ class _Judge:
 class _Quantizer:
     """NNCF, and the model it works on."""
 
-    def __init__(self, nncf: ModuleType, task: Task, calibration: Sequence[Array], options: Options) -> None:
+    def __init__(
+        self, nncf: ModuleType, task: QuantizeTask, calibration: Sequence[Array], options: QuantizeOptions
+    ) -> None:
         self._nncf, self._options = nncf, options
         self._fused = task.model.clone()
         # merges batch norms into convolutions: NNCF corrects the bias of a convolution only where it is one

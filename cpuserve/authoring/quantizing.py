@@ -12,22 +12,27 @@ from typing import Any
 import openvino as ov
 
 import cpuserve
+from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
+from cpuserve.authoring.interleaved_timing import alternate, ratio
+from cpuserve.authoring.labelled_pictures import (
+    LabelledPicture,
+    evenly_chosen,
+    pictures_checksum,
+    read_pictures,
+)
 from cpuserve.authoring.metrics import (
-    Agreement,
+    AccuracyMetric,
     Areas,
-    Custom,
+    CustomMetric,
+    FloatAgreement,
     MeanAveragePrecision,
     MeanIou,
-    Metric,
     Top1,
     load_function,
 )
 from cpuserve.authoring.nncf_offline import load_nncf
-from cpuserve.authoring.offline import Offline, Rows
 from cpuserve.authoring.precisions import compare_precisions, compiled_for
-from cpuserve.authoring.quantize import Options, Outcome, quantize
-from cpuserve.authoring.samples import Sample, checksum, read_samples, spread
-from cpuserve.authoring.timing import alternate, ratio
+from cpuserve.authoring.quantize import Quantization, QuantizeOptions, quantize
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
@@ -37,7 +42,7 @@ from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.decode import Pixels
 from cpuserve.settings import Settings
 
-__all__ = ["COMPARISONS", "METRICS", "Order", "Result", "choose_metric", "quantize_model"]
+__all__ = ["COMPARISONS", "METRICS", "QuantizeOrder", "QuantizeReport", "choose_metric", "quantize_model"]
 
 METRICS = ("top1", "miou", "map")  # of what is right
 COMPARISONS = ("agreement", "areas")  # with the float model
@@ -45,7 +50,7 @@ _REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class Order:
+class QuantizeOrder:
     """What to make, and by which pictures it is judged.
 
     Attributes:
@@ -65,7 +70,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Result:
+class QuantizeReport:
     """What became of a model.
 
     Attributes:
@@ -83,10 +88,10 @@ def quantize_model(
     repository: Repository,
     file: ModelFile,
     settings: Settings,
-    order: Order,
-    options: Options,
+    order: QuantizeOrder,
+    options: QuantizeOptions,
     say: Callable[[str], None],
-) -> Result:
+) -> QuantizeReport:
     """Quantise a version of a model; publish the result, if it is as good, as the next version of a name.
 
     Args:
@@ -103,7 +108,7 @@ def quantize_model(
         RepositoryError: the result cannot be published.
     """
     nncf, core = load_nncf(), ov.Core()
-    offline = Offline.of(core, file, settings)
+    offline = EvaluationModel.of(core, file, settings)
     say("reading pictures")
     calibrating, validating = _pictures(offline, order)
     judge = choose_metric(offline, validating, order.metric or ("" if order.validation else "agreement"))
@@ -116,20 +121,20 @@ def quantize_model(
     }
     left_out = list(dict([*calibrating.left_out, *validating.left_out]).items())
     if outcome.model is None:
-        return Result(None, report, left_out)
+        return QuantizeReport(None, report, left_out)
     say("measuring the time of both")
     report |= _compared(core, offline, outcome.model, validating.rows)
     say(f"publishing {order.name}")
     published = _publish(repository, order.name, offline, outcome.model, report)
-    return Result(published, report, left_out)
+    return QuantizeReport(published, report, left_out)
 
 
-def _pictures(offline: Offline, order: Order) -> tuple[Rows, Rows]:
+def _pictures(offline: EvaluationModel, order: QuantizeOrder) -> tuple[EvaluationRows, EvaluationRows]:
     """Those to calibrate with, and those to validate with, which may be the same."""
     labels = offline.card.labels
-    calibrating = offline.rows(spread(read_samples(order.calibration, labels), order.subset_size))
+    calibrating = offline.rows(evenly_chosen(read_pictures(order.calibration, labels), order.subset_size))
     if order.validation is not None:
-        return calibrating, offline.rows(_known(read_samples(order.validation, labels), order.metric))
+        return calibrating, offline.rows(_known(read_pictures(order.validation, labels), order.metric))
     if order.metric in METRICS:
         raise UsageError(
             f"--metric {order.metric} needs --validation: pictures with what is right about them"
@@ -137,7 +142,7 @@ def _pictures(offline: Offline, order: Order) -> tuple[Rows, Rows]:
     return calibrating, calibrating
 
 
-def _measured(outcome: Outcome, judge: Metric, options: Options) -> dict[str, Any]:
+def _measured(outcome: Quantization, judge: AccuracyMetric, options: QuantizeOptions) -> dict[str, Any]:
     return {
         "method": outcome.method,
         "quantized_operations": outcome.quantized,
@@ -149,12 +154,12 @@ def _measured(outcome: Outcome, judge: Metric, options: Options) -> dict[str, An
     }
 
 
-def _basis(calibrating: Rows, validating: Rows, nncf_version: str) -> dict[str, Any]:
+def _basis(calibrating: EvaluationRows, validating: EvaluationRows, nncf_version: str) -> dict[str, Any]:
     """With what, where, when and by which versions the measuring was done."""
     return {
         "validation_pictures": len(validating.rows),
         "calibration_pictures": len(calibrating.rows),
-        "calibration_sha256": checksum(sample.file for sample in calibrating.samples),
+        "calibration_sha256": pictures_checksum(sample.file for sample in calibrating.samples),
         "machine": Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {
@@ -165,7 +170,7 @@ def _basis(calibrating: Rows, validating: Rows, nncf_version: str) -> dict[str, 
     }
 
 
-def choose_metric(offline: Offline, pictures: Rows, wanted: str) -> Metric:
+def choose_metric(offline: EvaluationModel, pictures: EvaluationRows, wanted: str) -> AccuracyMetric:
     """The metric for validation pictures.
 
     Args:
@@ -178,7 +183,7 @@ def choose_metric(offline: Offline, pictures: Rows, wanted: str) -> Metric:
     """
     samples = pictures.samples
     if ":" in wanted:
-        return Custom(wanted, load_function(wanted), [sample.file for sample in samples])
+        return CustomMetric(wanted, load_function(wanted), [sample.file for sample in samples])
     brought = _brought(samples)
     kind = wanted or brought
     if kind not in (*METRICS, *COMPARISONS):
@@ -195,10 +200,10 @@ def choose_metric(offline: Offline, pictures: Rows, wanted: str) -> Metric:
         return MeanAveragePrecision(
             [sample.boxes or () for sample in samples], offline.detector(pictures.frames)
         )
-    return Areas() if kind == "areas" else Agreement(offline.card.model_type)
+    return Areas() if kind == "areas" else FloatAgreement(offline.card.model_type)
 
 
-def _brought(samples: Sequence[Sample]) -> str:
+def _brought(samples: Sequence[LabelledPicture]) -> str:
     """The metric that what is known of the pictures allows."""
     if any(sample.classes for sample in samples):
         return "top1"
@@ -207,13 +212,15 @@ def _brought(samples: Sequence[Sample]) -> str:
     return "map" if any(sample.boxes is not None for sample in samples) else "agreement"
 
 
-def _known(samples: Sequence[Sample], metric: str) -> Sequence[Sample]:
+def _known(samples: Sequence[LabelledPicture], metric: str) -> Sequence[LabelledPicture]:
     """Those whose class is known, where that of some is and it matters."""
     labelled = [sample for sample in samples if sample.classes]
     return labelled if labelled and metric in ("", "top1") else samples
 
 
-def _compared(core: ov.Core, offline: Offline, int8: ov.Model, rows: Sequence[Pixels]) -> dict[str, Any]:
+def _compared(
+    core: ov.Core, offline: EvaluationModel, int8: ov.Model, rows: Sequence[Pixels]
+) -> dict[str, Any]:
     """Times of the float and the INT8 model, as they are served, and what other precisions change."""
     requests = {}
     for name, model in (("float", offline.model), ("int8", int8)):
@@ -236,7 +243,7 @@ def _compared(core: ov.Core, offline: Offline, int8: ov.Model, rows: Sequence[Pi
 
 
 def _publish(
-    repository: Repository, name: str, offline: Offline, model: ov.Model, report: dict[str, Any]
+    repository: Repository, name: str, offline: EvaluationModel, model: ov.Model, report: dict[str, Any]
 ) -> ModelFile:
     offline.card.write(model)
     _record(report).write(model)

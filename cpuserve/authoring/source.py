@@ -17,7 +17,7 @@ import openvino as ov
 from cpuserve.authoring.formats import EXPORTED, Format, recognise
 from cpuserve.errors import ModelLoadError, UsageError
 
-__all__ = ["Source", "input_shapes", "names_in", "read", "read_model", "reason", "select"]
+__all__ = ["SourceModel", "input_shapes", "names_in", "read_model", "read_source", "reason", "select"]
 
 _NOISE = (".cpp:", ".hpp:", "FrontEnd API failed", "wasn't fully converted", "Summary", "Frontend Extension")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -38,7 +38,7 @@ Shapes = Mapping[str, ov.PartialShape]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """A model as its framework left it, and the graph OpenVINO makes of it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Source:
     program: Any = None
 
 
-def read(source: str, shapes: Shapes | None = None, outputs: Sequence[str] = ()) -> Source:
+def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str] = ()) -> SourceModel:
     """Reads a file, the directory of a SavedModel, or what ``module:callable`` builds (PyTorch).
 
     Args:
@@ -79,12 +79,12 @@ def read(source: str, shapes: Shapes | None = None, outputs: Sequence[str] = ())
 
         program = pytorch.build_module(source)
         model = pytorch.graph_of(program, list(shapes.values()))
-        found = Source(model, "pytorch", "a PyTorch module", source, "", None, program)
+        found = SourceModel(model, "pytorch", "a PyTorch module", source, "", None, program)
     else:
         format_ = recognise(path)
         program, model = _import(path, format_)
         name = path.name or path.resolve().name
-        found = Source(model, format_.framework, format_.title, name, _sha256(path), path, program)
+        found = SourceModel(model, format_.framework, format_.title, name, _sha256(path), path, program)
     _reshape(found, shapes)
     if outputs:
         found = dataclasses.replace(found, model=select(found.model, outputs))
@@ -208,7 +208,7 @@ def _upstream(ends: Sequence[ov.Output]) -> list[ov.Node]:
     return list(found.values())
 
 
-def _reshape(source: Source, shapes: Shapes) -> None:
+def _reshape(source: SourceModel, shapes: Shapes) -> None:
     model, wanted = source.model, {}
     for name, shape in shapes.items():
         if not name and len(model.inputs) > 1:
@@ -246,7 +246,7 @@ def _unknown(option: str, name: str, known: Sequence[str], hint: str) -> UsageEr
     return UsageError(f"{option} {name}: no tensor of that name; {there} ({hint})")
 
 
-def _refuse_dynamic_rank(source: Source) -> None:
+def _refuse_dynamic_rank(source: SourceModel) -> None:
     for port in source.model.inputs:
         if port.partial_shape.rank.is_dynamic:
             name = next(iter(sorted(port.get_names())), port.get_node().get_friendly_name())
@@ -262,7 +262,7 @@ def _refuse_dynamic_rank(source: Source) -> None:
             )
 
 
-def _refuse_nan(source: Source) -> None:
+def _refuse_nan(source: SourceModel) -> None:
     for node in source.model.get_ordered_ops():
         if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
             continue

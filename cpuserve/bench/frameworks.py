@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.source import Shapes, Source, read
+from cpuserve.authoring.source import Shapes, SourceModel, read_source
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.engine import Array
 
@@ -29,7 +29,7 @@ class Framework:
     """A framework.
 
     Attributes:
-        formats: what it reads, in the words of `cpuserve.authoring.source.Source.framework`.
+        formats: what it reads, in the words of `cpuserve.authoring.source.SourceModel.framework`.
         takes: the same for people.
         install: how to get it.
         load: makes a `Run` of a source, a tensor and a number of threads.
@@ -38,7 +38,7 @@ class Framework:
     formats: frozenset[str]
     takes: str
     install: str
-    load: Callable[[Source, Array, int], Run]
+    load: Callable[[SourceModel, Array, int], Run]
 
 
 def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: int, precision: str) -> Run:
@@ -47,7 +47,7 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
     Args:
         framework: ``openvino``, or a key of `FRAMEWORKS`.
         source: a file, a directory or ``module:callable``.
-        shapes: of inputs, as for `cpuserve.authoring.source.read`.
+        shapes: of inputs, as for `cpuserve.authoring.source.read_source`.
         tensor: the input.
         threads: for one pass.
         precision: of OpenVINO's; "auto" is what it chooses. The others compute as their files say.
@@ -55,7 +55,7 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
     Raises:
         Refused: it is not installed, or cannot run this source.
     """
-    found = read(source, shapes)
+    found = read_source(source, shapes)
     if framework == "openvino":
         return _openvino(found, tensor, threads, precision)
     one = FRAMEWORKS[framework]
@@ -67,7 +67,7 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
         raise Refused(f"{error.name or framework} is not installed: {one.install}") from error
 
 
-def with_batch(source: Source, batch: int) -> ov.Model:
+def with_batch(source: SourceModel, batch: int) -> ov.Model:
     """The graph of a source with ``batch`` rows where its only input leaves the first side open.
 
     Raises:
@@ -86,7 +86,7 @@ def with_batch(source: Source, batch: int) -> ov.Model:
     return model
 
 
-def _openvino(source: Source, tensor: Array, threads: int, precision: str) -> Run:
+def _openvino(source: SourceModel, tensor: Array, threads: int, precision: str) -> Run:
     properties: dict[str, Any] = {
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
@@ -105,7 +105,7 @@ def _openvino(source: Source, tensor: Array, threads: int, precision: str) -> Ru
     return run
 
 
-def _onnxruntime(source: Source, tensor: Array, threads: int) -> Run:
+def _onnxruntime(source: SourceModel, tensor: Array, threads: int) -> Run:
     import onnxruntime  # noqa: PLC0415  # an extra
 
     options = onnxruntime.SessionOptions()
@@ -120,7 +120,7 @@ def _onnxruntime(source: Source, tensor: Array, threads: int) -> Run:
     return run
 
 
-def _cv2(source: Source, tensor: Array, threads: int) -> Run:
+def _cv2(source: SourceModel, tensor: Array, threads: int) -> Run:
     import cv2  # noqa: PLC0415  # slow to load
 
     cv2.setNumThreads(threads)
@@ -137,7 +137,7 @@ def _cv2(source: Source, tensor: Array, threads: int) -> Run:
     return run
 
 
-def _torch(source: Source, tensor: Array, threads: int, *, compiled: bool = False) -> Run:
+def _torch(source: SourceModel, tensor: Array, threads: int, *, compiled: bool = False) -> Run:
     import torch  # noqa: PLC0415  # an extra
 
     torch.set_num_threads(threads)
@@ -159,11 +159,11 @@ def _torch(source: Source, tensor: Array, threads: int, *, compiled: bool = Fals
     return run
 
 
-def _torch_compiled(source: Source, tensor: Array, threads: int) -> Run:
+def _torch_compiled(source: SourceModel, tensor: Array, threads: int) -> Run:
     return _torch(source, tensor, threads, compiled=True)
 
 
-def _tflite(source: Source, tensor: Array, threads: int) -> Run:
+def _tflite(source: SourceModel, tensor: Array, threads: int) -> Run:
     try:
         from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  # either will do
     except ImportError:
@@ -185,7 +185,7 @@ def _tflite(source: Source, tensor: Array, threads: int) -> Run:
     return run
 
 
-def _tensorflow(source: Source, tensor: Array, threads: int) -> Run:
+def _tensorflow(source: SourceModel, tensor: Array, threads: int) -> Run:
     import tensorflow as tf  # noqa: PLC0415  # an extra
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

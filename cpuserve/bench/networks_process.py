@@ -23,7 +23,7 @@ import psutil
 
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.nncf_offline import load_nncf
-from cpuserve.authoring.zoo.networks import build
+from cpuserve.authoring.zoo.networks import build_network
 from cpuserve.bench.footprint import footprint_bytes
 
 __all__ = ["main", "measure"]
@@ -53,7 +53,7 @@ def measure(
         ``ms_per_image`` and standard deviation ``spread_ms``, ``estimated_mib`` and ``peak_mib`` of memory,
         ``gmacs``, 10^9 multiply-adds an image, and ``foreign_cores`` that other processes used meanwhile.
     """
-    model = build(network)
+    model = build_network(network)
     gmacs = complexity(model).multiply_adds / 1e9
     needs = {batch: footprint_bytes(model, batch) for batch in sorted(batches)}
     if precision == "int8" and min(needs.values()) <= limit_bytes:

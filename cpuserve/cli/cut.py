@@ -14,7 +14,7 @@ from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.authoring.cutting import Report
+    from cpuserve.authoring.cutting import CutReport
 
 __all__ = ["command"]
 
@@ -72,18 +72,20 @@ def command(
     """
     if not inputs and not outputs:
         raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")
-    from cpuserve.authoring.cut_source import Whole  # noqa: PLC0415
-    from cpuserve.authoring.cutting import Order, cut_and_publish  # noqa: PLC0415
+    from cpuserve.authoring.cut_source import CutSource  # noqa: PLC0415
+    from cpuserve.authoring.cutting import CutOrder, cut_and_publish  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.cut_manifest import Part  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
-    order = Order(name, inputs, outputs, Part.parse(head), Part.parse(tail), _pictures(images), min_agreement)
+    order = CutOrder(
+        name, inputs, outputs, Part.parse(head), Part.parse(tail), _pictures(images), min_agreement
+    )
     with progress(shown=not (quiet or as_json)) as bars:
         task = bars.add_task("comparing cut and whole", total=None)
-        whole = Whole.find(model, repository, card_of)
+        whole = CutSource.find(model, repository, card_of)
         report = cut_and_publish(
             whole,
             order,
@@ -101,14 +103,14 @@ def command(
 
 
 def _pictures(place: Path | None) -> tuple[Path, ...]:
-    from cpuserve.authoring.samples import pictures_in  # noqa: PLC0415
+    from cpuserve.serving.picture_files import pictures_in  # noqa: PLC0415
 
     if place is None or place.is_file():
         return () if place is None else (place,)
     return pictures_in(place)
 
 
-def _show(report: Report) -> None:
+def _show(report: CutReport) -> None:
     parts = report.parts
     work = parts.report["multiply_adds"]
     total = sum(work.values()) or 1

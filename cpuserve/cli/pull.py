@@ -10,7 +10,7 @@ from typing import Any
 import click
 import orjson
 
-from cpuserve.authoring.catalog import Entry, Source, entries, find, label_names
+from cpuserve.authoring.catalog import CatalogEntry, CatalogFile, entries, find, label_names
 from cpuserve.authoring.download import Downloader
 from cpuserve.cli.console import progress, table_console
 from cpuserve.cli.options import setting_options, settings_from
@@ -84,16 +84,16 @@ def command(
 
 
 def _pull(
-    entry: Entry,
+    entry: CatalogEntry,
     repository: Repository,
     downloader: Downloader,
-    bar: Callable[[Source], Callable[[int, int], None]],
+    bar: Callable[[CatalogFile], Callable[[int, int], None]],
     *,
     replace: bool,
 ) -> None:
     file = downloader.fetch(entry.source, bar(entry.source))
     labels = entry.labels
-    if isinstance(labels, Source):
+    if isinstance(labels, CatalogFile):
         labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8"))
     from cpuserve.authoring.build import build  # noqa: PLC0415  # OpenVINO only when it is needed
 
@@ -101,14 +101,14 @@ def _pull(
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[Callable[[Source], Callable[[int, int], None]]]:
+def _bars(*, shown: bool) -> Iterator[Callable[[CatalogFile], Callable[[int, int], None]]]:
     """Yields what makes a progress bar of a source; the bars are not drawn outside a terminal."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with progress(*columns, shown=shown) as bars:
 
-        def bar(source: Source) -> Callable[[int, int], None]:
+        def bar(source: CatalogFile) -> Callable[[int, int], None]:
             task = bars.add_task(source.file, total=source.bytes)
             return lambda done, total: bars.update(task, completed=done, total=total)
 

@@ -12,7 +12,7 @@ import orjson
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
-    from cpuserve.authoring.quantizing import Result
+    from cpuserve.authoring.quantizing import QuantizeReport
 
 __all__ = ["command"]
 
@@ -101,8 +101,8 @@ def command(
       cpuserve quantize mobilenet_v2_1.0_224_frozen --calibration photos --validation labels.csv
       cpuserve quantize detector --calibration photos --validation instances.json --max-drop 0.02
     """
-    from cpuserve.authoring.quantize import Options  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.authoring.quantizing import Order, quantize_model  # noqa: PLC0415
+    from cpuserve.authoring.quantize import QuantizeOptions  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.quantizing import QuantizeOrder, quantize_model  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     settings = settings_from(config, flags)
@@ -110,13 +110,13 @@ def command(
     file = repository.find(*model_and_version(model))
     shown = not (quiet or as_json)
     bars = sys.stderr if shown and sys.stderr.isatty() else None
-    order = Order(name or f"{file.name}_int8", calibration, validation, metric, subset_size)
+    order = QuantizeOrder(name or f"{file.name}_int8", calibration, validation, metric, subset_size)
     result = quantize_model(
         repository,
         file,
         settings,
         order,
-        Options(max_drop, preset, accuracy_control, bars),
+        QuantizeOptions(max_drop, preset, accuracy_control, bars),
         say=(lambda step: click.echo(f"... {step}", err=True)) if shown else (lambda _: None),
     )
     for picture, reason in result.left_out:
@@ -129,7 +129,7 @@ def command(
         sys.exit(_KEPT_FLOAT)
 
 
-def _show(result: Result) -> None:
+def _show(result: QuantizeReport) -> None:
     from cpuserve.authoring.quantizing import COMPARISONS  # noqa: PLC0415  # with OpenVINO
 
     report = result.report

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpuserve.authoring.samples import pictures_in
+from cpuserve.serving.picture_files import pictures_in
 
 __all__ = ["PictureFiles", "pictures"]
 

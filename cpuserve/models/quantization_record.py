@@ -29,7 +29,7 @@ class Validation:
         accuracy_float: of the float model.
         pictures: how many it was measured on.
         calibration_pictures: how many it was calibrated on.
-        calibration_sha256: of the calibration pictures, see `cpuserve.authoring.samples.checksum`.
+        calibration_sha256: of the calibration pictures, see `cpuserve.authoring.labelled_pictures`.
         speedup: time of the float model over time of this one, one picture at a time.
         machine: the machine it was measured on.
     """

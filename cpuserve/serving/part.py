@@ -162,14 +162,14 @@ def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
         import tensorflow as tf  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
-    from cpuserve.authoring.tf_places import Places  # noqa: PLC0415
+    from cpuserve.authoring.tensorflow_graph import FrozenGraph  # noqa: PLC0415
 
     if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     definition = tf.compat.v1.GraphDef()
     try:
-        places = Places(folder / what)
+        places = FrozenGraph(folder / what)
         definition.ParseFromString((folder / what).read_bytes())
         imported = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(definition, name=""), [])
         run = imported.prune(

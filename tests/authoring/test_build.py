@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
 from cpuserve.authoring.build import build, dequantise_output, free_batch
-from cpuserve.authoring.catalog import Dequantise, Source, entries, find, label_names
+from cpuserve.authoring.catalog import CatalogFile, Dequantise, entries, find, label_names
 from cpuserve.authoring.source import read_model
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.card import Card
@@ -33,7 +33,7 @@ def built(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     models: dict[str, ov.Model] = {}
     for entry in entries().values():
         labels = entry.labels
-        if isinstance(labels, Source):
+        if isinstance(labels, CatalogFile):
             labels = label_names((data_dir / "models" / labels.file).read_text())
         file = build(entry, data_dir / "models" / entry.source.file, labels, repository)
         assert (file.name, file.version, file.xml.name) == (entry.name, 1, "model.xml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.authoring.catalog import Entry, Source, entries, find, label_names
+from cpuserve.authoring.catalog import CatalogEntry, CatalogFile, entries, find, label_names
 from cpuserve.errors import UnknownCatalogEntry
 
 NAMES = sorted(entries())
@@ -16,7 +16,7 @@ SOURCES = {
     source.file: source
     for entry in entries().values()
     for source in (entry.source, entry.labels)
-    if isinstance(source, Source)
+    if isinstance(source, CatalogFile)
 }
 
 
@@ -56,7 +56,7 @@ def test_no_name_means_two_entries():
 
 def test_an_alias_finds_the_entry():
     assert find("mobilenet_v2").name == "mobilenet_v2_1.0_224_quant"
-    assert isinstance(find("mobilenet_v2"), Entry)
+    assert isinstance(find("mobilenet_v2"), CatalogEntry)
 
 
 def test_an_unknown_name_is_answered_with_near_ones():

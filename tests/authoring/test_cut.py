@@ -7,7 +7,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.cut import Graph, cut
+from cpuserve.authoring.cut import TensorGraph, cut
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.errors import UsageError
 from tests.conftest import ROOT
@@ -70,7 +70,7 @@ def test_files_of_other_frameworks(data_dir, tmp_path, file):
 
 def test_the_model_that_comes_along_in_three(tmp_path):
     model = ov.Core().read_model(ROOT / "ir_models" / "digits" / "1" / "model.xml")
-    graph = Graph(model)
+    graph = TensorGraph(model)
     points = [graph.name(tensor) for tensor in graph.wiring.articulations()]
     found, apart = agree(model, [points[2]], [points[-2]], tmp_path)
     assert found.head is not None
@@ -120,19 +120,19 @@ def test_a_tensor_that_only_passes_through(tmp_path):
     [("a_node", "a"), ("a:0", "a"), ("0:b_node", "a"), ("1:c_node", "b"), ("end_node", "end")],
 )
 def test_ways_to_name_a_tensor(name, means):
-    graph = Graph(residual())
+    graph = TensorGraph(residual())
     assert graph.name(graph.find(name)) == means
 
 
 @pytest.mark.parametrize("name", ["a_nod", "0:data_node", "9:c_node", ""])
 def test_a_name_that_is_none(name):
     with pytest.raises(UsageError, match=r"no tensor .*cpuserve cutpoints"):
-        Graph(residual()).find(name)
+        TensorGraph(residual()).find(name)
 
 
 def test_near_names_are_proposed():
     with pytest.raises(UsageError, match=r"did you mean data_node or .*a_node"):
-        Graph(residual()).find("dta_node")
+        TensorGraph(residual()).find("dta_node")
 
 
 def test_ends_that_are_the_models_own():
@@ -147,7 +147,7 @@ def test_an_input_that_the_output_does_not_need():
 
 def test_a_tensor_without_the_batch_in_front(data_dir):
     model = ov.Core().read_model(data_dir / "models" / "FastestDet.onnx")
-    graph = Graph(model)
+    graph = TensorGraph(model)
     folded = next(
         graph.name(tensor)
         for tensor in graph.wiring.articulations()

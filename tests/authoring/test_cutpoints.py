@@ -7,7 +7,7 @@ import pytest
 
 from cpuserve.authoring.cut import cut
 from cpuserve.authoring.cutpoints import cutpoints
-from cpuserve.authoring.tf_places import Places, cut_places
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
 from tests.conftest import ROOT
 
 
@@ -30,7 +30,7 @@ def test_every_point_of_a_model_is_legal():
 
 def test_points_of_a_frozen_graph(data_dir):
     file = data_dir / "models" / "deeplabv3_mnv2_dm05_257_frozen.pb"
-    places = Places(file)
+    places = FrozenGraph(file)
     points = {point.name: point for point in cutpoints(ov.Core().read_model(file), places)}
     rising(points.values())
     assert points["sub_7:0"].shape == (1, 257, 257, 3)  # of the source, not of the converted graph

@@ -12,8 +12,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.cut_source import Whole
-from cpuserve.authoring.cutting import Order, cut_and_publish
+from cpuserve.authoring.cut_source import CutSource
+from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.errors import ModelFailed, ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import Part
@@ -84,8 +84,8 @@ def functions(tmp_path, monkeypatch):
 
 
 def cut(repository, *, head="ir", tail="ir", inputs=("scaled",), outputs=("pooled",), **more):
-    order = Order("parts", inputs, outputs, Part.parse(head), Part.parse(tail), **more)
-    return cut_and_publish(Whole.find("whole", repository), order, repository, SETTINGS, 1)
+    order = CutOrder("parts", inputs, outputs, Part.parse(head), Part.parse(tail), **more)
+    return cut_and_publish(CutSource.find("whole", repository), order, repository, SETTINGS, 1)
 
 
 def loaded(repository, name="parts", settings=SETTINGS):
@@ -283,7 +283,7 @@ def test_settings_of_the_input_hold_for_the_whole(repository):
 def test_a_core_is_not_cut_again(repository):
     cut(repository)
     with pytest.raises(UsageError, match="parts is the core of a cut model"):
-        Whole.find("parts", repository)
+        CutSource.find("parts", repository)
 
 
 def test_a_part_where_nothing_is_cut_off(repository):
@@ -294,7 +294,7 @@ def test_a_part_where_nothing_is_cut_off(repository):
 def test_neither_a_file_nor_a_model(repository):
     for name in ("whale", "whole/2", "whole/x"):
         with pytest.raises(UsageError, match=f"there is no file {name}"):
-            Whole.find(name, repository)
+            CutSource.find(name, repository)
 
 
 def test_an_unmeasured_quantised_model_is_not_let_in_by_cutting_it(repository):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.authoring.catalog import Source
+from cpuserve.authoring.catalog import CatalogFile
 from cpuserve.authoring.download import Downloader, default_cache
 from cpuserve.errors import ChecksumError, DownloadError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
-SOURCE = Source("model.tflite", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), "Apache-2.0")
+SOURCE = CatalogFile("model.tflite", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), "Apache-2.0")
 
 
 @dataclass
@@ -98,7 +98,7 @@ def test_a_file_arrives_and_is_kept(site: Site, cache: Path, downloader: Downloa
 
 
 def test_without_a_mirror_the_url_of_the_source_is_asked(site: Site, cache: Path):
-    source = Source(
+    source = CatalogFile(
         SOURCE.file, SOURCE.bytes, SOURCE.sha256, SOURCE.licence, url=f"{site.url}/a/commit/model.tflite"
     )
     assert Downloader(cache=cache).fetch(source).read_bytes() == CONTENT
@@ -236,7 +236,7 @@ def test_a_wrong_file_in_a_mirror_directory_is_refused_but_not_deleted(tmp_path:
 
 
 def test_a_source_that_is_in_mirrors_only_says_why(cache: Path):
-    source = Source("graph.pb", 1, "0" * 64, "Apache-2.0", mirror_only="reconstructed here")
+    source = CatalogFile("graph.pb", 1, "0" * 64, "Apache-2.0", mirror_only="reconstructed here")
     with pytest.raises(DownloadError, match=r"reconstructed here.*--mirror DIR"):
         Downloader(cache=cache).fetch(source)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from cpuserve.authoring.graph_connectivity import Wiring
+from cpuserve.authoring.graph_connectivity import Connectivity
 
 # 0 input -> 1 -> 2 -> 3 add (reads 1 too) -> 4 -> 5 result
-RESIDUAL = Wiring([(), ((0, 0),), ((1, 0),), ((2, 0), (1, 0)), ((3, 0),), ((4, 0),)], frozenset({0}), (5,))
+RESIDUAL = Connectivity(
+    [(), ((0, 0),), ((1, 0),), ((2, 0), (1, 0)), ((3, 0),), ((4, 0),)], frozenset({0}), (5,)
+)
 # 0 input -> 1 -> 2 -> 4 result, 1 -> 3 -> 5 result
-FORK = Wiring([(), ((0, 0),), ((1, 0),), ((1, 0),), ((2, 0),), ((3, 0),)], frozenset({0}), (4, 5))
+FORK = Connectivity([(), ((0, 0),), ((1, 0),), ((1, 0),), ((2, 0),), ((3, 0),)], frozenset({0}), (4, 5))
 
 
 def test_a_branch_is_no_place_to_cut():
@@ -19,12 +21,12 @@ def test_one_of_several_outputs_is_no_place_to_cut():
 
 
 def test_two_inputs_must_both_have_passed():
-    both = Wiring([(), (), ((0, 0), (1, 0)), ((2, 0),)], frozenset({0, 1}), (3,))
+    both = Connectivity([(), (), ((0, 0), (1, 0)), ((2, 0),)], frozenset({0, 1}), (3,))
     assert both.articulations() == [(2, 0)]
 
 
 def test_a_node_of_two_outputs_is_passed_by_neither_alone():
-    split = Wiring([(), ((0, 0),), ((1, 0), (1, 1)), ((2, 0),)], frozenset({0}), (3,))
+    split = Connectivity([(), ((0, 0),), ((1, 0), (1, 1)), ((2, 0),)], frozenset({0}), (3,))
     assert split.articulations() == [(0, 0), (2, 0)]
 
 
@@ -50,5 +52,5 @@ def test_an_input_that_is_not_needed_is_found():
 
 
 def test_a_second_input_of_the_graph_goes_round():
-    both = Wiring([(), ((0, 0),), (), ((1, 0), (2, 0)), ((3, 0),)], frozenset({0, 2}), (4,))
+    both = Connectivity([(), ((0, 0),), (), ((1, 0), (2, 0)), ((3, 0),)], frozenset({0, 2}), (4,))
     assert both.divide([(1, 0)], [(3, 0)]).into_core == ((2, 0),)

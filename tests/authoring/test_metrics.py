@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from cpuserve.authoring.average_precision import Detection, mean_average_precision
+from cpuserve.authoring.labelled_pictures import Box
 from cpuserve.authoring.metrics import (
-    Agreement,
+    AccuracyMetric,
     Areas,
-    Custom,
+    CustomMetric,
+    FloatAgreement,
     MeanAveragePrecision,
     MeanIou,
-    Metric,
     Top1,
     load_function,
 )
-from cpuserve.authoring.samples import Box
 from cpuserve.errors import UsageError
 
 
-def value(metric: Metric, *pictures: list[np.ndarray]) -> float:
+def value(metric: AccuracyMetric, *pictures: list[np.ndarray]) -> float:
     return metric.value([metric.keep(outputs, index) for index, outputs in enumerate(pictures)])
 
 
@@ -53,17 +53,17 @@ def test_miou_of_scores_smaller_than_the_mask():
 
 
 def test_agreement_of_classes_maps_and_other_numbers():
-    classes = Agreement("Classification")
+    classes = FloatAgreement("Classification")
     for row in ([0.2, 0.8], [0.9, 0.1]):
         classes.learn([np.array(row)])
     assert value(classes, [np.array([0.4, 0.6])], [np.array([0.4, 0.6])]) == 0.5
-    maps = Agreement()
+    maps = FloatAgreement()
     maps.learn([np.array([[0, 1], [2, 2]], np.int64)])
     assert value(maps, [np.array([[0, 1], [2, 0]], np.int64)]) == 0.75
-    numbers = Agreement("YOLO")
+    numbers = FloatAgreement("YOLO")
     numbers.learn([np.array([1.0, 0.0]), np.array([[0.0]])])
     assert value(numbers, [np.array([1.0, 0.0]), np.array([[1.0]])]) == pytest.approx(0.5**0.5)
-    silent = Agreement("YOLO")
+    silent = FloatAgreement("YOLO")
     silent.learn([np.zeros(3)])
     assert (value(silent, [np.zeros(3)]), value(silent, [np.ones(3)])) == (1.0, 0.0)
 
@@ -128,13 +128,13 @@ def test_a_function_of_the_users_gets_outputs_and_files(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     files = [Path("a.jpg"), Path("b.png")]
-    metric = Custom("own_metric:brightest", load_function("own_metric:brightest"), files)
+    metric = CustomMetric("own_metric:brightest", load_function("own_metric:brightest"), files)
     assert (metric.name, value(metric, [np.array([1.0, 5.0])], [np.array([2.0])])) == (
         "own_metric:brightest",
         8.0,
     )
     with pytest.raises(UsageError, match=r"returned 'good'; it must return a finite number"):
-        value(Custom("own_metric:text", load_function("own_metric:text"), files), [np.zeros(1)])
+        value(CustomMetric("own_metric:text", load_function("own_metric:text"), files), [np.zeros(1)])
     for name, words in {
         "own_metric:absent": "no attribute 'absent'",
         "no_such_module:f": "No module named",

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from cpuserve.authoring.parity import Agreement, class_map, compare
+from cpuserve.authoring.parity import Parity, class_map, compare
 from cpuserve.errors import UsageError
 
 
 def test_equal_scores_agree_wholly():
     scores = [np.array([[0.1, 0.9]], np.float32), np.array([[0.7, 0.3]], np.float32)]
-    assert compare(scores, [row[0] for row in scores]) == Agreement(2, 0.0, 0.0, 1.0)
+    assert compare(scores, [row[0] for row in scores]) == Parity(2, 0.0, 0.0, 1.0)
 
 
 def test_top1_counts_pictures_and_differences_count_numbers():
@@ -52,8 +52,8 @@ def test_the_classes_of_scores_are_on_the_smaller_outer_side():
 
 def test_what_neither_classifies_nor_segments_is_compared_as_numbers():
     boxes = [np.ones((1, 85, 22, 22), np.float32)]
-    assert compare(boxes, boxes) == Agreement(1, 0.0, 0.0)
-    assert compare([np.ones(4)], [np.ones(4)], "YOLOX") == Agreement(1, 0.0, 0.0)
+    assert compare(boxes, boxes) == Parity(1, 0.0, 0.0)
+    assert compare([np.ones(4)], [np.ones(4)], "YOLOX") == Parity(1, 0.0, 0.0)
 
 
 def test_a_nan_is_no_agreement():

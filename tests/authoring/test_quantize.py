@@ -7,8 +7,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.metrics import Agreement
-from cpuserve.authoring.quantize import Options, Outcome, Task, quantize
+from cpuserve.authoring.metrics import FloatAgreement
+from cpuserve.authoring.quantize import Quantization, QuantizeOptions, QuantizeTask, quantize
 from cpuserve.errors import ModelLoadError
 
 ROWS = [np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8) for number in range(6)]
@@ -33,18 +33,18 @@ def network(loud: float, seed: int) -> ov.Model:
     return ov.Model([ops.result(ops.reduce_mean(found, np.array([2, 3])))], [data])
 
 
-def task(model: ov.Model) -> Task:
+def task(model: ov.Model) -> QuantizeTask:
     def served(made: ov.Model) -> ov.Model:
         steps = ov.preprocess.PrePostProcessor(made.clone())
         steps.input(0).tensor().set_element_type(ov.Type.u8)
         return steps.build()
 
-    return Task(model, served, lambda row: row[None].astype(np.float32))
+    return QuantizeTask(model, served, lambda row: row[None].astype(np.float32))
 
 
-def guarded(loud: float, seed: int, options: Options) -> tuple[Outcome, list[str]]:
+def guarded(loud: float, seed: int, options: QuantizeOptions) -> tuple[Quantization, list[str]]:
     said: list[str] = []
-    outcome = quantize(task(network(loud, seed)), ROWS, ROWS, Agreement("numbers"), options, said.append)
+    outcome = quantize(task(network(loud, seed)), ROWS, ROWS, FloatAgreement("numbers"), options, said.append)
     return outcome, said
 
 
@@ -53,7 +53,7 @@ def fake_quantizes(model: ov.Model | None) -> int:
 
 
 def test_what_stays_as_good_is_quantised_whole():
-    outcome, said = guarded(1, 1, Options(max_drop=0.01))
+    outcome, said = guarded(1, 1, QuantizeOptions(max_drop=0.01))
     assert (outcome.method, outcome.quantized, outcome.accuracy_float) == ("ptq", 3, 1.0)
     assert outcome.accuracy == outcome.accuracy_ptq > 0.99
     assert fake_quantizes(outcome.model) > 3  # weights too
@@ -61,7 +61,7 @@ def test_what_stays_as_good_is_quantised_whole():
 
 
 def test_what_breaks_is_put_back_to_floats():
-    outcome, said = guarded(3000, 2, Options(max_drop=0.4))
+    outcome, said = guarded(3000, 2, QuantizeOptions(max_drop=0.4))
     assert outcome.method == "accuracy_control"
     assert outcome.accuracy_ptq < 0.5
     assert 0 < outcome.quantized < 3
@@ -72,20 +72,20 @@ def test_what_breaks_is_put_back_to_floats():
 
 @pytest.mark.parametrize(("control", "method", "left"), [(True, "accuracy_control", 0), (False, "ptq", 3)])
 def test_what_cannot_be_mended_is_refused(control, method, left):
-    outcome, _ = guarded(300, 1, Options(max_drop=0.005, accuracy_control=control))
+    outcome, _ = guarded(300, 1, QuantizeOptions(max_drop=0.005, accuracy_control=control))
     assert (outcome.model, outcome.method, outcome.quantized) == (None, method, left)
     assert outcome.accuracy_float - outcome.accuracy_ptq > 0.005
 
 
 def test_a_quantised_model_is_not_quantised_again():
-    outcome, _ = guarded(1, 1, Options(max_drop=1))
+    outcome, _ = guarded(1, 1, QuantizeOptions(max_drop=1))
     assert outcome.model is not None
     with pytest.raises(ModelLoadError, match="quantised already; quantise the float model"):
-        quantize(task(outcome.model), ROWS, ROWS, Agreement(), Options(), lambda _: None)
+        quantize(task(outcome.model), ROWS, ROWS, FloatAgreement(), QuantizeOptions(), lambda _: None)
 
 
 def test_a_model_without_weights_is_refused():
     data = ops.parameter([1, 8, 8, 3], np.float32, name="data")
     model = ov.Model([ops.result(ops.reduce_mean(data, np.array([1, 2])))], [data])
     with pytest.raises(ModelLoadError, match="no convolution or matrix product"):
-        quantize(task(model), ROWS, ROWS, Agreement("numbers"), Options(), lambda _: None)
+        quantize(task(model), ROWS, ROWS, FloatAgreement("numbers"), QuantizeOptions(), lambda _: None)

@@ -12,7 +12,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.source import input_shapes, names_in, read, read_model, select
+from cpuserve.authoring.source import input_shapes, names_in, read_model, read_source, select
 from cpuserve.errors import ModelLoadError, UsageError
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
@@ -44,7 +44,7 @@ def run(model: ov.Model, picture: Any) -> Any:
     ],
 )
 def test_real_models_are_read(data_dir: Path, file: str, framework: str, shape: list[int]):
-    source = read(str(data_dir / "models" / file))
+    source = read_source(str(data_dir / "models" / file))
     assert (source.framework, source.name) == (framework, file)
     assert list(source.model.input(0).shape) == shape
     assert len(source.sha256) == 64
@@ -53,18 +53,18 @@ def test_real_models_are_read(data_dir: Path, file: str, framework: str, shape: 
 def test_paddle_answers_as_paddle_does():
     # the answer Paddle gave when tests/authoring/paddle/make.py wrote the file
     expected = [0.22269735, 0.1536469, 0.16521685, 0.25943014, 0.1990088]
-    source = read(str(PADDLE / "tiny.pdmodel"), input_shapes(["x[1,3,8,8]"]))
+    source = read_source(str(PADDLE / "tiny.pdmodel"), input_shapes(["x[1,3,8,8]"]))
     picture = np.linspace(0, 1, 192, dtype=np.float32).reshape(1, 3, 8, 8)
     assert run(source.model, picture)[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_ir_is_read():
-    source = read(str(DIGITS))
+    source = read_source(str(DIGITS))
     assert (source.framework, source.title, source.name) == ("ir", "an OpenVINO IR", "model.xml")
 
 
 def test_the_only_input_needs_no_name():
-    source = read(str(PADDLE / "tiny.pdmodel"), input_shapes(["[2,3,8,8]"]))
+    source = read_source(str(PADDLE / "tiny.pdmodel"), input_shapes(["[2,3,8,8]"]))
     assert list(source.model.input("x").shape) == [2, 3, 8, 8]
 
 
@@ -84,7 +84,7 @@ def test_the_only_input_needs_no_name():
 )
 def test_what_openvino_refuses_is_named_with_the_reason(data_dir: Path, file: str, words: str):
     with pytest.raises(ModelLoadError, match=rf"OpenVINO \S+ cannot import {file}: .*{words}"):
-        read(str(data_dir / "models" / "rejected" / file))
+        read_source(str(data_dir / "models" / "rejected" / file))
 
 
 def test_a_truncated_tflite_is_refused(data_dir: Path, tmp_path: Path):
@@ -92,14 +92,14 @@ def test_a_truncated_tflite_is_refused(data_dir: Path, tmp_path: Path):
     cut = tmp_path / "vww.tflite"
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelLoadError, match=r"cannot import vww.tflite: .*corrupted.*; copy or download it"):
-        read(str(cut))
+        read_source(str(cut))
 
 
 def test_truncated_weights_of_an_ir_are_refused(tmp_path: Path):
     shutil.copy(DIGITS, tmp_path)
     (tmp_path / "model.bin").write_bytes(DIGITS.with_suffix(".bin").read_bytes()[:1000])
     with pytest.raises(ModelLoadError, match=r"cannot import model.xml: .*"):
-        read(str(tmp_path / "model.xml"))
+        read_source(str(tmp_path / "model.xml"))
 
 
 def test_shapes_are_read_as_openvinos_tools_read_them():
@@ -119,16 +119,16 @@ def test_shapes_are_read_as_openvinos_tools_read_them():
 def test_unknown_names_have_near_ones(data_dir: Path):
     graph = str(data_dir / "models" / "mobilenet_v1_0.25_128_frozen.pb")
     with pytest.raises(UsageError, match=r"--input inptu: no tensor of that name; did you mean input\?"):
-        read(graph, input_shapes(["inptu[1,128,128,3]"]))
+        read_source(graph, input_shapes(["inptu[1,128,128,3]"]))
     with pytest.raises(UsageError, match=r"--output MobilenetV1/Prediction/Reshape: .*Predictions/Reshape_1"):
-        read(graph, outputs=["MobilenetV1/Prediction/Reshape"])
+        read_source(graph, outputs=["MobilenetV1/Prediction/Reshape"])
     with pytest.raises(UsageError, match=r"there are .*cpuserve cut"):
-        read(graph, outputs=["zzz"])
+        read_source(graph, outputs=["zzz"])
 
 
 def test_a_shape_the_graph_does_not_take_is_refused(data_dir: Path):
     with pytest.raises(ModelLoadError, match=r"mobilenet\S+ does not take --input input\[1,128,128,4\]: "):
-        read(
+        read_source(
             str(data_dir / "models" / "mobilenet_v1_0.25_128_frozen.pb"),
             input_shapes(["input[1,128,128,4]"]),
         )
@@ -136,7 +136,7 @@ def test_a_shape_the_graph_does_not_take_is_refused(data_dir: Path):
 
 def test_a_graph_ends_where_it_is_told(data_dir: Path):
     file = data_dir / "models" / "nanodet_m_416.onnx"
-    model = read(str(file), outputs=["795", "792"]).model
+    model = read_source(str(file), outputs=["795", "792"]).model
     assert [port.get_any_name() for port in model.outputs] == ["795", "792"]
     assert "795" in names_in(read_model(file))
 
@@ -166,7 +166,7 @@ def test_nan_weights_are_refused_with_their_place(tmp_path: Path):
     with pytest.raises(
         ModelLoadError, match=r"1 of the 12 weights 'w' of model.xml, which 'head' reads, are NaN"
     ):
-        read(saved(tmp_path, model))
+        read_source(saved(tmp_path, model))
 
 
 def test_a_dynamic_rank_is_refused_until_a_shape_is_said(tmp_path: Path):
@@ -174,20 +174,20 @@ def test_a_dynamic_rank_is_refused_until_a_shape_is_said(tmp_path: Path):
     data.output(0).set_names({"data"})
     file = saved(tmp_path, ov.Model([ops.relu(data)], [data], "m"))
     with pytest.raises(ModelLoadError, match=r"input 'data' of model.xml .*--input data\[1,3,224,224\]"):
-        read(file)
-    assert list(read(file, input_shapes(["data[1,3,8,8]"])).model.output(0).shape) == [1, 3, 8, 8]
+        read_source(file)
+    assert list(read_source(file, input_shapes(["data[1,3,8,8]"])).model.output(0).shape) == [1, 3, 8, 8]
 
 
 def test_an_output_of_dynamic_rank_is_refused(tmp_path: Path):
     data, shape = ops.parameter([4], np.float32, name="data"), ops.parameter([-1], np.int64, name="shape")
     file = saved(tmp_path, ov.Model([ops.reshape(data, shape, False)], [data, shape], "m"))
     with pytest.raises(ModelLoadError, match=r"output .*dynamic rank.*--output"):
-        read(file)
+        read_source(file)
     with pytest.raises(UsageError, match=r"has 2 inputs: --input needs a name"):
-        read(file, input_shapes(["[4]"]))
+        read_source(file, input_shapes(["[4]"]))
 
 
 def test_a_pytorch_model_without_pytorch_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[train\]"):
-        read("some.module:Net")
+        read_source("some.module:Net")

@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 
 from cpuserve.authoring.complexity import complexity, multiply_adds
-from cpuserve.authoring.zoo.networks import NETWORKS, build
+from cpuserve.authoring.zoo.networks import NETWORKS, build_network
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
@@ -58,7 +58,7 @@ def test_the_list_has_the_networks_and_figures_of_the_report():
 
 @pytest.mark.parametrize("name", GIGA_FLOPS)
 def test_sizes_are_those_of_the_report(name):
-    model = build(name)
+    model = build_network(name)
     found = complexity(model)
     assert found.parameters / 1e6 == pytest.approx(MILLION_PARAMETERS[name], rel=0.01)
     assert found.bytes == 4 * found.parameters
@@ -74,7 +74,7 @@ def is_depthwise(node):
 @pytest.mark.parametrize("name", ["squeezenet_v1.1", "shufflenet"])
 def test_answers_are_probabilities_that_depend_on_the_picture(name):
     images = np.random.default_rng(1).standard_normal((2, 3, 224, 224), np.float32)
-    answers = ov.Core().compile_model(build(name, batch=2), "CPU", F32)(images)["probabilities"]
+    answers = ov.Core().compile_model(build_network(name, batch=2), "CPU", F32)(images)["probabilities"]
     assert answers.shape == (2, 1000)
     assert np.isfinite(answers).all()
     assert answers.sum(axis=1) == pytest.approx(1, abs=1e-3)
@@ -84,7 +84,7 @@ def test_answers_are_probabilities_that_depend_on_the_picture(name):
 
 def test_a_seed_always_gives_the_same_weights_and_another_one_others():
     def first_weights(seed):
-        model = build("squeezenet_v1.1", seed=seed)
+        model = build_network("squeezenet_v1.1", seed=seed)
         stem = next(node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution")
         return stem.input_value(1).get_node().get_data().copy()
 
@@ -94,7 +94,7 @@ def test_a_seed_always_gives_the_same_weights_and_another_one_others():
 
 def test_an_unknown_network_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match=r"no network 'resnet51'; there are mobilenet, .*shufflenet"):
-        build("resnet51")
+        build_network("resnet51")
 
 
 def test_a_network_can_be_published_to_measure_a_server(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from openvino import opset13 as ops
 
-from cpuserve.authoring.source import Source, input_shapes, read
+from cpuserve.authoring.source import SourceModel, input_shapes, read_source
 from cpuserve.bench.compare import FrameworkResult, compare, thread_counts, verdict
 from cpuserve.bench.frameworks import Refused, load, sample, with_batch
 from cpuserve.errors import CpuserveError
@@ -94,7 +94,7 @@ def test_thread_counts():
 def graph_with(*shapes, kind=np.float32):
     entries = [ops.parameter(shape, kind, name=f"p{n}") for n, shape in enumerate(shapes)]
     model = ov.Model([ops.relu(ops.convert(entry, np.float32)) for entry in entries], entries)
-    return Source(model, "ir", "an OpenVINO IR", "m.xml", "", None)
+    return SourceModel(model, "ir", "an OpenVINO IR", "m.xml", "", None)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_framework_that_is_not_installed_names_the_package(network, monkeypatc
 )
 def test_tensorflow_and_its_lite(framework, file, data_dir, tmp_path):
     source = str(data_dir / "models" / file)
-    tensor = sample(with_batch(read(source), 1), 1, [np.full((20, 20, 3), 99, np.uint8)])
+    tensor = sample(with_batch(read_source(source), 1), 1, [np.full((20, 20, 3), 99, np.uint8)])
     entry = run(source, [framework], [tensor], tmp_path)[1]
     assert not entry.refused
     assert entry.difference == pytest.approx(0, abs=1e-4)
@@ -169,7 +169,7 @@ def test_torch_and_its_compiler(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     words = ["[1,3,2,2]"]
     tensor = sample(
-        with_batch(read("small_net:net", input_shapes(words)), 1), 1, [np.full((4, 4, 3), 9, np.uint8)]
+        with_batch(read_source("small_net:net", input_shapes(words)), 1), 1, [np.full((4, 4, 3), 9, np.uint8)]
     )
     for entry in run("small_net:net", ["torch", "torch.compile"], [tensor], tmp_path, shapes=words)[1:]:
         assert not entry.refused

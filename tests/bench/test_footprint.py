@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.zoo.networks import build
+from cpuserve.authoring.zoo.networks import build_network
 from cpuserve.bench.footprint import footprint_bytes
 
 
@@ -38,6 +38,6 @@ def test_a_shortcut_is_held_until_it_is_added():
 
 
 def test_values_of_a_large_batch_outweigh_the_rest():
-    model = build("squeezenet_v1.1")
+    model = build_network("squeezenet_v1.1")
     assert 200 << 20 < footprint_bytes(model, 1) < 300 << 20
     assert footprint_bytes(model, 128) > 4 * footprint_bytes(model, 1)

@@ -13,7 +13,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from cpuserve.authoring.samples import checksum
+from cpuserve.authoring.labelled_pictures import pictures_checksum
 from cpuserve.cli import main
 from cpuserve.models.card import Card
 from cpuserve.models.quantization_record import Validation
@@ -90,7 +90,7 @@ def test_a_published_model_is_measured_and_serves(run, repository, photos, label
     assert (report["accuracy_float"], report["accuracy"]) == (1.0, 1.0)
     assert (report["calibration_pictures"], report["calibration_sha256"]) == (
         len(pictures),
-        checksum(pictures),
+        pictures_checksum(pictures),
     )
     assert report["speed"]["speedup"] > 0
     assert [one["asked"] for one in report["float_model_by_precision"]] == ["f32", "bf16", "f16"]

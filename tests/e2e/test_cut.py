@@ -9,8 +9,8 @@ import pytest
 from tritonclient import http as triton
 
 from benchmarks.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
-from cpuserve.authoring.cut_source import Whole
-from cpuserve.authoring.cutting import Order, cut_and_publish
+from cpuserve.authoring.cut_source import CutSource
+from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.cli import main
 from cpuserve.models.cut_manifest import Part
 from cpuserve.models.repository import Repository
@@ -25,7 +25,7 @@ SIDES = {257: FILES[0], 513: FILES[1]}
 
 def publish_whole(source, name, repository):
     """The graph as it is, in f32: the catalogue's is kept in f16."""
-    whole = Whole.find(str(source), repository)
+    whole = CutSource.find(str(source), repository)
     whole.describe(whole.model)
     with repository.publish(name, 1) as folder:
         ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
@@ -51,7 +51,7 @@ def server(data_dir, tmp_path_factory):
             main(["cut", str(source), *at, *into])
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.syspath_prepend(folder)
-    order = Order(
+    order = CutOrder(
         "parts257",
         ("sub_7",),
         ("logits/semantic/BiasAdd",),
@@ -59,7 +59,7 @@ def server(data_dir, tmp_path_factory):
         Part.parse("deeplab_parts:tail"),
         (bird,),
     )
-    whole = Whole.find(str(data_dir / "models" / SIDES[257]), repository)
+    whole = CutSource.find(str(data_dir / "models" / SIDES[257]), repository)
     cut_and_publish(whole, order, repository, Settings(allow_callables=True), 1)
     monkeypatch.undo()
     words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")

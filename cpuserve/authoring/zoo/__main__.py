@@ -11,7 +11,7 @@ from pathlib import Path
 import openvino as ov
 from openvino import PartialShape
 
-from cpuserve.authoring.zoo.networks import NETWORKS, build
+from cpuserve.authoring.zoo.networks import NETWORKS, build_network
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--model-repository", type=Path, default=Path("ir_models"))
     given = parser.parse_args()
-    model = build(given.network)
+    model = build_network(given.network)
     model.reshape(PartialShape([-1, 3, 224, 224]))
     words = "Random weights: its speed is that of the trained network, its answers mean nothing."
     card = Card(

@@ -17,11 +17,11 @@ from cpuserve.authoring.zoo.squeezenet import squeezenet_v1_0, squeezenet_v1_1
 from cpuserve.authoring.zoo.vgg import vgg
 from cpuserve.errors import UsageError
 
-__all__ = ["NETWORKS", "Network", "build"]
+__all__ = ["NETWORKS", "ZooNetwork", "build_network"]
 
 
 @dataclass(frozen=True)
-class Network:
+class ZooNetwork:
     """A network of DeepDetect's performance report.
 
     Attributes:
@@ -36,26 +36,26 @@ class Network:
 
 
 NETWORKS = {
-    "mobilenet": Network(mobilenet, 0.5687, 4.2309),
+    "mobilenet": ZooNetwork(mobilenet, 0.5687, 4.2309),
     # The same network. The report means two kernels for its depthwise layers, of which OpenVINO has only the
     # fast one, and counted no multiply-adds for the layers that the fast one runs.
-    "mobilenet_depthwise": Network(mobilenet, 0.5514, 4.2309),
-    "resnet50": Network(partial(resnet, blocks=(3, 4, 6, 3)), 3.8580, 25.556),
-    "resnet101": Network(partial(resnet, blocks=(3, 4, 23, 3)), 7.5702, 44.548),
-    "resnet152": Network(partial(resnet, blocks=(3, 8, 36, 3)), 11.282, 60.191),
-    "googlenet": Network(googlenet, 1.5826, 6.9902),
-    "densenet121": Network(partial(densenet, blocks=(6, 12, 24, 16)), 3.0631, 7.9778),
-    "densenet201": Network(partial(densenet, blocks=(6, 12, 48, 32)), 4.7727, 20.012),
-    "squeezenet_v1.0": Network(squeezenet_v1_0, 0.8475, 1.2444),
-    "squeezenet_v1.1": Network(squeezenet_v1_1, 0.3491, 1.2315),
-    "vgg16": Network(partial(vgg, convolutions=(2, 2, 3, 3, 3)), 15.470, 138.34),
-    "vgg19": Network(partial(vgg, convolutions=(2, 2, 4, 4, 4)), 19.632, 143.65),
-    "shufflenet": Network(shufflenet, 0.1234, 1.8137),
+    "mobilenet_depthwise": ZooNetwork(mobilenet, 0.5514, 4.2309),
+    "resnet50": ZooNetwork(partial(resnet, blocks=(3, 4, 6, 3)), 3.8580, 25.556),
+    "resnet101": ZooNetwork(partial(resnet, blocks=(3, 4, 23, 3)), 7.5702, 44.548),
+    "resnet152": ZooNetwork(partial(resnet, blocks=(3, 8, 36, 3)), 11.282, 60.191),
+    "googlenet": ZooNetwork(googlenet, 1.5826, 6.9902),
+    "densenet121": ZooNetwork(partial(densenet, blocks=(6, 12, 24, 16)), 3.0631, 7.9778),
+    "densenet201": ZooNetwork(partial(densenet, blocks=(6, 12, 48, 32)), 4.7727, 20.012),
+    "squeezenet_v1.0": ZooNetwork(squeezenet_v1_0, 0.8475, 1.2444),
+    "squeezenet_v1.1": ZooNetwork(squeezenet_v1_1, 0.3491, 1.2315),
+    "vgg16": ZooNetwork(partial(vgg, convolutions=(2, 2, 3, 3, 3)), 15.470, 138.34),
+    "vgg19": ZooNetwork(partial(vgg, convolutions=(2, 2, 4, 4, 4)), 19.632, 143.65),
+    "shufflenet": ZooNetwork(shufflenet, 0.1234, 1.8137),
 }
 """By name, in the order of the report."""
 
 
-def build(name: str, *, batch: int = 1, seed: int = 0) -> ov.Model:
+def build_network(name: str, *, batch: int = 1, seed: int = 0) -> ov.Model:
     """Builds a network with random weights.
 
     Args:

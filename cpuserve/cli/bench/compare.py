@@ -113,14 +113,14 @@ def command(
 
 
 def _source(model: str, repository: Path, folder: Path) -> str:
-    """What `cpuserve.authoring.source.read` takes: a path or module:callable."""
+    """What `cpuserve.authoring.source.read_source` takes: a path or module:callable."""
     import openvino as ov  # noqa: PLC0415
 
-    from cpuserve.authoring.zoo.networks import NETWORKS, build  # noqa: PLC0415
+    from cpuserve.authoring.zoo.networks import NETWORKS, build_network  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     if model in NETWORKS:
-        ov.save_model(build(model), folder / f"{model}.xml", compress_to_fp16=False)
+        ov.save_model(build_network(model), folder / f"{model}.xml", compress_to_fp16=False)
         return str(folder / f"{model}.xml")
     models = Repository(repository)
     if not Path(model).exists() and model in models.names():
@@ -131,7 +131,7 @@ def _source(model: str, repository: Path, folder: Path) -> str:
 def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Path]) -> list[Any]:
     import cv2  # noqa: PLC0415
 
-    from cpuserve.authoring.source import input_shapes, read  # noqa: PLC0415
+    from cpuserve.authoring.source import input_shapes, read_source  # noqa: PLC0415
     from cpuserve.bench.frameworks import sample, with_batch  # noqa: PLC0415
 
     decoded = []
@@ -140,7 +140,7 @@ def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Pat
         if pixels is None:
             raise UsageError(f"--images: {file.name} cannot be decoded")
         decoded.append(pixels)
-    graph = with_batch(read(source, input_shapes(shapes)), batch)
+    graph = with_batch(read_source(source, input_shapes(shapes)), batch)
     return [
         sample(graph, batch, decoded[start:] + decoded[:start]) for start in range(0, len(decoded), batch)
     ]

@@ -14,15 +14,15 @@ import openvino as ov
 from openvino.frontend import FrontEndManager
 
 from cpuserve.authoring.cut import CutModel, is_identity, leaks, unknown
-from cpuserve.authoring.graph_connectivity import Tensor, Wiring
+from cpuserve.authoring.graph_connectivity import Connectivity, Tensor
 from cpuserve.errors import ModelLoadError, UsageError
 
-__all__ = ["Places", "cut_places"]
+__all__ = ["FrozenGraph", "cut_places"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 
-class Places:
+class FrozenGraph:
     """The tensors of a frozen graph by name, and how they hang together.
 
     Args:
@@ -53,7 +53,7 @@ class Places:
         self.inputs = [(place, 0) for place in sorted(inputs)]
         self.outputs = [(place, 0) for place in ends]
         # what nobody reads is what the model answers: a node without a name stands for the reader
-        self.wiring = Wiring(
+        self.wiring = Connectivity(
             [*reads, *(((end, 0),) for end in ends)],
             frozenset(inputs),
             tuple(range(len(reads), len(reads) + len(ends))),
@@ -119,7 +119,7 @@ class Places:
         return _in_order(model, [self.name(tensor) for tensor in inputs], [self.name(t) for t in outputs])
 
 
-def cut_places(places: Places, inputs: Sequence[str], outputs: Sequence[str]) -> CutModel:
+def cut_places(places: FrozenGraph, inputs: Sequence[str], outputs: Sequence[str]) -> CutModel:
     """Cuts a frozen graph in three at tensors of the source, such as ``0:MobilenetV2/Conv/Conv2D``.
 
     Args:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.authoring.samples import Box, Sample, checksum, read_samples, spread
+from cpuserve.authoring.labelled_pictures import (
+    Box,
+    LabelledPicture,
+    evenly_chosen,
+    pictures_checksum,
+    read_pictures,
+)
 from cpuserve.errors import UsageError
 
 LABELS = ("background", "Egyptian cat", "dog", "dog")
@@ -22,44 +28,44 @@ def put(folder: Path, *names: str) -> None:
 
 def test_a_folder_of_folders_names_the_classes(tmp_path):
     put(tmp_path, "egyptian_cat/1.jpg", "dog/deep/2.PNG", "dog/notes.txt", "0/3.bmp")
-    found = {sample.file.name: sample.classes for sample in read_samples(tmp_path, LABELS)}
+    found = {sample.file.name: sample.classes for sample in read_pictures(tmp_path, LABELS)}
     assert found == {"1.jpg": {1}, "2.PNG": {2, 3}, "3.bmp": {0}}
 
 
 def test_a_folder_that_is_no_class_among_others_is_refused(tmp_path):
     put(tmp_path, "dog/1.jpg", "cta/2.jpg")
     with pytest.raises(UsageError, match="'cta' is named after no class"):
-        read_samples(tmp_path, LABELS)
+        read_pictures(tmp_path, LABELS)
 
 
 def test_folders_that_are_no_classes_say_nothing_of_them(tmp_path):
     put(tmp_path, "monday/1.jpg", "tuesday/2.jpg")
-    assert [sample.classes for sample in read_samples(tmp_path, LABELS)] == [None, None]
+    assert [sample.classes for sample in read_pictures(tmp_path, LABELS)] == [None, None]
 
 
 def test_a_picture_may_be_named_after_its_class_but_a_number_is_no_name(tmp_path):
     put(tmp_path, "Egyptian-Cat.jpg", "000002.jpg", "photo.jpg")
-    found = {sample.file.name: sample.classes for sample in read_samples(tmp_path, LABELS)}
+    found = {sample.file.name: sample.classes for sample in read_pictures(tmp_path, LABELS)}
     assert found == {"Egyptian-Cat.jpg": {1}, "000002.jpg": None, "photo.jpg": None}
 
 
 @pytest.mark.parametrize(
     ("text", "sample"),
     [
-        ("file,label\na.jpg,dog\n", Sample(Path("a.jpg"), frozenset((2, 3)))),
-        ("label,file\n1,a.jpg\n", Sample(Path("a.jpg"), frozenset((1,)))),
-        ("file,mask\na.jpg,m/a.png\n", Sample(Path("a.jpg"), mask=Path("m/a.png"))),
-        ("file\na.jpg\n", Sample(Path("a.jpg"))),
+        ("file,label\na.jpg,dog\n", LabelledPicture(Path("a.jpg"), frozenset((2, 3)))),
+        ("label,file\n1,a.jpg\n", LabelledPicture(Path("a.jpg"), frozenset((1,)))),
+        ("file,mask\na.jpg,m/a.png\n", LabelledPicture(Path("a.jpg"), mask=Path("m/a.png"))),
+        ("file\na.jpg\n", LabelledPicture(Path("a.jpg"))),
         (
             "file,x1,y1,x2,y2,class\na.jpg,1,2,3.5,4,Egyptian cat\na.jpg,0,0,9,9,0\n",
-            Sample(Path("a.jpg"), boxes=(Box((1, 2, 3.5, 4), 1), Box((0, 0, 9, 9), 0))),
+            LabelledPicture(Path("a.jpg"), boxes=(Box((1, 2, 3.5, 4), 1), Box((0, 0, 9, 9), 0))),
         ),
-        ("file,x1,y1,x2,y2,class\na.jpg,,,,,\n", Sample(Path("a.jpg"), boxes=())),
+        ("file,x1,y1,x2,y2,class\na.jpg,,,,,\n", LabelledPicture(Path("a.jpg"), boxes=())),
     ],
 )
 def test_a_csv(tmp_path, text, sample):
     (tmp_path / "set.csv").write_text("\ufeff" + text, encoding="utf-8")
-    (found,) = read_samples(tmp_path / "set.csv", LABELS)
+    (found,) = read_pictures(tmp_path / "set.csv", LABELS)
     relative = [None if path is None else path.relative_to(tmp_path) for path in (found.file, found.mask)]
     assert (relative, found.classes, found.boxes) == (
         [sample.file, sample.mask],
@@ -77,8 +83,8 @@ COCO = {
 
 def test_coco(tmp_path):
     (tmp_path / "instances.json").write_text(json.dumps(COCO))
-    first, second = read_samples(tmp_path / "instances.json", LABELS)
-    assert first == Sample(tmp_path / "a.jpg", boxes=(Box((10, 20, 15, 26), 1, crowd=True),))
+    first, second = read_pictures(tmp_path / "instances.json", LABELS)
+    assert first == LabelledPicture(tmp_path / "a.jpg", boxes=(Box((10, 20, 15, 26), 1, crowd=True),))
     assert second.boxes == ()
 
 
@@ -100,22 +106,22 @@ def test_what_is_refused(tmp_path, name, text, words):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=words):
-        read_samples(tmp_path / name, LABELS)
+        read_pictures(tmp_path / name, LABELS)
 
 
 def test_a_subset_reaches_from_the_first_to_the_last():
-    samples = [Sample(Path(str(number))) for number in range(10)]
-    assert [int(one.file.name) for one in spread(samples, 4)] == [0, 2, 5, 7]
-    assert spread(samples, 10) == samples
+    samples = [LabelledPicture(Path(str(number))) for number in range(10)]
+    assert [int(one.file.name) for one in evenly_chosen(samples, 4)] == [0, 2, 5, 7]
+    assert evenly_chosen(samples, 10) == samples
 
 
 def test_the_checksum_is_that_of_the_shell_and_knows_no_names(tmp_path):
     put(tmp_path, "a.jpg", "b.jpg")
     script = "sha256sum a.jpg b.jpg | cut -c1-64 | sort | sha256sum | cut -c1-64"
     said = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    before = checksum([tmp_path / "b.jpg", tmp_path / "a.jpg"])
+    before = pictures_checksum([tmp_path / "b.jpg", tmp_path / "a.jpg"])
     assert before == said.stdout.strip()
     (tmp_path / "a.jpg").rename(tmp_path / "c.jpg")
-    assert checksum([tmp_path / "c.jpg", tmp_path / "b.jpg"]) == before
+    assert pictures_checksum([tmp_path / "c.jpg", tmp_path / "b.jpg"]) == before
     (tmp_path / "b.jpg").write_bytes(b"other")
-    assert checksum([tmp_path / "c.jpg", tmp_path / "b.jpg"]) != before
+    assert pictures_checksum([tmp_path / "c.jpg", tmp_path / "b.jpg"]) != before

@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.folding import Folding, folding
+from cpuserve.authoring.compiler_folding import Folding, folding
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 

@@ -1,4 +1,4 @@
-"""Pictures on disk and what is known of each: a folder, a CSV or COCO's JSON; it decodes no picture."""
+"""Reads a list of pictures and their labels from a folder, a CSV or COCO's JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
+from cpuserve.serving.picture_files import PICTURE_ENDINGS, no_picture
 
-__all__ = ["Box", "Sample", "checksum", "pictures_in", "read_samples", "spread"]
+__all__ = ["Box", "LabelledPicture", "evenly_chosen", "pictures_checksum", "read_pictures"]
 
-_PICTURES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -36,7 +36,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledPicture:
     """One picture.
 
     Attributes:
@@ -52,7 +52,7 @@ class Sample:
     boxes: tuple[Box, ...] | None = None
 
 
-def read_samples(place: Path, labels: Sequence[str]) -> list[Sample]:
+def read_pictures(place: Path, labels: Sequence[str]) -> list[LabelledPicture]:
     """Reads a set of pictures.
 
     A folder of folders: each is named after the class of its pictures. A folder of pictures: a picture whose
@@ -77,34 +77,18 @@ def read_samples(place: Path, labels: Sequence[str]) -> list[Sample]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{place} cannot be read: {error}") from error
     if not found:
-        raise _no_picture(place)
+        raise no_picture(place)
     return found
 
 
-def pictures_in(folder: Path) -> tuple[Path, ...]:
-    """The pictures of a directory by name, not those of directories below it.
-
-    Raises:
-        UsageError: there is none.
-    """
-    found = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in _PICTURES))
-    if not found:
-        raise _no_picture(folder)
-    return found
-
-
-def _no_picture(place: Path) -> UsageError:
-    return UsageError(f"{place} has no picture; a picture ends in {', '.join(sorted(_PICTURES))}")
-
-
-def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+def evenly_chosen(samples: Sequence[LabelledPicture], most: int) -> list[LabelledPicture]:
     """At most so many of them, evenly from the first to the last."""
     if len(samples) <= most:
         return list(samples)
     return [samples[index * len(samples) // most] for index in range(most)]
 
 
-def checksum(files: Iterable[Path]) -> str:
+def pictures_checksum(files: Iterable[Path]) -> str:
     """A name for a set of pictures, whatever they are called.
 
     The same as ``sha256sum FILES | cut -c1-64 | sort | sha256sum``.
@@ -113,21 +97,23 @@ def checksum(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(f"{one}\n" for one in each).encode()).hexdigest()
 
 
-def _from_folder(folder: Path, labels: Sequence[str]) -> list[Sample]:
+def _from_folder(folder: Path, labels: Sequence[str]) -> list[LabelledPicture]:
     names = _Names(labels)
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in _PICTURES)
+    files = sorted(
+        file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in PICTURE_ENDINGS
+    )
     folders = sorted({file.relative_to(folder).parts[0] for file in files if file.parent != folder})
     if not folders or any(file.parent == folder for file in files):
-        return [Sample(file, names.named(file.stem) or None) for file in files]
+        return [LabelledPicture(file, names.named(file.stem) or None) for file in files]
     strange = [name for name in folders if not names.find(name)]
     if len(strange) == len(folders):
-        return [Sample(file) for file in files]
+        return [LabelledPicture(file) for file in files]
     if strange:
         raise UsageError(f"{folder}: of its folders {strange[0]!r} is named after no class of the model")
-    return [Sample(file, names.find(file.relative_to(folder).parts[0])) for file in files]
+    return [LabelledPicture(file, names.find(file.relative_to(folder).parts[0])) for file in files]
 
 
-def _from_csv(file: Path, labels: Sequence[str]) -> list[Sample]:
+def _from_csv(file: Path, labels: Sequence[str]) -> list[LabelledPicture]:
     with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         columns = set(reader.fieldnames or ())
@@ -141,15 +127,15 @@ def _from_csv(file: Path, labels: Sequence[str]) -> list[Sample]:
             there = boxes.setdefault(row["file"], [])
             if any(row[key] for key in ("class", *_CORNERS)):  # a line with a file alone: nothing is in it
                 there.append(_box([row[key] for key in _CORNERS], names.one(row["class"], file), file))
-        return [Sample(file.parent / name, boxes=tuple(found)) for name, found in boxes.items()]
+        return [LabelledPicture(file.parent / name, boxes=tuple(found)) for name, found in boxes.items()]
     if "label" in columns:
-        return [Sample(file.parent / row["file"], names.must(row["label"], file)) for row in rows]
+        return [LabelledPicture(file.parent / row["file"], names.must(row["label"], file)) for row in rows]
     if "mask" in columns:
-        return [Sample(file.parent / row["file"], mask=file.parent / row["mask"]) for row in rows]
-    return [Sample(file.parent / row["file"]) for row in rows]
+        return [LabelledPicture(file.parent / row["file"], mask=file.parent / row["mask"]) for row in rows]
+    return [LabelledPicture(file.parent / row["file"]) for row in rows]
 
 
-def _from_coco(file: Path, labels: Sequence[str]) -> list[Sample]:
+def _from_coco(file: Path, labels: Sequence[str]) -> list[LabelledPicture]:
     names = _Names(labels)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -161,7 +147,7 @@ def _from_coco(file: Path, labels: Sequence[str]) -> list[Sample]:
             box = _box((x, y, x + width, y + height), classes[found["category_id"]], file, crowd=crowd)
             boxes[found["image_id"]].append(box)
         return [
-            Sample(file.parent / entry["file_name"], boxes=tuple(boxes[entry["id"]]))
+            LabelledPicture(file.parent / entry["file_name"], boxes=tuple(boxes[entry["id"]]))
             for entry in document["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:

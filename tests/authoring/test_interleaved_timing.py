@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpuserve.authoring.timing import Timing, alternate, ratio
+from cpuserve.authoring.interleaved_timing import Timing, alternate, ratio
 
 
 def test_calls_take_turns_and_every_other_round_is_reversed():

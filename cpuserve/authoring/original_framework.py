@@ -16,13 +16,13 @@ import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.parity import Array
-from cpuserve.authoring.source import Source
+from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EXACT", "Original", "original"]
+__all__ = ["EXACT", "OriginalModel", "load_original"]
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": False, "NUM_STREAMS": 1}
 """OpenVINO in f32 also where a graph is quantised: CPUs without VNNI add int8 products in 16 bits, which
@@ -35,7 +35,7 @@ Run = Callable[[Sequence[Array]], list[Array]]
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalModel:
     """A model in its own framework.
 
     Attributes:
@@ -47,7 +47,7 @@ class Original:
     run: Run
 
 
-def original(source: Source) -> Original | str:
+def load_original(source: SourceModel) -> OriginalModel | str:
     """The source in the framework it comes from, or in a few words why it cannot be run there.
 
     An IR comes from OpenVINO and is run by it as it was read; the other frameworks are extras.
@@ -76,11 +76,11 @@ def original(source: Source) -> Original | str:
         with _explained(source, module):
             return run(inputs)
 
-    return Original(f"{module} {framework.__version__.split('-')[0]}", explained)
+    return OriginalModel(f"{module} {framework.__version__.split('-')[0]}", explained)
 
 
 @contextmanager
-def _explained(source: Source, module: str) -> Iterator[None]:
+def _explained(source: SourceModel, module: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the frameworks about their own future
@@ -94,7 +94,7 @@ def _explained(source: Source, module: str) -> Iterator[None]:
         ) from error
 
 
-def _onnx(framework: Any, source: Source) -> Run:
+def _onnx(framework: Any, source: SourceModel) -> Run:
     options = framework.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -104,7 +104,7 @@ def _onnx(framework: Any, source: Source) -> Run:
     return lambda rows: session.run(outputs, dict(zip(inputs, rows, strict=True)))
 
 
-def _tensorflow(framework: Any, source: Source) -> Run:
+def _tensorflow(framework: Any, source: SourceModel) -> Run:
     if source.path is None:
         raise ModelLoadError(f"{source.name} is in no file")
     if source.path.is_dir():
@@ -120,7 +120,7 @@ def _tensorflow(framework: Any, source: Source) -> Run:
     return lambda rows: session.run(outputs, dict(zip(inputs, rows, strict=True)))
 
 
-def _saved_model(framework: Any, source: Source, path: Path) -> Run:
+def _saved_model(framework: Any, source: SourceModel, path: Path) -> Run:
     loaded = framework.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]
     inputs = _matched(source.model.inputs, list(signature.structured_input_signature[1]))
@@ -134,7 +134,7 @@ def _saved_model(framework: Any, source: Source, path: Path) -> Run:
     return run
 
 
-def _tflite(framework: Any, source: Source) -> Run:
+def _tflite(framework: Any, source: SourceModel) -> Run:
     interpreter = framework.lite.Interpreter(str(source.path), num_threads=1)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     by_name = {port["name"]: port["index"] for port in [*inputs, *outputs]}
@@ -153,7 +153,7 @@ def _tflite(framework: Any, source: Source) -> Run:
     return run
 
 
-def _torch(framework: Any, source: Source) -> Run:
+def _torch(framework: Any, source: SourceModel) -> Run:
     exported = isinstance(source.program, framework.export.ExportedProgram)
     module = source.program.module() if exported else source.program
 
@@ -171,7 +171,7 @@ def _torch(framework: Any, source: Source) -> Run:
     return run
 
 
-def _openvino(framework: Any, source: Source) -> Run:
+def _openvino(framework: Any, source: SourceModel) -> Run:
     compiled = framework.Core().compile_model(source.model, "CPU", EXACT)
 
     def run(rows: Sequence[Array]) -> list[Array]:

@@ -8,8 +8,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.offline import Offline
-from cpuserve.authoring.samples import Sample
+from cpuserve.authoring.evaluation_rows import EvaluationModel
+from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
@@ -28,7 +28,7 @@ CARD = Card(
 )
 
 
-def opened(tmp_path, card: Card = CARD, shape: tuple[int, ...] = (1, 3, 6, 8)) -> Offline:
+def opened(tmp_path, card: Card = CARD, shape: tuple[int, ...] = (1, 3, 6, 8)) -> EvaluationModel:
     data = ops.parameter(shape, np.float32, name="data")
     data.output(0).set_names({"data"})
     weights = np.random.default_rng(0).random((4, shape[1], 1, 1), np.float32)
@@ -36,13 +36,13 @@ def opened(tmp_path, card: Card = CARD, shape: tuple[int, ...] = (1, 3, 6, 8)) -
     model = ov.Model([ops.result(network)], [data])
     card.write(model)
     ov.save_model(model, tmp_path / "model.xml")
-    return Offline.of(ov.Core(), ModelFile("tiny", 1, tmp_path / "model.xml"), Settings())
+    return EvaluationModel.of(ov.Core(), ModelFile("tiny", 1, tmp_path / "model.xml"), Settings())
 
 
-def picture(tmp_path, name: str = "a.png") -> Sample:
+def picture(tmp_path, name: str = "a.png") -> LabelledPicture:
     pixels = np.random.default_rng(1).integers(0, 255, (12, 10, 3), np.uint8)
     cv2.imwrite(str(tmp_path / name), pixels)
-    return Sample(tmp_path / name)
+    return LabelledPicture(tmp_path / name)
 
 
 def test_what_is_calibrated_with_is_what_the_served_graph_computes(tmp_path):
@@ -61,7 +61,7 @@ def test_damaged_pictures_are_left_out_with_the_reason(tmp_path):
     offline, good = opened(tmp_path), picture(tmp_path)
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     seen: list[None] = []
-    samples = [Sample(tmp_path / "bad.jpg"), good, Sample(tmp_path / "gone.jpg")]
+    samples = [LabelledPicture(tmp_path / "bad.jpg"), good, LabelledPicture(tmp_path / "gone.jpg")]
     found = offline.rows(samples, lambda: seen.append(None))
     assert (found.samples, found.frames) == ([good], [Frame(width=10, height=12)])
     assert [file.name for file, _ in found.left_out] == ["bad.jpg", "gone.jpg"]
@@ -76,7 +76,7 @@ def test_a_mask_goes_the_way_of_its_picture_and_its_border_does_not_count(tmp_pa
     ids = np.full((12, 10), 3, np.uint8)
     for name, stored in {"grey.png": ids, "three.bmp": np.dstack([ids] * 3)}.items():
         cv2.imwrite(str(tmp_path / name), stored)
-        mask = offline.mask(Sample(tmp_path / "a.png", mask=tmp_path / name))
+        mask = offline.mask(LabelledPicture(tmp_path / "a.png", mask=tmp_path / name))
         assert mask.shape == (6, 8)
         assert sorted({*mask.ravel().tolist()}) == [3, 255]
         assert mask[0, 0] == 255
@@ -84,7 +84,10 @@ def test_a_mask_goes_the_way_of_its_picture_and_its_border_does_not_count(tmp_pa
 
 def test_what_is_no_mask_is_refused(tmp_path):
     offline, colours = opened(tmp_path), picture(tmp_path)
-    for sample in (Sample(colours.file, mask=colours.file), Sample(colours.file, mask=tmp_path / "gone.png")):
+    for sample in (
+        LabelledPicture(colours.file, mask=colours.file),
+        LabelledPicture(colours.file, mask=tmp_path / "gone.png"),
+    ):
         with pytest.raises(UsageError, match="is no mask: a mask is a grey picture of 8 bit"):
             offline.mask(sample)
 

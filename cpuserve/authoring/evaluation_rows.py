@@ -13,8 +13,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from cpuserve.authoring.average_precision import Detection
-from cpuserve.authoring.quantize import Task
-from cpuserve.authoring.samples import Sample
+from cpuserve.authoring.labelled_pictures import LabelledPicture
+from cpuserve.authoring.quantize import QuantizeTask
 from cpuserve.errors import ModelLoadError, RequestError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import Parts
@@ -35,13 +35,13 @@ from cpuserve.serving.postprocess import TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
 
-__all__ = ["Offline", "Rows"]
+__all__ = ["EvaluationModel", "EvaluationRows"]
 
 _LOW = 0.01  # score from which on boxes count for a mean average precision
 
 
 @dataclass(frozen=True)
-class Rows:
+class EvaluationRows:
     """Pictures that could be read.
 
     Attributes:
@@ -51,14 +51,14 @@ class Rows:
         left_out: file and reason of those that could not.
     """
 
-    samples: list[Sample]
+    samples: list[LabelledPicture]
     rows: list[Pixels]
     frames: list[Frame]
     left_out: list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
-class Offline:
+class EvaluationModel:
     """One model, and the way of pictures into it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Offline:
     feed: Feed
 
     @classmethod
-    def of(cls, core: ov.Core, file: ModelFile, settings: Settings) -> Offline:
+    def of(cls, core: ov.Core, file: ModelFile, settings: Settings) -> EvaluationModel:
         """Opens a version of a model.
 
         Raises:
@@ -120,11 +120,13 @@ class Offline:
         return lambda row: np.array(compiled(row[np.newaxis])[0])
 
     @property
-    def task(self) -> Task:
+    def task(self) -> QuantizeTask:
         """What is quantised."""
-        return Task(self.model, self.served, self.prepare)
+        return QuantizeTask(self.model, self.served, self.prepare)
 
-    def rows(self, samples: Sequence[Sample], seen: Callable[[], None] = lambda: None) -> Rows:
+    def rows(
+        self, samples: Sequence[LabelledPicture], seen: Callable[[], None] = lambda: None
+    ) -> EvaluationRows:
         """Decodes pictures; those that are damaged are left out.
 
         Args:
@@ -134,7 +136,7 @@ class Offline:
         Raises:
             UsageError: none could be decoded.
         """
-        found = Rows([], [], [], [])
+        found = EvaluationRows([], [], [], [])
         for sample in samples:
             row: Pixels = np.empty((self.source.height, self.source.width, self.source.channels), np.uint8)
             try:
@@ -153,7 +155,7 @@ class Offline:
             raise UsageError(f"none of {len(samples)} pictures could be decoded; {file}: {reason}")
         return found
 
-    def mask(self, sample: Sample) -> Pixels:
+    def mask(self, sample: LabelledPicture) -> Pixels:
         """The mask of a picture, class ids u8 [H, W], brought to the input as the picture is.
 
         Raises:

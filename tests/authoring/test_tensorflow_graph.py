@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpuserve.authoring.tf_places import Places, cut_places
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
 from cpuserve.errors import ModelLoadError, UsageError
 
 FILE = "deeplabv3_mnv2_dm05_257_frozen.pb"
@@ -14,7 +14,7 @@ SKIP = "MobilenetV2/expanded_conv_1/project/BatchNorm/FusedBatchNorm"
 
 @pytest.fixture(scope="module")
 def places(data_dir):
-    return Places(data_dir / "models" / FILE)
+    return FrozenGraph(data_dir / "models" / FILE)
 
 
 def ports(values):
@@ -93,17 +93,17 @@ def node(name, kind, *sources):
 def test_files_that_are_no_graph(tmp_path, data, why):
     (tmp_path / "bad.pb").write_bytes(data)
     with pytest.raises(ModelLoadError, match=why):
-        Places(tmp_path / "bad.pb")
+        FrozenGraph(tmp_path / "bad.pb")
 
 
 def test_a_truncated_graph(data_dir, tmp_path):
     (tmp_path / "short.pb").write_bytes((data_dir / "models" / FILE).read_bytes()[:-100])
     with pytest.raises(ModelLoadError, match=r"short.pb is no frozen TensorFlow graph"):
-        Places(tmp_path / "short.pb")
+        FrozenGraph(tmp_path / "short.pb")
 
 
 def test_control_inputs_carry_no_tensor(tmp_path):
     graph = node("in", "Placeholder") + node("out", "Relu", "in", "^in") + node("idle", "NoOp", "^out")
     (tmp_path / "g.pb").write_bytes(graph)
-    found = Places(tmp_path / "g.pb")
+    found = FrozenGraph(tmp_path / "g.pb")
     assert [found.name(tensor) for tensor in found.outputs] == ["out:0"]
