@@ -15,11 +15,11 @@ from cpuserve.cli.options import OWN_SERVER, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.profiling.account import Account
-    from cpuserve.profiling.finding import Finding
+    from cpuserve.profiling.finding import ProfileFinding
+    from cpuserve.profiling.recorder import Step
     from cpuserve.profiling.recording import Recording
-    from cpuserve.profiling.session import Step
-    from cpuserve.profiling.watched import Watched
+    from cpuserve.profiling.running_server import RunningServer
+    from cpuserve.profiling.summary import Summary
     from cpuserve.settings import Settings
 
 __all__ = ["command"]
@@ -85,7 +85,7 @@ class _ProfileGroup(click.Group):
 @setting_options(*OWN_SERVER)
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
-    """Account for every millisecond of a served model, and name the setting to change.
+    """Show where every millisecond of a served model goes, and which setting to change.
 
     MODEL starts a server with the settings given here, loads it and stops it. --pid and --url watch a server
     of the same user that runs, under the load it has or, with --load, under more. Stages of requests, threads
@@ -130,7 +130,7 @@ def _profile(
     if name and model:
         raise UsageError(f"{model} is the model; --model {name} is for --pid and --url")
     from cpuserve.profiling.observers import Observers, usual_rate  # noqa: PLC0415  # not for --help
-    from cpuserve.profiling.session import watch  # noqa: PLC0415
+    from cpuserve.profiling.recorder import record  # noqa: PLC0415
 
     step = _step(hidden=as_json or quiet)
     with _server(model, pid, url, config, flags) as server:
@@ -140,7 +140,7 @@ def _profile(
         if model or pictures:
             recording = _driven(observers, name, seconds, pictures, concurrency, step)
         else:
-            recording = watch(observers, name or "server", seconds, step)
+            recording = record(observers, name or "server", seconds, step)
     recording = _completed(recording, settings, unknown, name, step, layers=not no_layers)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     _write(recording, out or profiles_dir / f"{stamp}-{recording.model}", as_json=as_json, quiet=quiet)
@@ -149,21 +149,21 @@ def _profile(
 @contextmanager
 def _server(
     model: str | None, pid: int | None, url: str | None, config: Path | None, flags: dict[str, Any]
-) -> Iterator[Watched]:
+) -> Iterator[RunningServer]:
     from urllib.parse import urlsplit  # noqa: PLC0415
 
-    from cpuserve.profiling.watched import Watched  # noqa: PLC0415
+    from cpuserve.profiling.running_server import RunningServer  # noqa: PLC0415
 
     if model:
         from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
 
         with local_server(model, flags, config) as local:
-            yield Watched.at(local.pid)
+            yield RunningServer.at(local.pid)
         return
     if any(value is not None for value in flags.values()) or config is not None:
         raise UsageError("settings are for a server that is started here: leave them out, or name a MODEL")
     if pid is not None:
-        yield Watched.at(pid)
+        yield RunningServer.at(pid)
         return
     parts = urlsplit(url or "")
     try:
@@ -172,10 +172,10 @@ def _server(
         port = 0
     if parts.scheme != "http" or not parts.hostname or not port:
         raise UsageError(f"--url {url}: write it as http://HOST:PORT")
-    yield Watched.at(None, port)
+    yield RunningServer.at(None, port)
 
 
-def _settings(server: Watched) -> tuple[Settings | None, str]:
+def _settings(server: RunningServer) -> tuple[Settings | None, str]:
     """The server's settings, or None and why they are not known."""
     from cpuserve.cli.served import served_settings  # noqa: PLC0415  # not for --help
 
@@ -199,13 +199,13 @@ def _driven(
     from cpuserve.measuring.load_window import Load  # noqa: PLC0415
     from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
     from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
-    from cpuserve.profiling.session import Driven, watch_driven  # noqa: PLC0415
+    from cpuserve.profiling.recorder import DrivenLoad, record_under_load  # noqa: PLC0415
 
     with pictures(folder) as sent:
         target = target_at(f"http://127.0.0.1:{observers.server.port}", name, "predictions")
         ask_once(target, sent.files[0])
-        driven = Driven(target, sent.files, sent.name, Load(connections=clients))
-        return watch_driven(observers, target.path.rpartition("/")[2], seconds, driven, step)
+        driven = DrivenLoad(target, sent.files, sent.name, Load(connections=clients))
+        return record_under_load(observers, target.path.rpartition("/")[2], seconds, driven, step)
 
 
 def _completed(
@@ -257,13 +257,13 @@ def _step(*, hidden: bool) -> Step:
 
 
 def _write(recording: Recording, folder: Path, *, as_json: bool, quiet: bool) -> None:
-    from cpuserve.profiling.account import account  # noqa: PLC0415
     from cpuserve.profiling.findings import find  # noqa: PLC0415
     from cpuserve.profiling.folded import write_stacks  # noqa: PLC0415
     from cpuserve.profiling.page import write_page  # noqa: PLC0415
-    from cpuserve.profiling.trace import write_trace  # noqa: PLC0415
+    from cpuserve.profiling.perfetto import write_trace  # noqa: PLC0415
+    from cpuserve.profiling.summary import summarise  # noqa: PLC0415
 
-    sums = account(recording)
+    sums = summarise(recording)
     found = find(recording, sums)
     recording.save(folder)
     if recording.stacks is not None:
@@ -286,7 +286,7 @@ def _write(recording: Recording, folder: Path, *, as_json: bool, quiet: bool) ->
         _show(recording, sums, found, page)
 
 
-def _show(recording: Recording, sums: Account, found: list[Finding], page: Path) -> None:
+def _show(recording: Recording, sums: Summary, found: list[ProfileFinding], page: Path) -> None:
     from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpuserve.profiling.diff import Difference, Line
+    from cpuserve.profiling.diff import Difference, FigureChange
 
 __all__ = ["command"]
 
@@ -61,7 +61,7 @@ def _show(difference: Difference) -> None:
         click.echo(f"as before: {', '.join(difference.kept)}")
 
 
-def _lines(title: str, lines: Sequence[Line]) -> None:
+def _lines(title: str, lines: Sequence[FigureChange]) -> None:
     from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
 

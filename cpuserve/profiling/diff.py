@@ -6,18 +6,18 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cpuserve.profiling.account import Account, account
-from cpuserve.profiling.cpu import KINDS
-from cpuserve.profiling.finding import Finding
+from cpuserve.profiling.cpu_time import KINDS
+from cpuserve.profiling.finding import ProfileFinding
 from cpuserve.profiling.findings import find
 from cpuserve.profiling.recording import Recording
+from cpuserve.profiling.summary import Summary, summarise
 from cpuserve.serving.stages import STAGE_NAMES
 
-__all__ = ["Difference", "Line", "compare"]
+__all__ = ["Difference", "FigureChange", "compare"]
 
 
 @dataclass(frozen=True)
-class Line:
+class FigureChange:
     """One figure in both profiles.
 
     Attributes:
@@ -62,12 +62,12 @@ class Difference:
     same_model: bool
     same_machine: bool
     settings: dict[str, tuple[Any, Any]]
-    whole: tuple[Line, ...]
-    stages: tuple[Line, ...]
-    cpu: tuple[Line, ...]
-    layers: tuple[Line, ...]
-    gone: tuple[Finding, ...]
-    new: tuple[Finding, ...]
+    whole: tuple[FigureChange, ...]
+    stages: tuple[FigureChange, ...]
+    cpu: tuple[FigureChange, ...]
+    layers: tuple[FigureChange, ...]
+    gone: tuple[ProfileFinding, ...]
+    new: tuple[ProfileFinding, ...]
     kept: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Difference:
 
 def compare(before: Recording, after: Recording) -> Difference:
     """Put two recordings side by side, per request where their loads may differ."""
-    sums = account(before), account(after)
+    sums = summarise(before), summarise(after)
     found = find(before, sums[0]), find(after, sums[1])
     rules = [{one.rule for one in findings} for findings in found]
     names = [*dict.fromkeys((*before.settings, *after.settings))]
@@ -110,46 +110,50 @@ def compare(before: Recording, after: Recording) -> Difference:
     )
 
 
-def _whole(before: Recording, after: Recording, sums: tuple[Account, Account]) -> list[Line]:
-    def said(name: str, sum_name: str) -> Line:
+def _whole(before: Recording, after: Recording, sums: tuple[Summary, Summary]) -> list[FigureChange]:
+    def said(name: str, sum_name: str) -> FigureChange:
         values = [
             float(recording.load.get(name) or getattr(one.latency, sum_name))
             for recording, one in zip((before, after), sums, strict=True)
         ]
-        return Line(name.removesuffix("_ms"), "ms", *values)
+        return FigureChange(name.removesuffix("_ms"), "ms", *values)
 
     one, two = sums
     return [
-        Line("throughput", "requests/s", one.capacity.rate, two.capacity.rate),
-        Line("images", "1/s", one.capacity.images_per_s, two.capacity.images_per_s),
+        FigureChange("throughput", "requests/s", one.utilisation.rate, two.utilisation.rate),
+        FigureChange("images", "1/s", one.utilisation.images_per_s, two.utilisation.images_per_s),
         said("p50_ms", "p50_ms"),
         said("p99_ms", "p99_ms"),
-        Line("accounted for", "share", one.accounted_share, two.accounted_share),
+        FigureChange("accounted for", "share", one.accounted_share, two.accounted_share),
     ]
 
 
-def _stages(sums: tuple[Account, Account]) -> list[Line]:
+def _stages(sums: tuple[Summary, Summary]) -> list[FigureChange]:
     one, two = ({stage.name: stage.mean_ms for stage in each.latency.stages} for each in sums)
     return [
-        Line(name, "ms", one.get(name), two.get(name)) for name in STAGE_NAMES if name in one or name in two
+        FigureChange(name, "ms", one.get(name), two.get(name))
+        for name in STAGE_NAMES
+        if name in one or name in two
     ]
 
 
-def _cpu(sums: tuple[Account, Account]) -> list[Line]:
-    def each(one: Account) -> dict[str, float]:
-        answered = one.capacity.rate * one.window.seconds
+def _cpu(sums: tuple[Summary, Summary]) -> list[FigureChange]:
+    def each(one: Summary) -> dict[str, float]:
+        answered = one.utilisation.rate * one.window.seconds
         return {kind: 1000 * getattr(one.cpu, kind) / answered for kind in KINDS} if answered else {}
 
     one, two = map(each, sums)
     return [
-        Line(kind, "CPU-ms", one.get(kind), two.get(kind)) for kind in KINDS if one.get(kind) or two.get(kind)
+        FigureChange(kind, "CPU-ms", one.get(kind), two.get(kind))
+        for kind in KINDS
+        if one.get(kind) or two.get(kind)
     ]
 
 
-def _layers(before: Recording, after: Recording) -> list[Line]:
+def _layers(before: Recording, after: Recording) -> list[FigureChange]:
     """By name; the plugin gives several layers the same one now and then."""
     one, two = _by_name(before), _by_name(after)
-    lines = [Line(name, "us", one.get(name), two.get(name)) for name in dict.fromkeys((*one, *two))]
+    lines = [FigureChange(name, "us", one.get(name), two.get(name)) for name in dict.fromkeys((*one, *two))]
     return sorted(lines, key=lambda line: -abs((line.after or 0.0) - (line.before or 0.0)))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from cpuserve.profiling.account import Account
-from cpuserve.profiling.busy import Busy
 from cpuserve.profiling.recording import Recording
-from cpuserve.profiling.stacks import Hot
+from cpuserve.profiling.stacks import HotFunction
+from cpuserve.profiling.summary import Summary
+from cpuserve.profiling.thread_times import ThreadTimes
 
-__all__ = ["Case", "Finding", "Rule", "Severity", "percent", "rule"]
+__all__ = ["Case", "FindingRule", "ProfileFinding", "Severity", "percent", "rule"]
 
 Severity = Literal["high", "medium", "low"]
 
@@ -23,13 +23,13 @@ class Case:
 
     Attributes:
         recording: all that was seen.
-        account: its sums.
+        summary: its sums.
         hot: Python functions by their samples.
     """
 
     recording: Recording
-    account: Account
-    hot: tuple[Hot, ...] = ()
+    summary: Summary
+    hot: tuple[HotFunction, ...] = ()
 
     def setting(self, name: str) -> Any:
         """A setting of the server; None where it is not known."""
@@ -38,12 +38,12 @@ class Case:
     @property
     def cpus(self) -> int:
         """CPUs that the server may use."""
-        return self.account.capacity.count("CPUs")
+        return self.summary.utilisation.count("CPUs")
 
     @property
     def spare_cpus(self) -> float:
         """Of these, how many the server did not use."""
-        return max(0.0, self.cpus - self.account.cpu.total / (self.account.window.seconds or 1.0))
+        return max(0.0, self.cpus - self.summary.cpu.total / (self.summary.window.seconds or 1.0))
 
     @property
     def headroom(self) -> float:
@@ -59,10 +59,10 @@ class Case:
         return max(1.0, (self.cpus - others) / cost) if cost else float(self.cpus)
 
     @property
-    def workers(self) -> dict[int, list[Busy]]:
+    def workers(self) -> dict[int, list[ThreadTimes]]:
         """The threads that serve or infer, by process."""
-        found: dict[int, list[Busy]] = defaultdict(list)
-        for busy in self.account.threads:
+        found: dict[int, list[ThreadTimes]] = defaultdict(list)
+        for busy in self.summary.threads:
             if busy.track.role in ("serve", "openvino"):
                 found[busy.track.pid].append(busy)
         return found
@@ -75,7 +75,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProfileFinding:
     """One thing worth changing, or worth knowing.
 
     Attributes:
@@ -108,7 +108,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule:
+class FindingRule:
     """A way to find one thing.
 
     Attributes:
@@ -119,22 +119,22 @@ class Rule:
 
     name: str
     settings: tuple[str, ...]
-    judge: Callable[[Case], Finding | None]
+    judge: Callable[[Case], ProfileFinding | None]
 
     @property
     def summary(self) -> str:
         """When it finds something, in one line: the docstring's first."""
         return (self.judge.__doc__ or "").strip().splitlines()[0]
 
-    def __call__(self, case: Case) -> Finding | None:
+    def __call__(self, case: Case) -> ProfileFinding | None:
         """Look at a case."""
         found = self.judge(case)
         return None if found is None else replace(found, rule=self.name)
 
 
-def rule(name: str, *settings: str) -> Callable[[Callable[[Case], Finding | None]], Rule]:
-    """Makes a `Rule` of a function."""
-    return lambda judge: Rule(name, settings, judge)
+def rule(name: str, *settings: str) -> Callable[[Callable[[Case], ProfileFinding | None]], FindingRule]:
+    """Makes a `FindingRule` of a function."""
+    return lambda judge: FindingRule(name, settings, judge)
 
 
 def percent(share: float) -> str:

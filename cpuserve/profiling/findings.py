@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cpuserve.profiling.account import Account, account
-from cpuserve.profiling.finding import Case, Finding, Rule
+from cpuserve.profiling.finding import Case, FindingRule, ProfileFinding
 from cpuserve.profiling.recording import Recording
 from cpuserve.profiling.rules import decode, load, model, threads
 from cpuserve.profiling.stacks import hottest
+from cpuserve.profiling.summary import Summary, summarise
 
 __all__ = ["RULES", "find"]
 
-RULES: tuple[Rule, ...] = (*decode.RULES, *threads.RULES, *model.RULES, *load.RULES)
+RULES: tuple[FindingRule, ...] = (*decode.RULES, *threads.RULES, *model.RULES, *load.RULES)
 
 _ORDER = ("high", "medium", "low")
 
 
-def find(recording: Recording, sums: Account | None = None) -> list[Finding]:
+def find(recording: Recording, sums: Summary | None = None) -> list[ProfileFinding]:
     """What is worth changing on a server that was watched.
 
     Args:
@@ -25,6 +25,6 @@ def find(recording: Recording, sums: Account | None = None) -> list[Finding]:
     Returns:
         The gravest first, those that promise most first among equals.
     """
-    case = Case(recording, sums or account(recording), tuple(hottest(recording.stacks)))
+    case = Case(recording, sums or summarise(recording), tuple(hottest(recording.stacks)))
     found = [finding for rule in RULES if (finding := rule(case)) is not None]
     return sorted(found, key=lambda one: (_ORDER.index(one.severity), -(one.expected_factor or 0.0)))

@@ -12,11 +12,11 @@ from cpuserve.machine.diagnosis import diagnose, sample
 from cpuserve.machine.throttling import Sample
 from cpuserve.profiling.pyspy import PySpy, hindrance
 from cpuserve.profiling.recording import BatchSpan, RequestSpan, Stacks, ThreadTrack
-from cpuserve.profiling.scheduler import Scheduler
-from cpuserve.profiling.traced import Reader, spans_of
-from cpuserve.profiling.watched import Watched
+from cpuserve.profiling.running_server import RunningServer
+from cpuserve.profiling.thread_sampler import ThreadSampler
+from cpuserve.profiling.trace_reader import TraceReader, spans_of
 
-__all__ = ["Observers", "Seen", "usual_rate"]
+__all__ = ["Observed", "Observers", "usual_rate"]
 
 _LEAST_RATE = 10
 _MOST_RATE, _RATE_A_CPU = 100, 20
@@ -24,7 +24,7 @@ _TICK_S = 1.2  # until every worker has heard that it is to sample its stacks
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """What the observers saw.
 
     Attributes:
@@ -68,7 +68,7 @@ class Observers:
         native: whether frames of C libraries are to be in them.
     """
 
-    server: Watched
+    server: RunningServer
     rate: int = 100
     native: bool = False
     _missing: list[str] = field(default_factory=list)
@@ -84,14 +84,14 @@ class Observers:
         self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(roster.workers)))
         if self.rate:
             self._stacks()
-        self._reader = Reader(timeline)
+        self._reader = TraceReader(timeline)
         self._reader.start()
-        self._scheduler = Scheduler(self.server.processes)
+        self._scheduler = ThreadSampler(self.server.processes)
         self._scheduler.start()
         timeline.tracing = True
         self._began_ns = time.perf_counter_ns()
 
-    def stop(self) -> Seen:
+    def stop(self) -> Observed:
         """End, and join what was seen."""
         timeline = self.server.timeline
         ended_ns = time.perf_counter_ns()
@@ -110,7 +110,7 @@ class Observers:
         if any(record.lost for record in self._reader.records):
             self._missing.append("some requests had more stages than are kept: send fewer pictures in one")
         change = sample(roster).since(self._before)
-        return Seen(
+        return Observed(
             began_ns=self._began_ns,
             ended_ns=ended_ns,
             requests=requests,

@@ -6,8 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cpuserve import __version__
-from cpuserve.profiling.account import Account, account
-from cpuserve.profiling.finding import Finding
+from cpuserve.profiling.finding import ProfileFinding
 from cpuserve.profiling.findings import find
 from cpuserve.profiling.recording import Recording
 from cpuserve.profiling.sections.cpu import split
@@ -18,6 +17,7 @@ from cpuserve.profiling.sections.latency import waterfall
 from cpuserve.profiling.sections.layers import hottest_layers
 from cpuserve.profiling.sections.threads import bars, moment
 from cpuserve.profiling.sections.view import View, escape
+from cpuserve.profiling.summary import Summary, summarise
 
 __all__ = ["PAGE", "write_page"]
 
@@ -41,8 +41,8 @@ _SECTIONS = (
 def write_page(
     recording: Recording,
     folder: Path,
-    sums: Account | None = None,
-    found: list[Finding] | None = None,
+    sums: Summary | None = None,
+    found: list[ProfileFinding] | None = None,
 ) -> Path:
     """Write the page of a recording.
 
@@ -55,7 +55,7 @@ def write_page(
     Returns:
         The file.
     """
-    sums = sums or account(recording)
+    sums = sums or summarise(recording)
     view = View(recording, sums, find(recording, sums) if found is None else found)
     parts = files("cpuserve.profiling.sections")
     body = "".join(draw(view) for draw in _SECTIONS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cpuserve.profiling.recording import Stacks
 from cpuserve.serving.stages import IDLE_FUNCTIONS, in_modules
 
-__all__ = ["Hot", "busy_stacks", "function_of", "hottest"]
+__all__ = ["HotFunction", "busy_stacks", "function_of", "hottest"]
 
 _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
@@ -22,7 +22,7 @@ _IDLE = re.compile(
 
 
 @dataclass(frozen=True)
-class Hot:
+class HotFunction:
     """A function and its part of the samples.
 
     Attributes:
@@ -49,7 +49,7 @@ def busy_stacks(stacks: Stacks) -> Iterator[tuple[list[str], int]]:
             yield frames, count
 
 
-def hottest(stacks: Stacks | None) -> list[Hot]:
+def hottest(stacks: Stacks | None) -> list[HotFunction]:
     """Functions by the samples in which they were innermost, most first."""
     if stacks is None:
         return []
@@ -61,4 +61,4 @@ def hottest(stacks: Stacks | None) -> list[Hot]:
         own[functions[-1]] += count
         inside.update(dict.fromkeys(set(functions), count))
         total += count
-    return [Hot(name, count / total, inside[name] / total) for name, count in own.most_common()]
+    return [HotFunction(name, count / total, inside[name] / total) for name, count in own.most_common()]

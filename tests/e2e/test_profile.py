@@ -16,7 +16,7 @@ import pytest
 
 from cpuserve.errors import CpuserveError
 from cpuserve.profiling.recording import Recording
-from cpuserve.profiling.watched import Watched
+from cpuserve.profiling.running_server import RunningServer
 from tests.conftest import ROOT
 from tests.sandbox import refuse
 from tests.servers import serving
@@ -133,7 +133,7 @@ def test_where_py_spy_may_not_attach_workers_look_at_themselves(server, load, tm
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_another_users_server_is_refused_with_the_line_that_is_missing(server):
     for pid, port in ((server.process.pid, None), (None, server.port)):
-        said = as_nobody(lambda pid=pid, port=port: Watched.at(pid, port))
+        said = as_nobody(lambda pid=pid, port=port: RunningServer.at(pid, port))
         assert "sudo -u '#0'" in said
         assert "SYS_PTRACE" in said
 

@@ -10,7 +10,7 @@ from benchmarks.findings import CASES, prepared, profiled
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.local_server import local_server
 from cpuserve.profiling.page import PAGE
-from cpuserve.profiling.trace import TRACE
+from cpuserve.profiling.perfetto import TRACE
 from tests.conftest import ROOT
 
 TRIES = 10  # of a second each: on a machine that others use the client may be held up for that long
@@ -44,4 +44,4 @@ def test_a_bottleneck_is_named(name, place, tmp_path):
     assert "Threads, busy and waiting" in page
     assert json.loads((tmp_path / TRACE).read_text())["traceEvents"]
     if case.rule == "python-tail":
-        assert any("looping.py" in finding["text"] for finding in grave)
+        assert any("slow_softmax.py" in finding["text"] for finding in grave)

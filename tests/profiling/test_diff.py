@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cpuserve.profiling.diff import Line, compare
+from cpuserve.profiling.diff import FigureChange, compare
 from cpuserve.profiling.recording import LayerTime
 from tests.profiling.made import QUIET, made
 from tests.profiling.test_findings import BIG
@@ -33,7 +33,7 @@ def test_a_bottleneck_that_is_gone():
 
 def test_a_stage_of_one_profile_only():
     found = compare(made(), made(stages={**QUIET, "queue": 3.0}, model="other", machine="b"))
-    assert lines(found.stages)["queue"] == Line("queue", "ms", None, pytest.approx(3.0))
+    assert lines(found.stages)["queue"] == FigureChange("queue", "ms", None, pytest.approx(3.0))
     assert lines(found.stages)["queue"].factor is None
     assert not found.same_model
     assert not found.same_machine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.profiling.finding import Case, Finding, percent, rule
+from cpuserve.profiling.finding import Case, ProfileFinding, percent, rule
 
 __all__ = ["RULES"]
 
@@ -16,9 +16,9 @@ _SHRUNK_LEFT = 0.1  # of the decoding, where the client sends no more than the m
 
 
 @rule("decode-threads", "threads")
-def decode_threads(case: Case) -> Finding | None:
+def decode_threads(case: Case) -> ProfileFinding | None:
     """Few serving threads are busy, mostly with decoding, while inference streams and CPUs wait."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     decoding = capacity.held("decode", "resize")
     waits = 1 - capacity.busy("inference streams")
     threads = capacity.count("serving threads")
@@ -32,7 +32,7 @@ def decode_threads(case: Case) -> Finding | None:
         return None
     per_worker = max(1, len(case.workers))
     count = f"{threads} serving thread is" if threads == 1 else f"{threads} serving threads are"
-    return Finding(
+    return ProfileFinding(
         "high",
         f"decode is the bottleneck: {count} {percent(capacity.busy('serving threads'))} busy, "
         f"{percent(decoding)} of it decoding and resizing, while inference waits {percent(waits)} of the "
@@ -44,13 +44,13 @@ def decode_threads(case: Case) -> Finding | None:
 
 
 @rule("decode-exact", "decode")
-def decode_exact(case: Case) -> Finding | None:
+def decode_exact(case: Case) -> ProfileFinding | None:
     """With `decode: exact` pictures much larger than the input take much of the time."""
-    decoding = case.account.capacity.held("decode", "resize")
+    decoding = case.summary.utilisation.held("decode", "resize")
     if case.setting("decode") != "exact" or decoding < _SHARE:
         return None
-    mean = case.account.latency.stage("decode", "resize")
-    return Finding(
+    mean = case.summary.latency.stage("decode", "resize")
+    return ProfileFinding(
         "high" if decoding > 0.6 else "medium",
         f"every pixel of large pictures is decoded: that takes {mean:.1f} ms a request, {percent(decoding)} "
         "of the serving threads' work, though the model looks at far fewer",
@@ -61,16 +61,16 @@ def decode_exact(case: Case) -> Finding | None:
 
 
 @rule("decode-heavy", "client")
-def decode_heavy(case: Case) -> Finding | None:
+def decode_heavy(case: Case) -> ProfileFinding | None:
     """Decoding takes more work than inference although it is fast: pictures are larger than needed."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     decoding = capacity.held("decode", "resize")
     if case.setting("decode") == "exact" or decoding < _SHARE or capacity.limit == "load":
         return None
-    mean = case.account.latency.stage("decode", "resize")
-    if mean < case.account.latency.stage("infer"):
+    mean = case.summary.latency.stage("decode", "resize")
+    if mean < case.summary.latency.stage("infer"):
         return None
-    return Finding(
+    return ProfileFinding(
         "medium",
         f"decoding takes longer than inference: {mean:.1f} ms a request, {percent(decoding)} of the serving "
         "threads' work",

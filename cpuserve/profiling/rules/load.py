@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.profiling.finding import Case, Finding, percent, rule
+from cpuserve.profiling.finding import Case, ProfileFinding, percent, rule
 
 __all__ = ["RULES"]
 
@@ -14,15 +14,15 @@ _OVERHEAD = 0.05  # of the throughput
 
 
 @rule("overloaded", "client", "queue_size")
-def overloaded(case: Case) -> Finding | None:
+def overloaded(case: Case) -> ProfileFinding | None:
     """Latency is mostly queueing, on a server that is busy all the time: more load than it can carry."""
-    latency, capacity = case.account.latency, case.account.capacity
+    latency, capacity = case.summary.latency, case.summary.utilisation
     queued = latency.stage("queue", "batch_wait")
     share = queued / latency.mean_ms if latency.mean_ms else 0.0
     top = capacity.resources[0]
     if share < _QUEUES or top.busy_share < _BUSY:
         return None
-    return Finding(
+    return ProfileFinding(
         "medium",
         f"most of the latency is queueing: {queued:.1f} of {latency.mean_ms:.1f} ms ({percent(share)}), "
         f"since {capacity.rate:.0f} requests/s are all that the {top.name} carry ({percent(top.busy_share)} "
@@ -34,11 +34,11 @@ def overloaded(case: Case) -> Finding | None:
 
 
 @rule("idle", "client")
-def idle(case: Case) -> Finding | None:
+def idle(case: Case) -> ProfileFinding | None:
     """Nothing of the server is busy: the load is what limits the throughput."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     top = capacity.resources[0]
-    if not case.account.latency.requests:
+    if not case.summary.latency.requests:
         text = "the server idles: it answered no request while it was watched"
     elif top.busy_share >= _IDLE:
         return None
@@ -47,13 +47,13 @@ def idle(case: Case) -> Finding | None:
             f"the server idles: its busiest part, the {top.name}, works {percent(top.busy_share)} of the "
             f"time at {capacity.rate:.0f} requests/s"
         )
-    return Finding(
+    return ProfileFinding(
         "low", text, "client", "more load, or more connections at once, is answered without waiting longer"
     )
 
 
 @rule("refusals", "queue_size", "deadline_ms")
-def refusals(case: Case) -> Finding | None:
+def refusals(case: Case) -> ProfileFinding | None:
     """Requests are refused because too many wait, or because their time is over."""
     requests = case.recording.requests
     full = sum(request.status == 503 for request in requests)
@@ -62,7 +62,7 @@ def refusals(case: Case) -> Finding | None:
     if share < _REFUSED:
         return None
     setting = "queue_size" if full >= late else "deadline_ms"
-    return Finding(
+    return ProfileFinding(
         "medium",
         f"requests are refused: {percent(share)} of {len(requests)}, {full} of them for a full queue (503), "
         f"{late} because their time was over (504)",
@@ -72,13 +72,13 @@ def refusals(case: Case) -> Finding | None:
 
 
 @rule("observers", "profile")
-def observers(case: Case) -> Finding | None:
+def observers(case: Case) -> ProfileFinding | None:
     """Watching costs so much that the figures are of another server."""
     share = float(case.recording.overhead.get("share") or 0.0)
     noise = float(case.recording.overhead.get("noise") or 0.0)
     if share <= max(_OVERHEAD, noise):
         return None
-    return Finding(
+    return ProfileFinding(
         "low",
         f"watching disturbed the server: it cost {percent(share)} of the throughput, so shares hold, but "
         "absolute figures are too low",

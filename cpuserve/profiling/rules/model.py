@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cpuserve.profiling.finding import Case, Finding, percent, rule
+from cpuserve.profiling.finding import Case, ProfileFinding, percent, rule
 from cpuserve.profiling.recording import LayerTime
 from cpuserve.serving.stages import stage_of
 
@@ -25,7 +25,7 @@ _BUSY = 0.85
 
 
 @rule("slow-kernels", "model")
-def slow_kernels(case: Case) -> Finding | None:
+def slow_kernels(case: Case) -> ProfileFinding | None:
     """Layers run in reference kernels, which use no vector instructions."""
     layers = case.recording.layers
     total = sum(layer.mean_us for layer in layers)
@@ -34,7 +34,7 @@ def slow_kernels(case: Case) -> Finding | None:
     if share < _SLOW_SHARE:
         return None
     worst = max(slow, key=lambda layer: layer.mean_us)
-    return Finding(
+    return ProfileFinding(
         "medium" if share > 0.2 else "low",
         f"layers run in reference kernels: {len(slow)} of {len(layers)} take {percent(share)} of the "
         f"inference, most of it {worst.name} ({worst.type}, {worst.exec_type}, {worst.mean_us:.0f} us)",
@@ -44,12 +44,12 @@ def slow_kernels(case: Case) -> Finding | None:
 
 
 @rule("float-layers", "precision", "model")
-def float_layers(case: Case) -> Finding | None:
+def float_layers(case: Case) -> ProfileFinding | None:
     """The model computes in 32 bits on a CPU that has instructions for fewer."""
     layers = case.recording.layers
     total = sum(layer.mean_us for layer in layers)
     wide = sum(layer.mean_us for layer in layers if _wide(layer))
-    infers = case.account.capacity.held("infer")
+    infers = case.summary.utilisation.held("infer")
     if not total or wide / total < _FLOAT_SHARE or infers < _INFERS:
         return None
     share = infers * wide / total
@@ -57,18 +57,18 @@ def float_layers(case: Case) -> Finding | None:
     expected = 1 / (1 - share + share / _NARROWER_GAINS)
     if case.flags & {"avx512_bf16", "amx_bf16", "bf16"}:
         if case.setting("precision") == "f32":
-            return Finding("medium", text + "bf16", "precision", "set precision to auto", expected)
+            return ProfileFinding("medium", text + "bf16", "precision", "set precision to auto", expected)
         return None
     if case.flags & {"avx512_vnni", "avx_vnni", "asimddp"}:
         change = "quantise it (cpuserve quantize), if it stays as accurate"
-        return Finding("medium", text + "8-bit integers", "model", change, expected)
+        return ProfileFinding("medium", text + "8-bit integers", "model", change, expected)
     return None
 
 
 @rule("lone-rows", "threads")
-def lone_rows(case: Case) -> Finding | None:
+def lone_rows(case: Case) -> ProfileFinding | None:
     """Requests wait, yet batches hold one row: with a stream for each thread nobody shares one."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     batches = case.recording.batches
     streams = capacity.count("inference streams")
     rows = sum(batch.size for batch in batches) / len(batches) if batches else 0.0
@@ -80,7 +80,7 @@ def lone_rows(case: Case) -> Finding | None:
         or case.setting("max_batch") == 1
     ):
         return None
-    return Finding(
+    return ProfileFinding(
         "low",
         f"batching never happens: {rows:.2f} rows a batch with {capacity.in_flight:.0f} requests inside, "
         f"since {capacity.count('serving threads')} threads feed {streams} streams",
@@ -91,13 +91,13 @@ def lone_rows(case: Case) -> Finding | None:
 
 
 @rule("python-tail", "model", "workers")
-def python_tail(case: Case) -> Finding | None:
+def python_tail(case: Case) -> ProfileFinding | None:
     """What follows the inference, in Python, takes much of the serving threads' work."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     share = capacity.held("post")
     if share < _TAIL or capacity.held("decode", "resize") > share:
         return None
-    mean = case.account.latency.stage("post")
+    mean = case.summary.latency.stage("post")
     text = (
         f"the tail is Python-heavy: post-processing takes {mean:.1f} ms a request, {percent(share)} of the "
         "serving threads' work"
@@ -109,17 +109,17 @@ def python_tail(case: Case) -> Finding | None:
     change = "run the tail in the graph (cpuserve cut --tail ir), or write its loops in NumPy or OpenCV"
     if spare:
         change += "; workers, not threads, let Python run on more CPUs"
-    return Finding("high" if share > 0.5 else "medium", text, "model", change, 1 / (1 - 0.9 * share))
+    return ProfileFinding("high" if share > 0.5 else "medium", text, "model", change, 1 / (1 - 0.9 * share))
 
 
 @rule("json-heavy", "client")
-def json_heavy(case: Case) -> Finding | None:
+def json_heavy(case: Case) -> ProfileFinding | None:
     """Writing the answer takes much of the work: large tensors as JSON."""
-    share = case.account.capacity.held("serialise")
+    share = case.summary.utilisation.held("serialise")
     if share < _SERIALISES:
         return None
-    mean = case.account.latency.stage("serialise")
-    return Finding(
+    mean = case.summary.latency.stage("serialise")
+    return ProfileFinding(
         "high" if share > 0.5 else "medium",
         f"HTTP takes much of the work: reading requests and writing answers costs {mean:.1f} ms a request, "
         f"{percent(share)} of the serving threads' time; large tensors as JSON are the usual cause",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 from cpuserve.machine.files import parse_cpulist
-from cpuserve.profiling.busy import Busy, main_cpu
-from cpuserve.profiling.finding import Case, Finding, percent, rule
+from cpuserve.profiling.finding import Case, ProfileFinding, percent, rule
+from cpuserve.profiling.thread_times import ThreadTimes, main_cpu
 
 __all__ = ["RULES"]
 
@@ -24,7 +24,7 @@ _MOVES_PER_S = 5.0
 
 
 @rule("shared-core", "workers")
-def shared_core(case: Case) -> Finding | None:
+def shared_core(case: Case) -> ProfileFinding | None:
     """Two workers run on the same CPU and wait for it, while each could have its own."""
     at = {pid: _home(threads) for pid, threads in case.workers.items()}
     for one, two in combinations(sorted(at), 2):
@@ -39,7 +39,7 @@ def shared_core(case: Case) -> Finding | None:
             continue
         sharing = sum(home[0] == cpu and home[2] >= _WAITS for home in at.values())
         mean = (wait + other_wait) / 2
-        return Finding(
+        return ProfileFinding(
             "high",
             f"{sharing} workers share CPU {cpu}: processes {one} and {two} run on it and wait "
             f"{percent(mean)} of the time they could work{_seats(case, one, two)}",
@@ -52,7 +52,7 @@ def shared_core(case: Case) -> Finding | None:
     return None
 
 
-def _home(threads: list[Busy]) -> tuple[int, float, float]:
+def _home(threads: list[ThreadTimes]) -> tuple[int, float, float]:
     """The CPU that a process used most, the share of its CPU time there, and its waiting share."""
     spent: dict[int, float] = {}
     for busy in threads:
@@ -77,9 +77,9 @@ def _seats(case: Case, one: int, two: int) -> str:
 
 
 @rule("few-threads", "threads")
-def few_threads(case: Case) -> Finding | None:
+def few_threads(case: Case) -> ProfileFinding | None:
     """Serving threads are the limit, fewer than the CPUs, with work other than decoding."""
-    capacity = case.account.capacity
+    capacity = case.summary.utilisation
     threads = capacity.count("serving threads")
     stage, share = _most(case)
     if (
@@ -91,7 +91,7 @@ def few_threads(case: Case) -> Finding | None:
         return None
     per_worker = max(1, len(case.workers))
     python = stage in ("post", "serialise")
-    return Finding(
+    return ProfileFinding(
         "high",
         f"serving threads are the bottleneck: the {threads} there are work "
         f"{percent(capacity.busy('serving threads'))} of the time, {percent(share)} of it in {stage}, while "
@@ -105,22 +105,22 @@ def few_threads(case: Case) -> Finding | None:
 
 def _most(case: Case) -> tuple[str, float]:
     """The stage that takes most of the serving threads' work, and its share."""
-    stages = case.account.capacity.stages
+    stages = case.summary.utilisation.stages
     if not stages:
         return "", 0.0
     stage = max(stages, key=lambda name: stages[name])
-    return stage, case.account.capacity.held(stage)
+    return stage, case.summary.utilisation.held(stage)
 
 
 @rule("throttled", "container")
-def throttled(case: Case) -> Finding | None:
+def throttled(case: Case) -> ProfileFinding | None:
     """The control group's quota stops the server."""
     counts = case.recording.throttling
     share = float(counts.get("share") or 0.0)
     if share < _THROTTLED:
         return None
     stopped_s = float(counts.get("throttled_usec") or 0) / 1e6
-    return Finding(
+    return ProfileFinding(
         "high" if share > 0.3 else "medium",
         f"the CPU quota stops the server: in {percent(share)} of its periods, {stopped_s:.1f} s over all "
         f"CPUs in {case.recording.seconds:.0f} s ({counts.get('source') or 'control group'})",
@@ -131,33 +131,33 @@ def throttled(case: Case) -> Finding | None:
 
 
 @rule("oversubscribed", "workers", "threads")
-def oversubscribed(case: Case) -> Finding | None:
+def oversubscribed(case: Case) -> ProfileFinding | None:
     """Threads are ready but wait for a CPU: more of them, or other programs, than there are CPUs."""
     threads = [busy for found in case.workers.values() for busy in found if busy.cpu_share > _WORKS]
     cpu, wait = sum(busy.cpu_s for busy in threads), sum(busy.wait_s for busy in threads)
     share = wait / (cpu + wait) if cpu else 0.0
     if share < _WAITS or shared_core(case) or throttled(case):
         return None
-    used = cpu / case.account.window.seconds
+    used = cpu / case.summary.window.seconds
     text = (
         f"threads wait for a CPU: {len(threads)} of them on {case.cpus} CPUs wait {percent(share)} of the "
         f"time they could work, though the server uses {used:.1f} CPUs"
     )
     if used > _FULL * case.cpus:
         more = "lower threads or workers until there is no more than one working thread a CPU"
-        return Finding("medium", text, "threads", more)
+        return ProfileFinding("medium", text, "threads", more)
     more = "other programs take the CPUs (the load's client may be one): move them, or use fewer workers"
-    return Finding("low", text, "workers", more)
+    return ProfileFinding("low", text, "workers", more)
 
 
 @rule("spinning", "OMP_WAIT_POLICY")
-def spinning(case: Case) -> Finding | None:
+def spinning(case: Case) -> ProfileFinding | None:
     """Inference threads burn CPU time while no batch runs."""
-    cpu = case.account.cpu
+    cpu = case.summary.cpu
     share = cpu.share("spin")
     if share < _SPINS or cpu.spin < _SPINS_CORES * cpu.seconds:
         return None
-    return Finding(
+    return ProfileFinding(
         "medium",
         f"inference threads spin: {percent(share)} of the CPU time is theirs while no batch runs "
         f"({cpu.spin:.1f} s)",
@@ -168,7 +168,7 @@ def spinning(case: Case) -> Finding | None:
 
 
 @rule("wandering", "cores_per_worker", "node_id")
-def wandering(case: Case) -> Finding | None:
+def wandering(case: Case) -> ProfileFinding | None:
     """Threads move between CPUs all the time, or between NUMA nodes away from their memory."""
     node_of = {cpu: node for node, cpus in _nodes(case).items() for cpu in cpus}
     moves, across, seconds = 0, 0, 0.0
@@ -182,7 +182,7 @@ def wandering(case: Case) -> Finding | None:
             across += sum(node_of.get(a) != node_of.get(b) for a, b in pairwise(lasts))
     rate = moves / seconds if seconds else 0.0
     if across and across / seconds > 0.1:
-        return Finding(
+        return ProfileFinding(
             "medium",
             f"threads change the NUMA node: {across / seconds:.1f} times a second each, while their memory "
             "stays where it was first written",
@@ -191,7 +191,7 @@ def wandering(case: Case) -> Finding | None:
         )
     if rate < _MOVES_PER_S:
         return None
-    return Finding(
+    return ProfileFinding(
         "low",
         f"threads move between CPUs: at least {rate:.0f} times a second each, and leave their caches behind",
         "cores_per_worker",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.profiling.cpu import KINDS
+from cpuserve.profiling.cpu_time import KINDS
 from cpuserve.profiling.finding import percent
 from cpuserve.profiling.sections.view import WIDTH, View, escape, section
 
@@ -20,7 +20,7 @@ _MEANS = {
 
 def split(view: View) -> str:
     """One bar of all CPU time, one meter a resource."""
-    cpu = view.account.cpu
+    cpu = view.summary.cpu
     if not cpu.total:
         return ""
     parts, at = [], 0.0
@@ -46,7 +46,7 @@ def split(view: View) -> str:
         f' class="track">'
         f'<div style="width:{one.busy_share:.1%}"></div></div><b>{percent(one.busy_share)}</b>'
         f"<span>{f'all busy at {one.ceiling_per_s:.0f} requests/s' if one.ceiling_per_s else ''}</span></div>"
-        for one in view.account.capacity.resources
+        for one in view.summary.utilisation.resources
     )
     note = f"{cpu.total:.1f} CPU seconds in {seconds:.1f} s, {cpu.total / seconds:.2f} cores on average."
     return section("Where the CPU time goes", f'{bar}<p class="legend">{marks}</p>', note) + section(

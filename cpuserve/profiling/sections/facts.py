@@ -57,8 +57,8 @@ def _said(value: Any) -> str:
 def missing(view: View) -> str:
     """What could not be seen, each with the line that would let it be seen."""
     said = [*view.recording.missing]
-    if view.account.latency.missing:
-        said.append(view.account.latency.missing)
+    if view.summary.latency.missing:
+        said.append(view.summary.latency.missing)
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     return section(
         "What is missing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.profiling.finding import Finding, percent
+from cpuserve.profiling.finding import ProfileFinding, percent
 from cpuserve.profiling.latency import ENOUGH
 from cpuserve.profiling.sections.view import View, escape, ms, section
 
@@ -11,8 +11,8 @@ __all__ = ["findings", "headline"]
 
 def headline(view: View) -> str:
     """Model, machine and the numbers that count."""
-    recording, account = view.recording, view.account
-    latency, capacity = account.latency, account.capacity
+    recording, account = view.recording, view.summary
+    latency, capacity = account.latency, account.utilisation
     load = recording.load
     p50, p99 = load.get("p50_ms") or latency.p50_ms, load.get("p99_ms") or latency.p99_ms
     who = "by the clients' clock" if load.get("p50_ms") else "by the server's clock"
@@ -52,7 +52,7 @@ def headline(view: View) -> str:
 
 
 def _rows(view: View) -> str:
-    capacity = view.account.capacity
+    capacity = view.summary.utilisation
     if capacity.images_per_s > 1.01 * capacity.rate:
         return f"requests; {capacity.images_per_s:.0f} images/s"
     return "requests, one image each" if capacity.rate else "requests"
@@ -65,7 +65,7 @@ def findings(view: View) -> str:
     return section("Findings", f'<ol class="findings">{"".join(map(_finding, view.findings))}</ol>')
 
 
-def _finding(one: Finding) -> str:
+def _finding(one: ProfileFinding) -> str:
     title, _, detail = one.text.partition(": ")
     factor = (
         f'<div class="factor"><strong>{one.expected_factor:.1f}x</strong><span>expected</span></div>'

@@ -13,7 +13,7 @@ _ROW, _LEFT, _RIGHT = 26, 230, 210
 
 def waterfall(view: View) -> str:
     """One row a stage, the mean request from left to right."""
-    latency = view.account.latency
+    latency = view.summary.latency
     measured = latency.measured_ms
     if not measured:
         return ""

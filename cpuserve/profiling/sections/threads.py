@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from cpuserve.profiling.busy import Busy, Window, slices
 from cpuserve.profiling.recording import BatchSpan
 from cpuserve.profiling.sections.view import WIDTH, View, escape, legend, section
+from cpuserve.profiling.thread_times import ThreadTimes, TimeSpan, slices
 from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["bars", "moment"]
@@ -22,8 +22,8 @@ _WAITS = ("queue", "batch_wait")
 
 def bars(view: View) -> str:
     """A row a thread, a row a worker's streams: brown on a CPU, red ready without one, light waiting."""
-    window = view.account.window
-    shown = [busy for busy in view.account.threads if busy.track.role == "serve" or busy.cpu_share > _SHOWN]
+    window = view.summary.window
+    shown = [busy for busy in view.summary.threads if busy.track.role == "serve" or busy.cpu_share > _SHOWN]
     shown.sort(key=lambda busy: (busy.track.role == "arbiter", busy.track.pid, _order(busy), busy.track.tid))
     if not shown:
         return ""
@@ -43,7 +43,7 @@ def bars(view: View) -> str:
                 y += _ROW
         rows.append(_thread(y, busy, window))
         y += _ROW
-    hidden = len(view.account.threads) - len(shown)
+    hidden = len(view.summary.threads) - len(shown)
     rows.append(_axis(y, window))
     body = _svg(y + 20, "threads over time", _titles() + "".join(rows))
     marks = legend(
@@ -65,7 +65,7 @@ def _svg(height: float, label: str, drawn: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{drawn}</svg>'
 
 
-def _order(busy: Busy) -> int:
+def _order(busy: ThreadTimes) -> int:
     roles = ("serve", "openvino")
     return roles.index(busy.track.role) if busy.track.role in roles else len(roles)
 
@@ -76,7 +76,7 @@ def _titles() -> str:
     return "".join(f'<text class="soft" x="{x + at}" y="11">{text}</text>' for at, text in heads)
 
 
-def _thread(y: float, busy: Busy, window: Window) -> str:
+def _thread(y: float, busy: ThreadTimes, window: TimeSpan) -> str:
     track = busy.track
     parts = slices(track, window, _PARTS)
     cpus = Counter(sample[3] for sample in track.samples)
@@ -108,7 +108,7 @@ def _thread(y: float, busy: Busy, window: Window) -> str:
     )
 
 
-def _streams(y: float, batches: Sequence[BatchSpan], window: Window) -> str:
+def _streams(y: float, batches: Sequence[BatchSpan], window: TimeSpan) -> str:
     """The share of time in which at least one batch ran."""
     step = (window.end_ns - window.begin_ns) / _PARTS
     ran = [0.0] * _PARTS
@@ -144,7 +144,7 @@ def _area(shares: Sequence[float], y: float) -> str:
     return "".join(path) + f"V{base}Z"
 
 
-def _axis(y: float, window: Window) -> str:
+def _axis(y: float, window: TimeSpan) -> str:
     marks = []
     for number in range(6):
         x = _LEFT + _wide() * number / 5
@@ -159,8 +159,8 @@ def _axis(y: float, window: Window) -> str:
 def moment(view: View) -> str:
     """A few requests in the middle of the run, a row a thread, coloured by stage."""
     requests = view.recording.requests
-    window = view.account.window
-    service = view.account.latency.mean_ms - view.account.latency.stage(*_WAITS)
+    window = view.summary.window
+    service = view.summary.latency.mean_ms - view.summary.latency.stage(*_WAITS)
     if not requests or service <= 0:
         return ""
     length = round(min(_REQUESTS * service * 1e6, window.end_ns - window.begin_ns))

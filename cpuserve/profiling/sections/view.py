@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from cpuserve.profiling.account import Account
-from cpuserve.profiling.finding import Finding
+from cpuserve.profiling.finding import ProfileFinding
 from cpuserve.profiling.recording import Recording
+from cpuserve.profiling.summary import Summary
 
 __all__ = ["WIDTH", "View", "escape", "legend", "ms", "section", "table"]
 
@@ -22,13 +22,13 @@ class View:
 
     Attributes:
         recording: what was seen.
-        account: its sums.
+        summary: its sums.
         findings: the gravest first.
     """
 
     recording: Recording
-    account: Account
-    findings: Sequence[Finding]
+    summary: Summary
+    findings: Sequence[ProfileFinding]
 
 
 def section(title: str, body: str, note: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cpuserve.profiling.recording import BatchSpan
-from cpuserve.profiling.traced import Reader, spans_of
+from cpuserve.profiling.trace_reader import TraceReader, spans_of
 from cpuserve.serving.stages import DECODE, INFER, SERIALISE
 from cpuserve.serving.trace_ring import Record, Timeline
 
@@ -57,7 +57,7 @@ def test_the_reader_takes_what_ends_while_it_reads_also_what_began_before():
     timeline = Timeline(rows=2)
     rows = [timeline.row(0), timeline.row(1)]
     put(rows[0])
-    reader = Reader(timeline)
+    reader = TraceReader(timeline)
     reader.start()
     slow = rows[1].spans(1, 2)
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_the_reader_takes_what_ends_while_it_reads_also_what_began_before():
 
 def test_requests_that_were_overwritten_are_counted():
     timeline = Timeline(rows=1)
-    reader = Reader(timeline)
+    reader = TraceReader(timeline)
     row = timeline.row(0)
     for _ in range(5000):
         put(row)

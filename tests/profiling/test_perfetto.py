@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from cpuserve.profiling.trace import trace_events, write_trace
+from cpuserve.profiling.perfetto import trace_events, write_trace
 from tests.profiling.made import QUIET, made
 
 

@@ -15,11 +15,11 @@ from cpuserve.profiling.pyspy import hindrance
 from cpuserve.serving.find_servers import find
 from cpuserve.serving.trace_ring import LINK, Timeline
 
-__all__ = ["Watched"]
+__all__ = ["RunningServer"]
 
 
 @dataclass(frozen=True)
-class Watched:
+class RunningServer:
     """A server of this user on this machine.
 
     Attributes:
@@ -33,7 +33,7 @@ class Watched:
     timeline: Timeline
 
     @classmethod
-    def at(cls, pid: int | None, port: int | None = None) -> Watched:
+    def at(cls, pid: int | None, port: int | None = None) -> RunningServer:
         """The server that a process belongs to, or that listens on a port.
 
         Raises:

@@ -1,36 +1,36 @@
-"""The account of a recording: where latency and CPU go, what limits the throughput; it gives no advice."""
+"""Sums over one recording: where latency and CPU time go, and what limits the throughput."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cpuserve.profiling.busy import Busy, Window
-from cpuserve.profiling.capacity import Capacity
-from cpuserve.profiling.cpu import CpuSplit
+from cpuserve.profiling.cpu_time import CpuTime
 from cpuserve.profiling.latency import Latency
 from cpuserve.profiling.recording import Recording
+from cpuserve.profiling.thread_times import ThreadTimes, TimeSpan
+from cpuserve.profiling.utilisation import Utilisation
 
-__all__ = ["Account", "account"]
+__all__ = ["Summary", "summarise"]
 
 
 @dataclass(frozen=True)
-class Account:
+class Summary:
     """All sums over one recording.
 
     Attributes:
         window: the time they are over.
         latency: where it goes.
         cpu: where it goes.
-        capacity: what limits.
+        utilisation: what limits.
         threads: how busy each was, most CPU time first.
     """
 
-    window: Window
+    window: TimeSpan
     latency: Latency
-    cpu: CpuSplit
-    capacity: Capacity
-    threads: tuple[Busy, ...]
+    cpu: CpuTime
+    utilisation: Utilisation
+    threads: tuple[ThreadTimes, ...]
 
     @property
     def accounted_share(self) -> float:
@@ -43,18 +43,20 @@ class Account:
             "accounted_share": round(self.accounted_share, 4),
             "latency": asdict(self.latency),
             "cpu": self.cpu.to_json(),
-            "capacity": asdict(self.capacity),
+            "capacity": asdict(self.utilisation),
         }
 
 
-def account(recording: Recording) -> Account:
+def summarise(recording: Recording) -> Summary:
     """Add everything up."""
-    window = Window.of(recording)
-    threads = sorted((Busy.of(track, window) for track in recording.threads), key=lambda one: -one.cpu_s)
-    return Account(
+    window = TimeSpan.of(recording)
+    threads = sorted(
+        (ThreadTimes.of(track, window) for track in recording.threads), key=lambda one: -one.cpu_s
+    )
+    return Summary(
         window=window,
         latency=Latency.of(recording),
-        cpu=CpuSplit.of(recording, window),
-        capacity=Capacity.of(recording, window),
+        cpu=CpuTime.of(recording, window),
+        utilisation=Utilisation.of(recording, window),
         threads=tuple(threads),
     )

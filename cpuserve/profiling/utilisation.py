@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from cpuserve.profiling.busy import Busy, Window
 from cpuserve.profiling.recording import Recording
+from cpuserve.profiling.thread_times import ThreadTimes, TimeSpan
 
-__all__ = ["Capacity", "Resource"]
+__all__ = ["Resource", "Utilisation"]
 
 _WAITING = ("queue", "batch_wait")
 _IDLE_BELOW = 0.7
@@ -38,7 +38,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Utilisation:
     """What the server did a second, and what stops it from doing more.
 
     Attributes:
@@ -71,7 +71,7 @@ class Capacity:
         return sum(self.stages.get(name, 0.0) for name in stages) / total if total else 0.0
 
     @classmethod
-    def of(cls, recording: Recording, window: Window) -> Capacity:
+    def of(cls, recording: Recording, window: TimeSpan) -> Utilisation:
         """Add up who was busy in a window."""
         seconds = window.seconds or 1.0
         done = [
@@ -91,7 +91,7 @@ class Capacity:
             max(0, min(one.end_ns, window.end_ns) - max(one.begin_ns, window.begin_ns))
             for one in recording.batches
         )
-        cpu = sum(Busy.of(track, window).cpu_s for track in recording.threads)
+        cpu = sum(ThreadTimes.of(track, window).cpu_s for track in recording.threads)
         counts = _counts(recording)
         work = {
             "serving threads": sum(stages.values()),

@@ -13,10 +13,10 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window, percentile
-from cpuserve.profiling.observers import Observers, Seen
+from cpuserve.profiling.observers import Observed, Observers
 from cpuserve.profiling.recording import Recording
 
-__all__ = ["Driven", "watch", "watch_driven"]
+__all__ = ["DrivenLoad", "record", "record_under_load"]
 
 Step = Callable[[str], None]
 """Is told what comes next, for a progress bar."""
@@ -25,7 +25,7 @@ _WARM_S = 1.0
 
 
 @dataclass(frozen=True)
-class Driven:
+class DrivenLoad:
     """The load that a profile drives itself.
 
     Attributes:
@@ -41,7 +41,7 @@ class Driven:
     load: Load
 
 
-def watch(observers: Observers, model: str, seconds: float, step: Step) -> Recording:
+def record(observers: Observers, model: str, seconds: float, step: Step) -> Recording:
     """Watch a server under whatever load it has.
 
     Args:
@@ -61,7 +61,9 @@ def watch(observers: Observers, model: str, seconds: float, step: Step) -> Recor
     return replace(recording, overhead={"cpu_share": share, "how": how})
 
 
-def watch_driven(observers: Observers, model: str, seconds: float, driven: Driven, step: Step) -> Recording:
+def record_under_load(
+    observers: Observers, model: str, seconds: float, driven: DrivenLoad, step: Step
+) -> Recording:
     """Load a server and watch it, with half as long unwatched before and after, to know what watching costs.
 
     Args:
@@ -94,7 +96,7 @@ def watch_driven(observers: Observers, model: str, seconds: float, driven: Drive
     return replace(recording, load=_load(watched, driven), overhead=_overhead(before, watched, after, seen))
 
 
-def _recording(seen: Seen, model: str, span: tuple[int, int]) -> Recording:
+def _recording(seen: Observed, model: str, span: tuple[int, int]) -> Recording:
     return Recording(
         model=model,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -112,7 +114,7 @@ def _recording(seen: Seen, model: str, span: tuple[int, int]) -> Recording:
     )
 
 
-def _load(window: LoadWindow, driven: Driven) -> dict[str, Any]:
+def _load(window: LoadWindow, driven: DrivenLoad) -> dict[str, Any]:
     latencies = window.latencies_ms
     asked = driven.load
     return {
@@ -129,7 +131,7 @@ def _load(window: LoadWindow, driven: Driven) -> dict[str, Any]:
     }
 
 
-def _overhead(before: LoadWindow, watched: LoadWindow, after: LoadWindow, seen: Seen) -> dict[str, Any]:
+def _overhead(before: LoadWindow, watched: LoadWindow, after: LoadWindow, seen: Observed) -> dict[str, Any]:
     """What watching cost: the lower rate, and the CPU time beyond what requests cost unwatched."""
     off = LoadWindow.sum([before, after])
     found: dict[str, Any] = {

@@ -15,7 +15,7 @@ from cpuserve.machine.files import read_text
 from cpuserve.profiling.recording import ThreadTrack
 from cpuserve.serving.stages import THREAD_ROLES
 
-__all__ = ["Scheduler"]
+__all__ = ["ThreadSampler"]
 
 _HZ = 50.0
 _RESCAN_S = 1.0
@@ -46,7 +46,7 @@ class _Thread:
     samples: list[tuple[int, int, int, int]] = field(default_factory=list)
 
 
-class Scheduler:
+class ThreadSampler:
     """Watches the threads of some processes from `start` to `stop`.
 
     ``/proc/PID/task/TID/schedstat`` has the time on a CPU and the time runnable without one, to the

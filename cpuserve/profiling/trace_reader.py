@@ -9,13 +9,13 @@ from cpuserve.profiling.recording import BatchSpan, RequestSpan
 from cpuserve.serving.stages import INFER, STAGE_NAMES
 from cpuserve.serving.trace_ring import Record, Timeline
 
-__all__ = ["Reader", "spans_of"]
+__all__ = ["TraceReader", "spans_of"]
 
 _EVERY_S = 0.25
 _LATE = 512  # how far back a request may still have been under way at the last look
 
 
-class Reader:
+class TraceReader:
     """Collects all requests that end between `start` and `stop`.
 
     Args:

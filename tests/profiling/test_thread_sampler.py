@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from cpuserve.machine.process_controls import show_thread_name
-from cpuserve.profiling.scheduler import Scheduler
+from cpuserve.profiling.thread_sampler import ThreadSampler
 
 
 def wait_until(true):
@@ -28,7 +28,7 @@ def sleeps(thread):
 
 def watched():
     """A scheduler that watches this process."""
-    scheduler = Scheduler(lambda: [os.getpid()])
+    scheduler = ThreadSampler(lambda: [os.getpid()])
     scheduler.start()
     return scheduler
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 from cpuserve.profiling.recording import Recording, ThreadTrack
 
-__all__ = ["Busy", "Window", "main_cpu", "slices"]
+__all__ = ["ThreadTimes", "TimeSpan", "main_cpu", "slices"]
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeSpan:
     """The time in which every worker's spans are known.
 
     Workers keep only their last spans, so that of a long recording the beginning may be gone.
@@ -32,7 +32,7 @@ class Window:
         return (self.end_ns - self.begin_ns) / 1e9
 
     @classmethod
-    def of(cls, recording: Recording) -> Window:
+    def of(cls, recording: Recording) -> TimeSpan:
         """The time from the first span of the worker that has begun last, to the end of the last one."""
         begin, end = recording.began_ns, recording.ended_ns
         by_pid: dict[int, list[int]] = {}
@@ -50,7 +50,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Busy:
+class ThreadTimes:
     """What one thread did in a window.
 
     Attributes:
@@ -77,7 +77,7 @@ class Busy:
         return self.wait_s / wanted if wanted else 0.0
 
     @classmethod
-    def of(cls, track: ThreadTrack, window: Window) -> Busy:
+    def of(cls, track: ThreadTrack, window: TimeSpan) -> ThreadTimes:
         """Read the thread's counters at both ends of the window."""
         if len(track.samples) < 2:
             return cls(track, 0.0, 0.0, 0.0)
@@ -89,13 +89,13 @@ class Busy:
         return cls(track, (cpu1 - cpu0) / 1e9, (wait1 - wait0) / 1e9, (end - begin) / 1e9)
 
 
-def slices(track: ThreadTrack, window: Window, count: int) -> list[tuple[float, float]]:
+def slices(track: ThreadTrack, window: TimeSpan, count: int) -> list[tuple[float, float]]:
     """Shares of time on a CPU, and ready without one, in each of ``count`` equal parts of a window."""
     step = (window.end_ns - window.begin_ns) / count
     times = [round(window.begin_ns + step * number) for number in range(count + 1)]
     found = []
     for begin, end in pairwise(times):
-        part = Busy.of(track, Window(begin, end))
+        part = ThreadTimes.of(track, TimeSpan(begin, end))
         whole = max(part.seconds, (end - begin) / 1e9)
         found.append((min(1.0, part.cpu_s / whole), min(1.0, part.wait_s / whole)) if whole else (0.0, 0.0))
     return found

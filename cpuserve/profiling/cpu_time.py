@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from cpuserve.profiling.busy import Busy, Window
 from cpuserve.profiling.recording import BatchSpan, Recording, ThreadTrack
+from cpuserve.profiling.thread_times import ThreadTimes, TimeSpan
 
-__all__ = ["KINDS", "CpuSplit"]
+__all__ = ["KINDS", "CpuTime"]
 
 KINDS = ("decode", "inference", "python", "kernel", "spin", "other")
 """Bytes to the model's row; OpenVINO; the interpreter; system calls and page faults; OpenVINO threads without
@@ -28,7 +28,7 @@ _PYTHON = ("post", "serialise")
 
 
 @dataclass(frozen=True)
-class CpuSplit:
+class CpuTime:
     """CPU seconds of all threads of the server in the window, by what they went into.
 
     Attributes:
@@ -66,7 +66,7 @@ class CpuSplit:
         return {**asdict(self), "total": self.total}
 
     @classmethod
-    def of(cls, recording: Recording, window: Window) -> CpuSplit:
+    def of(cls, recording: Recording, window: TimeSpan) -> CpuTime:
         """Split the CPU time of every thread."""
         spent: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         stages = _stage_seconds(recording, window)
@@ -74,7 +74,7 @@ class CpuSplit:
         for batch in recording.batches:
             batches[batch.pid].append(batch)
         for track in recording.threads:
-            busy = Busy.of(track, window)
+            busy = ThreadTimes.of(track, window)
             if track.role == "serve":
                 own = _serving(busy, stages[track.pid, track.tid])
             elif track.role == "openvino":
@@ -90,13 +90,13 @@ class CpuSplit:
         return cls(**spent, seconds=window.seconds)
 
 
-def _part(track: ThreadTrack, busy: Busy) -> float:
+def _part(track: ThreadTrack, busy: ThreadTimes) -> float:
     """The window's part of all the CPU time for which the thread was watched."""
     watched = (track.samples[-1][1] - track.samples[0][1]) / 1e9 if track.samples else 0.0
     return min(1.0, busy.cpu_s / watched) if watched else 0.0
 
 
-def _stage_seconds(recording: Recording, window: Window) -> dict[tuple[int, int], dict[str, float]]:
+def _stage_seconds(recording: Recording, window: TimeSpan) -> dict[tuple[int, int], dict[str, float]]:
     found: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for request in recording.requests:
         for name, begin, end in request.stages:
@@ -110,7 +110,7 @@ def _stage_seconds(recording: Recording, window: Window) -> dict[tuple[int, int]
     return found
 
 
-def _serving(busy: Busy, stages: dict[str, float]) -> dict[str, float]:
+def _serving(busy: ThreadTimes, stages: dict[str, float]) -> dict[str, float]:
     """One serving thread, by what it was at while it was not asleep."""
     awake = busy.cpu_s + busy.wait_s
     decode = sum(stages.get(name, 0.0) for name in _DECODE)
@@ -133,7 +133,7 @@ def _union(batches: Sequence[BatchSpan]) -> list[tuple[int, int]]:
     return merged
 
 
-def _during(track: ThreadTrack, window: Window, spans: list[tuple[int, int]]) -> float:
+def _during(track: ThreadTrack, window: TimeSpan, spans: list[tuple[int, int]]) -> float:
     """CPU seconds of a thread that fit into the spans, sample by sample."""
     found = 0.0
     ends = [end for _, end in spans]
