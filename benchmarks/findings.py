@@ -31,7 +31,7 @@ from rich.table import Table
 from cpuserve.authoring.cut_source import CutSource
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.errors import CpuserveError
-from cpuserve.machine.server_status import Roster
+from cpuserve.machine.server_status import ServerStatus
 from cpuserve.measuring.load_window import Load, Target, measure_window
 from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.results import write_result
@@ -99,7 +99,7 @@ def share_a_core(pid: int) -> None:
         time.sleep(0.005)
 
 
-def _roster(pid: int) -> Roster:
+def _roster(pid: int) -> ServerStatus:
     return next(one for one in find() if one.pid == pid)
 
 

@@ -27,7 +27,7 @@ from benchmarks.openmp_effects import AGAIN, Case, Look, Seen, judge
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.files import format_cpulist
-from cpuserve.machine.launch import find_library, folders
+from cpuserve.machine.launch import find_library, library_folders
 from cpuserve.machine.libraries import Libraries
 from cpuserve.machine.process import Process
 from cpuserve.measuring.load_window import Load, Target, measure_window
@@ -146,7 +146,7 @@ def _window(target: Target, images: Sequence[Path], load: Load, seconds: float) 
 def main() -> None:
     """Measure all cases by turns, print and write the verdicts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--libiomp5", type=Path, default=find_library("libiomp5", folders()))
+    parser.add_argument("--libiomp5", type=Path, default=find_library("libiomp5", library_folders()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a window")
     parser.add_argument("--tries", type=int, default=3, help="windows at most where others disturb")
@@ -188,12 +188,12 @@ def main() -> None:
 
 
 def _case(found: Mapping[str, Any]) -> Case:
-    name, _, value = found["environment"].partition("=")
+    name, _, value = found["program_environment"].partition("=")
     return Case(found["process"], name, value)
 
 
 def _show(looks: Mapping[Case, Sequence[Look]]) -> None:
-    table = Table("process", "environment", "verdict", "why")
+    table = Table("process", "program_environment", "verdict", "why")
     for verdict in judge(looks):
         table.add_row(verdict.process, verdict.environment, verdict.words, verdict.why)
     Console(width=160).print(table)
@@ -207,7 +207,7 @@ def _write(out: Path, looks: Mapping[Case, Sequence[Look]], images: str) -> None
         "layout": f"1 worker, {Budget.read().effective} cores, as many serving threads",
         "verdicts": [verdict.document() for verdict in judge(looks)],
         "cases": [
-            {"process": case.process, "environment": case.environment}
+            {"process": case.process, "program_environment": case.environment}
             | {"rounds": [look.document() for look in found]}
             for case, found in looks.items()
         ],

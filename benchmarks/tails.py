@@ -24,7 +24,7 @@ from rich.table import Table
 
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.seats import planned
+from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.topology import Topology
 from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
 from cpuserve.measuring.local_server import local_server
@@ -116,7 +116,9 @@ def _started(given: argparse.Namespace, running: ExitStack) -> Iterator[_Server]
     for layout in given.layouts:
         flags = {"model_repository": given.model_repository, **LAYOUTS[layout]}
         local = running.enter_context(local_server(given.model, flags, None))
-        plan = planned(Topology.read(), Budget.read(), Settings(workers=LAYOUTS[layout].get("workers")))
+        plan = plan_for_settings(
+            Topology.read(), Budget.read(), Settings(workers=LAYOUTS[layout].get("workers"))
+        )
         cores = sum(seat.threads for seat in plan.seats)
         yield _Server(layout, target_at(local.url, given.model, "predictions"), cores)
 

@@ -18,7 +18,7 @@ from cpuserve.errors import CpuserveError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cpuserve.machine.server_status import Roster
+    from cpuserve.machine.server_status import ServerStatus
 
 __all__ = ["command"]
 
@@ -76,12 +76,12 @@ def command(
 
 
 def _look(pid: int | None, window: float) -> dict[str, Any]:
-    from cpuserve.machine.diagnosis import diagnose, sample  # noqa: PLC0415  # not for --help
+    from cpuserve.machine.diagnosis import diagnose, throttling_sample  # noqa: PLC0415  # not for --help
     from cpuserve.serving.find_servers import find  # noqa: PLC0415
 
     servers = find()
     server = _choose(servers, pid)
-    before = sample(server)
+    before = throttling_sample(server)
     time.sleep(window if server else 0)
     others = [other for other in servers if server and other.pid != server.pid]
     if server:
@@ -90,7 +90,7 @@ def _look(pid: int | None, window: float) -> dict[str, Any]:
     return diagnose(server, before, neighbours=others)
 
 
-def _choose(servers: tuple[Roster, ...], pid: int | None) -> Roster | None:
+def _choose(servers: tuple[ServerStatus, ...], pid: int | None) -> ServerStatus | None:
     there = ", ".join(f"{server.pid} ({server.address})" for server in servers) or "none"
     if pid is None:
         if len(servers) > 1:

@@ -69,12 +69,12 @@ def command(
     from cpuserve.cli.copies import Copies, Copy  # noqa: PLC0415  # not for --help
     from cpuserve.machine import launch  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415
-    from cpuserve.machine.placement import plan  # noqa: PLC0415
+    from cpuserve.machine.placement import plan_seats  # noqa: PLC0415
     from cpuserve.machine.topology import Topology  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     try:
-        made = plan(
+        made = plan_seats(
             Topology.read(),
             Budget.read(),
             workers=_number(seats),
@@ -87,10 +87,10 @@ def command(
     count = len(made.seats)
     if index is not None and index >= count:
         raise UsageError(f"--seat {index}, but seats are numbered 0 to {count - 1} (--seats cuts more)")
-    found = launch.preload(allocator, openmp, launch.folders())
+    found = launch.find_preload(allocator, openmp, launch.library_folders())
     copies = []
     for seat in made.seats:
-        added = launch.environment(seat, found)
+        added = launch.program_environment(seat, found)
         facts = [f"{name}={value}" for name, value in added.items()]
         facts += [f"(not found: {', '.join(found.missing)})"] if found.missing else []
         prepare = partial(_sit, seat, None if quiet else f"seat {seat.index} of {count}", facts)
@@ -116,10 +116,10 @@ def _sit(seat: Seat, name: str | None, facts: list[str]) -> None:
         facts: what else that line says.
     """
     from cpuserve.machine.files import format_cpulist  # noqa: PLC0415
-    from cpuserve.machine.numa import sit  # noqa: PLC0415
+    from cpuserve.machine.numa import bind_to_seat  # noqa: PLC0415
 
     try:
-        sitting = sit(seat, strict=True)
+        sitting = bind_to_seat(seat, strict=True)
     except PlacementError as error:
         os.write(2, f"cpuserve: error: {error}\n".encode())
         os._exit(1)

@@ -44,7 +44,7 @@ def command(config: Path | None, **flags: Any) -> None:
       cpuserve serve --profile off
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
-    from cpuserve.machine.relaunch import relaunch  # noqa: PLC0415
+    from cpuserve.machine.launch import relaunch  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
     from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415
 

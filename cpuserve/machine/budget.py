@@ -12,24 +12,7 @@ from cpuserve.machine import cgroup
 from cpuserve.machine.files import format_cpulist, read_cpulist, read_text
 from cpuserve.machine.topology import parse_cpulist
 
-__all__ = ["Budget", "Throttling"]
-
-
-@dataclass(frozen=True)
-class Throttling:
-    """How often a control group has been stopped for using up its CPU quota, since it was made.
-
-    Attributes:
-        nr_periods: periods in which the group wanted to run.
-        nr_throttled: those in which it was stopped.
-        throttled_usec: time stopped, in microseconds, added up over its CPUs.
-        source: the file that says so.
-    """
-
-    nr_periods: int
-    nr_throttled: int
-    throttled_usec: int
-    source: Path
+__all__ = ["Budget"]
 
 
 @dataclass(frozen=True)
@@ -117,19 +100,6 @@ class Budget:
             lines.append(f"memory limit: {mebibytes:.0f} MiB, set by {self.memory_source}")
         return lines
 
-    def throttled(self) -> Throttling | None:
-        """Read the throttling counters now.
-
-        Returns:
-            Those of the group in the own chain that was stopped the longest, or None where no group counts.
-        """
-        return max(self.counters(), key=lambda count: (count.throttled_usec, count.nr_periods), default=None)
-
-    def counters(self) -> tuple[Throttling, ...]:
-        """Read the throttling counters of every group in the own chain now, the own group's first."""
-        counts = (_throttling(file) for file in self.stat_files)
-        return tuple(count for count in counts if count is not None)
-
 
 def _cpus(count: int) -> str:
     return f"{count} CPU" if count == 1 else f"{count} CPUs"
@@ -149,13 +119,3 @@ def _mask(root: Path, pid: int | str, status: dict[str, str], online: tuple[int,
     # The file lists CPUs that could be plugged in later as well.
     listed = parse_cpulist(allowed)
     return [cpu for cpu in listed if cpu in online] if online else listed
-
-
-def _throttling(file: Path) -> Throttling | None:
-    pairs = (line.split() for line in (read_text(file) or "").splitlines())
-    counts = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
-    if "nr_throttled" not in counts:
-        return None
-    # v1 counts nanoseconds under another name.
-    usec = counts.get("throttled_usec", counts.get("throttled_time", 0) // 1000)
-    return Throttling(counts.get("nr_periods", 0), counts["nr_throttled"], usec, file)

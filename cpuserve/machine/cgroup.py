@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from cpuserve.machine.files import read_int, read_text
 
-__all__ = ["Limit", "cpu_quotas", "cpu_stats", "memory_limits"]
+__all__ = [
+    "Limit",
+    "ThrottlingChange",
+    "ThrottlingCounters",
+    "ThrottlingSample",
+    "cpu_quotas",
+    "cpu_stats",
+    "memory_limits",
+]
 
 # v1 writes "no limit" as the largest number of whole pages; no machine has an exabyte.
 _NO_LIMIT = 1 << 60
@@ -25,6 +36,94 @@ class Limit:
 
     value: float
     source: Path
+
+
+@dataclass(frozen=True)
+class ThrottlingCounters:
+    """How often a control group has been stopped for using up its CPU quota, since it was made.
+
+    Attributes:
+        nr_periods: periods in which the group wanted to run.
+        nr_throttled: those in which it was stopped.
+        throttled_usec: time stopped, in microseconds, added up over its CPUs.
+        source: the file that says so.
+    """
+
+    nr_periods: int
+    nr_throttled: int
+    throttled_usec: int
+    source: Path
+
+
+@dataclass(frozen=True)
+class ThrottlingChange:
+    """What the counters of one group did between two moments.
+
+    Attributes:
+        seconds: between the two.
+        nr_periods: periods in which the group wanted to run.
+        nr_throttled: those in which it was stopped.
+        throttled_usec: time stopped, in microseconds, added up over its CPUs.
+        source: the file that counts.
+    """
+
+    seconds: float
+    nr_periods: int
+    nr_throttled: int
+    throttled_usec: int
+    source: str
+
+    @property
+    def share(self) -> float:
+        """The part of the periods, 0 to 1, in which the group was stopped."""
+        return self.nr_throttled / self.nr_periods if self.nr_periods else 0.0
+
+
+@dataclass(frozen=True)
+class ThrottlingSample:
+    """The counters of a process's own and ancestor groups at one moment.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        groups: the file that counts, to its counters.
+    """
+
+    at: float
+    groups: Mapping[str, ThrottlingCounters]
+
+    @classmethod
+    def take(cls, stat_files: Iterable[Path]) -> ThrottlingSample:
+        """Read the counters now, those of `cpu_stats`."""
+        counts = (_throttling(file) for file in stat_files)
+        return cls(time.time(), {str(count.source): count for count in counts if count is not None})
+
+    def since(self, earlier: ThrottlingSample) -> ThrottlingChange | None:
+        """What happened after ``earlier``, in the group that was stopped longest; None where none counts."""
+        changes = [
+            ThrottlingChange(
+                self.at - earlier.at,
+                now.nr_periods - before.nr_periods,
+                now.nr_throttled - before.nr_throttled,
+                now.throttled_usec - before.throttled_usec,
+                source,
+            )
+            for source, now in self.groups.items()
+            if (before := earlier.groups.get(source)) is not None
+        ]
+        return max(changes, key=lambda change: (change.throttled_usec, change.nr_periods), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Fit for JSON; `from_json` reads it."""
+        groups = [asdict(count) | {"source": source} for source, count in self.groups.items()]
+        return {"at": self.at, "groups": groups}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ThrottlingSample:
+        """What `to_json` wrote."""
+        counts = [
+            ThrottlingCounters(**{**group, "source": Path(group["source"])}) for group in content["groups"]
+        ]
+        return cls(content["at"], {str(count.source): count for count in counts})
 
 
 def cpu_quotas(root: Path, pid: int | str) -> tuple[Limit, ...]:
@@ -58,6 +157,16 @@ def cpu_stats(root: Path, pid: int | str) -> tuple[Path, ...]:
     """The ``cpu.stat`` files of the process's own and ancestor groups, own group first."""
     files = (folder / "cpu.stat" for folder in _folders(root, pid, "cpu"))
     return tuple(file for file in files if file.is_file())
+
+
+def _throttling(file: Path) -> ThrottlingCounters | None:
+    pairs = (line.split() for line in (read_text(file) or "").splitlines())
+    counts = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    if "nr_throttled" not in counts:
+        return None
+    # v1 counts nanoseconds under another name.
+    usec = counts.get("throttled_usec", counts.get("throttled_time", 0) // 1000)
+    return ThrottlingCounters(counts.get("nr_periods", 0), counts["nr_throttled"], usec, file)
 
 
 def _v2_quota(folder: Path) -> Limit | None:

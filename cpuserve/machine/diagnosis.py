@@ -9,35 +9,43 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cpuserve.machine import limits, verify
-from cpuserve.machine import performance_checks as comfort
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.cgroup import ThrottlingChange, ThrottlingSample
 from cpuserve.machine.files import format_cpulist, read_text
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.libraries import Libraries
+from cpuserve.machine.performance_checks import (
+    check_allocator,
+    check_budget,
+    check_mask,
+    check_memory,
+    check_openmp,
+    check_pages,
+    check_processor,
+    check_throttling,
+)
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process
-from cpuserve.machine.server_status import SUSPENDED, Roster, seat_to_json
-from cpuserve.machine.throttling import Change, Sample
+from cpuserve.machine.seat_checks import DoctorFinding, SeatedProcess, SeatReport, check_seats, worst_level
+from cpuserve.machine.server_status import SUSPENDED, ServerStatus, seat_to_json
 from cpuserve.machine.topology import Topology
-from cpuserve.machine.verify import Finding, Sitter
 
-__all__ = ["SECTIONS", "diagnose", "judge_neighbours", "sample"]
+__all__ = ["SECTIONS", "check_neighbours", "diagnose", "throttling_sample"]
 
 SECTIONS = ("budget", "throttling", "server", "openmp", "memory", "processor")
 """What findings are about, in the order they are shown."""
 
 
-def sample(roster: Roster | None, root: Path = Path("/")) -> Sample:
+def throttling_sample(roster: ServerStatus | None, root: Path = Path("/")) -> ThrottlingSample:
     """The throttling counters now, of the server's control groups or else the caller's."""
-    return Sample.take(Budget.read(root, pid=roster.pid if roster else "self"))
+    return ThrottlingSample.take(Budget.read(root, pid=roster.pid if roster else "self").stat_files)
 
 
 def diagnose(
-    roster: Roster | None,
-    before: Sample | None = None,
+    roster: ServerStatus | None,
+    before: ThrottlingSample | None = None,
     *,
-    neighbours: Iterable[Roster] = (),
+    neighbours: Iterable[ServerStatus] = (),
     root: Path = Path("/"),
 ) -> dict[str, Any]:
     """Hold a server against its plan and the machine; or only look at the machine.
@@ -54,17 +62,17 @@ def diagnose(
     budget = Budget.read(root, pid=roster.pid if roster else "self")
     topology = Topology.read(root)
     machine = Fingerprint.read(root, budget, topology)
-    now = Sample.take(budget)
+    now = ThrottlingSample.take(budget.stat_files)
     window = now.since(before) if before else None
     # the server may have been moved to other groups since
     life = (now.since(roster.start) if roster else None) or _ever(now)
     threads = roster.threads if roster else None
-    found: dict[str, list[Finding]] = {section: [] for section in SECTIONS}
-    sitters: tuple[Sitter, ...] = ()
+    found: dict[str, list[DoctorFinding]] = {section: [] for section in SECTIONS}
+    sitters: tuple[SeatedProcess, ...] = ()
     libraries: dict[int, Libraries] = {}
     if roster is None:
         found["server"].append(
-            Finding("green", "no server of this user runs here: nothing to hold against a plan")
+            DoctorFinding("green", "no server of this user runs here: nothing to hold against a plan")
         )
     else:
         report = _check(roster, budget, root)
@@ -75,18 +83,18 @@ def diagnose(
             for sitter in sitters
             if sitter.process and (read := Libraries.read(sitter.pid, root))
         }
-        found["openmp"] += [*_arbiter(roster, root), *comfort.judge_openmp(tuple(libraries.values()))]
+        found["openmp"] += [*_arbiter(roster, root), *check_openmp(tuple(libraries.values()))]
         used = [one.anonymous_bytes for one in libraries.values() if one.anonymous_bytes is not None]
         found["memory"] += _policy(sitters, topology)
-        found["memory"] += limits.judge_memory(budget, sum(used) if used else None)
-        found["memory"] += comfort.judge_allocator(libraries.values())
-    found["budget"] += limits.judge_budget(budget, threads)
-    found["throttling"] += limits.judge_throttling(budget, threads, window, life)
-    found["memory"] += comfort.judge_pages(root, tuple(libraries.values()))
-    found["processor"] += comfort.judge_processor(machine)
+        found["memory"] += check_memory(budget, sum(used) if used else None)
+        found["memory"] += check_allocator(libraries.values())
+    found["budget"] += check_budget(budget, threads)
+    found["throttling"] += check_throttling(budget, threads, window, life)
+    found["memory"] += check_pages(root, tuple(libraries.values()))
+    found["processor"] += check_processor(machine)
     findings = [(section, finding) for section in SECTIONS for finding in found[section]]
     return {
-        "level": verify.worst(finding for _, finding in findings),
+        "level": worst_level(finding for _, finding in findings),
         "budget": _budget(budget),
         "topology": _topology(topology),
         "machine": asdict(machine) | {"name": machine.short},
@@ -104,7 +112,7 @@ def diagnose(
     }
 
 
-def judge_neighbours(seats: Iterable[Seat], neighbours: Iterable[Roster]) -> list[Finding]:
+def check_neighbours(seats: Iterable[Seat], neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:
     """Whether other servers have CPUs of these seats too.
 
     Args:
@@ -118,14 +126,14 @@ def judge_neighbours(seats: Iterable[Seat], neighbours: Iterable[Roster]) -> lis
         if shared:
             text = f"another server (pid {other.pid}, {other.address}) also has CPUs {format_cpulist(shared)}"
             advice = "give each server its own CPUs: --node-id, taskset, cpuset; or run one server for both"
-            findings.append(Finding("red", text, advice))
+            findings.append(DoctorFinding("red", text, advice))
     return findings
 
 
-def _check(roster: Roster, budget: Budget, root: Path) -> verify.Report:
+def _check(roster: ServerStatus, budget: Budget, root: Path) -> SeatReport:
     by_index = {seat.index: seat for seat in roster.seats}
     seated = {by_index[worker.seat]: worker.pid for worker in roster.workers if worker.pid}
-    report = verify.check(seated, root)
+    report = check_seats(seated, root)
     findings = []
     for worker in roster.workers:
         seat = by_index[worker.seat]
@@ -133,45 +141,45 @@ def _check(roster: Roster, budget: Budget, root: Path) -> verify.Report:
             advice = (
                 "it is being started, or the number of workers was lowered (SIGTTOU): read the server's log"
             )
-            findings.append(Finding("yellow", f"seat {seat.index}: no worker sits there", advice))
+            findings.append(DoctorFinding("yellow", f"seat {seat.index}: no worker sits there", advice))
         elif worker.state == SUSPENDED:
             text = f"seat {seat.index} (pid {worker.pid}): the worker does not run, its connections hang"
             advice = f"let it go on (kill -CONT {worker.pid}), or end it (kill -KILL): another takes its seat"
-            findings.append(Finding("red", text, advice))
+            findings.append(DoctorFinding("red", text, advice))
         elif worker.state != "ready":
             text = f"seat {seat.index} (pid {worker.pid}): the worker is {worker.state}"
-            findings.append(Finding("yellow", text, "ask again when it is ready"))
+            findings.append(DoctorFinding("yellow", text, "ask again when it is ready"))
         gone = set(seat.cpus) - budget.cpus
         if gone:
             text = f"seat {seat.index}: CPUs {format_cpulist(gone)} are no longer allowed for this server"
             advice = "its mask or cpuset was narrowed after the start: restart it, so that it plans anew"
-            findings.append(Finding("yellow", text, advice))
-    return verify.Report(report.sitters, (*report.findings, *findings))
+            findings.append(DoctorFinding("yellow", text, advice))
+    return SeatReport(report.sitters, (*report.findings, *findings))
 
 
-def _others(roster: Roster, neighbours: Iterable[Roster]) -> list[Finding]:
+def _others(roster: ServerStatus, neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:
     findings = []
     if roster.others:
         pids = ", ".join(map(str, roster.others))
         text = f"processes {pids} sit beside another worker in a seat"
         advice = "a reload is going on and they are leaving: ask again in a moment"
-        findings.append(Finding("yellow", text, advice))
-    findings += judge_neighbours(roster.seats, neighbours)
-    findings += [Finding("green", f"planned so: {note}") for note in roster.notes]
+        findings.append(DoctorFinding("yellow", text, advice))
+    findings += check_neighbours(roster.seats, neighbours)
+    findings += [DoctorFinding("green", f"planned so: {note}") for note in roster.notes]
     return findings
 
 
-def _arbiter(roster: Roster, root: Path) -> list[Finding]:
+def _arbiter(roster: ServerStatus, root: Path) -> list[DoctorFinding]:
     arbiter = Process.read(roster.pid, root)
     if arbiter is None:
         return []
     status = read_text(root / f"proc/{roster.pid}/status") or ""
     above = re.search(r"^PPid:\s*(\d+)", status, re.MULTILINE)
     parent = Process.read(int(above[1]), root) if above else None
-    return limits.judge_mask(arbiter, parent, Libraries.read(roster.pid, root))
+    return check_mask(arbiter, parent, Libraries.read(roster.pid, root))
 
 
-def _policy(sitters: Iterable[Sitter], topology: Topology) -> list[Finding]:
+def _policy(sitters: Iterable[SeatedProcess], topology: Topology) -> list[DoctorFinding]:
     """Whether the workers' memory policy is in force; with one node of memory it makes no difference."""
     if sum(not node.memoryless for node in topology.nodes) < 2:
         return []
@@ -182,21 +190,25 @@ def _policy(sitters: Iterable[Sitter], topology: Topology) -> list[Finding]:
     if refused:
         text = f"memory policy: first touch in seats {format_cpulist(s.seat.index for s in refused)}"
         advice = "set_mempolicy was refused: --cap-add SYS_NICE (docker), capabilities.add (Kubernetes)"
-        return [Finding("green", text + " (pages are local as long as workers sit before they load)", advice)]
+        return [
+            DoctorFinding(
+                "green", text + " (pages are local as long as workers sit before they load)", advice
+            )
+        ]
     words = sorted({s.process.policy for s in seated if s.process and s.process.policy})
-    return [Finding("green", f"memory policy: {', '.join(words)}")] if words else []
+    return [DoctorFinding("green", f"memory policy: {', '.join(words)}")] if words else []
 
 
-def _ever(now: Sample) -> Change | None:
+def _ever(now: ThrottlingSample) -> ThrottlingChange | None:
     """Since the control groups were made, which no file tells when."""
     counts = max(now.groups.items(), key=lambda item: item[1].throttled_usec, default=None)
     if counts is None:
         return None
     source, count = counts
-    return Change(math.inf, count.nr_periods, count.nr_throttled, count.throttled_usec, source)
+    return ThrottlingChange(math.inf, count.nr_periods, count.nr_throttled, count.throttled_usec, source)
 
 
-def _change(change: Change | None) -> dict[str, Any] | None:
+def _change(change: ThrottlingChange | None) -> dict[str, Any] | None:
     if change is None:
         return None
     return asdict(change) | {"seconds": round(change.seconds, 3) if math.isfinite(change.seconds) else None}
@@ -237,7 +249,7 @@ def _topology(topology: Topology) -> dict[str, Any]:
 
 
 def _workers(
-    roster: Roster, sitters: Iterable[Sitter], libraries: Mapping[int, Libraries]
+    roster: ServerStatus, sitters: Iterable[SeatedProcess], libraries: Mapping[int, Libraries]
 ) -> list[dict[str, Any]]:
     processes = {sitter.pid: sitter.process for sitter in sitters}
     workers = []

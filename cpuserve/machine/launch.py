@@ -14,7 +14,17 @@ from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.placement import Seat
 
-__all__ = ["Allocator", "OpenMP", "Preload", "environment", "find_library", "folders", "preload"]
+__all__ = [
+    "Allocator",
+    "OpenMP",
+    "Preload",
+    "find_library",
+    "find_preload",
+    "library_folders",
+    "program_environment",
+    "relaunch",
+    "relaunch_environment",
+]
 
 Allocator = Literal["none", "auto", "jemalloc", "tcmalloc"]
 OpenMP = Literal["auto", "none", "libiomp5"]
@@ -46,7 +56,7 @@ class Preload:
     missing: tuple[str, ...] = ()
 
 
-def preload(
+def find_preload(
     allocator: Allocator, openmp: OpenMP, where: Iterable[Path], env: Mapping[str, str] = os.environ
 ) -> Preload:
     """Find the libraries that were asked for.
@@ -97,7 +107,7 @@ def find_library(name: str, where: Iterable[Path]) -> Path | None:
     return None
 
 
-def folders(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+def library_folders(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where libraries are looked for: this Python, the active environment, the user's, the system's."""
     roots = [sys.prefix, env.get("VIRTUAL_ENV"), env.get("CONDA_PREFIX")]
     places = [Path(root) / "lib" for root in roots if root]
@@ -108,13 +118,13 @@ def folders(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(place for place in places if place.is_dir()))
 
 
-def environment(seat: Seat, found: Preload, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+def program_environment(seat: Seat, found: Preload, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables to add for a program that computes with all of the seat; what the user has set stays.
 
     OpenMP's other ways to place threads (GOMP_CPU_AFFINITY, OMP_PLACES) are left alone: the seat's mask
     already says where threads may run.
     """
-    wanted = numa.environment(seat, env, blas_threads=seat.threads)
+    wanted = numa.seat_environment(seat, env, blas_threads=seat.threads)
     wanted["CPUSERVE_SEAT"] = str(seat.index)
     libraries = [str(file) for file in (found.allocator, found.openmp) if file]
     if libraries:
@@ -122,3 +132,37 @@ def environment(seat: Seat, found: Preload, env: Mapping[str, str] = os.environ)
     if found.openmp:
         wanted |= {name: value for name, value in _INTEL.items() if name not in env}
     return wanted
+
+
+def relaunch(allocator: Allocator, variables: Mapping[str, str]) -> None:
+    """Replace this process by itself with the allocator and the variables; return when it has both.
+
+    A library reads its variables when it is loaded, and others read them in /proc/PID/environ.
+
+    Raises:
+        CpuserveError: an allocator that was asked for by name is not there.
+    """
+    environ = relaunch_environment(allocator, variables, os.environ)
+    if environ is not None:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606  # itself
+
+
+def relaunch_environment(
+    allocator: Allocator, variables: Mapping[str, str], env: Mapping[str, str]
+) -> dict[str, str] | None:
+    """The environment to start again with; None where it is the one there is.
+
+    Args:
+        allocator: to load, unless the user's LD_PRELOAD has one.
+        variables: to add; those that are set already stay.
+        env: the environment there is.
+
+    Raises:
+        CpuserveError: an allocator that was asked for by name is not there.
+    """
+    wanted = {**variables, **env}
+    found = find_preload(allocator, "none", library_folders(env), env).allocator
+    if found is not None:
+        said = env.get("LD_PRELOAD", "")
+        wanted["LD_PRELOAD"] = f"{said}:{found}" if said else str(found)
+    return wanted if wanted != env else None

@@ -15,7 +15,7 @@ from cpuserve.errors import PlacementError
 from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.placement import Seat
 
-__all__ = ["Policy", "Sitting", "environment", "sit"]
+__all__ = ["Binding", "Policy", "bind_to_seat", "seat_environment"]
 
 Policy = Literal["preferred", "first-touch"]
 
@@ -33,7 +33,7 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Binding:
     """What a process got when it sat down.
 
     Attributes:
@@ -48,7 +48,7 @@ class Sitting:
     reason: str | None = None
 
 
-def sit(seat: Seat, *, strict: bool = False) -> Sitting:
+def bind_to_seat(seat: Seat, *, strict: bool = False) -> Binding:
     """Move all threads of this process to the seat's CPUs and its memory to the seat's node.
 
     Call it before numpy or OpenVINO is imported: pages that are already placed do not move, and the memory
@@ -67,10 +67,12 @@ def sit(seat: Seat, *, strict: bool = False) -> Sitting:
         raise PlacementError(f"seat {seat.index} (CPUs {format_cpulist(seat.cpus)}): {trouble}")
     refused = None if seat.memory_node is None else _prefer(seat.memory_node)
     policy: Policy = "first-touch" if seat.memory_node is None or refused else "preferred"
-    return Sitting(cpus, policy, "; ".join(line for line in (trouble, refused) if line) or None)
+    return Binding(cpus, policy, "; ".join(line for line in (trouble, refused) if line) or None)
 
 
-def environment(seat: Seat, env: Mapping[str, str] = os.environ, *, blas_threads: int = 1) -> dict[str, str]:
+def seat_environment(
+    seat: Seat, env: Mapping[str, str] = os.environ, *, blas_threads: int = 1
+) -> dict[str, str]:
     """The variables that keep numerical libraries inside the seat, for those that ``env`` leaves unset.
 
     Where the user has set OMP_NUM_THREADS, MKL's and numexpr's are left out: both follow it by themselves,

@@ -11,8 +11,9 @@ from cpuserve.errors import PlacementError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.topology import Kind, Topology
+from cpuserve.settings import Settings
 
-__all__ = ["LATENCY_CORES", "MAX_CORES", "Mode", "Plan", "Seat", "plan"]
+__all__ = ["LATENCY_CORES", "MAX_CORES", "Mode", "Seat", "SeatPlan", "plan_for_settings", "plan_seats"]
 
 Mode = Literal["latency", "throughput"]
 
@@ -21,6 +22,8 @@ MAX_CORES = 8
 
 LATENCY_CORES = 4
 """Physical cores a seat gets in latency mode."""
+
+_SMALL_MACHINE_CORES = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SeatPlan:
     """All seats, and what there is to say about them.
 
     Attributes:
@@ -72,7 +75,7 @@ class _Wish:
     mode: Mode | None
 
 
-def plan(
+def plan_seats(
     topology: Topology,
     budget: Budget,
     *,
@@ -81,7 +84,7 @@ def plan(
     use_logical_cores: bool = False,
     node_ids: Collection[int] | None = None,
     mode: Mode | None = None,
-) -> Plan:
+) -> SeatPlan:
     """Divide what may be used into seats.
 
     Seats never share a CPU, never share a physical core unless more workers than cores are asked for, and
@@ -136,7 +139,34 @@ def plan(
             f"the quota ({_why(budget, usable)}) allows {effective} threads in all on {masked} CPUs: "
             "do not pin single threads, other programs under a quota may run on the same CPUs"
         )
-    return Plan(seats, tuple(notes))
+    return SeatPlan(seats, tuple(notes))
+
+
+def plan_for_settings(topology: Topology, budget: Budget, settings: Settings) -> SeatPlan:
+    """The seats that the settings ask for.
+
+    Unless they say: on a small machine a seat a core, which was measured to be fastest there
+    (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
+    brings, as few seats as possible.
+
+    Raises:
+        PlacementError: they do not fit what this process may use.
+    """
+    workers, nodes = settings.workers, settings.node_id
+    if workers is None and settings.cores_per_worker is None and settings.mode is None:
+        there = {cpu.id for cpu in topology.cpus if nodes is None or cpu.node in nodes}
+        usable = budget.cpus & there if nodes else budget.cpus
+        cores = min(budget.threads_over(len(usable)), len(topology.cores(usable)))
+        workers = cores if 0 < cores <= _SMALL_MACHINE_CORES else None
+    return plan_seats(
+        topology,
+        budget,
+        workers=workers,
+        cores_per_worker=settings.cores_per_worker,
+        use_logical_cores=settings.use_logical_core,
+        node_ids=nodes,
+        mode=settings.mode,
+    )
 
 
 _Mask = tuple[int | None, tuple[tuple[int, ...], ...]]

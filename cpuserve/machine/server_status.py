@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.files import format_cpulist, parse_cpulist
-from cpuserve.machine.placement import Plan, Seat
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.placement import Seat, SeatPlan
 
-__all__ = ["SUSPENDED", "Roster", "Worker", "about", "seat_to_json"]
+__all__ = ["SUSPENDED", "ServerStatus", "WorkerStatus", "describe_server", "seat_to_json"]
 
 SUSPENDED = "suspended"
 """The state of a worker that was ready and does not run."""
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerStatus:
     """One seat's worker.
 
     Attributes:
@@ -32,7 +32,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Roster:
+class ServerStatus:
     """A running server.
 
     Attributes:
@@ -52,15 +52,15 @@ class Roster:
     seats: tuple[Seat, ...]
     notes: tuple[str, ...]
     threads: int
-    start: Sample
-    workers: tuple[Worker, ...]
+    start: ThrottlingSample
+    workers: tuple[WorkerStatus, ...]
     others: tuple[int, ...] = ()
     profile: Mapping[str, Any] | None = None
 
     @classmethod
-    def from_about(
-        cls, content: Mapping[str, Any], pid: int, workers: Iterable[Worker], others: Iterable[int] = ()
-    ) -> Roster:
+    def from_description(
+        cls, content: Mapping[str, Any], pid: int, workers: Iterable[WorkerStatus], others: Iterable[int] = ()
+    ) -> ServerStatus:
         """Join what the arbiter wrote at its start (`about`) with who works now."""
         return cls(
             pid,
@@ -68,20 +68,20 @@ class Roster:
             tuple(Seat(**{**seat, "cpus": parse_cpulist(seat["cpus"])}) for seat in content["seats"]),
             tuple(content["notes"]),
             content["threads"],
-            Sample.from_json(content["start"]),
+            ThrottlingSample.from_json(content["start"]),
             tuple(workers),
             tuple(others),
             content.get("profile"),
         )
 
 
-def about(
-    plan: Plan,
+def describe_server(
+    plan: SeatPlan,
     *,
     pid: int,
     address: str,
     threads: int | None,
-    start: Sample,
+    start: ThrottlingSample,
     profile: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What an arbiter writes of itself, fit for JSON.

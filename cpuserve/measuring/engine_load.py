@@ -23,9 +23,8 @@ from typing import IO, Any, Self
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.placement import Seat
+from cpuserve.machine.placement import Seat, plan_for_settings
 from cpuserve.machine.process_controls import die_with_parent, malloc_settings
-from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings, load
 
@@ -94,7 +93,7 @@ class SeatProcesses:
         given = {name: str(value) for name, value in flags.items() if value is not None}
         turns = [models] if isinstance(models, str) else list(models)
         settings = load(given, file=config, environ=os.environ if environ is None else environ)
-        self.seats = planned(Topology.read(), Budget.read(), settings).seats
+        self.seats = plan_for_settings(Topology.read(), Budget.read(), settings).seats
         self.properties: Mapping[str, Mapping[str, str]] = {}
         self._processes: list[subprocess.Popen[str]] = []
         self._environ = None if environ is None else dict(environ)
@@ -189,11 +188,11 @@ def main() -> None:
     """Sit down, load, say so, then one window a line of stdin."""
     spec = json.loads(sys.argv[1])
     settings = load(spec["flags"], file=None if spec["config"] is None else Path(spec["config"]))
-    seat = planned(Topology.read(), Budget.read(), settings).seats[spec["seat"]]
+    seat = plan_for_settings(Topology.read(), Budget.read(), settings).seats[spec["seat"]]
     # as a worker does, before anything that starts threads or allocates is imported
     malloc_settings()
-    os.environ.update(numa.environment(seat))
-    numa.sit(seat)
+    os.environ.update(numa.seat_environment(seat))
+    numa.bind_to_seat(seat)
     pictures = [Path(file).read_bytes() for file in spec["files"]]
     try:
         loaded = {name: _loaded(name, settings, seat) for name in dict.fromkeys(spec["models"])}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.diagnosis import diagnose, sample
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.cgroup import ThrottlingSample
+from cpuserve.machine.diagnosis import diagnose, throttling_sample
 from cpuserve.profiling.pyspy import PySpy, hindrance
 from cpuserve.profiling.recording import BatchSpan, RequestSpan, Stacks, ThreadTrack
 from cpuserve.profiling.running_server import RunningServer
@@ -80,7 +80,7 @@ class Observers:
         timeline = self.server.timeline
         self._cpu_s = _cpu_s()
         roster = self.server.roster()
-        self._before: Sample = sample(roster)
+        self._before: ThrottlingSample = throttling_sample(roster)
         self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(roster.workers)))
         if self.rate:
             self._stacks()
@@ -109,7 +109,7 @@ class Observers:
             )
         if any(record.lost for record in self._reader.records):
             self._missing.append("some requests had more stages than are kept: send fewer pictures in one")
-        change = sample(roster).since(self._before)
+        change = throttling_sample(roster).since(self._before)
         return Observed(
             began_ns=self._began_ns,
             ended_ns=ended_ns,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.files import read_text
-from cpuserve.machine.server_status import Roster
+from cpuserve.machine.server_status import ServerStatus
 from cpuserve.profiling.pyspy import hindrance
 from cpuserve.serving.find_servers import find
 from cpuserve.serving.trace_ring import LINK, Timeline
@@ -59,7 +59,7 @@ class RunningServer:
         there = ", ".join(f"{server.pid} ({server.address})" for server in servers) or "none"
         raise UsageError(f"{where} is no cpuserve server that this user may look into; there are: {there}")
 
-    def roster(self) -> Roster:
+    def roster(self) -> ServerStatus:
         """Who works now.
 
         Raises:

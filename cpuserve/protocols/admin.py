@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import RequestError, UnknownTrace
-from cpuserve.machine.diagnosis import diagnose, sample
+from cpuserve.machine.diagnosis import diagnose, throttling_sample
 from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.find_servers import find, roster
@@ -47,7 +47,7 @@ class Admin:
         self._timeline = timeline or Timeline(rows=1)
         self._board = board
         self._lock = threading.Lock()
-        self._before = sample(roster(board, {})) if board is not None else None
+        self._before = throttling_sample(roster(board, {})) if board is not None else None
         self._answer: dict[str, Any] | None = None
         self._made = 0.0
 
@@ -135,7 +135,7 @@ class Admin:
         arbiter = os.getppid()
         children = read_text(Path(f"/proc/{arbiter}/task/{arbiter}/children")) or ""
         who = roster(self._board, {pid: pid for pid in (arbiter, *map(int, children.split()))})
-        after = sample(who)
+        after = throttling_sample(who)
         answer = diagnose(who, self._before, neighbours=[one for one in find() if one.pid != who.pid])
         self._before = after
         return answer

@@ -20,13 +20,12 @@ from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.diagnosis import judge_neighbours
-from cpuserve.machine.placement import Plan, Seat
+from cpuserve.machine.cgroup import ThrottlingSample
+from cpuserve.machine.diagnosis import check_neighbours
+from cpuserve.machine.placement import Seat, SeatPlan, plan_for_settings
 from cpuserve.machine.process_controls import block_signals, malloc_settings, show_thread_name
-from cpuserve.machine.seats import planned
-from cpuserve.machine.server_status import about
+from cpuserve.machine.server_status import describe_server
 from cpuserve.machine.standard_streams import NativeOutput
-from cpuserve.machine.throttling import Sample
 from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
@@ -97,16 +96,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             raise RepositoryError(repository.why_empty())
         self.models = names
         self.budget = Budget.read()
-        self.plan: Plan = planned(Topology.read(), self.budget, settings)
+        self.plan: SeatPlan = plan_for_settings(Topology.read(), self.budget, settings)
         for seat in self.plan.seats:
             for name in names:
                 streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
-        described = about(
+        described = describe_server(
             self.plan,
             pid=os.getpid(),
             address=f"{settings.host}:{settings.port}",
             threads=settings.threads,
-            start=Sample.take(self.budget),
+            start=ThrottlingSample.take(self.budget.stat_files),
             profile=profile,
         )
         self.board = Board(len(self.plan.seats), described)
@@ -179,7 +178,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             )
         for note in self.plan.notes:
             _log.info("%s", note)
-        for finding in judge_neighbours(self.plan.seats, find()):  # the caller's own board is not among them
+        for finding in check_neighbours(self.plan.seats, find()):  # the caller's own board is not among them
             _log.warning("%s, and each will be slower for it: %s", finding.text, finding.advice)
         for level, line in self._said:
             _log.log(level, "%s", line)
@@ -234,8 +233,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         take_signals()
         self.seat = seat = self.plan.seats[worker.seat_index]
         malloc_settings()
-        os.environ.update(numa.environment(seat))
-        sitting = numa.sit(seat)
+        os.environ.update(numa.seat_environment(seat))
+        sitting = numa.bind_to_seat(seat)
         if sitting.reason:
             _log.warning("seat %d: %s", seat.index, sitting.reason)
         for other in arbiter.WORKERS.values():

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from cpuserve.machine.files import read_text
-from cpuserve.machine.server_status import SUSPENDED, Roster, Worker
+from cpuserve.machine.server_status import SUSPENDED, ServerStatus, WorkerStatus
 from cpuserve.serving.worker_table import EMPTY, LINK, STATES, Board
 
 __all__ = ["find", "roster"]
 
 
-def find(root: Path = Path("/")) -> tuple[Roster, ...]:
+def find(root: Path = Path("/")) -> tuple[ServerStatus, ...]:
     """Every server whose processes the caller may look into, by the arbiter's process id.
 
     In a container that is the container's own; outside, ids are those outside.
@@ -35,7 +35,7 @@ def find(root: Path = Path("/")) -> tuple[Roster, ...]:
     return tuple(sorted(found, key=lambda one: one.pid))
 
 
-def roster(board: Board, processes: Mapping[int, int]) -> Roster:
+def roster(board: Board, processes: Mapping[int, int]) -> ServerStatus:
     """Who sits where.
 
     Args:
@@ -47,13 +47,15 @@ def roster(board: Board, processes: Mapping[int, int]) -> Roster:
     for seat in range(len(board.about["seats"])):
         line = board.of_seat(seat)
         if line is None:
-            workers.append(Worker(seat, 0, STATES[EMPTY]))
+            workers.append(WorkerStatus(seat, 0, STATES[EMPTY]))
         else:
             state = SUSPENDED if line.silent else STATES[line.state]
-            workers.append(Worker(seat, processes.get(line.pid, line.pid), state))
+            workers.append(WorkerStatus(seat, processes.get(line.pid, line.pid), state))
     seated = {worker.pid for worker in workers}
     others = [pid for inner, pid in processes.items() if inner != arbiter and pid not in seated]
-    return Roster.from_about(board.about, processes.get(arbiter, arbiter), workers, sorted(others))
+    return ServerStatus.from_description(
+        board.about, processes.get(arbiter, arbiter), workers, sorted(others)
+    )
 
 
 def _boards(folder: Path) -> Iterable[tuple[tuple[int, int], Path]]:

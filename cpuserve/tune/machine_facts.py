@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.placement import Plan
+from cpuserve.machine.placement import SeatPlan
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 
@@ -94,7 +94,7 @@ class MachineFacts:
         cls,
         topology: Topology,
         budget: Budget,
-        defaults: Plan,
+        defaults: SeatPlan,
         *,
         memory_bytes: int = 0,
         capabilities: Sequence[str] = (),

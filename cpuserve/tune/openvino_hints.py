@@ -15,8 +15,8 @@ from pathlib import Path
 from cpuserve.errors import CpuserveError
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
+from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.process_controls import die_with_parent
-from cpuserve.machine.seats import planned
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
 from cpuserve.tune.trial import Point
@@ -63,7 +63,7 @@ def _point(found: Mapping[str, str]) -> Point:
 
 def main() -> None:
     """Sit down, compile with each hint, print."""
-    numa.sit(planned(Topology.read(), Budget.read(), Settings(workers=1)).seats[0])
+    numa.bind_to_seat(plan_for_settings(Topology.read(), Budget.read(), Settings(workers=1)).seats[0])
     import openvino as ov  # noqa: PLC0415  # once it sits
 
     from cpuserve.serving.graph import with_batch  # noqa: PLC0415

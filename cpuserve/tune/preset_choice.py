@@ -12,8 +12,8 @@ from typing import Any
 
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.relaunch import relaunched
-from cpuserve.machine.seats import planned
+from cpuserve.machine.launch import relaunch_environment
+from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.serving.streams import streams_of
@@ -75,7 +75,7 @@ def apply_presets(
         name: text for name, text in moved[leader].environ.items() if environ.get(name, text) == text
     }
     try:
-        relaunched(layout.get("allocator", "none"), {}, environ)
+        relaunch_environment(layout.get("allocator", "none"), {}, environ)
     except CpuserveError as error:
         said.append((logging.WARNING, f"profile: its allocator is left out: {error}"))
         del layout["allocator"]
@@ -170,7 +170,7 @@ def _with(
 def _trouble(settings: Settings, names: Mapping[str, PresetMatch], root: Path) -> str:
     """Why these settings cannot be had on this machine; empty when they can."""
     try:
-        for seat in planned(Topology.read(root), Budget.read(root), settings).seats:
+        for seat in plan_for_settings(Topology.read(root), Budget.read(root), settings).seats:
             for name in names:
                 streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
     except CpuserveError as error:

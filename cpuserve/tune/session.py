@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
-from cpuserve.machine.launch import find_library, folders
-from cpuserve.machine.seats import planned
+from cpuserve.machine.launch import find_library, library_folders
+from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.settings import Settings
@@ -97,11 +97,11 @@ def parse_mix(text: str | None, models: Sequence[str]) -> tuple[int, ...]:
 
 def _host(files: Sequence[ModelFile], precisions: Sequence[str]) -> MachineFacts:
     topology, budget = Topology.read(), Budget.read()
-    allocators = [name for name in ("jemalloc", "tcmalloc") if find_library(name, folders())]
+    allocators = [name for name in ("jemalloc", "tcmalloc") if find_library(name, library_folders())]
     return MachineFacts.of(
         topology,
         budget,
-        planned(topology, budget, Settings()),
+        plan_for_settings(topology, budget, Settings()),
         memory_bytes=Fingerprint.read(Path("/"), budget, topology).memory_bytes,
         capabilities=_capabilities() if {*precisions} - {"auto", "f32"} else (),
         allocators=allocators,

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cpuserve.machine.files import format_cpulist
-from cpuserve.machine.relaunch import relaunched
-from cpuserve.machine.verify import check
+from cpuserve.machine.launch import relaunch_environment
+from cpuserve.machine.seat_checks import check_seats
 from cpuserve.measuring.engine_load import SeatProcesses
 from cpuserve.measuring.load_window import LoadWindow, busy_s, ours_s, tree_cpu_s, unique_mib
 from cpuserve.tune.mapped_libraries import mapped_libraries
@@ -54,7 +54,7 @@ class EngineTrial:
 
     def facts(self) -> dict[str, Any]:
         """What is read back from the kernel and from OpenVINO."""
-        report = check(dict(zip(self._seats.seats, self._seats.pids, strict=True)))
+        report = check_seats(dict(zip(self._seats.seats, self._seats.pids, strict=True)))
         return {
             "workers": len(self._seats.seats),
             "placement": {
@@ -81,7 +81,7 @@ def engine_trial(subject: TrialSetup) -> Iterator[EngineTrial]:
         CpuserveError: one does not load; the message has its last words.
     """
     environ = subject.environment(with_settings=False)
-    environ = relaunched(subject.settings.get("allocator", "none"), {}, environ) or environ
+    environ = relaunch_environment(subject.settings.get("allocator", "none"), {}, environ) or environ
     with TemporaryDirectory(prefix="cpuserve-tune-") as folder:
         log = Path(folder) / "log"
         with SeatProcesses(

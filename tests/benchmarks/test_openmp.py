@@ -10,7 +10,7 @@ import pytest
 from benchmarks.fixtures.stem_network import publish, weights
 from benchmarks.openmp import VARIABLES, cases, loads, measure, takers
 from benchmarks.openmp_effects import AGAIN, Case, judge
-from cpuserve.machine.launch import find_library, folders
+from cpuserve.machine.launch import find_library, library_folders
 from cpuserve.measuring.pictures import pictures
 
 AFFINITY = dict(VARIABLES)["KMP_AFFINITY"]
@@ -69,7 +69,7 @@ def test_openvino_maps_no_openmp_and_pytorch_maps_libgomp(looked):
 @pytest.mark.frameworks
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU cannot shrink")
 def test_libiomp5_narrows_the_threads_when_it_is_told_to(looked):
-    library = find_library("libiomp5", folders())
+    library = find_library("libiomp5", library_folders())
     assert library is not None, "pip install intel-openmp"
     intel = takers(library)[-1]
     plain, compact = looked(intel), looked(intel, "KMP_AFFINITY", AFFINITY)

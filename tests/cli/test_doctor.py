@@ -10,22 +10,28 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cpuserve.cli import main
+from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.diagnosis import diagnose
-from cpuserve.machine.placement import Plan, Seat
-from cpuserve.machine.server_status import Roster, Worker, about
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.placement import Seat, SeatPlan
+from cpuserve.machine.server_status import ServerStatus, WorkerStatus, describe_server
 from cpuserve.serving import find_servers as running
 from tests.machine import trees
-from tests.machine.test_verify import heap, process
+from tests.machine.test_seat_checks import heap, process
 
 SEATS = (Seat(0, 0, (0, 1, 4, 5), 2, 0), Seat(1, 1, (2, 3, 6, 7), 2, 1))
 
 
-def server(pid: int, workers: tuple[int, int] = (100, 200)) -> Roster:
-    content = about(
-        Plan(SEATS, ("a note",)), pid=pid, address=f"host:{pid}", threads=None, start=Sample(0, {})
+def server(pid: int, workers: tuple[int, int] = (100, 200)) -> ServerStatus:
+    content = describe_server(
+        SeatPlan(SEATS, ("a note",)),
+        pid=pid,
+        address=f"host:{pid}",
+        threads=None,
+        start=ThrottlingSample(0, {}),
     )
-    return Roster.from_about(content, pid, [Worker(seat, pid, "ready") for seat, pid in enumerate(workers)])
+    return ServerStatus.from_description(
+        content, pid, [WorkerStatus(seat, pid, "ready") for seat, pid in enumerate(workers)]
+    )
 
 
 @pytest.fixture

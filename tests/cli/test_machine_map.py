@@ -5,7 +5,7 @@ from __future__ import annotations
 from cpuserve.cli.machine_map import draw
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.diagnosis import diagnose
-from cpuserve.machine.placement import plan
+from cpuserve.machine.placement import plan_seats
 from cpuserve.machine.server_status import seat_to_json
 from cpuserve.machine.topology import Topology
 from tests.machine import trees
@@ -15,7 +15,7 @@ def drawn(tree, width=80, **wish):
     """The map of a tree with seats planned as wished, or of the machine alone."""
     report = diagnose(None, root=tree.root)
     if wish:
-        made = plan(Topology.read(tree.root), Budget.read(tree.root), **wish)
+        made = plan_seats(Topology.read(tree.root), Budget.read(tree.root), **wish)
         report["seats"] = [seat_to_json(seat) for seat in made.seats]
     return draw(report, width)
 

@@ -94,13 +94,13 @@ def test_a_signal_that_comes_right_after_the_fork_is_not_lost(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, signal\n"
         "import cpuserve.server.gunicorn_server as server\n"
-        "def sit(seat, sit=server.numa.sit):\n"
+        "def sit(seat, sit=server.numa.bind_to_seat):\n"
         f"    marker = pathlib.Path({str(marker)!r})\n"
         "    if not marker.exists():\n"
         "        marker.write_text(str(os.getpid()))\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return sit(seat)\n"
-        "server.numa.sit = sit\n"
+        "server.numa.bind_to_seat = sit\n"
     )
     arguments = ("--model-repository", str(models), "--workers", "1")
     with serving(tmp_path / "log", *arguments, PYTHONPATH=str(tmp_path)) as server:

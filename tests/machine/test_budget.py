@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpuserve.machine.budget import Budget, Throttling
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.cgroup import ThrottlingCounters, ThrottlingSample
 from tests.machine import trees
+
+
+def counters(budget: Budget) -> list[ThrottlingCounters]:
+    return list(ThrottlingSample.take(budget.stat_files).groups.values())
 
 
 def test_no_limits(tmp_path):
@@ -15,7 +20,7 @@ def test_no_limits(tmp_path):
     assert (budget.quota, budget.memory_limit_bytes, budget.mems) == (None, None, None)
     assert budget.effective == 128
     assert not budget.quota_binds
-    assert budget.throttled() is None
+    assert counters(budget) == []
 
 
 def test_mask_from_status_leaves_out_cpus_that_are_not_online(tmp_path):
@@ -37,15 +42,14 @@ def test_container_quota(tmp_path):
     assert budget.memory_limit_bytes == 2048 << 20
     assert budget.effective == 2
     assert budget.quota_binds
-    assert budget.throttled() == Throttling(315, 176, 81234, tmp_path / "sys/fs/cgroup/cpu.stat")
+    assert counters(budget) == [ThrottlingCounters(315, 176, 81234, tmp_path / "sys/fs/cgroup/cpu.stat")]
 
 
 def test_throttling_is_read_now(tmp_path):
     tree = trees.quota(tmp_path)
     budget = Budget.read(tree.root)
     tree.put("sys/fs/cgroup/cpu.stat", "nr_periods 400\nnr_throttled 200\nthrottled_usec 90000")
-    now = budget.throttled()
-    assert now is not None
+    (now,) = counters(budget)
     assert (now.nr_periods, now.nr_throttled, now.throttled_usec) == (400, 200, 90000)
 
 
@@ -55,8 +59,7 @@ def test_quota_of_the_parent(tmp_path):
     assert (budget.quota, budget.quota_source) == (3.0, pod / "cpu.max")
     assert (budget.memory_limit_bytes, budget.memory_source) == (512 << 20, pod / "memory.max")
     assert budget.effective == 3
-    throttled = budget.throttled()
-    assert throttled is not None
+    (throttled,) = counters(budget)
     assert throttled.source == pod / "cpu.stat"
 
 
@@ -68,8 +71,7 @@ def test_quota_of_the_parent_v1(tmp_path):
     assert budget.memory_limit_bytes == 1024 << 20
     assert budget.memory_source == groups / "memory/kubepods/pod7/memory.limit_in_bytes"
     assert budget.effective == 3
-    throttled = budget.throttled()
-    assert throttled is not None
+    (throttled,) = counters(budget)
     assert (throttled.nr_throttled, throttled.throttled_usec) == (7, 5000)
 
 

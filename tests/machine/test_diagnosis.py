@@ -5,34 +5,34 @@ from __future__ import annotations
 import json
 
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.diagnosis import SECTIONS, diagnose, sample
-from cpuserve.machine.placement import Plan, plan
-from cpuserve.machine.server_status import Roster, Worker, about
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.cgroup import ThrottlingSample
+from cpuserve.machine.diagnosis import SECTIONS, diagnose, throttling_sample
+from cpuserve.machine.placement import SeatPlan, plan_seats
+from cpuserve.machine.server_status import ServerStatus, WorkerStatus, describe_server
 from cpuserve.machine.topology import Topology
 from tests.machine import trees
 from tests.machine.test_libraries import process as mapped
-from tests.machine.test_verify import heap, process
+from tests.machine.test_seat_checks import heap, process
 
 ARBITER = 90
 
 
-def server(tree: trees.Tree, *masks: str, states: tuple[str, ...] = ()) -> tuple[Roster, Plan]:
+def server(tree: trees.Tree, *masks: str, states: tuple[str, ...] = ()) -> tuple[ServerStatus, SeatPlan]:
     """A server with a worker for each of ``masks``, as its arbiter would describe it."""
-    made = plan(Topology.read(tree.root), Budget.read(tree.root), workers=len(masks))
-    start = Sample(0, {})
-    described = about(made, pid=ARBITER, address="127.0.0.1:8000", threads=None, start=start)
+    made = plan_seats(Topology.read(tree.root), Budget.read(tree.root), workers=len(masks))
+    start = ThrottlingSample(0, {})
+    described = describe_server(made, pid=ARBITER, address="127.0.0.1:8000", threads=None, start=start)
     workers = []
     for seat, mask in enumerate(masks):
         pid = 100 * (seat + 1) if mask else 0
-        workers.append(Worker(seat, pid, states[seat] if states else "ready" if mask else "empty"))
+        workers.append(WorkerStatus(seat, pid, states[seat] if states else "ready" if mask else "empty"))
         if mask:
             process(tree, pid, [mask] * 4, pages=heap(**{f"N{made.seats[seat].node}": 64}))
             mapped(tree, pid, "/lib/libc.so.6", "/x/libtbb.so.12")
     every = (tree.root / "proc/self/status").read_text().strip().split("\n", 1)[1]
     tree.put(f"proc/{ARBITER}/status", f"Name:\tcpuserve\nPPid:\t1\n{every}")
     tree.put(f"proc/{ARBITER}/cgroup", (tree.root / "proc/self/cgroup").read_text())
-    return Roster.from_about(json.loads(json.dumps(described)), ARBITER, workers), made
+    return ServerStatus.from_description(json.loads(json.dumps(described)), ARBITER, workers), made
 
 
 def of(report, section):
@@ -48,7 +48,7 @@ def test_a_server_that_sits_as_planned_is_green(tmp_path):
     tree = two_sockets(tmp_path)
     roster, made = server(tree, "0-1,4-5", "2-3,6-7")
     assert roster.seats == made.seats
-    report = json.loads(json.dumps(diagnose(roster, sample(roster, tmp_path), root=tmp_path)))
+    report = json.loads(json.dumps(diagnose(roster, throttling_sample(roster, tmp_path), root=tmp_path)))
     assert [one for one in report["findings"] if one["level"] == "red"] == []
     assert {one["level"] for one in of(report, "server")} == {"green"}
     assert [seat["cpus"] for seat in report["seats"]] == ["0-1,4-5", "2-3,6-7"]
@@ -67,7 +67,7 @@ def test_a_server_that_sits_as_planned_is_green(tmp_path):
 def test_every_red_and_yellow_line_says_what_to_do(tmp_path):
     tree = trees.quota(tmp_path)
     roster, _ = server(tree, "0-7", "4", states=("ready", "loading"))
-    before = sample(roster, tmp_path)
+    before = throttling_sample(roster, tmp_path)
     tree.put("sys/fs/cgroup/cpu.stat", "nr_periods 325\nnr_throttled 186\nthrottled_usec 981234")
     report = diagnose(roster, before, root=tmp_path)
     assert report["level"] == "red"
@@ -87,7 +87,7 @@ def test_every_red_and_yellow_line_says_what_to_do(tmp_path):
 
 def test_an_empty_seat_and_workers_beside_each_other(tmp_path):
     roster, _ = server(two_sockets(tmp_path), "", "2-3,6-7")
-    crowded = Roster(**{**vars(roster), "others": (300, 301)})
+    crowded = ServerStatus(**{**vars(roster), "others": (300, 301)})
     report = diagnose(crowded, root=tmp_path)
     yellow = [one["text"] for one in of(report, "server") if one["level"] == "yellow"]
     assert yellow == [
@@ -110,7 +110,7 @@ def test_a_mask_that_was_narrowed_after_the_start(tmp_path):
 def test_a_neighbour_on_the_same_cpus_is_red(tmp_path):
     tree = two_sockets(tmp_path)
     roster, _ = server(tree, "0-1,4-5", "2-3,6-7")
-    other = Roster(**{**vars(roster), "pid": 500, "address": "0.0.0.0:9", "seats": roster.seats[1:]})
+    other = ServerStatus(**{**vars(roster), "pid": 500, "address": "0.0.0.0:9", "seats": roster.seats[1:]})
     report = diagnose(roster, neighbours=[other], root=tmp_path)
     (found,) = [one for one in report["findings"] if one["level"] == "red"]
     assert found["text"] == "another server (pid 500, 0.0.0.0:9) also has CPUs 2-3,6-7"

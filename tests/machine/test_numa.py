@@ -1,4 +1,4 @@
-"""Sitting down is done in child processes, so that the tests keep their own CPUs."""
+"""Binding down is done in child processes, so that the tests keep their own CPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cpuserve.machine.numa import environment
+from cpuserve.machine.numa import seat_environment
 from cpuserve.machine.placement import Seat
 from tests.sandbox import SET_MEMPOLICY
 
@@ -21,7 +21,7 @@ HERE = sorted(os.sched_getaffinity(0))
 PREAMBLE = """
 import json, os, pathlib, sys, threading, time
 from cpuserve.errors import PlacementError
-from cpuserve.machine.numa import sit
+from cpuserve.machine.numa import bind_to_seat
 from cpuserve.machine.placement import Seat
 from tests.sandbox import refuse
 
@@ -57,7 +57,7 @@ def child(code: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def policy_allowed() -> None:
     """Skips where the tests themselves run under a sandbox that refuses set_mempolicy."""
-    reason = child(f"out(sit(Seat(0, 0, {tuple(HERE)}, 1, 0)))")["reason"]
+    reason = child(f"out(bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0)))")["reason"]
     if reason:
         pytest.skip(reason)
 
@@ -68,7 +68,7 @@ def test_every_thread_sits(cpu):
 stop = threading.Event()
 before = threading.Thread(target=stop.wait, daemon=True)
 before.start()
-sitting = sit(Seat(0, 0, ({cpu},), 1, None), strict=True)
+sitting = bind_to_seat(Seat(0, 0, ({cpu},), 1, None), strict=True)
 after = threading.Thread(target=stop.wait, daemon=True)
 after.start()
 out(sitting, masks=masks())
@@ -88,7 +88,7 @@ def spawn():
 spawners = [threading.Thread(target=spawn, daemon=True) for _ in range(2)]
 for spawner in spawners:
     spawner.start()
-sitting = sit(Seat(0, 0, ({HERE[-1]},), 1, None))
+sitting = bind_to_seat(Seat(0, 0, ({HERE[-1]},), 1, None))
 found = masks()
 stop.set()
 out(sitting, masks=found)
@@ -100,7 +100,7 @@ out(sitting, masks=found)
 @pytest.mark.usefixtures("policy_allowed")
 def test_memory_is_preferred_from_the_node():
     got = child(f"""
-sitting = sit(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True)
+sitting = bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True)
 maps = pathlib.Path("/proc/self/numa_maps")
 policies = {{line.split()[1] for line in maps.read_text().splitlines()}} if maps.exists() else set()
 out(sitting, policies=sorted(policies))
@@ -112,7 +112,7 @@ out(sitting, policies=sorted(policies))
 @pytest.mark.usefixtures("policy_allowed")
 @pytest.mark.parametrize("node", [7, 63, 64, 900])
 def test_node_without_memory(node):
-    got = child(f"out(sit(Seat(0, 0, {tuple(HERE)}, 1, {node}), strict=True))")
+    got = child(f"out(bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, {node}), strict=True))")
     assert got["policy"] == "first-touch"
     assert f"set_mempolicy for node {node} gave EINVAL" in got["reason"]
 
@@ -122,7 +122,7 @@ def test_node_without_memory(node):
 def test_refused_policy_is_one_line_and_no_error(code, name):
     got = child(f"""
 refuse({SET_MEMPOLICY}, {code})
-out(sit(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True))
+out(bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True))
 """)
     assert (got["cpus"], got["policy"]) == (HERE, "first-touch")
     assert f"set_mempolicy for node 0 gave {name}" in got["reason"]
@@ -133,7 +133,7 @@ def test_unknown_processor():
     got = child(f"""
 import platform
 platform.machine = lambda: "riscv64"
-out(sit(Seat(0, 0, {tuple(HERE)}, 1, 0)))
+out(bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0)))
 """)
     assert got["policy"] == "first-touch"
     assert "not known here for riscv64" in got["reason"]
@@ -141,12 +141,12 @@ out(sit(Seat(0, 0, {tuple(HERE)}, 1, 0)))
 
 def test_cpus_that_the_kernel_leaves_out():
     seat = f"Seat(3, 0, ({HERE[0]}, 4000), 2, None)"
-    got = child(f"out(sit({seat}))")
+    got = child(f"out(bind_to_seat({seat}))")
     assert got["cpus"] == [HERE[0]]
     assert f"only CPUs {HERE[0]} of {HERE[0]},4000 were given" in got["reason"]
     strict = child(f"""
 try:
-    sit({seat}, strict=True)
+    bind_to_seat({seat}, strict=True)
 except PlacementError as error:
     print(json.dumps(str(error)))
 """)
@@ -156,12 +156,12 @@ except PlacementError as error:
 
 @pytest.mark.parametrize("cpus", ["(4000,)", "()"])
 def test_cpus_that_are_refused(cpus):
-    got = child(f"out(sit(Seat(0, 0, {cpus}, 1, None)))")
+    got = child(f"out(bind_to_seat(Seat(0, 0, {cpus}, 1, None)))")
     assert got["cpus"] == HERE
     assert got["reason"]
     strict = child(f"""
 try:
-    sit(Seat(0, 0, {cpus}, 1, None), strict=True)
+    bind_to_seat(Seat(0, 0, {cpus}, 1, None), strict=True)
 except PlacementError as error:
     print(json.dumps(str(error)))
 """)
@@ -169,25 +169,25 @@ except PlacementError as error:
 
 
 def test_both_refusals_are_told():
-    got = child("out(sit(Seat(0, 0, (4000,), 1, 900)))")
+    got = child("out(bind_to_seat(Seat(0, 0, (4000,), 1, 900)))")
     assert "CPUs 4000 refused (Invalid argument)" in got["reason"]
     assert "; memory policy: first touch" in got["reason"]
 
 
 def test_environment():
     seat = Seat(1, 0, (0, 1, 2, 3), 4, 0)
-    assert environment(seat, {}) == {
+    assert seat_environment(seat, {}) == {
         "OMP_NUM_THREADS": "4",
         "MKL_NUM_THREADS": "4",
         "NUMEXPR_NUM_THREADS": "4",
         "OPENBLAS_NUM_THREADS": "1",
     }
     users = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "3"}
-    assert environment(seat, users) == {}  # MKL_NUM_THREADS would win over the user's word in PyTorch
-    assert environment(seat, {}, blas_threads=4)["OPENBLAS_NUM_THREADS"] == "4"
+    assert seat_environment(seat, users) == {}  # MKL_NUM_THREADS would win over the user's word in PyTorch
+    assert seat_environment(seat, {}, blas_threads=4)["OPENBLAS_NUM_THREADS"] == "4"
 
 
 def test_environment_leaves_the_process_alone():
     before = dict(os.environ)
-    environment(Seat(1, 0, (0,), 1, 0))
+    seat_environment(Seat(1, 0, (0,), 1, 0))
     assert dict(os.environ) == before

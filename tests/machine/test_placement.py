@@ -9,20 +9,21 @@ import pytest
 
 from cpuserve.errors import PlacementError
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.placement import LATENCY_CORES, MAX_CORES, Plan, Seat, plan
+from cpuserve.machine.placement import LATENCY_CORES, MAX_CORES, Seat, SeatPlan, plan_for_settings, plan_seats
 from cpuserve.machine.topology import Topology
+from cpuserve.settings import Settings
 from tests.machine import trees
 
 
-def planned(root: Path, *, affinity=None, **wishes) -> Plan:
-    return plan(Topology.read(root), Budget.read(root, affinity=affinity), **wishes)
+def planned(root: Path, *, affinity=None, **wishes) -> SeatPlan:
+    return plan_seats(Topology.read(root), Budget.read(root, affinity=affinity), **wishes)
 
 
-def masks(seats: Plan) -> list[tuple[int, ...]]:
+def masks(seats: SeatPlan) -> list[tuple[int, ...]]:
     return [seat.cpus for seat in seats.seats]
 
 
-def threads(seats: Plan) -> list[int]:
+def threads(seats: SeatPlan) -> list[int]:
     return [seat.threads for seat in seats.seats]
 
 
@@ -52,11 +53,11 @@ def test_every_plan_holds(tmp_path, name):
     made = refused = 0
     for logical in (False, True):
         for mode in (None, "latency", "throughput"):
-            hold(topology, budget, plan(topology, budget, use_logical_cores=logical, mode=mode).seats)
+            hold(topology, budget, plan_seats(topology, budget, use_logical_cores=logical, mode=mode).seats)
         for workers in (None, 1, 2, 3, 5, 8, 13, 16, 64, 129, 500):
             for cores in (None, 1, 2, 3, 4, 7, 14, 40):
                 try:
-                    seats = plan(
+                    seats = plan_seats(
                         topology,
                         budget,
                         workers=workers,
@@ -82,7 +83,7 @@ def test_every_quota_holds(tmp_path, name):
     for quota in (0.2, 1, 1.5, 3, 6.1, 20, 63.5, 1000):
         budget = Budget(mask, quota=quota)
         for mode in (None, "latency", "throughput"):
-            seats = plan(topology, budget, mode=mode).seats
+            seats = plan_seats(topology, budget, mode=mode).seats
             hold(topology, budget, seats)
             cores = len(topology.cores(mask))
             assert mode or sum(seat.threads for seat in seats) == min(cores, math.ceil(quota))
@@ -187,15 +188,15 @@ def test_quota_cuts_threads_and_leaves_masks_wide(tmp_path):
 def test_quota_is_shared_out(tmp_path):
     tree = trees.two_sockets(tmp_path)
     budget = Budget(frozenset(range(128)), quota=19.5)
-    seats = plan(Topology.read(tree.root), budget)
+    seats = plan_seats(Topology.read(tree.root), budget)
     assert threads(seats) == [7, 7, 6]
-    assert threads(plan(Topology.read(tree.root), budget, mode="throughput")) == [10, 10]
-    assert threads(plan(Topology.read(tree.root), budget, cores_per_worker=8)) == [7, 7, 6]
+    assert threads(plan_seats(Topology.read(tree.root), budget, mode="throughput")) == [10, 10]
+    assert threads(plan_seats(Topology.read(tree.root), budget, cores_per_worker=8)) == [7, 7, 6]
 
 
 def test_quota_smaller_than_the_number_of_nodes(tmp_path):
     topology = Topology.read(trees.eight_nodes(tmp_path).root)
-    seats = plan(topology, Budget(frozenset(topology.by_id), quota=2))
+    seats = plan_seats(topology, Budget(frozenset(topology.by_id), quota=2))
     assert [(seat.node, seat.threads) for seat in seats.seats] == [(0, 1), (1, 1)]
     assert any("left idle" in note and "--workers" not in note for note in seats.notes)
 
@@ -212,10 +213,10 @@ def test_kinds_do_not_mix(tmp_path):
 
 def test_small_quota_takes_the_fast_cores(tmp_path):
     topology = Topology.read(trees.laptop(tmp_path).root)
-    seats = plan(topology, Budget(frozenset(range(20)), quota=4))
+    seats = plan_seats(topology, Budget(frozenset(range(20)), quota=4))
     assert seats.seats == (Seat(0, 0, tuple(range(12)), 4, 0),)
     assert "E cores are left idle" in seats.notes[0]
-    both = plan(topology, Budget(frozenset(range(20)), quota=9))
+    both = plan_seats(topology, Budget(frozenset(range(20)), quota=9))
     assert [seat.cpus[0] for seat in both.seats] == [0, 12]
 
 
@@ -309,3 +310,42 @@ def test_captured_machine(captured: Path):
     assert masks(seats) == [tuple(range(n, n + 4)) for n in (0, 4, 8, 12)]
     assert threads(seats) == [2, 2, 2, 2]
     assert [seat.memory_node for seat in seats.seats] == [0, 1, 2, None]
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    """CPUs and threads of each seat, on two nodes of two cores of two CPUs: 0-1,4-5 and 2-3,6-7."""
+    root = trees.grid(tmp_path, sockets=2, nodes_each=1, cores=2, smt=2).root
+
+    def shown(quota=None, **settings):
+        budget = Budget(frozenset(range(8)), quota)
+        made = plan_for_settings(Topology.read(root), budget, Settings(**settings))
+        return [(seat.cpus, seat.threads) for seat in made.seats]
+
+    return shown
+
+
+def test_a_small_machine_has_a_seat_a_core(chosen):
+    assert chosen() == [((0, 4), 1), ((1, 5), 1), ((2, 6), 1), ((3, 7), 1)]
+    assert chosen(use_logical_core=True)[0] == ((0, 4), 2)
+    assert chosen(node_id=(1,)) == [((2, 6), 1), ((3, 7), 1)]
+    assert len(chosen(quota=1.5)) == 2
+
+
+def test_whoever_says_how_is_obeyed(chosen):
+    assert chosen(mode="throughput") == [((0, 1, 4, 5), 2), ((2, 3, 6, 7), 2)]
+    assert chosen(mode="latency", node_id=(0,)) == [((0, 1, 4, 5), 2)]
+    assert chosen(workers=1, node_id=(1,)) == [((2, 3, 6, 7), 2)]
+    assert chosen(cores_per_worker=2) == chosen(mode="throughput")
+
+
+def test_a_node_that_is_not_there_is_named(chosen):
+    with pytest.raises(PlacementError, match="--node-id 7: no CPU there"):
+        chosen(node_id=(7,))
+    with pytest.raises(PlacementError, match="--node-id 7"):
+        chosen(node_id=(0, 7))
+
+
+def test_a_larger_machine_has_as_few_seats_as_possible(tmp_path):
+    root = trees.grid(tmp_path, sockets=1, nodes_each=1, cores=6, smt=1).root
+    assert len(plan_for_settings(Topology.read(root), Budget(frozenset(range(6))), Settings()).seats) == 1

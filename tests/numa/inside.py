@@ -14,11 +14,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from cpuserve.machine import verify
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.files import format_cpulist
-from cpuserve.machine.placement import Seat, plan
+from cpuserve.machine.placement import Seat, plan_seats
 from cpuserve.machine.process import Process
+from cpuserve.machine.seat_checks import SeatedProcess, check_seats
 from cpuserve.machine.topology import Topology
 from tests.sandbox import MEMORY_POLICIES, refuse
 from tests.servers import Server, serving
@@ -45,7 +45,7 @@ def topology() -> list[str]:
 def life() -> Seen:
     """Four workers: as they start, and after workers were killed, replaced, dismissed and called back."""
     with server("life", "--workers", "4") as running:
-        seats = plan(Topology.read(), Budget.read(), workers=4).seats
+        seats = plan_seats(Topology.read(), Budget.read(), workers=4).seats
         moments = {"start": picture(running, seats)}
 
         def after(what: str, workers: int, gone: Collection[int]) -> None:
@@ -75,7 +75,7 @@ def nodes() -> Seen:
     """A worker on each node that has CPUs."""
     count = sum(not node.memory_only for node in Topology.read().nodes)
     with server("nodes", "--workers", str(count)) as running:
-        seats = plan(Topology.read(), Budget.read(), workers=count).seats
+        seats = plan_seats(Topology.read(), Budget.read(), workers=count).seats
         seen = {"start": picture(running, seats), "placement": placement(running)}
     return seen | {"log": log(running), "status": running.process.returncode}
 
@@ -85,7 +85,7 @@ def refused() -> Seen:
     for number in MEMORY_POLICIES:
         refuse(number, errno.EPERM)
     with server("refused", "--workers", "2") as running:
-        seats = plan(Topology.read(), Budget.read(), workers=2).seats
+        seats = plan_seats(Topology.read(), Budget.read(), workers=2).seats
         seen = {"start": picture(running, seats), "placement": placement(running)}
     return seen | {"log": log(running), "status": running.process.returncode}
 
@@ -100,7 +100,7 @@ def quota() -> Seen:
     (parent / "cpu.max").write_text("150000 100000")
     (child / "cgroup.procs").write_text(str(os.getpid()))
     with server("quota") as running:
-        seen = picture(running, plan(Topology.read(), Budget.read(), workers=2).seats)
+        seen = picture(running, plan_seats(Topology.read(), Budget.read(), workers=2).seats)
     own = (child / "cpu.max").read_text().split()[0]
     return {"own quota": own, "start": seen, "log": log(running), "status": running.process.returncode}
 
@@ -128,7 +128,7 @@ def picture(running: Server, seats: Collection[Seat]) -> Seen:
     """How every worker sits now."""
     answer = running.post("/predictions/digits", PICTURE)
     pid_of = {seat: pid for pid, seat in running.seats().items()}
-    report = verify.check({seat: pid_of[seat.index] for seat in seats if seat.index in pid_of})
+    report = check_seats({seat: pid_of[seat.index] for seat in seats if seat.index in pid_of})
     return {
         "workers": len(running.workers()),
         "answer": answer.json()["predictions"][0]["label"] if answer.status == 200 else answer.status,
@@ -138,7 +138,7 @@ def picture(running: Server, seats: Collection[Seat]) -> Seen:
     }
 
 
-def sitter(found: verify.Sitter) -> Seen:
+def sitter(found: SeatedProcess) -> Seen:
     process = found.process or Process(found.pid, ())
     pages = process.anonymous_bytes or {}
     total = sum(pages.values())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cpuserve.machine.verify import MIN_SHARE
+from cpuserve.machine.seat_checks import MIN_SHARE
 
 pytestmark = [pytest.mark.numa, pytest.mark.timeout(2000)]
 

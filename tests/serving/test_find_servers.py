@@ -11,21 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.machine.placement import Plan, Seat
-from cpuserve.machine.server_status import Worker, about
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.cgroup import ThrottlingSample
+from cpuserve.machine.placement import Seat, SeatPlan
+from cpuserve.machine.server_status import WorkerStatus, describe_server
 from cpuserve.serving.find_servers import find, roster
 from cpuserve.serving.worker_table import LINK, Board
 
 ARBITER = """
 import os, sys
-from cpuserve.machine.placement import Plan, Seat
-from cpuserve.machine.server_status import about
-from cpuserve.machine.throttling import Sample
+from cpuserve.machine.placement import SeatPlan, Seat
+from cpuserve.machine.server_status import describe_server
+from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.serving.worker_table import READY, Board
 seats = tuple(Seat(i, 0, (i + 4,), 1, 0) for i in range(2))
-plan = Plan(seats, ("a note",))
-board = Board(2, about(plan, pid=os.getpid(), address="host:1", threads=3, start=Sample(1, {})))
+plan = SeatPlan(seats, ("a note",))
+start = ThrottlingSample(1, {})
+board = Board(2, describe_server(plan, pid=os.getpid(), address="host:1", threads=3, start=start))
 def worker(seat):
     ready, told = os.pipe()
     pid = os.fork()
@@ -60,9 +61,9 @@ def test_a_server_is_found_with_its_seats_and_workers():
         (found,) = [one for one in find() if one.pid == pid]
         assert found.address == "host:1"
         assert found.seats == (Seat(0, 0, (4,), 1, 0), Seat(1, 0, (5,), 1, 0))
-        assert found.workers == (Worker(0, seated, "ready"), Worker(1, 0, "empty"))
+        assert found.workers == (WorkerStatus(0, seated, "ready"), WorkerStatus(1, 0, "empty"))
         assert found.others == (other,)
-        assert (found.notes, found.threads, found.start) == (("a note",), 6, Sample(1, {}))
+        assert (found.notes, found.threads, found.start) == (("a note",), 6, ThrottlingSample(1, {}))
     assert pid not in [one.pid for one in find()]
 
 
@@ -112,6 +113,11 @@ def test_an_older_cpuserves_board_is_refused(tmp_path):
 
 
 def test_the_callers_own_board_is_no_server():
-    board = Board(1, about(Plan(()), pid=os.getpid(), address="", threads=None, start=Sample(0, {})))
+    board = Board(
+        1,
+        describe_server(
+            SeatPlan(()), pid=os.getpid(), address="", threads=None, start=ThrottlingSample(0, {})
+        ),
+    )
     assert os.getpid() not in [one.pid for one in find()]
     assert roster(board, {}).pid == os.getpid()

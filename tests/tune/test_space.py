@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from cpuserve.machine.budget import Budget
-from cpuserve.machine.seats import planned
+from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import SETTINGS, Settings
@@ -37,13 +37,13 @@ def test_every_knob_is_a_setting_with_these_values_or_a_variable(large):
 def test_all_settings_of_a_point_make_a_server_that_can_be_planned(tmp_path):
     root = trees.grid(tmp_path, sockets=2, nodes_each=1, cores=2, smt=2).root
     topology, budget = Topology.read(root), Budget(frozenset(range(8)))
-    host = MachineFacts.of(topology, budget, planned(topology, budget, Settings()))
+    host = MachineFacts.of(topology, budget, plan_for_settings(topology, budget, Settings()))
     assert (host.cores, host.cpus, host.siblings, host.workers, host.seat_cores) == ((2, 2), 8, 2, 4, 1)
     space = Space.of(host)
     names = {"workers", "cores_per_worker", "use_logical_core"}
     for point in space.points:
         chosen = {name: value for name, value in point.settings().items() if name in names}
-        seats = planned(topology, budget, Settings(**chosen)).seats
+        seats = plan_for_settings(topology, budget, Settings(**chosen)).seats
         full = space.full(point)
         assert len(seats) == full["workers"], point
         assert {len(topology.cores(seat.cpus)) for seat in seats} == {full["cores_per_worker"]}, point

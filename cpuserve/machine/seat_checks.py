@@ -11,7 +11,16 @@ from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process, Thread
 
-__all__ = ["MIN_BYTES", "MIN_SHARE", "Finding", "Level", "Report", "Sitter", "check", "worst"]
+__all__ = [
+    "MIN_BYTES",
+    "MIN_SHARE",
+    "DoctorFinding",
+    "Level",
+    "SeatReport",
+    "SeatedProcess",
+    "check_seats",
+    "worst_level",
+]
 
 Level = Literal["green", "yellow", "red"]
 
@@ -26,7 +35,7 @@ _ORDER: tuple[Level, ...] = ("green", "yellow", "red")
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One line of a report.
 
     Attributes:
@@ -41,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Sitter:
+class SeatedProcess:
     """A seat and the process found in it, None when there is none."""
 
     seat: Seat
@@ -50,7 +59,7 @@ class Sitter:
 
 
 @dataclass(frozen=True)
-class Report:
+class SeatReport:
     """What was seen, and what it means.
 
     Attributes:
@@ -58,21 +67,21 @@ class Report:
         findings: seat by seat, then those about several seats.
     """
 
-    sitters: tuple[Sitter, ...]
-    findings: tuple[Finding, ...]
+    sitters: tuple[SeatedProcess, ...]
+    findings: tuple[DoctorFinding, ...]
 
     @property
     def level(self) -> Level:
         """The worst level of any finding."""
-        return worst(self.findings)
+        return worst_level(self.findings)
 
 
-def worst(findings: Iterable[Finding]) -> Level:
+def worst_level(findings: Iterable[DoctorFinding]) -> Level:
     """The worst level of any finding; green when there is none."""
     return max((finding.level for finding in findings), key=_ORDER.index, default="green")
 
 
-def check(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> Report:
+def check_seats(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> SeatReport:
     """Read the process of every seat back and hold it against the plan.
 
     Args:
@@ -80,27 +89,27 @@ def check(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> Report:
         root: where /proc is.
     """
     ordered = sorted(pids_by_seat.items(), key=lambda item: item[0].index)
-    sitters = tuple(Sitter(seat, pid, Process.read(pid, root)) for seat, pid in ordered)
-    findings: list[Finding] = []
+    sitters = tuple(SeatedProcess(seat, pid, Process.read(pid, root)) for seat, pid in ordered)
+    findings: list[DoctorFinding] = []
     for sitter in sitters:
         if sitter.process is None:
             text = f"{_who(sitter)}: there is no such process"
-            findings.append(Finding("red", text, "the worker has died: read the server's log"))
+            findings.append(DoctorFinding("red", text, "the worker has died: read the server's log"))
         else:
             findings += _threads(sitter, sitter.process)
             findings += _pages(sitter, sitter.process)
     findings += _overlaps(sitters)
-    return Report(sitters, tuple(findings))
+    return SeatReport(sitters, tuple(findings))
 
 
-def _threads(sitter: Sitter, process: Process) -> list[Finding]:
+def _threads(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
     seat = frozenset(sitter.seat.cpus)
     where = f"CPUs {format_cpulist(seat)}"
     strays = [thread for thread in process.threads if not seat.issuperset(thread.allowed)]
     if strays:
         allowed = format_cpulist(cpu for thread in strays for cpu in thread.allowed)
         return [
-            Finding(
+            DoctorFinding(
                 "red",
                 f"{_who(sitter)}: {len(strays)} of {len(process.threads)} threads may leave {where} "
                 f"(they may run on {allowed}): {_names(strays)}",
@@ -115,10 +124,10 @@ def _threads(sitter: Sitter, process: Process) -> list[Finding]:
     unused = seat - process.allowed
     if unused:
         text += f", though none may use {format_cpulist(unused)}"
-    return [Finding("green", text)]
+    return [DoctorFinding("green", text)]
 
 
-def _narrowed(sitter: Sitter, process: Process) -> Finding | None:
+def _narrowed(sitter: SeatedProcess, process: Process) -> DoctorFinding | None:
     """Whether something has taken CPUs of the seat away from the threads, as OpenMP runtimes do."""
     seat = frozenset(sitter.seat.cpus)
     masks = [frozenset(thread.allowed) for thread in process.threads]
@@ -134,7 +143,7 @@ def _narrowed(sitter: Sitter, process: Process) -> Finding | None:
     level: Level = "red" if starved or process.affinity_variables or not pinned_elsewhere else "yellow"
     count, cpus = (crowd, main) if crowded else (len(masks), process.allowed)
     variables = ", ".join(process.affinity_variables)
-    return Finding(
+    return DoctorFinding(
         level,
         f"{_who(sitter)}: {count} of {len(masks)} threads are confined to CPUs {format_cpulist(cpus)} of "
         f"{format_cpulist(seat)}, where {sitter.seat.threads} threads were planned"
@@ -144,23 +153,25 @@ def _narrowed(sitter: Sitter, process: Process) -> Finding | None:
     )
 
 
-def _pages(sitter: Sitter, process: Process) -> list[Finding]:
+def _pages(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
     node = sitter.seat.memory_node
     if node is None:
         return []
     if process.anonymous_bytes is None:
         text = f"{_who(sitter)}: its pages' nodes cannot be read (/proc/{sitter.pid}/numa_maps)"
-        return [Finding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")]
+        return [
+            DoctorFinding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")
+        ]
     total = sum(process.anonymous_bytes.values())
     share = process.share_on(node) or 0.0
     text = f"{_who(sitter)}: {share:.1%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
     if total < MIN_BYTES:
-        return [Finding("green", text + " (too little to judge)")]
+        return [DoctorFinding("green", text + " (too little to judge)")]
     if share >= MIN_SHARE:
-        return [Finding("green", text)]
+        return [DoctorFinding("green", text)]
     level: Level = "yellow" if share >= 0.5 else "red"
     return [
-        Finding(
+        DoctorFinding(
             level,
             f"{text}, less than {MIN_SHARE:.0%}",
             "pages stay where they were first written: restart the worker, so that it loads its models after "
@@ -169,20 +180,20 @@ def _pages(sitter: Sitter, process: Process) -> list[Finding]:
     ]
 
 
-def _overlaps(sitters: Iterable[Sitter]) -> list[Finding]:
-    users: dict[int, set[Sitter]] = {}
+def _overlaps(sitters: Iterable[SeatedProcess]) -> list[DoctorFinding]:
+    users: dict[int, set[SeatedProcess]] = {}
     for sitter in sitters:
         seen = sitter.process.allowed if sitter.process else frozenset[int]()
         for cpu in seen | frozenset(sitter.seat.cpus):
             users.setdefault(cpu, set()).add(sitter)
     shared: dict[tuple[int, ...], list[int]] = {}
-    who: dict[int, Sitter] = {}
+    who: dict[int, SeatedProcess] = {}
     for cpu, group in sorted(users.items()):
         who |= {sitter.seat.index: sitter for sitter in group}
         if len(group) > 1:
             shared.setdefault(tuple(sorted(sitter.seat.index for sitter in group)), []).append(cpu)
     return [
-        Finding(
+        DoctorFinding(
             "red",
             f"CPUs {format_cpulist(cpus)} are shared by seats "
             + ", ".join(f"{index} (pid {who[index].pid})" for index in indices),
@@ -193,7 +204,7 @@ def _overlaps(sitters: Iterable[Sitter]) -> list[Finding]:
     ]
 
 
-def _who(sitter: Sitter) -> str:
+def _who(sitter: SeatedProcess) -> str:
     return f"seat {sitter.seat.index} (pid {sitter.pid})"
 
 
