@@ -1,4 +1,4 @@
-"""`cpuserve predict`: the server's pipeline on pictures from disk, in this process."""
+"""`cpuserve predict`: loads a model and answers pictures from disk, without a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpuserve.cli.options import model_and_version, setting_options, settings_fr
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.serving.pipeline import Pipeline
+    from cpuserve.local_model import Model
 
 __all__ = ["command"]
 
@@ -46,58 +46,55 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Answer pictures with MODEL (or MODEL/VERSION), through the same code as the server.
+    """Answer pictures with MODEL (or MODEL/VERSION) of the repository, without a server.
 
-    Ends with 1 when a picture could not be answered; the others are answered all the same.
+    The answers are those of the server. Exits with 1 when a picture cannot be answered; the others still are.
 
     \b
     Example:
       cpuserve predict digits seven.png --json
       cpuserve predict yolox street.jpg --output boxes.png
     """
-    from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.local_model import Model  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
-    from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
 
     if output is not None and (len(images) > 1 or output.suffix.lower() != ".png"):
         raise UsageError(f"--output takes one picture and writes a .png, not {len(images)} into {output}")
     settings = settings_from(config, flags)
     file = Repository(settings.model_repository).find(*model_and_version(model))
-    pipeline = load_pipeline(new_core(), file, settings, Budget.read().effective)
     failed = False
-    for image in images:
-        try:
-            answer = _answer(pipeline, image, topk, output)
-        except CpuserveError as error:
-            failed = True
+    with Model(file, settings) as loaded:
+        for image in images:
+            try:
+                answer = _answer(loaded, image, topk, output)
+            except CpuserveError as error:
+                failed = True
+                if as_json:
+                    click.echo(orjson.dumps({"image": str(image), "error": str(error)}))
+                else:
+                    click.echo(f"{image}: {error}", err=True)
+                continue
             if as_json:
-                click.echo(orjson.dumps({"image": str(image), "error": str(error)}))
+                click.echo(orjson.dumps({"image": str(image), **answer}))
             else:
-                click.echo(f"{image}: {error}", err=True)
-            continue
-        if as_json:
-            click.echo(orjson.dumps({"image": str(image), **answer}))
-        else:
-            _show(image, answer)
+                _show(image, answer)
     if failed:
         sys.exit(1)
 
 
-def _answer(pipeline: Pipeline, image: Path, topk: int | None, output: Path | None) -> dict[str, Any]:
-    from cpuserve.serving.request import Request  # noqa: PLC0415
-
+def _answer(model: Model, image: Path, topk: int | None, output: Path | None) -> dict[str, Any]:
     try:
         data = image.read_bytes()
     except OSError as error:
         raise UndecodableImage(f"cannot be read: {error.strerror}") from error
-    answer = pipeline.predict(data, Request(), topk)
+    answer = model.predict(data, topk=topk)
     if output is not None:
-        drawn = pipeline.render(data, Request(), topk)
+        drawn = model.render(data, topk=topk)
         try:
             output.write_bytes(drawn)
         except OSError as error:
             raise CpuserveError(f"{output} cannot be written: {error.strerror}") from error
-    return {"model": pipeline.name, "version": str(pipeline.version), **answer}
+    return answer
 
 
 def _show(image: Path, answer: dict[str, Any]) -> None:
