@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.authoring.catalog import CatalogEntry, find, label_names
-from cpuserve.authoring.converting import ConvertOrder, convert_and_publish
+from cpuserve.authoring.convert import ConvertOrder, convert
 from cpuserve.authoring.interleaved_timing import alternate, ratio
 from cpuserve.authoring.labelled_pictures import read_pictures
 from cpuserve.authoring.metrics import Areas
@@ -116,7 +116,7 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
         repository = Repository(Path(folder) / "models")
         card = replace(entry.card, labels=_labels(entry, data))
         order = ConvertOrder("float", card, parity=False)
-        made, _ = convert_and_publish(read_source(str(file), {}, ()), order, repository, settings, _nothing)
+        made, _ = convert(read_source(str(file), {}, ()), order, repository, settings, _nothing)
         listed = Path(folder) / "photos.csv"
         listed.write_text("\n".join(["file", *(str(photo.resolve()) for photo in photos)]) + "\n")
         validation = images if model.metric == "top1" else listed

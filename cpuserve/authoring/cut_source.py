@@ -10,8 +10,8 @@ from pathlib import Path
 import openvino as ov
 
 from cpuserve.authoring import catalog, source
-from cpuserve.authoring.build import free_batch
 from cpuserve.authoring.cut import CutModel, cut
+from cpuserve.authoring.servable_graph import free_batch
 from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
 from cpuserve.errors import UnknownModel, UsageError
 from cpuserve.models.card import Card

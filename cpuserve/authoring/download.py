@@ -1,4 +1,4 @@
-"""Fetches the files the catalogue names, resumably and never unverified; it knows nothing of models."""
+"""Downloads the files that the catalogue names, resumes broken transfers and verifies checksums."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from cpuserve import __version__
 from cpuserve.authoring.catalog import CatalogFile
 from cpuserve.errors import ChecksumError, DownloadError
 
-__all__ = ["Downloader", "default_cache"]
+__all__ = ["Downloader", "Progress", "default_cache"]
 
 Progress = Callable[[int, int], None]
+"""Called with the bytes that are here and the bytes of the whole file."""
 
 _BLOCK = 1 << 18
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

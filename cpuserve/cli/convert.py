@@ -136,7 +136,7 @@ def command(
     """
     settings = settings_from(config, {"max_pixels": max_pixels, "model_repository": model_repository})
     card = _card(said, labels, keys)
-    from cpuserve.authoring.converting import ConvertOrder, convert_and_publish  # noqa: PLC0415
+    from cpuserve.authoring.convert import ConvertOrder, convert  # noqa: PLC0415
     from cpuserve.authoring.source import input_shapes, read_source  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
@@ -144,7 +144,7 @@ def command(
     with _status(shown=not (quiet or as_json)) as say:
         say(f"reading {source}")
         model = read_source(source, input_shapes(inputs), outputs)
-        file, report = convert_and_publish(model, order, Repository(settings.model_repository), settings, say)
+        file, report = convert(model, order, Repository(settings.model_repository), settings, say)
     if as_json:
         click.echo(orjson.dumps({"name": file.name, "version": file.version, "path": str(file.xml)} | report))
     elif not quiet:

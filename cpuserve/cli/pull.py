@@ -1,4 +1,4 @@
-"""`cpuserve pull`: models of the catalogue become IR in the repository."""
+"""`cpuserve pull`: fetches models of the catalogue, converts them and publishes them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import click
 import orjson
 
-from cpuserve.authoring.catalog import CatalogEntry, CatalogFile, entries, find, label_names
-from cpuserve.authoring.download import Downloader
+from cpuserve.authoring.catalog import CatalogFile, entries, find
+from cpuserve.authoring.download import Downloader, Progress
 from cpuserve.cli.console import progress, table_console
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UnknownCatalogEntry, UsageError
@@ -72,7 +72,9 @@ def command(
         there = _VERSION in repository.versions(entry.name)
         if force or not there:
             with _bars(shown=not (quiet or as_json)) as bar:
-                _pull(entry, repository, downloader, bar, replace=force)
+                from cpuserve.authoring.pull import pull  # noqa: PLC0415  # OpenVINO only when it is needed
+
+                pull(entry, repository, downloader, bar, replace=force)
         file = repository.find(entry.name, _VERSION)
         status = "present" if there and not force else "published"
         if as_json:
@@ -83,32 +85,15 @@ def command(
             click.echo(f"{entry.name}/{_VERSION} {said}: {file.xml} ({entry.card.licence})")
 
 
-def _pull(
-    entry: CatalogEntry,
-    repository: Repository,
-    downloader: Downloader,
-    bar: Callable[[CatalogFile], Callable[[int, int], None]],
-    *,
-    replace: bool,
-) -> None:
-    file = downloader.fetch(entry.source, bar(entry.source))
-    labels = entry.labels
-    if isinstance(labels, CatalogFile):
-        labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8"))
-    from cpuserve.authoring.build import build  # noqa: PLC0415  # OpenVINO only when it is needed
-
-    build(entry, file, labels, repository, replace=replace)
-
-
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[Callable[[CatalogFile], Callable[[int, int], None]]]:
-    """Yields what makes a progress bar of a source; the bars are not drawn outside a terminal."""
+def _bars(*, shown: bool) -> Iterator[Callable[[CatalogFile], Progress]]:
+    """Yields a function that makes a progress bar for a file; nothing is drawn outside a terminal."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with progress(*columns, shown=shown) as bars:
 
-        def bar(source: CatalogFile) -> Callable[[int, int], None]:
+        def bar(source: CatalogFile) -> Progress:
             task = bars.add_task(source.file, total=source.bytes)
             return lambda done, total: bars.update(task, completed=done, total=total)
 

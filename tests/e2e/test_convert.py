@@ -195,7 +195,7 @@ def test_a_failure_after_writing_leaves_the_repository_as_it_was(
     def broken(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cpuserve.authoring.converting.folding", broken)
+    monkeypatch.setattr("cpuserve.authoring.convert.folding", broken)
     file = str(data_dir / "models" / "resnet8_cifar10.tflite")
     words = ["convert", file, "--name", "resnet8_cifar10", "--model-repository", str(root)]
     assert main_code(words) != 0

@@ -8,7 +8,7 @@ import pytest
 from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
-from cpuserve.authoring.build import free_batch
+from cpuserve.authoring.servable_graph import free_batch
 from cpuserve.serving.graph import batch_sizes, with_batch
 
 

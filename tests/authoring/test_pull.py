@@ -1,4 +1,4 @@
-"""What is built from the mirror's files answers real photos rightly, in every batch."""
+"""Models of the catalogue answer real photos rightly, in every batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 import openvino as ov
 import pytest
 from numpy.typing import NDArray
-from openvino import opset13 as ops
-from openvino.opset11 import interpolate
 
-from cpuserve.authoring.build import build, dequantise_output, free_batch
-from cpuserve.authoring.catalog import CatalogFile, Dequantise, entries, find, label_names
+from cpuserve.authoring.catalog import CatalogFile, entries, find, label_names
+from cpuserve.authoring.pull import publish_entry
 from cpuserve.authoring.source import read_model
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.card import Card
@@ -35,7 +33,7 @@ def built(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         labels = entry.labels
         if isinstance(labels, CatalogFile):
             labels = label_names((data_dir / "models" / labels.file).read_text())
-        file = build(entry, data_dir / "models" / entry.source.file, labels, repository)
+        file = publish_entry(entry, data_dir / "models" / entry.source.file, labels, repository)
         assert (file.name, file.version, file.xml.name) == (entry.name, 1, "model.xml")
         models[entry.name] = ov.Core().read_model(file.xml)
     return models
@@ -153,57 +151,17 @@ def test_a_refused_file_leaves_the_repository_as_it_was(data_dir: Path, tmp_path
     with pytest.raises(
         ModelLoadError, match=r"input shape \[1, 128, 128, 3\]; the catalogue says \[1, 224, 224, 3\]"
     ):
-        build(entry, data_dir / "models" / "mobilenet_v1_0.25_128_quant.tflite", ("a",), repository)
+        publish_entry(entry, data_dir / "models" / "mobilenet_v1_0.25_128_quant.tflite", ("a",), repository)
     with pytest.raises(ModelLoadError):
-        build(entry, data_dir / "README.md", ("a",), repository)
+        publish_entry(entry, data_dir / "README.md", ("a",), repository)
     assert not repository.root.exists()
 
 
 def test_a_model_is_built_again_only_when_asked(data_dir: Path, tmp_path: Path):
     repository = Repository(tmp_path)
     entry, file = find("vww_96_int8"), data_dir / "models" / "vww_96_int8.tflite"
-    build(entry, file, ("old", "labels"), repository)
+    publish_entry(entry, file, ("old", "labels"), repository)
     with pytest.raises(RepositoryError, match="exists"):
-        build(entry, file, ("no person", "person"), repository)
-    again = build(entry, file, ("no person", "person"), repository, replace=True)
+        publish_entry(entry, file, ("no person", "person"), repository)
+    again = publish_entry(entry, file, ("no person", "person"), repository, replace=True)
     assert Card.read(ov.Core().read_model(again.xml)).labels == ("no person", "person")
-
-
-def test_a_reshape_of_the_batch_is_freed_and_keeps_its_name():
-    data = ops.parameter([1, 2, 3], np.float32, name="data")
-    flat = ops.reshape(data, np.array([1, 6], dtype=np.int64), special_zero=False)
-    flat.output(0).set_names({"flat"})
-    weights = ops.reshape(ops.constant(np.ones((6, 1), np.float32)), np.array([1, 6]), special_zero=False)
-    total = ops.add(flat, weights)
-    model = ov.Model([total, flat], [data], "tiny")
-    free_batch(model)
-    model.reshape([4, 2, 3])
-    assert list(model.output("flat").get_shape()) == [4, 6]
-    assert list(model.outputs[0].get_shape()) == [4, 6]
-    assert list(weights.get_output_shape(0)) == [1, 6]
-
-
-def test_sizes_of_a_resize_with_the_batch_in_them_are_freed():
-    data = ops.parameter([1, 2, 4, 4], np.float32, name="data")
-    size = ops.constant(np.array([1, 2, 8, 6], np.int64))
-    larger = interpolate(data, size, "linear_onnx", "sizes", coordinate_transformation_mode="half_pixel")
-    model = ov.Model([larger], [data], "tiny")
-    rows = np.random.default_rng(3).random((3, 2, 4, 4), np.float32)
-    alone = ov.Core().compile_model(model, "CPU", EXACT)
-    wanted = [np.array(alone(row[None])[0][0]) for row in rows]
-    free_batch(model)
-    model.reshape([3, 2, 4, 4])
-    found = ov.Core().compile_model(model, "CPU", EXACT)(rows)[0]
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
-
-
-def test_dequantised_outputs_keep_their_name():
-    data = ops.parameter([1, 3], np.int8, name="data")
-    data.output(0).set_names({"data"})
-    answer = ops.relu(data)
-    answer.output(0).set_names({"answer"})
-    model = ov.Model([answer], [data], "tiny")
-    dequantise_output(model, Dequantise(scale=0.5, zero_point=-2))
-    found = ov.Core().compile_model(model, "CPU", EXACT)(np.array([[-5, 0, 7]], np.int8))["answer"]
-    assert found.dtype == np.float32
-    assert found.tolist() == [[1.0, 1.0, 4.5]]

@@ -1,59 +1,19 @@
-"""Turns a fetched model file into IR with its card and publishes it; it trains and quantises nothing."""
+"""Edits a graph so that it can be served - any batch size, real numbers out - and saves it as IR."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.catalog import CatalogEntry, Dequantise
-from cpuserve.authoring.source import read_model, reason
-from cpuserve.errors import ModelLoadError, RepositoryError
-from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.authoring.catalog import Dequantise
+from cpuserve.authoring.source import reason
+from cpuserve.errors import RepositoryError
 
-__all__ = ["build", "dequantise_output", "free_batch"]
-
-
-def build(
-    entry: CatalogEntry, file: Path, labels: tuple[str, ...], repository: Repository, *, replace: bool = False
-) -> ModelFile:
-    """Converts a model of the catalogue and publishes it as version 1 under the entry's name.
-
-    Args:
-        entry: what the catalogue says of the model.
-        file: the model file, verified.
-        labels: names of the classes, in the order of the output.
-        repository: where to publish.
-        replace: put it in the place of a version 1 that exists.
-
-    Raises:
-        ModelLoadError: OpenVINO refuses the file, or the graph is not the one the catalogue describes.
-        RepositoryError: the repository cannot be written, or has the version.
-    """
-    model = read_model(file)
-    shape = tuple(
-        -1 if side.is_dynamic else side.get_length() for side in model.inputs[0].get_partial_shape()
-    )
-    if shape != entry.input_shape:
-        raise ModelLoadError(
-            f"{file.name} has input shape {list(shape)}; the catalogue says {list(entry.input_shape)}"
-        )
-    free_batch(model)
-    if entry.output is not None:
-        dequantise_output(model, entry.output)
-    model.set_friendly_name(entry.name)
-    dataclasses.replace(entry.card, labels=labels).write(model)
-    with repository.publish(entry.name, 1, replace=replace) as directory:
-        try:
-            ov.save_model(model, directory / "model.xml", compress_to_fp16=entry.compress_to_fp16)
-        except RuntimeError as error:
-            raise RepositoryError(
-                f"cannot write {entry.name} to {repository.root}: {reason(error)}"
-            ) from error
-    return repository.find(entry.name, 1)
+__all__ = ["dequantise_output", "free_batch", "output_quantisation", "save_ir"]
 
 
 def free_batch(model: ov.Model) -> None:
@@ -84,8 +44,31 @@ def free_batch(model: ov.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def output_quantisation(port: ov.Output) -> Dequantise | None:
+    """How the integers of an output stand for real numbers; None where the graph does not say.
+
+    Importers of quantised models put a FakeQuantize before the conversion to integers: its input range is
+    that of the real numbers, its output range that of the integers. Class ids have none.
+    """
+    if port.element_type.get_type_name() not in ("u8", "i8", "u16", "i16"):
+        return None
+    node = port.get_node()
+    while node.get_type_name() in ("Result", "Convert", "Reshape", "Squeeze"):
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "FakeQuantize":
+        return None
+    limits = [value.get_node() for value in node.input_values()[1:]]
+    if any(
+        limit.get_type_name() != "Constant" or math.prod(limit.get_output_shape(0)) != 1 for limit in limits
+    ):
+        return None  # a scale a channel: left to whoever reads the integers
+    low, high, lowest, highest = (float(limit.data.reshape(-1)[0]) for limit in limits)
+    scale = (high - low) / (highest - lowest)
+    return Dequantise(scale=scale, zero_point=round(lowest - low / scale))
+
+
 def dequantise_output(model: ov.Model, how: Dequantise, index: int = 0) -> None:
-    """Turns the integers of an output into f32, in the graph; the output keeps its name."""
+    """Turns the integers of an output into f32 inside the graph; the output keeps its name."""
     result = model.get_results()[index]
     integers = result.input_value(0)
     real = ops.convert(integers, np.float32)
@@ -94,6 +77,20 @@ def dequantise_output(model: ov.Model, how: Dequantise, index: int = 0) -> None:
     real = ops.multiply(real, np.float32(how.scale))
     result.input(0).replace_source_output(real.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def save_ir(model: ov.Model, folder: Path, *, compress_to_fp16: bool = False) -> Path:
+    """Writes a model as ``model.xml`` and ``model.bin`` into a directory and returns the XML file.
+
+    Raises:
+        RepositoryError: it cannot be written.
+    """
+    file = folder / "model.xml"
+    try:
+        ov.save_model(model, file, compress_to_fp16=compress_to_fp16)
+    except RuntimeError as error:
+        raise RepositoryError(f"cannot write {file.name} to {folder.parent}: {reason(error)}") from error
+    return file
 
 
 def _resizes_to(node: ov.Node, sizes: list[int]) -> bool:
