@@ -37,7 +37,7 @@ from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.target import target_at
 from cpuserve.models.repository import Repository
-from cpuserve.serving.find_servers import find
+from cpuserve.serving.find_servers import find_servers
 from cpuserve.serving.worker_table import READY, STATES
 
 __all__ = ["CASES", "Case", "main", "prepared", "profiled", "share_a_core"]
@@ -100,7 +100,7 @@ def share_a_core(pid: int) -> None:
 
 
 def _roster(pid: int) -> ServerStatus:
-    return next(one for one in find() if one.pid == pid)
+    return next(one for one in find_servers() if one.pid == pid)
 
 
 def _confine(pid: int, cpu: int) -> None:

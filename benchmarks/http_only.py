@@ -47,7 +47,7 @@ class _Http(Shape):
 
         self.control.join(self.row)
         self.pool = Nothing(self.settings, 1, self.statistics, self.control, self.row)
-        return bare if self._stub else Application(self.pool, self.board, self.access, self.switches)
+        return bare if self._stub else Application(self.pool, self.worker_table, self.access, self.switches)
 
 
 def main() -> None:

@@ -77,16 +77,16 @@ def command(
 
 def _look(pid: int | None, window: float) -> dict[str, Any]:
     from cpuserve.machine.diagnosis import diagnose, throttling_sample  # noqa: PLC0415  # not for --help
-    from cpuserve.serving.find_servers import find  # noqa: PLC0415
+    from cpuserve.serving.find_servers import find_servers  # noqa: PLC0415
 
-    servers = find()
+    servers = find_servers()
     server = _choose(servers, pid)
     before = throttling_sample(server)
     time.sleep(window if server else 0)
     others = [other for other in servers if server and other.pid != server.pid]
     if server:
         # workers come and go: the newest word is the one to check
-        server = next((one for one in find() if one.pid == server.pid), server)
+        server = next((one for one in find_servers() if one.pid == server.pid), server)
     return diagnose(server, before, neighbours=others)
 
 

@@ -25,7 +25,7 @@ from cpuserve.protocols.v2 import V2
 from cpuserve.serving.log import Switches
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.trace_ring import Timeline
-from cpuserve.serving.worker_table import Board
+from cpuserve.serving.worker_table import WorkerTable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -52,12 +52,12 @@ class Route:
 
 def routes(
     pool: Pool,
-    board: Board | None = None,
+    worker_table: WorkerTable | None = None,
     switches: Switches | None = None,
     timeline: Timeline | None = None,
 ) -> tuple[Route, ...]:
     """Every route of the server."""
-    admin = Admin(board, switches or Switches("info"), timeline)
+    admin = Admin(worker_table, switches or Switches("info"), timeline)
     v2, images, counters = V2(pool), Predictions(pool), StatisticsRoutes(pool)
     tfs, documents = TensorFlowServing(pool), Page()
     models = RepositoryRoutes(pool)
@@ -119,7 +119,7 @@ class Application:
     def __init__(
         self,
         pool: Pool,
-        board: Board | None = None,
+        worker_table: WorkerTable | None = None,
         access: Access | None = None,
         switches: Switches | None = None,
         more: Sequence[Route] = (),
@@ -127,7 +127,7 @@ class Application:
     ) -> None:
         self.pool = pool
         self._access = access
-        table = (*routes(pool, board, switches, timeline), *more)
+        table = (*routes(pool, worker_table, switches, timeline), *more)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpuserve.http.mailbox import Mailboxes, WaitingRequest
-from cpuserve.serving.worker_table import READY, Board, Line
+from cpuserve.serving.worker_table import READY, WorkerRow, WorkerTable
 
 __all__ = ["Handover"]
 
@@ -12,24 +12,24 @@ class Handover:
     """One worker's part in it.
 
     Args:
-        board: tells which workers have idle threads.
-        line: this worker's.
-        mailboxes: one a line.
+        worker_table: tells which workers have idle threads.
+        row: this worker's.
+        mailboxes: one a row.
 
     Attributes:
         number: the descriptor that is readable when another worker has left a request here.
     """
 
-    def __init__(self, board: Board, line: Line, mailboxes: Mailboxes) -> None:
-        self._board = board
-        self._line = line
+    def __init__(self, worker_table: WorkerTable, row: WorkerRow, mailboxes: Mailboxes) -> None:
+        self._worker_table = worker_table
+        self._row = row
         self._mailboxes = mailboxes
-        self._mine = next(number for number, other in enumerate(board.lines) if other is line)
+        self._mine = next(number for number, other in enumerate(worker_table.rows) if other is row)
         self.number = mailboxes.number(self._mine)
 
     def tell_idle(self, threads: int) -> None:
         """Tell the other workers how many threads of this one have nothing to do."""
-        self._line.idle_threads = threads
+        self._row.idle_threads = threads
 
     def give(self, request: WaitingRequest) -> bool:
         """Leave a request, with its connection, for a worker that has an idle thread.
@@ -37,18 +37,18 @@ class Handover:
         Returns:
             Whether it was left; the caller then closes its own descriptor of the connection.
         """
-        for number, line in enumerate(self._board.lines):
-            idle = line.idle_threads
-            if idle and number != self._mine and line.state == READY and not line.silent:
-                line.idle_threads = idle - 1  # no other request is left for the same thread
+        for number, row in enumerate(self._worker_table.rows):
+            idle = row.idle_threads
+            if idle and number != self._mine and row.state == READY and not row.hangs:
+                row.idle_threads = idle - 1  # no other request is left for the same thread
                 return self._mailboxes.send(number, request)
         return False
 
     def anybody_idle(self) -> bool:
         """Whether another worker has an idle thread."""
         return any(
-            line.idle_threads and line.state == READY
-            for number, line in enumerate(self._board.lines)
+            row.idle_threads and row.state == READY
+            for number, row in enumerate(self._worker_table.rows)
             if number != self._mine
         )
 
@@ -64,8 +64,8 @@ class Handover:
         while (request := self.receive()) is not None:
             ready = (
                 number
-                for number, line in enumerate(self._board.lines)
-                if number != self._mine and line.state == READY
+                for number, row in enumerate(self._worker_table.rows)
+                if number != self._mine and row.state == READY
             )
             any(self._mailboxes.send(number, request) for number in ready)
             request.sock.close()

@@ -26,7 +26,7 @@ from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stack_sampler import StackSampler
 from cpuserve.serving.statistics import Recorder, Statistics
-from cpuserve.serving.worker_table import LOADING, READY, STOPPING, Board, Line
+from cpuserve.serving.worker_table import LOADING, READY, STOPPING, WorkerRow, WorkerTable
 
 __all__ = ["SeatWorker"]
 
@@ -47,8 +47,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     alive: bool  # gunicorn's
     # given by the server before the fork
-    board: Board
-    line: Line
+    worker_table: WorkerTable
+    row: WorkerRow
     native_output: NativeOutput
     mailboxes: Mailboxes | None  # of several seats
     seat_index: int
@@ -90,7 +90,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         )
         loop.recorder, loop.tracer, loop.changed = self.recorder, self.tracer, self._count
         if self.mailboxes is not None:
-            loop.handover = Handover(self.board, self.line, self.mailboxes)
+            loop.handover = Handover(self.worker_table, self.row, self.mailboxes)
         self._limit = ConnectionLimit(self.max_connections, loop.connections, self.log)
         _allow_files(self.max_connections + _OTHER_FILES)
         # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
@@ -103,7 +103,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         After SIGHUP the arbiter sends it to a worker as soon as its successor is forked. Such a worker serves
         on until the successor is ready, or gone.
         """
-        if self.line.state == READY and self.board.is_replaced(self.line):
+        if self.row.state == READY and self.worker_table.is_replaced(self.row):
             self._handing_over = True
             return
         if hasattr(self, "wsgi") and hasattr(self.wsgi, "stopping"):
@@ -139,13 +139,13 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         tick = look = 0.0
         while self.alive and os.getppid() == self.ppid:
             now = time.monotonic()
-            if self._handing_over and not self.board.is_replaced(self.line):
+            if self._handing_over and not self.worker_table.is_replaced(self.row):
                 self.alive = False  # the server is as ready as before: its successor answers
                 break
             if now >= look:
                 look = now + (_LOOK_S if not self._handing_over else _HANDOVER_LOOK_S)
-                if self.line.pid == self.pid:
-                    self.line.seen_ms = int(1000 * now)
+                if self.row.pid == self.pid:
+                    self.row.seen_ms = int(1000 * now)
                 self._loop.help_out()
                 if now >= tick:
                     tick = now + _TICK_S
@@ -157,10 +157,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             if not readable:
                 waiting_since = 0.0
                 continue
-            if not self.board.may_accept(self.line):
+            if not self.worker_table.may_accept(self.row):
                 waiting_since = waiting_since or now
                 # a ready worker that is slow to come is helped out; one that still loads can only refuse
-                if now - waiting_since < _YIELD_AT_MOST_S or self.line.state != READY:
+                if now - waiting_since < _YIELD_AT_MOST_S or self.row.state != READY:
                     time.sleep(_YIELD_S)
                     continue
             waiting_since = 0.0
@@ -180,7 +180,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
 
     def _tell_silent(self) -> None:
         """Write one line to the log for each other worker that has stopped running."""
-        silent = {line.pid: line.seat for line in self.board.silent() if line is not self.line}
+        silent = {row.pid: row.seat for row in self.worker_table.hanging() if row is not self.row}
         for pid in silent.keys() - self._told_silent:
             self.log.warning(
                 "the worker in seat %d (pid %d) does not run: others take new connections in its place",
@@ -212,7 +212,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     def _accept_some(self, listener: socket.socket, base: dict[str, Any]) -> None:
         """Take what waits and is this worker's at once: behind a crowd there may be somebody else."""
         for _ in range(_ACCEPTS_A_LOOK):
-            if not self._accept(listener, base) or not self.board.may_accept(self.line):
+            if not self._accept(listener, base) or not self.worker_table.may_accept(self.row):
                 return
 
     def _accept(self, listener: socket.socket, base: dict[str, Any]) -> bool:
@@ -236,8 +236,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         return True
 
     def _count(self) -> None:
-        if self.line.pid == self.pid:
-            self.line.connections = len(self._loop.connections)
+        if self.row.pid == self.pid:
+            self.row.connections = len(self._loop.connections)
 
     def _stop(self, bases: dict[int, dict[str, Any]]) -> None:
         """Finish what is here, take nothing new, end the threads.
@@ -247,11 +247,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         """
         loop = self._loop
         loop.last = True
-        loading = self.line.state == LOADING  # such a worker could only refuse: others take what waits
+        loading = self.row.state == LOADING  # such a worker could only refuse: others take what waits
         began = time.monotonic()
         deadline = began + self.cfg.graceful_timeout
         while not loading:
-            stay = self.board.must_stay(self.line) and time.monotonic() - began < _LINGER_S
+            stay = self.worker_table.must_stay(self.row) and time.monotonic() - began < _LINGER_S
             for listener in self.sockets:
                 while self._accept(listener, bases[listener.fileno()]):
                     pass
@@ -260,8 +260,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             time.sleep(_YIELD_S)
         for listener in self.sockets:
             listener.close()
-        if self.line.pid == self.pid:
-            self.line.state = STOPPING
+        if self.row.pid == self.pid:
+            self.row.state = STOPPING
         closed = time.monotonic()  # a connection taken at the last moment has its time too
         while loop.connections and time.monotonic() < deadline:
             self.notify()

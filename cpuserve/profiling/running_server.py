@@ -12,7 +12,7 @@ from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.files import read_text
 from cpuserve.machine.server_status import ServerStatus
 from cpuserve.profiling.pyspy import hindrance
-from cpuserve.serving.find_servers import find
+from cpuserve.serving.find_servers import find_servers
 from cpuserve.serving.trace_ring import LINK, Timeline
 
 __all__ = ["RunningServer"]
@@ -40,7 +40,7 @@ class RunningServer:
             UsageError: there is no such process or no such server.
             CpuserveError: it is another user's, or another version's.
         """
-        servers = find()
+        servers = find_servers()
         for server in servers:
             own = int(server.address.rpartition(":")[2])
             if pid in (server.pid, *(worker.pid for worker in server.workers)) or (
@@ -65,7 +65,7 @@ class RunningServer:
         Raises:
             CpuserveError: the server has ended.
         """
-        for server in find():
+        for server in find_servers():
             if server.pid == self.pid:
                 return server
         raise CpuserveError(f"the server (process {self.pid}) has ended")

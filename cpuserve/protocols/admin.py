@@ -13,11 +13,11 @@ from cpuserve.errors import RequestError, UnknownTrace
 from cpuserve.machine.diagnosis import diagnose, throttling_sample
 from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
-from cpuserve.serving.find_servers import find, roster
+from cpuserve.serving.find_servers import find_servers, server_status
 from cpuserve.serving.log import Switches
 from cpuserve.serving.stages import STAGE_NAMES
 from cpuserve.serving.trace_ring import Record, Timeline
-from cpuserve.serving.worker_table import Board
+from cpuserve.serving.worker_table import WorkerTable
 
 __all__ = ["Admin"]
 
@@ -37,17 +37,21 @@ class Admin:
     """The routes about the server itself.
 
     Args:
-        board: the server's; None for an application that runs outside of one.
+        worker_table: the server's; None for an application that runs outside of one.
         switches: the server's log.
         timeline: the server's traced requests; None for an application that runs outside of one.
     """
 
-    def __init__(self, board: Board | None, switches: Switches, timeline: Timeline | None = None) -> None:
+    def __init__(
+        self, worker_table: WorkerTable | None, switches: Switches, timeline: Timeline | None = None
+    ) -> None:
         self._switches = switches
         self._timeline = timeline or Timeline(rows=1)
-        self._board = board
+        self._worker_table = worker_table
         self._lock = threading.Lock()
-        self._before = throttling_sample(roster(board, {})) if board is not None else None
+        self._before = (
+            throttling_sample(server_status(worker_table, {})) if worker_table is not None else None
+        )
         self._answer: dict[str, Any] | None = None
         self._made = 0.0
 
@@ -130,13 +134,13 @@ class Admin:
             return json_reply(self._answer)
 
     def _diagnose(self) -> dict[str, Any]:
-        if self._board is None:
+        if self._worker_table is None:
             return diagnose(None)
         arbiter = os.getppid()
         children = read_text(Path(f"/proc/{arbiter}/task/{arbiter}/children")) or ""
-        who = roster(self._board, {pid: pid for pid in (arbiter, *map(int, children.split()))})
+        who = server_status(self._worker_table, {pid: pid for pid in (arbiter, *map(int, children.split()))})
         after = throttling_sample(who)
-        answer = diagnose(who, self._before, neighbours=[one for one in find() if one.pid != who.pid])
+        answer = diagnose(who, self._before, neighbours=[one for one in find_servers() if one.pid != who.pid])
         self._before = after
         return answer
 

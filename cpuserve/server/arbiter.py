@@ -44,8 +44,8 @@ class SparingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no type hin
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
             pid: int = super().spawn_worker()
-            # so that its line is cleared however early it ends; else it would be taken for one that loads
-            self.WORKERS[pid].line.pid = pid
+            # so that its row is cleared however early it ends; else it would be taken for one that loads
+            self.WORKERS[pid].row.pid = pid
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         return pid

@@ -35,7 +35,7 @@ from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.ratelimit import RateLimit
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.server.arbiter import SparingArbiter, take_signals
-from cpuserve.serving.find_servers import find
+from cpuserve.serving.find_servers import find_servers
 from cpuserve.serving.log import Switches, logging_config
 from cpuserve.serving.private_copy import remove_left
 from cpuserve.serving.reload_control import Control
@@ -44,7 +44,7 @@ from cpuserve.serving.stages import LOADER_THREAD
 from cpuserve.serving.statistics import SERVER, Statistics
 from cpuserve.serving.streams import streams_of
 from cpuserve.serving.trace_ring import Timeline
-from cpuserve.serving.worker_table import LOADING, READY, Board
+from cpuserve.serving.worker_table import LOADING, READY, WorkerTable
 from cpuserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             start=ThrottlingSample.take(self.budget.stat_files),
             profile=profile,
         )
-        self.board = Board(len(self.plan.seats), described)
-        self.mailboxes = Mailboxes(len(self.board.lines))
+        self.worker_table = WorkerTable(len(self.plan.seats), described)
+        self.mailboxes = Mailboxes(len(self.worker_table.rows))
         self.control = Control(rows=3 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
@@ -166,7 +166,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
         root = self.settings.deepdetect_data_root
         more = deepdetect_routes(self.pool, self.services, Path(root)) if root else ()
-        return Application(self.pool, self.board, self.access, self.switches, more, self.timeline)
+        return Application(self.pool, self.worker_table, self.access, self.switches, more, self.timeline)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -178,7 +178,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             )
         for note in self.plan.notes:
             _log.info("%s", note)
-        for finding in check_neighbours(self.plan.seats, find()):  # the caller's own board is not among them
+        for finding in check_neighbours(self.plan.seats, find_servers()):
             _log.warning("%s, and each will be slower for it: %s", finding.text, finding.advice)
         for level, line in self._said:
             _log.log(level, "%s", line)
@@ -207,8 +207,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         index = min(range(len(seats)), key=lambda number: (staying[number], leaving[number], number))
         settings = self.settings
         worker.native_output = NativeOutput()
-        worker.board = self.board
-        worker.line = self.board.assign(index)
+        worker.worker_table = self.worker_table
+        worker.row = self.worker_table.assign(index)
         worker.mailboxes = self.mailboxes if len(seats) > 1 else None
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
@@ -240,7 +240,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         for other in arbiter.WORKERS.values():
             other.native_output.close()
         worker.native_output.take_over()
-        worker.line.pid = os.getpid()
+        worker.row.pid = os.getpid()
         self.row = self.statistics.claim(seat.index)
         worker.statistics = self.statistics
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
@@ -251,13 +251,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
-        line = worker.line
+        row = worker.row
 
         def settle() -> None:
             """Take connections as soon as there are models: a predecessor in this seat serves until then."""
-            if line.pid != os.getpid() or line.state != LOADING or not self.pool.models:
+            if row.pid != os.getpid() or row.state != LOADING or not self.pool.models:
                 return
-            line.state = READY
+            row.state = READY
             _log.info(
                 "worker in seat %d (CPUs %s) %s at http://%s:%d",
                 worker.seat_index,
@@ -301,10 +301,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
-        for number, line in enumerate(self.board.lines):
-            if line.pid == worker.pid:
+        for number, row in enumerate(self.worker_table.rows):
+            if row.pid == worker.pid:
                 self.mailboxes.empty(number)  # nobody answers these any more: their clients are to know
-        self.board.forget(worker.pid)
+        self.worker_table.forget(worker.pid)
         remove_left(worker.pid)
         worker.native_output.log(ended=True)
         worker.native_output.close()

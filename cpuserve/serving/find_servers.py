@@ -1,4 +1,4 @@
-"""Finds the servers that run here by the boards they hold open; it asks none of them."""
+"""Finds the servers that run here by the worker tables they hold open, without a request to them."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ from pathlib import Path
 
 from cpuserve.machine.files import read_text
 from cpuserve.machine.server_status import SUSPENDED, ServerStatus, WorkerStatus
-from cpuserve.serving.worker_table import EMPTY, LINK, STATES, Board
+from cpuserve.serving.worker_table import EMPTY, LINK, STATES, WorkerTable
 
-__all__ = ["find", "roster"]
+__all__ = ["find_servers", "server_status"]
 
 
-def find(root: Path = Path("/")) -> tuple[ServerStatus, ...]:
-    """Every server whose processes the caller may look into, by the arbiter's process id.
+def find_servers(root: Path = Path("/")) -> tuple[ServerStatus, ...]:
+    """Every other server whose processes the caller may read, by the arbiter's process id.
 
-    In a container that is the container's own; outside, ids are those outside.
+    Process ids are those of the caller's pid namespace.
     """
     holders: dict[tuple[int, int], dict[int, Path]] = {}
     for folder in (root / "proc").iterdir():
         if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            for key, file in _boards(folder):
+            for key, file in _tables(folder):
                 holders.setdefault(key, {})[int(folder.name)] = file
     found = []
     for files in holders.values():
-        with suppress(OSError, ValueError):  # it has just ended, or another version's server wrote it
-            board = Board.snapshot(next(iter(files.values())))
+        with suppress(OSError, ValueError):  # it has just ended, or is another version's
+            table = WorkerTable.snapshot(next(iter(files.values())))
             outside = {_inner(root, pid): pid for pid in files}
-            if board.about.get("pid") in outside:  # else a program holds a board that serves nothing
-                found.append(roster(board, outside))
+            if table.description.get("pid") in outside:  # else a program holds a table but serves nothing
+                found.append(server_status(table, outside))
     return tuple(sorted(found, key=lambda one: one.pid))
 
 
-def roster(board: Board, processes: Mapping[int, int]) -> ServerStatus:
-    """Who sits where.
+def server_status(table: WorkerTable, processes: Mapping[int, int]) -> ServerStatus:
+    """The server's description and the worker of each seat.
 
     Args:
-        board: the server's.
-        processes: the ids of its processes as they call themselves, to ids as the caller sees them.
+        table: the server's.
+        processes: its process ids in its own pid namespace, to those in the caller's.
     """
-    arbiter = board.about["pid"]
+    arbiter = table.description["pid"]
     workers = []
-    for seat in range(len(board.about["seats"])):
-        line = board.of_seat(seat)
-        if line is None:
+    for seat in range(len(table.description["seats"])):
+        row = table.of_seat(seat)
+        if row is None:
             workers.append(WorkerStatus(seat, 0, STATES[EMPTY]))
         else:
-            state = SUSPENDED if line.silent else STATES[line.state]
-            workers.append(WorkerStatus(seat, processes.get(line.pid, line.pid), state))
+            state = SUSPENDED if row.hangs else STATES[row.state]
+            workers.append(WorkerStatus(seat, processes.get(row.pid, row.pid), state))
     seated = {worker.pid for worker in workers}
     others = [pid for inner, pid in processes.items() if inner != arbiter and pid not in seated]
     return ServerStatus.from_description(
-        board.about, processes.get(arbiter, arbiter), workers, sorted(others)
+        table.description, processes.get(arbiter, arbiter), workers, sorted(others)
     )
 
 
-def _boards(folder: Path) -> Iterable[tuple[tuple[int, int], Path]]:
+def _tables(folder: Path) -> Iterable[tuple[tuple[int, int], Path]]:
+    """The device and inode of a process's worker table, and a path to it."""
     try:
         descriptors = list((folder / "fd").iterdir())
     except OSError:
@@ -72,6 +73,6 @@ def _boards(folder: Path) -> Iterable[tuple[tuple[int, int], Path]]:
 
 
 def _inner(root: Path, pid: int) -> int:
-    """A process's id as it calls itself, in the innermost pid namespace."""
+    """A process's id in its own, innermost pid namespace."""
     found = re.search(r"^NSpid:.*?(\d+)$", read_text(root / f"proc/{pid}/status") or "", re.MULTILINE)
     return int(found[1]) if found else pid

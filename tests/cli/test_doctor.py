@@ -148,14 +148,14 @@ def test_what_is_no_cpuserve_server_is_refused(doctor, status, body, said):
     ],
 )
 def test_wrong_words(doctor, monkeypatch, words, code, said):
-    monkeypatch.setattr(running, "find", lambda: (server(90),))
+    monkeypatch.setattr(running, "find_servers", lambda: (server(90),))
     got, _, err = doctor(*words)
     assert got == code
     assert said in err
 
 
 def test_without_a_server_it_says_so_and_shows_the_machine(doctor, monkeypatch):
-    monkeypatch.setattr(running, "find", lambda: ())
+    monkeypatch.setattr(running, "find_servers", lambda: ())
     code, out, _ = doctor()
     assert code == 0
     assert "no server of this user runs here" in " ".join(out.split())
@@ -163,7 +163,7 @@ def test_without_a_server_it_says_so_and_shows_the_machine(doctor, monkeypatch):
 
 
 def test_of_several_servers_one_is_to_be_named(doctor, monkeypatch):
-    monkeypatch.setattr(running, "find", lambda: (server(90), server(91, (300, 400))))
+    monkeypatch.setattr(running, "find_servers", lambda: (server(90), server(91, (300, 400))))
     code, _, err = doctor()
     assert code == 2
     assert "90 (host:90), 91 (host:91)" in err

@@ -17,7 +17,7 @@ from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.serving.admission import Admission
-from cpuserve.serving.worker_table import READY, STOPPING, Board
+from cpuserve.serving.worker_table import READY, STOPPING, WorkerTable
 
 WAIT_S = 30
 LIMITS = ClientLimits(1 << 20, 60.0, 60.0)
@@ -44,25 +44,23 @@ class Pair:
     """Two workers of one thread each, A and B."""
 
     def __init__(self, running):
-        self.board = Board(2)
-        self.mailboxes = Mailboxes(len(self.board.lines))
+        self.worker_table = WorkerTable(2)
+        self.mailboxes = Mailboxes(len(self.worker_table.rows))
         running.callback(self.mailboxes.close)
         self.listener = running.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self.lines = [self.board.assign(seat) for seat in range(2)]
-        self.a, self.b = (
-            self._worker(name, line, running) for name, line in zip("AB", self.lines, strict=True)
-        )
-        for line in self.lines:
-            line.state = READY
-        wait_until(lambda: all(line.idle_threads == 1 for line in self.lines))
+        self.rows = [self.worker_table.assign(seat) for seat in range(2)]
+        self.a, self.b = (self._worker(name, row, running) for name, row in zip("AB", self.rows, strict=True))
+        for row in self.rows:
+            row.state = READY
+        wait_until(lambda: all(row.idle_threads == 1 for row in self.rows))
 
-    def _worker(self, name, line, running):
+    def _worker(self, name, row, running):
         loop = RequestLoop(
             *(1, Admission(64, 1)), deadline_s=60.0, with_priorities=False, log=logging.getLogger("test")
         )
         base = {"wsgi.version": (1, 0), "cpuserve.seen": name}
         loop.app = App(name)
-        loop.handover = Handover(self.board, line, self.mailboxes)
+        loop.handover = Handover(self.worker_table, row, self.mailboxes)
         loop.make = lambda sock, peer: Connection(
             sock, peer, base, LIMITS, lambda _: None, BodyBudget(1 << 20)
         )
@@ -135,14 +133,14 @@ def test_an_idle_worker_answers_what_waits_in_one_that_is_stuck(running, size):
 def test_of_two_requests_that_are_found_together_one_goes_to_the_idle_worker(running):
     pair = Pair(running)
     stuck, *both = (pair.client(pair.a, running) for _ in range(3))
-    pair.lines[1].state = STOPPING  # so that nothing is passed before both are queued
+    pair.rows[1].state = STOPPING  # so that nothing is passed before both are queued
     ask(stuck, "/stuck")
     assert pair.a.app.inside.wait(WAIT_S)
     for sock in both:
         ask(sock, "/stuck")
     pair.a.app.inside.clear()
     wait_until(lambda: pair.a.help_out() or len(pair.a._queue) == 2)
-    pair.lines[1].state = READY
+    pair.rows[1].state = READY
     pair.b.app.go.set()
     pair.a.app.go.set()
     assert answer(stuck)[:1] == b"A"
@@ -153,7 +151,7 @@ def test_of_two_requests_that_are_found_together_one_goes_to_the_idle_worker(run
 def test_nothing_goes_to_a_worker_that_ends_is_busy_or_does_not_run(running, change):
     pair = Pair(running)
     for name, value in change.items():
-        setattr(pair.lines[1], name, value)
+        setattr(pair.rows[1], name, value)
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
     assert pair.a.app.inside.wait(WAIT_S)
@@ -171,8 +169,8 @@ def test_what_was_left_for_a_worker_that_ended_is_passed_on(running):
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
     assert pair.a.app.inside.wait(WAIT_S)
-    pair.b.end(WAIT_S)  # its line still tells an idle thread: it has just begun to stop
-    pair.lines[1].idle_threads = 1
+    pair.b.end(WAIT_S)  # its row still tells an idle thread: it has just begun to stop
+    pair.rows[1].idle_threads = 1
     ask(waits, "/other")
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
     pair.b.handover.pass_on()
@@ -187,10 +185,10 @@ def test_a_client_whose_request_nobody_can_take_sees_its_connection_end(running)
     ask(stuck, "/stuck")
     assert pair.a.app.inside.wait(WAIT_S)
     pair.b.end(WAIT_S)
-    pair.lines[1].idle_threads = 1
+    pair.rows[1].idle_threads = 1
     ask(waits, "/other")
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
-    number = next(at for at, line in enumerate(pair.board.lines) if line is pair.lines[1])
+    number = next(at for at, row in enumerate(pair.worker_table.rows) if row is pair.rows[1])
     assert pair.mailboxes.empty(number) == 1  # as the arbiter does when a worker was killed
     assert waits.recv(1) == b""
     pair.a.app.go.set()
@@ -204,12 +202,12 @@ def test_a_request_may_be_passed_back_to_where_it_came_from(running):
     for loop, sock in zip((pair.a, pair.b), stuck, strict=True):
         ask(sock, "/stuck")
         assert loop.app.inside.wait(WAIT_S)
-    pair.lines[1].idle_threads = 1  # as of a moment ago
+    pair.rows[1].idle_threads = 1  # as of a moment ago
     ask(waits, "/other")
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
     pair.b._receive_waiting(pair.b.handover)
     pair.a.app.go.set()
-    wait_until(lambda: pair.lines[0].idle_threads == 1)
+    wait_until(lambda: pair.rows[0].idle_threads == 1)
     wait_until(lambda: pair.b.help_out() or len(pair.b.connections) == 1)
     assert answer(waits) == b"A 127.0.0.1 A x"
     ask(waits, "/again", b"z")

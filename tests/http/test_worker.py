@@ -17,14 +17,14 @@ from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.http.worker import SeatWorker
 from cpuserve.serving.admission import Admission
-from cpuserve.serving.worker_table import READY, STOPPING, Board
+from cpuserve.serving.worker_table import READY, STOPPING, WorkerTable
 
 
 @pytest.fixture
 def worker():
     """A worker that stops while another loads all the time, so that it has to take connections to the end."""
-    board = Board(2)
-    mine, _ = board.assign(0), board.assign(1)
+    worker_table = WorkerTable(2)
+    mine, _ = worker_table.assign(0), worker_table.assign(1)
     mine.state, mine.pid = READY, 1
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
@@ -37,8 +37,8 @@ def worker():
     )
     made = SeatWorker.__new__(SeatWorker)
     vars(made).update(
-        board=board,
-        line=mine,
+        worker_table=worker_table,
+        row=mine,
         pid=1,
         log=log,
         sockets=[listener],
@@ -72,7 +72,7 @@ def test_a_connection_taken_at_the_last_moment_is_not_closed_at_once(worker, mon
     with socket.create_connection(worker.sockets[0].getsockname(), timeout=0.3) as client:
         wait_until(lambda: worker._loop.connections)
         now += 1.5 * module._LINGER_S  # it has waited long enough for others, and listens no more
-        wait_until(lambda: worker.line.state == STOPPING)
+        wait_until(lambda: worker.row.state == STOPPING)
         with pytest.raises(TimeoutError):
             client.recv(1)  # open: it could still ask
         now += 2 * module._LINGER_S

@@ -8,20 +8,20 @@ from types import SimpleNamespace
 from gunicorn.arbiter import Arbiter
 
 from cpuserve.server.arbiter import SparingArbiter
-from cpuserve.serving.worker_table import EMPTY, LOADING, Board
+from cpuserve.serving.worker_table import EMPTY, LOADING, WorkerTable
 
 
-def test_the_line_of_a_worker_that_ends_right_after_the_fork_is_cleared(monkeypatch):
+def test_the_row_of_a_worker_that_ends_right_after_the_fork_is_cleared(monkeypatch):
     """It would be taken for one that loads, and its predecessor would serve on for ever."""
-    board = Board(1)
-    old = board.assign(0)
+    table = WorkerTable(1)
+    old = table.assign(0)
 
     def spawn(self):
-        line = board.assign(0)  # as before each fork
+        row = table.assign(0)  # as before each fork
         pid = os.fork()
         if pid == 0:
             os._exit(1)
-        self.WORKERS[pid] = SimpleNamespace(line=line)
+        self.WORKERS[pid] = SimpleNamespace(row=row)
         return pid
 
     monkeypatch.setattr(Arbiter, "spawn_worker", spawn)
@@ -29,9 +29,9 @@ def test_the_line_of_a_worker_that_ends_right_after_the_fork_is_cleared(monkeypa
     arbiter.WORKERS = {}
     pid = arbiter.spawn_worker()
     os.waitpid(pid, 0)
-    line = arbiter.WORKERS[pid].line
-    assert (line.pid, line.state) == (pid, LOADING)
-    assert board.is_replaced(old)
-    board.forget(pid)
-    assert line.state == EMPTY
-    assert not board.is_replaced(old)
+    row = arbiter.WORKERS[pid].row
+    assert (row.pid, row.state) == (pid, LOADING)
+    assert table.is_replaced(old)
+    table.forget(pid)
+    assert row.state == EMPTY
+    assert not table.is_replaced(old)

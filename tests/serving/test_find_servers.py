@@ -14,26 +14,26 @@ import pytest
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.placement import Seat, SeatPlan
 from cpuserve.machine.server_status import WorkerStatus, describe_server
-from cpuserve.serving.find_servers import find, roster
-from cpuserve.serving.worker_table import LINK, Board
+from cpuserve.serving.find_servers import find_servers, server_status
+from cpuserve.serving.worker_table import LINK, WorkerTable
 
 ARBITER = """
 import os, sys
 from cpuserve.machine.placement import SeatPlan, Seat
 from cpuserve.machine.server_status import describe_server
 from cpuserve.machine.cgroup import ThrottlingSample
-from cpuserve.serving.worker_table import READY, Board
+from cpuserve.serving.worker_table import READY, WorkerTable
 seats = tuple(Seat(i, 0, (i + 4,), 1, 0) for i in range(2))
 plan = SeatPlan(seats, ("a note",))
 start = ThrottlingSample(1, {})
-board = Board(2, describe_server(plan, pid=os.getpid(), address="host:1", threads=3, start=start))
+table = WorkerTable(2, describe_server(plan, pid=os.getpid(), address="host:1", threads=3, start=start))
 def worker(seat):
     ready, told = os.pipe()
     pid = os.fork()
     if pid == 0:
         if seat is not None:
-            board.lines[seat].begin(seat)
-            board.lines[seat].pid, board.lines[seat].state = os.getpid(), READY
+            table.rows[seat].begin(seat)
+            table.rows[seat].pid, table.rows[seat].state = os.getpid(), READY
         os.write(told, b"x")
         sys.stdin.read()
         os._exit(0)
@@ -46,7 +46,7 @@ sys.stdin.read()
 
 @contextmanager
 def arbiter(*wrapper: str) -> Iterator[tuple[int, list[int]]]:
-    """A process that holds a board as an arbiter does, with a worker in seat 0 and one in none; their ids."""
+    """A process that holds a table as an arbiter does, with a worker in seat 0 and one in none; their ids."""
     with subprocess.Popen(
         [*wrapper, sys.executable, "-c", ARBITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -58,13 +58,13 @@ def arbiter(*wrapper: str) -> Iterator[tuple[int, list[int]]]:
 
 def test_a_server_is_found_with_its_seats_and_workers():
     with arbiter() as (pid, (seated, other)):
-        (found,) = [one for one in find() if one.pid == pid]
+        (found,) = [one for one in find_servers() if one.pid == pid]
         assert found.address == "host:1"
         assert found.seats == (Seat(0, 0, (4,), 1, 0), Seat(1, 0, (5,), 1, 0))
         assert found.workers == (WorkerStatus(0, seated, "ready"), WorkerStatus(1, 0, "empty"))
         assert found.others == (other,)
         assert (found.notes, found.threads, found.start) == (("a note",), 6, ThrottlingSample(1, {}))
-    assert pid not in [one.pid for one in find()]
+    assert pid not in [one.pid for one in find_servers()]
 
 
 def test_a_server_in_a_pid_namespace_has_the_ids_of_this_one():
@@ -72,7 +72,7 @@ def test_a_server_in_a_pid_namespace_has_the_ids_of_this_one():
     if os.getuid() or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("pid namespaces cannot be made here")
     with arbiter(*unshare) as (outer, inside):
-        (found,) = [one for one in find() if parent(one.pid) == outer]
+        (found,) = [one for one in find_servers() if parent(one.pid) == outer]
         assert inside == [2, 3]
         assert parent(found.workers[0].pid) == found.pid
         assert [parent(pid) for pid in found.others] == [found.pid]
@@ -82,11 +82,11 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def boards(unique: str) -> list[Board]:
+def tables(unique: str) -> list[WorkerTable]:
     """The boards this process holds with ``unique`` in what they say."""
     files = [file for file in Path("/proc/self/fd").iterdir() if os.path.lexists(file) and link(file) == LINK]
-    found = [Board.snapshot(file) for file in files]
-    return [board for board in found if board.about.get("unique") == unique]
+    found = [WorkerTable.snapshot(file) for file in files]
+    return [table for table in found if table.description.get("unique") == unique]
 
 
 def link(file: Path) -> str:
@@ -96,28 +96,28 @@ def link(file: Path) -> str:
 
 
 def test_a_snapshot_is_the_board_as_it_is_now():
-    board = Board(9, {"unique": "now"})
-    board.lines[8].pid, board.lines[8].connections = 77, 3
-    (copy,) = boards("now")
-    board.lines[8].pid = 78
-    assert [(line.pid, line.connections) for line in copy.lines] == [(0, 0)] * 8 + [(77, 3)] + [(0, 0)] * 18
-    del board
-    assert boards("now") == []
+    table = WorkerTable(9, {"unique": "now"})
+    table.rows[8].pid, table.rows[8].connections = 77, 3
+    (copy,) = tables("now")
+    table.rows[8].pid = 78
+    assert [(row.pid, row.connections) for row in copy.rows] == [(0, 0)] * 8 + [(77, 3)] + [(0, 0)] * 18
+    del table
+    assert tables("now") == []
 
 
-def test_an_older_cpuserves_board_is_refused(tmp_path):
-    file = tmp_path / "board"
+def test_an_older_cpuserves_table_is_refused(tmp_path):
+    file = tmp_path / "table"
     file.write_bytes((2).to_bytes(8, "little") * 8)
-    with pytest.raises(ValueError, match="no cpuserve-board that this cpuserve knows"):
-        Board.snapshot(file)
+    with pytest.raises(ValueError, match="no cpuserve-workers that this cpuserve knows"):
+        WorkerTable.snapshot(file)
 
 
-def test_the_callers_own_board_is_no_server():
-    board = Board(
+def test_the_callers_own_table_is_no_server():
+    table = WorkerTable(
         1,
         describe_server(
             SeatPlan(()), pid=os.getpid(), address="", threads=None, start=ThrottlingSample(0, {})
         ),
     )
-    assert os.getpid() not in [one.pid for one in find()]
-    assert roster(board, {}).pid == os.getpid()
+    assert os.getpid() not in [one.pid for one in find_servers()]
+    assert server_status(table, {}).pid == os.getpid()
