@@ -134,8 +134,8 @@ def serving(log: Path, *arguments: str, ready: int = 1, **environment: str) -> I
             [sys.executable, "-m", "cpuserve", "serve", "--port", str(port), *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
-            # a profile that somebody keeps in tuning/ must not decide what tests see
-            env={**_QUICK, **os.environ, "CPUSERVE_PROFILE": "off", **environment},
+            # a preset that somebody keeps in tuning/ must not decide what tests see
+            env={**_QUICK, **os.environ, "CPUSERVE_PRESET": "off", **environment},
             start_new_session=True,
         )
     server = Server(process, port, log)

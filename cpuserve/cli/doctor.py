@@ -138,10 +138,10 @@ def _get(connection: http.client.HTTPConnection, path: str, api_key: str | None)
     raise CpuserveError(f"GET {path} was answered {response.status}, no report: is it a cpuserve server?")
 
 
-def _profile(profile: Mapping[str, Any] | None) -> str:
-    if not profile or not profile["models"]:
+def _preset(preset: Mapping[str, Any] | None) -> str:
+    if not preset or not preset["models"]:
         return "none"
-    return "; ".join(f"{name}: {one['path']}, {one['match']}" for name, one in profile["models"].items())
+    return "; ".join(f"{name}: {one['path']}, {one['match']}" for name, one in preset["models"].items())
 
 
 def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
@@ -155,7 +155,7 @@ def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
     if server:
         told = f"pid {server['pid']} at {server['address']}, {len(report['seats'])} seats"
         console.print(f"server   {told}, {server['threads']} compute threads")
-    console.print(f"profile  {_profile(report['profile'])}")
+    console.print(f"preset   {_preset(report['preset'])}")
     _section(console, report, "budget")
     _section(console, report, "throttling")
     console.print("\nMap", style="bold")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from cpuserve.cli.sections import SectionedOption
 from cpuserve.errors import UsageError
-from cpuserve.settings import SETTINGS, Setting, Settings, load
+from cpuserve.settings import SETTINGS, Setting, Settings, load, with_new_names
 
 __all__ = [
     "OWN_SERVER",
@@ -40,6 +41,11 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
     """Adds ``--config`` and an option for each setting; values arrive as text, or None when not given."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        former = [setting for name in names if (setting := SETTINGS[name].former)]
+        if former:
+            command = _under_new_names(command)
+        for setting in former:
+            command = click.option(setting.flag, setting.name, hidden=True)(command)
         for name in reversed(names):
             command = _option(SETTINGS[name])(command)
         return click.option(
@@ -50,6 +56,18 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
         )(command)
 
     return decorate
+
+
+def _under_new_names(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, called with the new names of flags that were given by a former one, after a note."""
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        flags, notes = with_new_names(given, lambda setting: setting.name, lambda setting: setting.flag)
+        _print_notes(notes)
+        return command(**flags)
+
+    return call
 
 
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -88,7 +106,14 @@ def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
     Raises:
         UsageError: a value is wrong.
     """
-    return load(flags, file=config)
+    settings = load(flags, file=config)
+    _print_notes(settings.notes)
+    return settings
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"cpuserve: note: {note}", err=True)
 
 
 def model_and_version(text: str) -> tuple[str, int | None]:

@@ -34,14 +34,15 @@ def command(config: Path | None, **flags: Any) -> None:
 
     One worker process a seat: a set of CPUs inside one NUMA node that no other worker uses. SIGTERM or Ctrl-C
     finishes what was begun and ends. Flags may be written with underscores, as OpenVINO Model Server's are.
-    What cpuserve tune has found for this machine is applied, and said, where nothing else is set.
+    The preset that cpuserve tune wrote for this machine gives the settings that nothing else gives; the log
+    says which.
 
     \b
     Example:
       cpuserve serve --workers 2 --port 8000
       cpuserve serve --ninstances 4 --ncores-per-instance 8 --node-id 0,1
       cpuserve serve --model_name resnet --model_path /mnt/models --rest_port 8080
-      cpuserve serve --profile off
+      cpuserve serve --preset off
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.machine.launch import relaunch  # noqa: PLC0415

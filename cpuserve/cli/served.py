@@ -10,7 +10,7 @@ import click
 from cpuserve.cli.ovms_words import with_ovms_config, without_ovms_words
 from cpuserve.cli.serve import command, launcher_words
 from cpuserve.errors import CpuserveError
-from cpuserve.settings import Settings, load
+from cpuserve.settings import Settings, load, with_new_names
 
 __all__ = ["served_settings"]
 
@@ -39,6 +39,7 @@ def served_settings(pid: int, root: Path = Path("/")) -> Settings:
         raise CpuserveError(f"the words of process {pid} are not understood: {error.message}") from error
     flags = dict(context.params)
     config = flags.pop("config") or environ.get("CPUSERVE_CONFIG")
+    flags, _ = with_new_names(flags, lambda setting: setting.name)
     flags, _ = without_ovms_words(launcher_words(flags))
     settings = load(flags, file=home / config if config else None, environ=environ)
     settings = dataclasses.replace(settings, model_repository=home / settings.model_repository)

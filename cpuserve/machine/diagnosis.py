@@ -57,7 +57,7 @@ def diagnose(
         root: where /sys and /proc are.
 
     Returns:
-        level, budget, topology, machine, server, seats, workers, throttling, profile, findings.
+        level, budget, topology, machine, server, seats, workers, throttling, preset, findings.
     """
     budget = Budget.read(root, pid=roster.pid if roster else "self")
     topology = Topology.read(root)
@@ -104,7 +104,7 @@ def diagnose(
         "seats": [seat_to_json(seat) for seat in roster.seats] if roster else [],
         "workers": _workers(roster, sitters, libraries) if roster else [],
         "throttling": {"window": _change(window), "life": _change(life)},
-        "profile": roster.profile if roster else None,
+        "preset": roster.preset if roster else None,
         "findings": [
             {"section": section, "level": one.level, "text": one.text, "advice": one.advice}
             for section, one in findings

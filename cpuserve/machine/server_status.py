@@ -44,7 +44,7 @@ class ServerStatus:
         start: the throttling counters at its start.
         workers: one a seat.
         others: processes of it that sit in a seat together with another worker.
-        profile: what it says of its tuned settings; None where it looked for none.
+        preset: what it says of its tuned settings; None where it looked for none.
     """
 
     pid: int
@@ -55,7 +55,7 @@ class ServerStatus:
     start: ThrottlingSample
     workers: tuple[WorkerStatus, ...]
     others: tuple[int, ...] = ()
-    profile: Mapping[str, Any] | None = None
+    preset: Mapping[str, Any] | None = None
 
     @classmethod
     def from_description(
@@ -71,7 +71,7 @@ class ServerStatus:
             ThrottlingSample.from_json(content["start"]),
             tuple(workers),
             tuple(others),
-            content.get("profile"),
+            content.get("preset"),
         )
 
 
@@ -82,7 +82,7 @@ def describe_server(
     address: str,
     threads: int | None,
     start: ThrottlingSample,
-    profile: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What an arbiter writes of itself, fit for JSON.
 
@@ -92,7 +92,7 @@ def describe_server(
         address: where it listens.
         threads: compute threads a worker, where the user gave a number.
         start: the throttling counters now.
-        profile: what there is to say of its tuned settings.
+        preset: what there is to say of its tuned settings.
     """
     return {
         "pid": pid,
@@ -101,7 +101,7 @@ def describe_server(
         "notes": list(plan.notes),
         "threads": sum(threads or seat.threads for seat in plan.seats),
         "start": start.to_json(),
-        "profile": profile,
+        "preset": preset,
     }
 
 

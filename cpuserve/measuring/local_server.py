@@ -52,7 +52,7 @@ def local_server(
     Args:
         model: its name in the repository; empty for all of it.
         flags: settings by name; those that are None are left to the environment and the defaults, but for
-            ``profile``, which is off.
+            ``preset``, which is off.
         config: a settings file.
         environ: its environment; None is that of this process.
 
@@ -62,7 +62,7 @@ def local_server(
     words = ["--model-name", model]
     words += [] if config is None else ["--config", str(config)]
     # what somebody keeps in tuning/ decides nothing here unless it is asked for
-    for name, value in {**flags, "profile": flags.get("profile") or "off"}.items():
+    for name, value in {**flags, "preset": flags.get("preset") or "off"}.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

@@ -62,7 +62,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     Args:
         settings: the settings in force.
-        profile: what ``/v2/placement`` says of the tuned profiles that are among them.
+        preset: what ``/v2/placement`` says of the presets that are among them.
         said: lines for the log about that, each with its level.
 
     Raises:
@@ -75,7 +75,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def __init__(
         self,
         settings: Settings,
-        profile: Mapping[str, Any] | None = None,
+        preset: Mapping[str, Any] | None = None,
         said: Sequence[tuple[int, str]] = (),
     ) -> None:
         self.settings = settings
@@ -106,7 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             address=f"{settings.host}:{settings.port}",
             threads=settings.threads,
             start=ThrottlingSample.take(self.budget.stat_files),
-            profile=profile,
+            preset=preset,
         )
         self.worker_table = WorkerTable(len(self.plan.seats), described)
         self.mailboxes = Mailboxes(len(self.worker_table.rows))

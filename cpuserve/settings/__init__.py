@@ -6,6 +6,6 @@ metadata (``decode``, ``precision``) > default.
 
 from cpuserve.settings.setting import Group, Setting
 from cpuserve.settings.settings import SETTINGS, Settings
-from cpuserve.settings.sources import load
+from cpuserve.settings.sources import load, with_new_names
 
-__all__ = ["SETTINGS", "Group", "Setting", "Settings", "load"]
+__all__ = ["SETTINGS", "Group", "Setting", "Settings", "load", "with_new_names"]

@@ -36,12 +36,20 @@ class Group(StrEnum):
         minimum: float | None = None,
         per_model: bool = False,
         ovms: str = "",
+        formerly: str = "",
     ) -> T:
         """Declares a setting of this group as a field of a dataclass; `Setting` explains the arguments.
 
         The field's annotation is the setting's type. With ``None`` it may be "auto"; `Literal` lists choices.
         """
-        more = {"group": self, "help": text, "minimum": minimum, "per_model": per_model, "ovms": ovms}
+        more = {
+            "group": self,
+            "help": text,
+            "minimum": minimum,
+            "per_model": per_model,
+            "ovms": ovms,
+            "formerly": formerly,
+        }
         return dataclasses.field(default=default, metadata={"setting": more})
 
 
@@ -59,6 +67,7 @@ class Setting:
         minimum: the least number allowed.
         per_model: a settings file may also give it for one model, in ``[models.NAME]``.
         ovms: OpenVINO Model Server's flag for it, where that has another name.
+        formerly: the name it had in the release before, which still works.
     """
 
     name: str
@@ -70,6 +79,12 @@ class Setting:
     minimum: float | None = None
     per_model: bool = False
     ovms: str = ""
+    formerly: str = ""
+
+    @property
+    def former(self) -> Setting | None:
+        """This setting under its former name."""
+        return dataclasses.replace(self, name=self.formerly, formerly="") if self.formerly else None
 
     @property
     def flag(self) -> str:

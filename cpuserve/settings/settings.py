@@ -21,7 +21,8 @@ class Settings:
         models: per-model settings from the settings file and the ``config.json``, by model name.
         own_models: those of the settings file alone, once a ``config.json`` has been read.
         tuned: per-model settings from presets, by model name.
-        origin: where each value came from ("--port", "CPUSERVE_PORT", "cpuserve.toml", "default").
+        origin: where each value came from ("--port", "CPUSERVE_PORT", "cpuserve.toml", "preset").
+        notes: sentences for the user about names that will be removed.
     """
 
     host: str = Group.NETWORK.setting(
@@ -77,9 +78,11 @@ class Settings:
         "Memory allocator, loaded by LD_PRELOAD: auto takes jemalloc if it is installed, else tcmalloc; "
         "none keeps the C library's.",
     )
-    profile: str = Group.SEATS.setting(
+    preset: str = Group.SEATS.setting(
         "auto",
-        "Tuned settings: auto takes those that fit best from tuning_dir, off none, else the file to take.",
+        "Tuned settings to apply: auto takes for each model the preset in tuning_dir that fits best, off "
+        "takes none, anything else is the file of a preset.",
+        formerly="profile",
     )
     tuning_dir: Path = Group.SEATS.setting(
         Path("tuning"), "Directory of the presets that cpuserve tune wrote, by machine."
@@ -333,6 +336,7 @@ class Settings:
     own_models: Mapping[str, Mapping[str, Any]] | None = None
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def for_model(self, name: str, metadata: Mapping[str, Any]) -> Settings:
         """These settings as they hold for one model.
@@ -354,7 +358,7 @@ class Settings:
                 origin[setting.name] = f"models.{name}"
             elif source == "default" and setting.name in self.tuned.get(name, {}):
                 changes[setting.name] = self.tuned[name][setting.name]
-                origin[setting.name] = "profile"
+                origin[setting.name] = "preset"
             elif source == "default" and metadata.get(setting.name):
                 changes[setting.name] = setting.parse(metadata[setting.name], f"metadata of {name}")
                 origin[setting.name] = "metadata"

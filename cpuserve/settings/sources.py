@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
+from cpuserve.settings.setting import Setting
 from cpuserve.settings.settings import SETTINGS, Settings
 
-__all__ = ["load"]
+__all__ = ["load", "with_new_names"]
+
+_REMOVED = "0.2"  # removes the former names of settings
 
 
 def load(
@@ -33,23 +36,57 @@ def load(
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     models: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     if file is not None:
-        top, models = _read_file(file)
+        top, models, notes = _read_file(file)
         for name, value in top.items():
             values[name], origin[name] = value, str(file)
+    variables, more = with_new_names(environ, lambda setting: setting.variable)
     for name, setting in SETTINGS.items():
-        text = environ.get(setting.variable)
+        text = variables.get(setting.variable)
         if text is not None:
             values[name], origin[name] = setting.parse(text, setting.variable), setting.variable
     for name, value in (flags or {}).items():
         if value is not None:
             setting = SETTINGS[name]
             values[name], origin[name] = setting.parse(value, setting.flag), setting.flag
-    return Settings(**values, models=models, origin=origin)
+    return Settings(**values, models=models, origin=origin, notes=(*notes, *more))
 
 
-def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings of the whole server, and those of single models by model."""
+def with_new_names(
+    given: Mapping[str, Any], key: Callable[[Setting], str], shown: Callable[[Setting], str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Turn former names of settings into their new ones.
+
+    Args:
+        given: values by key; None values do not count.
+        key: the key of a setting.
+        shown: the key as the user writes it, if that differs.
+
+    Returns:
+        The values, and a note for each former name.
+
+    Raises:
+        UsageError: a setting is given under both of its names.
+    """
+    shown = shown or key
+    values, notes = dict(given), []
+    for setting in SETTINGS.values():
+        former = setting.former
+        if former is None:
+            continue
+        value = values.pop(key(former), None)
+        if value is None:
+            continue
+        if values.get(key(setting)) is not None:
+            raise UsageError(f"{shown(former)} is the former name of {shown(setting)}: leave it out")
+        values[key(setting)] = value
+        notes.append(f"{shown(former)} is called {shown(setting)} now and goes in version {_REMOVED}")
+    return values, notes
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[str]]:
+    """The settings of the whole server, those of single models by model, and notes on former names."""
     try:
         document = tomllib.loads(file.read_text())
     except OSError as error:
@@ -62,7 +99,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise UsageError(f"{file}: models is a table of tables, [models.NAME]")
     for model, section in sections.items():
         models[model] = _check_keys(section, f"{file}, models.{model}", per_model=True)
-    return _check_keys(document, str(file), per_model=False), models
+    document, notes = with_new_names(document, lambda setting: setting.name)
+    return _check_keys(document, str(file), per_model=False), models, [f"{file}: {note}" for note in notes]
 
 
 def _check_keys(section: Mapping[str, Any], where: str, *, per_model: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Settings with what the tuned profiles that fit add to them; it never fails because of a profile."""
+"""Adds the presets that fit to the settings. A preset that does not work never stops a start."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AppliedPresets:
     """What became of the settings.
 
     Attributes:
-        settings: with what the profiles say where nobody else said anything.
+        settings: with what the presets say where nobody else said anything.
         environ: variables for the workers.
-        document: what ``/v2/placement`` says of it under ``profile``; None when profiles are off.
+        document: what ``/v2/placement`` says of it under ``preset``; None with ``--preset off``.
         said: lines for the log, each with its level.
     """
 
@@ -48,24 +48,24 @@ class AppliedPresets:
 def apply_presets(
     settings: Settings, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> AppliedPresets:
-    """Find the profiles of the models that are served and apply what holds of them here.
+    """Find the presets of the models that are served and apply what holds of them here.
 
-    The layout (`SHAPE`, threads, allocator, variables) comes from one profile: of those that fit best the one
+    The layout (`SHAPE`, threads, allocator, variables) comes from one preset: of those that fit best the one
     made for just the models that are served, else the one whose model costs most CPU a picture. A setting of
     the layout's shape that somebody gave keeps all of the layout out. What is in a seat (streams, threads)
-    comes along for models whose own profile has the same shape.
+    comes along for models whose own preset has the same shape.
 
     Args:
         settings: as they were given.
         environ: what the user has set; it wins.
         root: where /sys and /proc are.
     """
-    if settings.profile == "off":
+    if settings.preset == "off":
         return AppliedPresets(settings)
     matches, refused, here = _matches(settings, root)
-    said = [(logging.WARNING, f"profile: {line}") for line in refused]
+    said = [(logging.WARNING, f"preset: {line}") for line in refused]
     if not any(match.profile for match in matches.values()):
-        said.append((logging.INFO, f"profile: none for {', '.join(matches)} ({_where(settings)})"))
+        said.append((logging.INFO, f"preset: none for {', '.join(matches)} ({_where(settings)})"))
         return AppliedPresets(settings, {}, {"match": "none", "refused": refused, "models": {}}, said)
     moved = {name: transfer_preset(match, here) for name, match in matches.items() if match.profile}
     leader = _leader(matches, moved)
@@ -77,16 +77,16 @@ def apply_presets(
     try:
         relaunch_environment(layout.get("allocator", "none"), {}, environ)
     except CpuserveError as error:
-        said.append((logging.WARNING, f"profile: its allocator is left out: {error}"))
+        said.append((logging.WARNING, f"preset: its allocator is left out: {error}"))
         del layout["allocator"]
     if given:
         layout, variables = {}, {}
         words = ", ".join(f"{name} ({settings.origin[name]})" for name in given)
-        said.append((logging.INFO, f"profile: no layout from a profile, {words} says how the seats are cut"))
+        said.append((logging.INFO, f"preset: its layout is left out, {words} says how the seats are cut"))
     made = _with(settings, layout, moved, leader, seated=not given)
     trouble = _trouble(made, matches, root)
     if trouble:
-        said.append((logging.WARNING, f"profile: the layout does not fit and is left out: {trouble}"))
+        said.append((logging.WARNING, f"preset: the layout does not fit and is left out: {trouble}"))
         layout, variables = {}, {}
         made = _with(settings, layout, moved, leader, seated=False)
     models = {}
@@ -106,15 +106,15 @@ def apply_presets(
 
 
 def _where(settings: Settings) -> str:
-    return settings.profile if settings.profile != "auto" else f"tuning_dir {settings.tuning_dir}"
+    return settings.preset if settings.preset != "auto" else f"tuning_dir {settings.tuning_dir}"
 
 
 def _matches(settings: Settings, root: Path) -> tuple[dict[str, PresetMatch], list[str], Mapping[str, Any]]:
-    """The profile of every model served, what was no profile, and this machine."""
+    """The preset of every model served, what is wrong with others, and this machine."""
     repository, store = Repository.of(settings), PresetStore(settings.tuning_dir)
     names = repository.names()
-    if settings.profile != "auto":
-        return _named(Path(settings.profile), repository, names, root)
+    if settings.preset != "auto":
+        return _named(Path(settings.preset), repository, names, root)
     wanted = [name for name in names if store.files(name)]
     key = PresetKey.read(*(repository.find(name) for name in wanted), root=root)
     found = {name: store.find(name, key) if name in wanted else PresetMatch("none") for name in names}
@@ -130,14 +130,14 @@ def _named(
     except UsageError as error:
         return found, [str(error)], {}
     if profile.model not in found:
-        return found, [f"{file} is not used: it is a profile of {profile.model}, which is not served"], {}
+        return found, [f"{file} is not used: it is a preset of {profile.model}, which is not served"], {}
     key = PresetKey.read(repository.find(profile.model), root=root)
     found[profile.model] = judge(profile, file, key)
     return found, [], key.machine
 
 
 def _leader(matches: Mapping[str, PresetMatch], moved: Mapping[str, Transfer]) -> str:
-    """The model whose profile gives the layout."""
+    """The model whose preset gives the layout."""
 
     def rank(name: str) -> tuple[int, bool, float]:
         match = matches[name]
@@ -152,7 +152,7 @@ def _leader(matches: Mapping[str, PresetMatch], moved: Mapping[str, Transfer]) -
 def _with(
     settings: Settings, layout: Mapping[str, Any], moved: Mapping[str, Transfer], leader: str, *, seated: bool
 ) -> Settings:
-    """The settings with a layout and with what each model's profile adds."""
+    """The settings with a layout and with what each model's preset adds."""
     shape = {name: moved[leader].settings.get(name) for name in SHAPE}
     tuned = {}
     for model, one in moved.items():
@@ -163,7 +163,7 @@ def _with(
             if name in PER_MODEL and (same or name not in IN_A_SEAT)
         }
     changes = {name: value for name, value in layout.items() if name not in settings.origin}
-    origin = {**settings.origin, **dict.fromkeys(changes, "profile")}
+    origin = {**settings.origin, **dict.fromkeys(changes, "preset")}
     return dataclasses.replace(settings, **changes, tuned=tuned, origin=origin)
 
 
@@ -179,7 +179,7 @@ def _trouble(settings: Settings, names: Mapping[str, PresetMatch], root: Path) -
 
 
 def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader: str) -> dict[str, Any]:
-    """What ``/v2/placement`` says of one model's profile."""
+    """What ``/v2/placement`` says of one model's preset."""
     profile = match.profile
     if profile is None:
         return {"match": match.kind}
@@ -187,12 +187,12 @@ def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader:
     applied, left = {}, dict(one.left_out)
     for setting, value in one.settings.items():
         origin = own.origin.get(setting, "default")
-        if origin == "profile" and getattr(own, setting) == value:
+        if origin == "preset" and getattr(own, setting) == value:
             applied[setting] = value
-        elif origin not in ("profile", "default"):
+        elif origin not in ("preset", "default"):
             left[setting] = f"{origin} says {getattr(own, setting)}"
         else:
-            left[setting] = "the seats are not of this profile's layout" + (
+            left[setting] = "the seats are not of this preset's layout" + (
                 f", but of {leader}'s" if name != leader else ""
             )
     exact = match.kind == "exact"
@@ -203,7 +203,7 @@ def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader:
         "date": profile.date,
         "objective": profile.objective,
         "distance": match.distance,
-        "differs": {word: {"profile": pair[0], "here": pair[1]} for word, pair in match.differs.items()},
+        "differs": {word: {"preset": pair[0], "here": pair[1]} for word, pair in match.differs.items()},
         "applied": applied,
         "left_out": left,
         "expected" if exact else "measured_there": profile.expected(),
@@ -211,10 +211,10 @@ def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader:
 
 
 def _line(name: str, match: PresetMatch, model: Mapping[str, Any], scaled: str) -> tuple[int, str]:
-    """What the log says of one model's profile."""
+    """What the log says of one model's preset."""
     figures = model.get("expected") or model.get("measured_there") or {}
     words = ", ".join(f"{key} {value}" for key, value in model["applied"].items()) or "no setting"
-    line = f"profile of {name}: {match.path}, {match.kind}"
+    line = f"preset of {name}: {match.path}, {match.kind}"
     if match.kind != "exact":
         word = "another machine's" if match.kind == "nearest" else "stale"
         pairs = (f"{key} {there} there, {here} here" for key, (there, here) in match.differs.items())

@@ -16,7 +16,9 @@ from cpuserve.settings import SETTINGS
 
 __all__ = ["RunningTrial", "TrialSetup", "repository_of"]
 
-_CLEAN = frozenset(setting.variable for setting in SETTINGS.values()) | {"CPUSERVE_CONFIG"}
+_CLEAN = frozenset(
+    one.variable for setting in SETTINGS.values() for one in (setting, setting.former) if one
+) | {"CPUSERVE_CONFIG"}
 
 
 class RunningTrial(Protocol):
@@ -52,7 +54,7 @@ class TrialSetup:
     @property
     def flags(self) -> dict[str, str]:
         """The settings as text."""
-        words = {**self.settings, "model_repository": self.repository, "profile": "off"}
+        words = {**self.settings, "model_repository": self.repository, "preset": "off"}
         return {name: _text(value) for name, value in words.items()}
 
     def environment(self, *, with_settings: bool) -> dict[str, str]:

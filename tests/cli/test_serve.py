@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 @pytest.fixture
 def settings_of(serve, monkeypatch):
     """Call with words; gives the settings the server was made with, or exit code and stderr."""
-    monkeypatch.setenv("CPUSERVE_PROFILE", "off")
+    monkeypatch.setenv("CPUSERVE_PRESET", "off")
 
     def call(*words):
         settings, *refused = serve(*words)
@@ -88,6 +88,15 @@ def test_a_file_may_say_them_too(settings_of, tmp_path: Path):
     assert "true or false" in said
 
 
+def test_the_former_flag_works_and_names_the_new_one(serve):
+    settings, _, said = serve("--profile", "off")
+    assert settings.preset == "off"
+    assert said == "cpuserve: note: --profile is called --preset now and goes in version 0.2\n"
+    settings, code, said = serve("--profile", "off", "--preset", "auto")
+    assert (settings, code) == (None, 2)
+    assert "--profile is the former name of --preset: leave it out" in said
+
+
 def test_help_shows_each_setting_once_and_in_its_section():
     text = CliRunner().invoke(cli, ["serve", "--help"], terminal_width=300).stdout
     _, *sections = re.split(r"^([A-Z].*):$", text, flags=re.MULTILINE)
@@ -95,6 +104,7 @@ def test_help_shows_each_setting_once_and_in_its_section():
         title: re.findall(r"^  (--\S+)", rows, re.MULTILINE)
         for title, rows in zip(sections[::2], sections[1::2], strict=True)
     }
+    assert "--profile " not in text
     for group in Group:
         assert shown[group] == [one.flag for one in SETTINGS.values() if one.group == group]
     assert "--ninstances" in shown["Other names"]

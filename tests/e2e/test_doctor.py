@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_a_server_as_planned_is_green_by_its_own_word_and_by_the_kernels(server):
     own = server.get("/v2/placement").json()
     assert red(own) == []
-    assert own["profile"] is None
+    assert own["preset"] is None
     assert {key: own["server"][key] for key in ("pid", "address")} == {
         "pid": server.process.pid,
         "address": f"127.0.0.1:{server.port}",

@@ -32,7 +32,7 @@ def loading(tmp_path):
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "CPUSERVE_PROFILE": "off"},
+                env={**os.environ, "CPUSERVE_PRESET": "off"},
                 start_new_session=True,
             )
         started.append(process)

@@ -117,7 +117,7 @@ def test_a_server_without_stderr_writes_over_none_of_its_files(digits, tmp_path)
     words = [sys.executable, "-m", "cpuserve", "serve", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
         ["/bin/sh", "-c", 'exec "$0" "$@" 0<&- 1>&- 2>&-', *words, "--model-repository", str(digits)],
-        env={**os.environ, "CPUSERVE_PROFILE": "off"},
+        env={**os.environ, "CPUSERVE_PRESET": "off"},
         start_new_session=True,
     )
     server = Server(process, port, tmp_path / "log")

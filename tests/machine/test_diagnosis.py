@@ -54,7 +54,7 @@ def test_a_server_that_sits_as_planned_is_green(tmp_path):
     assert [seat["cpus"] for seat in report["seats"]] == ["0-1,4-5", "2-3,6-7"]
     assert report["server"] == {"pid": ARBITER, "address": "127.0.0.1:8000", "threads": 4}
     assert report["budget"]["effective"] == 8
-    assert report["profile"] is None
+    assert report["preset"] is None
     assert [node["id"] for node in report["topology"]["nodes"]] == [0, 1]
     assert report["topology"]["nodes"][1]["cores"][0] == {"cpus": "2,6", "kind": None}
     first = report["workers"][0]

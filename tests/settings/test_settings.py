@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from cpuserve import __version__
 from cpuserve.errors import UsageError
 from cpuserve.settings import SETTINGS, Group, Settings, load
 
 
 def test_every_field_but_what_files_add_is_a_setting():
-    others = {"models", "own_models", "tuned", "origin"}
+    others = {"models", "own_models", "tuned", "origin", "notes"}
     fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in others}
     assert fields == {name: setting.default for name, setting in SETTINGS.items()}
 
@@ -119,3 +120,25 @@ def test_model_metadata_counts_only_where_the_user_said_nothing(tmp_path):
     assert settings.for_model("a", metadata).precision == "f32"
     assert load({}, environ={}).for_model("b", metadata).precision == "bf16"
     assert load({"decode": "exact"}, environ={}).for_model("b", metadata).decode == "exact"
+
+
+def test_a_former_name_works_with_a_note_that_names_the_new_one(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text('profile = "off"\n')
+    settings = load({}, file=file, environ={})
+    assert (settings.preset, settings.origin) == ("off", {"preset": str(file)})
+    assert settings.notes == (f"{file}: profile is called preset now and goes in version 0.2",)
+    settings = load({}, environ={"CPUSERVE_PROFILE": "p.json"})
+    assert (settings.preset, settings.origin) == ("p.json", {"preset": "CPUSERVE_PRESET"})
+    assert settings.notes == ("CPUSERVE_PROFILE is called CPUSERVE_PRESET now and goes in version 0.2",)
+    assert load({}, environ={"CPUSERVE_PRESET": "off"}).notes == ()
+
+
+def test_former_and_new_name_together_are_refused():
+    with pytest.raises(UsageError, match="CPUSERVE_PROFILE is the former name of CPUSERVE_PRESET"):
+        load({}, environ={"CPUSERVE_PROFILE": "off", "CPUSERVE_PRESET": "off"})
+
+
+def test_former_names_go_with_the_version_that_the_note_names():
+    if any(setting.formerly for setting in SETTINGS.values()):
+        assert tuple(map(int, __version__.split(".")[:2])) < (0, 2)

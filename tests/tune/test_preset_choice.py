@@ -70,7 +70,7 @@ def test_without_profiles_nothing_changes(applied, tuned):
     assert (found.document["match"], found.settings.tuned, found.environ) == ("none", {}, {})
     assert "none for one, two" in found.said[0][1]
     tuned(workers=2)
-    off = applied(profile="off")
+    off = applied(preset="off")
     assert (off.document, off.settings.workers, off.said) == (None, None, ())
 
 
@@ -141,7 +141,7 @@ def test_another_machines_profile_is_a_warning_with_what_differs(applied, tuned,
     for words in ("nearest", "cores 32 there, 8 here", "precision (the CPU has other", "cpuserve tune one"):
         assert words in line
     shown = found.document["models"]["one"]
-    assert (shown["match"], shown["differs"]["cores"]) == ("nearest", {"profile": 32, "here": 8})
+    assert (shown["match"], shown["differs"]["cores"]) == ("nearest", {"preset": 32, "here": 8})
     assert "expected" not in shown
     assert shown["measured_there"]["images_per_s"] == 100.0
 
@@ -174,9 +174,9 @@ def test_a_layout_that_cannot_be_had_is_left_out(applied, tuned, knobs, words):
 
 def test_a_file_may_be_named_and_no_file_is_a_failure(applied, tuned, tmp_path):
     file = tuned(max_batch=2)
-    named = applied(profile=str(file), tuning_dir="nowhere")
+    named = applied(preset=str(file), tuning_dir="nowhere")
     assert named.settings.for_model("one", {}).max_batch == 2
-    missing = applied(profile=str(tmp_path / "none.json"))
+    missing = applied(preset=str(tmp_path / "none.json"))
     assert "cannot be read" in warnings(missing)[0]
     assert missing.document["refused"]
     file.write_text("{")
@@ -184,7 +184,7 @@ def test_a_file_may_be_named_and_no_file_is_a_failure(applied, tuned, tmp_path):
     assert (broken.document["match"], broken.settings.tuned) == ("none", {})
     assert "is not JSON" in warnings(broken)[0]
     other = PresetStore(tmp_path / "elsewhere").write(made.profile())
-    assert "profile of m, which is not served" in warnings(applied(profile=str(other)))[0]
+    assert "preset of m, which is not served" in warnings(applied(preset=str(other)))[0]
 
 
 def leaves(document, path=()):

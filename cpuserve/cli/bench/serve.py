@@ -70,7 +70,7 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
 )
 @click.option("--csv", "table", type=OUTPUT_FILE, help="Write the table to this file.")
 @figures_options
-@setting_options(*OWN_SERVER, "profile", "tuning_dir")
+@setting_options(*OWN_SERVER, "preset", "tuning_dir")
 def command(
     *,
     server: str,
@@ -96,7 +96,7 @@ def command(
     """Load a server and show what it answers and what that costs.
 
     URL is a server that runs; for MODEL one is started with the settings given here (and tuned ones:
-    --profile auto) and stopped afterwards. Latency in the closed loop counts from sending, in the open loop
+    --preset auto) and stopped afterwards. Latency in the closed loop counts from sending, in the open loop
     from the time a request was due. A load is measured in windows until the last three agree within 10 %;
     these three are shown. CPU-ms are of all processes of the server, where it is on this machine.
 

@@ -138,9 +138,9 @@ async function seats() {
     return [[index, "n"], [node ?? "–", "n"], cpus, [worker.pid ?? "–", "n"], worker.state ?? "gone",
       [share == null ? "–" : `${Math.round(100 * share)} %`, "n"]];
   }));
-  const { machine, budget, profile } = found;
+  const { machine, budget, preset } = found;
   const words = [machine && `${machine.cpu}: ${machine.cores} cores, ${machine.nodes} NUMA node${machine.nodes > 1 ? "s" : ""}`,
-    budget && `${budget.effective} threads may run at once`, profile?.name && `tuned by ${profile.name}`];
+    budget && `${budget.effective} threads may run at once`, preset?.layout_from && `tuned for ${preset.layout_from}`];
   $("machine").textContent = words.filter(Boolean).join(" · ");
 }
 

@@ -1,4 +1,4 @@
-"""A server finds the profile that was tuned for it, says which, and survives those that are wrong."""
+"""A server finds the preset that was tuned for it, says which, and survives those that are wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def key(digits):
 
 @pytest.fixture
 def keep(tmp_path):
-    """Keeps a profile in a directory of its own; gives that."""
+    """Keeps a preset in a directory of its own; gives that."""
 
     def call(key, **knobs):
         PresetStore(tmp_path / "tuning").write(Preset.of_trials(MODEL, key, made.trial(**knobs)))
@@ -40,26 +40,26 @@ def keep(tmp_path):
 def start(tmp_path, digits):
     def call(folder, *arguments, **environment):
         words = ("--model-repository", str(digits), "--tuning-dir", str(folder), *arguments)
-        return serving(tmp_path / "log", *words, **{"CPUSERVE_PROFILE": "auto", **environment})
+        return serving(tmp_path / "log", *words, **{"CPUSERVE_PRESET": "auto", **environment})
 
     return call
 
 
-def test_the_exact_profile_is_applied_and_named(keep, key, start):
+def test_the_exact_preset_is_applied_and_named(keep, key, start):
     folder = keep(key, workers=1, threads=3, max_batch=2, streams=1, **{"env.OMP_NUM_THREADS": 1})
     with start(folder) as server:
         shown = server.get("/v2/placement").json()
         (worker,) = server.workers()
         said = server.text()
-    profile = shown["profile"]
-    assert (profile["match"], profile["layout_from"]) == ("exact", MODEL)
-    one = profile["models"][MODEL]
+    preset = shown["preset"]
+    assert (preset["match"], preset["layout_from"]) == ("exact", MODEL)
+    one = preset["models"][MODEL]
     assert one["path"] == str(folder / key.fingerprint / f"{MODEL}.json")
     assert one["applied"] == {"max_batch": 2, "streams": 1, "threads": 3, "workers": 1}
     assert one["expected"]["images_per_s"] == 100.0
     assert (len(shown["seats"]), shown["workers"][0]["pid"]) == (1, worker)
     assert "OMP_NUM_THREADS=1" in shown["workers"][0]["libraries"]["variables"]
-    assert f"profile of {MODEL}: {one['path']}, exact: applied" in said
+    assert f"preset of {MODEL}: {one['path']}, exact: applied" in said
     assert "NUM_STREAMS=1" in said
     assert "batches [1, 2]" in said
 
@@ -70,12 +70,12 @@ def test_one_of_another_machine_is_a_warning_and_a_broken_one_too(keep, key, sta
     (folder / "broken").mkdir()
     (folder / "broken" / f"{MODEL}.json").write_text('{"schema": 1, "model":')
     with start(folder) as server:
-        profile = server.get("/v2/placement").json()["profile"]
-        said = [line for line in server.text().splitlines() if "profile" in line]
-    assert profile["match"] == "nearest"
-    assert profile["models"][MODEL]["differs"]["cores"]["profile"] == 64
-    assert profile["models"][MODEL]["applied"]["max_batch"] == 4
-    (broken,) = profile["refused"]
+        preset = server.get("/v2/placement").json()["preset"]
+        said = [line for line in server.text().splitlines() if "preset" in line]
+    assert preset["match"] == "nearest"
+    assert preset["models"][MODEL]["differs"]["cores"]["preset"] == 64
+    assert preset["models"][MODEL]["applied"]["max_batch"] == 4
+    (broken,) = preset["refused"]
     assert "is not JSON" in broken
     warned = [line for line in said if "WARNING" in line]
     assert any("is not JSON" in line for line in warned)
