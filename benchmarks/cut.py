@@ -25,7 +25,7 @@ from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.authoring.parity import Array, Ids, class_map, compare
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.results import write_result
-from cpuserve.models.cut_manifest import IR, Part
+from cpuserve.models.cut_manifest import IR, CutPart
 from cpuserve.models.repository import Repository
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
@@ -82,7 +82,7 @@ def _compare(file: Path, photos: Sequence[Path], repository: Repository) -> dict
     whole.describe(whole.model)
     with repository.publish("whole", None) as folder:
         ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
-    order = CutOrder("cut", (INPUT,), (OUTPUT,), Part(IR), Part(IR))
+    order = CutOrder("cut", (INPUT,), (OUTPUT,), CutPart(IR), CutPart(IR))
     cut_and_publish(whole, order, repository, settings, threads)
     answers = []
     for name in ("whole", "cut"):

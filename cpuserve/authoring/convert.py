@@ -24,7 +24,7 @@ from cpuserve.authoring.servable_graph import dequantise_output, free_batch, out
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
-from cpuserve.models.cut_manifest import Port
+from cpuserve.models.cut_manifest import CutPort
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.picture_input import Feed
@@ -260,7 +260,7 @@ def _served_as(made: Conversion) -> str:
     ranks = [port.partial_shape.rank for port in made.model.outputs]
     if any(rank.is_dynamic for rank in ranks) or image_input(made.model, made.card) is None:
         return ""
-    return judged([Port.of(port).shape[1:] for port in made.model.outputs])
+    return judged([CutPort.of(port).shape[1:] for port in made.model.outputs])
 
 
 def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:

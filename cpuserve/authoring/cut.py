@@ -13,7 +13,7 @@ from openvino import opset13 as ops
 from cpuserve.authoring.graph_connectivity import Connectivity, Division, Tensor
 from cpuserve.errors import UsageError
 
-__all__ = ["CutModel", "TensorGraph", "cut", "is_identity", "leaks", "unknown"]
+__all__ = ["CutModel", "TensorGraph", "cut", "leaks", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,6 @@ def cut(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) -> CutMo
         last, tail_parameters = _sever(graph, ends, division.tail, set())
         tail = ov.Model(results, tail_parameters, "tail")
     return CutModel(head, ov.Model(last, first, "core"), tail)
-
-
-def is_identity(model: ov.Model) -> bool:
-    """Whether the outputs of a model are its inputs, in order."""
-    sources = [result.input_value(0).get_node() for result in model.get_results()]
-    return bool(sources == model.get_parameters())
 
 
 def _sever(

@@ -15,7 +15,7 @@ from cpuserve.authoring.servable_graph import free_batch
 from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
 from cpuserve.errors import UnknownModel, UsageError
 from cpuserve.models.card import Card
-from cpuserve.models.cut_manifest import Parts
+from cpuserve.models.cut_manifest import CutManifest
 from cpuserve.models.repository import Repository
 
 __all__ = ["CutSource"]
@@ -55,7 +55,7 @@ class CutSource:
             ModelLoadError: it cannot be read.
         """
         file = Path(text) if Path(text).exists() else _in_repository(text, repository)
-        if Parts.of(file) is not None:
+        if CutManifest.of(file) is not None:
             raise UsageError(f"{text} is the core of a cut model; cut the model that it was made of")
         found = source.read_source(str(file))
         card = Card.read(found.model)

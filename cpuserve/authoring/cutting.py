@@ -17,7 +17,7 @@ from cpuserve.authoring.cut import CutModel
 from cpuserve.authoring.cut_source import CutSource
 from cpuserve.authoring.parity import Parity, compare
 from cpuserve.errors import CpuserveError, ModelLoadError, RepositoryError, UndecodableImage, UsageError
-from cpuserve.models.cut_manifest import IR, NONE, Part, Parts, Port
+from cpuserve.models.cut_manifest import IR, NONE, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.engine import Array
 from cpuserve.serving.graph import ends_in_softmax, image_graph, image_input, pass_through
@@ -50,8 +50,8 @@ class CutOrder:
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    head: Part
-    tail: Part
+    head: CutPart
+    tail: CutPart
     images: tuple[Path, ...] = ()
     min_agreement: float = 0.99
 
@@ -66,7 +66,7 @@ class CutReport:
     """
 
     file: ModelFile
-    parts: Parts
+    parts: CutManifest
 
 
 def cut_and_publish(
@@ -93,17 +93,17 @@ def cut_and_publish(
         RepositoryError: the repository cannot be written.
     """
     made = whole.cut(order.inputs, order.outputs)
-    parts = Parts(
+    parts = CutManifest(
         _chosen(order.head, made.head, "--head"),
         _chosen(order.tail, made.tail, "--tail"),
-        tuple(map(Port.of, whole.model.inputs)),
-        tuple(map(Port.of, whole.model.outputs)),
+        tuple(map(CutPort.of, whole.model.inputs)),
+        tuple(map(CutPort.of, whole.model.outputs)),
         ends_in_softmax(made.core if order.tail.run == NONE else whole.model),
         {
             "source": {"name": whole.name, "sha256": whole.sha256},
             "core": {
-                "inputs": [dataclasses.asdict(Port.of(port)) for port in made.core.inputs],
-                "outputs": [dataclasses.asdict(Port.of(port)) for port in made.core.outputs],
+                "inputs": [dataclasses.asdict(CutPort.of(port)) for port in made.core.inputs],
+                "outputs": [dataclasses.asdict(CutPort.of(port)) for port in made.core.outputs],
             },
             "multiply_adds": {
                 name: complexity(part).multiply_adds
@@ -126,7 +126,7 @@ def cut_and_publish(
     return CutReport(repository.find(order.name), parts)
 
 
-def _chosen(part: Part, made: ov.Model | None, option: str) -> Part | None:
+def _chosen(part: CutPart, made: ov.Model | None, option: str) -> CutPart | None:
     if made is not None:
         return part.saved_in(option.removeprefix("--"))
     if part.run != IR:
@@ -134,7 +134,7 @@ def _chosen(part: Part, made: ov.Model | None, option: str) -> Part | None:
     return None
 
 
-def _save(folder: Path, made: CutModel, parts: Parts, order: CutOrder) -> None:
+def _save(folder: Path, made: CutModel, parts: CutManifest, order: CutOrder) -> None:
     """Write the core as the version's model, what else runs below it, and `cut.json`."""
     try:
         ov.save_model(made.core, folder / "model.xml", compress_to_fp16=False)
@@ -157,7 +157,7 @@ def _save(folder: Path, made: CutModel, parts: Parts, order: CutOrder) -> None:
 def _compare(
     whole: CutSource,
     made: CutModel,
-    parts: Parts,
+    parts: CutManifest,
     trial: ModelFile,
     order: CutOrder,
     settings: Settings,
@@ -198,7 +198,7 @@ def _compare(
     return {"on": rows, "precision": "f32", "outputs": agreed}
 
 
-def _left_out(part: Part | None) -> bool:
+def _left_out(part: CutPart | None) -> bool:
     return part is not None and part.run == NONE
 
 
@@ -233,7 +233,7 @@ class _Graph:
 def _rows(whole: CutSource, images: Sequence[Path], settings: Settings) -> Iterator[Sequence[Array]]:
     """Rows [1, ...] of the whole's inputs: pictures as the card has them prepared, or random ones."""
     dice = np.random.default_rng(_SEED)
-    ports = [Port.of(port) for port in whole.model.inputs]
+    ports = [CutPort.of(port) for port in whole.model.inputs]
     front = pass_through(ports)
     source = image_input(front, whole.card)
     if source is None:
@@ -257,7 +257,7 @@ def _rows(whole: CutSource, images: Sequence[Path], settings: Settings) -> Itera
             raise type(error)(f"{image}: {error}") from error
 
 
-def _random(dice: np.random.Generator, port: Port) -> Array:
+def _random(dice: np.random.Generator, port: CutPort) -> Array:
     sides = [abs(side) for side in port.shape]
     kind = port.element.to_dtype()
     if kind.kind in "iu":

@@ -17,9 +17,8 @@ from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.authoring.quantize import QuantizeTask
 from cpuserve.errors import ModelLoadError, RequestError, UsageError
 from cpuserve.models.card import Card
-from cpuserve.models.cut_manifest import Parts
+from cpuserve.models.cut_manifest import CutManifest
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.compiler import read
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.graph import (
@@ -30,6 +29,7 @@ from cpuserve.serving.graph import (
     names_of,
     with_batch,
 )
+from cpuserve.serving.loader import read
 from cpuserve.serving.picture_input import Feed, Frame
 from cpuserve.serving.postprocess import TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
@@ -82,7 +82,7 @@ class EvaluationModel:
         """
         model = read(core, file.xml)
         card = Card.read(model)
-        if Parts.of(file.xml) is not None:
+        if CutManifest.of(file.xml) is not None:
             raise ModelLoadError(f"{file.name} is cut: take the whole model, and cut what becomes of it")
         source = image_input(model, card)
         if source is None:

@@ -7,61 +7,42 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import openvino as ov
 from openvino.frontend import FrontEndManager
 
-from cpuserve.authoring.cut import CutModel, is_identity, leaks, unknown
+from cpuserve.authoring.cut import CutModel, leaks, unknown
 from cpuserve.authoring.graph_connectivity import Connectivity, Tensor
 from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.models.graph_def import GraphDef, node_and_output
+from cpuserve.serving.graph import is_identity
 
 __all__ = ["FrozenGraph", "cut_places"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
-
-class FrozenGraph:
+class FrozenGraph(GraphDef):
     """The tensors of a frozen graph by name, and how they hang together.
 
     Args:
         file: a binary GraphDef.
+
+    Attributes:
+        wiring: which node reads which tensor; a node without a name reads each output.
 
     Raises:
         ModelLoadError: it is none.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self._nodes = _ordered(dict(_nodes(file)), file)
-        index = {name: place for place, (name, _, _) in enumerate(self._nodes)}
-        inputs, live, read = set(), set(), set()
-        self._reads: list[tuple[Tensor, ...]] = []
-        reads: list[tuple[Tensor, ...]] = []
-        for place, (_, kind, sources) in enumerate(self._nodes):
-            tensors = tuple((index[name], port) for name, port in map(_tensor, sources))
-            self._reads.append(tensors)
-            found = tuple(tensor for tensor in tensors if tensor[0] in live)
-            read |= {tensor[0] for tensor in found}
-            if kind == "Placeholder":
-                inputs.add(place)
-            if found or kind == "Placeholder":
-                live.add(place)
-            reads.append(found)
-        ends = sorted(live - read)
-        self.inputs = [(place, 0) for place in sorted(inputs)]
-        self.outputs = [(place, 0) for place in ends]
-        # what nobody reads is what the model answers: a node without a name stands for the reader
+        super().__init__(file)
+        count, ends = len(self.live), len(self.outputs)
         self.wiring = Connectivity(
-            [*reads, *(((end, 0),) for end in ends)],
-            frozenset(inputs),
-            tuple(range(len(reads), len(reads) + len(ends))),
+            [*self.live, *((end,) for end in self.outputs)],
+            frozenset(place for place, _ in self.inputs),
+            tuple(range(count, count + ends)),
         )
-
-    def name(self, tensor: Tensor) -> str:
-        """What a tensor is called: its node's name and the number of the output, as in TensorFlow."""
-        return f"{self._nodes[tensor[0]][0]}:{tensor[1]}"
 
     def find(self, name: str) -> Tensor:
         """The tensor of a name: ``NODE``, ``NODE:OUTPUT``, or ``INPUT:NODE`` for what the node reads there.
@@ -69,13 +50,13 @@ class FrozenGraph:
         Raises:
             UsageError: there is none; the message proposes near names.
         """
-        places = {node: place for place, (node, _, _) in enumerate(self._nodes)}
-        node, port = _tensor(name)
-        if node in places and (port == 0 or any((places[node], port) in reads for reads in self._reads)):
+        places = self.places
+        node, port = node_and_output(name)
+        if node in places and (port == 0 or any((places[node], port) in read for read in self.reads)):
             return places[node], port
         front, _, node = name.partition(":")
-        if front.isdigit() and node in places and int(front) < len(self._reads[places[node]]):
-            return self._reads[places[node]][int(front)]
+        if front.isdigit() and node in places and int(front) < len(self.reads[places[node]]):
+            return self.reads[places[node]][int(front)]
         raise unknown(name, [f"0:{node}" for node in places] if front.isdigit() else places)
 
     def in_order_of(self, values: Sequence[ov.Output], tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -167,83 +148,3 @@ def _in_order(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) ->
     parameters = [model.input(name).get_node() for name in inputs] or model.get_parameters()
     results = [model.output(name).get_node() for name in outputs] or model.get_results()
     return ov.Model(results, parameters, model.get_friendly_name())
-
-
-def _tensor(name: str) -> tuple[str, int]:
-    """Node and number of the output of ``NODE`` or ``NODE:1``."""
-    node, _, port = name.rpartition(":")
-    return (node, int(port)) if node and port.isdigit() else (name, 0)
-
-
-Node = tuple[str, str, tuple[str, ...]]  # name, operation, tensors read
-
-
-def _nodes(file: Path) -> Iterator[tuple[str, Node]]:
-    """The nodes of a GraphDef; control inputs (``^NODE``) carry no tensor and are left out."""
-    try:
-        data = memoryview(file.read_bytes())
-        for field, content in _fields(data):
-            if field == 1:
-                parts = [(number, part) for number, part in _fields(content) if number in (1, 2, 3)]
-                texts = [(number, str(part, "utf-8")) for number, part in parts]
-                name, kind = (next(text for found, text in texts if found == number) for number in (1, 2))
-                sources = tuple(text for number, text in texts if number == 3 and text[0] != "^")
-                yield name, (name, kind, sources)
-    except OSError as error:
-        raise ModelLoadError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, IndexError, StopIteration, RuntimeError) as error:
-        raise ModelLoadError(f"{file.name} is no frozen TensorFlow graph (a binary GraphDef)") from error
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a message that hold bytes, by number; see protobuf.dev/programming-guides/encoding."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == _VARINT:
-            _, at = _varint(data, at)
-            continue
-        if kind == _BYTES:
-            size, at = _varint(data, at)
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError("no such wire type")
-        if at + size > len(data):
-            raise ValueError("cut short")
-        if kind == _BYTES:
-            yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at += 1
-        if byte < 128:
-            return value, at
-        shift += 7
-
-
-def _ordered(nodes: dict[str, Node], file: Path) -> list[Node]:
-    """Nodes behind all they read."""
-    order: dict[str, None] = {}
-    for first in nodes:
-        todo = [first]
-        while todo:
-            name = todo[-1]
-            if name not in nodes:
-                raise ModelLoadError(f"{file.name} reads {name[:200]!r}, which it does not have")
-            missing = next(
-                (source for source, _ in map(_tensor, nodes[name][2]) if source not in order), None
-            )
-            if missing is None:
-                order[todo.pop()] = None
-            elif missing in todo:
-                raise ModelLoadError(f"{file.name} has a loop at {name}; only graphs without loops are cut")
-            else:
-                todo.append(missing)
-    return [nodes[name] for name in order]

@@ -75,13 +75,13 @@ def command(
     from cpuserve.authoring.cut_source import CutSource  # noqa: PLC0415
     from cpuserve.authoring.cutting import CutOrder, cut_and_publish  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.models.cut_manifest import Part  # noqa: PLC0415
+    from cpuserve.models.cut_manifest import CutPart  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     repository = Repository(settings.model_repository)
     order = CutOrder(
-        name, inputs, outputs, Part.parse(head), Part.parse(tail), _pictures(images), min_agreement
+        name, inputs, outputs, CutPart.parse(head), CutPart.parse(tail), _pictures(images), min_agreement
     )
     with progress(shown=not (quiet or as_json)) as bars:
         task = bars.add_task("comparing cut and whole", total=None)

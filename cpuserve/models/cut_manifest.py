@@ -13,7 +13,7 @@ import openvino as ov
 
 from cpuserve.errors import ModelLoadError, UsageError
 
-__all__ = ["IR", "NONE", "ONNX", "PYTHON", "TENSORFLOW", "Part", "Parts", "Port"]
+__all__ = ["IR", "NONE", "ONNX", "PYTHON", "TENSORFLOW", "CutManifest", "CutPart", "CutPort"]
 
 _FILE = "cut.json"
 IR, PYTHON, ONNX, TENSORFLOW, NONE = "ir", "python", "onnx", "tf", "none"
@@ -23,7 +23,7 @@ _SAVED = {IR: "model.xml", ONNX: "model.onnx", TENSORFLOW: "model.pb"}
 
 
 @dataclass(frozen=True)
-class Part:
+class CutPart:
     """How a head or a tail runs.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
     what: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> CutPart:
         """A part as it is said on the command line: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE.
 
         Raises:
@@ -52,13 +52,13 @@ class Part:
             f"{text!r} is no way to run a head or tail: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
         )
 
-    def saved_in(self, folder: str) -> Part:
+    def saved_in(self, folder: str) -> CutPart:
         """The part as it is kept: a file gets a name of its own below ``folder``."""
-        return Part(self.run, f"{folder}/{_SAVED[self.run]}") if self.run in _SAVED else self
+        return CutPart(self.run, f"{folder}/{_SAVED[self.run]}") if self.run in _SAVED else self
 
 
 @dataclass(frozen=True)
-class Port:
+class CutPort:
     """An input or output of the whole model.
 
     Attributes:
@@ -72,7 +72,7 @@ class Port:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, value: ov.Output) -> Port:
+    def of(cls, value: ov.Output) -> CutPort:
         """The port of a model."""
         shape = value.get_partial_shape()
         sides = () if shape.rank.is_dynamic else tuple(-1 if s.is_dynamic else s.get_length() for s in shape)
@@ -86,7 +86,7 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Parts:
+class CutManifest:
     """What a cut model is made of, beside its core.
 
     Attributes:
@@ -98,10 +98,10 @@ class Parts:
         report: what else is worth knowing: source, cut tensors, multiply-adds, parity.
     """
 
-    head: Part | None
-    tail: Part | None
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    head: CutPart | None
+    tail: CutPart | None
+    inputs: tuple[CutPort, ...]
+    outputs: tuple[CutPort, ...]
     probabilities: bool = False
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ class Parts:
         (folder / _FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def of(cls, model: Path) -> Parts | None:
+    def of(cls, model: Path) -> CutManifest | None:
         """The parts beside a model's file; None for a model that is whole.
 
         Raises:
@@ -136,10 +136,10 @@ class Parts:
             raise ModelLoadError(f"{file} is damaged at {error}; cut the model again") from error
 
 
-def _part(found: Mapping[str, str] | None) -> Part | None:
+def _part(found: Mapping[str, str] | None) -> CutPart | None:
     if found is None:
         return None
-    part = Part(found["run"], found["what"])
+    part = CutPart(found["run"], found["what"])
     path = PurePosixPath(part.what)
     inside = not path.is_absolute() and ".." not in path.parts
     well = {PYTHON: bool(_FUNCTION.fullmatch(part.what)), NONE: True, **dict.fromkeys(_SAVED, inside)}
@@ -148,7 +148,7 @@ def _part(found: Mapping[str, str] | None) -> Part | None:
     return part
 
 
-def _port(found: Mapping[str, Any]) -> Port:
+def _port(found: Mapping[str, Any]) -> CutPort:
     if found["type"] not in _TYPES:
         raise ValueError(f"type {found['type']!r}")
-    return Port(tuple(found["names"]), found["type"], tuple(found["shape"]))
+    return CutPort(tuple(found["names"]), found["type"], tuple(found["shape"]))

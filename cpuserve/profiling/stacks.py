@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cpuserve.profiling.recording import Stacks
-from cpuserve.serving.stages import IDLE_FUNCTIONS, in_modules
+from cpuserve.serving.stages import IDLE_FUNCTIONS, in_files
 
 __all__ = ["HotFunction", "busy_stacks", "function_of", "hottest"]
 
 _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
 _IDLE = re.compile(
-    "|".join(
-        rf"^([\w.<>]+\.)?({'|'.join(names)}) .*({in_modules([module])})" for module, names in IDLE_FUNCTIONS
-    )
+    "|".join(rf"^([\w.<>]+\.)?({'|'.join(names)}) .*({in_files([file])})" for file, names in IDLE_FUNCTIONS)
 )
 
 

@@ -18,10 +18,10 @@ from typing import Any
 from cpuserve.serving.engine import Array, Engine, Part
 from cpuserve.serving.statistics import Recorder
 
-__all__ = ["Batcher", "Filling", "Rows", "split"]
+__all__ = ["BatchRows", "Batcher", "DelayedBatcher", "Slot", "split"]
 
 
-class Rows:
+class BatchRows:
     """Neighbouring rows of a slot that belong to one request.
 
     Attributes:
@@ -33,11 +33,11 @@ class Rows:
 
     __slots__ = ("_turn", "batch", "count", "error", "finished_ns", "first", "led", "slot", "started_ns")
 
-    def __init__(self, slot: Filling, first: int, count: int) -> None:
+    def __init__(self, slot: Slot, first: int, count: int) -> None:
         self.slot = slot
         self.first = first
         self.count = count
-        self.batch: list[Rows] | None = None
+        self.batch: list[BatchRows] | None = None
         self.error: Exception | None = None
         self.started_ns = self.finished_ns = 0
         self.led = False
@@ -69,8 +69,8 @@ class Rows:
             self._turn.release()
 
 
-class Filling:
-    """A slot and how many of its rows are taken, given back, and sent to be run by a patient batcher."""
+class Slot:
+    """A slot and how many of its rows are taken, given back, and sent to be run by a `DelayedBatcher`."""
 
     __slots__ = ("claimed", "memory", "released", "sent")
 
@@ -99,24 +99,24 @@ class Batcher:
         self.max_batch = engine.rows
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
-        self._pending: deque[Rows] = deque()
-        self._free: list[Filling] = []
-        self._filling = Filling(engine.new_slot())
+        self._pending: deque[BatchRows] = deque()
+        self._free: list[Slot] = []
+        self._filling = Slot(engine.new_slot())
 
-    def claim(self, count: int = 1) -> Rows:
+    def claim(self, count: int = 1) -> BatchRows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""
         with self._lock:
             slot = self._filling
             if slot.claimed + count > self.max_batch:
                 slot = self._filling = self._another()
-            rows = Rows(slot, slot.claimed, count)
+            rows = BatchRows(slot, slot.claimed, count)
             slot.claimed += count
         return rows
 
-    def _another(self) -> Filling:
-        return self._free.pop() if self._free else Filling(self.engine.new_slot())
+    def _another(self) -> Slot:
+        return self._free.pop() if self._free else Slot(self.engine.new_slot())
 
-    def release(self, rows: Rows) -> None:
+    def release(self, rows: BatchRows) -> None:
         """Give rows back; their outputs are no longer valid."""
         with self._lock:
             slot = rows.slot
@@ -126,7 +126,7 @@ class Batcher:
                 if slot is not self._filling:
                     self._free.append(slot)
 
-    def run(self, rows: Rows) -> None:
+    def run(self, rows: BatchRows) -> None:
         """Run written rows and return when their outputs are there.
 
         Raises:
@@ -135,7 +135,7 @@ class Batcher:
         released = "idle"
         with self._lock:
             if self._idle_streams:
-                batch: list[Rows] | None = [rows]
+                batch: list[BatchRows] | None = [rows]
                 streams = self._take_streams(rows.count)
             else:
                 rows.park()
@@ -156,7 +156,7 @@ class Batcher:
         self._idle_streams -= streams
         return streams
 
-    def _lead(self, batch: list[Rows], streams: int, released: str) -> None:
+    def _lead(self, batch: list[BatchRows], streams: int, released: str) -> None:
         failure: Exception | None = None
         batch[0].led = True
         started = time.perf_counter_ns()
@@ -179,12 +179,88 @@ class Batcher:
             waiting[0].batch = waiting
             waiting[0].wake()
 
-    def _next_batch(self) -> list[Rows]:
+    def _next_batch(self) -> list[BatchRows]:
         """The rows that waited longest, with all other waiting rows of their slot."""
         slot = self._pending[0].slot
         batch = [rows for rows in self._pending if rows.slot is slot]
         self._pending = deque(rows for rows in self._pending if rows.slot is not slot)
         return batch
+
+
+class DelayedBatcher(Batcher):
+    """A batcher whose rows wait for others although a stream is idle, as with Triton's queue delay.
+
+    The first row that is written into a slot opens a window (``max_queue_delay_microseconds``). The slot runs
+    when all its rows are written or the window ends, and with no stream idle then, when one falls free.
+
+    The rows whose window is open are in ``_windows``; those that are ready to run are pending, as with any
+    batcher, and taken by whoever gives a stream back.
+
+    Args:
+        engine: what runs the rows.
+        recorder: counts the batches.
+        delay_us: how long a window is open at most, microseconds.
+    """
+
+    def __init__(self, engine: Engine, recorder: Recorder, delay_us: float) -> None:
+        super().__init__(engine, recorder)
+        self.delay_us = delay_us
+        self._windows: dict[Slot, list[BatchRows]] = {}
+
+    def run(self, rows: BatchRows) -> None:
+        """As `Batcher.run`, but for the wait."""
+        released, first = "idle", False
+        batch: list[BatchRows] | None = None
+        streams = 1
+        with self._lock:
+            rows.park()
+            slot = rows.slot
+            if any(other.slot is slot for other in self._pending):
+                slot.sent += rows.count
+                self._pending.append(rows)  # its slot waits for a stream only
+            else:
+                window = self._windows.setdefault(slot, [])
+                window.append(rows)
+                first = len(window) == 1
+                if self._complete(slot, window):
+                    batch, streams = self._close(rows)
+        if batch is None and not rows.wait(self.delay_us / 1e6 if first else None):
+            released = "timeout"
+            with self._lock:
+                if rows in self._windows.get(slot, ()):  # else another thread runs them just now
+                    batch, streams = self._close(rows)
+            if batch is None:
+                rows.wait()
+        if batch is None:
+            batch, streams, released = rows.batch, 1, "gathered"
+        if batch is not None:
+            self._lead(batch, streams, released)
+        if rows.error is not None:
+            raise rows.error
+
+    def _complete(self, slot: Slot, window: list[BatchRows]) -> bool:
+        """Whether nobody can join any more: no row is free, and all that were claimed are written."""
+        closed = slot is not self._filling or slot.claimed == self.max_batch
+        return closed and slot.sent + sum(rows.count for rows in window) == slot.claimed
+
+    def _close(self, rows: BatchRows) -> tuple[list[BatchRows] | None, int]:
+        """End the window of a slot: its rows run now, led by ``rows``, or are pending.
+
+        Who comes later claims rows of another slot, which can become a whole batch.
+
+        Returns:
+            The batch and its streams; no batch where no stream is idle.
+        """
+        slot = rows.slot
+        window = self._windows.pop(slot)
+        count = sum(other.count for other in window)
+        slot.sent += count
+        if slot is self._filling:
+            self._filling = self._another()
+        if not self._idle_streams:
+            self._pending.extend(window)
+            return None, 1
+        return [rows, *(other for other in window if other is not rows)], self._take_streams(count)
 
 
 def split(ranges: Sequence[Part], sizes: Sequence[int], streams: int = 1) -> list[Part]:

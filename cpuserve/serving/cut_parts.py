@@ -1,29 +1,37 @@
-"""Head and tail of a cut model, loaded so that clients see the whole; the core is not theirs."""
+"""Runs the head and the tail of a cut model, by OpenVINO, Python, onnxruntime or TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.cut import is_identity
-from cpuserve.errors import ModelFailed, ModelLoadError
-from cpuserve.models import cut_manifest as cut_parts
-from cpuserve.models.cut_manifest import IR, NONE, PYTHON, Parts
+from cpuserve.errors import ModelFailed, ModelLoadError, without_directories
+from cpuserve.models.cut_manifest import IR, NONE, ONNX, PYTHON, TENSORFLOW, CutManifest, CutPart, CutPort
+from cpuserve.models.graph_def import GraphDef
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.compiler import Compiler
-from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.graph import pass_through
-from cpuserve.serving.part import GraphPart, Runner, chain, foreign, held
+from cpuserve.serving.engine import Array, Engine, Port
+from cpuserve.serving.graph import is_identity, pass_through
 
-__all__ = ["Ends", "EndsLoader"]
+__all__ = ["CutParts", "CutPartsLoader", "GraphRunner", "Runner"]
+
+_log = logging.getLogger("cpuserve.cut_parts")
+
+Runner = Callable[[Sequence[Array]], Sequence[Array]]
+"""Takes arrays [N, ...], one an input, gives arrays [N, ...], one an output; from several threads at once."""
 
 
 @dataclass(frozen=True)
-class Ends:
-    """What of a cut model is not its core: what clients send and get, and how it becomes the core's.
+class CutParts:
+    """The head and tail of a loaded cut model, and the inputs and outputs that clients see.
 
     Attributes:
         inputs: of the whole model.
@@ -42,23 +50,33 @@ class Ends:
         return outputs if self.tail is None else self.tail(outputs)
 
 
-class EndsLoader:
+class CutPartsLoader:
     """Loads the head and the tail of one version; each is tried once with zeros.
 
     Args:
         file: the version.
         parts: what it is made of.
-        compiler: compiles graphs as the core's is.
+        read: reads a graph from its file.
+        compiled: compiles a graph for one row, as the core is compiled.
         allow_callables: whether Python functions may be named.
 
     Raises:
         ModelLoadError: a function is named and may not be.
     """
 
-    def __init__(self, file: ModelFile, parts: Parts, compiler: Compiler, *, allow_callables: bool) -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        parts: CutManifest,
+        read: Callable[[Path], ov.Model],
+        compiled: Callable[[ov.Model], Engine],
+        *,
+        allow_callables: bool,
+    ) -> None:
         self._folder = file.xml.parent
         self._parts = parts
-        self._compiler = compiler
+        self._read = read
+        self._compiled = compiled
         for part in (parts.head, parts.tail):
             if part is not None and part.run == PYTHON and not allow_callables:
                 raise ModelLoadError(
@@ -77,7 +95,7 @@ class EndsLoader:
         if head is None or head.run == NONE:
             return None
         if head.run == IR:
-            return self._compiler.read(self._folder / head.what)
+            return self._read(self._folder / head.what)
         return pass_through(self._parts.inputs)
 
     def head(self, front: ov.Model, wanted: Sequence[Port]) -> tuple[Sequence[Port], Runner | None]:
@@ -86,10 +104,10 @@ class EndsLoader:
         Raises:
             ModelLoadError: the head cannot be loaded, or gives other than the core takes.
         """
-        graph = GraphPart(self._compiler.engine(front, [1]))
+        graph = GraphRunner(self._compiled(front))
         part = self._parts.head
-        other = None if part is None or part.run == IR else foreign(part, self._folder, wanted)
-        runner = chain(None if is_identity(front) else graph, other)
+        other = None if part is None or part.run == IR else _runner(part, self._folder, wanted)
+        runner = _chain(None if is_identity(front) else graph, other)
         _try(runner, graph.engine.inputs, wanted, "head")
         return graph.engine.inputs, runner
 
@@ -104,16 +122,16 @@ class EndsLoader:
             return given, None
         runner: Runner
         if part.run == IR:
-            graph = GraphPart(self._compiler.engine(self._compiler.read(self._folder / part.what), [1]))
+            graph = GraphRunner(self._compiled(self._read(self._folder / part.what)))
             outputs, runner = graph.engine.outputs, graph
         else:
             outputs = [_port(port) for port in self._parts.outputs]
-            runner = foreign(part, self._folder, outputs)
+            runner = _runner(part, self._folder, outputs)
         _try(runner, given, outputs, "tail")
         return outputs, runner
 
 
-def _port(port: cut_parts.Port) -> Port:
+def _port(port: CutPort) -> Port:
     return Port(port.names, port.element.to_dtype(), port.shape[1:])
 
 
@@ -128,4 +146,160 @@ def _try(runner: Runner | None, sent: Sequence[Port], wanted: Sequence[Port], wh
         raise ModelLoadError(f"the {what} fails: {error}") from error
     except Exception as error:
         raise ModelLoadError(f"the {what} fails: {type(error).__name__}: {error}") from error
-    held(found, wanted, 1, f"the {what}")
+    _checked(found, wanted, 1, f"the {what}")
+
+
+class GraphRunner:
+    """A head or tail that is another graph, run row by row.
+
+    Args:
+        engine: the graph, compiled for one row.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._idle: deque[Any] = deque()
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """Outputs [N, ...] for inputs [N, ...]."""
+        try:
+            slot = self._idle.pop()
+        except IndexError:  # as many as there are threads at the same time
+            slot = self.engine.new_slot()
+        found: list[list[Array]] = []
+        try:
+            for row in range(arrays[0].shape[0]):
+                for target, array in zip(slot.inputs, arrays, strict=True):
+                    target[0] = array[row]
+                self.engine.run(slot, [(0, 1)])
+                found.append([output.copy() for output in slot.outputs(0, 1)])
+        finally:
+            self._idle.append(slot)
+        return [
+            outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+            for outputs in zip(*found, strict=True)
+        ]
+
+
+def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> list[Array]:
+    """What a part gave, as the arrays it has to give.
+
+    Args:
+        given: an array, or several in a tuple or list.
+        ports: what has to come.
+        count: rows.
+        what: the part, for messages.
+
+    Raises:
+        ModelLoadError: it is something else.
+    """
+    found = list(given) if isinstance(given, (tuple, list)) else [given]
+    if len(found) != len(ports):
+        raise ModelLoadError(f"{what} gives {len(found)} arrays, not {len(ports)}")
+    arrays = []
+    for array, port in zip(map(np.asarray, found), ports, strict=True):
+        wanted = (count, *port.row_shape)
+        fits = array.ndim == len(wanted) and all(
+            side in (-1, own) for side, own in zip(wanted, array.shape, strict=True)
+        )
+        if not fits or not np.can_cast(array.dtype, port.dtype, "same_kind"):
+            raise ModelLoadError(
+                f"{what} gives {array.dtype.name}{list(array.shape)} for {port.names[0]!r}, which is "
+                f"{port.dtype.name}{list(wanted)}"
+            )
+        arrays.append(array.astype(port.dtype, copy=False))
+    return arrays
+
+
+def _chain(first: Runner | None, second: Runner | None) -> Runner | None:
+    """One runner after the other; None stands for one that changes nothing."""
+    if first is None or second is None:
+        return first or second
+    return lambda arrays: second(first(arrays))
+
+
+def _runner(part: CutPart, folder: Path, ports: Sequence[Port]) -> Runner:
+    """The runner of a part that is no IR.
+
+    Args:
+        part: a Python function, or a file for onnxruntime or TensorFlow.
+        folder: the version's directory.
+        ports: what it has to give.
+
+    Raises:
+        ModelLoadError: it cannot be imported or read, or what runs it is not installed. What is returned
+            raises `ModelFailed` when the part itself fails.
+    """
+    run = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run](part.what, folder)
+
+    def checked(arrays: Sequence[Array]) -> list[Array]:
+        try:
+            given = run(*arrays)
+        except (Exception, SystemExit) as error:  # a part that ends its thread would end those it serves
+            _log.exception("%s %s failed", part.run, part.what)
+            raise ModelFailed(
+                f"{part.run} {part.what} failed: {type(error).__name__}: {without_directories(str(error))}"
+            ) from error
+        return _checked(given, ports, arrays[0].shape[0], f"{part.run} {part.what}")
+
+    return checked
+
+
+def _function(what: str, _folder: Path) -> Callable[..., Any]:
+    module, _, name = what.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelLoadError(
+            f"{what} cannot be imported: {error}; install the module where cpuserve is, or set PYTHONPATH"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ModelLoadError(f"{what} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def _onnx(what: str, folder: Path) -> Callable[..., Any]:
+    try:
+        import onnxruntime  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise ModelLoadError(f"{what} needs onnxruntime: pip install cpuserve[onnx]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the serving threads are the seat's
+    try:
+        session = onnxruntime.InferenceSession(
+            str(folder / what), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own errors have no public base class
+        raise ModelLoadError(f"onnxruntime cannot load {what}: {error}") from error
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*arrays: Array) -> Any:
+        return session.run(None, dict(zip(names, arrays, strict=True)))
+
+    return run
+
+
+def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
+    try:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which CPU instructions it would like to use
+        import tensorflow as tf  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
+
+    if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    definition = tf.compat.v1.GraphDef()
+    try:
+        graph = GraphDef(folder / what)
+        definition.ParseFromString((folder / what).read_bytes())
+        imported = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(definition, name=""), [])
+        run = imported.prune(
+            [imported.graph.get_tensor_by_name(graph.name(tensor)) for tensor in graph.inputs],
+            [imported.graph.get_tensor_by_name(graph.name(tensor)) for tensor in graph.outputs],
+        )
+    except Exception as error:  # protobuf's and TensorFlow's errors have no common base class
+        raise ModelLoadError(f"TensorFlow cannot load {what}: {error}") from error
+    return lambda *arrays: [tensor.numpy() for tensor in run(*map(tf.constant, arrays))]

@@ -15,7 +15,7 @@ from cpuserve.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from cpuserve.models.card import Card
-    from cpuserve.models.cut_manifest import Port
+    from cpuserve.models.cut_manifest import CutPort
 
 __all__ = [
     "ImageInput",
@@ -23,6 +23,7 @@ __all__ = [
     "ends_in_softmax",
     "image_graph",
     "image_input",
+    "is_identity",
     "names_of",
     "pass_through",
     "with_batch",
@@ -84,7 +85,7 @@ def image_input(model: ov.Model, card: Card) -> ImageInput | None:
     return ImageInput(names_of(model.input(0))[0], width, height, channels, layout)
 
 
-def pass_through(ports: Sequence[Port]) -> ov.Model:
+def pass_through(ports: Sequence[CutPort]) -> ov.Model:
     """A graph that gives what it is sent, for what is no graph itself to be prepared like one."""
     parameters = []
     for port in ports:
@@ -92,6 +93,12 @@ def pass_through(ports: Sequence[Port]) -> ov.Model:
         parameter.output(0).get_tensor().set_names({*port.names})
         parameters.append(parameter)
     return ov.Model([ops.result(parameter) for parameter in parameters], parameters, "pass_through")
+
+
+def is_identity(model: ov.Model) -> bool:
+    """Whether the outputs of a model are its inputs, in order."""
+    sources = [result.input_value(0).get_node() for result in model.get_results()]
+    return bool(sources == model.get_parameters())
 
 
 def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:

@@ -1,23 +1,29 @@
-"""One version of a model read, compiled and warmed into a pipeline; it keeps none."""
+"""Reads, compiles and warms one version of a model and makes a pipeline of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import openvino as ov
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
-from cpuserve.models.cut_manifest import Parts
+from cpuserve.models.cut_manifest import CutManifest
 from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.cache import ResultCache
-from cpuserve.serving.caching import CachingPipeline, check_repeatable
-from cpuserve.serving.compiler import Compiler, read
+from cpuserve.serving.batcher import Batcher, DelayedBatcher
+from cpuserve.serving.cache import CachingPipeline, ResultCache, check_repeatable
 from cpuserve.serving.crash_check import Trials
-from cpuserve.serving.cut_parts import Ends, EndsLoader
+from cpuserve.serving.cut_parts import CutParts, CutPartsLoader
 from cpuserve.serving.decoder_guard import shared_guard
+from cpuserve.serving.engine import OpenVinoEngine
 from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
 from cpuserve.serving.graph_settings import plugin_properties, prepared
 from cpuserve.serving.picture_input import Feed
@@ -28,7 +34,7 @@ from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.streams import fillable_rows, own_weights
 from cpuserve.settings import Settings
 
-__all__ = ["assemble", "load_pipeline", "new_core", "properties_in_force"]
+__all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
 
 _LARGEST_BATCH = 8  # where nobody says otherwise
 
@@ -36,6 +42,68 @@ _LARGEST_BATCH = 8  # where nobody says otherwise
 def new_core() -> ov.Core:
     """The process's one OpenVINO core."""
     return ov.Core()
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How the graphs of one version are compiled.
+
+    Attributes:
+        core: the process's OpenVINO core.
+        cache_dir: where compiled models are kept; empty: nowhere.
+        threads: compute threads, one stream each.
+        properties: further OpenVINO properties.
+        recorder: counts the batches.
+        delay_us: how long rows wait for company although a stream is idle, microseconds.
+        own_weights: whether each stream has a compiled model of its own.
+    """
+
+    core: ov.Core
+    cache_dir: str
+    threads: int
+    properties: Mapping[str, Any]
+    recorder: Recorder
+    delay_us: float = 0.0
+    own_weights: bool = False
+
+    def read(self, file: Path) -> ov.Model:
+        """A model from its file.
+
+        Raises:
+            ModelLoadError: OpenVINO refuses it.
+        """
+        return read(self.core, file)
+
+    def engine(self, graph: ov.Model, sizes: Sequence[int]) -> OpenVinoEngine:
+        """A graph compiled for batches of ``sizes``.
+
+        Raises:
+            ModelLoadError: OpenVINO refuses it, or the cache cannot be used.
+        """
+        with _alone_in(self.cache_dir):
+            return OpenVinoEngine(
+                self.core,
+                graph,
+                sizes,
+                streams=self.threads,
+                threads=self.threads,
+                properties=self.properties,
+                own_weights=self.own_weights,
+            )
+
+    def batcher(self, graph: ov.Model, sizes: Sequence[int]) -> Batcher:
+        """A graph compiled, with its batches, and warmed.
+
+        Raises:
+            ModelLoadError: as `engine`.
+        """
+        engine = self.engine(graph, sizes)
+        engine.warm()
+        if self.delay_us:
+            made: Batcher = DelayedBatcher(engine, self.recorder, self.delay_us)
+        else:
+            made = Batcher(engine, self.recorder)
+        return made
 
 
 def load_pipeline(
@@ -100,24 +168,37 @@ def assemble(
     )
     if settings.max_batch is None:
         settings = replace(settings, max_batch=min(_LARGEST_BATCH, fillable_rows(settings, threads)))
-    parts = Parts.of(file.xml)
+    parts = CutManifest.of(file.xml)
     if parts is None:
         model, card = prepared(model, card, settings)
         tensors, pictures = _way_in(model, image_input(model, card), card, settings, compiler)
-        ends, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
+        cut, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
     else:
-        tensors, pictures, ends, card = _cut(file, model, parts, card, settings, compiler)
-        outputs, probabilities = ends.outputs, parts.probabilities
+        tensors, pictures, cut, card = _cut(file, model, parts, card, settings, compiler)
+        outputs, probabilities = cut.outputs, parts.probabilities
     resizer = None if pictures is None else pictures.feed.resizer
     post = postprocessor(
         card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
     )
-    made = (file.name, file.version, card, tensors, pictures, post, recorder, ends)
+    made = (file.name, file.version, card, tensors, pictures, post, recorder, cut)
     recorder.put("streams", tensors.engine.streams)
     if not settings.result_cache_bytes:
         return Pipeline(*made)
     check_repeatable(model, parts, file.name)
     return CachingPipeline(*made, results=ResultCache(settings.result_cache_bytes))
+
+
+def read(core: ov.Core, file: Path) -> ov.Model:
+    """A model from its file.
+
+    Raises:
+        ModelLoadError: OpenVINO refuses it.
+    """
+    try:
+        return core.read_model(file)
+    except Exception as error:  # a damaged file may raise anything, an IndexError for one
+        lines = str(error).strip().splitlines()
+        raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
 
 
 def _way_in(
@@ -137,10 +218,16 @@ def _way_in(
 
 
 def _cut(
-    file: ModelFile, core: ov.Model, parts: Parts, card: Card, settings: Settings, compiler: Compiler
-) -> tuple[Batcher, Pictures | None, Ends, Card]:
+    file: ModelFile, core: ov.Model, parts: CutManifest, card: Card, settings: Settings, compiler: Compiler
+) -> tuple[Batcher, Pictures | None, CutParts, Card]:
     """The ways into the core of a cut model and out of it; the card is that of what clients send."""
-    loader = EndsLoader(file, parts, compiler, allow_callables=settings.allow_callables)
+    loader = CutPartsLoader(
+        file,
+        parts,
+        compiler.read,
+        partial(compiler.engine, sizes=[1]),
+        allow_callables=settings.allow_callables,
+    )
     if settings.shape:
         raise ModelLoadError(f"{file.name} is cut: set its shape before it is cut, not with `shape`")
     front = loader.front()
@@ -157,7 +244,7 @@ def _cut(
             _, of_pictures = loader.head(image_graph(front, source, card), tensors.engine.inputs)
             pictures = Pictures(_feed(source, card, settings), tensors, of_pictures)
     outputs, tail = loader.tail(tensors.engine.outputs)
-    return tensors, pictures, Ends(inputs, outputs, head, tail), card
+    return tensors, pictures, CutParts(inputs, outputs, head, tail), card
 
 
 def _feed(source: ImageInput, card: Card, settings: Settings) -> Feed:
@@ -176,3 +263,21 @@ def properties_in_force(pipeline: Pipeline) -> str:
     engine = pipeline.batcher.engine
     words = [f"{name}={value}" for name, value in engine.read_back().items()]
     return ", ".join([*words, f"batches {list(engine.sizes)}"])
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Let one process at a time compile into a cache: the others then find what it has put there."""
+    if not folder:
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ModelLoadError(f"cache_dir {folder} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -11,11 +11,10 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
-from cpuserve.serving.batcher import Batcher, Rows
-from cpuserve.serving.cut_parts import Ends
+from cpuserve.serving.batcher import Batcher, BatchRows
+from cpuserve.serving.cut_parts import CutParts, Runner
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.part import Runner
 from cpuserve.serving.picture_input import Encoded, Feed, Frame
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
@@ -43,7 +42,7 @@ class Pictures:
     head: Runner | None = None
 
     def through_head(
-        self, head: Runner, picture: Encoded, rows: Rows, place: int, spans: Spans | None = None
+        self, head: Runner, picture: Encoded, rows: BatchRows, place: int, spans: Spans | None = None
     ) -> Frame:
         """Decode, resize and run the head into row ``place`` of ``rows``.
 
@@ -72,7 +71,7 @@ class Pipeline:
         pictures: runs encoded pictures; None for a model that takes none.
         post: words for the answer, or why there are none.
         recorder: counts what this worker does with it.
-        ends: head and tail of a cut model, whose core the batchers run; None for a whole one.
+        cut: head and tail of a cut model, whose core the batchers run; None for a whole one.
         checksum: of the files it was loaded from.
     """
 
@@ -83,7 +82,7 @@ class Pipeline:
     pictures: Pictures | None
     post: Postprocessor | TensorsOnly
     recorder: Recorder
-    ends: Ends | None = None
+    cut: CutParts | None = None
     checksum: str = ""
 
     @property
@@ -94,12 +93,12 @@ class Pipeline:
     @property
     def inputs(self) -> Sequence[Port]:
         """The model's own inputs."""
-        return self.tensors.engine.inputs if self.ends is None else self.ends.inputs
+        return self.tensors.engine.inputs if self.cut is None else self.cut.inputs
 
     @property
     def outputs(self) -> Sequence[Port]:
         """The model's outputs."""
-        return self.tensors.engine.outputs if self.ends is None else self.ends.outputs
+        return self.tensors.engine.outputs if self.cut is None else self.cut.outputs
 
     def predict(self, picture: Encoded, request: Request, topk: int | None = None) -> Answer:
         """Answer one encoded picture.
@@ -167,7 +166,7 @@ class Pipeline:
                     frame = pictures.through_head(pictures.head, picture, rows, 0, request.spans)
                 request.done("decode")
                 _run(batcher, rows, request)
-                outputs = rows.outputs if self.ends is None else self.ends.answers(rows.outputs)
+                outputs = rows.outputs if self.cut is None else self.cut.answers(rows.outputs)
                 seen = look([output[0] for output in outputs], topk, frame)
                 request.done("post")
             finally:
@@ -205,7 +204,7 @@ class Pipeline:
         """
         way = self._pictures()
 
-        def fill(rows: Rows, start: int) -> None:
+        def fill(rows: BatchRows, start: int) -> None:
             for index, row in enumerate(rows.inputs[0]):
                 picture = pictures[start + index]
                 try:
@@ -221,7 +220,7 @@ class Pipeline:
                     frames[start + index] = frame
 
         with _Counted(self.recorder, request, len(pictures)):
-            return _in_batches(way.batcher, len(pictures), fill, request, self.ends)
+            return _in_batches(way.batcher, len(pictures), fill, request, self.cut)
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
         """Outputs for tensors.
@@ -236,15 +235,15 @@ class Pipeline:
         Raises:
             RequestError: a tensor's shape or type is not the input's, or the batches differ.
         """
-        head = None if self.ends is None else self.ends.head
+        head = None if self.cut is None else self.cut.head
 
-        def fill(rows: Rows, start: int) -> None:
+        def fill(rows: BatchRows, start: int) -> None:
             sent: Sequence[Array] = [tensor[start : start + rows.count] for tensor in tensors]
             for target, made in zip(rows.inputs, sent if head is None else head(sent), strict=True):
                 target[:] = made
 
         with _Counted(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
-            return _in_batches(self.tensors, self._check(tensors), fill, request, self.ends)
+            return _in_batches(self.tensors, self._check(tensors), fill, request, self.cut)
 
     def _check(self, tensors: Sequence[Array]) -> int:
         count = tensors[0].shape[0] if tensors[0].ndim else 0
@@ -291,7 +290,11 @@ class _Counted:
 
 
 def _in_batches(
-    batcher: Batcher, count: int, fill: Callable[[Rows, int], None], request: Request, ends: Ends | None
+    batcher: Batcher,
+    count: int,
+    fill: Callable[[BatchRows, int], None],
+    request: Request,
+    cut: CutParts | None,
 ) -> list[Array]:
     """Run ``count`` rows, as many at a time as a slot holds, and gather their outputs."""
     gathered: list[Array] = []
@@ -304,7 +307,7 @@ def _in_batches(
             fill(rows, start)
             request.done("decode")
             _run(batcher, rows, request)
-            outputs = rows.outputs if ends is None else ends.answers(rows.outputs)
+            outputs = rows.outputs if cut is None else cut.answers(rows.outputs)
             if not gathered:
                 request.check_answer(count, sum(output[:1].nbytes for output in outputs))
                 gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]
@@ -316,6 +319,6 @@ def _in_batches(
     return gathered
 
 
-def _run(batcher: Batcher, rows: Rows, request: Request) -> None:
+def _run(batcher: Batcher, rows: BatchRows, request: Request) -> None:
     batcher.run(rows)
     request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)

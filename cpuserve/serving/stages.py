@@ -1,9 +1,10 @@
-"""Names of a request's stages and of a server's threads, and the modules whose code runs in each."""
+"""Names of a request's stages and of a server's threads, and the files whose code runs in each."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "THREAD_ROLES",
     "Stage",
     "ThreadRole",
-    "in_modules",
+    "in_files",
     "stage_of",
 ]
 
@@ -36,13 +37,13 @@ class Stage(NamedTuple):
     Attributes:
         name: as traces, metrics and profiles show it.
         meaning: what happens in it.
-        modules: modules and packages whose code runs in it, by their full names.
+        files: files and folders whose code runs in it, from where they are imported.
         functions: parts of the names of native functions that run in it.
     """
 
     name: str
     meaning: str
-    modules: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
 
 
@@ -52,40 +53,39 @@ STAGES = (
         "decode",
         "bytes to pixels",
         (
-            "cpuserve.serving.decode",
-            "cpuserve.serving.picture_header",
-            "cpuserve.serving.first_image",
-            "cpuserve.serving.decoder_guard",
+            "cpuserve/serving/decode.py",
+            "cpuserve/serving/picture_header.py",
+            "cpuserve/serving/first_image.py",
+            "cpuserve/serving/decoder_guard.py",
         ),
         ("jpeg", "imdecode"),
     ),
     Stage(
         "resize",
         "pixels to the model's row",
-        ("cpuserve.serving.picture_input", "cpuserve.serving.preprocess"),
+        ("cpuserve/serving/picture_input.py", "cpuserve/serving/preprocess.py"),
         ("resize",),
     ),
     Stage("batch_wait", "waits for a stream"),
     Stage(
         "infer",
         "OpenVINO",
-        ("cpuserve.serving.engine", "cpuserve.serving.batcher", "openvino._ov_api"),
+        ("cpuserve/serving/engine.py", "cpuserve/serving/batcher.py", "openvino/_ov_api.py"),
         ("openvino",),
     ),
     Stage(
         "post",
         "rows to an answer",
         (
-            "cpuserve.serving.postprocess",
-            "cpuserve.serving.cut_parts",
-            "cpuserve.serving.part",
-            "cpuserve.serving.render",
+            "cpuserve/serving/postprocess/",
+            "cpuserve/serving/cut_parts.py",
+            "cpuserve/serving/render.py",
         ),
     ),
     Stage(
         "serialise",
         "HTTP in and out",
-        ("cpuserve.http", "cpuserve.protocols", "socket", "selectors", "threading"),
+        ("cpuserve/http/", "cpuserve/protocols/", "socket.py", "selectors.py", "threading.py"),
         ("orjson",),
     ),
 )
@@ -98,14 +98,14 @@ COUNTED_STAGES = ("decode", "queue", "infer", "post")
 """Stages that are counted for every request: ``decode`` includes the resize, ``queue`` the batch wait."""
 
 IDLE_FUNCTIONS = (
-    ("cpuserve.http.worker", ("run",)),
-    ("cpuserve.http.request_loop", ("_turn",)),
-    ("cpuserve.serving.batcher", ("wait",)),
-    ("gunicorn.arbiter", ("wait_for_signals",)),
-    ("threading", ("wait", "_wait_for_tstate_lock")),
-    ("selectors", ("select",)),
+    ("cpuserve/http/worker.py", ("run",)),
+    ("cpuserve/http/request_loop.py", ("_turn",)),
+    ("cpuserve/serving/batcher.py", ("wait",)),
+    ("gunicorn/arbiter.py", ("wait_for_signals",)),
+    ("threading.py", ("wait", "_wait_for_tstate_lock")),
+    ("selectors.py", ("select",)),
 )
-"""Functions that are innermost in a thread that has nothing to do, by module."""
+"""Functions that are innermost in a thread that has nothing to do, by file."""
 
 
 class ThreadRole(NamedTuple):
@@ -133,24 +133,25 @@ THREAD_ROLES = (
 """The named threads of a worker; the main one accepts connections."""
 
 
-def in_modules(modules: Iterable[str]) -> str:
-    """A regular expression for stack frames, ``name (file.py``, of functions in these modules or packages."""
-    known = []
-    for name in modules:
-        *_, last = name.split(".")
-        known.append(rf"[(/]{last}\.py|/{last}/")
-    return "|".join(known) or "(?!)"
+def in_files(files: Iterable[str]) -> str:
+    """A regular expression for stack frames, ``name (file.py``, of functions in these files or folders.
+
+    Frames may have a file's name without its folders.
+    """
+    names = (PurePosixPath(file).name for file in files)
+    known = (f"/{name}/" if "." not in name else f"[(/]{re.escape(name)}" for name in names)
+    return "|".join(known)
 
 
 _FRAMES = [
-    (stage.name, re.compile("|".join([in_modules(stage.modules), *stage.functions])))
+    (stage.name, re.compile("|".join([in_files(stage.files), *stage.functions])))
     for stage in STAGES
-    if stage.modules
+    if stage.files
 ]
 
 
 def stage_of(frame: str) -> str | None:
-    """The stage in which a frame's function runs, or None for one that is in no module of `STAGES`.
+    """The stage in which a frame's function runs, or None for one that is in no file of `STAGES`.
 
     Args:
         frame: ``name (file.py)``, with a line number or without.

@@ -16,7 +16,7 @@ from cpuserve.authoring.cut_source import CutSource
 from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.errors import ModelFailed, ModelLoadError, UsageError
 from cpuserve.models.card import Card
-from cpuserve.models.cut_manifest import Part
+from cpuserve.models.cut_manifest import CutPart
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
@@ -84,7 +84,7 @@ def functions(tmp_path, monkeypatch):
 
 
 def cut(repository, *, head="ir", tail="ir", inputs=("scaled",), outputs=("pooled",), **more):
-    order = CutOrder("parts", inputs, outputs, Part.parse(head), Part.parse(tail), **more)
+    order = CutOrder("parts", inputs, outputs, CutPart.parse(head), CutPart.parse(tail), **more)
     return cut_and_publish(CutSource.find("whole", repository), order, repository, SETTINGS, 1)
 
 
@@ -172,7 +172,7 @@ def test_onnx_as_tail(repository, tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "t.onnx"))
     report = cut(repository, tail=f"onnx:{tmp_path / 't.onnx'}")
     (tmp_path / "t.onnx").unlink()  # the version has its own
-    assert report.parts.tail == Part("onnx", "tail/model.onnx")
+    assert report.parts.tail == CutPart("onnx", "tail/model.onnx")
     same(repository)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import UsageError
 
 FILE = "deeplabv3_mnv2_dm05_257_frozen.pb"
 BRANCH = "MobilenetV2/expanded_conv_2/expand/Relu6"
@@ -70,40 +70,3 @@ def test_articulations_have_the_names_of_the_source(places):
     assert names[:5] == ["ImageTensor:0", "Cast:0", "mul:0", "sub_7:0", "MobilenetV2/Conv/Conv2D:0"]
     assert names[-2:] == ["ArgMax:0", "SemanticPredictions:0"]
     assert f"{BRANCH}:0" not in names
-
-
-def node(name, kind, *sources):
-    """A NodeDef as bytes."""
-    texts = [(1, name), (2, kind), *((3, source) for source in sources)]
-    body = b"".join(bytes([number << 3 | 2, len(text)]) + text.encode() for number, text in texts)
-    return bytes([0x0A, len(body)]) + body
-
-
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"\x0a\xff\x01abc", "no frozen TensorFlow graph"),  # promises 255 bytes
-        (b"\x0b" + b"a" * 20, "no frozen TensorFlow graph"),  # no such wire type
-        (b"\x0a\x80", "no frozen TensorFlow graph"),  # a length that does not end
-        (node("a", "Relu", "b"), r"reads 'b', which it does not have"),
-        (node("a", "Relu", "b") + node("b", "Relu", "a"), "has a loop at"),
-        (b"\x0a\x03\x0a\x01a", "no frozen TensorFlow graph"),  # a node without an operation
-    ],
-)
-def test_files_that_are_no_graph(tmp_path, data, why):
-    (tmp_path / "bad.pb").write_bytes(data)
-    with pytest.raises(ModelLoadError, match=why):
-        FrozenGraph(tmp_path / "bad.pb")
-
-
-def test_a_truncated_graph(data_dir, tmp_path):
-    (tmp_path / "short.pb").write_bytes((data_dir / "models" / FILE).read_bytes()[:-100])
-    with pytest.raises(ModelLoadError, match=r"short.pb is no frozen TensorFlow graph"):
-        FrozenGraph(tmp_path / "short.pb")
-
-
-def test_control_inputs_carry_no_tensor(tmp_path):
-    graph = node("in", "Placeholder") + node("out", "Relu", "in", "^in") + node("idle", "NoOp", "^out")
-    (tmp_path / "g.pb").write_bytes(graph)
-    found = FrozenGraph(tmp_path / "g.pb")
-    assert [found.name(tensor) for tensor in found.outputs] == ["out:0"]

@@ -18,7 +18,7 @@ import pytest
 from openvino import opset13 as ops
 
 from benchmarks.fixtures.weights_model import INPUTS, write_weights_model
-from cpuserve.models.cut_manifest import PYTHON, Part, Parts, Port
+from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart, CutPort
 from tests.models.test_model_files import write_onnx
 from tests.servers import Server, serving
 
@@ -162,8 +162,8 @@ def test_a_version_that_crashes_openvino_ends_no_worker(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_weights_model(models / "good" / "1", 1.0)
     write_weights_model(tmp_path / "bad", 1.0)
-    port = Port(("y",), "f32", (-1, 512))
-    Parts(None, Part(PYTHON, "crashes:tail"), (port,), (port,)).write(tmp_path / "bad")
+    port = CutPort(("y",), "f32", (-1, 512))
+    CutManifest(None, CutPart(PYTHON, "crashes:tail"), (port,), (port,)).write(tmp_path / "bad")
     (tmp_path / "crashes.py").write_text(f"import os\nos.kill(os.getpid(), {signal.SIGSEGV})\n")
     words = ("--model-repository", str(models), "--workers", "2", "--cores-per-worker", "1")
     more = ("--allow-callables", "--file-system-poll-wait-seconds", "0.2")

@@ -12,7 +12,7 @@ from benchmarks.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
 from cpuserve.authoring.cut_source import CutSource
 from cpuserve.authoring.cutting import CutOrder, cut_and_publish
 from cpuserve.cli import main
-from cpuserve.models.cut_manifest import Part
+from cpuserve.models.cut_manifest import CutPart
 from cpuserve.models.repository import Repository
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
@@ -55,8 +55,8 @@ def server(data_dir, tmp_path_factory):
         "parts257",
         ("sub_7",),
         ("logits/semantic/BiasAdd",),
-        Part.parse("deeplab_parts:head"),
-        Part.parse("deeplab_parts:tail"),
+        CutPart.parse("deeplab_parts:head"),
+        CutPart.parse("deeplab_parts:tail"),
         (bird,),
     )
     whole = CutSource.find(str(data_dir / "models" / SIDES[257]), repository)

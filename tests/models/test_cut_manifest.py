@@ -7,13 +7,13 @@ import json
 import pytest
 
 from cpuserve.errors import ModelLoadError, UsageError
-from cpuserve.models.cut_manifest import Part, Parts, Port
+from cpuserve.models.cut_manifest import CutManifest, CutPart, CutPort
 
-GOOD = Parts(
-    Part("python", "mine.heads:scale"),
-    Part("ir", "tail/model.xml"),
-    (Port(("image",), "u8", (1, 4, 4, 3)),),
-    (Port(("classes", "out"), "i64", (-1, 4)),),
+GOOD = CutManifest(
+    CutPart("python", "mine.heads:scale"),
+    CutPart("ir", "tail/model.xml"),
+    (CutPort(("image",), "u8", (1, 4, 4, 3)),),
+    (CutPort(("classes", "out"), "i64", (-1, 4)),),
     True,
     {"parity": {"on": "4 rows"}},
 )
@@ -22,30 +22,30 @@ GOOD = Parts(
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("ir", Part("ir")),
-        ("none", Part("none")),
-        ("mine.heads:scale", Part("python", "mine.heads:scale")),
-        ("onnx:a/b.onnx", Part("onnx", "a/b.onnx")),
-        ("tf:b.pb", Part("tf", "b.pb")),
+        ("ir", CutPart("ir")),
+        ("none", CutPart("none")),
+        ("mine.heads:scale", CutPart("python", "mine.heads:scale")),
+        ("onnx:a/b.onnx", CutPart("onnx", "a/b.onnx")),
+        ("tf:b.pb", CutPart("tf", "b.pb")),
     ],
 )
 def test_words(text, part):
-    assert Part.parse(text) == part
+    assert CutPart.parse(text) == part
 
 
 @pytest.mark.parametrize("text", ["", "IR", "onnx:", "mine", "os:system;rm", "mine:f()", "../mine:f"])
 def test_words_that_are_none(text):
     with pytest.raises(UsageError, match="no way to run a head or tail"):
-        Part.parse(text)
+        CutPart.parse(text)
 
 
 def test_kept_and_read_again(tmp_path):
     GOOD.write(tmp_path)
-    assert Parts.of(tmp_path / "model.xml") == GOOD
+    assert CutManifest.of(tmp_path / "model.xml") == GOOD
 
 
 def test_a_whole_model_has_none(tmp_path):
-    assert Parts.of(tmp_path / "model.xml") is None
+    assert CutManifest.of(tmp_path / "model.xml") is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_damaged_files(tmp_path, change, why):
     file = tmp_path / "cut.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ModelLoadError, match=rf"cut\.json is {why}.*cut the model again"):
-        Parts.of(tmp_path / "model.xml")
+        CutManifest.of(tmp_path / "model.xml")
 
 
 def test_a_file_that_is_no_json(tmp_path):
     (tmp_path / "cut.json").write_text("{")
     with pytest.raises(ModelLoadError, match=r"cut\.json cannot be read"):
-        Parts.of(tmp_path / "model.xml")
+        CutManifest.of(tmp_path / "model.xml")

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.fixtures.weights_model import write_weights_model
 from cpuserve.errors import ModelLoadError
-from cpuserve.models.cut_manifest import PYTHON, Part, Parts, Port
+from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.crash_check import Trials
 from cpuserve.serving.loader import load_pipeline, new_core
@@ -41,8 +41,8 @@ def write_tail(file: ModelFile, tmp_path: Path, code: str, monkeypatch: pytest.M
     """Give the model a tail whose import runs ``code``."""
     (tmp_path / "a_tail.py").write_text(f"{code}\ndef tail(y):\n    return y\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    port = Port(("y",), "f32", (-1, 512))
-    Parts(None, Part(PYTHON, "a_tail:tail"), (port,), (port,)).write(file.xml.parent)
+    port = CutPort(("y",), "f32", (-1, 512))
+    CutManifest(None, CutPart(PYTHON, "a_tail:tail"), (port,), (port,)).write(file.xml.parent)
 
 
 def test_a_version_is_tried_once_whoever_loads_it(file: ModelFile, started: list[Sequence[str]]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.serving.batcher import Batcher
+from cpuserve.serving.cut_parts import GraphRunner
 from cpuserve.serving.engine import OpenVinoEngine, _together
-from cpuserve.serving.part import GraphPart
 from cpuserve.serving.statistics import Statistics
 
 WIDE = 512
@@ -73,7 +73,7 @@ def test_every_row_gets_its_own_answer_whoever_calls(own):
 @pytest.mark.parametrize("own", [False, True])
 def test_more_callers_than_streams_wait_for_each_other(own):
     made = engine(times_two(), (1,), own=own)
-    part = GraphPart(made)
+    part = GraphRunner(made)
 
     def ask(value):
         (found,) = part([np.full((1, 4), value, np.float32)])

@@ -8,7 +8,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.errors import UsageError
-from cpuserve.serving.compiler import Compiler
+from cpuserve.serving.loader import Compiler
 from cpuserve.serving.statistics import Statistics
 from cpuserve.serving.streams import own_weights, stream_properties, streams_of
 from cpuserve.settings import Settings

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cpuserve.serving.patient import PatientBatcher
+from cpuserve.serving.batcher import DelayedBatcher
 from cpuserve.serving.statistics import Statistics
 from tests.serving.test_batcher import FakeEngine, ask, wait_until
 
@@ -18,7 +18,7 @@ def block():
 
 
 def patient(engine, block, delay_us):
-    return PatientBatcher(engine, block.recorder(0, "m", 1), delay_us)
+    return DelayedBatcher(engine, block.recorder(0, "m", 1), delay_us)
 
 
 def released(block):

@@ -10,9 +10,9 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, RequestError
-from cpuserve.models.cut_manifest import PYTHON, Part, Parts
+from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.caching import CachingPipeline, check_repeatable
+from cpuserve.serving.cache import CachingPipeline, check_repeatable
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
@@ -139,4 +139,4 @@ def test_a_python_tail_is_refused():
     model = ov.Model([ops.result(ops.relu(entry))], [entry])
     check_repeatable(model, None, "m")
     with pytest.raises(ModelLoadError, match="mine:tail"):
-        check_repeatable(model, Parts(None, Part(PYTHON, "mine:tail"), (), ()), "m")
+        check_repeatable(model, CutManifest(None, CutPart(PYTHON, "mine:tail"), (), ()), "m")
