@@ -25,9 +25,9 @@ from cpuserve.authoring.convert import ConvertOrder, convert
 from cpuserve.authoring.interleaved_timing import alternate, ratio
 from cpuserve.authoring.labelled_pictures import read_pictures
 from cpuserve.authoring.metrics import Areas
+from cpuserve.authoring.nncf_quantizer import QuantizeOptions
 from cpuserve.authoring.parity import compare
-from cpuserve.authoring.quantize import QuantizeOptions
-from cpuserve.authoring.quantizing import QuantizeOrder, quantize_model
+from cpuserve.authoring.quantize import QuantizeOrder, quantize
 from cpuserve.authoring.source import read_source
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.load_window import busy_s, ours_s
@@ -120,7 +120,7 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
         listed = Path(folder) / "photos.csv"
         listed.write_text("\n".join(["file", *(str(photo.resolve()) for photo in photos)]) + "\n")
         validation = images if model.metric == "top1" else listed
-        result = quantize_model(
+        result = quantize(
             repository,
             made,
             settings,

@@ -14,7 +14,7 @@ from openvino import opset13 as ops
 
 from cpuserve.authoring.average_precision import Detection
 from cpuserve.authoring.labelled_pictures import LabelledPicture
-from cpuserve.authoring.quantize import QuantizeTask
+from cpuserve.authoring.nncf_quantizer import QuantizeTask
 from cpuserve.errors import ModelLoadError, RequestError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest

@@ -1,250 +1,272 @@
-"""A float model into an INT8 one by NNCF, guarded by a metric; it reads no picture and publishes nothing.
-
-Post-training quantisation as NNCF does it (MinMax ranges and fast bias correction on calibration pictures).
-If the metric falls by more than is allowed, NNCF's accuracy control puts the operations that cost most back
-to floats.
-"""
+"""Quantises a model of the repository: pictures, metric, INT8 model, comparison, publish."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, TextIO
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import openvino as ov
-from openvino._offline_transformations import apply_moc_transformations
 
-from cpuserve.authoring.metrics import AccuracyMetric, FloatAgreement
-from cpuserve.authoring.nncf_offline import load_nncf
-from cpuserve.authoring.parity import Array
-from cpuserve.authoring.precisions import compiled_for, run
-from cpuserve.errors import ModelLoadError
-from cpuserve.models.quantization_record import NNCF_MARK
-
-__all__ = ["PRESETS", "Quantization", "QuantizeOptions", "QuantizeTask", "quantize"]
-
-PRESETS = ("performance", "mixed")
-_WEIGHTY = frozenset(("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"))
-_MOVING = frozenset(
-    (
-        "BatchToSpace",
-        "Concat",
-        "MaxPool",
-        "Pad",
-        "Reshape",
-        "SpaceToBatch",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
+import cpuserve
+from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
+from cpuserve.authoring.interleaved_timing import alternate, ratio
+from cpuserve.authoring.labelled_pictures import (
+    LabelledPicture,
+    evenly_chosen,
+    pictures_checksum,
+    read_pictures,
 )
-_SMALL = 10_000
-"""Numbers a picture: models of so few outputs are ranked by their distance, larger ones by the metric."""
+from cpuserve.authoring.metrics import (
+    AccuracyMetric,
+    Areas,
+    CustomMetric,
+    FloatAgreement,
+    MeanAveragePrecision,
+    MeanIou,
+    Top1,
+    load_function,
+)
+from cpuserve.authoring.nncf_quantizer import Quantization, QuantizeOptions, load_nncf, quantize_graph
+from cpuserve.authoring.precisions import compare_precisions, compiled_for
+from cpuserve.authoring.servable_graph import save_ir
+from cpuserve.errors import UsageError
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.fingerprint import Fingerprint
+from cpuserve.machine.topology import Topology
+from cpuserve.models.quantization_record import Validation
+from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.decode import Pixels
+from cpuserve.settings import Settings
+
+__all__ = ["COMPARISONS", "METRICS", "QuantizeOrder", "QuantizeReport", "choose_metric", "quantize"]
+
+METRICS = ("top1", "miou", "map")  # compare with labels
+COMPARISONS = ("agreement", "areas")  # compare with the float model
+_REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class QuantizeTask:
-    """A model and how its pictures get into it.
+class QuantizeOrder:
+    """What to make, and which pictures to use.
 
     Attributes:
-        model: as its IR has it.
-        served: the graph that is compiled for pictures, given the model's: it takes rows u8 [1, H, W, C].
-        prepare: what that graph makes of a row u8 [H, W, C] before the model's own first operation: the
-            model's input, batch of one.
+        name: name of the INT8 model.
+        calibration: pictures that set the ranges.
+        validation: pictures with their labels; None: the calibration pictures, by agreement.
+        metric: one of `METRICS` or `COMPARISONS`, or MODULE:FUNCTION; empty: the one that the labels
+            of the validation pictures allow.
+        subset_size: largest number of calibration pictures.
     """
 
-    model: ov.Model
-    served: Callable[[ov.Model], ov.Model]
-    prepare: Callable[[Array], Array]
+    name: str
+    calibration: Path
+    validation: Path | None
+    metric: str
+    subset_size: int
 
 
 @dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantise.
+class QuantizeReport:
+    """The result of `quantize`.
 
     Attributes:
-        max_drop: by how much the metric may fall, absolute.
-        preset: "performance" (symmetric ranges) or "mixed" (asymmetric activations).
-        accuracy_control: whether to put operations back to floats when it fell by more.
-        progress: where NNCF draws its bars; None: nowhere.
+        published: the INT8 model; None when it was refused and nothing is published.
+        report: all figures, as in ``report.json`` beside the IR.
+        left_out: file and reason of the pictures that could not be read.
     """
 
-    max_drop: float = 0.01
-    preset: str = "performance"
-    accuracy_control: bool = True
-    progress: TextIO | None = None
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """What came of it.
-
-    Attributes:
-        model: the INT8 model; None when the guard keeps the float one.
-        method: "ptq" or "accuracy_control": what made ``accuracy``.
-        accuracy_float: the metric of the float model.
-        accuracy_ptq: of the wholly quantised model.
-        accuracy: of the model that is kept, or of the best that was refused.
-        quantized: operations whose inputs are quantised in it.
-    """
-
-    model: ov.Model | None
-    method: str
-    accuracy_float: float
-    accuracy_ptq: float
-    accuracy: float
-    quantized: int
+    published: ModelFile | None
+    report: dict[str, Any]
+    left_out: list[tuple[Path, str]]
 
 
 def quantize(
-    task: QuantizeTask,
-    calibration: Sequence[Array],
-    validation: Sequence[Array],
-    metric: AccuracyMetric,
+    repository: Repository,
+    file: ModelFile,
+    settings: Settings,
+    order: QuantizeOrder,
     options: QuantizeOptions,
     say: Callable[[str], None],
-) -> Quantization:
-    """Quantise a model and keep the result only if it is as good.
-
-    The metric is taken of the graph that is served, in f32. Weights use half of their range (NNCF's
-    ``overflow_fix``), because CPUs without VNNI add two products in 16 bits, which saturate: the accuracy on
-    record then holds on every machine.
+) -> QuantizeReport:
+    """Quantises a version of a model and publishes the result, if it is as good, as the next version.
 
     Args:
-        task: the model.
-        calibration: rows u8 [H, W, C] that set the ranges.
-        validation: rows to take the metric of.
-        metric: knows the truth about the validation rows; a `FloatAgreement` learns it here.
+        repository: where to publish.
+        file: the float model.
+        settings: settings in force; pictures are decoded as for serving.
+        order: what to make.
         options: how.
-        say: told in a few words what is done next.
+        say: called with a few words before each step.
 
     Raises:
-        UsageError: NNCF is not installed, or the metric refuses an output.
-        ModelLoadError: the model is quantised already, or NNCF cannot quantise it.
+        UsageError: NNCF is not installed, or pictures and metric do not fit.
+        ModelLoadError: the model cannot be quantised.
+        RepositoryError: the result cannot be published.
     """
-    nncf = load_nncf()
-    if task.model.has_rt_info(NNCF_MARK) or _quantized_operations(task.model):
-        raise ModelLoadError("the model is quantised already; quantise the float model it was made of")
-    say("measuring the float model")
-    judge = _Judge(task, validation, metric)
-    accuracy_float = judge.accuracy(task.model)
-    say(f"quantising with {len(calibration)} pictures")
-    quantizer = _Quantizer(nncf, task, calibration, options)
-    made = quantizer.whole()
-    say("measuring the INT8 model")
-    accuracy_ptq, count = judge.accuracy(made), _quantized_operations(made)
-    if not count:
-        raise ModelLoadError("NNCF found no convolution or matrix product to quantise in the model")
-    good = accuracy_float - accuracy_ptq <= options.max_drop
-    if good or not options.accuracy_control:
-        return Quantization(made if good else None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
-    say(f"{metric.name} fell from {accuracy_float:.4f} to {accuracy_ptq:.4f}: trying accuracy control")
-    made = quantizer.controlled(judge)
-    accuracy, left = judge.accuracy(made), _quantized_operations(made)
-    good = left > 0 and accuracy_float - accuracy <= options.max_drop
-    return Quantization(
-        made if good else None, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left
+    nncf, core = load_nncf(), ov.Core()
+    model = EvaluationModel.of(core, file, settings)
+    say("reading pictures")
+    calibration, validation = _pictures(model, order)
+    metric = choose_metric(model, validation, order.metric or ("" if order.validation else "agreement"))
+    made = quantize_graph(model.task, calibration.rows, validation.rows, metric, options, say)
+    report = {
+        "source": f"{file.name}/{file.version}",
+        "published": None,
+        **_accuracy(made, metric, options),
+        **_circumstances(calibration, validation, nncf.__version__),
+    }
+    left_out = list(dict([*calibration.left_out, *validation.left_out]).items())
+    if made.model is None:
+        return QuantizeReport(None, report, left_out)
+    say("measuring the time of both")
+    report |= _compared(core, model, made.model, validation.rows)
+    say(f"publishing {order.name}")
+    published = _publish(repository, order.name, model, made.model, report)
+    return QuantizeReport(published, report, left_out)
+
+
+def _pictures(model: EvaluationModel, order: QuantizeOrder) -> tuple[EvaluationRows, EvaluationRows]:
+    """The pictures to calibrate on and those to validate on, which may be the same."""
+    labels = model.card.labels
+    calibration = model.rows(evenly_chosen(read_pictures(order.calibration, labels), order.subset_size))
+    if order.validation is not None:
+        return calibration, model.rows(_known(read_pictures(order.validation, labels), order.metric))
+    if order.metric in METRICS:
+        raise UsageError(
+            f"--metric {order.metric} needs --validation: pictures with what is right about them"
+        )
+    return calibration, calibration
+
+
+def _accuracy(made: Quantization, metric: AccuracyMetric, options: QuantizeOptions) -> dict[str, Any]:
+    return {
+        "method": made.method,
+        "quantized_operations": made.quantized,
+        "metric": metric.name,
+        "max_drop": options.max_drop,
+        "accuracy_float": made.accuracy_float,
+        "accuracy_ptq": made.accuracy_ptq,
+        "accuracy": made.accuracy,
+    }
+
+
+def _circumstances(
+    calibration: EvaluationRows, validation: EvaluationRows, nncf_version: str
+) -> dict[str, Any]:
+    """The pictures, machine, date and versions of a measurement."""
+    return {
+        "validation_pictures": len(validation.rows),
+        "calibration_pictures": len(calibration.rows),
+        "calibration_sha256": pictures_checksum(sample.file for sample in calibration.samples),
+        "machine": Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {
+            "cpuserve": cpuserve.__version__,
+            "nncf": nncf_version,
+            "openvino": ov.__version__.split("-")[0],
+        },
+    }
+
+
+def choose_metric(model: EvaluationModel, pictures: EvaluationRows, wanted: str) -> AccuracyMetric:
+    """The metric for validation pictures.
+
+    Args:
+        model: the model.
+        pictures: the pictures and their labels.
+        wanted: one of `METRICS` or `COMPARISONS`, MODULE:FUNCTION, or empty: what the labels allow.
+
+    Raises:
+        UsageError: the labels it needs are missing, or there is no such metric.
+    """
+    samples = pictures.samples
+    if ":" in wanted:
+        return CustomMetric(wanted, load_function(wanted), [sample.file for sample in samples])
+    brought = _brought(samples)
+    kind = wanted or brought
+    if kind not in (*METRICS, *COMPARISONS):
+        words = ", ".join((*METRICS, *COMPARISONS))
+        raise UsageError(f"--metric {wanted} is none of {words}, and no MODULE:FUNCTION")
+    if kind not in (brought, *COMPARISONS):
+        needs = {"top1": "the class of each picture", "miou": "a mask", "map": "boxes"}[kind]
+        raise UsageError(f"--metric {kind} needs {needs}; the validation pictures bring none (see --help)")
+    if kind == "top1":
+        return Top1([sample.classes or frozenset() for sample in samples])
+    if kind == "miou":
+        return MeanIou([model.mask(sample) for sample in samples])
+    if kind == "map":
+        return MeanAveragePrecision(
+            [sample.boxes or () for sample in samples], model.detector(pictures.frames)
+        )
+    return Areas() if kind == "areas" else FloatAgreement(model.card.model_type)
+
+
+def _brought(samples: Sequence[LabelledPicture]) -> str:
+    """The metric that the labels of the pictures allow."""
+    if any(sample.classes for sample in samples):
+        return "top1"
+    if any(sample.mask for sample in samples):
+        return "miou"
+    return "map" if any(sample.boxes is not None for sample in samples) else "agreement"
+
+
+def _known(samples: Sequence[LabelledPicture], metric: str) -> Sequence[LabelledPicture]:
+    """The pictures whose class is known, where a class is needed and some have one."""
+    labelled = [sample for sample in samples if sample.classes]
+    return labelled if labelled and metric in ("", "top1") else samples
+
+
+def _compared(
+    core: ov.Core, model: EvaluationModel, int8: ov.Model, rows: Sequence[Pixels]
+) -> dict[str, Any]:
+    """Times of the float and the INT8 model as served, and what other precisions change."""
+    requests = {}
+    for name, graph in (("float", model.model), ("int8", int8)):
+        request = compiled_for(core, model.served(graph), "f32", threads=1).create_infer_request()
+        request.set_input_tensor(ov.Tensor(rows[0][None].copy()))
+        requests[name] = request.infer
+    times = alternate(requests)
+    found = compare_precisions(core, model.served(model.model), rows, model.card.model_type)
+    return {
+        "speed": {
+            "batch": 1,
+            "threads": 1,
+            "float_ms": times["float"].median_ms,
+            "int8_ms": times["int8"].median_ms,
+            "speedup": ratio(times["float"], times["int8"]),
+            "noise": {name: timing.noise for name, timing in times.items()},
+        },
+        "float_model_by_precision": [asdict(one) | {"note": one.note} for one in found],
+    }
+
+
+def _publish(
+    repository: Repository, name: str, model: EvaluationModel, int8: ov.Model, report: dict[str, Any]
+) -> ModelFile:
+    model.card.write(int8)
+    _record(report).write(int8)
+    with repository.publish(name, None) as folder:
+        save_ir(int8, folder)
+        report["published"] = name
+        (folder / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return repository.find(name)
+
+
+def _record(report: dict[str, Any]) -> Validation:
+    """The part of the report that is kept inside the IR."""
+    return Validation(
+        source=report["source"],
+        method=report["method"],
+        metric=report["metric"],
+        accuracy=report["accuracy"],
+        accuracy_float=report["accuracy_float"],
+        pictures=report["validation_pictures"],
+        calibration_pictures=report["calibration_pictures"],
+        calibration_sha256=report["calibration_sha256"],
+        speedup=report["speed"]["speedup"],
+        machine=report["machine"],
     )
-
-
-class _Judge:
-    """What the metric says of a model's answers to the validation pictures."""
-
-    def __init__(self, task: QuantizeTask, validation: Sequence[Array], metric: AccuracyMetric) -> None:
-        self.pictures = len(validation)
-        self._task, self._validation, self._metric = task, validation, metric
-        self._core = ov.Core()
-        if isinstance(metric, FloatAgreement):
-            for outputs in self._answers(task.model):
-                metric.learn(outputs)
-
-    def _answers(self, model: ov.Model) -> Iterable[list[Array]]:
-        return run(compiled_for(self._core, self._task.served(model), "f32"), self._validation)
-
-    def accuracy(self, model: ov.Model) -> float:
-        kept = [self._metric.keep(outputs, index) for index, outputs in enumerate(self._answers(model))]
-        return self._metric.value(kept)
-
-    def prepared(self, index: int) -> Array:
-        """The model's input for a validation picture."""
-        return self._task.prepare(self._validation[index])
-
-    def validate(self, model: ov.CompiledModel, items: Iterable[int]) -> tuple[float, Any]:
-        """The metric of some pictures, and what NNCF ranks operations by: outputs, or a metric a picture."""
-        kept, numbers = [], []
-        for index in items:
-            outputs = [np.array(output)[0] for output in model(self.prepared(index)).values()]
-            kept.append(self._metric.keep(outputs, index))
-            numbers.append(outputs)
-        if sum(output.size for output in numbers[0]) <= _SMALL:
-            return self._metric.value(kept), numbers
-        return self._metric.value(kept), [self._metric.value([one]) for one in kept]
-
-
-class _Quantizer:
-    """NNCF, and the model it works on."""
-
-    def __init__(
-        self, nncf: ModuleType, task: QuantizeTask, calibration: Sequence[Array], options: QuantizeOptions
-    ) -> None:
-        self._nncf, self._options = nncf, options
-        self._fused = task.model.clone()
-        # merges batch norms into convolutions: NNCF corrects the bias of a convolution only where it is one
-        apply_moc_transformations(self._fused, cf=False, smart_reshape=True)
-        self._pictures = nncf.Dataset(calibration, task.prepare)
-        self._strength = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-        self._common = {
-            "preset": nncf.QuantizationPreset(options.preset),
-            "subset_size": len(calibration),
-        }
-
-    def whole(self) -> ov.Model:
-        """The model with all quantised that NNCF can quantise."""
-        return self._made(
-            self._nncf.quantize, self._fused, self._pictures, advanced_parameters=self._strength
-        )
-
-    def controlled(self, judge: _Judge) -> ov.Model:
-        """The model with those operations in floats again that cost the metric most."""
-        restorer = self._nncf.AdvancedAccuracyRestorerParameters(
-            ranking_subset_size=judge.pictures, num_ranking_workers=1
-        )
-        return self._made(
-            self._nncf.quantize_with_accuracy_control,
-            self._fused,
-            self._pictures,
-            self._nncf.Dataset(range(judge.pictures), judge.prepared),
-            judge.validate,
-            max_drop=self._options.max_drop,
-            advanced_quantization_parameters=self._strength,
-            advanced_accuracy_restorer_parameters=restorer,
-        )
-
-    def _made(self, make: Callable[..., ov.Model], *given: Any, **terms: Any) -> ov.Model:
-        nncf = self._nncf
-        refusals = (RuntimeError, nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError)
-        with redirect_stdout(self._options.progress or io.StringIO()):  # stdout is for results
-            try:
-                return make(*given, **terms, **self._common)
-            except refusals as error:
-                raise ModelLoadError(f"NNCF cannot quantise the model: {error}") from error
-
-
-def _quantized_operations(model: ov.Model) -> int:
-    """Convolutions and products that take a quantised input."""
-    return sum(
-        node.get_type_name() in _WEIGHTY and _source(node).get_type_name() == "FakeQuantize"
-        for node in model.get_ops()
-    )
-
-
-def _source(node: ov.Node) -> ov.Node:
-    """What computes the values that come in first, past what only moves them about."""
-    found = node.input_value(0).get_node()
-    while found.get_type_name() in _MOVING:
-        found = found.input_value(0).get_node()
-    return found

@@ -22,7 +22,7 @@ import openvino as ov
 import psutil
 
 from cpuserve.authoring.complexity import complexity
-from cpuserve.authoring.nncf_offline import load_nncf
+from cpuserve.authoring.nncf_quantizer import load_nncf
 from cpuserve.authoring.zoo.networks import build_network
 from cpuserve.bench.footprint import footprint_bytes
 

@@ -12,7 +12,7 @@ import orjson
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
-    from cpuserve.authoring.quantizing import QuantizeReport
+    from cpuserve.authoring.quantize import QuantizeReport
 
 __all__ = ["command"]
 
@@ -101,8 +101,8 @@ def command(
       cpuserve quantize mobilenet_v2_1.0_224_frozen --calibration photos --validation labels.csv
       cpuserve quantize detector --calibration photos --validation instances.json --max-drop 0.02
     """
-    from cpuserve.authoring.quantize import QuantizeOptions  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.authoring.quantizing import QuantizeOrder, quantize_model  # noqa: PLC0415
+    from cpuserve.authoring.nncf_quantizer import QuantizeOptions  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.authoring.quantize import QuantizeOrder, quantize  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     settings = settings_from(config, flags)
@@ -111,7 +111,7 @@ def command(
     shown = not (quiet or as_json)
     bars = sys.stderr if shown and sys.stderr.isatty() else None
     order = QuantizeOrder(name or f"{file.name}_int8", calibration, validation, metric, subset_size)
-    result = quantize_model(
+    result = quantize(
         repository,
         file,
         settings,
@@ -130,7 +130,7 @@ def command(
 
 
 def _show(result: QuantizeReport) -> None:
-    from cpuserve.authoring.quantizing import COMPARISONS  # noqa: PLC0415  # with OpenVINO
+    from cpuserve.authoring.quantize import COMPARISONS  # noqa: PLC0415  # with OpenVINO
 
     report = result.report
     pictures = f"{report['validation_pictures']} pictures"

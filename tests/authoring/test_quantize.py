@@ -1,91 +1,126 @@
-"""The guard: what stays as good is quantised, what does not is put back to floats or refused."""
+"""The metric follows the labels, a good INT8 model is published with its figures, a bad one is not."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
 import numpy as np
 import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.metrics import FloatAgreement
-from cpuserve.authoring.quantize import Quantization, QuantizeOptions, QuantizeTask, quantize
-from cpuserve.errors import ModelLoadError
+from cpuserve.authoring.evaluation_rows import EvaluationModel
+from cpuserve.authoring.labelled_pictures import LabelledPicture, pictures_checksum, read_pictures
+from cpuserve.authoring.nncf_quantizer import QuantizeOptions
+from cpuserve.authoring.quantize import QuantizeOrder, QuantizeReport, choose_metric, quantize
+from cpuserve.errors import UsageError
+from cpuserve.models.card import Card
+from cpuserve.models.quantization_record import Validation
+from cpuserve.models.repository import Repository
+from cpuserve.settings import Settings
 
-ROWS = [np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8) for number in range(6)]
+LABELS = ("dark", "light")
 
 
-def network(loud: float, seed: int) -> ov.Model:
-    """Three convolutions; the middle one gets one channel that is ``loud`` times as large as the others.
-
-    INT8 has one scale for all channels of an activation: the louder it is, the less is left of the rest.
-    """
-    random = np.random.default_rng(seed)
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A classifier of 8x8 pictures: one convolution, mean over the picture; class 1 is light."""
     data = ops.parameter([1, 8, 8, 3], np.float32, name="data")
-    found = ops.transpose(data, np.array([0, 3, 1, 2]))
-    for index, (inputs, outputs) in enumerate(((3, 8), (8, 8), (8, 4))):
-        weights = random.normal(size=(outputs, inputs, 3, 3)).astype(np.float32) / 5
-        if index == 0:
-            weights[0] *= loud
-        if index == 1:
-            weights[:, 0] /= loud
-        found = ops.convolution(found, weights, [1, 1], [1, 1], [1, 1], [1, 1])
-        found = ops.relu(ops.add(found, np.full((1, outputs, 1, 1), 0.1, np.float32)))
-    return ov.Model([ops.result(ops.reduce_mean(found, np.array([2, 3])))], [data])
+    weights = np.concatenate([np.full((1, 3, 3, 3), -1), np.full((1, 3, 3, 3), 1)]).astype(np.float32)
+    found = ops.convolution(
+        ops.transpose(data, np.array([0, 3, 1, 2])), weights, [1, 1], [0, 0], [0, 0], [1, 1]
+    )
+    model = ov.Model([ops.result(ops.reduce_mean(found, np.array([2, 3])))], [data])
+    Card(model_type="Classification", labels=LABELS, mean_values=(128.0,)).write(model)
+    made = Repository(tmp_path / "models")
+    with made.publish("tiny", 1) as folder:
+        ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return made
 
 
-def task(model: ov.Model) -> QuantizeTask:
-    def served(made: ov.Model) -> ov.Model:
-        steps = ov.preprocess.PrePostProcessor(made.clone())
-        steps.input(0).tensor().set_element_type(ov.Type.u8)
-        return steps.build()
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two dark and two light pictures, each in the folder of its class, and one damaged file."""
+    for label, grey in (("dark", 30), ("light", 220)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in (0, 9):
+            pixels = np.full((8, 8, 3), grey + number, np.uint8)
+            cv2.imwrite(str(tmp_path / "photos" / label / f"{number}.png"), pixels)
+    (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"no picture")
+    return tmp_path / "photos"
 
-    return QuantizeTask(model, served, lambda row: row[None].astype(np.float32))
 
-
-def guarded(loud: float, seed: int, options: QuantizeOptions) -> tuple[Quantization, list[str]]:
+def made(repository: Repository, photos: Path, metric: str = "", **options: Any) -> QuantizeReport:
+    order = QuantizeOrder("tiny_int8", photos, photos, metric, 300)
     said: list[str] = []
-    outcome = quantize(task(network(loud, seed)), ROWS, ROWS, FloatAgreement("numbers"), options, said.append)
-    return outcome, said
+    file = repository.find("tiny", 1)
+    return quantize(repository, file, Settings(), order, QuantizeOptions(**options), said.append)
 
 
-def fake_quantizes(model: ov.Model | None) -> int:
-    return 0 if model is None else sum(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+def test_a_good_model_is_published_with_its_figures_inside(repository, photos):
+    result = made(repository, photos)
+    assert result.published is not None
+    assert (result.published.name, result.published.version) == ("tiny_int8", 1)
+    kept = json.loads((result.published.xml.parent / "report.json").read_text())
+    assert kept == result.report
+    assert kept["metric"] == "top1"
+    assert (kept["accuracy_float"], kept["accuracy"], kept["quantized_operations"]) == (1.0, 1.0, 1)
+    assert (kept["validation_pictures"], kept["calibration_pictures"]) == (4, 4)
+    readable = [picture.file for picture in read_pictures(photos, LABELS) if picture.file.stem != "broken"]
+    assert kept["calibration_sha256"] == pictures_checksum(readable)
+    assert [file.name for file, _ in result.left_out] == ["broken.png"]
+    record = Validation.read(ov.Core().read_model(result.published.xml))
+    assert record is not None
+    assert (record.source, record.accuracy, record.speedup) == ("tiny/1", 1.0, kept["speed"]["speedup"])
 
 
-def test_what_stays_as_good_is_quantised_whole():
-    outcome, said = guarded(1, 1, QuantizeOptions(max_drop=0.01))
-    assert (outcome.method, outcome.quantized, outcome.accuracy_float) == ("ptq", 3, 1.0)
-    assert outcome.accuracy == outcome.accuracy_ptq > 0.99
-    assert fake_quantizes(outcome.model) > 3  # weights too
-    assert not any("accuracy control" in words for words in said)
+def test_a_refused_model_is_not_published(repository, photos, tmp_path, monkeypatch):
+    (tmp_path / "worse.py").write_text("left = [2.0, 1.0]\ndef metric(outputs, files): return left.pop(0)\n")
+    monkeypatch.chdir(tmp_path)
+    result = made(repository, photos, "worse:metric", accuracy_control=False, max_drop=0.5)
+    assert result.published is None
+    assert (result.report["accuracy_float"], result.report["accuracy"]) == (2.0, 1.0)
+    assert repository.names() == ["tiny"]
 
 
-def test_what_breaks_is_put_back_to_floats():
-    outcome, said = guarded(3000, 2, QuantizeOptions(max_drop=0.4))
-    assert outcome.method == "accuracy_control"
-    assert outcome.accuracy_ptq < 0.5
-    assert 0 < outcome.quantized < 3
-    assert outcome.accuracy > 0.9
-    assert fake_quantizes(outcome.model) > 0
-    assert any("trying accuracy control" in words for words in said)
+def model(repository: Repository) -> EvaluationModel:
+    return EvaluationModel.of(ov.Core(), repository.find("tiny", 1), Settings())
 
 
-@pytest.mark.parametrize(("control", "method", "left"), [(True, "accuracy_control", 0), (False, "ptq", 3)])
-def test_what_cannot_be_mended_is_refused(control, method, left):
-    outcome, _ = guarded(300, 1, QuantizeOptions(max_drop=0.005, accuracy_control=control))
-    assert (outcome.model, outcome.method, outcome.quantized) == (None, method, left)
-    assert outcome.accuracy_float - outcome.accuracy_ptq > 0.005
+@pytest.mark.parametrize(
+    ("labels", "wanted", "name"),
+    [
+        ({}, "", "agreement"),
+        ({"classes": frozenset((0,))}, "", "top1"),
+        ({"classes": frozenset((0,))}, "agreement", "agreement"),
+        ({"classes": frozenset((0,))}, "areas", "areas"),
+        ({"classes": frozenset((0,))}, "math:prod", "math:prod"),
+    ],
+)
+def test_the_metric_follows_the_labels_unless_one_is_named(repository, photos, labels, wanted, name):
+    pictures = model(repository).rows([LabelledPicture(photos / "dark" / "0.png", **labels)])
+    assert choose_metric(model(repository), pictures, wanted).name == name
 
 
-def test_a_quantised_model_is_not_quantised_again():
-    outcome, _ = guarded(1, 1, QuantizeOptions(max_drop=1))
-    assert outcome.model is not None
-    with pytest.raises(ModelLoadError, match="quantised already; quantise the float model"):
-        quantize(task(outcome.model), ROWS, ROWS, FloatAgreement(), QuantizeOptions(), lambda _: None)
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("top1", "--metric top1 needs the class of each picture"),
+        ("miou", "--metric miou needs a mask"),
+        ("map", "--metric map needs boxes"),
+        ("f1", "--metric f1 is none of top1, miou, map, agreement, areas"),
+    ],
+)
+def test_a_metric_without_its_labels_is_refused(repository, photos, wanted, message):
+    pictures = model(repository).rows([LabelledPicture(photos / "dark" / "0.png")])
+    with pytest.raises(UsageError, match=message):
+        choose_metric(model(repository), pictures, wanted)
 
 
-def test_a_model_without_weights_is_refused():
-    data = ops.parameter([1, 8, 8, 3], np.float32, name="data")
-    model = ov.Model([ops.result(ops.reduce_mean(data, np.array([1, 2])))], [data])
-    with pytest.raises(ModelLoadError, match="no convolution or matrix product"):
-        quantize(task(model), ROWS, ROWS, FloatAgreement("numbers"), QuantizeOptions(), lambda _: None)
+def test_a_metric_of_labels_needs_validation_pictures(repository, photos):
+    order = QuantizeOrder("tiny_int8", photos, None, "top1", 300)
+    with pytest.raises(UsageError, match="--metric top1 needs --validation"):
+        quantize(repository, repository.find("tiny", 1), Settings(), order, QuantizeOptions(), lambda _: None)
