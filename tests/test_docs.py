@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,50 @@ def test_every_command_has_an_example_in_its_help():
     page = (ROOT / "docs" / "commands.md").read_text()
     for part in page.split("\n## ")[1:]:
         assert "Example:" in part, part.splitlines()[0]
+
+
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("ir_models/*/*.md")]
+    if ".venv" not in path.parts
+)
+
+
+def anchors(page):
+    """What `#...` in a link to a page may be: its headings as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_the_glossary_has_the_words_of_the_project_once_each():
+    rows = re.findall(
+        r"^\| \*\*(.+?)\*\* \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
+    )
+    words = [word for word, _ in rows]
+    assert len(words) == len({*words})
+    assert {*words} >= {
+        *("seat", "stream", "row", "slot", "batch", "ceiling", "preset", "profile", "recording", "card"),
+        *("version", "cut model", "coalescing", "admission", "deadline", "urgency", "priority"),
+        *("worker table", "trace ring", "accuracy guard", "parity"),
+    }
+    for word, meaning in rows:
+        assert meaning.endswith("."), word
+        assert len(re.findall(r"\.(?: |$)", meaning)) <= 2, word
+
+
+def test_every_page_of_the_docs_can_be_reached_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in readme, page.name
