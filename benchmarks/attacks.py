@@ -186,7 +186,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cpuserve-attacks-") as folder:
         log = Path(folder) / "log"
-        with started_server(log, *words) as local:
+        with started_server(*words, log=log) as local:
             for name in track(given.only, "attacks", console=Console(stderr=True)):
                 found[name] = attacked(local, given.model, name, given.seconds)
                 time.sleep(_REST_S)

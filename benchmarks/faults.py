@@ -227,7 +227,7 @@ def main() -> None:
         log = Path(folder) / "log"
         words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4"]
         words += ["--rate-limit", "500", "--rate-burst", "200"]
-        with started_server(log, *words) as local:
+        with started_server(*words, log=log) as local:
             found = suffer(
                 local,
                 repository,

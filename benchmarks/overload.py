@@ -10,7 +10,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        started_server(Path(folder) / "log", "--model-repository", str(given.model_repository)) as local,
-    ):
+    with started_server("--model-repository", str(given.model_repository)) as local:
         rounds = [_round(given, local.port) for _ in range(given.rounds)]
     medians = {key: statistics.median(row[key] for row in rounds) for key in rounds[0] if key != "statuses"}
     table = Table("", "median", *(f"round {number + 1}" for number in range(given.rounds)))

@@ -109,7 +109,7 @@ def main() -> None:
     bad = sorted((given.pictures / "bad").iterdir())
     with tempfile.TemporaryDirectory(prefix="cpuserve-soak-") as folder:
         log = Path(folder) / "log"
-        with started_server(log, "--model-repository", str(given.model_repository)) as local:
+        with started_server("--model-repository", str(given.model_repository), log=log) as local:
             found = soak(
                 local.pid,
                 local.port,

@@ -90,7 +90,7 @@ def measure_reloads(
         root = Path(folder) / "models"
         _put(model, root, 1)
         words = ("--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2")
-        with started_server(Path(folder) / "log", *words) as local:
+        with started_server(*words) as local:
             return _under_load(model, root, local.port, picture.read_bytes(), reloads, connections, progress)
 
 

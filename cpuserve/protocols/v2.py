@@ -127,7 +127,14 @@ class V2:
                     "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
                 },
                 "model_transaction_policy": {"decoupled": False},
-                "parameters": {"sha256": {"string_value": pipeline.checksum}},
+                # and OpenVINO's properties in force, by the names Triton's OpenVINO backend has for them
+                "parameters": {
+                    name: {"string_value": text}
+                    for name, text in {
+                        "sha256": pipeline.checksum,
+                        **pipeline.batcher.engine.read_back(),
+                    }.items()
+                },
             }
         )
 

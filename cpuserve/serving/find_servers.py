@@ -15,13 +15,18 @@ from cpuserve.serving.worker_table import EMPTY, LINK, STATES, WorkerTable
 __all__ = ["find_servers", "server_status"]
 
 
-def find_servers(root: Path = Path("/")) -> tuple[ServerStatus, ...]:
+def find_servers(root: Path = Path("/"), pids: Iterable[int] | None = None) -> tuple[ServerStatus, ...]:
     """Every other server whose processes the caller may read, by the arbiter's process id.
 
     Process ids are those of the caller's pid namespace.
+
+    Args:
+        root: where /proc is.
+        pids: the only processes to look into, such as a server's arbiter; None looks into all.
     """
     holders: dict[tuple[int, int], dict[int, Path]] = {}
-    for folder in (root / "proc").iterdir():
+    folders = (root / "proc").iterdir() if pids is None else (root / f"proc/{pid}" for pid in pids)
+    for folder in folders:
         if folder.name.isdecimal() and int(folder.name) != os.getpid():
             for key, file in _tables(folder):
                 holders.setdefault(key, {})[int(folder.name)] = file

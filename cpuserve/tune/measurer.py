@@ -87,7 +87,7 @@ class Measurer:
             CpuserveError: it could not be served or measured; the message says why in one line.
         """
         with repository_of(self.models, self.repository) as folder, pictures(self.images) as sent:
-            subject = TrialSetup(
+            setup = TrialSetup(
                 models=self.models,
                 turns=[name for name, count in zip(self.models, self.mix, strict=True) for _ in range(count)],
                 repository=folder,
@@ -95,7 +95,7 @@ class Measurer:
                 environ=point.environ(),
                 files=sent.files,
             )
-            with self._started(subject) as running:
+            with self._started(setup) as running:
                 return self._figures(running, sent.name)
 
     def hints(self) -> dict[str, Point]:
@@ -108,12 +108,12 @@ class Measurer:
             CpuserveError: the model is not there, or cannot be compiled.
         """
         model = self.models[self.mix.index(max(self.mix))]
-        subject = TrialSetup(self.models, self.models, self.repository, {}, {})
+        setup = TrialSetup(self.models, self.models, self.repository, {}, {})
         xml = Repository(self.repository).find(model).xml
-        return hint_points(xml, subject.environment(with_settings=False))
+        return hint_points(xml, setup.environment(with_settings=False))
 
-    def _started(self, subject: TrialSetup) -> AbstractContextManager[RunningTrial]:
-        return http_trial(subject, self.connections) if self.level == "http" else engine_trial(subject)
+    def _started(self, setup: TrialSetup) -> AbstractContextManager[RunningTrial]:
+        return http_trial(setup, self.connections) if self.level == "http" else engine_trial(setup)
 
     def _figures(self, running: RunningTrial, name: str) -> Figures:
         def once(number: int) -> LoadWindow:

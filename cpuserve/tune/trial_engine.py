@@ -74,17 +74,15 @@ class EngineTrial:
 
 
 @contextmanager
-def engine_trial(subject: TrialSetup) -> Iterator[EngineTrial]:
+def engine_trial(setup: TrialSetup) -> Iterator[EngineTrial]:
     """Start the processes of a point's seats; they end with the context.
 
     Raises:
         CpuserveError: one does not load; the message has its last words.
     """
-    environ = subject.environment(with_settings=False)
-    environ = relaunch_environment(subject.settings.get("allocator", "none"), {}, environ) or environ
+    environ = setup.environment(with_settings=False)
+    environ = relaunch_environment(setup.settings.get("allocator", "none"), {}, environ) or environ
     with TemporaryDirectory(prefix="cpuserve-tune-") as folder:
         log = Path(folder) / "log"
-        with SeatProcesses(
-            subject.turns, subject.flags, None, subject.files, environ=environ, log=log
-        ) as seats:
+        with SeatProcesses(setup.turns, setup.flags, None, setup.files, environ=environ, log=log) as seats:
             yield EngineTrial(seats)

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("attacks") / "log"
     words = ["--model-repository", str(ROOT / "ir_models"), "--workers", "2", "--threads", "1"]
-    with started_server(log, *words) as local:
+    with started_server(*words, log=log) as local:
         yield local
     assert "Traceback" not in log.read_text()
 

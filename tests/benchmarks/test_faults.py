@@ -35,7 +35,7 @@ def test_half_a_minute_of_faults(tmp_path, monkeypatch):
         monkeypatch.setattr(faults, name, value)
     repository = faults.make_repository(tmp_path, ROOT / "ir_models" / "digits")
     words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4", "--rate-limit", "500"]
-    with started_server(tmp_path / "log", *words) as local:
+    with started_server(*words, log=tmp_path / "log") as local:
         picture = (ROOT / "docs" / "seven.png").read_bytes()
         found = faults.suffer(local, repository, picture, seconds=20, clients=8)
     assert faults.passed(found, most_growth=1.0, clients=8), found

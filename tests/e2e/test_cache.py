@@ -131,3 +131,11 @@ def test_a_reload_forgets(server, root):
 def test_the_configuration_tells_the_queue_delay(server):
     batching = server.get("/v2/models/digits/config").json()["dynamic_batching"]
     assert batching["max_queue_delay_microseconds"] == 100
+
+
+def test_the_configuration_tells_the_properties_in_force(server):
+    parameters = server.get("/v2/models/digits/config").json()["parameters"]
+    found = {name: value["string_value"] for name, value in parameters.items()}
+    assert len(found.pop("sha256")) == 64
+    assert int(found["NUM_STREAMS"]) >= 1
+    assert found["INFERENCE_PRECISION_HINT"] in {"f32", "bf16", "f16"}
