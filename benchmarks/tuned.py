@@ -1,4 +1,4 @@
-"""A tuned profile against the defaults and OpenVINO's own hints, in rounds of one run; it searches nothing.
+"""A preset against the defaults and OpenVINO's own hints, in rounds of one run; it searches nothing.
 
 Run as ``python -m benchmarks.tuned MODEL... --model-repository DIR --tuning-dir DIR --out FILE`` after
 ``cpuserve tune``.
@@ -53,15 +53,15 @@ def main() -> None:
 def _model(given: argparse.Namespace, model: str) -> dict[str, Any]:
     key = PresetKey.read(Repository(given.model_repository).find(model))
     match = PresetStore(given.tuning_dir).find(model, key)
-    if match.kind != "exact" or match.profile is None:
+    if match.kind != "exact" or match.preset is None:
         raise UsageError(
-            f"{given.tuning_dir} has no profile of {model} for this machine: cpuserve tune {model}"
+            f"{given.tuning_dir} has no preset of {model} for this machine: cpuserve tune {model}"
         )
     measure = Measurer(
         [model], given.model_repository, given.images, window_seconds=given.window_seconds, max_windows=4
     )
-    environ = {f"env.{name}": value for name, value in match.profile.environ.items()}
-    ways = {_FIRST: Point(), "tuned": Point.of({**match.profile.settings, **environ})}
+    environ = {f"env.{name}": value for name, value in match.preset.environ.items()}
+    ways = {_FIRST: Point(), "tuned": Point.of({**match.preset.settings, **environ})}
     ways |= {f"hint {name}": point for name, point in measure.hints().items()}
     rounds: dict[str, list[Figures]] = {name: [] for name in ways}
     for number in range(given.rounds):

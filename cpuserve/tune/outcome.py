@@ -24,7 +24,7 @@ class TuningRequest:
     Attributes:
         models: names in the repository; several are served together and share the machine.
         repository: where they are.
-        tuning_dir: where profiles and trials are kept.
+        tuning_dir: where presets and trials are kept.
         objective: what is best.
         limits: how long it may take.
         mode: one of `cpuserve.tune.strategies.MODES`.
@@ -61,7 +61,7 @@ class TuningResult:
         runner_up: the next best one, if two worked.
         default: what the defaults do, over all their trials.
         drift: from the first to the last trial of the defaults, as a share of the score; None with one only.
-        profiles: files written; none where no point keeps the constraints.
+        presets: files written; none where no point keeps the constraints.
         trials_file: where the trials are.
         notes: what to tell.
     """
@@ -74,7 +74,7 @@ class TuningResult:
     runner_up: Standing | None
     default: Standing
     drift: float | None
-    profiles: tuple[Path, ...]
+    presets: tuple[Path, ...]
     trials_file: Path
     notes: Sequence[str] = field(default=())
 
@@ -106,7 +106,7 @@ class TuningResult:
         `Space.document`; ``trials`` and ``failed`` are counts, ``seconds`` what all took; ``best``,
         ``runner_up``, ``default`` and each of ``hints`` (by name) have ``settings``, ``environ``, ``trials``
         (how many), ``noise``, ``excess`` (0: the constraints are kept) and ``figures``; ``gain`` over the
-        defaults, ``within_noise`` where that says nothing; ``drift``; ``profiles`` and ``trials_file`` are
+        defaults, ``within_noise`` where that says nothing; ``drift``; ``presets`` and ``trials_file`` are
         paths; ``notes``.
         """
         request = self.request
@@ -128,7 +128,7 @@ class TuningResult:
             "gain": self.gain,
             "within_noise": self.within_noise,
             "drift": self.drift,
-            "profiles": [str(path) for path in self.profiles],
+            "presets": [str(path) for path in self.presets],
             "trials_file": str(self.trials_file),
             "notes": list(self.notes),
         }

@@ -1,4 +1,4 @@
-"""A tuned profile: the settings that were best for a model on a machine, and the figures that say so."""
+"""A preset: the settings that were best for a model on a machine, and the figures that say so."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cpuserve.tune.trial import Figures, Knob, Trial
 __all__ = ["LAYOUT", "PER_MODEL", "Preset"]
 
 LAYOUT = ("workers", "cores_per_worker", "use_logical_core", "threads", "allocator")
-"""Settings of a profile that hold for the whole server: how the seats are cut and filled."""
+"""Settings of a preset that hold for the whole server: how the seats are cut and filled."""
 
 PER_MODEL = (
     *("precision", "decode", "max_batch", "max_queue_delay_us"),
     *("streams", "inference_threads", "share_weights", "enable_cpu_pinning", "scheduling_core_type"),
 )
-"""Settings of a profile that hold for its model."""
+"""Settings of a preset that hold for its model."""
 
 _SCHEMA = 1
 _ENVIRON = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS)_[A-Z0-9_]+")
@@ -87,7 +87,7 @@ class Preset:
         level: str = "http",
         command: str = "",
     ) -> Preset:
-        """The profile that a search ends with; it is dated now.
+        """The preset that a search ends with; it is dated now.
 
         Args:
             model: whose it is.
@@ -103,10 +103,10 @@ class Preset:
             command: as it was typed; directories of this machine are left out of it.
 
         Raises:
-            UsageError: the best trial failed, or holds what no profile may set.
+            UsageError: the best trial failed, or holds what no preset may set.
         """
         if best.figures is None:
-            raise UsageError(f"trial {best.number} failed, no profile can be made of it: {best.error}")
+            raise UsageError(f"trial {best.number} failed, no preset can be made of it: {best.error}")
         together = tuple(models) or (model,)
         return cls(
             model=model,
@@ -131,10 +131,10 @@ class Preset:
         """What `to_json` wrote.
 
         Raises:
-            UsageError: it is no profile, another version's, or holds what no profile may set.
+            UsageError: it is no preset, another version's, or holds what no preset may set.
         """
         if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
-            raise UsageError(f'it is no tuned profile with "schema": {_SCHEMA}')
+            raise UsageError(f'it is no preset with "schema": {_SCHEMA}')
         try:
             models = tuple(map(str, content["models"]))
             return cls(
@@ -191,9 +191,9 @@ def _checked_settings(settings: Any) -> dict[str, Knob]:
     unknown = sorted(set(settings) - {*LAYOUT, *PER_MODEL} & set(SETTINGS))
     if unknown:
         raise UsageError(
-            f"{unknown[0]} is nothing a profile may set; it may set {', '.join((*LAYOUT, *PER_MODEL))}"
+            f"{unknown[0]} is nothing a preset may set; it may set {', '.join((*LAYOUT, *PER_MODEL))}"
         )
-    return {name: SETTINGS[name].parse(value, "profile") for name, value in dict(settings).items()}
+    return {name: SETTINGS[name].parse(value, "preset") for name, value in dict(settings).items()}
 
 
 def _checked_environ(environ: Any) -> dict[str, str]:
@@ -201,7 +201,7 @@ def _checked_environ(environ: Any) -> dict[str, str]:
         name for name, text in environ.items() if not _ENVIRON.fullmatch(name) or "\0" in str(text)
     )
     if wrong:
-        raise UsageError(f"{wrong[0]} is no variable of OpenMP or BLAS, which are all that a profile may set")
+        raise UsageError(f"{wrong[0]} is no variable of OpenMP or BLAS, which are all that a preset may set")
     return {name: str(value) for name, value in dict(environ).items()}
 
 

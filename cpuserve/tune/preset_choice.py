@@ -64,10 +64,10 @@ def apply_presets(
         return AppliedPresets(settings)
     matches, refused, here = _matches(settings, root)
     said = [(logging.WARNING, f"preset: {line}") for line in refused]
-    if not any(match.profile for match in matches.values()):
+    if not any(match.preset for match in matches.values()):
         said.append((logging.INFO, f"preset: none for {', '.join(matches)} ({_where(settings)})"))
         return AppliedPresets(settings, {}, {"match": "none", "refused": refused, "models": {}}, said)
-    moved = {name: transfer_preset(match, here) for name, match in matches.items() if match.profile}
+    moved = {name: transfer_preset(match, here) for name, match in matches.items() if match.preset}
     leader = _leader(matches, moved)
     given = sorted(name for name in ("mode", *SHAPE) if name in settings.origin)
     layout: dict[str, Any] = layout_of(moved[leader].settings)
@@ -126,13 +126,13 @@ def _named(
 ) -> tuple[dict[str, PresetMatch], list[str], Mapping[str, Any]]:
     found = dict.fromkeys(names, PresetMatch("none"))
     try:
-        profile = read_preset(file)
+        preset = read_preset(file)
     except UsageError as error:
         return found, [str(error)], {}
-    if profile.model not in found:
-        return found, [f"{file} is not used: it is a preset of {profile.model}, which is not served"], {}
-    key = PresetKey.read(repository.find(profile.model), root=root)
-    found[profile.model] = judge(profile, file, key)
+    if preset.model not in found:
+        return found, [f"{file} is not used: it is a preset of {preset.model}, which is not served"], {}
+    key = PresetKey.read(repository.find(preset.model), root=root)
+    found[preset.model] = judge(preset, file, key)
     return found, [], key.machine
 
 
@@ -141,10 +141,10 @@ def _leader(matches: Mapping[str, PresetMatch], moved: Mapping[str, Transfer]) -
 
     def rank(name: str) -> tuple[int, bool, float]:
         match = matches[name]
-        profile = match.profile
-        if profile is None:
+        preset = match.preset
+        if preset is None:
             return len(_ORDER), True, 0.0
-        return _ORDER.index(match.kind), set(profile.models) != set(matches), -profile.measured.cpu_ms
+        return _ORDER.index(match.kind), set(preset.models) != set(matches), -preset.measured.cpu_ms
 
     return min(moved, key=rank)
 
@@ -180,8 +180,8 @@ def _trouble(settings: Settings, names: Mapping[str, PresetMatch], root: Path) -
 
 def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader: str) -> dict[str, Any]:
     """What ``/v2/placement`` says of one model's preset."""
-    profile = match.profile
-    if profile is None:
+    preset = match.preset
+    if preset is None:
         return {"match": match.kind}
     own = made.for_model(name, {})
     applied, left = {}, dict(one.left_out)
@@ -199,14 +199,14 @@ def _model(name: str, match: PresetMatch, one: Transfer, made: Settings, leader:
     return {
         "match": match.kind,
         "path": str(match.path),
-        "machine": profile.key.fingerprint,
-        "date": profile.date,
-        "objective": profile.objective,
+        "machine": preset.key.fingerprint,
+        "date": preset.date,
+        "objective": preset.objective,
         "distance": match.distance,
         "differs": {word: {"preset": pair[0], "here": pair[1]} for word, pair in match.differs.items()},
         "applied": applied,
         "left_out": left,
-        "expected" if exact else "measured_there": profile.expected(),
+        "expected" if exact else "measured_there": preset.expected(),
     }
 
 

@@ -1,4 +1,4 @@
-"""A tuned profile in the words of other programs; it writes no file.
+"""A preset in the words of other programs; it writes no file.
 
 Those that know no seats get one process for all of the machine: the workers' streams and threads added up,
 and pinned, as seats pin workers.
@@ -18,61 +18,61 @@ from cpuserve.tune.preset import Preset
 __all__ = ["FORMATS", "export_preset"]
 
 
-def export_preset(profile: Preset, to: str) -> str:
-    """A profile as text.
+def export_preset(preset: Preset, to: str) -> str:
+    """A preset as text.
 
     Args:
-        profile: what was found.
+        preset: what was found.
         to: one of `FORMATS`: ``env`` is lines NAME=VALUE for a shell or ``docker run --env-file``; ``ovms``
             an OpenVINO Model Server ``config.json``; ``triton`` what belongs in a ``config.pbtxt`` of
             Triton's OpenVINO backend; ``benchmark_app`` a file for its ``-load_config``.
 
     Raises:
-        UsageError: there is no such format, or the profile lacks OpenVINO's properties.
+        UsageError: there is no such format, or the preset lacks OpenVINO's properties.
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to}: there are {', '.join(FORMATS)}")
-    if to != "env" and "NUM_STREAMS" not in profile.properties:
+    if to != "env" and "NUM_STREAMS" not in preset.properties:
         raise UsageError(
-            f"the profile of {profile.model} does not say what OpenVINO had in force: tune it again"
+            f"the preset of {preset.model} does not say what OpenVINO had in force: tune it again"
         )
-    return FORMATS[to](profile)
+    return FORMATS[to](preset)
 
 
-def _env(profile: Preset) -> str:
-    lines = [f"# {_title(profile)}"]
-    for name, value in profile.settings.items():
+def _env(preset: Preset) -> str:
+    lines = [f"# {_title(preset)}"]
+    for name, value in preset.settings.items():
         text = str(value).lower() if isinstance(value, bool) else value
         lines.append(f"{SETTINGS[name].variable}={text}")
-    lines += [f"{name}={text}" for name, text in profile.environ.items()]
+    lines += [f"{name}={text}" for name, text in preset.environ.items()]
     return "\n".join(lines) + "\n"
 
 
-def _benchmark_app(profile: Preset) -> str:
-    return json.dumps({"CPU": dict(profile.properties)}, indent=1) + "\n"
+def _benchmark_app(preset: Preset) -> str:
+    return json.dumps({"CPU": dict(preset.properties)}, indent=1) + "\n"
 
 
-def _ovms(profile: Preset) -> str:
+def _ovms(preset: Preset) -> str:
     config = {
-        "name": profile.model,
-        "base_path": f"/models/{profile.model}",
+        "name": preset.model,
+        "base_path": f"/models/{preset.model}",
         "target_device": "CPU",
-        "nireq": profile.properties["NUM_STREAMS"],
+        "nireq": preset.properties["NUM_STREAMS"],
         # texts: not all of its versions take numbers and booleans here
-        "plugin_config": {name: _text(value) for name, value in profile.properties.items()},
+        "plugin_config": {name: _text(value) for name, value in preset.properties.items()},
     }
     return json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n"
 
 
-def _triton(profile: Preset) -> str:
-    properties = profile.properties
+def _triton(preset: Preset) -> str:
+    properties = preset.properties
     parameters = {name: str(properties[name]) for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS")}
     if properties.get("INFERENCE_PRECISION_HINT") == "bf16":
         parameters["HINT_BF16"] = "YES"
-    batch = profile.settings.get("max_batch", DEFAULT_BATCH)
-    delay = round(float(profile.settings.get("max_queue_delay_us", 0)))
+    batch = preset.settings.get("max_batch", DEFAULT_BATCH)
+    delay = round(float(preset.settings.get("max_queue_delay_us", 0)))
     lines = [
-        f"# {_title(profile)}",
+        f"# {_title(preset)}",
         "# for config.pbtxt, beside the model's name, inputs and outputs",
         'backend: "openvino"',
         f"max_batch_size: {batch}",
@@ -86,8 +86,8 @@ def _triton(profile: Preset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _title(profile: Preset) -> str:
-    return f"tuned profile of {profile.model} on {profile.key.fingerprint}, {profile.date}"
+def _title(preset: Preset) -> str:
+    return f"preset of {preset.model} on {preset.key.fingerprint}, {preset.date}"
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a tuned profile is good for: machine, OpenVINO and model; and how far another one is from it."""
+"""What a preset is good for: machine, OpenVINO and model; and how far another one is from it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ everything else as equal or not.
 
 @dataclass(frozen=True)
 class PresetKey:
-    """What a profile belongs to.
+    """What a preset belongs to.
 
     Attributes:
-        fingerprint: the machine's short name, which is also the profile's directory.
+        fingerprint: the machine's short name, which is also the preset's directory.
         machine: the rows of `MACHINE`, by name.
         openvino: the version of OpenVINO.
         ir_sha256: of the model's files, by the model's name.

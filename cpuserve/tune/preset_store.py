@@ -1,4 +1,4 @@
-"""Tuned profiles as files, ROOT/FINGERPRINT/MODEL.json; it measures nothing and applies nothing."""
+"""Presets as files, ROOT/FINGERPRINT/MODEL.json; it measures nothing and applies nothing."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MatchKind = Literal["exact", "stale", "nearest", "none"]
 
 @dataclass(frozen=True)
 class PresetMatch:
-    """The profile that fits best.
+    """The preset that fits best.
 
     Attributes:
         kind: ``exact``; ``stale``, of this machine but of another OpenVINO or another model under the name;
             ``nearest``, of another machine; or ``none``.
-        profile: None with ``none``.
+        preset: None with ``none``.
         path: its file.
         distance: how unlike the machines are, 0 for the same (`PresetKey.distance`).
-        differs: what differs, by name, each as the profile's and this one's.
-        refused: files that were meant to be profiles and are none, one sentence each.
+        differs: what differs, by name, each as the preset's and this one's.
+        refused: files that were meant to be presets and are none, one sentence each.
     """
 
     kind: MatchKind
-    profile: Preset | None = None
+    preset: Preset | None = None
     path: Path | None = None
     distance: float = 0.0
     differs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class PresetMatch:
 
 
 class PresetStore:
-    """Profiles below a directory, which need not be there.
+    """Presets below a directory, which need not be there.
 
     Args:
         root: ``tuning`` by default (setting ``tuning_dir``).
@@ -51,26 +51,26 @@ class PresetStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def profile_file(self, fingerprint: str, model: str) -> Path:
-        """Where a model's profile is."""
+    def preset_file(self, fingerprint: str, model: str) -> Path:
+        """Where a model's preset is."""
         return self.root / fingerprint / f"{model}.json"
 
     def trials_file(self, fingerprint: str, model: str) -> Path:
         """Where all trials of its search are, one JSON object a line; who searches writes it."""
         return self.root / fingerprint / f"{model}.trials.jsonl"
 
-    def write(self, profile: Preset) -> Path:
-        """Keep a profile in place of the model's former one on this machine; readers see one or the other.
+    def write(self, preset: Preset) -> Path:
+        """Keep a preset in place of the model's former one on this machine; readers see one or the other.
 
         Raises:
             UsageError: the directory cannot be written to.
         """
-        file = self.profile_file(profile.key.fingerprint, profile.model)
+        file = self.preset_file(preset.key.fingerprint, preset.model)
         fresh = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("w") as output:
-                output.write(json.dumps(profile.to_json(), indent=1) + "\n")
+                output.write(json.dumps(preset.to_json(), indent=1) + "\n")
                 output.flush()
                 os.fsync(output.fileno())
             fresh.rename(file)
@@ -85,7 +85,7 @@ class PresetStore:
         return sorted(self.root.glob(f"*/{model}.json"))
 
     def find(self, model: str, key: PresetKey) -> PresetMatch:
-        """The profile that fits best: exact, else of this machine, else of the nearest one.
+        """The preset that fits best: exact, else of this machine, else of the nearest one.
 
         Args:
             model: its name.
@@ -95,21 +95,21 @@ class PresetStore:
         refused: list[str] = []
         for file in self.files(model):
             try:
-                profile = read_preset(file)
+                preset = read_preset(file)
             except UsageError as error:
                 refused.append(str(error))
                 continue
-            if profile.model == model:
-                found.append(judge(profile, file, key))
+            if preset.model == model:
+                found.append(judge(preset, file, key))
             else:
-                refused.append(f"{file} is not used: it is a profile of {profile.model}, not of {model}")
+                refused.append(f"{file} is not used: it is a preset of {preset.model}, not of {model}")
         order = ("exact", "stale", "nearest")
         best = min(found, key=lambda one: (order.index(one.kind), one.distance), default=PresetMatch("none"))
-        return PresetMatch(best.kind, best.profile, best.path, best.distance, best.differs, tuple(refused))
+        return PresetMatch(best.kind, best.preset, best.path, best.distance, best.differs, tuple(refused))
 
 
 def read_preset(file: Path) -> Preset:
-    """A profile from its file.
+    """A preset from its file.
 
     Raises:
         UsageError: it cannot be read or is none; the message names the file.
@@ -124,10 +124,10 @@ def read_preset(file: Path) -> Preset:
         raise UsageError(f"{file} is not used: {error}") from None
 
 
-def judge(profile: Preset, file: Path, key: PresetKey) -> PresetMatch:
-    """How well a profile fits."""
-    differs = profile.key.differences(key, profile.model)
+def judge(preset: Preset, file: Path, key: PresetKey) -> PresetMatch:
+    """How well a preset fits."""
+    differs = preset.key.differences(key, preset.model)
     kind: MatchKind = "exact"
     if differs:
         kind = "nearest" if differs.keys() & MACHINE.keys() else "stale"
-    return PresetMatch(kind, profile, file, round(profile.key.distance(key), 3), differs)
+    return PresetMatch(kind, preset, file, round(preset.key.distance(key), 3), differs)

@@ -1,4 +1,4 @@
-"""Which settings of a profile hold for this machine and model, and why others do not; it applies none."""
+"""Which settings of a preset hold for this machine and model, and why others do not; it applies none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS = frozenset({"kinds", "smt"})
 
 @dataclass(frozen=True)
 class Transfer:
-    """What is left of a profile.
+    """What is left of a preset.
 
     Attributes:
         settings: that hold.
@@ -45,7 +45,7 @@ class Transfer:
 
 
 def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
-    """What holds of a profile that was found.
+    """What holds of a preset that was found.
 
     An exact one holds whole. Another OpenVINO changes no setting. For another model under the name what
     changes answers (``precision``, ``decode``) was never judged. Another instruction set computes in other
@@ -53,23 +53,23 @@ def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
     of core, or seats that do not fit, everything about them is left to the defaults.
 
     Args:
-        match: with a profile.
+        match: with a preset.
         here: this machine, as `MACHINE` names it.
     """
-    profile = match.profile
-    if profile is None:
+    preset = match.preset
+    if preset is None:
         return Transfer({}, {}, {})
     left: dict[str, str] = {}
     if IR in match.differs:
         left |= dict.fromkeys(_ANSWERS, "the model is another one, its answers were not looked at with this")
     if "flags" in match.differs:
         left["precision"] = "the CPU has other instructions"
-    settings, scaled = dict(profile.settings), ""
+    settings, scaled = dict(preset.settings), ""
     differs = match.differs.keys() & MACHINE.keys()
     if differs & _KINDS:
         left |= dict.fromkeys((*SHAPE, *IN_A_SEAT), "the CPU has other kinds of core or siblings")
     elif differs & _COUNTS:
-        size = _seat_cores(profile)
+        size = _seat_cores(preset)
         if size and size <= here["cores"]:
             settings.pop("workers", None)
             settings["cores_per_worker"] = size
@@ -78,17 +78,17 @@ def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
             why = f"seats of {size} cores do not fit" if size else "seats were left to the defaults there"
             left |= dict.fromkeys((*SHAPE, *IN_A_SEAT), why)
     used = {name: value for name, value in settings.items() if name not in left}
-    environ = {} if left.keys() & set(IN_A_SEAT) else dict(profile.environ)
+    environ = {} if left.keys() & set(IN_A_SEAT) else dict(preset.environ)
     return Transfer(used, environ, {name: why for name, why in left.items() if name in settings}, scaled)
 
 
-def _seat_cores(profile: Preset) -> int | None:
-    """Physical cores of a seat where the profile was made; None where that is not known or not even."""
-    size = profile.settings.get("cores_per_worker")
+def _seat_cores(preset: Preset) -> int | None:
+    """Physical cores of a seat where the preset was made; None where that is not known or not even."""
+    size = preset.settings.get("cores_per_worker")
     if size:
         return int(size)
-    workers = int(profile.settings.get("workers") or 0)
-    cores = int(profile.key.machine["cores"])
+    workers = int(preset.settings.get("workers") or 0)
+    cores = int(preset.key.machine["cores"])
     return cores // workers if workers and cores % workers == 0 else None
 
 

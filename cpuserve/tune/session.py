@@ -1,4 +1,4 @@
-"""One call of ``cpuserve tune``: from the models on this machine to their profiles; it prints nothing."""
+"""One call of ``cpuserve tune``: from the models on this machine to their presets; it prints nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tune(
     began: Callable[[Sequence[str]], None] = lambda _notes: None,
     seen: Callable[[Trial, Search], None] = lambda _trial, _search: None,
 ) -> TuningResult:
-    """Search, keep every trial, and write the profiles.
+    """Search, keep every trial, and write the presets.
 
     Args:
         request: what is to be tuned.
@@ -145,7 +145,7 @@ def _outcome(
     runner_up = next((one for one in ranked if one.point != best.point), None)
     default = next(one for one in ranked if one.point == Point())
     alone = [objective.score(t.figures) for t in trials if t.point == Point() and t.figures]
-    profiles = () if best.excess else _write(request, key, best, runner_up, default)
+    presets = () if best.excess else _write(request, key, best, runner_up, default)
     return TuningResult(
         request,
         mode,
@@ -155,7 +155,7 @@ def _outcome(
         runner_up,
         default,
         alone[-1] / alone[0] - 1 if len(alone) > 1 else None,
-        profiles,
+        presets,
         journal.file,
         journal.notes,
     )

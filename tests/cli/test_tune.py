@@ -55,11 +55,11 @@ def test_a_model_is_tuned_without_a_word_between(tune, tmp_path):
     assert "OpenVINO's hint THROUGHPUT" in out
     assert "10 trials (0 failed)" in out
     assert "+" in out.split("against the defaults: ")[1]
-    (profile,) = (tmp_path / "tuning").glob("*/digits.json")
-    assert f"profile: {profile}" in out
+    (preset,) = (tmp_path / "tuning").glob("*/digits.json")
+    assert f"preset: {preset}" in out
     assert "1. default: the defaults: 100.0 images/s" in err
     assert (MADE["level"], MADE["mix"], MADE["window_seconds"]) == ("http", (1,), 0.25)
-    stored = json.loads(profile.read_text())
+    stored = json.loads(preset.read_text())
     assert (stored["constraints"], stored["command"][:20]) == (["p99_ms<=50"], "cpuserve tune digits")
 
 

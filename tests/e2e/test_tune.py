@@ -75,11 +75,11 @@ def test_a_killed_search_goes_on_and_a_server_applies_what_it_found(digits, tmp_
     assert figures.facts["workers"] == len(figures.facts["placement"]["seats"])
     assert figures.facts["openmp"] == []
     assert found["space"]["dropped"]["openmp-is-there"] > 0
-    assert len(found["profiles"]) == 1
+    assert len(found["presets"]) == 1
 
     arguments = ("--model-repository", str(digits), "--tuning-dir", str(folder), "--preset", "auto")
     with serving(tmp_path / "server", *arguments) as server:
-        profile = server.get("/v2/placement").json()["preset"]
-    assert profile["match"] == "exact"
-    assert profile["models"][MODEL]["path"] == found["profiles"][0]
-    assert profile["models"][MODEL]["applied"] == found["best"]["settings"]
+        preset = server.get("/v2/placement").json()["preset"]
+    assert preset["match"] == "exact"
+    assert preset["models"][MODEL]["path"] == found["presets"][0]
+    assert preset["models"][MODEL]["applied"] == found["best"]["settings"]

@@ -1,4 +1,4 @@
-"""Keys, trials and profiles made up for tests; nothing here was measured."""
+"""Keys, trials and presets made up for tests; nothing here was measured."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def trial(number: int = 0, images_per_s: float = 100.0, facts: Any = None, **kno
     return Trial(number, Point.of(knobs), "search", figures(images_per_s, facts=facts or {}))
 
 
-def profile(own: PresetKey | None = None, model: str = "m", **knobs: Any) -> Preset:
-    """A profile with these knobs."""
+def preset(own: PresetKey | None = None, model: str = "m", **knobs: Any) -> Preset:
+    """A preset with these knobs."""
     return Preset.of_trials(model, own or key(), trial(**knobs), command="cpuserve tune m")

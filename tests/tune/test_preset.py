@@ -1,4 +1,4 @@
-"""A profile keeps what was measured, says what to expect, and sets nothing that is none of its business."""
+"""A preset keeps what was measured, says what to expect, and sets nothing that is none of its business."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_models_that_were_served_together_share_the_images():
     assert whole.expected()["images_per_s"] == 75.0
 
 
-def test_a_failed_trial_makes_no_profile():
+def test_a_failed_trial_makes_no_preset():
     with pytest.raises(UsageError, match="trial 4 failed"):
         Preset.of_trials("m", made.key(), Trial(4, Point(), "search", None, "no seat"))
 
@@ -57,7 +57,7 @@ def test_a_failed_trial_makes_no_profile():
     ("change", "words"),
     [
         ({"schema": 2}, '"schema": 1'),
-        ({"settings": {"host": "0.0.0.0"}}, "host is nothing a profile may set"),
+        ({"settings": {"host": "0.0.0.0"}}, "host is nothing a preset may set"),
         ({"settings": {"workers": "many"}}, "workers takes a whole number"),
         ({"environ": {"LD_PRELOAD": "/x.so"}}, "LD_PRELOAD is no variable of OpenMP"),
         ({"measured": {"images_per_s": 1}}, "wrong type"),
@@ -65,16 +65,16 @@ def test_a_failed_trial_makes_no_profile():
         ({"mix": 3}, "wrong type"),
     ],
 )
-def test_what_is_no_profile_is_refused(change, words):
+def test_what_is_no_preset_is_refused(change, words):
     with pytest.raises(UsageError) as caught:
-        Preset.from_json(made.profile().to_json() | change)
+        Preset.from_json(made.preset().to_json() | change)
     assert words in str(caught.value)
     with pytest.raises(UsageError, match="schema"):
         Preset.from_json([])
 
 
 def test_what_is_missing_is_named():
-    document = made.profile().to_json()
+    document = made.preset().to_json()
     del document["objective"]
     with pytest.raises(UsageError, match="it has no 'objective'"):
         Preset.from_json(document)

@@ -1,4 +1,4 @@
-"""What the profiles add to the settings: below everything a user says, for the server and for each model."""
+"""What the presets add to the settings: below everything a user says, for the server and for each model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def models(tmp_path):
 
 @pytest.fixture
 def tuned(tmp_path, machine, models):
-    """Keeps a profile of a model; gives its file."""
+    """Keeps a preset of a model; gives its file."""
 
     def keep(model="one", cpu_ms=5.0, together=(), environ=None, key=None, **knobs):
         own = key or PresetKey.read(*(Repository(models).find(name) for name in ("one", "two")), root=machine)
@@ -52,7 +52,7 @@ def tuned(tmp_path, machine, models):
 
 @pytest.fixture
 def applied(tmp_path, machine, models):
-    """Applies the profiles below settings given as on the command line."""
+    """Applies the presets below settings given as on the command line."""
 
     def call(environ=None, **flags):
         flags = {"model_repository": models, "tuning_dir": tmp_path / "tuning", **flags}
@@ -65,7 +65,7 @@ def warnings(found):
     return [line for level, line in found.said if level == logging.WARNING]
 
 
-def test_without_profiles_nothing_changes(applied, tuned):
+def test_without_presets_nothing_changes(applied, tuned):
     found = applied()
     assert (found.document["match"], found.settings.tuned, found.environ) == ("none", {}, {})
     assert "none for one, two" in found.said[0][1]
@@ -130,7 +130,7 @@ def test_the_layout_is_that_of_the_heaviest_model_or_of_a_search_over_all(applie
     assert applied().document["layout_from"] == "one"
 
 
-def test_another_machines_profile_is_a_warning_with_what_differs(applied, tuned, machine, models):
+def test_another_machines_preset_is_a_warning_with_what_differs(applied, tuned, machine, models):
     key = PresetKey.read(Repository(models).find("one"), root=machine)
     far = dataclasses.replace(key, fingerprint="far", machine={**key.machine, "cores": 32, "flags": ["sve"]})
     tuned(key=far, workers=16, threads=2, precision="bf16", max_batch=4)
@@ -183,7 +183,7 @@ def test_a_file_may_be_named_and_no_file_is_a_failure(applied, tuned, tmp_path):
     broken = applied()
     assert (broken.document["match"], broken.settings.tuned) == ("none", {})
     assert "is not JSON" in warnings(broken)[0]
-    other = PresetStore(tmp_path / "elsewhere").write(made.profile())
+    other = PresetStore(tmp_path / "elsewhere").write(made.preset())
     assert "preset of m, which is not served" in warnings(applied(preset=str(other)))[0]
 
 
@@ -226,7 +226,7 @@ def test_no_file_whatever_is_in_it_is_a_failure(applied, tuned, machine, models)
         assert applied().document["match"] == "none"
 
 
-def test_a_profile_stands_between_the_file_and_the_metadata():
+def test_a_preset_stands_between_the_file_and_the_metadata():
     settings = dataclasses.replace(Settings(), tuned={"one": {"precision": "bf16"}})
     assert settings.for_model("one", {"precision": "f32"}).precision == "bf16"
     assert settings.for_model("two", {"precision": "f32"}).precision == "f32"

@@ -1,4 +1,4 @@
-"""A profile in the words of other programs, read back by those that are here."""
+"""A preset in the words of other programs, read back by those that are here."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FACTS = {
 
 
 @pytest.fixture
-def profile():
+def preset():
     knobs = {"workers": 2, "threads": 3, "max_batch": 4, "use_logical_core": True, "env.OMP_NUM_THREADS": 1}
     return Preset.of_trials("m", made.key(), made.trial(facts=FACTS, **knobs))
 
 
-def test_env_is_read_as_the_same_settings(profile):
-    lines = [line for line in export_preset(profile, "env").splitlines() if not line.startswith("#")]
+def test_env_is_read_as_the_same_settings(preset):
+    lines = [line for line in export_preset(preset, "env").splitlines() if not line.startswith("#")]
     environ = dict(line.split("=", 1) for line in lines)
     settings = load({}, environ=environ)
     assert (settings.workers, settings.threads, settings.max_batch) == (2, 3, 4)
@@ -46,9 +46,9 @@ def test_env_is_read_as_the_same_settings(profile):
     assert environ["OMP_NUM_THREADS"] == "1"
 
 
-def test_ovms_reads_its_config(profile, tmp_path):
+def test_ovms_reads_its_config(preset, tmp_path):
     file = tmp_path / "config.json"
-    file.write_text(export_preset(profile, "ovms"))
+    file.write_text(export_preset(preset, "ovms"))
     (entry,) = json.loads(file.read_text())["model_config_list"]
     assert entry["config"]["nireq"] == 2
     assert entry["config"]["plugin_config"] == {
@@ -60,23 +60,23 @@ def test_ovms_reads_its_config(profile, tmp_path):
     assert set(read_ovms_config(file).models) == {"m"}
 
 
-def test_triton_has_an_instance_a_stream(profile):
-    text = export_preset(profile, "triton")
+def test_triton_has_an_instance_a_stream(preset):
+    text = export_preset(preset, "triton")
     assert 'backend: "openvino"' in text
     assert "max_batch_size: 4" in text
     assert "count: 2 kind: KIND_CPU" in text
     assert 'key: "NUM_STREAMS" value: { string_value: "2" }' in text
     assert 'key: "HINT_BF16" value: { string_value: "YES" }' in text
     assert "HINT_BF16" not in export_preset(
-        replace(profile, properties={**profile.properties, "INFERENCE_PRECISION_HINT": "f32"}), "triton"
+        replace(preset, properties={**preset.properties, "INFERENCE_PRECISION_HINT": "f32"}), "triton"
     )
 
 
-def test_benchmark_app_has_it_in_force(profile, tmp_path):
+def test_benchmark_app_has_it_in_force(preset, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(
         export_preset(
-            replace(profile, properties={**profile.properties, "INFERENCE_PRECISION_HINT": "f32"}),
+            replace(preset, properties={**preset.properties, "INFERENCE_PRECISION_HINT": "f32"}),
             "benchmark_app",
         )
     )
@@ -94,10 +94,10 @@ def test_benchmark_app_has_it_in_force(profile, tmp_path):
         assert line in done.stdout
 
 
-def test_what_there_is_not_is_named(profile):
+def test_what_there_is_not_is_named(preset):
     with pytest.raises(UsageError, match="env, ovms, triton, benchmark_app"):
-        export_preset(profile, "xml")
-    bare = made.profile(workers=2)
+        export_preset(preset, "xml")
+    bare = made.preset(workers=2)
     assert "CPUSERVE_WORKERS=2" in export_preset(bare, "env")
     for name in FORMATS.keys() - {"env"}:
         with pytest.raises(UsageError, match="does not say what OpenVINO had in force"):

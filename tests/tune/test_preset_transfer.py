@@ -1,4 +1,4 @@
-"""What of a profile holds on another machine, for another model, with another OpenVINO."""
+"""What of a preset holds on another machine, for another model, with another OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOBS = {
 
 
 def moved(own, here, **knobs):
-    return transfer_preset(judge(made.profile(own, **(knobs or KNOBS)), Path("f"), here), here.machine)
+    return transfer_preset(judge(made.preset(own, **(knobs or KNOBS)), Path("f"), here), here.machine)
 
 
 def test_an_exact_one_and_one_of_another_openvino_hold_whole():

@@ -45,7 +45,7 @@ def request_for(tmp_path):
     return make
 
 
-def test_from_a_model_to_its_profile(request_for):
+def test_from_a_model_to_its_preset(request_for):
     measuring, seen = Measuring(), []
     request = request_for("digits", command="cpuserve tune digits")
     outcome = tune(request, measuring, seen=lambda trial, _search: seen.append(trial))
@@ -56,12 +56,12 @@ def test_from_a_model_to_its_profile(request_for):
     assert outcome.best.point.get("workers") == 1
     assert (outcome.gain, outcome.within_noise) == (pytest.approx(1.0), False)
     assert outcome.drift == 0
-    (file,) = outcome.profiles
-    profile = read_preset(file)
-    assert profile.settings["workers"] == 1
-    assert profile.measured.images_per_s == 200
-    assert profile.defaults.images_per_s == 100
-    assert profile.command == "cpuserve tune digits"
+    (file,) = outcome.presets
+    preset = read_preset(file)
+    assert preset.settings["workers"] == 1
+    assert preset.measured.images_per_s == 200
+    assert preset.defaults.images_per_s == 100
+    assert preset.command == "cpuserve tune digits"
     document = json.loads(json.dumps(outcome.document()))
     assert document["trials"] == 14
     assert document["failed"] == sum(trial.figures is None for trial in seen)
@@ -95,14 +95,14 @@ def test_openmp_that_the_defaults_have_mapped_widens_the_space(request_for):
     assert "env.OMP_NUM_THREADS" not in outcome.space.not_tried()
 
 
-def test_where_nothing_keeps_the_constraints_there_is_no_profile(request_for):
+def test_where_nothing_keeps_the_constraints_there_is_no_preset(request_for):
     outcome = tune(request_for("digits", objective=Objective.parse("throughput", ["p99_ms<=1"])), Measuring())
-    assert outcome.profiles == ()
+    assert outcome.presets == ()
     assert outcome.best.excess == pytest.approx(9.0)
     assert not list(outcome.trials_file.parent.glob("*.json"))
 
 
-def test_models_that_share_the_machine_have_a_profile_each(request_for, tmp_path):
+def test_models_that_share_the_machine_have_a_preset_each(request_for, tmp_path):
     root = tmp_path / "models"
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
@@ -113,8 +113,8 @@ def test_models_that_share_the_machine_have_a_profile_each(request_for, tmp_path
         Measuring(),
     )
     assert outcome.trials_file.name == "a+b.trials.jsonl"
-    profiles = [read_preset(file) for file in outcome.profiles]
-    assert [(p.model, p.models, p.mix) for p in profiles] == [
+    presets = [read_preset(file) for file in outcome.presets]
+    assert [(p.model, p.models, p.mix) for p in presets] == [
         ("a", ("a", "b"), (3, 1)),
         ("b", ("a", "b"), (3, 1)),
     ]

@@ -1,4 +1,4 @@
-"""`cpuserve tune export`: a tuned profile in the words of another program."""
+"""`cpuserve tune export`: a preset in the words of another program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
     "--machine", metavar="FINGERPRINT", help="Directory of the tuning_dir; default: what fits here best."
 )
 @click.option(
-    "--quiet", is_flag=True, help="Say nothing about a profile that is not of this machine and model."
+    "--quiet", is_flag=True, help="Say nothing about a preset that is not of this machine and model."
 )
 @setting_options("model_repository", "tuning_dir")
 def command(
@@ -44,7 +44,7 @@ def command(
     process for all of the machine.
 
     \b
-    Exit codes: 0 done, 1 there is no such model, 2 there is no profile, or wrong words on the command line.
+    Exit codes: 0 done, 1 there is no such model, 2 there is no preset, or wrong words on the command line.
 
     \b
     Example:
@@ -58,19 +58,17 @@ def command(
     settings = settings_from(config, flags)
     store = PresetStore(settings.tuning_dir)
     if machine is not None:
-        profile = read_preset(store.profile_file(machine, model))
+        preset = read_preset(store.preset_file(machine, model))
     else:
         match = store.find(model, PresetKey.read(Repository(settings.model_repository).find(model)))
-        if match.profile is None:
+        if match.preset is None:
             why = "; ".join(("", *match.refused))
-            raise UsageError(
-                f"no profile of {model} in {settings.tuning_dir}: run cpuserve tune {model}{why}"
-            )
-        profile = match.profile
+            raise UsageError(f"no preset of {model} in {settings.tuning_dir}: run cpuserve tune {model}{why}")
+        preset = match.preset
         if match.differs and not quiet:
             pairs = (f"{name} {there} there, {here} here" for name, (there, here) in match.differs.items())
             click.echo(f"note: {match.path} is {match.kind}: {'; '.join(pairs)}", err=True)
-    text = export_preset(profile, to)
+    text = export_preset(preset, to)
     if out is None:
         click.echo(text, nl=False)
         return

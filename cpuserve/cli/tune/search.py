@@ -75,7 +75,7 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
     help="Of one window; without it a 120th of the budget, from 0.25 to 2.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing; the profile and the exit code say it.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the preset and the exit code say it.")
 @setting_options("model_repository", "tuning_dir")
 def command(
     *,
@@ -104,7 +104,7 @@ def command(
 
     \b
     Exit codes: 0 done, 1 it could not be measured, 2 wrong words on the command line,
-    3 no settings keep the constraints: no profile is written, 130 ended by Ctrl-C.
+    3 no settings keep the constraints: no preset is written, 130 ended by Ctrl-C.
 
     \b
     Example:
@@ -238,12 +238,12 @@ def _show(outcome: TuningResult) -> None:
         click.echo(f"drift: the defaults changed by {outcome.drift:+.1%} from the first to the last trial")
     if outcome.best.excess:
         wanted = ", ".join(map(str, objective.constraints))
-        click.echo(f"nothing keeps {wanted}; the best breaks them by {outcome.best.excess:.0%}: no profile")
+        click.echo(f"nothing keeps {wanted}; the best breaks them by {outcome.best.excess:.0%}: no preset")
         return
     if outcome.best.point == outcome.default.point:
         click.echo(f"{objective.name}: the defaults stay, nothing that was tried beats them beyond the noise")
     else:
         verdict = "a tie within the noise" if outcome.within_noise else f"{outcome.gain:+.1%}"
         click.echo(f"{objective.name} against the defaults: {verdict}")
-    for path in outcome.profiles:
-        click.echo(f"profile: {path}; cpuserve serve applies it")
+    for path in outcome.presets:
+        click.echo(f"preset: {path}; cpuserve serve applies it")
