@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cpuserve.errors import CpuserveError
 from cpuserve.measuring.load_window import Load, Target, measure_window
 from cpuserve.measuring.local_server import free_port
 from cpuserve.measuring.results import write_result
+from cpuserve.protocols.call import Call, Reply
 from cpuserve.server.gunicorn_server import Server
 from cpuserve.settings import Settings
 
@@ -66,10 +68,11 @@ class Shape(Server):
 
     def load(self) -> Any:
         """The application, as the worker wants it."""
-        return _Inline(self.application()) if self._worker_class == "asgi" else self.application()
+        adapter = {"asgi": _Inline, "gthread": _Wsgi}.get(self._worker_class)
+        return self.application() if adapter is None else adapter(self.application())
 
     def application(self) -> Any:
-        """The WSGI application of one worker."""
+        """The application of one worker."""
         return super().load()
 
 
@@ -80,10 +83,30 @@ class _NoAccessLog(Logger):  # type: ignore[misc]  # gunicorn has no type hints
         """Write nothing."""
 
 
-class _Inline:
-    """An ASGI callable that runs the WSGI application on the event loop itself."""
+class _Wsgi:
+    """A WSGI application that makes a call of each request."""
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Callable[[Call], Reply]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith(("HTTP_", "CONTENT_")) and value
+        }
+        body = environ["wsgi.input"].read(int(headers.get("content-length", 0)))
+        method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"]
+        reply = self._application(Call(method, path, query, headers, body))
+        length = ("Content-Length", str(len(reply.body)))
+        start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", [*reply.headers, length])
+        return [reply.body]
+
+
+class _Inline:
+    """An ASGI callable that runs the application on the event loop itself."""
+
+    def __init__(self, application: Callable[[Call], Reply]) -> None:
         self._application = application
 
     async def __call__(
@@ -92,8 +115,6 @@ class _Inline:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        from cpuserve.protocols.call import Body  # noqa: PLC0415  # numpy comes with it, after the fork
-
         if scope["type"] != "http":
             return
         parts, more = [], True
@@ -101,25 +122,13 @@ class _Inline:
             message = await receive()
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
-        environ = {
-            "REQUEST_METHOD": scope["method"],
-            "PATH_INFO": scope["path"],
-            "QUERY_STRING": scope["query_string"].decode("latin-1"),
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "0",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": Body(b"".join(parts)),
-        }
-        head: list[Any] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
-            head[:] = [status, headers]
-
-        body = b"".join(self._application(environ, start_response))
-        headers = [(name.lower().encode(), value.encode()) for name, value in head[1]]
-        await send({"type": "http.response.start", "status": int(head[0][:3]), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        query = scope["query_string"].decode("latin-1")
+        reply = self._application(Call(scope["method"], scope["path"], query, sent, b"".join(parts)))
+        length = ("content-length", str(len(reply.body)))
+        headers = [(name.lower().encode(), value.encode()) for name, value in (*reply.headers, length)]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
         await asyncio.sleep(0)
 
 

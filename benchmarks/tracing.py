@@ -12,10 +12,10 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from cpuserve.measuring.results import write_result
+from cpuserve.protocols.call import Call
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.trace_ring import Timeline
 
@@ -38,18 +38,18 @@ def measure(rounds: int) -> dict[str, Any]:
 
     timeline = Timeline(rows=1)
     tracer = Tracer(timeline, timeline.row(0))
-    connection: Any = SimpleNamespace(sock=None, open=False, arrived_ns=time.perf_counter_ns())
-    environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": "/predictions/fake"}
+    call = Call("POST", "/predictions/fake")
+    arrived = time.perf_counter_ns()
 
     def look() -> None:
-        tracer.begin(environ, connection)
+        tracer.wants(call)
 
     def trace() -> None:
-        spans = tracer.begin(environ, connection)
-        if spans is not None:
+        if tracer.wants(call):
+            spans = tracer.begin(call, arrived)
             for stage in ("queue", "decode", "decode", "queue", "infer", "queue", "post"):
                 spans.close(stage, time.perf_counter_ns())
-            tracer.end(environ, spans, "200 OK")
+            tracer.end(call, spans, 200)
 
     found: dict[str, list[float]] = {"request_us": [], "off_us": [], "on_us": []}
     with hot_path() as serve:

@@ -1,7 +1,11 @@
-"""The WSGI application: one table of routes; the hot ones are answered ahead of Flask by the same code."""
+"""The application of one worker: the table of all routes, and Flask, which finds the handler of a call.
+
+The two routes that infer most are matched ahead of Flask and answered by the same handlers.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from cpuserve.protocols.access import Access
 from cpuserve.protocols.admin import Admin
-from cpuserve.protocols.call import Call, Handler, answer, json_reply
+from cpuserve.protocols.call import Call, Handler, Reply, answer, json_reply
 from cpuserve.protocols.deepdetect import DeepDetect
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.page import Page
@@ -28,10 +32,11 @@ from cpuserve.serving.trace_ring import Timeline
 from cpuserve.serving.worker_table import WorkerTable
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["Application", "Route", "deepdetect_routes", "routes"]
 
+_CALL = "cpuserve.call"
 _UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
 
 
@@ -41,7 +46,7 @@ class Route:
 
     Attributes:
         method: "GET", "POST", "PUT" or "DELETE".
-        rule: in Flask's words; the handler gets its variables in order.
+        rule: in Flask's syntax; the handler gets its variables in order.
         handler: what answers.
     """
 
@@ -58,12 +63,12 @@ def routes(
 ) -> tuple[Route, ...]:
     """Every route of the server."""
     admin = Admin(worker_table, switches or Switches("info"), timeline)
-    v2, images, counters = V2(pool), Predictions(pool), StatisticsRoutes(pool)
-    tfs, documents = TensorFlowServing(pool), Page()
-    models = RepositoryRoutes(pool)
+    v2, predictions, statistics = V2(pool), Predictions(pool), StatisticsRoutes(pool)
+    tfs, page = TensorFlowServing(pool), Page()
+    repository = RepositoryRoutes(pool)
     return (
-        Route("POST", "/predictions/<model>", images.predict),
-        Route("POST", "/predictions/<model>/<version>", images.predict),
+        Route("POST", "/predictions/<model>", predictions.predict),
+        Route("POST", "/predictions/<model>/<version>", predictions.predict),
         Route("GET", "/v2", v2.server),
         Route("GET", "/v2/placement", admin.placement),
         Route("GET", "/v2/logging", admin.logging),
@@ -74,25 +79,25 @@ def routes(
         Route("GET", "/v2/trace/requests/<name>", admin.trace),
         Route("GET", "/v2/health/live", v2.live),
         Route("GET", "/v2/health/ready", v2.ready),
-        Route("GET", "/v2/models/stats", counters.stats),
+        Route("GET", "/v2/models/stats", statistics.stats),
         Route("GET", "/v2/models/<model>", v2.metadata),
         Route("GET", "/v2/models/<model>/versions/<version>", v2.metadata),
         Route("GET", "/v2/models/<model>/ready", v2.model_ready),
         Route("GET", "/v2/models/<model>/versions/<version>/ready", v2.model_ready),
         Route("GET", "/v2/models/<model>/config", v2.config),
         Route("GET", "/v2/models/<model>/versions/<version>/config", v2.config),
-        Route("GET", "/v2/models/<model>/stats", counters.stats),
-        Route("GET", "/v2/models/<model>/versions/<version>/stats", counters.stats),
-        Route("GET", "/metrics", counters.metrics),
-        Route("POST", "/v2/repository/index", models.index),
-        Route("POST", "/v2/repository/models/<model>/load", models.load),
-        Route("POST", "/v2/repository/models/<model>/unload", models.unload),
-        Route("POST", "/v1/config/reload", models.reload),
-        Route("GET", "/", documents.page),
-        Route("GET", "/page/<name>", documents.part),
-        Route("GET", "/openapi.yaml", documents.yaml),
-        Route("GET", "/openapi.json", documents.json),
-        Route("GET", "/ping", images.ping),
+        Route("GET", "/v2/models/<model>/stats", statistics.stats),
+        Route("GET", "/v2/models/<model>/versions/<version>/stats", statistics.stats),
+        Route("GET", "/metrics", statistics.metrics),
+        Route("POST", "/v2/repository/index", repository.index),
+        Route("POST", "/v2/repository/models/<model>/load", repository.load),
+        Route("POST", "/v2/repository/models/<model>/unload", repository.unload),
+        Route("POST", "/v1/config/reload", repository.reload),
+        Route("GET", "/", page.page),
+        Route("GET", "/page/<name>", page.part),
+        Route("GET", "/openapi.yaml", page.yaml),
+        Route("GET", "/openapi.json", page.json),
+        Route("GET", "/ping", predictions.ping),
         Route("GET", "/v1/config", tfs.config),
         Route("GET", "/v1/models", tfs.list_models),
         Route("GET", "/v1/models/<model>", tfs.status),
@@ -107,7 +112,7 @@ def routes(
 
 
 class Application:
-    """The server of one worker, as a WSGI callable.
+    """Answers the calls of one worker.
 
     Attributes:
         pool: the worker's models.
@@ -133,24 +138,28 @@ class Application:
         self._infer = by_rule["/v2/models/<model>/infer"]
         self._flask = _flask_application(table)
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request; its body is let go of with it, whatever else keeps its environment."""
+    def __call__(self, call: Call) -> Reply:
+        """Answer one request; the memory of its body is let go."""
         try:
             if self._access is not None:
-                start_response = self._access.telling(environ, start_response)
-                preflight = self._access.preflight(environ)
+                preflight = self._access.preflight(call)
                 if preflight is not None:
-                    return preflight.send(start_response)
-            if environ["REQUEST_METHOD"] == "POST":
-                match environ["PATH_INFO"].split("/"):  # the hot paths: without a version
+                    return preflight
+            if call.method == "POST":
+                match call.path.split("/"):  # the hot paths: without a version
                     case ["", "predictions", model] if model:
-                        return answer(self._predict, Call(environ), model).send(start_response)
+                        return answer(self._predict, call, model)
                     case ["", "v2", "models", model, "infer"] if model:
-                        return answer(self._infer, Call(environ), model).send(start_response)
-            return self._flask.wsgi_app(environ, start_response)
+                        return answer(self._infer, call, model)
+            return self._by_flask(call)
         finally:
-            if "wsgi.input" in environ:  # no call: it is on the way of every request
-                del environ["wsgi.input"]  # noqa: RUF051
+            call.drop_body()
+
+    def _by_flask(self, call: Call) -> Reply:
+        with self._flask.request_context(_environ(call)):
+            response = self._flask.full_dispatch_request()
+        headers = [(name, value) for name, value in response.headers if name != "Content-Length"]
+        return Reply(response.status_code, response.get_data(), headers)
 
     @property
     def stopping(self) -> bool:
@@ -174,6 +183,22 @@ def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tupl
         ("POST", "/predict", calls.predict),
     )
     return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
+
+
+def _environ(call: Call) -> WSGIEnvironment:
+    """What Flask needs to find the handler, and the call itself."""
+    return {
+        "REQUEST_METHOD": call.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": call.path,
+        "QUERY_STRING": call.query,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        _CALL: call,
+    }
 
 
 class _Request(flask.Request):
@@ -209,7 +234,7 @@ def _flask_application(table: Iterable[Route]) -> flask.Flask:
 
 def _view(handler: Handler) -> Any:
     def view(**variables: str) -> flask.Response:
-        reply = answer(handler, Call(flask.request.environ), *variables.values())
+        reply = answer(handler, flask.request.environ[_CALL], *variables.values())
         return flask.Response(reply.body, reply.status, dict(reply.headers))
 
     return view

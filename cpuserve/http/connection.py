@@ -1,21 +1,20 @@
-"""One HTTP/1.1 connection that is never waited for: bytes in as they come, a whole request, an answer out."""
+"""One HTTP/1.1 connection on a non-blocking socket: reads whole requests, sends answers."""
 
 from __future__ import annotations
 
-import math
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
+from http import HTTPStatus
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.http.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.http.chunks import Chunks
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.head import Head, HeadReader
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.protocols.access import client_of
-from cpuserve.protocols.call import Body, Reply, error_reply, http_date
+from cpuserve.protocols.call import Call, Reply, error_reply
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.urgency import Urgency, urgency_of
 
 __all__ = ["Connection"]
@@ -26,40 +25,35 @@ _DRAIN_S = 2.0  # how long a refused client may go on sending
 _DRAIN_BYTES = 256 << 20  # and how much
 _TURN_BYTES = 1 << 20  # that are read of one connection before others have their turn
 _ANSWER_BYTES_PER_S = 1 << 16  # what a client has to take of a large answer
-_Check = Callable[[dict[str, Any]], None] | None
-_Environ = Mapping[str, Any]
+_NO_CONTENT = 204
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_Check = Callable[[Call], None] | None
+_Peer = tuple[str, int] | None
 
 
 class Connection:
-    """The state of one client.
+    """The state of one client's connection.
 
     Args:
         sock: of the client.
         peer: its address and port; None for a local client.
-        base: what every environment has.
         limits: what the client may take.
-        check: raises an error when a request may not go on; called with its environment once its head is
-            whole, before anything is kept of its body. None lets all of them in.
+        check: raises an error when a request may not go on; called with its call once its head is whole,
+            before anything is kept of its body. None lets all of them in.
         budget: what the memory of bodies is taken from.
 
     Attributes:
         sock: the non-blocking socket.
-        peer: who it is, for the log.
+        peer: address and port for the log.
         number: its file descriptor; kept after the socket is closed.
-        arrived_ns: when the latest request was whole, on the clock of `time.perf_counter_ns`.
+        call: the latest request whose head was read; its body is there once it is whole.
         deadline: when it is closed unless something happens, on the clock of `time.monotonic`; None while the
-            server is at work on its request.
+            server works on its request.
         open: False once the socket is closed.
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        peer: Any,
-        base: _Environ,
-        limits: ClientLimits,
-        check: _Check,
-        budget: BodyBudget,
+        self, sock: socket.socket, peer: _Peer, limits: ClientLimits, check: _Check, budget: BodyBudget
     ) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -70,13 +64,15 @@ class Connection:
         self._limits = limits
         self._check = check
         self._share = BodyShare(budget)
+        self._take_memory = self._share.take
+        self._address = peer
         self.peer = f"{peer[0]}:{peer[1]}" if peer else "a local client"
-        address, port = (peer[0], str(peer[1])) if peer else ("", "")
-        more = {"REMOTE_ADDR": address, "REMOTE_PORT": port, "cpuserve.body_share": self._share}
-        self._client = client_of(address)
-        self._heads = HeadReader({**base, **more})
+        self._host = peer[0] if peer else ""
+        self._client = client_of(self._host)
+        self._heads = HeadReader()
         self._head: Head  # of the latest request
-        self._environ: dict[str, Any] = {}  # of the request that is read or answered
+        self.call: Call
+        self._has_head = False  # of the request that is read or answered
         self._chunks: Chunks | None = None
         self._sized: SizedBody | None = None
         self._scratch = b""  # what came and waits for its turn: the next request, or small chunks
@@ -85,39 +81,31 @@ class Connection:
         self._started = False
         self._draining = False
         self._drained = 0
-        self._due = math.inf
-        self.arrived_ns = 0
         self._keep = True
         self._out: bytes | memoryview = b""
 
     @classmethod
     def taken_over(
-        cls,
-        request: WaitingRequest,
-        base: _Environ,
-        limits: ClientLimits,
-        check: _Check,
-        budget: BodyBudget,
+        cls, request: WaitingRequest, limits: ClientLimits, check: _Check, budget: BodyBudget
     ) -> Connection:
         """Go on with a connection of another worker, whose request is whole and was checked there."""
-        address, port = request.environ["REMOTE_ADDR"], request.environ["REMOTE_PORT"]
-        self = cls(request.sock, (address, port) if address else None, base, limits, check, budget)
-        self._head = Head({**self._heads.base, **request.environ})
-        self._environ = self._head.environ
-        self._body = memoryview(request.body) if request.has_body else None
-        self._scratch, self.arrived_ns, self._due = request.behind, request.arrived_ns, request.due
+        self = cls(request.sock, request.peer, limits, check, budget)
+        call = self._begin_call(request.head)
+        call.client, call.answer_headers = request.client, request.answer_headers
+        call.arrived_ns, call.due = request.arrived_ns, request.due
+        if request.has_body:
+            self._body = call.data = memoryview(request.body)
+        self._scratch = request.behind
         self._complete = self._started = True
         self.deadline = None
         return self
 
     def waiting_request(self) -> WaitingRequest:
         """The request that is whole and all that another worker needs to go on with it."""
-        environ = {name: self._environ[name] for name in self._environ.keys() - self._heads.base.keys()}
-        more = {name: self._environ[name] for name in ("REMOTE_ADDR", "REMOTE_PORT")}
-        body = b"" if self._body is None else self._body
+        call = self.call
         return WaitingRequest(
-            *(self.sock, {**environ, **more}, body, self._body is not None),
-            *(self._scratch, self.arrived_ns, self._due),
+            *(self.sock, self._address, self._head, call.client, call.answer_headers),
+            *(call.data, self._body is not None, self._scratch, call.arrived_ns or 0, call.due),
         )
 
     @property
@@ -139,7 +127,7 @@ class Connection:
         """Read what is there, without waiting.
 
         Returns:
-            Whether a request is whole; `environ` then has it.
+            Whether a request is whole; `call` then has it.
 
         Raises:
             CpuserveError: the request is refused; answer it with `refuse`.
@@ -162,8 +150,10 @@ class Connection:
         whole = self.open and self._complete
         if whole:
             self.deadline = None
-            self.arrived_ns = time.perf_counter_ns()
-            self._due = math.inf
+            call = self.call
+            call.arrived_ns = time.perf_counter_ns()
+            if self._body is not None:
+                call.data = self._body
         return whole
 
     def _read(self) -> int:
@@ -208,7 +198,7 @@ class Connection:
 
     def _begin_body(self, head: Head, rest: memoryview) -> None:
         """Ask whether the request may go on, then take what came of its body with its head."""
-        self._head, self._environ = head, head.environ
+        call = self._begin_call(head)
         length = head.length
         came = len(rest)
         most = self._limits.max_body_bytes
@@ -219,7 +209,7 @@ class Connection:
                 self._scratch = bytes(rest[length:])
             self._complete = True
         if self._check is not None:
-            self._check(head.environ)
+            self._check(call)
         if length > most:
             raise BodyTooLarge(
                 f"the body has {length} bytes, the limit is {most} bytes (setting max_body_bytes)"
@@ -234,11 +224,18 @@ class Connection:
         else:
             self._sized = SizedBody(length, rest, self._share)
 
+    def _begin_call(self, head: Head) -> Call:
+        self._head, self._has_head = head, True
+        self.call = call = Call(
+            *(head.method, head.path, head.query, head.headers, b"", self._limits),
+            *(self._host, self._client, self._take_memory),
+        )
+        return call
+
     def _take_chunks(self, chunks: Chunks, data: memoryview) -> None:
         behind = chunks.feed(data)
         self._scratch = bytes(chunks.unread)
         if behind is not None:
-            self._environ["CONTENT_LENGTH"] = str(len(chunks.body))
             self._body, self._scratch, self._complete = chunks.body, bytes(behind), True
 
     @property
@@ -246,52 +243,35 @@ class Connection:
         """Path and query of the latest request, as sent."""
         return self._head.target
 
-    @property
-    def path(self) -> str:
-        """Path of the latest request, decoded as routes see it."""
-        return str(self._head.environ["PATH_INFO"])
-
-    @property
-    def client(self) -> str:
-        """Who the request is counted against: the right API key it brings, else the address it comes from."""
-        environ = self._head.environ
-        return str(environ["cpuserve.client"]) if "cpuserve.client" in environ else self._client
-
-    def terms(self, default_timeout_s: float) -> Urgency:
+    def urgency(self, default_timeout_s: float) -> Urgency:
         """Deadline and priority of the request that is whole; its time runs from now."""
-        body = self._body if self._body is not None else b""
-        terms = urgency_of(self._head.environ, body, default_timeout_s)
-        self._due = time.monotonic() + terms.timeout_s
-        return terms
+        urgency = urgency_of(self.call, default_timeout_s)
+        self.call.due = time.monotonic() + urgency.timeout_s
+        return urgency
 
-    def environ(self) -> dict[str, Any]:
-        """The WSGI environment of the request that is whole."""
-        head = self._head
-        environ = head.environ
-        environ["wsgi.input"] = Body(self._body if self._body is not None else b"")
-        environ["cpuserve.arrived_ns"] = self.arrived_ns
-        environ["cpuserve.due"] = self._due
-        self._keep = head.keep
-        return environ
-
-    def answer(
-        self, status: str, headers: Iterable[tuple[str, str]], body: bytes, *, last: bool = False
-    ) -> None:
+    def answer(self, reply: Reply, *, last: bool = False) -> None:
         """Send an answer, as much as the socket takes; the rest goes with `flush`.
 
         Args:
-            status: "200 OK".
-            headers: with Content-Length, unless the status has no body.
-            body: left out in the answer to HEAD.
+            reply: its body is left out in the answer to HEAD.
             last: close the connection afterwards.
         """
-        self._keep = self._keep and not last
-        head = f"HTTP/1.1 {status}\r\nDate: {http_date()}\r\n"
-        for name, value in headers:
+        self._keep = self._head.keep and not last
+        self._send_reply(reply)
+
+    def _send_reply(self, reply: Reply) -> None:
+        status, body = reply.status, reply.body
+        head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nDate: {_http_date()}\r\n"
+        for name, value in reply.headers:
             head += f"{name}: {value}\r\n"
+        has_head = self._has_head
+        if has_head and self.call.answer_headers:
+            for name, value in self.call.answer_headers:
+                head += f"{name}: {value}\r\n"
+        if status != _NO_CONTENT:
+            head += f"Content-Length: {len(body)}\r\n"
         head += "Connection: keep-alive\r\n\r\n" if self._keep else "Connection: close\r\n\r\n"
-        environ = self._environ
-        if environ["REQUEST_METHOD"] == "HEAD" if environ else self._heads.asks_head:
+        if self.call.method == "HEAD" if has_head else self._heads.asks_head:
             body = b""
         self._next_request()
         self._send(head.encode("latin-1") + body)
@@ -302,21 +282,17 @@ class Connection:
         What the client still sends is read and thrown away for a while: closing at once would reset the
         connection, and the client might never see the answer.
         """
-        reply: Reply = error_reply(error)
-        reply.headers += self._environ.get("cpuserve.cors", ())
         self._draining = not self._complete
         if self._draining:
             self._scratch = b""
         self._keep = self._complete and self._head.keep
-
-        def respond(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
-            self.answer(status, headers, reply.body)
-
-        reply.send(respond)
+        self._send_reply(error_reply(error))
 
     def _next_request(self) -> None:
+        if self._has_head:
+            self.call.drop_body()
         self._body = self._chunks = self._sized = None
-        self._environ = {}
+        self._has_head = False
         if self._share.held:
             self._share.release()
         self._complete = self._started = False
@@ -398,3 +374,15 @@ class Connection:
             self.open = False
             self._share.release()
             self.sock.close()
+
+
+_date: tuple[int, str] = (0, "")
+
+
+def _http_date() -> str:
+    """The Date header, made once a second."""
+    global _date  # noqa: PLW0603
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
+    return _date[1]

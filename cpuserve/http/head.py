@@ -1,15 +1,14 @@
-"""The head of an HTTP/1.1 request, from bytes to a WSGI environment; it reads no socket and no body.
+"""Parses the head of an HTTP/1.1 request: its request line and header fields.
 
-llhttp, Node.js's parser, says what is HTTP (through httptools). It sets no limits and knows other protocols
-too: both are looked after here, and whatever two servers in a row could understand in two ways is refused.
+llhttp, Node.js's parser, decides what is HTTP (through httptools). It sets no limits and knows other
+protocols too, so both are checked here. Whatever two servers in a row could read in two ways is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -22,8 +21,7 @@ LINE_BYTES = 8190  # of a request line, and of a field with its end: what gunico
 MOST_FIELDS = 100
 HEAD_BYTES = 1 << 16
 
-_ONCE = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_HOST"))  # RFC 9110, section 5.3
-_UNWRAPPED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
+_ONCE = frozenset(("content-length", "content-type", "host"))  # RFC 9110, section 5.3
 _VERSIONS = {"1.0": b"1.0", "1.1": b"1.1"}
 _LENGTH_DIGITS = 19
 _ABSOLUTE = re.compile(r"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
@@ -40,43 +38,64 @@ class HttpError(RequestError):
 
 
 class Head:
-    """A request line and its fields.
+    """A request line and its header fields.
+
+    Args:
+        method: "GET".
+        target: path and query as sent.
+        path: with percent escapes decoded, as Latin-1.
+        query: what is behind the question mark.
+        version: "1.0" or "1.1".
+        headers: by name in lower case; the values of a field that came several times are joined by commas.
 
     Attributes:
-        environ: of WSGI, all but the body.
-        target: path and query as sent.
         length: of the body; 0 where there is none, or where it is chunked.
         chunked: whether the body comes in chunks.
         keep: whether the client keeps the connection for another request.
         waits: whether the client waits for ``100 Continue`` before it sends the body.
+
+    Raises:
+        HttpError: the fields about the body are wrong.
     """
 
-    __slots__ = ("chunked", "environ", "keep", "length", "target", "waits")
+    __slots__ = (
+        *("chunked", "headers", "keep", "length", "method", "path", "query", "target", "version", "waits"),
+    )
 
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self.environ = environ
-        self.target: str = environ["RAW_URI"]
-        first = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
-        self.chunked = "HTTP_TRANSFER_ENCODING" in environ
+    def __init__(
+        self, method: str, target: str, path: str, query: str, version: str, headers: dict[str, str]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.version = version
+        self.headers = headers
+        first = version == "1.0"
+        self.chunked = "transfer-encoding" in headers
         if self.chunked:
-            coding = environ["HTTP_TRANSFER_ENCODING"]
+            coding = headers["transfer-encoding"]
             if first:
                 raise HttpError("Transfer-Encoding in HTTP/1.0")
             if coding.lower() != "chunked":
                 raise HttpError(f"Transfer-Encoding {coding[:80]!r}; only chunked is understood", 501)
         self.length = 0
-        if "CONTENT_LENGTH" in environ:
-            length = environ["CONTENT_LENGTH"]
+        if "content-length" in headers:
+            length = headers["content-length"]
             if len(length) > _LENGTH_DIGITS:
                 raise HttpError(f"Content-Length {length[:80]!r}")
             self.length = int(length)
         self.keep = not first
-        if "HTTP_CONNECTION" in environ:
-            words = environ["HTTP_CONNECTION"].lower()
+        if "connection" in headers:
+            words = headers["connection"].lower()
             self.keep = "close" not in words and (not first or "keep-alive" in words)
         self.waits = False
-        if "HTTP_EXPECT" in environ:
-            self.waits = environ["HTTP_EXPECT"].lower() == "100-continue" and not first
+        if "expect" in headers:
+            self.waits = headers["expect"].lower() == "100-continue" and not first
+
+    def fields(self) -> tuple[str, str, str, str, str, dict[str, str]]:
+        """What another worker makes the same head of."""
+        return self.method, self.target, self.path, self.query, self.version, self.headers
 
 
 class _Message:
@@ -100,14 +119,9 @@ class _Message:
 
 
 class HeadReader:
-    """Reads the heads of one connection, one after the other.
+    """Reads the heads of one connection, one after the other."""
 
-    Args:
-        base: what every environment has.
-    """
-
-    def __init__(self, base: Mapping[str, Any]) -> None:
-        self.base = base
+    def __init__(self) -> None:
         self._start()
 
     def _start(self) -> None:
@@ -145,7 +159,7 @@ class HeadReader:
             if message.whole:
                 method, version = parser.get_method(), parser.get_http_version()
                 _check_line(self._first, method, message.target, version)
-                head = _head(message, method, version, self.base)
+                head = _head(message, method, version)
                 self._start()
                 return head, memoryview(data)[end:]
             if over:
@@ -213,36 +227,30 @@ def _check_line(head: bytes, method: bytes, target: bytes, version: str) -> None
     raise HttpError(f"request line {shown!r}")
 
 
-def _head(message: _Message, method: bytes, version: str, base: Mapping[str, Any]) -> Head:
+def _head(message: _Message, method: bytes, version: str) -> Head:
     target = message.target.decode("latin-1")
     if "#" in target:
         raise HttpError(f"request target {target[:80]!r}")  # a fragment is not for servers
     authority, path = ("", target) if target[0] == "/" else _origin(method, target)
     path, _, query = path.partition("?")
-    environ = {
-        **base,
-        "REQUEST_METHOD": method.decode("latin-1"),
-        "RAW_URI": target,
-        "PATH_INFO": unquote(path, "latin-1") if "%" in path else path,
-        "QUERY_STRING": query,
-        "SERVER_PROTOCOL": f"HTTP/{version}",
-    }
+    headers: dict[str, str] = {}
     for name, value in message.fields:
         key = _key(name)
         text = value.decode("latin-1")
         if text[-1:] in " \t":  # llhttp drops blanks before a value only
             text = text.rstrip(" \t")
-        if key in environ:
+        if key in headers:
             if key in _ONCE:
                 raise HttpError(f"{name.decode('latin-1')} comes twice")
-            text = f"{environ[key]},{text}"
+            text = f"{headers[key]},{text}"
         if key:
-            environ[key] = text
-    if "HTTP_HOST" in environ:
-        _check_host(environ["HTTP_HOST"], authority)
+            headers[key] = text
+    if "host" in headers:
+        _check_host(headers["host"], authority)
     elif version == "1.1":
         raise HttpError("it has no Host")
-    return Head(environ)
+    path = unquote(path, "latin-1") if "%" in path else path
+    return Head(method.decode("latin-1"), target, path, query, version, headers)
 
 
 def _origin(method: bytes, target: str) -> tuple[str, str]:
@@ -279,11 +287,8 @@ def _without_port_80(host: str) -> str:
 
 @lru_cache(maxsize=256)
 def _key(name: bytes) -> str:
-    """The WSGI name of a field; none where X_Y would become that of X-Y, which a proxy may vouch for."""
-    if b"_" in name:
-        return ""
-    key = name.decode("latin-1").upper().replace("-", "_")
-    return key if key in _UNWRAPPED else f"HTTP_{key}"
+    """The name of a field in lower case; empty for X_Y, which some servers take for X-Y."""
+    return "" if b"_" in name else name.decode("latin-1").lower()
 
 
 def _too_large() -> HttpError:

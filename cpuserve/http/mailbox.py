@@ -1,4 +1,4 @@
-"""Mailboxes in which a busy worker leaves a waiting request for an idle one, with the client's connection.
+"""Mailboxes: a busy worker leaves a waiting request and its connection there for an idle worker.
 
 The arbiter makes one for each line of the worker table before it forks; every worker can write into all of
 them and reads its own. A message holds the request as it was read and the descriptors of the connection and,
@@ -11,10 +11,11 @@ import array
 import marshal
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+
+from cpuserve.http.head import Head
 
 __all__ = ["Mailboxes", "WaitingRequest"]
 
@@ -29,7 +30,10 @@ class WaitingRequest:
 
     Attributes:
         sock: of the client; whoever holds the request owns it.
-        environ: of WSGI, without what every environment has.
+        peer: the client's address and port; None for a local client.
+        head: of the request.
+        client: who it is counted against.
+        answer_headers: headers that its answer gets beside those of the handler.
         body: empty where there is none.
         has_body: whether the request came with one.
         behind: bytes that came behind it.
@@ -38,7 +42,10 @@ class WaitingRequest:
     """
 
     sock: socket.socket
-    environ: Mapping[str, Any]
+    peer: tuple[str, int] | None
+    head: Head
+    client: str
+    answer_headers: Sequence[tuple[str, str]]
     body: bytes | bytearray | memoryview
     has_body: bool
     behind: bytes
@@ -78,8 +85,8 @@ class Mailboxes:
             Whether it was left there; False when it does not fit, or the mailbox is full.
         """
         fields = (
-            *(dict(request.environ), request.has_body, request.behind),
-            *(request.arrived_ns, request.due),
+            *(request.peer, request.head.fields(), request.client, list(request.answer_headers)),
+            *(request.has_body, request.behind, request.arrived_ns, request.due),
         )
         message = marshal.dumps(fields)
         if len(message) > _MESSAGE_BYTES:
@@ -118,8 +125,8 @@ class Mailboxes:
         if len(descriptors) > 1:
             with os.fdopen(descriptors[1], "rb", buffering=0) as file:
                 body = file.readall() or b""
-        environ, has_body, behind, arrived_ns, due = marshal.loads(message)  # noqa: S302  # our own workers'
-        return WaitingRequest(sock, environ, body, has_body, behind, arrived_ns, due)
+        peer, head, client, more, *rest = marshal.loads(message)  # noqa: S302  # our own workers'
+        return WaitingRequest(sock, peer, Head(*head), client, more, body, *rest)
 
     def empty(self, line: int) -> int:
         """Close the connections in the mailbox of a worker that died; how many there were."""

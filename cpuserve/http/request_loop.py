@@ -16,47 +16,28 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from cpuserve.errors import (
-    BodiesTooLarge,
-    CpuserveError,
-    DeadlineExceeded,
-    QueueFull,
-    RateLimited,
-    Unauthorized,
-)
+from cpuserve.errors import CpuserveError, QueueFull
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.http.queued_request import QueuedRequest
 from cpuserve.http.request_queue import RequestQueue
+from cpuserve.http.request_runner import RequestRunner
 from cpuserve.http.slow_requests import SlowRequests
-from cpuserve.http.wsgi_call import answer_by_wsgi
 from cpuserve.machine.process_controls import block_signals, show_thread_name
-from cpuserve.protocols.tracing import Tracer
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stages import SERVING_THREAD
-from cpuserve.serving.statistics import Recorder
 
 __all__ = ["RequestLoop"]
 
-_REFUSED: dict[type[CpuserveError], str] = {
-    QueueFull: "refused_queue_full",
-    DeadlineExceeded: "refused_deadline",
-    RateLimited: "refused_rate",
-    Unauthorized: "refused_key",
-    BodiesTooLarge: "refused_body_memory",
-}
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE = select.EPOLLOUT | select.EPOLLONESHOT
 _AT_ONCE = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
 _AT_ONCE_A_TURN = 8  # more health checks than that wait like any other request
 _RETURNED_AT_ONCE_S = 2e-4  # a poll that took less found what had come before it
 _REFUSALS_A_TURN = 16  # of requests that one client sends without waiting, before others have their turn
-_LATE_S = 1.0  # beyond its deadline: less is the uncertainty of what was expected
-_LATE_EVERY_S = 10.0  # of such lines
 _ERROR_PAUSE_S = 0.01
 
 
@@ -66,17 +47,14 @@ class RequestLoop:
     Args:
         threads: how many run requests.
         admission: decides which may wait.
-        deadline_s: of requests that say nothing.
-        with_priorities: whether clients may say what goes first.
+        deadline_s: of requests that name none.
+        with_priorities: whether requests may set their priority.
         log: where failures go.
 
     Attributes:
         connections: those that are open, by file descriptor.
-        app: the WSGI application; set before `start`.
+        runner: runs requests; its ``app`` is set before `start`.
         slow: how the paths begin whose requests get a thread of their own.
-        last: whether every answer ends its connection, since the worker is stopping.
-        recorder: counts refusals, and tells how many requests wait.
-        tracer: notes where the time of a request goes.
         changed: called when a connection was opened or closed.
         handover: passes requests to other workers and takes theirs; None where there is one worker.
         take_over: makes a connection of what another worker has left.
@@ -92,11 +70,8 @@ class RequestLoop:
         log: logging.Logger,
     ) -> None:
         self.connections: dict[int, Connection] = {}
-        self.app: Callable[..., Any]
+        self.runner = RequestRunner(admission, log)
         self.slow: tuple[str, ...] = ()
-        self.last = False
-        self.recorder: Recorder | None = None
-        self.tracer: Tracer | None = None
         self.changed: Callable[[], None] = lambda: None
         self.handover: Handover | None = None
         self.take_over: Callable[[WaitingRequest], Connection]
@@ -115,12 +90,27 @@ class RequestLoop:
         self._lock = threading.Lock()
         self._idle_threads = 0
         self._turns = self._turns_seen = 0
-        self._polled = self._tell_late_from = 0.0
+        self._polled = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
         self._threads = [
             threading.Thread(target=self._serve, name=f"{SERVING_THREAD}{number}", daemon=True)
             for number in range(threads)
         ]
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a thread."""
+        return self._queue.count
+
+    @property
+    def idle_threads(self) -> int:
+        """Threads that have nothing to do."""
+        return self._idle_threads
+
+    @property
+    def running_threads(self) -> int:
+        """Threads that have not ended."""
+        return sum(thread.is_alive() for thread in self._threads)
 
     def start(self) -> None:
         """Start the threads."""
@@ -161,7 +151,7 @@ class RequestLoop:
         self._hand_over()
 
     def _serve(self) -> None:
-        """The life of a thread: read what has come, run the request whose turn it is, again."""
+        """Read what has come and run the request whose turn it is, until the threads are to end."""
         show_thread_name()
         block_signals()
         while True:
@@ -200,7 +190,7 @@ class RequestLoop:
             elif number == self._end:
                 return False
             elif handover is not None and number == handover.number:
-                self._receive_waiting(handover)
+                self.take_waiting()
             else:
                 self._event(number, event, since)
         waiting = queue.take()
@@ -216,7 +206,7 @@ class RequestLoop:
             try:
                 self._slow_requests.put(waiting)
             except QueueFull as error:
-                self._refuse(waiting.connection, error)
+                self.runner.refuse(waiting.connection, error)
                 self._next(waiting.connection)
         else:
             self._run(waiting, began)
@@ -255,20 +245,21 @@ class RequestLoop:
             self._drop(connection)
         return True
 
-    def _receive_waiting(self, handover: Handover) -> None:
-        """Queue what other workers have left here."""
-        while (request := handover.receive()) is not None:
+    def take_waiting(self) -> None:
+        """Queue the requests that other workers have left here."""
+        while self.handover is not None and (request := self.handover.receive()) is not None:
             connection = self.take_over(request)
             self.connections[connection.number] = connection
             self.changed()
-            kind, now = connection.path, time.monotonic()
+            kind, now = connection.call.path, time.monotonic()
             entry = QueuedRequest(connection, kind, now, request.due - now, now, 0.0)
-            self._queue.put(entry, connection.client, DEFAULT_PRIORITY, self._admission.service_s(kind))
+            self._queue.put(entry, connection.call.client, DEFAULT_PRIORITY, self._admission.service_s(kind))
         self._tell_depth()
 
     def _tell_depth(self) -> None:
-        if self.recorder is not None:
-            self.recorder.put_count("queue_depth", self._queue)
+        recorder = self.runner.recorder
+        if recorder is not None:
+            recorder.put_count("queue_depth", self._queue)
 
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
@@ -296,25 +287,25 @@ class RequestLoop:
             try:
                 if not connection.receive():
                     break
-                path = connection.path
+                path = connection.call.path
                 if path not in _AT_ONCE or connection.has_body or self._at_once_left <= 0:
                     self._enqueue(connection, path, since)
                     return
                 self._at_once_left -= 1
-                self._answer(connection)
+                self.runner.answer(connection)
             except CpuserveError as error:
-                self._refuse(connection, error)
+                self.runner.refuse(connection, error)
             if not connection.settle():
                 break
         self._arm(connection)
 
     def _enqueue(self, connection: Connection, kind: str, since: float) -> None:
         """Let a request wait for its turn, or raise why it may not."""
-        terms = connection.terms(self._deadline_s)
-        client = connection.client
+        urgency = connection.urgency(self._deadline_s)
+        client = connection.call.client
         if not connection.has_body:
             client = f"GET {client}"  # its turns are apart from those of the requests that infer
-        priority = terms.priority if self._with_priorities else DEFAULT_PRIORITY
+        priority = urgency.priority if self._with_priorities else DEFAULT_PRIORITY
         queue, admission = self._queue, self._admission
         waiting = queue.count
         ahead, ahead_s = queue.ahead(client, priority) if waiting else (0, 0.0)
@@ -324,21 +315,15 @@ class RequestLoop:
             waiting -= dropped is not None
         now = time.monotonic()
         try:
-            expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + terms.timeout_s - now)
-            entry = QueuedRequest(connection, kind, since, terms.timeout_s, now, expected_s)
+            expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + urgency.timeout_s - now)
+            entry = QueuedRequest(connection, kind, since, urgency.timeout_s, now, expected_s)
             queue.put(entry, client, priority, admission.service_s(kind))
         finally:
             if dropped is not None:
                 text = f"{admission.queue_size} requests are waiting, most of them this client's"
-                self._refuse(dropped.connection, QueueFull(text + " (setting queue_size)", ahead_s))
+                self.runner.refuse(dropped.connection, QueueFull(text + " (setting queue_size)", ahead_s))
                 self._next(dropped.connection)
         self._tell_depth()
-
-    def _refuse(self, connection: Connection, error: CpuserveError) -> None:
-        connection.refuse(error)
-        counter = _REFUSED.get(type(error))
-        if counter is not None and self.recorder is not None:
-            self.recorder.add(counter)
 
     def _arm(self, connection: Connection) -> None:
         """Wait for the connection's next event, or forget it."""
@@ -353,43 +338,13 @@ class RequestLoop:
             self.changed()
 
     def _run(self, waiting: QueuedRequest, began: float = 0.0) -> None:
-        """Run a request whose turn has come, and go on with its connection.
-
-        Args:
-            waiting: the request.
-            began: since when it takes its thread; 0 where that says nothing of other requests.
-        """
+        """Run a request whose turn has come, and go on with its connection."""
         connection = waiting.connection
         try:
-            kind = waiting.kind
-            try:
-                self._admission.check(kind, waiting.since + waiting.timeout_s - time.monotonic())
-            except CpuserveError as error:
-                self._refuse(connection, error)
-            else:
-                status = self._answer(connection)
-                if status < "3" and began:
-                    now = time.monotonic()
-                    self._admission.served(kind, now - began, now)
-                    if now - waiting.since > waiting.timeout_s + _LATE_S:
-                        self._tell_late(waiting, now)
-                    if 6 * waiting.expected_s > waiting.timeout_s:
-                        took_s = now - waiting.queued
-                        self._admission.answered(kind, waiting.expected_s, took_s, waiting.timeout_s)
+            self.runner.run(waiting, began)
             self._next(connection)
         except Exception:  # noqa: BLE001  # the thread serves others too
             self._drop(connection)
-
-    def _tell_late(self, waiting: QueuedRequest, now: float) -> None:
-        """Log that a request held a thread far beyond its deadline, now and then."""
-        if now >= self._tell_late_from:
-            self._tell_late_from = now + _LATE_EVERY_S
-            took_s = now - waiting.since
-            text = "%.200r was answered after %.1f s, its deadline was %.1f s: something held its thread"
-            self._log.warning(text, waiting.kind, took_s, waiting.timeout_s)
-
-    def _answer(self, connection: Connection) -> str:
-        return answer_by_wsgi(self.app, connection, self.tracer, last=self.last)
 
     def _next(self, connection: Connection) -> None:
         """After an answer: the connection's next request, or its next event."""

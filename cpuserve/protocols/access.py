@@ -1,4 +1,4 @@
-"""Who may ask, and from which pages: API keys and CORS, judged by headers alone; it knows no model."""
+"""API keys, CORS and the check of every request by its head: key, origin, rate."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import hmac
 import ipaddress
 import logging
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cpuserve.errors import Unauthorized, UsageError
-from cpuserve.protocols.call import Reply
+from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.ratelimit import RateLimit
 from cpuserve.settings import Settings
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
 
 __all__ = ["Access", "Gate", "Keys", "Origins", "client_of"]
 
 _log = logging.getLogger("cpuserve.access")
-_Environ = Mapping[str, Any]
 _EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
 _PREFLIGHT_S = 600
 _HEALTH = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
@@ -62,24 +57,24 @@ class Keys:
             raise UsageError(f"api_key_file {file} holds no key: write one a line")
         return cls(keys, for_metrics=for_metrics)
 
-    def check(self, environ: _Environ) -> str | None:
+    def check(self, call: Call) -> str | None:
         """The right key that a request brings; None when it brings none and needs none.
 
         Raises:
             Unauthorized: it needs one.
         """
-        for key in _given(environ):
+        for key in _given(call):
             if self._known(key):
                 return key.decode("latin-1")
-        if self._open(environ):
+        if self._open(call):
             return None
         raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
 
-    def _open(self, environ: _Environ) -> bool:
+    def _open(self, call: Call) -> bool:
         """Whether it asks what needs no key: health, the page (not what it shows), metrics if not kept."""
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if call.method not in ("GET", "HEAD"):
             return False
-        match environ["PATH_INFO"].split("/"):
+        match call.path.split("/"):
             case ["", "ping"] | ["", "v2", "health", _] | ["", ""] | ["", "page", _]:
                 return True
             case ["", "v2", "models", _, "ready"] | ["", "v2", "models", _, "versions", _, "ready"]:
@@ -100,18 +95,18 @@ def _hash(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _given(environ: _Environ) -> list[bytes]:
+def _given(call: Call) -> list[bytes]:
     found = []
-    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _, credentials = call.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         found.append(credentials.strip())
-    if "HTTP_X_API_KEY" in environ:
-        found.append(environ["HTTP_X_API_KEY"].strip())
+    if "x-api-key" in call.headers:
+        found.append(call.headers["x-api-key"].strip())
     return [key.encode("latin-1") for key in found]
 
 
 class Origins:
-    """The pages whose scripts may read answers, as browsers ask for by CORS.
+    """The pages whose scripts may read answers (CORS).
 
     Args:
         origins: such as https://example.org; "*" for all.
@@ -128,35 +123,35 @@ class Origins:
             ("Access-Control-Max-Age", str(_PREFLIGHT_S)),
         ]
 
-    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+    def headers(self, call: Call) -> list[tuple[str, str]]:
         """What an answer says of who may read it."""
         if self._all:
             allowed = "*"
         else:
-            allowed = environ.get("HTTP_ORIGIN", "")
+            allowed = call.headers.get("origin", "")
             if allowed not in self._origins:
                 return [("Vary", "Origin")]
         found = [("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED)]
         return found if self._all else [*found, ("Vary", "Origin")]
 
-    def preflight(self, environ: _Environ) -> Reply | None:
+    def preflight(self, call: Call) -> Reply | None:
         """The answer to a browser's question before a request; None for any other request."""
         if (
-            environ["REQUEST_METHOD"] != "OPTIONS"
-            or "HTTP_ORIGIN" not in environ
-            or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ
+            call.method != "OPTIONS"
+            or "origin" not in call.headers
+            or "access-control-request-method" not in call.headers
         ):
             return None
-        may = self._all or environ["HTTP_ORIGIN"] in self._origins
+        may = self._all or call.headers["origin"] in self._origins
         return Reply(204, b"", self._preflight.copy() if may else [])
 
 
 class Access:
-    """What is asked of every request, and what browsers are told.
+    """What every request needs, and what browsers are told.
 
     Args:
-        keys: None asks for none.
-        origins: None says nothing to browsers.
+        keys: None lets in requests without a key.
+        origins: None sends no CORS headers.
     """
 
     def __init__(self, keys: Keys | None, origins: Origins | None) -> None:
@@ -178,34 +173,23 @@ class Access:
             origins = Origins(*(_words(text) for text in lists))
         return cls(keys, origins) if keys or origins else None
 
-    def key(self, environ: _Environ) -> str | None:
+    def key(self, call: Call) -> str | None:
         """The right key that a request brings; None when it needs none, as a browser's preflight.
 
         Raises:
             Unauthorized: it needs one.
         """
-        if self._keys is None or self.preflight(environ) is not None:
+        if self._keys is None or self.preflight(call) is not None:
             return None
-        return self._keys.check(environ)
+        return self._keys.check(call)
 
-    def preflight(self, environ: _Environ) -> Reply | None:
+    def preflight(self, call: Call) -> Reply | None:
         """The answer to a browser's question before a request; None for any other request."""
-        return None if self._origins is None else self._origins.preflight(environ)
+        return None if self._origins is None else self._origins.preflight(call)
 
-    def headers(self, environ: _Environ) -> list[tuple[str, str]]:
+    def headers(self, call: Call) -> list[tuple[str, str]]:
         """What an answer says to browsers."""
-        return [] if self._origins is None else self._origins.headers(environ)
-
-    def telling(self, environ: _Environ, start_response: StartResponse) -> StartResponse:
-        """``start_response`` that adds what browsers are told."""
-        if self._origins is None:
-            return start_response
-        more = self._origins.headers(environ)
-
-        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            return start_response(status, [*headers, *more], *rest)
-
-        return start
+        return [] if self._origins is None else self._origins.headers(call)
 
 
 class Gate:
@@ -225,37 +209,34 @@ class Gate:
         self._limits = rate_limit.per_second > 0
         self.needed = access is not None or self._limits
 
-    def check(self, environ: dict[str, Any]) -> None:
-        """Let a request in, and write down in its environment which client it is counted against.
+    def check(self, call: Call) -> None:
+        """Let a request in; write into its call which client it counts against and what browsers are told.
 
-        That is its API key where that is a right one, else its address: whoever sends another wrong key each
-        time is the same client each time. Of an IPv6 address the first 64 bits count: one user has all of
-        their addresses. Orchestrators' questions for health are not counted.
+        The client is its API key where that is a right one, else its address: whoever sends another wrong key
+        each time stays the same client. Orchestrators' questions for health are not counted.
 
         Raises:
             Unauthorized: it needs a key and brings none that is right.
             RateLimited: its client asks more often than it may.
         """
-        client = client_of(environ["REMOTE_ADDR"])
         if self._access is not None:
-            environ["cpuserve.cors"] = self._access.headers(environ)
+            call.answer_headers = self._access.headers(call)
             try:
-                key = self._access.key(environ)
+                key = self._access.key(call)
             except Unauthorized:
-                self._rate_limit.take(client)
+                self._rate_limit.take(call.client)
                 raise
             if key is not None:
-                client = f"key {key}"
-        environ["cpuserve.client"] = client
-        if self._limits and not _asks_health(environ):
-            self._rate_limit.take(client)
+                call.client = f"key {key}"
+        if self._limits and not _asks_health(call):
+            self._rate_limit.take(call.client)
 
 
 @lru_cache(maxsize=1024)
 def client_of(address: str) -> str:
-    """Who requests from an address are counted against: an IPv4 address itself, of IPv6 the network.
+    """The client that requests from an address count against: the IPv4 address, or the IPv6 /64 network.
 
-    One user may have the whole of that.
+    One user may have all addresses of such a network.
     """
     if ":" not in address:
         return address
@@ -265,8 +246,8 @@ def client_of(address: str) -> str:
     return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
-def _asks_health(environ: _Environ) -> bool:
-    return environ["PATH_INFO"] in _HEALTH and environ["REQUEST_METHOD"] in ("GET", "HEAD")
+def _asks_health(call: Call) -> bool:
+    return call.path in _HEALTH and call.method in ("GET", "HEAD")
 
 
 def _words(text: str) -> list[str]:

@@ -61,7 +61,7 @@ class Admin:
         Raises:
             RequestError: the body is no JSON object, or holds what cannot be set.
         """
-        if call.header("REQUEST_METHOD") == "POST":
+        if call.method == "POST":
             try:
                 self._switches.change(call.document())
             except ValueError as error:
@@ -78,7 +78,7 @@ class Admin:
             RequestError: the body is no JSON object, or holds what cannot be set.
         """
         timeline = self._timeline
-        if call.header("REQUEST_METHOD") == "POST":
+        if call.method == "POST":
             tracing, rate = timeline.tracing, timeline.stack_rate
             for name, value in call.document().items():
                 match name, value:

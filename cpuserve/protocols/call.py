@@ -1,129 +1,91 @@
-"""What a route handler gets and gives, the same behind Flask and ahead of it; it knows no route."""
+"""A request and its answer as handlers see them, whatever the transport: `Call` and `Reply`."""
 
 from __future__ import annotations
 
-import io
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from cpuserve.errors import CpuserveError, RequestError, without_directories
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.inflate import inflate
-from cpuserve.protocols.json_body import MAX_JSON_ELEMENTS, read_json
-from cpuserve.serving.request import MAX_ANSWER_BYTES, Request, Spans
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+from cpuserve.protocols.json_body import read_json
+from cpuserve.serving.request import Request, Spans
 
 __all__ = [
-    "Body",
     "Call",
     "Handler",
     "Reply",
     "answer",
     "check_pictures",
     "error_reply",
-    "http_date",
     "json_reply",
 ]
 
 _log = logging.getLogger("cpuserve.http")
-MAX_BODY_BYTES = 32 << 20
-MAX_PICTURES = 1024
-_NO_CONTENT = 204
-_REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-
-class Body:
-    """A request body that is in memory whole, as a WSGI input stream.
-
-    Handlers take its data; a stream, which is costly to make and to end, is made for other readers only.
-
-    Attributes:
-        data: the bytes.
-    """
-
-    __slots__ = ("_reader", "data")
-
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self.data = memoryview(data)
-        self._reader: io.BufferedReader | None = None
-
-    def _stream(self) -> io.BufferedReader:
-        if self._reader is None:
-            self._reader = io.BufferedReader(_Stream(self.data))
-        return self._reader
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most ``size``; all that are left where it is negative."""
-        return self._stream().read(size)
-
-    def readline(self, size: int = -1) -> bytes:
-        """The bytes up to the end of a line."""
-        return self._stream().readline(size)
-
-    def readlines(self, hint: int = -1) -> list[bytes]:
-        """The lines that are left, or so many that they have ``hint`` bytes."""
-        return self._stream().readlines(hint)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._stream())
-
-
-class _Stream(io.RawIOBase):
-    """Gives the bytes of a body without another copy of the whole."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._at = 0
-
-    def readable(self) -> bool:
-        """True: it is an input stream."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Copy the next bytes into ``buffer``."""
-        part = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+_NO_HEADERS: Mapping[str, str] = {}
+_LIMITS = ClientLimits()
 
 
 class Call:
-    """A request as a handler sees it.
+    """A request as a handler sees it, whatever transport brought it.
 
     Attributes:
-        environ: the WSGI environment.
-        header: a header by its WSGI name ("HTTP_ACCEPT", "CONTENT_TYPE"), or None.
-        arrived_ns: when the request was whole, on the clock of `time.perf_counter_ns`, if the worker said so.
-        due: the deadline, on the clock of `time.monotonic`.
-        spans: what takes the times of a request that is traced; None for any other.
+        method: as in HTTP: "GET", "POST", "PUT" or "DELETE".
+        path: what is asked for, such as "/v2/models/digits"; without percent escapes, as Latin-1.
+        query: the text behind the question mark.
+        headers: by name in lower case.
+        data: the body as it was sent.
+        limits: what its client may take.
+        address: the client's; empty for a local one.
+        client: who the request is counted against: an API key or an address.
+        arrived_ns: when it was whole, on the clock of `time.perf_counter_ns`; None where that is not known.
+        due: its deadline, on the clock of `time.monotonic`.
+        spans: takes the times of a request that is traced; None for any other.
+        answer_headers: headers that its answer gets beside those of the handler.
+        take_memory: called with a number of bytes before memory is taken for them; may raise.
     """
 
-    __slots__ = ("arrived_ns", "due", "environ", "header", "spans")
+    __slots__ = (
+        *("_parsed", "_parsed_bytes", "address", "answer_headers", "arrived_ns", "client", "data", "due"),
+        *("headers", "limits", "method", "path", "query", "spans", "take_memory"),
+    )
 
-    def __init__(self, environ: Mapping[str, Any]) -> None:
-        self.environ = environ
-        self.header: Callable[[str], str | None] = environ.get
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: Mapping[str, str] = _NO_HEADERS,
+        data: bytes | bytearray | memoryview = b"",
+        limits: ClientLimits = _LIMITS,
+        address: str = "",
+        client: str = "",
+        take_memory: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.data = data
+        self.limits = limits
+        self.address = address
+        self.client = client
+        self.take_memory = take_memory
         self.arrived_ns: int | None = None
-        if "cpuserve.arrived_ns" in environ:  # `get` would be a call, on the way of every request
-            self.arrived_ns = environ["cpuserve.arrived_ns"]
-        self.due: float = environ["cpuserve.due"] if "cpuserve.due" in environ else math.inf  # noqa: SIM401
+        self.due = math.inf
         self.spans: Spans | None = None
-        if "cpuserve.spans" in environ:
-            self.spans = environ["cpuserve.spans"]
+        self.answer_headers: Sequence[tuple[str, str]] = ()
+        self._parsed: Any = None
+        self._parsed_bytes = 0
 
     def request(self) -> Request:
         """What takes the times of this request in the pipeline, and holds it to its deadline."""
-        environ, most = self.environ, MAX_ANSWER_BYTES
-        if "cpuserve.max_answer_bytes" in environ:
-            most = environ["cpuserve.max_answer_bytes"]
-        return Request(self.arrived_ns, self.spans, self.due, most)
+        return Request(self.arrived_ns, self.spans, self.due, self.limits.max_answer_bytes)
 
     def body(self) -> memoryview:
         """The whole body, inflated if it was sent compressed.
@@ -133,41 +95,47 @@ class Call:
             BodyTooLarge: inflated it is larger than a body may be.
             BodiesTooLarge: the worker holds too many bytes of bodies for that.
         """
-        stream = self.environ["wsgi.input"]
-        if isinstance(stream, Body):
-            data = stream.data
-        else:
-            length = self.environ.get("CONTENT_LENGTH") or None
-            data = memoryview(stream.read(int(length)) if length is not None else stream.read())
-        coding = self.header("HTTP_CONTENT_ENCODING")
-        if coding is None or coding.lower() == "identity":
+        data = memoryview(self.data)
+        if "content-encoding" not in self.headers:
             return data
-        share = self.environ.get("cpuserve.body_share")  # none where the body came by another server
-        take = share.take if share is not None else _take_freely
-        return inflate(data, coding.lower(), self.max_body_bytes, take)
+        coding = self.headers["content-encoding"].lower()
+        if coding == "identity":
+            return data
+        return inflate(data, coding, self.limits.max_body_bytes, self.take_memory)
 
-    @property
-    def max_body_bytes(self) -> int:
-        """Most bytes of a body, inflated."""
-        return int(self.environ.get("cpuserve.max_body_bytes", MAX_BODY_BYTES))
+    def peek_json(self, size: int) -> Any:
+        """The JSON document in the first ``size`` bytes of the body as sent, kept for `read_json`.
 
-    @property
-    def max_json_elements(self) -> int:
-        """Most values that a JSON body may hold."""
-        return int(self.environ.get("cpuserve.max_json_elements", MAX_JSON_ELEMENTS))
+        Returns:
+            None where they are no JSON, or hold too many values.
+        """
+        try:
+            self._parsed = read_json(memoryview(self.data)[:size], self.limits.max_json_elements)
+        except RequestError:
+            return None
+        self._parsed_bytes = size
+        return self._parsed
 
-    @property
-    def max_pictures(self) -> int:
-        """Most pictures that a request may hold."""
-        return int(self.environ.get("cpuserve.max_pictures", MAX_PICTURES))
+    def read_json(self, data: memoryview) -> Any:
+        """The JSON document at the beginning of the body, parsed once.
 
-    def json(self) -> Any:
-        """The body as JSON.
+        Args:
+            data: the first bytes of `body`.
 
         Raises:
             RequestError: it is something else, or holds more values than it may, or its time is over.
         """
-        return read_json(self.body(), self.max_json_elements, self.due)
+        if self._parsed_bytes and self._parsed_bytes == len(data):
+            return self._parsed
+        return read_json(data, self.limits.max_json_elements, self.due)
+
+    def json(self) -> Any:
+        """The whole body as JSON.
+
+        Raises:
+            RequestError: it is something else, or holds more values than it may, or its time is over.
+        """
+        return self.read_json(self.body())
 
     def document(self) -> dict[str, Any]:
         """The body as a JSON object; an empty one where there is no body.
@@ -176,20 +144,19 @@ class Call:
             RequestError: it is something else, or holds more values than it may, or its time is over.
         """
         body = self.body()
-        if not body.nbytes:
-            return {}
-        document = read_json(body, self.max_json_elements, self.due)
+        document = self.read_json(body) if len(body) else {}
         if not isinstance(document, dict):
             raise RequestError("the request is a JSON object")
         return document
 
-
-def _take_freely(_count: int) -> None:
-    """Count nothing."""
+    def drop_body(self) -> None:
+        """Let the memory of the body go."""
+        self.data = b""
+        self._parsed = None
 
 
 class Reply:
-    """An answer: status, body and headers; Content-Length is added by `send`."""
+    """An answer: HTTP status, body and headers; the transport adds the length."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -197,13 +164,6 @@ class Reply:
         self.status = status
         self.body = body
         self.headers = headers
-
-    def send(self, start_response: StartResponse) -> list[bytes]:
-        """Answer through WSGI."""
-        if self.status != _NO_CONTENT:
-            self.headers.append(("Content-Length", str(len(self.body))))
-        start_response(_REASONS[self.status], self.headers)
-        return [self.body]
 
 
 Handler = Callable[..., Reply]
@@ -216,7 +176,7 @@ def json_reply(content: object, status: int = 200, **headers: str) -> Reply:
 
 
 def check_pictures(count: int, most: int) -> None:
-    """Refuse a request of more pictures than it may hold.
+    """Refuse a request that holds more pictures than it may.
 
     Raises:
         RequestError: there are more.
@@ -228,7 +188,7 @@ def check_pictures(count: int, most: int) -> None:
 def error_reply(error: CpuserveError) -> Reply:
     """The answer to a request that was refused: ``{"error": text}``, and headers its status needs."""
     text = str(error)
-    if not isinstance(error, RequestError):  # it was made for those who run the server
+    if not isinstance(error, RequestError):  # its text was written for those who run the server
         _log.error("answered %d: %s", error.status, text)
         text = without_directories(text)
     reply = json_reply({"error": text}, error.status)
@@ -246,17 +206,5 @@ def answer(handler: Handler, call: Call, *args: str) -> Reply:
     except CpuserveError as error:
         return error_reply(error)
     except Exception:  # noqa: BLE001  # the worker lives on; the log has the traceback and the client a 500
-        _log.exception("%s %r failed", call.header("REQUEST_METHOD"), call.header("PATH_INFO"))
+        _log.exception("%s %r failed", call.method, call.path)
         return json_reply({"error": "internal error; the server's log says more"}, 500)
-
-
-_date: tuple[int, str] = (0, "")
-
-
-def http_date() -> str:
-    """The Date header, made once a second."""
-    global _date  # noqa: PLW0603
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
-    return _date[1]

@@ -114,9 +114,9 @@ class DeepDetect:
         pipeline = self._pipeline(service)
         if not isinstance(data, list) or not data or not all(isinstance(each, str) for each in data):
             raise _Refusal(_NO_DATA, "data is a list of paths or base64 texts, at least one")
-        check_pictures(len(data), call.max_pictures)
+        check_pictures(len(data), call.limits.max_pictures)
         wanted = _output(document)
-        pictures = _Pictures([self._picture(each) for each in data], call.max_body_bytes)
+        pictures = _Pictures([self._picture(each) for each in data], call.limits.max_body_bytes)
         topk = wanted.get("best")
         if topk is not None and (not isinstance(topk, int) or isinstance(topk, bool)):
             raise _Refusal(_BAD_REQUEST, f"parameters.output.best is {topk!r:.80}, not a number of classes")

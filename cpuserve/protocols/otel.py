@@ -1,4 +1,4 @@
-"""Sends the stages of requests that come with a ``traceparent`` to an OpenTelemetry collector; it times none.
+"""Sends the stages of requests that come with a ``traceparent`` to an OpenTelemetry collector.
 
 The header is W3C Trace Context's, the protocol OTLP over HTTP. What is sent waits in a queue of the library
 and goes out from a thread of its own; where the collector does not answer, spans are dropped.
@@ -9,19 +9,19 @@ from __future__ import annotations
 import importlib.util
 import re
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import cpuserve
 from cpuserve.errors import UsageError
+from cpuserve.protocols.call import Call
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import STAGE_NAMES
 
 __all__ = ["OpenTelemetry", "check_endpoint"]
 
 _TIMEOUT_S = 2  # a worker that ends waits no longer for a collector that does not answer
-_PARENT = "HTTP_TRACEPARENT"
+_PARENT = "traceparent"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-([0-9a-f]{2})")
 _MODULES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -73,26 +73,24 @@ class OpenTelemetry:
         """Send what waits, and end the thread that sends."""
         self._provider.shutdown()
 
-    def wants(self, environ: Mapping[str, Any]) -> bool:
+    def wants(self, call: Call) -> bool:
         """Whether a request belongs to a trace that its caller records."""
-        found = _TRACEPARENT.fullmatch(environ.get(_PARENT, ""))
+        found = _TRACEPARENT.fullmatch(call.headers.get(_PARENT, ""))
         return found is not None and bool(int(found[1], 16) & 1)
 
-    def send(self, environ: Mapping[str, Any], spans: Spans, end_ns: int, status: int) -> None:
+    def send(self, call: Call, spans: Spans, end_ns: int, status: int) -> None:
         """Send a span for the request, below its caller's, and one for each stage below that."""
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415
 
-        carrier = {"traceparent": environ[_PARENT]}
-        if "HTTP_TRACESTATE" in environ:
-            carrier["tracestate"] = environ["HTTP_TRACESTATE"]
+        carrier = {name: call.headers[name] for name in (_PARENT, "tracestate") if name in call.headers}
         epoch = time.time_ns() - time.perf_counter_ns()
-        attributes = {
-            "http.request.method": environ["REQUEST_METHOD"],
-            "url.path": environ["PATH_INFO"],
+        attributes: dict[str, str | int] = {
+            "http.request.method": call.method,
+            "url.path": call.path,
             "http.response.status_code": status,
         }
         whole = self._tracer.start_span(
-            f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}",
+            f"{call.method} {call.path}",
             context=self._propagator.extract(carrier),
             kind=self._server,
             attributes=attributes,

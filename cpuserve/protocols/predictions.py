@@ -1,34 +1,35 @@
-"""`POST /predictions/MODEL[/VERSION]`: an encoded picture in, its answer out, as JSON or drawn."""
+"""TorchServe's routes: `POST /predictions/MODEL[/VERSION]` answers a picture with JSON or a drawing."""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from typing import IO, Any
 from urllib.parse import parse_qs
 
 import orjson
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.http import parse_accept_header
-from werkzeug.wrappers import Request as FormRequest
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_accept_header, parse_options_header
 
 from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
-from cpuserve.protocols.call import Body, Call, Reply, json_reply
+from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.pool import Pool
 
 __all__ = ["Predictions"]
 
 _JSON, _PNG = "application/json", "image/png"
 _TAKES_JSON = frozenset((None, "", "*/*", _JSON))
+_FORM_PARTS, _FORM_TEXT_BYTES = 1000, 500_000
 _RENDERS = ("overlay", "mask")
 _NUMBER = re.compile("[+-]?[0-9]{1,18}")
 _Query = Mapping[str, str]
 
 
 class Predictions:
-    """The image routes over one worker's models."""
+    """The routes over one worker's models."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -48,7 +49,7 @@ class Predictions:
         query = _query(call)
         topk = _topk(query) if query else None
         request = call.request()
-        if call.header("HTTP_ACCEPT") not in _TAKES_JSON or "render" in query:
+        if call.headers.get("accept") not in _TAKES_JSON or "render" in query:
             render = _render(call, query)
             if render is not None:
                 data = pipeline.render(_picture(call), request, topk, mask=render == "mask")
@@ -58,38 +59,57 @@ class Predictions:
         return Reply(200, data, [("Content-Type", _JSON), ("Server-Timing", request.server_timing())])
 
 
-class _Form(FormRequest):
-    """A multipart form whose files stay in memory: the body is there whole already."""
+class _Stream(io.RawIOBase):
+    """Gives the bytes of a body without another copy of the whole."""
 
-    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
-        return BytesIO()
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def readable(self) -> bool:
+        """True: it is an input stream."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Copy the next bytes into ``buffer``."""
+        part = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+def _in_memory(*_: object, **__: object) -> IO[bytes]:
+    """The file that a part of a form is written to; the body is in memory anyway."""
+    return io.BytesIO()
 
 
 def _picture(call: Call) -> memoryview:
-    kind = call.header("CONTENT_TYPE") or ""
-    if not kind.startswith("multipart/"):
-        return call.body()
+    kind = call.headers.get("content-type", "")
     body = call.body()
-    environ = {**call.environ, "wsgi.input": Body(body), "CONTENT_LENGTH": str(body.nbytes)}
+    if not kind.startswith("multipart/"):
+        return body
+    mimetype, options = parse_options_header(kind)
+    parser = FormDataParser(_in_memory, max_form_memory_size=_FORM_TEXT_BYTES, max_form_parts=_FORM_PARTS)
     try:
-        with _Form(environ, populate_request=False) as form:
-            for file in form.files.values():
-                return memoryview(file.read())
+        with io.BufferedReader(_Stream(body)) as stream:
+            _, _, files = parser.parse(stream, mimetype.lower(), body.nbytes, options)
     except RequestEntityTooLarge:
         raise BodyTooLarge(
-            "the multipart form has too many parts, or text longer than 500 kB; send the picture as the body"
+            f"the multipart form has too many parts (more than {_FORM_PARTS}), or text longer than "
+            f"{_FORM_TEXT_BYTES // 1000} kB; send the picture as the body"
         ) from None
     except HTTPException as error:
         raise RequestError(f"the multipart form cannot be read: {error.description}") from None
+    for file in files.values():
+        return memoryview(file.read())
     raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
 
 
 def _query(call: Call) -> _Query:
     """The query parameters, the last of each name."""
-    query = call.header("QUERY_STRING")
-    if not query:
+    if not call.query:
         return {}
-    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+    return {name: values[-1] for name, values in parse_qs(call.query, keep_blank_values=True).items()}
 
 
 def _topk(query: _Query) -> int | None:
@@ -111,7 +131,7 @@ def _render(call: Call, query: _Query) -> str | None:
     if render is not None and render not in _RENDERS:
         raise RequestError(f"render is one of {', '.join(_RENDERS)}, not {render[:40]!r}")
     offers = [_JSON, _PNG] if render is None else [_PNG]
-    header = call.header("HTTP_ACCEPT") or "*/*"
+    header = call.headers.get("accept") or "*/*"
     best = parse_accept_header(header, MIMEAccept).best_match(offers)
     if best is None:
         raise NotAcceptable(f"the answer is {' or '.join(offers)}; the Accept header takes {header[:80]!r}")

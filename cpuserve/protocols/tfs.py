@@ -82,7 +82,7 @@ class TensorFlowServing:
         rows, sent = _parse(call.json())
         request = call.request()
         columns = _columns(pipeline, sent) if rows else _named(pipeline, sent)
-        outputs = _run(pipeline, columns, request, call.max_pictures)
+        outputs = _run(pipeline, columns, request, call.limits.max_pictures)
         names = [port.names[0] for port in pipeline.outputs]
         found = {name: np.ascontiguousarray(array) for name, array in zip(names, outputs, strict=True)}
         content: object

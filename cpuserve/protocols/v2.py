@@ -1,4 +1,4 @@
-"""Open Inference Protocol ("KServe V2") over REST: health, metadata, infer; pictures go in as BYTES."""
+"""The Open Inference Protocol ("KServe V2"): health, metadata and infer routes."""
 
 from __future__ import annotations
 
@@ -144,15 +144,15 @@ class V2:
         ``Inference-Header-Content-Length: 0`` makes the whole body one picture.
         """
         pipeline = self._pool.get(model, version)
-        header_length = call.header("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        header_length = call.headers.get("inference-header-content-length")
         body = call.body()
         request = call.request()
         if header_length == "0":
             asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
             results = pipeline.infer_pictures([body], request)
         else:
-            asked = parse_infer(body, header_length, call.max_json_elements, call.due)
-            results = _infer(pipeline, asked.inputs, request, call.max_pictures)
+            asked = parse_infer(body, header_length, call.read_json)
+            results = _infer(pipeline, asked.inputs, request, call.limits.max_pictures)
         wanted = _wanted(pipeline, asked)
         head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
         if asked.id is not None:

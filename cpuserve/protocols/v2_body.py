@@ -1,10 +1,9 @@
-"""Open Inference Protocol bodies: JSON, binary tensor extension, BYTES elements; it calls no model."""
+"""Parses and builds Open Inference Protocol bodies: JSON, binary tensors, BYTES elements."""
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import orjson
 
 from cpuserve.errors import RequestError
-from cpuserve.protocols.json_body import MAX_JSON_ELEMENTS, read_json
+from cpuserve.protocols.json_body import read_json
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 from cpuserve.serving.engine import Array
 
@@ -58,18 +57,14 @@ class InferBody:
 
 
 def parse_infer(
-    body: memoryview,
-    header_length: str | None,
-    max_elements: int = MAX_JSON_ELEMENTS,
-    due: float = math.inf,
+    body: memoryview, header_length: str | None, read: Callable[[memoryview], Any] = read_json
 ) -> InferBody:
-    """Take an infer request apart.
+    """Parse an infer request.
 
     Args:
         body: the whole body.
         header_length: the ``Inference-Header-Content-Length`` header: bytes of JSON before the tensors.
-        max_elements: most values that the JSON may hold.
-        due: the request's deadline, on the clock of `time.monotonic`.
+        read: parses the JSON; `Call.read_json` also holds it to the limits of the request.
 
     Raises:
         TooManyElements: the JSON may hold more values than that.
@@ -84,7 +79,7 @@ def parse_infer(
             raise RequestError(
                 f"Inference-Header-Content-Length is {header_length[:40]!r}; the body has {body.nbytes} bytes"
             )
-    document = read_json(body[:json_bytes], max_elements, due)
+    document = read(body[:json_bytes])
     if (
         not isinstance(document, dict)
         or not isinstance(document.get("inputs"), list)
@@ -238,7 +233,7 @@ def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
 def infer_reply_body(
     head: Mapping[str, Any], outputs: Sequence[tuple[str, Array, bool]]
 ) -> tuple[bytes, int | None]:
-    """Put an infer answer together.
+    """Build the body of an infer answer.
 
     Args:
         head: model_name, model_version, id.

@@ -15,7 +15,6 @@ from gunicorn.app.base import BaseApplication
 
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
@@ -30,6 +29,7 @@ from cpuserve.machine.topology import Topology, format_cpulist
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.ratelimit import RateLimit
@@ -157,7 +157,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             sys.exit(1)
 
     def load(self) -> Application:
-        """The WSGI application of one worker; called after the worker sits in its seat."""
+        """The application of one worker; called after the worker sits in its seat."""
         from cpuserve.http.app import Application, deepdetect_routes  # noqa: PLC0415
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
 
@@ -213,9 +213,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
-        worker.max_json_elements = settings.max_json_elements
-        worker.max_answer_bytes = settings.max_answer_bytes
-        worker.max_pictures = settings.max_pictures
         worker.max_connections = settings.max_connections
         # with a file of keys, a request that comes as far as the queue has brought one
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
@@ -225,7 +222,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.check = gate.check if gate.needed else None
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 4 * settings.max_body_bytes))
         worker.limits = ClientLimits(
-            settings.max_body_bytes, settings.request_timeout_s, settings.keep_alive_s
+            max_body_bytes=settings.max_body_bytes,
+            request_timeout_s=settings.request_timeout_s,
+            keep_alive_s=settings.keep_alive_s,
+            max_json_elements=settings.max_json_elements,
+            max_answer_bytes=settings.max_answer_bytes,
+            max_pictures=settings.max_pictures,
         )
 
     def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:

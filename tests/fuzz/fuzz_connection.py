@@ -11,8 +11,9 @@ from typing import Any
 
 from cpuserve.errors import CpuserveError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
+from cpuserve.protocols.call import Reply
+from cpuserve.protocols.client_limits import ClientLimits
 
 _LIMITS = ClientLimits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
 
@@ -43,7 +44,7 @@ def served(pieces: list[bytes]) -> list[Any]:
         theirs.setblocking(False)
         budget = BodyBudget(2000)
         pair = _Pair(fileno=ours.detach())
-        connection = Connection(pair, ("10.0.0.1", 5), {}, _LIMITS, lambda _environ: None, budget)
+        connection = Connection(pair, ("10.0.0.1", 5), _LIMITS, lambda _call: None, budget)
         found: list[Any] = []
         try:
             for piece in pieces:
@@ -70,13 +71,14 @@ def _take(connection: Connection, found: list[Any]) -> None:
             found.append(error.status)
             connection.refuse(error)
         else:
-            connection.terms(10)
-            environ = connection.environ()
-            body = environ["wsgi.input"].read()
+            connection.urgency(10)
+            call = connection.call
+            body = bytes(call.data)
             assert len(body) <= _LIMITS.max_body_bytes
-            assert len(body) == int(environ.get("CONTENT_LENGTH") or 0)
-            found.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], body))
-            connection.answer("200 OK", [("Content-Length", "0")], b"")
+            if "transfer-encoding" not in call.headers:
+                assert len(body) == int(call.headers.get("content-length", 0))
+            found.append((call.method, call.path, call.query, body))
+            connection.answer(Reply(200, b"", []))
         connection.settle()  # the worker's epoll tells of bytes that are in the socket still
 
 

@@ -10,7 +10,8 @@ import zlib
 
 from cpuserve.errors import CpuserveError
 from cpuserve.protocols import predictions as images
-from cpuserve.protocols.call import Body, Call
+from cpuserve.protocols.call import Call
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.urgency import urgency_of
 
 _MOST = 5_000
@@ -18,22 +19,15 @@ _MOST = 5_000
 
 def one(data: bytes) -> None:
     head, _, body = data.partition(b"\n\n")
-    environ: dict[str, object] = {
-        "REQUEST_METHOD": "POST",
-        "wsgi.input": Body(body),
-        "wsgi.url_scheme": "http",
-        "SERVER_NAME": "h",
-        "SERVER_PORT": "1",
-        "cpuserve.max_body_bytes": _MOST,
-    }
+    headers = {}
     for line in head.decode("latin-1").split("\n"):
         name, _, value = line.partition(":")
-        key = name.strip().upper().replace("-", "_")
-        environ[key if key in ("CONTENT_TYPE", "QUERY_STRING") else "HTTP_" + key] = value.strip()
-    terms = urgency_of(environ, body, 10)
-    assert 0 < terms.timeout_s <= 10
-    assert terms.priority > 0
-    call = Call(environ)
+        headers[name.strip().lower()] = value.strip()
+    query = headers.pop("query-string", "")
+    call = Call("POST", "/predictions/m", query, headers, body, ClientLimits(max_body_bytes=_MOST))
+    urgency = urgency_of(call, 10)
+    assert 0 < urgency.timeout_s <= 10
+    assert urgency.priority > 0
     for read in (call.body, lambda: images._picture(call), lambda: images._topk(images._query(call))):
         try:
             found = read()

@@ -51,7 +51,7 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
         (
             "writing the target",
             "X-Request-Timeout-Ms or -Priority of 5000 digits ended the connection without an answer",
-            "tests/http/test_connection.py::test_terms",
+            "tests/http/test_connection.py::test_urgency",
         ),
         (
             "writing the target",

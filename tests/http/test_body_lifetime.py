@@ -13,13 +13,13 @@ import pytest
 
 from cpuserve.errors import ModelNotReady, RequestError, UndecodableImage, UnknownModel
 from cpuserve.http.app import Application, Route, deepdetect_routes, routes
-from cpuserve.protocols.call import Body, Reply
+from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.serving.engine import Port
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n%s\r\n--b--\r\n' % (b"x" * 5000)
 BAD_FORM = b"--b\r\n" + b'Content-Disposition: form-data; name="a"\r\n\r\nv\r\n--b\r\n' * 2000
-MULTIPART = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
+MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 INFER = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[1, 2]]}]}
 ).encode()
@@ -101,23 +101,9 @@ def ask(application, path, body, method="POST", **headers):
     """Send one request as a connection does; the status, and what the body is watched by."""
     data = Bytes(body)
     watched = weakref.ref(data)
-    statuses = []
-    environ = {
-        "REQUEST_METHOD": method,
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "SCRIPT_NAME": "",
-        "SERVER_NAME": "h",
-        "SERVER_PORT": "80",
-        "HTTP_HOST": "h",
-        "wsgi.url_scheme": "http",
-        "CONTENT_LENGTH": str(len(data)),
-        "wsgi.input": Body(data),
-        **headers,
-    }
+    call = Call(method, path, "", headers, data)
     del data
-    b"".join(application(environ, lambda status, headers, *_: statuses.append(int(status[:3]))))
-    return statuses[0], watched, environ
+    return application(call).status, watched, call
 
 
 DEEP = json.dumps({"service": "m", "data": ["QUJD" * 2000]}).encode()
@@ -134,7 +120,7 @@ REQUESTS = {
     "a picture as tensor": (
         "/v2/models/m/infer",
         b"picture",
-        {"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "0"},
+        {"inference-header-content-length": "0"},
     ),
     "rows": ("/v1/models/m:predict", ROWS, {}),
     "rows that are no JSON": ("/v1/models/m:predict", b"{", {}),
@@ -146,7 +132,7 @@ REQUESTS = {
     "log settings": ("/v2/logging", b"{}", {}),
     "wrong log settings": ("/v2/logging", b'{"a": 1}', {}),
     "trace settings": ("/v2/trace/setting", b"{}", {}),
-    "a body that is not gzip": ("/predictions/m", b"picture", {"HTTP_CONTENT_ENCODING": "gzip"}),
+    "a body that is not gzip": ("/predictions/m", b"picture", {"content-encoding": "gzip"}),
 }
 FAILURES = {
     "nothing": lambda: None,
@@ -163,9 +149,9 @@ def test_nothing_keeps_the_body(application, pipeline, failure, monkeypatch):
     monkeypatch.setattr(logging.getLogger("cpuserve.http"), "disabled", True)  # pytest keeps what is logged
     pipeline.failure = FAILURES[failure]
     for name, (path, body, headers) in REQUESTS.items():
-        _, watched, environ = ask(application, path, body, **headers)
+        _, watched, call = ask(application, path, body, **headers)
         assert watched() is None, (name, gc.get_referrers(watched()))
-        assert environ  # a connection keeps it until the next request
+        assert call  # a connection keeps it until the next request
 
 
 def test_every_route_that_takes_a_body_was_asked():

@@ -12,8 +12,8 @@ from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError
 from cpuserve.http import chunks as module
 from cpuserve.http.body_budget import BodyBudget, BodyShare
 from cpuserve.http.chunks import Chunks
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.head import HttpError
+from cpuserve.protocols.client_limits import ClientLimits
 from tests.http.test_connection import make
 
 MIB = 1 << 20
@@ -152,7 +152,7 @@ def test_small_chunks_that_came_are_read_on_without_more_bytes():
             assert connection.settle() == connection.wants_write
             assert connection.deadline == deadline  # a turn gives no more time
         assert turns >= 3
-        assert connection.environ()["wsgi.input"].read() == b"x" * 2000
+        assert connection.call.body() == b"x" * 2000
     connection.close()
 
 

@@ -14,8 +14,9 @@ import pytest
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, QueueFull
 from cpuserve.http import connection as module
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
+from cpuserve.protocols.call import Call, Reply
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY, Urgency, urgency_of
 
 LIMITS = ClientLimits(max_body_bytes=1000, request_timeout_s=5, keep_alive_s=9)
@@ -37,12 +38,11 @@ def make(sock, limits=LIMITS, check=lambda _environ: None, budget=None, address=
             pass
 
     wrapped = Tcp(fileno=sock.detach())
-    base = {"wsgi.version": (1, 0)}
-    return Connection(wrapped, (address, 5), base, limits, check, budget or BodyBudget(2000))
+    return Connection(wrapped, (address, 5), limits, check, budget or BodyBudget(2000))
 
 
 def ok(connection, body=b"fine", **options):
-    connection.answer("200 OK", [("Content-Length", str(len(body)))], body, **options)
+    connection.answer(Reply(200, body, []), **options)
     return connection.settle()
 
 
@@ -53,12 +53,10 @@ def test_a_request_in_single_bytes_becomes_whole_once(pair):
         assert not connection.receive()
         client.sendall(message[at : at + 1])
     assert connection.receive()
-    environ = connection.environ()
-    assert environ["REQUEST_METHOD"] == "POST"
-    assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/a b", "x=1")
-    assert (environ["HTTP_X_TWO"], environ["CONTENT_LENGTH"]) == ("1,2", "5")
-    assert environ["REMOTE_ADDR"] == "10.0.0.1"
-    assert environ["wsgi.input"].read() == b"hello"
+    call = connection.call
+    assert (call.method, call.path, call.query) == ("POST", "/a b", "x=1")
+    assert (call.headers["x-two"], call.headers["content-length"]) == ("1,2", "5")
+    assert (call.address, call.body()) == ("10.0.0.1", b"hello")
     ok(connection)
     answer = client.recv(1000)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\nDate: ")
@@ -72,7 +70,7 @@ def test_without_a_check_requests_count_against_their_address(address, client):
         connection = make(ours, check=None, address=address)
         theirs.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert connection.receive()
-        assert connection.client == client
+        assert connection.call.client == client
         connection.close()
 
 
@@ -81,9 +79,8 @@ def test_the_absolute_form_names_the_same_path(pair):
     for target in (b"http://h/x?y=1", b"/x?y=1"):
         client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
         assert connection.receive()
-        environ = connection.environ()
-        assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/x", "y=1")
-        assert environ["RAW_URI"] == connection.target == target.decode()
+        assert (connection.call.path, connection.call.query) == ("/x", "y=1")
+        assert connection.target == target.decode()
         ok(connection)
 
 
@@ -94,8 +91,7 @@ def test_pipelined_requests_are_answered_in_order(pair):
     )
     for i in range(5):
         assert connection.receive()
-        environ = connection.environ()
-        assert (environ["PATH_INFO"], environ["wsgi.input"].read()) == (f"/{i}", b"%02d" % i)
+        assert (connection.call.path, connection.call.body()) == (f"/{i}", b"%02d" % i)
         assert ok(connection) == (i < 4)
     assert not connection.receive()
     assert client.recv(10000).count(b"200 OK") == 5
@@ -107,8 +103,7 @@ def test_chunked_bodies(pair):
         b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
     assert connection.receive()
-    environ = connection.environ()
-    assert (environ["wsgi.input"].read(), environ["CONTENT_LENGTH"]) == (b"abcde", "5")
+    assert connection.call.body() == b"abcde"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +159,7 @@ def test_a_whole_request_that_is_refused_keeps_the_connection(pair):
     assert b"keep-alive" in answer
     client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nho")
     assert connection.receive()
-    assert connection.environ()["wsgi.input"].read() == b"ho"
+    assert connection.call.body() == b"ho"
 
 
 def test_continue_is_said_before_a_body_that_is_wanted(pair):
@@ -189,7 +184,6 @@ def test_keep_alive_rules(pair, line, header, kept):
     connection, client = pair
     client.sendall(b"GET / " + line + b"\r\nHost: h\r\n" + header + b"\r\n")
     assert connection.receive()
-    connection.environ()
     ok(connection)
     assert connection.open == kept
 
@@ -198,14 +192,13 @@ def test_a_header_with_an_underscore_cannot_forge_one_with_a_dash(pair):
     connection, client = pair
     client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nX-Key: real\r\nX_Key: forged\r\n\r\n")
     assert connection.receive()
-    assert connection.environ()["HTTP_X_KEY"] == "real"
+    assert connection.call.headers["x-key"] == "real"
 
 
 def test_a_large_answer_goes_out_as_the_client_reads(pair):
     connection, client = pair
     client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert connection.receive()
-    connection.environ()
     body = bytes(range(256)) * 20_000
     ok(connection, body)
     assert connection.wants_write
@@ -234,7 +227,6 @@ def test_deadlines_are_for_clients_and_not_for_the_server(pair):
     assert connection.receive()
     assert connection.deadline is None
     connection.expire(time.monotonic() + 1e6)
-    connection.environ()
     ok(connection)
     assert client.recv(10)
     assert began + 9 <= connection.deadline <= time.monotonic() + 9
@@ -329,7 +321,7 @@ def test_the_answer_to_head_has_no_body(request_, check):
                 connection.refuse(error)
                 break
             if whole:
-                connection.answer("404 Not Found", [("Content-Length", "4")], b"none")
+                connection.answer(Reply(404, b"none", []))
         answer = client.recv(10_000)
         assert b"Content-Length: " in answer
         assert answer.endswith(b"\r\n\r\n")
@@ -351,7 +343,7 @@ def test_one_client_gives_way_after_so_many_bytes():
     sender.join()
     client.close()
     assert turns >= 7
-    assert len(connection.environ()["wsgi.input"].data) == length
+    assert len(connection.call.data) == length
     connection.close()
 
 
@@ -436,8 +428,8 @@ def test_memory_of_bodies_is_given_back_on_every_way_out():
 
 def leave(connection, way, *, whole):
     if way == "answer" and whole:
-        assert connection.environ()["wsgi.input"].read() == BODY
-        connection.answer("200 OK", [("Content-Length", "0")], b"")
+        assert connection.call.body() == BODY
+        connection.answer(Reply(200, b"", []))
         connection.settle()
     elif way == "refuse":
         connection.refuse(QueueFull("full", 1))
@@ -452,25 +444,25 @@ def leave(connection, way, *, whole):
     ("headers", "body", "timeout_s", "priority"),
     [
         ({}, b"\xff\xd8", 10, DEFAULT_PRIORITY),
-        ({"HTTP_X_REQUEST_TIMEOUT_MS": "250", "HTTP_X_REQUEST_PRIORITY": "2"}, b"", 0.25, 2),
-        ({"HTTP_X_REQUEST_TIMEOUT_MS": "99999"}, b"", 10, DEFAULT_PRIORITY),
+        ({"x-request-timeout-ms": "250", "x-request-priority": "2"}, b"", 0.25, 2),
+        ({"x-request-timeout-ms": "99999"}, b"", 10, DEFAULT_PRIORITY),
         (
-            {"HTTP_X_REQUEST_TIMEOUT_MS": "9" * 5000, "HTTP_X_REQUEST_PRIORITY": "9" * 5000},
+            {"x-request-timeout-ms": "9" * 5000, "x-request-priority": "9" * 5000},
             b"",
             10,
             DEFAULT_PRIORITY,
         ),
-        ({"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "9" * 5000}, b'{"timeout": 1}', 10, DEFAULT_PRIORITY),
-        ({"HTTP_X_REQUEST_TIMEOUT_MS": "soon", "HTTP_X_REQUEST_PRIORITY": "-1"}, b"", 10, DEFAULT_PRIORITY),
+        ({"inference-header-content-length": "9" * 5000}, b'{"timeout": 1}', 10, DEFAULT_PRIORITY),
+        ({"x-request-timeout-ms": "soon", "x-request-priority": "-1"}, b"", 10, DEFAULT_PRIORITY),
         ({}, b'{"parameters": {"timeout": 500000, "priority": 1}}', 0.5, 1),
         (
-            {"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "34"},
+            {"inference-header-content-length": "34"},
             b'{"parameters": {"timeout": 500000}}\0\1"',
             10,
             DEFAULT_PRIORITY,
         ),
         (
-            {"HTTP_INFERENCE_HEADER_CONTENT_LENGTH": "35"},
+            {"inference-header-content-length": "35"},
             b'{"parameters": {"timeout": 500000}}\0\1"',
             0.5,
             DEFAULT_PRIORITY,
@@ -479,12 +471,12 @@ def leave(connection, way, *, whole):
         ({}, b'{"timeout": broken', 10, DEFAULT_PRIORITY),
     ],
 )
-def test_terms(headers, body, timeout_s, priority):
-    assert urgency_of(headers, body, 10) == Urgency(timeout_s, priority)
+def test_urgency(headers, body, timeout_s, priority):
+    assert urgency_of(Call("POST", "/", "", headers, body), 10) == Urgency(timeout_s, priority)
 
 
 def test_the_path_is_the_one_that_routes_see(pair):
     connection, client = pair
     client.sendall(b"GET /v2/r%65pository/models/m?x=/y HTTP/1.1\r\nHost: h\r\n\r\n")
     assert connection.receive()
-    assert connection.path == connection.environ()["PATH_INFO"] == "/v2/repository/models/m"
+    assert connection.call.path == "/v2/repository/models/m"

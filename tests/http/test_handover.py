@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from contextlib import ExitStack
 
 import pytest
 
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.request_loop import RequestLoop
+from cpuserve.protocols.call import Reply
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.worker_table import READY, STOPPING, WorkerTable
-
-WAIT_S = 30
-LIMITS = ClientLimits(1 << 20, 60.0, 60.0)
+from tests.http.clients import WAIT_S, answer_body, ask, wait_until
 
 
 class App:
@@ -30,14 +28,12 @@ class App:
         self.name = name
         self.go, self.inside = threading.Event(), threading.Event()
 
-    def __call__(self, environ, start_response):
-        if environ["PATH_INFO"] == "/stuck":
+    def __call__(self, call):
+        if call.path == "/stuck":
             self.inside.set()
             assert self.go.wait(WAIT_S)
-        body = f"{self.name} {environ['REMOTE_ADDR']} {environ['cpuserve.seen']} ".encode()
-        body += bytes(environ["wsgi.input"].data)
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
+        text = f"{self.name} {call.address} {call.client} {call.limits.max_pictures} "
+        return Reply(200, text.encode() + call.body(), [])
 
 
 class Pair:
@@ -58,19 +54,16 @@ class Pair:
         loop = RequestLoop(
             *(1, Admission(64, 1)), deadline_s=60.0, with_priorities=False, log=logging.getLogger("test")
         )
-        base = {"wsgi.version": (1, 0), "cpuserve.seen": name}
-        loop.app = App(name)
+        limits = ClientLimits(1 << 20, 60.0, 60.0, max_pictures=ord(name))
+        more = (limits, lambda call: setattr(call, "client", f"checked-by-{name}"), BodyBudget(1 << 20))
+        loop.runner.app = App(name)
         loop.handover = Handover(self.worker_table, row, self.mailboxes)
-        loop.make = lambda sock, peer: Connection(
-            sock, peer, base, LIMITS, lambda _: None, BodyBudget(1 << 20)
-        )
-        loop.take_over = lambda request: Connection.taken_over(
-            request, base, LIMITS, lambda _: None, BodyBudget(1 << 20)
-        )
+        loop.make = lambda sock, peer: Connection(sock, peer, *more)
+        loop.take_over = lambda request: Connection.taken_over(request, *more)
         loop.start()
         running.callback(lambda: [connection.close() for connection in loop.connections.values()])
         running.callback(loop.end, WAIT_S)
-        running.callback(loop.app.go.set)
+        running.callback(loop.runner.app.go.set)
         return loop
 
     def client(self, loop, running):
@@ -86,47 +79,20 @@ def running():
         yield stack
 
 
-def wait_until(true):
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def ask(sock, path, body=b"x"):
-    sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-
-
-def answer(sock):
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = sock.recv(1 << 16)
-        if not more:
-            return data
-        data += more
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")
-    )
-    while len(body) < length:
-        body += sock.recv(1 << 16)
-    return body
-
-
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_an_idle_worker_answers_what_waits_in_one_that_is_stuck(running, size):
     pair = Pair(running)
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
-    assert pair.a.app.inside.wait(WAIT_S)
+    assert pair.a.runner.app.inside.wait(WAIT_S)
     ask(waits, "/other", b"y" * size)
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
     # what the first worker checked and where it listens stay; what is each worker's own does not come along
-    assert answer(waits) == b"B 127.0.0.1 B " + b"y" * size
+    assert answer_body(waits) == b"B 127.0.0.1 checked-by-A 66 " + b"y" * size
     ask(waits, "/again", b"z")  # the connection is the other worker's from here on
-    assert answer(waits) == b"B 127.0.0.1 B z"
-    pair.a.app.go.set()
-    assert answer(stuck) == b"A 127.0.0.1 A x"
+    assert answer_body(waits) == b"B 127.0.0.1 checked-by-B 66 z"
+    pair.a.runner.app.go.set()
+    assert answer_body(stuck) == b"A 127.0.0.1 checked-by-A 65 x"
     assert len(pair.b.connections) == 1
 
 
@@ -135,16 +101,16 @@ def test_of_two_requests_that_are_found_together_one_goes_to_the_idle_worker(run
     stuck, *both = (pair.client(pair.a, running) for _ in range(3))
     pair.rows[1].state = STOPPING  # so that nothing is passed before both are queued
     ask(stuck, "/stuck")
-    assert pair.a.app.inside.wait(WAIT_S)
+    assert pair.a.runner.app.inside.wait(WAIT_S)
     for sock in both:
         ask(sock, "/stuck")
-    pair.a.app.inside.clear()
-    wait_until(lambda: pair.a.help_out() or len(pair.a._queue) == 2)
+    pair.a.runner.app.inside.clear()
+    wait_until(lambda: pair.a.help_out() or pair.a.waiting == 2)
     pair.rows[1].state = READY
-    pair.b.app.go.set()
-    pair.a.app.go.set()
-    assert answer(stuck)[:1] == b"A"
-    assert sorted(answer(sock)[:1] for sock in both) == [b"A", b"B"]
+    pair.b.runner.app.go.set()
+    pair.a.runner.app.go.set()
+    assert answer_body(stuck)[:1] == b"A"
+    assert sorted(answer_body(sock)[:1] for sock in both) == [b"A", b"B"]
 
 
 @pytest.mark.parametrize("change", [{"state": STOPPING}, {"idle_threads": 0}, {"seen_ms": 1}])
@@ -154,36 +120,36 @@ def test_nothing_goes_to_a_worker_that_ends_is_busy_or_does_not_run(running, cha
         setattr(pair.rows[1], name, value)
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
-    assert pair.a.app.inside.wait(WAIT_S)
+    assert pair.a.runner.app.inside.wait(WAIT_S)
     ask(waits, "/other")
-    wait_until(lambda: pair.a.help_out() or len(pair.a._queue) == 1)
+    wait_until(lambda: pair.a.help_out() or pair.a.waiting == 1)
     for _ in range(10):
         pair.a.help_out()
-    pair.a.app.go.set()
-    assert answer(waits)[:1] == b"A"
-    assert answer(stuck)[:1] == b"A"
+    pair.a.runner.app.go.set()
+    assert answer_body(waits)[:1] == b"A"
+    assert answer_body(stuck)[:1] == b"A"
 
 
 def test_what_was_left_for_a_worker_that_ended_is_passed_on(running):
     pair = Pair(running)
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
-    assert pair.a.app.inside.wait(WAIT_S)
+    assert pair.a.runner.app.inside.wait(WAIT_S)
     pair.b.end(WAIT_S)  # its row still tells an idle thread: it has just begun to stop
     pair.rows[1].idle_threads = 1
     ask(waits, "/other")
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
     pair.b.handover.pass_on()
-    pair.a.app.go.set()
-    assert answer(waits) == b"A 127.0.0.1 A x"
-    assert answer(stuck)[:1] == b"A"
+    pair.a.runner.app.go.set()
+    assert answer_body(waits) == b"A 127.0.0.1 checked-by-A 65 x"
+    assert answer_body(stuck)[:1] == b"A"
 
 
 def test_a_client_whose_request_nobody_can_take_sees_its_connection_end(running):
     pair = Pair(running)
     stuck, waits = pair.client(pair.a, running), pair.client(pair.a, running)
     ask(stuck, "/stuck")
-    assert pair.a.app.inside.wait(WAIT_S)
+    assert pair.a.runner.app.inside.wait(WAIT_S)
     pair.b.end(WAIT_S)
     pair.rows[1].idle_threads = 1
     ask(waits, "/other")
@@ -191,8 +157,8 @@ def test_a_client_whose_request_nobody_can_take_sees_its_connection_end(running)
     number = next(at for at, row in enumerate(pair.worker_table.rows) if row is pair.rows[1])
     assert pair.mailboxes.empty(number) == 1  # as the arbiter does when a worker was killed
     assert waits.recv(1) == b""
-    pair.a.app.go.set()
-    assert answer(stuck)[:1] == b"A"
+    pair.a.runner.app.go.set()
+    assert answer_body(stuck)[:1] == b"A"
 
 
 def test_a_request_may_be_passed_back_to_where_it_came_from(running):
@@ -201,16 +167,16 @@ def test_a_request_may_be_passed_back_to_where_it_came_from(running):
     waits = pair.client(pair.a, running)
     for loop, sock in zip((pair.a, pair.b), stuck, strict=True):
         ask(sock, "/stuck")
-        assert loop.app.inside.wait(WAIT_S)
+        assert loop.runner.app.inside.wait(WAIT_S)
     pair.rows[1].idle_threads = 1  # as of a moment ago
     ask(waits, "/other")
     wait_until(lambda: pair.a.help_out() or len(pair.a.connections) == 1)
-    pair.b._receive_waiting(pair.b.handover)
-    pair.a.app.go.set()
+    pair.b.take_waiting()
+    pair.a.runner.app.go.set()
     wait_until(lambda: pair.rows[0].idle_threads == 1)
     wait_until(lambda: pair.b.help_out() or len(pair.b.connections) == 1)
-    assert answer(waits) == b"A 127.0.0.1 A x"
+    assert answer_body(waits) == b"A 127.0.0.1 checked-by-A 65 x"
     ask(waits, "/again", b"z")
-    assert answer(waits) == b"A 127.0.0.1 A z"
-    pair.b.app.go.set()
-    assert [answer(sock)[:1] for sock in stuck] == [b"A", b"B"]
+    assert answer_body(waits) == b"A 127.0.0.1 checked-by-A 65 z"
+    pair.b.runner.app.go.set()
+    assert [answer_body(sock)[:1] for sock in stuck] == [b"A", b"B"]

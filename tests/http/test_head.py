@@ -21,7 +21,7 @@ LONG = b"a" * 8190
 def read(message):
     """What we make of a message: its request, or the status of its refusal; None while it is not whole."""
     try:
-        found = HeadReader({}).feed(message)
+        found = HeadReader().feed(message)
         if found is None:
             return None
         head, rest = found
@@ -38,10 +38,8 @@ def read(message):
         return error.status
     if rest is None:
         return None
-    environ = {name.removeprefix("HTTP_"): value for name, value in head.environ.items()}
-    line = [environ.pop(name) for name in ("REQUEST_METHOD", "RAW_URI", "SERVER_PROTOCOL")]
-    del environ["PATH_INFO"], environ["QUERY_STRING"]
-    return line, environ, bytes(body), bytes(rest), head.keep
+    line = [head.method, head.target, f"HTTP/{head.version}"]
+    return line, head.headers, bytes(body), bytes(rest), head.keep
 
 
 def read_by_gunicorn(message):
@@ -57,7 +55,7 @@ def read_by_gunicorn(message):
     fields = {}
     for name, value in parser.headers:
         if b"_" not in name:
-            key, text = name.decode().upper().replace("-", "_"), value.decode("latin-1")
+            key, text = name.decode().lower(), value.decode("latin-1")
             fields[key] = f"{fields[key]},{text}" if key in fields else text
     line = [parser.method.decode(), parser.path.decode(), "HTTP/{}.{}".format(*parser.http_version)]
     return line, fields, bytes(body), parser.remaining(), parser.should_keep_alive
@@ -169,9 +167,9 @@ def test_what_is_taken_is_understood_as_by_gunicorn(message):
 
 @pytest.mark.parametrize("host", ["h", "h:8000", "h:", "a_b.c-d", "[::1]:80", "127.0.0.1", "1"])
 def test_hosts_as_clients_send_them_are_taken(host):
-    found = HeadReader({}).feed(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    found = HeadReader().feed(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert found is not None
-    assert found[0].environ["HTTP_HOST"] == host
+    assert found[0].headers["host"] == host
 
 
 @pytest.mark.parametrize(
@@ -186,10 +184,9 @@ def test_hosts_as_clients_send_them_are_taken(host):
     ],
 )
 def test_path_and_query_of_every_form_of_a_target(target, path, query):
-    found = HeadReader({}).feed(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    found = HeadReader().feed(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
     assert found is not None
-    environ = found[0].environ
-    assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == (path, query)
+    assert (found[0].path, found[0].query) == (path, query)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +204,7 @@ def test_path_and_query_of_every_form_of_a_target(target, path, query):
 )
 def test_what_is_wrong_first_counts_however_the_message_is_cut(message, status):
     assert read(message) == status
-    reader = HeadReader({})
+    reader = HeadReader()
     with pytest.raises(HttpError) as caught:
         for place in range(len(message)):
             assert reader.feed(message[place : place + 1]) is None
@@ -215,7 +212,7 @@ def test_what_is_wrong_first_counts_however_the_message_is_cut(message, status):
 
 
 def test_an_empty_line_may_come_first_by_itself():
-    reader = HeadReader({})
+    reader = HeadReader()
     assert reader.feed(b"\r\n") is None
     head, rest = reader.feed(LAST)
     assert (head.target, bytes(rest)) == ("/", b"")

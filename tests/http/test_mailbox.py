@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cpuserve.http.head import Head
 from cpuserve.http.mailbox import Mailboxes, WaitingRequest
 
 
@@ -41,7 +42,10 @@ def open_files():
 def waiting(sock, body=b"", **changes):
     fields = {
         "sock": sock,
-        "environ": {"REQUEST_METHOD": "POST", "RAW_URI": "/x", "cpuserve.max_body_bytes": 9},
+        "peer": ("10.0.0.1", 5),
+        "head": Head("POST", "/x?y", "/x", "y", "1.1", {"host": "h"}),
+        "client": "key a",
+        "answer_headers": [("Vary", "Origin")],
         "body": body,
         "has_body": bool(body),
         "behind": b"GET ",
@@ -61,7 +65,8 @@ def test_another_process_answers_what_was_left_for_it(client, boxes, body):
         while (found := boxes.receive(2)) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         same = found is not None and bytes(found.body) == bytes(body)
-        names = ("environ", "has_body", "behind", "arrived_ns", "due")
+        same = same and found.head.fields() == sent.head.fields()
+        names = ("peer", "client", "answer_headers", "has_body", "behind", "arrived_ns", "due")
         same = same and all(getattr(found, name) == getattr(sent, name) for name in names)
         if found is not None:
             found.sock.sendall(b"same" if same else b"else")
@@ -77,7 +82,7 @@ def test_another_process_answers_what_was_left_for_it(client, boxes, body):
 
 def test_a_full_mailbox_and_a_large_head_leave_the_request_with_the_sender(client, boxes):
     near, far = client
-    assert not boxes.send(0, waiting(far, environ={"HTTP_X": "x" * (1 << 18)}))
+    assert not boxes.send(0, waiting(far, head=Head("POST", "/x", "/x", "", "1.1", {"x": "x" * (1 << 18)})))
     sent = 0
     while boxes.send(0, waiting(far)):
         sent += 1

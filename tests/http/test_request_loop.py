@@ -6,21 +6,21 @@ import logging
 import os
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
 
 from cpuserve.http import request_loop as module
+from cpuserve.http import request_runner
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.http.slow_requests import SlowRequests
+from cpuserve.protocols.call import Reply
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission
-
-WAIT_S = 30
+from tests.http.clients import WAIT_S, answer, ask, wait_until
 
 
 class App:
@@ -31,9 +31,9 @@ class App:
         self.inside = threading.Semaphore(0)
         self.seen = []
 
-    def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"]
-        self.seen.append((path, environ.get("HTTP_X_API_KEY")))
+    def __call__(self, call):
+        path = call.path
+        self.seen.append(path)
         if path.startswith("/stuck"):
             self.inside.release()
             assert self.go.wait(WAIT_S)
@@ -41,8 +41,7 @@ class App:
             raise SystemExit(3)
         if path == "/error":
             raise KeyError("a model's own code")
-        start_response("200 OK", [("Content-Length", str(len(path)))])
-        return [path.encode()]
+        return Reply(200, path.encode(), [])
 
 
 class Gauge:
@@ -67,15 +66,15 @@ def running(threads=1, queue_size=64, slow=(), with_priorities=False):
         with_priorities=with_priorities,
         log=logging.getLogger("test.loop"),
     )
-    loop.app, loop.slow, loop.recorder = App(), slow, Gauge()
+    loop.runner.app, loop.slow, loop.runner.recorder = App(), slow, Gauge()
     loop.clients = []
     loop.start()
     try:
         yield loop
     finally:
-        loop.app.go.set()
+        loop.runner.app.go.set()
         loop.end(WAIT_S)
-        assert not any(thread.is_alive() for thread in loop._threads)
+        assert not loop.running_threads
         for connection in (*loop.connections.values(), *loop.clients):
             connection.close()
 
@@ -89,9 +88,8 @@ def client(loop, address="10.0.0.1"):
         Connection(
             Socket(ours),
             (address, 1),
-            {"wsgi.version": (1, 0)},
             ClientLimits(1000, 60.0, 60.0),
-            lambda _environ: None,
+            lambda _call: None,
             BodyBudget(10_000),
         )
     )
@@ -111,46 +109,22 @@ class Socket:
         return getattr(self._sock, name)
 
 
-def ask(sock, path, body=b"x", **headers):
-    method = "POST" if body else "GET"
-    text = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    length = f"Content-Length: {len(body)}\r\n" if body else ""
-    sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{text}{length}\r\n".encode() + body)
-
-
-def answer(sock):
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = sock.recv(1 << 16)
-        if not more:
-            return data
-        data += more
-    return data
-
-
-def wait_until(true):
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def stick(loop, count=1):
     stuck = [client(loop, f"10.9.9.{number}") for number in range(count)]
     for sock in stuck:
         ask(sock, "/stuck")
-        assert loop.app.inside.acquire(timeout=WAIT_S)
+        assert loop.runner.app.inside.acquire(timeout=WAIT_S)
     return stuck
 
 
 def queue_up(loop, sock, path, **given):
     """Ask while all threads are stuck, and wait until the request is in the queue."""
-    before = len(loop._queue)
+    before = loop.waiting
     ask(sock, path, **given)
 
     def queued():
         loop.help_out()
-        return len(loop._queue) > before
+        return loop.waiting > before
 
     wait_until(queued)
 
@@ -161,12 +135,12 @@ def test_health_is_told_while_every_thread_is_stuck_and_the_rest_is_queued():
         for path in ("/v2/health/live", "/v2/health/ready", "/ping"):
             sock = client(loop)
             ask(sock, path, b"")
-            wait_until(lambda path=path: loop.help_out() or (path, None) in loop.app.seen)
+            wait_until(lambda path=path: loop.help_out() or path in loop.runner.app.seen)
             assert answer(sock).startswith(b"HTTP/1.1 200")
         other = client(loop)
         queue_up(loop, other, "/other")
-        assert ("/other", None) not in loop.app.seen
-        loop.app.go.set()
+        assert "/other" not in loop.runner.app.seen
+        loop.runner.app.go.set()
         for sock in (other, *stuck):
             assert answer(sock).startswith(b"HTTP/1.1 200")
 
@@ -180,9 +154,9 @@ def test_health_checks_without_end_do_not_keep_a_request_waiting(monkeypatch):
         for sock in flood:
             ask(sock, "/ping", b"")
         ask(polite, "/polite")
-        loop.app.go.set()
+        loop.runner.app.go.set()
         assert answer(polite).startswith(b"HTTP/1.1 200")
-        place = [path for path, _ in loop.app.seen].index("/polite")
+        place = loop.runner.app.seen.index("/polite")
         assert place <= 1 + 2 * 3  # behind the stuck one and a few turns with two checks each and one request
         assert [answer(sock)[:12] for sock in (*flood, stuck)] == [b"HTTP/1.1 200"] * 21
 
@@ -195,16 +169,16 @@ def test_requests_without_a_body_take_turns_and_count():
             queue_up(loop, sock, "/metrics", body=b"")
         one_more = client(loop, "10.0.0.2")
         ask(one_more, "/metrics", b"")
-        wait_until(lambda: loop.help_out() or loop.recorder.added)
+        wait_until(lambda: loop.help_out() or loop.runner.recorder.added)
         assert answer(one_more).startswith(b"HTTP/1.1 503")  # a full queue holds for them too
         polite = client(loop)
         ask(polite, "/polite")
-        wait_until(lambda: loop.help_out() or len(loop.recorder.added) == 2)
+        wait_until(lambda: loop.help_out() or len(loop.runner.recorder.added) == 2)
         assert answer(readers[-1]).startswith(b"HTTP/1.1 503")  # and the client that has most gives way
-        loop.app.go.set()
+        loop.runner.app.go.set()
         for sock in (polite, stuck, *readers[:-1]):
             assert answer(sock).startswith(b"HTTP/1.1 200")
-        assert [path for path, _ in loop.app.seen].index("/polite") <= 2
+        assert loop.runner.app.seen.index("/polite") <= 2
 
 
 def test_a_priority_counts_only_where_clients_may_set_it():
@@ -214,10 +188,10 @@ def test_a_priority_counts_only_where_clients_may_set_it():
             first, second = client(loop), client(loop)
             queue_up(loop, first, "/a")
             queue_up(loop, second, "/b", X_Request_Priority=1)
-            loop.app.go.set()
+            loop.runner.app.go.set()
             for sock in (stuck, first, second):
                 answer(sock)
-            assert [path for path, _ in loop.app.seen[1:]] == order
+            assert loop.runner.app.seen[1:] == order
 
 
 def test_the_gauge_of_waiting_requests_falls_too():
@@ -226,11 +200,11 @@ def test_the_gauge_of_waiting_requests_falls_too():
         first, second = client(loop), client(loop)
         queue_up(loop, first, "/a")
         queue_up(loop, second, "/b")
-        assert loop.recorder.put_values[-1] == 2
-        loop.app.go.set()
+        assert loop.runner.recorder.put_values[-1] == 2
+        loop.runner.app.go.set()
         for sock in (stuck, first, second):
             answer(sock)
-        assert loop.recorder.put_values[-1] == 0
+        assert loop.runner.recorder.put_values[-1] == 0
 
 
 @pytest.mark.parametrize("path", ["/exit", "/error"])
@@ -243,7 +217,7 @@ def test_what_the_application_raises_is_a_500_and_ends_no_thread(path):
         assert answer(sock).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("method", ["environ", "answer", "settle", "terms"])
+@pytest.mark.parametrize("method", ["answer", "settle", "urgency"])
 def test_what_is_raised_beside_the_application_ends_a_connection_and_no_thread(method, monkeypatch):
     with running() as loop:
         broken, whole = client(loop), client(loop)
@@ -291,7 +265,7 @@ def test_no_other_event_takes_the_end_away(monkeypatch):
         os.eventfd_write(loop._wake, 1)
         for thread in loop._threads:
             thread.join(WAIT_S)
-        assert not any(thread.is_alive() for thread in loop._threads)
+        assert not loop.running_threads
 
 
 def test_slow_requests_run_in_a_bounded_number_of_threads():
@@ -300,13 +274,13 @@ def test_slow_requests_run_in_a_bounded_number_of_threads():
         for sock in slow:
             ask(sock, "/stuck/load")
         for _ in range(4):
-            assert loop.app.inside.acquire(timeout=WAIT_S)
+            assert loop.runner.app.inside.acquire(timeout=WAIT_S)
         quick = client(loop, "10.0.0.2")
         ask(quick, "/quick")
         assert answer(quick).startswith(b"HTTP/1.1 200")
-        wait_until(lambda: len(loop.recorder.added) == 4)  # 40 less 4 that run and 32 that wait
+        wait_until(lambda: len(loop.runner.recorder.added) == 4)  # 40 less 4 that run and 32 that wait
         assert sum(thread.name == "admin" for thread in threading.enumerate()) == 4
-        loop.app.go.set()
+        loop.runner.app.go.set()
         statuses = sorted(answer(sock)[9:12] for sock in slow)
         assert statuses == [b"200"] * 36 + [b"503"] * 4
 
@@ -363,9 +337,9 @@ def test_a_request_that_holds_its_thread_beyond_its_deadline_is_told_once_in_a_w
         sock = client(loop)
         ask(sock, "/soon")
         assert answer(sock).startswith(b"HTTP/1.1 200")
-        wait_until(lambda: loop._idle_threads == 1)  # it has looked at the time after it answered
+        wait_until(lambda: loop.idle_threads == 1)  # it has looked at the time after it answered
         assert not caplog.records
-        monkeypatch.setattr(module, "_LATE_S", -60.0)  # the deadline of these requests is a minute
+        monkeypatch.setattr(request_runner, "_LATE_S", -60.0)  # the deadline of these requests is a minute
         for turn in range(3):
             ask(sock, f"/late{turn}")
             assert answer(sock).startswith(b"HTTP/1.1 200")

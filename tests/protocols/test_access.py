@@ -8,8 +8,8 @@ import pickle
 import pytest
 
 from cpuserve.errors import RateLimited, Unauthorized, UsageError
-from cpuserve.protocols.access import Access, Gate, Keys, Origins
-from cpuserve.protocols.call import error_reply
+from cpuserve.protocols.access import Access, Gate, Keys, Origins, client_of
+from cpuserve.protocols.call import Call, error_reply
 from cpuserve.protocols.ratelimit import RateLimit
 from cpuserve.settings import Settings
 
@@ -17,11 +17,7 @@ KEYS = Keys(["first-key", "schl\xfcssel"])
 
 
 def asked(path="/predictions/m", method="POST", **headers):
-    return {
-        "REQUEST_METHOD": method,
-        "PATH_INFO": path,
-        **{f"HTTP_{k.upper()}": v for k, v in headers.items()},
-    }
+    return Call(method, path, "", {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 @pytest.mark.parametrize(
@@ -134,17 +130,14 @@ def access(**settings):
     return made
 
 
-def told(made, environ):
-    seen = []
-    made.telling(environ, lambda status, headers, *_: seen.extend(headers))("200 OK", [("A", "b")])
-    assert seen[0] == ("A", "b")
-    return dict(seen[1:])
+def told(made, call):
+    Gate(made, RateLimit(0, 1)).check(call)
+    return dict(call.answer_headers)
 
 
 def test_off_costs_nothing():
     assert Access.of(Settings()) is None
-    start = object()
-    assert Access(KEYS, None).telling(asked(), start) is start
+    assert Access(KEYS, None).headers(asked()) == []
 
 
 def test_an_allowed_page_is_told_so_and_others_are_not():
@@ -168,7 +161,9 @@ def test_a_preflight_is_answered_before_a_key_is_asked_for(tmp_path):
     assert reply.status == 204
     assert dict(reply.headers)["Access-Control-Allow-Methods"] == "GET, PUT"
     assert "X-API-Key" in dict(reply.headers)["Access-Control-Allow-Headers"]
-    stranger = made.preflight({**question, "HTTP_ORIGIN": "https://evil.example"})
+    stranger = made.preflight(
+        asked(method="OPTIONS", origin="https://evil.example", access_control_request_method="POST")
+    )
     assert stranger is not None
     assert stranger.headers == []
     assert made.preflight(asked(origin=ORIGIN)) is None
@@ -187,14 +182,16 @@ def gate(keys=KEYS, per_second=0.001, burst=3):
 
 
 def came(path="/predictions/m", method="POST", address="10.0.0.1", **headers):
-    return {**asked(path, method, **headers), "REMOTE_ADDR": address}
+    call = asked(path, method, **headers)
+    call.client = client_of(address)
+    return call
 
 
 def count_allowed(made, requests):
     allowed = 0
-    for environ in requests:
+    for call in requests:
         try:
-            made.check(environ)
+            made.check(call)
         except RateLimited:
             continue
         allowed += 1
@@ -204,7 +201,7 @@ def count_allowed(made, requests):
 def test_another_word_beside_a_right_key_is_the_same_client():
     requests = [came(authorization=f"Bearer {n}", x_api_key="first-key", address=f"a{n}") for n in range(9)]
     assert count_allowed(gate(), requests) == 3
-    assert {environ["cpuserve.client"] for environ in requests} == {"key first-key"}
+    assert {call.client for call in requests} == {"key first-key"}
 
 
 def test_where_no_key_is_asked_for_none_makes_another_client():
@@ -216,7 +213,7 @@ def test_where_no_key_is_asked_for_none_makes_another_client():
 def test_all_addresses_of_one_network_are_one_client():
     requests = [came(address=f"2001:db8:1:2::{n:x}") for n in range(9)]
     assert count_allowed(gate(None), requests) == 3
-    assert requests[0]["cpuserve.client"] == "2001:db8:1:2::/64"
+    assert requests[0].client == "2001:db8:1:2::/64"
     assert count_allowed(gate(None), [came(address=f"2001:db8:1:{n}::1") for n in range(9)]) == 9
     assert count_allowed(gate(None), [came(address=f"::ffff:10.0.0.{n}") for n in range(9)]) == 9
     gate(None).check(came(address="fe80::1%eth0"))

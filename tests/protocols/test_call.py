@@ -1,4 +1,4 @@
-"""Answers to what went wrong: what the client reads, and what only the log says."""
+"""A call parses its JSON once; of an error the client reads the text and the log the directories."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from cpuserve.errors import RepositoryError, RequestError, UsageError
-from cpuserve.protocols.call import Body, Call, answer
+from cpuserve.errors import RepositoryError, RequestError, TooManyElements, UsageError
+from cpuserve.protocols import call as module
+from cpuserve.protocols.call import Call, answer
+from cpuserve.protocols.client_limits import ClientLimits
 
 PATH = "/srv/models/a/1/model.xml"
 
@@ -26,16 +28,33 @@ def test_the_client_reads_no_directory_and_the_log_has_it(error, status, told, l
     def fail(_call):
         raise error
 
-    reply = answer(fail, Call({"REQUEST_METHOD": "POST", "PATH_INFO": "/x"}))
+    reply = answer(fail, Call("POST", "/x"))
     assert (reply.status, json.loads(reply.body)) == (status, {"error": told})
     assert (PATH in caplog.text) is logged
 
 
-def test_a_body_reads_as_wsgi_says():
-    data = b"one\ntwo\nthree\nfour" + b"x" * 20_000
-    body = Body(memoryview(data))
-    assert (body.read(2), body.readline(), body.readline(2), body.read(2)) == (b"on", b"e\n", b"tw", b"o\n")
-    assert body.readlines(1) == [b"three\n"]
-    assert body.read() + body.read(9) == data[14:]
-    assert list(Body(data)) == data.splitlines(keepends=True)
-    assert Body(bytearray(data)).data == data
+def test_a_document_that_was_peeked_at_is_parsed_no_second_time(monkeypatch):
+    parsed = []
+
+    def read(data, *_):
+        parsed.append(bytes(data))
+        return {"parameters": {}}
+
+    monkeypatch.setattr(module, "read_json", read)
+    call = Call("POST", "/v2/models/m/infer", data=b'{"parameters": {}}tensor')
+    assert call.peek_json(18) == {"parameters": {}}
+    assert call.read_json(call.body()[:18]) == {"parameters": {}}
+    assert parsed == [b'{"parameters": {}}']
+    call.read_json(call.body())  # not the same bytes
+    assert len(parsed) == 2
+    call.drop_body()
+    assert (call.body().nbytes, call.document()) == (0, {})
+
+
+def test_what_cannot_be_peeked_at_is_refused_when_it_is_read():
+    limits = ClientLimits(max_json_elements=3)
+    for data, error in ((b"{", RequestError), (b'{"a": [1, 2, 3, 4]}', TooManyElements)):
+        call = Call("POST", "/", data=data, limits=limits)
+        assert call.peek_json(len(data)) is None
+        with pytest.raises(error):
+            call.json()

@@ -11,8 +11,8 @@ import pytest
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, RequestError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.client_limits import ClientLimits
-from cpuserve.protocols.call import Call, Reply, answer
+from cpuserve.protocols.call import Reply, answer
+from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.inflate import inflate
 from tests.http.test_connection import make
 
@@ -106,10 +106,10 @@ def test_what_a_body_inflates_to_counts_until_the_answer(text, status):
             + data
         )
         assert connection.receive()
-        reply = answer(handler, Call(connection.environ()))
+        reply = answer(handler, connection.call)
         assert reply.status == status
         assert held[0] >= 250_000
-        connection.answer(f"{reply.status} x", [], reply.body)
+        connection.answer(reply)
     assert budget.held == 0
     connection.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from cpuserve.errors import BodyTooLarge, RequestError
 from cpuserve.protocols import predictions as images
-from cpuserve.protocols.call import Body, Call, answer
+from cpuserve.protocols.call import Call, answer
 
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
 
@@ -22,7 +22,7 @@ def form(*parts):
 
 def picture(body, **headers):
     kind = "multipart/form-data; boundary=b"
-    return images._picture(Call({"CONTENT_TYPE": kind, "wsgi.input": Body(body), **headers}))
+    return images._picture(Call("POST", "/", "", {"content-type": kind, **headers}, body))
 
 
 def test_the_first_file_counts_and_the_fields_beside_it_do_not():
@@ -30,7 +30,7 @@ def test_the_first_file_counts_and_the_fields_beside_it_do_not():
         (b"name", b"", b"value"), (b"a", b'; filename="a"', b"one"), (b"b", b'; filename="b"', b"two")
     )
     assert bytes(picture(body)) == b"one"
-    assert bytes(picture(gzip.compress(body), HTTP_CONTENT_ENCODING="gzip")) == b"one"
+    assert bytes(picture(gzip.compress(body), **{"content-encoding": "gzip"})) == b"one"
 
 
 def test_a_large_file_is_not_written_to_disk(monkeypatch):
@@ -70,8 +70,7 @@ class Pool:
 
 
 def predict(accept, query=""):
-    given = {} if accept is None else {"HTTP_ACCEPT": accept}
-    call = Call({"wsgi.input": Body(b"x"), "QUERY_STRING": query, **given})
+    call = Call("POST", "/", query, {} if accept is None else {"accept": accept}, b"x")
     return answer(images.Predictions(Pool()).predict, call, "m")
 
 

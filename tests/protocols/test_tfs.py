@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from types import SimpleNamespace
 
@@ -82,7 +81,7 @@ def routes():
 
 def predict(routes, model, document):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    call = Call({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
+    call = Call("POST", "/", data=body)
     reply = answer(routes.predict, call, model)
     return reply.status, json.loads(reply.body)
 
@@ -161,7 +160,7 @@ def test_an_unknown_model_is_404(routes):
 
 
 def test_status_of_every_version_newest_first(routes):
-    call = Call({})
+    call = Call("GET", "/")
     ok = {"error_code": "OK", "error_message": ""}
     versions = [
         {"version": "4", "state": "LOADING", "status": ok},
@@ -183,7 +182,7 @@ def test_status_of_every_version_newest_first(routes):
 
 
 def test_metadata_is_a_signature(routes):
-    found = json.loads(routes.metadata(Call({}), "sums", "2").body)
+    found = json.loads(routes.metadata(Call("GET", "/"), "sums", "2").body)
     assert found["model_spec"] == {"name": "sums", "signature_name": "", "version": "3"}
     signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["inputs"]["a"] == {

@@ -3,6 +3,7 @@
 import json
 import struct
 import time
+from functools import partial
 
 import numpy as np
 import orjson
@@ -10,6 +11,7 @@ import pytest
 
 from cpuserve.errors import DeadlineExceeded, RequestError, TooManyElements
 from cpuserve.protocols import json_body
+from cpuserve.protocols.json_body import read_json
 from cpuserve.protocols.tensor import datatype_of
 from cpuserve.protocols.v2_body import infer_reply_body, parse_infer
 
@@ -148,24 +150,27 @@ def big(values):
 )
 def test_json_of_too_many_values_is_refused_before_one_is_made(values, monkeypatch):
     body = memoryview(big(values))
-    assert parse_infer(body, None, max_elements=5000).inputs
+    assert parse_infer(body, None, partial(read_json, max_elements=5000)).inputs
     monkeypatch.setattr(orjson, "loads", None)  # never reached
     with pytest.raises(TooManyElements) as caught:
-        parse_infer(body, None, max_elements=1500)
+        parse_infer(body, None, partial(read_json, max_elements=1500))
     for word in ("1500", "max_json_elements", "binary data"):
         assert word in str(caught.value)
 
 
 def test_commas_of_a_binary_tensor_are_no_json_values():
     body, length = binary({"inputs": [entry(shape=(1, 2000))]}, b"," * 8000)
-    assert parse_infer(body, length, max_elements=500).inputs[0].array().shape == (1, 2000)
+    assert parse_infer(body, length, partial(read_json, max_elements=500)).inputs[0].array().shape == (
+        1,
+        2000,
+    )
 
 
 def test_large_json_past_its_deadline_is_dropped_before_it_is_parsed(monkeypatch):
     body = memoryview(big(b"[" + b"0," * 100_000 + b"0]"))
     monkeypatch.setattr(orjson, "loads", None)
     with pytest.raises(DeadlineExceeded, match="deadline_ms"):
-        parse_infer(body, None, due=time.monotonic() - 1)
+        parse_infer(body, None, partial(read_json, due=time.monotonic() - 1))
 
 
 def test_large_json_whose_parsing_took_its_time_makes_no_array(monkeypatch):
@@ -178,7 +183,7 @@ def test_large_json_whose_parsing_took_its_time_makes_no_array(monkeypatch):
     monkeypatch.setattr(json_body, "_now", lambda: clock[0])
     monkeypatch.setattr(orjson, "loads", slow)
     with pytest.raises(DeadlineExceeded):
-        parse_infer(memoryview(big(b"[" + b"0," * 100_000 + b"0]")), None, due=10.0)
+        parse_infer(memoryview(big(b"[" + b"0," * 100_000 + b"0]")), None, partial(read_json, due=10.0))
 
 
 def test_truth_values_are_numbers_of_any_width():
