@@ -19,6 +19,7 @@ __all__ = ["Client", "Tally", "answers"]
 _PATIENCE_S = 30.0  # a request that takes longer hangs
 _PAUSE_S = 0.01
 _MOST_WRONG = 50  # of them are told
+_QUEUE_FULL = b"requests are waiting"  # of every refusal of the queue
 
 
 class Tally:
@@ -33,13 +34,14 @@ class Tally:
         self._resets = 0
         self._slowest_s = 0.0
 
-    def count(self, kind: str, status: int, seconds: float = 0.0) -> None:
-        """Count an answer; one of 5xx is wrong."""
+    def count(self, kind: str, status: int, seconds: float = 0.0, body: bytes = b"") -> None:
+        """Count an answer; one of 5xx is wrong, unless it says that more requests wait than may."""
+        refused = status == http.HTTPStatus.SERVICE_UNAVAILABLE and _QUEUE_FULL in body
         with self._lock:
-            self._answers.setdefault(kind, Counter())[str(status)] += 1
+            self._answers.setdefault(kind, Counter())["queue full" if refused else str(status)] += 1
             self._slowest_s = max(self._slowest_s, seconds)
-        if status >= 500:
-            self.went_wrong(f"{kind}: {status}")
+        if status >= 500 and not refused:
+            self.went_wrong(f"{kind}: {status} {body[:200].decode(errors='replace')}")
 
     def done(self, fault: str) -> None:
         """Count a fault that was made."""
@@ -118,7 +120,7 @@ class Client:
             except (OSError, http.client.HTTPException):
                 self._tally.reset()
             else:
-                self._tally.count(kind, status, time.perf_counter() - began)
+                self._tally.count(kind, status, time.perf_counter() - began, body)
                 if status == http.client.OK and (wrong := _wrong(kind, json.loads(body))):
                     self._tally.went_wrong(wrong)
                 continue
