@@ -50,10 +50,6 @@ def test_half_a_minute_of_faults(tmp_path, monkeypatch):
         (200, b'{"predictions": [{"label": "7"}]}', ""),
         (200, b'{"predictions": [{"label": "1"}]}', "picture: 1"),
         (503, b'{"error": "not ready"}', 'picture: 503 {"error": "not ready"}'),
-            503,
-            b'{"error": "model \'digits\' is not ready"}',
-            'picture: 503 {"error": "model \'digits\' is not ready"}',
-        ),
         (503, b'{"error": "9 requests are waiting, the limit is 8"}', ""),
     ],
 )
