@@ -21,7 +21,7 @@ from rich.table import Table
 from cpuserve.measuring.results import write_result
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import ImageInput
-from cpuserve.serving.picture_input import Feed
+from cpuserve.serving.picture_input import PictureInput
 
 __all__ = ["main"]
 
@@ -67,16 +67,16 @@ def main() -> None:
 def _measure(encoded: Sequence[bytes], side: int, passes: int) -> dict[str, Any]:
     source, card = ImageInput("x", side, side, 3, "NHWC"), Card()
     feeds = {
-        word: Feed.of(source, card, exact=word == "exact", max_pixels=100_000_000)
+        word: PictureInput.of(source, card, exact=word == "exact", max_pixels=100_000_000)
         for word in ("fast", "exact")
     }
     found: dict[str, list[float]] = {word: [] for word in feeds}
     for _ in range(passes):
-        for word, feed in feeds.items():
+        for word, picture_input in feeds.items():
             row = np.empty((side, side, 3), np.uint8)
             began = time.thread_time()
             for data in encoded:
-                feed.into(data, row)
+                picture_input.into(data, row)
             found[word].append(1000 * (time.thread_time() - began) / len(encoded))
     differences = [
         np.abs(feeds["fast"].row(data).astype(int) - feeds["exact"].row(data).astype(int)).mean()

@@ -17,7 +17,7 @@ from typing import Any
 from cpuserve.measuring.results import write_result
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.tracing import Tracer
-from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.trace_ring import TraceRing
 
 __all__ = ["main", "measure"]
 
@@ -36,8 +36,8 @@ def measure(rounds: int) -> dict[str, Any]:
     """
     from benchmarks.fixtures.hot_path import hot_path  # noqa: PLC0415  # OpenVINO comes with it
 
-    timeline = Timeline(rows=1)
-    tracer = Tracer(timeline, timeline.row(0))
+    trace_ring = TraceRing(rows=1)
+    tracer = Tracer(trace_ring, trace_ring.row(0))
     call = Call("POST", "/predictions/fake")
     arrived = time.perf_counter_ns()
 
@@ -56,9 +56,9 @@ def measure(rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             found["request_us"].append(_turn_us(serve))
             found["off_us"].append(_turn_us(look))
-            timeline.tracing = True
+            trace_ring.tracing = True
             found["on_us"].append(_turn_us(trace))
-            timeline.tracing = False
+            trace_ring.tracing = False
     return {name: round(min(turns), 3) for name, turns in found.items()}
 
 

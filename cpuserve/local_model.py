@@ -110,11 +110,11 @@ class Model:
         pipeline = load_pipeline(_core(), file, settings, threads)
         self._guard: DecoderGuard | None = None
         if pipeline.pictures is not None:
-            feed = pipeline.pictures.feed
-            decoder = _PixelDecoder.like(feed.decoder)
+            picture_input = pipeline.pictures.picture_input
+            decoder = _PixelDecoder.like(picture_input.decoder)
             self._guard = decoder.guard
-            feed = dataclasses.replace(feed, decoder=decoder)
-            pictures = dataclasses.replace(pipeline.pictures, feed=feed)
+            picture_input = dataclasses.replace(picture_input, decoder=decoder)
+            pictures = dataclasses.replace(pipeline.pictures, picture_input=picture_input)
             pipeline = dataclasses.replace(pipeline, pictures=pictures)
         self._loaded: Pipeline | None = pipeline
 

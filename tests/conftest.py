@@ -76,7 +76,7 @@ _COMPARE_NO_NUMBERS = (
     "test_log.py",
     "test_model_table.py",
     "test_pool.py",
-    "test_private_copy.py",
+    "test_model_snapshot.py",
     "test_statistics.py",
     "test_trace_ring.py",
     "test_worker_table.py",

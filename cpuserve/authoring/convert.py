@@ -27,7 +27,7 @@ from cpuserve.models.card import OWN, Card
 from cpuserve.models.cut_manifest import CutPort
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import image_input, names_of
-from cpuserve.serving.picture_input import Feed
+from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.postprocess import judged
 from cpuserve.settings import Settings
 
@@ -283,8 +283,8 @@ def _rows(
         return said, ([_random(port, dice) for port in made.model.inputs] for _ in range(_RANDOM))
     if source is None:
         raise UsageError("--images: the model has no picture input; leave it out and random tensors are used")
-    feed = Feed.of(source, made.card, exact=True, max_pixels=settings.max_pixels)
-    pictures = EvaluationModel(made.model, made.card, source, feed)
+    picture_input = PictureInput.of(source, made.card, exact=True, max_pixels=settings.max_pixels)
+    pictures = EvaluationModel(made.model, made.card, source, picture_input)
     read = pictures.rows(evenly_chosen(read_pictures(order.images, ()), _MOST_PICTURES))
     said = {
         "data": f"{len(read.rows)} pictures of {order.images.name or order.images}",

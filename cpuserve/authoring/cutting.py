@@ -22,7 +22,7 @@ from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.engine import Array
 from cpuserve.serving.graph import ends_in_softmax, image_graph, image_input, pass_through
 from cpuserve.serving.loader import load_pipeline, new_core
-from cpuserve.serving.picture_input import Feed
+from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings, load
@@ -242,7 +242,7 @@ def _rows(whole: CutSource, images: Sequence[Path], settings: Settings) -> Itera
         for _ in range(_RANDOM_ROWS):
             yield [_random(dice, port) for port in ports]
         return
-    feed = Feed.of(source, whole.card, exact=True, max_pixels=settings.max_pixels)
+    picture_input = PictureInput.of(source, whole.card, exact=True, max_pixels=settings.max_pixels)
     prepare = _Graph(image_graph(front, source, whole.card))
     if not images:
         for _ in range(_RANDOM_ROWS):
@@ -250,7 +250,7 @@ def _rows(whole: CutSource, images: Sequence[Path], settings: Settings) -> Itera
             yield prepare([pixels])
     for image in images:
         try:
-            yield prepare([feed.row(image.read_bytes())[None]])
+            yield prepare([picture_input.row(image.read_bytes())[None]])
         except OSError as error:
             raise UndecodableImage(f"{image} cannot be read: {error.strerror}") from error
         except CpuserveError as error:

@@ -30,7 +30,7 @@ from cpuserve.serving.graph import (
     with_batch,
 )
 from cpuserve.serving.loader import read
-from cpuserve.serving.picture_input import Feed, Frame
+from cpuserve.serving.picture_input import Frame, PictureInput
 from cpuserve.serving.postprocess import TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
@@ -65,13 +65,13 @@ class EvaluationModel:
         model: as its IR has it.
         card: its metadata.
         source: its picture input.
-        feed: files to rows.
+        picture_input: files to rows.
     """
 
     model: ov.Model
     card: Card
     source: ImageInput
-    feed: Feed
+    picture_input: PictureInput
 
     @classmethod
     def of(cls, core: ov.Core, file: ModelFile, settings: Settings) -> EvaluationModel:
@@ -91,7 +91,9 @@ class EvaluationModel:
             )
         settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
         exact = settings.decode == "exact"
-        return cls(model, card, source, Feed.of(source, card, exact=exact, max_pixels=settings.max_pixels))
+        return cls(
+            model, card, source, PictureInput.of(source, card, exact=exact, max_pixels=settings.max_pixels)
+        )
 
     def served(self, model: ov.Model, batch: int = 1) -> ov.Model:
         """The graph that is compiled to serve pictures with ``model``, this one or one made of it.
@@ -140,7 +142,7 @@ class EvaluationModel:
         for sample in samples:
             row: Pixels = np.empty((self.source.height, self.source.width, self.source.channels), np.uint8)
             try:
-                frame = self.feed.into(sample.file.read_bytes(), row)
+                frame = self.picture_input.into(sample.file.read_bytes(), row)
             except RequestError as error:
                 found.left_out.append((sample.file, str(error)))
             except OSError as error:
@@ -188,7 +190,7 @@ class EvaluationModel:
         card = replace(self.card, confidence_threshold=_LOW)
         ports = [_port(port) for port in self.served(self.model).outputs]
         likely = self.card.output_raw_scores or ends_in_softmax(self.model)
-        post = postprocessor(card, ports, self.feed.resizer, probabilities=likely, model=self.model)
+        post = postprocessor(card, ports, self.picture_input.resizer, probabilities=likely, model=self.model)
         if isinstance(post, TensorsOnly):
             raise UsageError(f"--metric map: the model's outputs are no boxes: {post.reason}")
 

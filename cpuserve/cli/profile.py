@@ -233,9 +233,9 @@ def _completed(
     known = {**{setting: getattr(own, setting) for setting in _SHOWN}, **known}
     known["threads"] = own.threads or known["threads"]
     if seats:
-        from cpuserve.serving.streams import streams_of  # noqa: PLC0415
+        from cpuserve.serving.compile_properties import streams_and_threads  # noqa: PLC0415
 
-        known["streams"] = streams_of(own, known["threads"])[0]
+        known["streams"] = streams_and_threads(own, known["threads"])[0]
     found = []
     if not layers:
         missing.append("layers: not asked for (--no-layers)")

@@ -28,7 +28,7 @@ from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.log import Switches
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.trace_ring import TraceRing
 from cpuserve.serving.worker_table import WorkerTable
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def routes(
     pool: Pool,
     worker_table: WorkerTable | None = None,
     switches: Switches | None = None,
-    timeline: Timeline | None = None,
+    trace_ring: TraceRing | None = None,
 ) -> tuple[Route, ...]:
     """Every route of the server."""
-    admin = Admin(worker_table, switches or Switches("info"), timeline)
+    admin = Admin(worker_table, switches or Switches("info"), trace_ring)
     v2, predictions, statistics = V2(pool), Predictions(pool), StatisticsRoutes(pool)
     tfs, page = TensorFlowServing(pool), Page()
     repository = RepositoryRoutes(pool)
@@ -128,11 +128,11 @@ class Application:
         access: Access | None = None,
         switches: Switches | None = None,
         more: Sequence[Route] = (),
-        timeline: Timeline | None = None,
+        trace_ring: TraceRing | None = None,
     ) -> None:
         self.pool = pool
         self._access = access
-        table = (*routes(pool, worker_table, switches, timeline), *more)
+        table = (*routes(pool, worker_table, switches, trace_ring), *more)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]

@@ -16,7 +16,7 @@ GraphTensor = tuple[int, int]
 """The place of a node, and which of its outputs."""
 
 
-class _Node(NamedTuple):
+class _GraphNode(NamedTuple):
     name: str
     operation: str
     sources: tuple[str, ...]  # names of the tensors it reads
@@ -71,7 +71,7 @@ def node_and_output(name: str) -> tuple[str, int]:
     return (node, int(port)) if node and port.isdigit() else (name, 0)
 
 
-def _nodes(file: Path) -> Iterator[_Node]:
+def _nodes(file: Path) -> Iterator[_GraphNode]:
     """The nodes of a GraphDef; control inputs (``^NODE``) carry no tensor and are left out."""
     try:
         data = file.read_bytes()
@@ -85,7 +85,7 @@ def _nodes(file: Path) -> Iterator[_Node]:
                 ]
                 name, kind = (next(text for found, text in texts if found == inner) for inner in (1, 2))
                 sources = tuple(text for inner, text in texts if inner == 3 and text[0] != "^")
-                yield _Node(name, kind, sources)
+                yield _GraphNode(name, kind, sources)
     except OSError as error:
         raise ModelLoadError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, IndexError, StopIteration, RuntimeError) as error:
@@ -100,7 +100,7 @@ def _byte_fields(stream: io.BytesIO, start: int, end: int) -> Iterator[tuple[int
         yield field.number, field.start, field.end
 
 
-def _ordered(nodes: dict[str, _Node], file: Path) -> list[_Node]:
+def _ordered(nodes: dict[str, _GraphNode], file: Path) -> list[_GraphNode]:
     """Nodes behind all they read."""
     order: dict[str, None] = {}
     for first in nodes:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from cpuserve.models.protobuf import Field, fields, size_of
+from cpuserve.models.protobuf import ProtobufField, fields, size_of
 
 __all__ = ["Signature", "files_of", "signature_of"]
 
@@ -128,7 +128,7 @@ def _locations(data: BinaryIO, end: int) -> Iterator[str]:
                 waiting.append((inside, field.start, field.end, depth + (inside == "graph")))
 
 
-def _location(data: BinaryIO, entry: Field) -> Iterator[str]:
+def _location(data: BinaryIO, entry: ProtobufField) -> Iterator[str]:
     texts = {}
     for field in [*fields(data, entry.start, entry.end)]:
         if field.number in (_KEY, _VALUE) and field.end <= entry.end:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["Field", "fields", "size_of"]
+__all__ = ["ProtobufField", "fields", "size_of"]
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _CUT_OFF = 1 << 63  # nothing can be as long
 _SIZES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
 
-class Field(NamedTuple):
+class ProtobufField(NamedTuple):
     """Where one field lies.
 
     Attributes:
@@ -33,7 +33,7 @@ def size_of(file: BinaryIO) -> int:
     return file.seek(0, 2)
 
 
-def fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
+def fields(file: BinaryIO, start: int, end: int) -> Iterator[ProtobufField]:
     """The fields of the message between two places.
 
     The last may end behind ``end`` where the message was cut off. What is no field ends the walk.
@@ -45,7 +45,7 @@ def fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, after = _varint(file, at, end)
-            yield Field(number, at, at, value)
+            yield ProtobufField(number, at, at, value)
             at = after
             continue
         if wire == _BYTES:
@@ -53,9 +53,9 @@ def fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
         elif wire in _SIZES:
             size = _SIZES[wire]
         else:
-            yield Field(0, at, at)
+            yield ProtobufField(0, at, at)
             return
-        yield Field(number, at, at + size)
+        yield ProtobufField(number, at, at + size)
         at += size
 
 

@@ -77,26 +77,26 @@ class Observers:
 
     def start(self) -> None:
         """Begin to look."""
-        timeline = self.server.timeline
+        trace_ring = self.server.trace_ring
         self._cpu_s = _cpu_s()
         roster = self.server.roster()
         self._before: ThrottlingSample = throttling_sample(roster)
         self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(roster.workers)))
         if self.rate:
             self._stacks()
-        self._reader = TraceReader(timeline)
+        self._reader = TraceReader(trace_ring)
         self._reader.start()
         self._scheduler = ThreadSampler(self.server.processes)
         self._scheduler.start()
-        timeline.tracing = True
+        trace_ring.tracing = True
         self._began_ns = time.perf_counter_ns()
 
     def stop(self) -> Observed:
         """End, and join what was seen."""
-        timeline = self.server.timeline
+        trace_ring = self.server.trace_ring
         ended_ns = time.perf_counter_ns()
-        timeline.tracing = False
-        timeline.stack_rate = 0
+        trace_ring.tracing = False
+        trace_ring.stack_rate = 0
         self._scheduler.stop()
         cpu_s = _cpu_s() - self._cpu_s + (0.0 if self._spy is None else self._spy.cpu_s())
         stacks = self._taken((ended_ns - self._began_ns) / 1e9)
@@ -133,7 +133,7 @@ class Observers:
             self._spy = None
             self._missing.append(f"py-spy may not attach: {why}")
             self._inside = True
-            self.server.timeline.stack_rate = self._each
+            self.server.trace_ring.stack_rate = self._each
             time.sleep(_TICK_S)
 
     def _taken(self, seconds: float) -> Stacks | None:
@@ -148,7 +148,7 @@ class Observers:
         there = set(self.server.processes())
         folded = {
             f"process {pid};{stack}": count
-            for pid, stacks in self.server.timeline.stacks().items()
+            for pid, stacks in self.server.trace_ring.stacks().items()
             if pid in there
             for stack, count in stacks.items()
         }

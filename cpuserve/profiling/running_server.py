@@ -1,4 +1,4 @@
-"""Finds the running server to be profiled, by process or port, and opens its timeline; it asks nothing."""
+"""Finds the running server to be profiled, by process or port, and opens its trace ring; it asks nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpuserve.machine.files import read_text
 from cpuserve.machine.server_status import ServerStatus
 from cpuserve.profiling.pyspy import hindrance
 from cpuserve.serving.find_servers import find_servers
-from cpuserve.serving.trace_ring import LINK, Timeline
+from cpuserve.serving.trace_ring import LINK, TraceRing
 
 __all__ = ["RunningServer"]
 
@@ -25,12 +25,12 @@ class RunningServer:
     Attributes:
         pid: of its arbiter.
         port: where it listens.
-        timeline: its traced requests.
+        trace_ring: its traced requests.
     """
 
     pid: int
     port: int
-    timeline: Timeline
+    trace_ring: TraceRing
 
     @classmethod
     def at(cls, pid: int | None, port: int | None = None) -> RunningServer:
@@ -46,7 +46,7 @@ class RunningServer:
             if pid in (server.pid, *(worker.pid for worker in server.workers)) or (
                 pid is None and port == own
             ):
-                return cls(server.pid, own, _timeline(server.pid))
+                return cls(server.pid, own, _trace_ring(server.pid))
         where = f"process {pid}" if pid is not None else f"port {port}"
         if pid is not None and (why := hindrance(pid)):
             raise CpuserveError(f"{where} cannot be looked into: {why}")
@@ -77,15 +77,15 @@ class RunningServer:
         yield from map(int, text.split())
 
 
-def _timeline(pid: int) -> Timeline:
+def _trace_ring(pid: int) -> TraceRing:
     try:
         for file in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):  # closed since
                 if str(file.readlink()) == LINK:
-                    return Timeline.open(file)
+                    return TraceRing.open(file)
     except (OSError, ValueError) as error:
-        raise CpuserveError(f"the timeline of process {pid} cannot be used: {error}") from error
-    raise CpuserveError(f"process {pid} keeps no timeline: it is an older cpuserve; restart the server")
+        raise CpuserveError(f"the trace ring of process {pid} cannot be used: {error}") from error
+    raise CpuserveError(f"process {pid} keeps no trace ring: it is an older cpuserve; restart the server")
 
 
 def _owner(port: int) -> int | None:

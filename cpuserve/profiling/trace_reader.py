@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from cpuserve.profiling.recording import BatchSpan, RequestSpan
 from cpuserve.serving.stages import INFER, STAGE_NAMES
-from cpuserve.serving.trace_ring import Record, Timeline
+from cpuserve.serving.trace_ring import TraceRecord, TraceRing
 
 __all__ = ["TraceReader", "spans_of"]
 
@@ -19,18 +19,18 @@ class TraceReader:
     """Collects all requests that end between `start` and `stop`.
 
     Args:
-        timeline: the server's.
+        trace_ring: the server's.
 
     Attributes:
         records: in the order they were seen.
         lost: requests that were overwritten before they were seen.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
-        self.records: list[Record] = []
+    def __init__(self, trace_ring: TraceRing) -> None:
+        self.records: list[TraceRecord] = []
         self.lost = 0
-        self._timeline = timeline
-        self._next = timeline.heads()
+        self._trace_ring = trace_ring
+        self._next = trace_ring.heads()
         self._seen: list[set[int]] = [set() for _ in self._next]
         self._first = list(self._next)
         self._ending = threading.Event()
@@ -54,18 +54,18 @@ class TraceReader:
             self._look()
 
     def _look(self) -> None:
-        heads = self._timeline.heads()
+        heads = self._trace_ring.heads()
         for row, head in enumerate(heads):
             if head == self._next[row] and not self._ending.is_set():
                 continue
             first = max(self._first[row], self._next[row] - _LATE)
-            for record in self._timeline.records(row, first, self._seen[row]):
+            for record in self._trace_ring.records(row, first, self._seen[row]):
                 self._seen[row].add(record.number)
                 self.records.append(record)
             self._next[row] = head
 
 
-def spans_of(records: list[Record]) -> tuple[list[RequestSpan], list[BatchSpan]]:
+def spans_of(records: list[TraceRecord]) -> tuple[list[RequestSpan], list[BatchSpan]]:
     """Requests that reached a model, and the batches they were in.
 
     A batch is known by its times, which all its requests share; its rows are those of the requests that were

@@ -16,7 +16,7 @@ from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.find_servers import find_servers, server_status
 from cpuserve.serving.log import Switches
 from cpuserve.serving.stages import STAGE_NAMES
-from cpuserve.serving.trace_ring import Record, Timeline
+from cpuserve.serving.trace_ring import TraceRecord, TraceRing
 from cpuserve.serving.worker_table import WorkerTable
 
 __all__ = ["Admin"]
@@ -39,14 +39,14 @@ class Admin:
     Args:
         worker_table: the server's; None for an application that runs outside of one.
         switches: the server's log.
-        timeline: the server's traced requests; None for an application that runs outside of one.
+        trace_ring: the server's traced requests; None for an application that runs outside of one.
     """
 
     def __init__(
-        self, worker_table: WorkerTable | None, switches: Switches, timeline: Timeline | None = None
+        self, worker_table: WorkerTable | None, switches: Switches, trace_ring: TraceRing | None = None
     ) -> None:
         self._switches = switches
-        self._timeline = timeline or Timeline(rows=1)
+        self._trace_ring = trace_ring or TraceRing(rows=1)
         self._worker_table = worker_table
         self._lock = threading.Lock()
         self._before = (
@@ -77,9 +77,9 @@ class Admin:
         Raises:
             RequestError: the body is no JSON object, or holds what cannot be set.
         """
-        timeline = self._timeline
+        trace_ring = self._trace_ring
         if call.method == "POST":
-            tracing, rate = timeline.tracing, timeline.stack_rate
+            tracing, rate = trace_ring.tracing, trace_ring.stack_rate
             for name, value in call.document().items():
                 match name, value:
                     case "trace_level", [str(level)] if level in _LEVELS:
@@ -94,14 +94,14 @@ class Admin:
                             f"{' or '.join(json.dumps([level]) for level in _LEVELS)}, "
                             f"stack_rate 0 to {max(_STACK_RATES)}, and the rest is as GET shows it"
                         )
-            timeline.tracing, timeline.stack_rate = tracing, rate
-        level = next(level for level, on in _LEVELS.items() if on == timeline.tracing)
-        return json_reply({"trace_level": [level], **_FIXED_TRACE, "stack_rate": timeline.stack_rate})
+            trace_ring.tracing, trace_ring.stack_rate = tracing, rate
+        level = next(level for level, on in _LEVELS.items() if on == trace_ring.tracing)
+        return json_reply({"trace_level": [level], **_FIXED_TRACE, "stack_rate": trace_ring.stack_rate})
 
     def traces(self, _call: Call) -> Reply:
         """``GET /v2/trace/requests``: the traced requests of all workers that are still in memory."""
-        timeline = self._timeline
-        rows = [record for row in range(len(timeline.heads())) for record in timeline.records(row, 0)]
+        trace_ring = self._trace_ring
+        rows = [record for row in range(len(trace_ring.heads())) for record in trace_ring.records(row, 0)]
         return json_reply({"requests": [_trace(record) for record in rows]})
 
     def trace(self, _call: Call, name: str) -> Reply:
@@ -110,9 +110,9 @@ class Admin:
         Raises:
             UnknownTrace: it is not there, or not any more.
         """
-        timeline = self._timeline
-        for row in range(len(timeline.heads())):
-            for record in timeline.records(row, 0):
+        trace_ring = self._trace_ring
+        for row in range(len(trace_ring.heads())):
+            for record in trace_ring.records(row, 0):
                 if record.name == name:
                     return json_reply(_trace(record))
         raise UnknownTrace(
@@ -145,7 +145,7 @@ class Admin:
         return answer
 
 
-def _trace(record: Record) -> dict[str, Any]:
+def _trace(record: TraceRecord) -> dict[str, Any]:
     return {
         "id": record.name,
         "pid": record.pid,

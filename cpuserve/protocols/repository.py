@@ -13,9 +13,9 @@ from cpuserve.errors import (
 )
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.protocols.tfs import status_of_all
-from cpuserve.serving.model_table import Told
+from cpuserve.serving.model_problems import CONFIG, REPOSITORY
+from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.repository_errors import CONFIG, REPOSITORY
 
 __all__ = ["RepositoryRoutes"]
 
@@ -40,18 +40,18 @@ class RepositoryRoutes:
         rows.sort(key=lambda row: (row["name"], int(row["version"] or 0)))
         return json_reply([row for row in rows if row["state"] == "READY" or not only_ready])
 
-    def _served(self) -> list[Told]:
+    def _served(self) -> list[ModelReport]:
         """The models of this worker, and what is wrong with any as a whole."""
         return [one for one in self._pool.states() if one.name not in (REPOSITORY, CONFIG)]
 
-    def _unloaded(self) -> list[Told]:
+    def _unloaded(self) -> list[ModelReport]:
         """Models of the repository that are unloaded; none while it cannot be read."""
         repository, found = self._pool.repository, []
         with suppress(RepositoryError):
             for name in repository.names():
                 if self._pool.control.is_unloaded(name):
                     latest = max(repository.versions(name), default=0)
-                    found.append(Told(name, latest, "UNAVAILABLE", "unloaded"))
+                    found.append(ModelReport(name, latest, "UNAVAILABLE", "unloaded"))
         return found
 
     def load(self, call: Call, model: str) -> Reply:
@@ -80,7 +80,7 @@ class RepositoryRoutes:
 
     def _failures(self, model: str) -> str:
         """Why workers could not load a model or the newest files of it, and what is served all the same."""
-        told = [one for one in self._pool.control.states.told() if one.name == model]
+        told = [one for one in self._pool.control.table.read() if one.name == model]
         reasons = {(one.version, one.reason): None for one in told if one.reason}
         text = "; ".join(
             f"version {version}: {reason}" if version else reason for version, reason in sorted(reasons)
@@ -127,6 +127,6 @@ class RepositoryRoutes:
             raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
 
 
-def _row(one: Told) -> dict[str, str]:
+def _row(one: ModelReport) -> dict[str, str]:
     version = str(one.version) if one.version else ""
     return {"name": one.name, "version": version, "state": one.state, "reason": one.reason}

@@ -143,7 +143,7 @@ class StatisticsRoutes:
         )
 
     def _states(self) -> Iterator[tuple[str, int]]:
-        told = Counter(self._pool.control.states.told())
+        told = Counter(self._pool.control.table.read())
         for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
             labels = _labels(one.name, one.version)
             yield f'{labels},state="{one.state}",reason="{_quoted(one.reason)}"', workers

@@ -10,7 +10,7 @@ from cpuserve.protocols.call import Call
 from cpuserve.protocols.otel import OpenTelemetry
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import SERIALISE
-from cpuserve.serving.trace_ring import Row, Timeline
+from cpuserve.serving.trace_ring import TraceRing, TraceRow
 
 __all__ = ["HEADER", "Tracer"]
 
@@ -26,19 +26,19 @@ class Tracer:
     """Traces the requests of one worker that are to be traced.
 
     Args:
-        timeline: the server's.
+        trace_ring: the server's.
         row: of this worker.
         telemetry: sends the requests whose callers record them; None where no collector is set.
     """
 
-    def __init__(self, timeline: Timeline, row: Row, telemetry: OpenTelemetry | None = None) -> None:
-        self._timeline = timeline
+    def __init__(self, trace_ring: TraceRing, row: TraceRow, telemetry: OpenTelemetry | None = None) -> None:
+        self._trace_ring = trace_ring
         self._row = row
         self._telemetry = telemetry
 
     def wants(self, call: Call) -> bool:
         """Whether a request is to be traced."""
-        if self._timeline.tracing or _ASKED in call.headers:
+        if self._trace_ring.tracing or _ASKED in call.headers:
             return True
         return self._telemetry is not None and self._telemetry.wants(call)
 

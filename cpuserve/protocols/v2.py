@@ -58,7 +58,7 @@ class V2:
             for name, versions in pool.models.items()
             if not any(model.pipeline for model in versions.values())
         }
-        missing |= pool.troubles
+        missing |= pool.problems
         if pool.ready:
             return json_reply({"ready": True, **({"models": missing} if missing else {})})
         for is_so, reason in (

@@ -35,15 +35,15 @@ from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.ratelimit import RateLimit
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.server.arbiter import SparingArbiter, take_signals
+from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.serving.find_servers import find_servers
 from cpuserve.serving.log import Switches, logging_config
-from cpuserve.serving.private_copy import remove_left
-from cpuserve.serving.reload_control import Control
+from cpuserve.serving.model_snapshot import remove_abandoned
+from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.stack_sampler import StackSampler
 from cpuserve.serving.stages import LOADER_THREAD
 from cpuserve.serving.statistics import SERVER, Statistics
-from cpuserve.serving.streams import streams_of
-from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.trace_ring import TraceRing
 from cpuserve.serving.worker_table import LOADING, READY, WorkerTable
 from cpuserve.settings import Settings
 
@@ -99,7 +99,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.plan: SeatPlan = plan_for_settings(Topology.read(), self.budget, settings)
         for seat in self.plan.seats:
             for name in names:
-                streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
+                streams_and_threads(settings.for_model(name, {}), seat.threads, len(seat.cpus))
         described = describe_server(
             self.plan,
             pid=os.getpid(),
@@ -110,10 +110,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         )
         self.worker_table = WorkerTable(len(self.plan.seats), described)
         self.mailboxes = Mailboxes(len(self.worker_table.rows))
-        self.control = Control(rows=3 * len(self.plan.seats) + 1)
+        self.control = ReloadControl(rows=3 * len(self.plan.seats) + 1)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
         self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
-        self.timeline = Timeline(rows=3 * len(self.plan.seats) + 1)
+        self.trace_ring = TraceRing(rows=3 * len(self.plan.seats) + 1)
         self._leaving = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         self.row = 0
@@ -166,7 +166,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
         root = self.settings.deepdetect_data_root
         more = deepdetect_routes(self.pool, self.services, Path(root)) if root else ()
-        return Application(self.pool, self.worker_table, self.access, self.switches, more, self.timeline)
+        return Application(self.pool, self.worker_table, self.access, self.switches, more, self.trace_ring)
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -246,10 +246,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.row = self.statistics.claim(seat.index)
         worker.statistics = self.statistics
         worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
-        traced = self.timeline.row(self.row)
+        traced = self.trace_ring.row(self.row)
         endpoint = self.settings.otel_endpoint
-        worker.tracer = Tracer(self.timeline, traced, OpenTelemetry(endpoint) if endpoint else None)
-        worker.sampler = StackSampler(self.timeline, traced)
+        worker.tracer = Tracer(self.trace_ring, traced, OpenTelemetry(endpoint) if endpoint else None)
+        worker.sampler = StackSampler(self.trace_ring, traced)
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
@@ -307,6 +307,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             if row.pid == worker.pid:
                 self.mailboxes.empty(number)  # nobody answers these any more: their clients are to know
         self.worker_table.forget(worker.pid)
-        remove_left(worker.pid)
+        remove_abandoned(worker.pid)
         worker.native_output.log(ended=True)
         worker.native_output.close()

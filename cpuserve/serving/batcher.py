@@ -18,7 +18,7 @@ from typing import Any
 from cpuserve.serving.engine import Array, Engine, Part
 from cpuserve.serving.statistics import Recorder
 
-__all__ = ["BatchRows", "Batcher", "DelayedBatcher", "Slot", "split"]
+__all__ = ["BatchRows", "Batcher", "DelayedBatcher", "SharedSlot", "split"]
 
 
 class BatchRows:
@@ -33,7 +33,7 @@ class BatchRows:
 
     __slots__ = ("_turn", "batch", "count", "error", "finished_ns", "first", "led", "slot", "started_ns")
 
-    def __init__(self, slot: Slot, first: int, count: int) -> None:
+    def __init__(self, slot: SharedSlot, first: int, count: int) -> None:
         self.slot = slot
         self.first = first
         self.count = count
@@ -69,7 +69,7 @@ class BatchRows:
             self._turn.release()
 
 
-class Slot:
+class SharedSlot:
     """A slot and how many of its rows are taken, given back, and sent to be run by a `DelayedBatcher`."""
 
     __slots__ = ("claimed", "memory", "released", "sent")
@@ -100,8 +100,8 @@ class Batcher:
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
         self._pending: deque[BatchRows] = deque()
-        self._free: list[Slot] = []
-        self._filling = Slot(engine.new_slot())
+        self._free: list[SharedSlot] = []
+        self._filling = SharedSlot(engine.new_slot())
 
     def claim(self, count: int = 1) -> BatchRows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""
@@ -113,8 +113,8 @@ class Batcher:
             slot.claimed += count
         return rows
 
-    def _another(self) -> Slot:
-        return self._free.pop() if self._free else Slot(self.engine.new_slot())
+    def _another(self) -> SharedSlot:
+        return self._free.pop() if self._free else SharedSlot(self.engine.new_slot())
 
     def release(self, rows: BatchRows) -> None:
         """Give rows back; their outputs are no longer valid."""
@@ -205,7 +205,7 @@ class DelayedBatcher(Batcher):
     def __init__(self, engine: Engine, recorder: Recorder, delay_us: float) -> None:
         super().__init__(engine, recorder)
         self.delay_us = delay_us
-        self._windows: dict[Slot, list[BatchRows]] = {}
+        self._windows: dict[SharedSlot, list[BatchRows]] = {}
 
     def run(self, rows: BatchRows) -> None:
         """As `Batcher.run`, but for the wait."""
@@ -238,7 +238,7 @@ class DelayedBatcher(Batcher):
         if rows.error is not None:
             raise rows.error
 
-    def _complete(self, slot: Slot, window: list[BatchRows]) -> bool:
+    def _complete(self, slot: SharedSlot, window: list[BatchRows]) -> bool:
         """Whether nobody can join any more: no row is free, and all that were claimed are written."""
         closed = slot is not self._filling or slot.claimed == self.max_batch
         return closed and slot.sent + sum(rows.count for rows in window) == slot.claimed

@@ -19,9 +19,9 @@ from cpuserve.settings import Settings
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Bytes, Record, Word
 
-__all__ = ["Trials"]
+__all__ = ["CrashChecks"]
 
-_log = logging.getLogger("cpuserve.trials")
+_log = logging.getLogger("cpuserve.crash_check")
 _ROWS = 512
 _GOOD = 0
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
@@ -36,14 +36,14 @@ class _Result(Record):
     ended_by = Word()  # a signal
 
 
-class Trials:
-    """What came out of the trials, for all processes forked after it was made.
+class CrashChecks:
+    """The results of all crash checks, for all processes forked after it was made.
 
     One trial runs at a time; who waits for it finds its result. The oldest result makes room for a new one.
     """
 
     def __init__(self) -> None:
-        block = Block("cpuserve-trials", 1, _Count, _Result, _ROWS)
+        block = Block("cpuserve-crash-checks", 1, _Count, _Result, _ROWS)
         self._count, self._results, self._lock = block.head, block.rows, block.lock
 
     def check(self, file: ModelFile, checksum: str, settings: Settings, threads: int) -> None:

@@ -1,11 +1,10 @@
-"""What settings ask to be put into a model's graph before it is served; it compiles nothing."""
+"""Puts what the settings ask for into a model's graph: shape, layout, colours, mean and scale."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from typing import Any
 
 import openvino as ov
 from openvino import Layout
@@ -13,37 +12,16 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
-from cpuserve.models.ov_properties import properties_of
 from cpuserve.serving.graph import image_input, names_of
-from cpuserve.serving.streams import stream_properties
 from cpuserve.settings import Settings
 
-__all__ = ["plugin_properties", "prepared"]
+__all__ = ["apply_graph_settings"]
 
 _COLORS = {"RGB": ColorFormat.RGB, "BGR": ColorFormat.BGR}
 
 
-def plugin_properties(settings: Settings, threads: int) -> dict[str, Any]:
-    """The OpenVINO properties that the settings ask for; those that seats decide are left out.
-
-    Args:
-        settings: as they hold for this model.
-        threads: compute threads of the seat.
-
-    Raises:
-        UsageError: ``plugin_config`` is no JSON object, or the streams do not fit their threads.
-    """
-    properties, _ = properties_of(settings.plugin_config)
-    properties |= stream_properties(settings, threads)
-    if settings.precision != "auto":
-        properties["INFERENCE_PRECISION_HINT"] = settings.precision
-    if settings.cache_dir:
-        properties["CACHE_DIR"] = settings.cache_dir
-    return properties
-
-
-def prepared(model: ov.Model, card: Card, settings: Settings) -> tuple[ov.Model, Card]:
-    """The model with ``shape``, ``layout``, ``color_format``, ``mean`` and ``scale`` inside its graph.
+def apply_graph_settings(model: ov.Model, card: Card, settings: Settings) -> tuple[ov.Model, Card]:
+    """Put ``shape``, ``layout``, ``color_format``, ``mean`` and ``scale`` into a model's graph.
 
     They hold for tensors and pictures alike. What the metadata said of the same is replaced.
 

@@ -20,18 +20,18 @@ from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.batcher import Batcher, DelayedBatcher
 from cpuserve.serving.cache import CachingPipeline, ResultCache, check_repeatable
-from cpuserve.serving.crash_check import Trials
+from cpuserve.serving.compile_properties import compile_properties, fillable_rows, own_weights
+from cpuserve.serving.crash_check import CrashChecks
 from cpuserve.serving.cut_parts import CutParts, CutPartsLoader
 from cpuserve.serving.decoder_guard import shared_guard
 from cpuserve.serving.engine import OpenVinoEngine
 from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
-from cpuserve.serving.graph_settings import plugin_properties, prepared
-from cpuserve.serving.picture_input import Feed
-from cpuserve.serving.pipeline import Pictures, Pipeline
+from cpuserve.serving.graph_settings import apply_graph_settings
+from cpuserve.serving.model_snapshot import snapshot
+from cpuserve.serving.picture_input import PictureInput
+from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.postprocess import postprocessor
-from cpuserve.serving.private_copy import taken
 from cpuserve.serving.statistics import Recorder, Statistics
-from cpuserve.serving.streams import fillable_rows, own_weights
 from cpuserve.settings import Settings
 
 __all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
@@ -112,7 +112,7 @@ def load_pipeline(
     settings: Settings,
     threads: int,
     recorder: Recorder | None = None,
-    trials: Trials | None = None,
+    crash_checks: CrashChecks | None = None,
     settle_s: float = 0.0,
 ) -> Pipeline:
     """Take the files of a version once they are still, then read, compile and warm it.
@@ -123,17 +123,17 @@ def load_pipeline(
         settings: the settings in force.
         threads: compute threads, one stream each.
         recorder: counts what is done with it; None for a process that nobody asks.
-        trials: lets a child process load it first; None where a crash takes nobody along.
+        crash_checks: lets a child process load it first; None where a crash takes nobody along.
         settle_s: how long its files have to be unchanged before.
 
     Raises:
         ModelChanging: its files change while they are read.
         ModelLoadError: the IR cannot be read or compiled, its metadata contradict it, or the child crashed.
     """
-    with taken(file, settle_s=settle_s, copy=not settings.enable_mmap) as found:
+    with snapshot(file, settle_s=settle_s, copy=not settings.enable_mmap) as found:
         try:
-            if trials is not None:
-                trials.check(found.file, found.checksum, settings, threads)
+            if crash_checks is not None:
+                crash_checks.check(found.file, found.checksum, settings, threads)
             made = assemble(core, found.file, settings, threads, recorder)
         except ModelLoadError as error:  # people know the files by where they lie
             said = str(error).replace(str(found.file.xml.parent), str(file.xml.parent))
@@ -162,7 +162,7 @@ def assemble(
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
-    properties, delay_us = plugin_properties(settings, threads), settings.max_queue_delay_us
+    properties, delay_us = compile_properties(settings, threads), settings.max_queue_delay_us
     compiler = Compiler(
         core, settings.cache_dir, threads, properties, recorder, delay_us, own_weights(settings, threads)
     )
@@ -170,13 +170,13 @@ def assemble(
         settings = replace(settings, max_batch=min(_LARGEST_BATCH, fillable_rows(settings, threads)))
     parts = CutManifest.of(file.xml)
     if parts is None:
-        model, card = prepared(model, card, settings)
+        model, card = apply_graph_settings(model, card, settings)
         tensors, pictures = _way_in(model, image_input(model, card), card, settings, compiler)
         cut, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
     else:
         tensors, pictures, cut, card = _cut(file, model, parts, card, settings, compiler)
         outputs, probabilities = cut.outputs, parts.probabilities
-    resizer = None if pictures is None else pictures.feed.resizer
+    resizer = None if pictures is None else pictures.picture_input.resizer
     post = postprocessor(
         card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
     )
@@ -203,13 +203,13 @@ def read(core: ov.Core, file: Path) -> ov.Model:
 
 def _way_in(
     graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
-) -> tuple[Batcher, Pictures | None]:
+) -> tuple[Batcher, PicturePath | None]:
     """How tensors and pictures get into a graph that takes both itself."""
     sizes = batch_sizes(graph, settings.max_batch or 1, source)
     if source is None:
         return compiler.batcher(graph, sizes), None
     taking = image_graph(graph, source, card)
-    pictures = Pictures(_feed(source, card, settings), compiler.batcher(taking, sizes))
+    pictures = PicturePath(_picture_input(source, card, settings), compiler.batcher(taking, sizes))
     same_type = taking.input(0).element_type == graph.input(0).element_type
     if same_type and source.layout == "NHWC" and not (card.mean_values or card.scale_values):
         return pictures.batcher, pictures  # u8 NHWC as it is: the picture's graph is the model's own
@@ -219,7 +219,7 @@ def _way_in(
 
 def _cut(
     file: ModelFile, core: ov.Model, parts: CutManifest, card: Card, settings: Settings, compiler: Compiler
-) -> tuple[Batcher, Pictures | None, CutParts, Card]:
+) -> tuple[Batcher, PicturePath | None, CutParts, Card]:
     """The ways into the core of a cut model and out of it; the card is that of what clients send."""
     loader = CutPartsLoader(
         file,
@@ -232,23 +232,23 @@ def _cut(
         raise ModelLoadError(f"{file.name} is cut: set its shape before it is cut, not with `shape`")
     front = loader.front()
     if front is None:
-        core, card = prepared(core, card, settings)
+        core, card = apply_graph_settings(core, card, settings)
         tensors, pictures = _way_in(core, image_input(core, card), card, settings, compiler)
         inputs, head = tensors.engine.inputs, None
     else:
-        front, card = prepared(front, card, settings)
+        front, card = apply_graph_settings(front, card, settings)
         source = image_input(front, card)
         tensors, pictures = compiler.batcher(core, batch_sizes(core, settings.max_batch or 1, source)), None
         inputs, head = loader.head(front, tensors.engine.inputs)
         if source is not None:
             _, of_pictures = loader.head(image_graph(front, source, card), tensors.engine.inputs)
-            pictures = Pictures(_feed(source, card, settings), tensors, of_pictures)
+            pictures = PicturePath(_picture_input(source, card, settings), tensors, of_pictures)
     outputs, tail = loader.tail(tensors.engine.outputs)
     return tensors, pictures, CutParts(inputs, outputs, head, tail), card
 
 
-def _feed(source: ImageInput, card: Card, settings: Settings) -> Feed:
-    return Feed.of(
+def _picture_input(source: ImageInput, card: Card, settings: Settings) -> PictureInput:
+    return PictureInput.of(
         source,
         card,
         exact=settings.decode == "exact",

@@ -1,4 +1,4 @@
-"""What each worker says of its models, and which loads clients asked for, in memory all workers share."""
+"""The table of models in shared memory: their states by worker, and the loads clients asked for."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Bytes, Record, Word, Words
 
-__all__ = ["ModelStates", "Told"]
+__all__ = ["ModelReport", "ModelTable"]
 
 _ROW_BYTES = 64 << 10
-_WISHES = 64
+_REQUESTS = 64
 _NAME_BYTES = 256
 _REASON_CHARACTERS = 400
 _TRIES = 20
 _RETRY_S = 0.001
 
 
-class _Wishes(Record):
-    generations = Words(_WISHES)
-    names = Bytes(_WISHES * _NAME_BYTES)
+class _LoadRequests(Record):
+    generations = Words(_REQUESTS)
+    names = Bytes(_REQUESTS * _NAME_BYTES)
 
 
-class _Row(Record):
+class _ModelTableRow(Record):
     length = Word()
     checksum = Word()  # of the text
     text = Bytes(_ROW_BYTES)
 
 
 @dataclass(frozen=True)
-class Told:
+class ModelReport:
     """What one worker says of one version of a model.
 
     Attributes:
@@ -49,7 +49,7 @@ class Told:
     reason: str
 
 
-class ModelStates:
+class ModelTable:
     """A row of text for each worker, which only that worker writes, and a ring of the latest loads asked for.
 
     Args:
@@ -57,11 +57,11 @@ class ModelStates:
     """
 
     def __init__(self, rows: int) -> None:
-        self._block = Block("cpuserve-models", 1, _Wishes, _Row, rows)
-        self._wishes = self._block.head
+        self._block = Block("cpuserve-models", 1, _LoadRequests, _ModelTableRow, rows)
+        self._requests = self._block.head
 
-    def tell(self, row: int, states: list[Told]) -> None:
-        """Say how this process's models are; what does not fit into the row is left out."""
+    def write(self, row: int, states: list[ModelReport]) -> None:
+        """Write how this process's models are; what does not fit into the row is left out."""
         entries: list[tuple[str, int, str, str]] = []
         size = 2
         for one in sorted(states, key=lambda one: one.state != "UNAVAILABLE"):  # failures are never left out
@@ -76,11 +76,11 @@ class ModelStates:
         place.length, place.checksum = len(text), zlib.crc32(text)
         self._block.own(row)
 
-    def told(self) -> list[Told]:
+    def read(self) -> list[ModelReport]:
         """What all living workers say."""
         return [one for row in range(len(self._block.rows)) for one in self._row(row)]
 
-    def _row(self, row: int) -> list[Told]:
+    def _row(self, row: int) -> list[ModelReport]:
         place = self._block.rows[row]
         for _ in range(_TRIES):
             if not self._block.owner(row):
@@ -88,27 +88,27 @@ class ModelStates:
             length, checksum = place.length, place.checksum
             text = bytes(place.text[:length])
             if zlib.crc32(text) == checksum:
-                return [Told(*entry) for entry in json.loads(text)]
+                return [ModelReport(*entry) for entry in json.loads(text)]
             time.sleep(_RETRY_S)  # it is being written
         return []
 
-    def ask(self, name: str, generation: int) -> None:
+    def ask_load(self, name: str, generation: int) -> None:
         """Remember that a client asked for a model's load; the caller holds the lock of the generations."""
-        place = generation % _WISHES
-        self._wishes.names[place * _NAME_BYTES :][:_NAME_BYTES] = name.encode().ljust(_NAME_BYTES, b"\0")
-        self._wishes.generations[place] = generation
+        place = generation % _REQUESTS
+        self._requests.names[place * _NAME_BYTES :][:_NAME_BYTES] = name.encode().ljust(_NAME_BYTES, b"\0")
+        self._requests.generations[place] = generation
 
-    def asked(self, name: str, after: int, until: int) -> bool:
-        """Whether a client asked for a model's load by a wish above ``after`` and up to ``until``."""
-        if until - after > _WISHES:
-            return True  # older wishes are overwritten: it may have been among them
+    def load_was_asked(self, name: str, after: int, until: int) -> bool:
+        """Whether a client asked for a model's load by a request above ``after`` and up to ``until``."""
+        if until - after > _REQUESTS:
+            return True  # older requests are overwritten: it may have been among them
         return name in self._asked(after, until)
 
     def _asked(self, after: int, until: int) -> Mapping[str, int]:
         found = {}
-        for number in range(_WISHES):
-            generation = self._wishes.generations[number]
+        for number in range(_REQUESTS):
+            generation = self._requests.generations[number]
             if after < generation <= until:
-                name = bytes(self._wishes.names[number * _NAME_BYTES :][:_NAME_BYTES])
+                name = bytes(self._requests.names[number * _NAME_BYTES :][:_NAME_BYTES])
                 found[name.rstrip(b"\0").decode()] = generation
         return found

@@ -15,7 +15,7 @@ from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import DECODE, RESIZE
 
-__all__ = ["Encoded", "Feed", "Frame"]
+__all__ = ["Encoded", "Frame", "PictureInput"]
 
 Encoded = bytes | bytearray | memoryview
 
@@ -34,7 +34,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Feed:
+class PictureInput:
     """What one model's pictures go through on their way into a row u8 [H, W, C].
 
     Attributes:
@@ -57,8 +57,8 @@ class Feed:
         max_pixels: int,
         max_scan_pixels: int = MAX_SCAN_PIXELS,
         guard: DecoderGuard | None = None,
-    ) -> Feed:
-        """The feed that a model's metadata ask for.
+    ) -> PictureInput:
+        """The picture input that a model's metadata ask for.
 
         Args:
             source: the model's picture input.

@@ -15,29 +15,29 @@ from cpuserve.serving.batcher import Batcher, BatchRows
 from cpuserve.serving.cut_parts import CutParts, Runner
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.picture_input import Encoded, Feed, Frame
+from cpuserve.serving.picture_input import Encoded, Frame, PictureInput
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request, Spans
 from cpuserve.serving.stages import INFER
 from cpuserve.serving.statistics import Recorder
 
-__all__ = ["Pictures", "Pipeline"]
+__all__ = ["PicturePath", "Pipeline"]
 
 _Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PicturePath:
     """The way of encoded pictures into an engine.
 
     Attributes:
-        feed: bytes to a row of pixels.
+        picture_input: bytes to a row of pixels.
         batcher: runs the rows.
         head: makes the batcher's rows from pixels, for a cut model; None where the pixels are its rows.
     """
 
-    feed: Feed
+    picture_input: PictureInput
     batcher: Batcher
     head: Runner | None = None
 
@@ -49,9 +49,9 @@ class Pictures:
         Raises:
             RequestError: it is no picture that can be taken.
         """
-        resizer = self.feed.resizer
-        pixels = np.empty((1, resizer.height, resizer.width, self.feed.channels), np.uint8)
-        frame = self.feed.into(picture, pixels[0], spans)
+        resizer = self.picture_input.resizer
+        pixels = np.empty((1, resizer.height, resizer.width, self.picture_input.channels), np.uint8)
+        frame = self.picture_input.into(picture, pixels[0], spans)
         for target, made in zip(rows.inputs, head([pixels]), strict=True):
             target[place] = made[0]
         if spans is not None:
@@ -79,7 +79,7 @@ class Pipeline:
     version: int
     card: Card
     tensors: Batcher
-    pictures: Pictures | None
+    pictures: PicturePath | None
     post: Postprocessor | TensorsOnly
     recorder: Recorder
     cut: CutParts | None = None
@@ -142,7 +142,7 @@ class Pipeline:
         if mask and drawn is not None:
             data = mask_png(drawn)
         else:
-            data = overlay_png(upright(picture, self._pictures().feed.decoder), answer, drawn)
+            data = overlay_png(upright(picture, self._pictures().picture_input.decoder), answer, drawn)
         request.done("post")
         return data
 
@@ -161,7 +161,7 @@ class Pipeline:
             rows = batcher.claim()
             try:
                 if pictures.head is None:
-                    frame = pictures.feed.into(picture, rows.inputs[0][0], request.spans)
+                    frame = pictures.picture_input.into(picture, rows.inputs[0][0], request.spans)
                 else:
                     frame = pictures.through_head(pictures.head, picture, rows, 0, request.spans)
                 request.done("decode")
@@ -209,7 +209,7 @@ class Pipeline:
                 picture = pictures[start + index]
                 try:
                     if way.head is None:
-                        frame = way.feed.into(picture, row, request.spans)
+                        frame = way.picture_input.into(picture, row, request.spans)
                     else:
                         frame = way.through_head(way.head, picture, rows, index, request.spans)
                 except RequestError as error:
@@ -263,7 +263,7 @@ class Pipeline:
             )
         return self.post
 
-    def _pictures(self) -> Pictures:
+    def _pictures(self) -> PicturePath:
         if self.pictures is None:
             raise RequestError(f"model {self.name} takes no pictures: no input [N, H, W, 3] or [N, 3, H, W]")
         return self.pictures

@@ -15,16 +15,16 @@ from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.models.versions import VersionPolicy
+from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.model_problems import CONFIG, REPOSITORY, ModelProblems
 from cpuserve.serving.model_state import ModelState
-from cpuserve.serving.model_table import Told
+from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
-from cpuserve.serving.reload_control import Control
-from cpuserve.serving.removals import Removals
-from cpuserve.serving.repository_errors import CONFIG, REPOSITORY, Troubles
+from cpuserve.serving.reload_control import ReloadControl
+from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.statistics import Statistics
-from cpuserve.serving.streams import streams_of
 from cpuserve.settings import Settings
 
 __all__ = ["ModelState", "Pool"]
@@ -49,7 +49,7 @@ class Pool:
 
     Attributes:
         models: every version that is known, by model and number.
-        troubles: what is wrong with models as a whole, by name, and with the `REPOSITORY`.
+        problems: what is wrong with models as a whole, by name, and with the `REPOSITORY`.
         stopping: whether the worker was told to end.
         dead: whether nobody follows the repository any more.
 
@@ -62,7 +62,7 @@ class Pool:
     """
 
     def __init__(
-        self, settings: Settings, threads: int, statistics: Statistics, control: Control, row: int
+        self, settings: Settings, threads: int, statistics: Statistics, control: ReloadControl, row: int
     ) -> None:
         self._settings = settings
         self._threads = threads
@@ -73,9 +73,9 @@ class Pool:
         self._core: Any = None
         self.stopping = self.dead = False
         # a lambda, since the repository is another one after a changed config.json
-        self.troubles = Troubles(lambda text: self.repository.public(text))  # noqa: PLW0108
+        self.problems = ModelProblems(lambda text: self.repository.public(text))  # noqa: PLW0108
         self._synced = False
-        self._removals = Removals(settings.removal_grace_s)
+        self._removed = RemovedModels(settings.removal_grace_s)
         self._loading_since: float | None = None
         self._ignored: dict[str, str] = {}
         self.models: dict[str, dict[int, ModelState]] = {}
@@ -96,7 +96,7 @@ class Pool:
             return False
         answering = (bool(self._best(versions)) for versions in self.models.values())
         if self._settings.strict_readiness:
-            return all(answering) and not self.troubles.keys() - {CONFIG, REPOSITORY, *self.models}
+            return all(answering) and not self.problems.keys() - {CONFIG, REPOSITORY, *self.models}
         return any(answering)
 
     @property
@@ -169,7 +169,7 @@ class Pool:
             now = time.monotonic()
             asked = self.control.generation > self.control.applied(self._row)
             due = poll_s > 0 and now >= next_poll
-            if not asked and not due and not self._removals.due:
+            if not asked and not due and not self._removed.due:
                 continue
             next_poll = now + poll_s
             self.sync(beside_traffic=True, stop=stop)
@@ -199,7 +199,7 @@ class Pool:
     def sync(self, *, beside_traffic: bool = False, stop: threading.Event | None = None) -> None:
         """Make the pool what the repository, the policy and the control want, as far as that can be done.
 
-        What cannot be done is in `troubles` and in the models' reasons, in the log, and told to all workers.
+        What cannot be done is in `problems` and in the models' reasons, in the log, and told to all workers.
 
         Args:
             beside_traffic: wait for the other workers' turns, so that one seat at a time is disturbed.
@@ -214,25 +214,25 @@ class Pool:
                 if stop is not None and stop.is_set():
                     return
                 if not self.control.is_unloaded(name):
-                    again = self.control.states.asked(name, before, generation)
+                    again = self.control.table.load_was_asked(name, before, generation)
                     self._guarded(name, beside_traffic=beside_traffic, again=again)
             self._drop_gone(names, failure)
             self._synced = True
         except Exception as error:  # noqa: BLE001  # a repository that cannot be followed now may be at the next look
             _log.exception("following the repository failed")
-            self.troubles.put(REPOSITORY, f"{type(error).__name__}: {error}")
+            self.problems.put(REPOSITORY, f"{type(error).__name__}: {error}")
         finally:
-            self.control.states.tell(self._row, self.states())
+            self.control.table.write(self._row, self.states())
             self.control.set_applied(self._row, generation)
 
-    def states(self) -> list[Told]:
+    def states(self) -> list[ModelReport]:
         """How every version is, and what is wrong with models as a whole and with the repository."""
         found = [
-            Told(name, version, model.state, model.reason)
+            ModelReport(name, version, model.state, model.reason)
             for name, versions in self.models.items()
             for version, model in versions.items()
         ]
-        return found + [Told(name, 0, "UNAVAILABLE", reason) for name, reason in self.troubles.items()]
+        return found + [ModelReport(name, 0, "UNAVAILABLE", reason) for name, reason in self.problems.items()]
 
     def _names(self) -> tuple[list[str], str]:
         """Names of the models that are there, or why that cannot be told."""
@@ -252,34 +252,34 @@ class Pool:
             self._bring_up(name, beside_traffic=beside_traffic, again=again)
         except Exception as error:  # noqa: BLE001  # the other models go on
             reason = str(error) if isinstance(error, CpuserveError) else f"{type(error).__name__}: {error}"
-            self.troubles.put(name, reason)
+            self.problems.put(name, reason)
             for model in self.models.get(name, {}).values():
                 if model.state == "LOADING":
                     model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
         else:
-            self.troubles.put(name, "")
+            self.problems.put(name, "")
 
     def _drop_gone(self, names: list[str], failure: str) -> None:
         """Drop models that are unloaded or were removed, and those that never answered and are not there."""
         models = self.models
         unloaded = {name for name in models if self.control.is_unloaded(name)}
         answering = [name for name in models if self._best(models[name]) and name not in unloaded]
-        removed, absences = self._removals.look(self.repository, answering, names, failure)
+        removed, absences = self._removed.look(self.repository, answering, names, failure)
         silent = [name for name in models if name not in {*answering, *names}]
         for name in sorted({*unloaded, *removed, *silent}):
-            self._removals.forget(name)
+            self._removed.forget(name)
             self.models = {known: versions for known, versions in self.models.items() if known != name}
             _log.info("model %s is no longer served", name)
         if len(self.models) < len(models):
             malloc_trim()
-        self.troubles.keep(names)
+        self.problems.keep(names)
         if absences:
             reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"
         elif failure or not (names or self.models):
             reason = failure or self.repository.why_empty()
         else:
             reason = ""
-        self.troubles.put(REPOSITORY, reason)
+        self.problems.put(REPOSITORY, reason)
 
     def check_config(self) -> None:
         """Read the ``config.json`` without taking it over.
@@ -298,9 +298,9 @@ class Pool:
         try:
             settings, _ = with_models_of(self._settings)
         except CpuserveError as error:
-            self.troubles.put(CONFIG, f"the models stay as they were: {error}")
+            self.problems.put(CONFIG, f"the models stay as they were: {error}")
             return
-        self.troubles.put(CONFIG, "")
+        self.problems.put(CONFIG, "")
         if settings.models == self._settings.models:
             return
         for name, versions in self.models.items():
@@ -354,7 +354,7 @@ class Pool:
                 self._loading_since = time.monotonic()
                 settings = self._settings.for_model(file.name, {})
                 # the streams' threads would keep a low priority; a lone stream runs in its caller
-                if beside_traffic and streams_of(settings, self._threads) == (1, 1):
+                if beside_traffic and streams_and_threads(settings, self._threads) == (1, 1):
                     lower_thread_priority()
                 model.pipeline = self._pipeline(file)
         except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
@@ -389,6 +389,6 @@ class Pool:
         settings = self._settings
         return load_pipeline(
             *(self._core, file, settings, self._threads, recorder),
-            trials=self.control.trials if settings.check_models_in_child else None,
+            crash_checks=self.control.crash_checks if settings.check_models_in_child else None,
             settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
         )

@@ -1,24 +1,24 @@
-"""What the workers tell each other about loading, in shared memory: what is wanted, who has got there."""
+"""Tells all workers to load, unload and reload models, in memory they share, and waits until they have."""
 
 from __future__ import annotations
 
 import time
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.crash_check import Trials
-from cpuserve.serving.model_table import ModelStates
+from cpuserve.serving.crash_check import CrashChecks
+from cpuserve.serving.model_table import ModelTable
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.process_lock import ProcessLock
 from cpuserve.sharedmem.record import Bytes, Record, Word
 
-__all__ = ["Control"]
+__all__ = ["ReloadControl"]
 
 _MODELS = 1024  # that may be unloaded at one time; pages of names that were never used take no memory
 _NAME_BYTES = 256  # a folder's name is shorter
 _LOOK_S = 0.02
 
 
-class _Wishes(Record):
+class _Wanted(Record):
     generation = Word()
     places = Word()  # of names, as far as they were ever used
     unloaded = Bytes(_MODELS * _NAME_BYTES)
@@ -28,31 +28,31 @@ class _Worker(Record):
     applied = Word()
 
 
-class Control:
-    """A generation that grows with every wish, and the generation each worker has carried out.
+class ReloadControl:
+    """A generation that grows with every request, and the generation each worker has carried out.
 
     Args:
         rows: workers that may live at the same time.
 
     Attributes:
-        trials: which versions a child process has loaded.
+        crash_checks: which versions a child process has loaded.
         turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
-        states: what the workers say of their models, and the loads that were asked for.
+        table: the states of the models by worker, and the loads that clients asked for.
     """
 
     def __init__(self, rows: int) -> None:
-        self._block = Block("cpuserve-control", 1, _Wishes, _Worker, rows)
-        self._wishes = self._block.head
-        self._unloaded = self._wishes.unloaded
-        self.states = ModelStates(rows)
+        self._block = Block("cpuserve-control", 1, _Wanted, _Worker, rows)
+        self._wanted = self._block.head
+        self._unloaded = self._wanted.unloaded
+        self.table = ModelTable(rows)
         self._lock = self._block.lock
-        self.trials = Trials()
+        self.crash_checks = CrashChecks()
         self.turn = ProcessLock("cpuserve-turn")
 
     @property
     def generation(self) -> int:
-        """The latest wish."""
-        return self._wishes.generation
+        """Of the latest request."""
+        return self._wanted.generation
 
     def join(self, row: int) -> None:
         """This process is the worker of ``row`` from now on, and has carried out nothing."""
@@ -68,13 +68,13 @@ class Control:
         self._block.rows[row].applied = generation
 
     def rescan(self) -> int:
-        """Wish that every worker looks at the repository; the generation to wait for."""
+        """Ask that every worker looks at the repository; the generation to wait for."""
         with self._lock:
-            self._wishes.generation += 1
-            return self._wishes.generation
+            self._wanted.generation += 1
+            return self._wanted.generation
 
     def unload(self, name: str) -> int:
-        """Wish that a model is not served; the generation to wait for.
+        """Ask that a model is not served; the generation to wait for.
 
         Raises:
             RequestError: too many models are unloaded already.
@@ -83,34 +83,34 @@ class Control:
             if self._place(name) is None:
                 place = self._place("")
                 if place is None:
-                    place = self._wishes.places
+                    place = self._wanted.places
                     if place == _MODELS:
                         raise RequestError(
                             f"{_MODELS} models are unloaded already, the limit of a server: load one, or "
                             f"take {name} out of the repository"
                         )
-                    self._wishes.places = place + 1
+                    self._wanted.places = place + 1
                 self._write(place, name.encode())
-            self._wishes.generation += 1
-            return self._wishes.generation
+            self._wanted.generation += 1
+            return self._wanted.generation
 
     def load(self, name: str) -> int:
-        """Wish that a model is served; the generation to wait for."""
+        """Ask that a model is served; the generation to wait for."""
         with self._lock:
             place = self._place(name)
             if place is not None:
                 self._write(place, b"")
-            self._wishes.generation += 1
-            self.states.ask(name, self._wishes.generation)
-            return self._wishes.generation
+            self._wanted.generation += 1
+            self.table.ask_load(name, self._wanted.generation)
+            return self._wanted.generation
 
     def is_unloaded(self, name: str) -> bool:
-        """Whether it was wished that a model is not served."""
+        """Whether it was asked that a model is not served."""
         return self._place(name) is not None
 
     def _place(self, name: str) -> int | None:
         wanted = name.encode().ljust(_NAME_BYTES, b"\0")
-        for place in range(self._wishes.places):
+        for place in range(self._wanted.places):
             if self._unloaded[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] == wanted:
                 return place
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from cpuserve.serving.stages import SAMPLER_THREAD
-from cpuserve.serving.trace_ring import Row, Timeline
+from cpuserve.serving.trace_ring import TraceRing, TraceRow
 
 __all__ = ["StackSampler", "folded_stack"]
 
@@ -25,21 +25,21 @@ _DEEPEST = 100
 
 
 class StackSampler:
-    """Samples as long as the timeline's stack rate says so.
+    """Samples as long as the trace ring's stack rate says so.
 
     Args:
-        timeline: has the rate.
+        trace_ring: has the rate.
         row: takes what was seen.
     """
 
-    def __init__(self, timeline: Timeline, row: Row) -> None:
-        self._timeline = timeline
+    def __init__(self, trace_ring: TraceRing, row: TraceRow) -> None:
+        self._trace_ring = trace_ring
         self._row = row
         self._thread: threading.Thread | None = None
 
     def tick(self) -> None:
         """Start sampling if that was asked for since the last call; it ends by itself."""
-        if self._timeline.stack_rate and (self._thread is None or not self._thread.is_alive()):
+        if self._trace_ring.stack_rate and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name=SAMPLER_THREAD, daemon=True)
             self._thread.start()
 
@@ -48,11 +48,11 @@ class StackSampler:
         before: dict[int, int] = {}
         shown = time.monotonic()
         self._row.put_stacks({})
-        rate = self._timeline.stack_rate
+        rate = self._trace_ring.stack_rate
         while rate:
             time.sleep(1 / rate)
             self._look(cpu_ns, before)
-            asked = self._timeline.stack_rate
+            asked = self._trace_ring.stack_rate
             if not asked or time.monotonic() - shown >= _SHOW_S:
                 shown = time.monotonic()
                 self._show(cpu_ns, rate)

@@ -100,7 +100,7 @@ class _Served(Record):
     names = Bytes(_MOST * _NAME_BYTES)
 
 
-class _Row(Record):
+class _StatisticsRow(Record):
     settled = Word()  # whether this worker has loaded what it wants
     held = Words(_MOST)  # recorders that the worker has for each place
     cells = Words(_MOST * _WORDS)
@@ -116,7 +116,7 @@ class Statistics:
 
     def __init__(self, rows: int, models: int = _MOST - 1) -> None:
         self._places = models + 1
-        self._block = Block("cpuserve-statistics", 2, _Served, _Row, rows)
+        self._block = Block("cpuserve-statistics", 2, _Served, _StatisticsRow, rows)
         self._rows, self._head = self._block.rows, self._block.head
         self._left: deque[tuple[int, int, int]] = deque()  # process, row, place of recorders that are gone
         self._write(0, f"{SERVER}/0".encode())

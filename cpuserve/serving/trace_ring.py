@@ -17,12 +17,11 @@ from pathlib import Path
 
 from cpuserve.serving.request import Spans
 from cpuserve.sharedmem.block import Block, link
-from cpuserve.sharedmem.record import Bytes, Word, Words
-from cpuserve.sharedmem.record import Record as Fields
+from cpuserve.sharedmem.record import Bytes, Record, Word, Words
 
-__all__ = ["LINK", "Record", "Row", "Timeline"]
+__all__ = ["LINK", "TraceRecord", "TraceRing", "TraceRow"]
 
-_NAME = "cpuserve-timeline"
+_NAME = "cpuserve-trace-ring"
 LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
@@ -35,12 +34,12 @@ _STACK_BYTES = 1 << 18
 _RING_WORDS = _SLOTS * _SLOT_WORDS
 
 
-class _Switches(Fields):
+class _TraceSwitches(Record):
     tracing = Word()
     stack_rate = Word()  # Python stacks a second
 
 
-class _Ring(Fields):
+class _Ring(Record):
     requests = Word()  # so far
     stack_bytes = Word()
     slots = Words(_RING_WORDS)
@@ -48,7 +47,7 @@ class _Ring(Fields):
 
 
 @dataclass(frozen=True)
-class Record:
+class TraceRecord:
     """One traced request as it was read.
 
     Attributes:
@@ -75,7 +74,7 @@ class Record:
         return f"{self.pid}-{self.number}"
 
 
-class Row:
+class TraceRow:
     """What one worker writes; nobody else does.
 
     Args:
@@ -120,7 +119,7 @@ class Row:
         self._row.stack_bytes = len(data)
 
 
-class Timeline:
+class TraceRing:
     """The rows of all workers and what is switched on.
 
     Args:
@@ -128,21 +127,21 @@ class Timeline:
     """
 
     def __init__(self, rows: int) -> None:
-        self._take(Block(_NAME, _VERSION, _Switches, _Ring, rows))
+        self._take(Block(_NAME, _VERSION, _TraceSwitches, _Ring, rows))
 
     @classmethod
-    def open(cls, file: Path) -> Timeline:
-        """The timeline of a server that runs, from a descriptor below /proc/PID/fd.
+    def open(cls, file: Path) -> TraceRing:
+        """The trace ring of a server that runs, from a descriptor below /proc/PID/fd.
 
         Raises:
             OSError: the process is gone, or another user's.
-            ValueError: the timeline is another version's.
+            ValueError: the trace ring is another version's.
         """
         found = cls.__new__(cls)
-        found._take(Block.open(file, _NAME, _VERSION, _Switches, _Ring))
+        found._take(Block.open(file, _NAME, _VERSION, _TraceSwitches, _Ring))
         return found
 
-    def _take(self, block: Block[_Switches, _Ring]) -> None:
+    def _take(self, block: Block[_TraceSwitches, _Ring]) -> None:
         self._switches = block.head
         self._rows = block.rows
 
@@ -164,15 +163,15 @@ class Timeline:
     def stack_rate(self, value: int) -> None:
         self._switches.stack_rate = value
 
-    def row(self, number: int) -> Row:
+    def row(self, number: int) -> TraceRow:
         """The row of the worker that has claimed that number."""
-        return Row(self._rows[number])
+        return TraceRow(self._rows[number])
 
     def heads(self) -> list[int]:
         """Of each row, how many requests were traced so far."""
         return [row.requests for row in self._rows]
 
-    def records(self, row: int, first: int, known: Container[int] = ()) -> Iterator[Record]:
+    def records(self, row: int, first: int, known: Container[int] = ()) -> Iterator[TraceRecord]:
         """Requests of a row from number ``first`` on that have ended and are still there.
 
         Args:
@@ -192,7 +191,7 @@ class Timeline:
             if words[at] != number + 1:
                 continue  # overwritten meanwhile
             flat = iter(rest)
-            yield Record(number, pid, tid, end, status, tuple(zip(flat, flat, flat, strict=True)), lost)
+            yield TraceRecord(number, pid, tid, end, status, tuple(zip(flat, flat, flat, strict=True)), lost)
 
     def stacks(self) -> dict[int, dict[str, int]]:
         """Folded Python stacks by process id of the worker, as each has shown them last."""

@@ -16,7 +16,7 @@ from cpuserve.machine.launch import relaunch_environment
 from cpuserve.machine.placement import plan_for_settings
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
-from cpuserve.serving.streams import streams_of
+from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.settings import Settings
 from cpuserve.tune.preset import PER_MODEL
 from cpuserve.tune.preset_key import PresetKey
@@ -172,7 +172,7 @@ def _trouble(settings: Settings, names: Mapping[str, PresetMatch], root: Path) -
     try:
         for seat in plan_for_settings(Topology.read(root), Budget.read(root), settings).seats:
             for name in names:
-                streams_of(settings.for_model(name, {}), seat.threads, len(seat.cpus))
+                streams_and_threads(settings.for_model(name, {}), seat.threads, len(seat.cpus))
     except CpuserveError as error:
         return str(error)
     return ""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpuserve.serving.streams import rather_own
+from cpuserve.serving.compile_properties import prefers_own_weights
 from cpuserve.tune.machine_facts import DEFAULT_BATCH, MachineFacts
 from cpuserve.tune.space_rules import RULES, SpaceRule, Values
 from cpuserve.tune.trial import Knob, Point
@@ -168,7 +168,7 @@ def _completed(host: MachineFacts, given: Mapping[str, Any]) -> dict[str, Any]:
 def _shared(found: Values) -> bool:
     """Whether streams share their weights where nobody says; a lone stream does in its own way."""
     streams, threads = found["streams"], found["inference_threads"]
-    return streams == 1 or not rather_own(streams, threads, pinned=found["enable_cpu_pinning"])
+    return streams == 1 or not prefers_own_weights(streams, threads, pinned=found["enable_cpu_pinning"])
 
 
 def _values(host: MachineFacts, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:

@@ -7,12 +7,12 @@ import time
 from cpuserve.profiling.recording import BatchSpan
 from cpuserve.profiling.trace_reader import TraceReader, spans_of
 from cpuserve.serving.stages import DECODE, INFER, SERIALISE
-from cpuserve.serving.trace_ring import Record, Timeline
+from cpuserve.serving.trace_ring import TraceRecord, TraceRing
 
 
 def record(number, tid, rows, *, led, pid=7, batch=(30, 40), status=200):
     entries = ((0, 10, 20), (DECODE, 20, 30), (INFER | rows << 8 | led << 40, *batch), (SERIALISE, 40, 50))
-    return Record(number, pid, tid, 50 + number, status, entries, 0)
+    return TraceRecord(number, pid, tid, 50 + number, status, entries, 0)
 
 
 def test_requests_of_one_batch_share_it_and_its_leader_names_the_thread():
@@ -34,7 +34,7 @@ def test_batches_of_two_workers_at_the_same_time_are_two():
 
 def test_what_reached_no_model_is_left_out_unless_it_failed():
     entries = ((0, 10, 20), (SERIALISE, 20, 50))
-    health, refused = Record(0, 7, 1, 50, 200, entries, 0), Record(1, 7, 1, 50, 415, entries, 0)
+    health, refused = TraceRecord(0, 7, 1, 50, 200, entries, 0), TraceRecord(1, 7, 1, 50, 415, entries, 0)
     requests, batches = spans_of([health, refused])
     assert [one.status for one in requests] == [415]
     assert requests[0].batch_id is None
@@ -42,7 +42,7 @@ def test_what_reached_no_model_is_left_out_unless_it_failed():
 
 
 def test_a_head_that_is_a_model_is_inference_but_no_batch():
-    one = Record(0, 7, 1, 50, 415, ((0, 10, 20), (INFER, 20, 30)), 0)
+    one = TraceRecord(0, 7, 1, 50, 415, ((0, 10, 20), (INFER, 20, 30)), 0)
     requests, batches = spans_of([one])
     assert requests[0].stages[1][0] == "infer"
     assert not batches
@@ -54,10 +54,10 @@ def put(row):
 
 
 def test_the_reader_takes_what_ends_while_it_reads_also_what_began_before():
-    timeline = Timeline(rows=2)
-    rows = [timeline.row(0), timeline.row(1)]
+    trace_ring = TraceRing(rows=2)
+    rows = [trace_ring.row(0), trace_ring.row(1)]
     put(rows[0])
-    reader = TraceReader(timeline)
+    reader = TraceReader(trace_ring)
     reader.start()
     slow = rows[1].spans(1, 2)
     for _ in range(3):
@@ -70,9 +70,9 @@ def test_the_reader_takes_what_ends_while_it_reads_also_what_began_before():
 
 
 def test_requests_that_were_overwritten_are_counted():
-    timeline = Timeline(rows=1)
-    reader = TraceReader(timeline)
-    row = timeline.row(0)
+    trace_ring = TraceRing(rows=1)
+    reader = TraceReader(trace_ring)
+    row = trace_ring.row(0)
     for _ in range(5000):
         put(row)
     reader.start()

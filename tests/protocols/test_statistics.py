@@ -25,7 +25,7 @@ def block():
 
 def value(block, metric, **labels):
     """A sample of the metrics, or None where it is not there."""
-    control = SimpleNamespace(states=SimpleNamespace(told=list))
+    control = SimpleNamespace(table=SimpleNamespace(read=list))
     text = StatisticsRoutes(SimpleNamespace(statistics=block, control=control)).metrics(None).body.decode()
     found = {
         tuple(sample.labels.items()): sample.value

@@ -8,17 +8,17 @@ import pytest
 
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.tracing import Tracer
-from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.trace_ring import TraceRing
 
 
 @pytest.fixture
-def timeline():
-    return Timeline(rows=1)
+def trace_ring():
+    return TraceRing(rows=1)
 
 
 @pytest.fixture
-def tracer(timeline):
-    return Tracer(timeline, timeline.row(0))
+def tracer(trace_ring):
+    return Tracer(trace_ring, trace_ring.row(0))
 
 
 def test_nothing_is_traced_unless_asked(tracer):
@@ -26,8 +26,8 @@ def test_nothing_is_traced_unless_asked(tracer):
 
 
 @pytest.mark.parametrize("by", ["switch", "header"])
-def test_what_is_asked_for_is_kept(tracer, timeline, by):
-    timeline.tracing = by == "switch"
+def test_what_is_asked_for_is_kept(tracer, trace_ring, by):
+    trace_ring.tracing = by == "switch"
     call = Call("GET", "/", headers={} if by == "switch" else {"x-cpuserve-trace": "1"})
     assert tracer.wants(call)
     arrived = time.perf_counter_ns()
@@ -35,7 +35,7 @@ def test_what_is_asked_for_is_kept(tracer, timeline, by):
     assert call.spans is spans
     assert call.request().spans is spans
     tracer.end(call, spans, 404)
-    (record,) = timeline.records(0, 0)
+    (record,) = trace_ring.records(0, 0)
     assert record.status == 404
     assert [stage for stage, _, _ in record.entries] == [0, 6]
     assert record.entries[0][1] == arrived

@@ -13,7 +13,7 @@ from benchmarks.fixtures.weights_model import write_weights_model
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.crash_check import Trials
+from cpuserve.serving.crash_check import CrashChecks
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.settings import Settings
 
@@ -46,13 +46,13 @@ def write_tail(file: ModelFile, tmp_path: Path, code: str, monkeypatch: pytest.M
 
 
 def test_a_version_is_tried_once_whoever_loads_it(file: ModelFile, started: list[Sequence[str]]) -> None:
-    trials = Trials()
+    crash_checks = CrashChecks()
     for _ in range(3):
-        trials.check(file, "sum", Settings(), 1)
+        crash_checks.check(file, "sum", Settings(), 1)
     assert len(started) == 1
-    trials.check(file, "another sum", Settings(), 1)
-    trials.check(file, "sum", Settings(max_batch=2), 1)
-    trials.check(file, "sum", Settings(), 2)
+    crash_checks.check(file, "another sum", Settings(), 1)
+    crash_checks.check(file, "sum", Settings(max_batch=2), 1)
+    crash_checks.check(file, "sum", Settings(), 2)
     assert len(started) == 4
 
 
@@ -60,13 +60,13 @@ def test_a_result_is_found_until_many_others_took_its_place(
     file: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpuserve.serving.crash_check._try", lambda *_: 0)
-    trials = Trials()
+    crash_checks = CrashChecks()
     for number in range(513):
-        trials.check(file, str(number), Settings(), 1)
+        crash_checks.check(file, str(number), Settings(), 1)
     monkeypatch.setattr("cpuserve.serving.crash_check._try", lambda *_: pytest.fail("tried"))
-    trials.check(file, "1", Settings(), 1)
+    crash_checks.check(file, "1", Settings(), 1)
     with pytest.raises(pytest.fail.Exception, match="tried"):
-        trials.check(file, "0", Settings(), 1)
+        crash_checks.check(file, "0", Settings(), 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
@@ -78,23 +78,23 @@ def test_a_crash_of_the_child_is_the_reason_for_all_workers(
     number: signal.Signals,
 ) -> None:
     write_tail(file, tmp_path, f"import os\nos.kill(os.getpid(), {number})", monkeypatch)
-    trials = Trials()
+    crash_checks = CrashChecks()
     for _ in range(2):
         with pytest.raises(ModelLoadError, match=rf"OpenVINO crashed \({number.name}\).* w/1"):
-            load_pipeline(new_core(), file, Settings(allow_callables=True), 1, trials=trials)
+            load_pipeline(new_core(), file, Settings(allow_callables=True), 1, crash_checks=crash_checks)
     assert len(started) == 1
 
 
 def test_a_child_that_something_else_ended_is_no_crash_and_is_tried_again(
     file: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[Sequence[str]]
 ) -> None:
-    trials, settings = Trials(), Settings(allow_callables=True)
+    crash_checks, settings = CrashChecks(), Settings(allow_callables=True)
     write_tail(file, tmp_path, f"import os\nos.kill(os.getpid(), {signal.SIGKILL})", monkeypatch)
     with pytest.raises(ModelLoadError, match="was ended by SIGKILL"):
-        trials.check(file, "sum", settings, 1)
+        crash_checks.check(file, "sum", settings, 1)
     write_tail(file, tmp_path, "import os\nos._exit(3)", monkeypatch)
     with pytest.raises(ModelLoadError, match="was ended with 3"):
-        trials.check(file, "sum", settings, 1)
+        crash_checks.check(file, "sum", settings, 1)
     assert len(started) == 2
 
 
@@ -104,18 +104,18 @@ def test_a_child_that_hangs_is_ended_and_named(
     write_tail(file, tmp_path, "import signal\nsignal.pause()", monkeypatch)
     settings = Settings(allow_callables=True, model_check_timeout_s=5)
     with pytest.raises(ModelLoadError, match=r"within 5 s \(setting model_check_timeout_s\)"):
-        Trials().check(file, "sum", settings, 1)
+        CrashChecks().check(file, "sum", settings, 1)
 
 
 def test_a_model_that_the_child_refuses_is_refused_by_its_own_load(
     file: ModelFile, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file.xml.write_text("<net>")
-    trials = Trials()
-    trials.check(file, "sum", Settings(), 1)
+    crash_checks = CrashChecks()
+    crash_checks.check(file, "sum", Settings(), 1)
     assert capfd.readouterr().err == ""  # the child says nothing unless it fails
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        load_pipeline(new_core(), file, Settings(), 1, trials=trials)
+        load_pipeline(new_core(), file, Settings(), 1, crash_checks=crash_checks)
 
 
 def test_the_arbiter_can_have_trials_without_openvino() -> None:

@@ -9,8 +9,9 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
+from cpuserve.serving.compile_properties import compile_properties
 from cpuserve.serving.graph import image_graph, image_input
-from cpuserve.serving.graph_settings import plugin_properties, prepared
+from cpuserve.serving.graph_settings import apply_graph_settings
 from cpuserve.settings import Settings
 
 PIXELS = np.arange(2 * 2 * 3, dtype=np.float32).reshape(1, 2, 2, 3)  # NHWC
@@ -31,7 +32,7 @@ def run(model, data):
 
 @pytest.mark.parametrize("text", ["NHWC:NCHW", '{"data": "NHWC:NCHW"}', "nhwc:nchw"])
 def test_layout_lets_clients_send_another(text):
-    model, card = prepared(identity(), Card(), Settings(layout=text))
+    model, card = apply_graph_settings(identity(), Card(), Settings(layout=text))
     assert card.layout == "NHWC"
     assert (run(model, PIXELS) == PIXELS.transpose(0, 3, 1, 2)).all()
 
@@ -39,7 +40,7 @@ def test_layout_lets_clients_send_another(text):
 def test_mean_scale_and_color_are_applied_in_the_models_own_order():
     card = Card(mean_values=(9.0,), scale_values=(9.0,))
     settings = Settings(layout="NHWC:NCHW", mean="[1, 2, 3]", scale="(2,4,8)", color_format="BGR:RGB")
-    model, card = prepared(identity(), card, settings)
+    model, card = apply_graph_settings(identity(), card, settings)
     right = (PIXELS[..., ::-1] - [1, 2, 3]) / [2, 4, 8]
     assert run(model, PIXELS) == pytest.approx(right.transpose(0, 3, 1, 2))
     assert (card.mean_values, card.scale_values, card.reverse_input_channels) == ((), (), False)
@@ -50,14 +51,14 @@ def test_mean_scale_and_color_are_applied_in_the_models_own_order():
 
 
 def test_one_number_holds_for_all_channels_and_one_color_changes_no_tensor():
-    model, card = prepared(identity(), Card(), Settings(mean="1", color_format="RGB"))
+    model, card = apply_graph_settings(identity(), Card(), Settings(mean="1", color_format="RGB"))
     assert card.reverse_input_channels
     data = PIXELS.transpose(0, 3, 1, 2)
     assert run(model, data) == pytest.approx(data - 1)
 
 
 def test_shape_changes_the_picture_and_leaves_the_rest():
-    model, card = prepared(identity((-1, 3, -1, -1)), Card(topk=3), Settings(shape="(1,3,4,6)"))
+    model, card = apply_graph_settings(identity((-1, 3, -1, -1)), Card(topk=3), Settings(shape="(1,3,4,6)"))
     source = image_input(model, card)
     assert source is not None
     assert (source.width, source.height, card.topk) == (6, 4, 3)
@@ -66,7 +67,7 @@ def test_shape_changes_the_picture_and_leaves_the_rest():
 def test_nothing_asked_for_changes_nothing():
     model = identity()
     card = Card(mean_values=(1.0,))
-    assert prepared(model, card, Settings()) == (model, card)
+    assert apply_graph_settings(model, card, Settings()) == (model, card)
 
 
 @pytest.mark.parametrize(
@@ -88,27 +89,27 @@ def test_nothing_asked_for_changes_nothing():
 )
 def test_what_does_not_fit_is_named(settings, words):
     with pytest.raises(ModelLoadError) as caught:
-        prepared(identity(), Card(), Settings(**settings))
+        apply_graph_settings(identity(), Card(), Settings(**settings))
     assert words in str(caught.value)
 
 
 def test_models_that_take_no_pictures_or_no_floats():
     with pytest.raises(ModelLoadError, match="one picture input"):
-        prepared(identity((1, 5)), Card(), Settings(mean="1"))
+        apply_graph_settings(identity((1, 5)), Card(), Settings(mean="1"))
     with pytest.raises(ModelLoadError, match="floats"):
-        prepared(identity(dtype=np.uint8), Card(), Settings(mean="1"))
+        apply_graph_settings(identity(dtype=np.uint8), Card(), Settings(mean="1"))
 
 
 def test_properties_of_the_plugin_without_those_of_the_seat():
     settings = Settings(
         plugin_config='{"NUM_STREAMS": 3, "ENABLE_MMAP": false}', precision="f32", cache_dir="/c"
     )
-    assert plugin_properties(settings, 2) == {
+    assert compile_properties(settings, 2) == {
         "ENABLE_MMAP": False,
         "INFERENCE_PRECISION_HINT": "f32",
         "CACHE_DIR": "/c",
     }
     settings = Settings(streams=1, precision="auto")
-    assert plugin_properties(settings, 2) == {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
+    assert compile_properties(settings, 2) == {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
     with pytest.raises(UsageError, match="JSON object"):
-        plugin_properties(Settings(plugin_config="[]"), 1)
+        compile_properties(Settings(plugin_config="[]"), 1)

@@ -9,20 +9,20 @@ import pytest
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import ImageInput
-from cpuserve.serving.picture_input import Feed, Frame
+from cpuserve.serving.picture_input import Frame, PictureInput
 
 
-def feed(channels: int = 3, **card: object) -> Feed:
+def picture_input(channels: int = 3, **card: object) -> PictureInput:
     source = ImageInput("input", 64, 48, channels, "NHWC")
-    return Feed.of(source, Card(**card), exact=False, max_pixels=32_000_000)  # type: ignore[arg-type]
+    return PictureInput.of(source, Card(**card), exact=False, max_pixels=32_000_000)  # type: ignore[arg-type]
 
 
 def test_a_row_as_the_card_says(data_dir: Path) -> None:
     file = data_dir / "images" / "orange.png"
-    row = feed(reverse_input_channels=True).row(file.read_bytes())
+    row = picture_input(reverse_input_channels=True).row(file.read_bytes())
     pixels = cv2.resize(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB), (64, 48))  # type: ignore[arg-type]
     assert np.array_equal(row, pixels)
-    assert feed(channels=1).row(file.read_bytes()).shape == (48, 64, 1)
+    assert picture_input(channels=1).row(file.read_bytes()).shape == (48, 64, 1)
 
 
 @pytest.mark.parametrize(("name", "size"), [("mug_8mp.jpg", (3361, 2521)), ("orange.png", None)])
@@ -31,7 +31,7 @@ def test_the_frame_is_the_whole_picture(data_dir: Path, name: str, size: tuple[i
     data = (data_dir / "images" / name).read_bytes()
     row = np.empty((48, 64, 3), np.uint8)
     height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]  # type: ignore[union-attr]
-    assert feed().into(data, row) == Frame(width, height)
+    assert picture_input().into(data, row) == Frame(width, height)
     assert size is None or size == (width, height)
 
 
@@ -39,7 +39,7 @@ def test_the_frame_of_a_turned_picture_is_upright(data_dir: Path) -> None:
     for file in sorted((data_dir / "images" / "formats").glob("*exif*")):
         upright = cv2.imread(str(file), cv2.IMREAD_COLOR)
         assert upright is not None
-        frame = feed().into(file.read_bytes(), np.empty((48, 64, 3), np.uint8))
+        frame = picture_input().into(file.read_bytes(), np.empty((48, 64, 3), np.uint8))
         assert frame == Frame(upright.shape[1], upright.shape[0])
         break
     else:
@@ -48,4 +48,4 @@ def test_the_frame_of_a_turned_picture_is_upright(data_dir: Path) -> None:
 
 def test_what_is_no_picture() -> None:
     with pytest.raises(RequestError):
-        feed().row(b"no picture")
+        picture_input().row(b"no picture")

@@ -14,10 +14,10 @@ import pytest
 
 from cpuserve.errors import ModelChanging, ModelLoadError, UnknownModel
 from cpuserve.serving import pool as pool_module
+from cpuserve.serving.model_problems import CONFIG, REPOSITORY
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.reload_control import Control
-from cpuserve.serving.removals import Removals
-from cpuserve.serving.repository_errors import CONFIG, REPOSITORY
+from cpuserve.serving.reload_control import ReloadControl
+from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def root(tmp_path):
 @pytest.fixture
 def made(root):
     def make(**settings):
-        control = Control(rows=2)
+        control = ReloadControl(rows=2)
         control.join(0)
         chosen = Settings(model_repository=root, **settings)
         return Pool(chosen, 1, Statistics(rows=1), control, 0)
@@ -49,7 +49,7 @@ def serving(pool):
 
 
 def reasons(pool):
-    return {(one.name, one.version): one.reason for one in pool.control.states.told() if one.reason}
+    return {(one.name, one.version): one.reason for one in pool.control.table.read() if one.reason}
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_the_watch_survives_a_repository_that_cannot_be_followed(made, root, mon
     stop.set()
     thread.join(60)
     assert serving(pool) == {"apple": [1], "beech": [1]}
-    assert pool.troubles == {}
+    assert pool.problems == {}
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "no directory"])
@@ -177,8 +177,8 @@ def test_a_repository_that_is_missing_or_suddenly_empty_unloads_nothing(made, ro
         pool.sync()
     assert serving(pool) == {"apple": [1], "beech": [1]}
     assert pool.ready
-    assert "served on" in pool.troubles[REPOSITORY]
-    assert str(root.parent) not in pool.troubles[REPOSITORY]
+    assert "served on" in pool.problems[REPOSITORY]
+    assert str(root.parent) not in pool.problems[REPOSITORY]
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
     pool.control.unload("beech")  # that is a wish
     pool.sync()
@@ -187,7 +187,7 @@ def test_a_repository_that_is_missing_or_suddenly_empty_unloads_nothing(made, ro
         root.rmdir() if how == "empty" else root.unlink()
     aside.rename(root)
     pool.sync()
-    assert pool.troubles == {}
+    assert pool.problems == {}
     assert serving(pool) == {"apple": [1]}
 
 
@@ -206,12 +206,12 @@ def test_a_file_system_that_answers_with_errors_unloads_nothing_and_starts_a_wor
         late.sync()
         assert serving(pool) == {"apple": [1], "beech": [1]}
         assert pool.ready
-        assert "Stale" in pool.troubles[REPOSITORY]
+        assert "Stale" in pool.problems[REPOSITORY]
         assert not late.ready
     for one in (pool, late):
         one.sync()
         assert serving(one) == {"apple": [1], "beech": [1]}
-        assert one.troubles == {}
+        assert one.problems == {}
 
 
 def test_one_directory_that_cannot_be_listed_is_one_models_trouble(made, root, monkeypatch):
@@ -237,24 +237,24 @@ def test_a_worker_that_starts_while_the_repository_is_missing_waits_for_it(made,
     pool = made()
     pool.sync()
     assert not pool.ready
-    assert "no model in models" in pool.troubles[REPOSITORY]
+    assert "no model in models" in pool.problems[REPOSITORY]
     aside.rename(root)
     pool.sync()
     assert pool.ready
-    assert pool.troubles == {}
+    assert pool.problems == {}
 
 
 def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(made, root):
     pool = made(removal_grace_s=30)
     now = [0.0]
-    pool._removals = Removals(30, lambda: now[0])
+    pool._removed = RemovedModels(30, lambda: now[0])
     pool.sync()
     shutil.rmtree(root / "apple")
     pool.sync()
     now[0] = 29
     pool.sync()
     assert serving(pool) == {"apple": [1], "beech": [1]}
-    assert not pool._removals.due
+    assert not pool._removed.due
     shutil.copytree(DIGITS, root / "apple" / "1")
     pool.sync()
     shutil.rmtree(root / "apple")
@@ -263,10 +263,10 @@ def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(
     pool.sync()
     assert serving(pool) == {"apple": [1], "beech": [1]}
     now[0] = 59
-    assert pool._removals.due
+    assert pool._removed.due
     pool.sync()
     assert serving(pool) == {"beech": [1]}
-    assert not pool._removals.due
+    assert not pool._removed.due
     with pytest.raises(UnknownModel):
         pool.get("apple")
 
@@ -346,7 +346,7 @@ def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path,
     config = tmp_path / "config.json"
     text = json.dumps({"model_config_list": [{"config": {"name": "m", "base_path": str(root / "apple")}}]})
     config.write_text(text)
-    control = Control(rows=1)
+    control = ReloadControl(rows=1)
     control.join(0)
     settings = pool_module.with_models_of(Settings(config_path=str(config)))[0]
     pool = Pool(settings, 1, Statistics(rows=1), control, 0)
@@ -355,7 +355,7 @@ def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path,
     for _ in range(3):
         pool.sync()
     assert serving(pool) == {"m": [1]}
-    assert "is not JSON" in pool.troubles[CONFIG]
+    assert "is not JSON" in pool.problems[CONFIG]
     assert sum("is not JSON" in record.message for record in caplog.records) == 1
     config.write_text('{"model_config_list": []}')
     pool.sync()

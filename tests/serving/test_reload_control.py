@@ -6,11 +6,11 @@ import time
 import pytest
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.reload_control import Control
+from cpuserve.serving.reload_control import ReloadControl
 
 
 def test_a_wish_is_seen_by_other_processes_and_waiting_ends_when_they_are_done():
-    control = Control(rows=3)
+    control = ReloadControl(rows=3)
     control.join(0)
     ready_r, ready_w = os.pipe()
     child = os.fork()
@@ -36,7 +36,7 @@ def test_a_wish_is_seen_by_other_processes_and_waiting_ends_when_they_are_done()
 
 
 def test_names_do_not_stand_for_each_other():
-    control = Control(rows=1)
+    control = ReloadControl(rows=1)
     control.unload("model")
     assert control.is_unloaded("model")
     assert not control.is_unloaded("mode")
@@ -44,7 +44,7 @@ def test_names_do_not_stand_for_each_other():
 
 
 def test_turns_exclude_other_processes():
-    control = Control(rows=1)
+    control = ReloadControl(rows=1)
     entered_r, entered_w = os.pipe()
     child = os.fork()
     if child == 0:
@@ -61,7 +61,7 @@ def test_turns_exclude_other_processes():
 
 
 def test_as_many_models_as_a_large_repository_has_may_be_unloaded_and_then_it_is_refused():
-    control = Control(1)
+    control = ReloadControl(1)
     names = [f"model-{number}" for number in range(1024)]
     for name in names:
         control.unload(name)

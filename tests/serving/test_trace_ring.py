@@ -13,7 +13,7 @@ from cpuserve.serving import trace_ring as module
 from cpuserve.serving.request import Request, Spans
 from cpuserve.serving.stack_sampler import StackSampler, folded_stack
 from cpuserve.serving.stages import DECODE, RESIZE, SERIALISE, STAGE_NAMES
-from cpuserve.serving.trace_ring import LINK, Timeline
+from cpuserve.serving.trace_ring import LINK, TraceRing
 
 
 def named(spans):
@@ -66,7 +66,7 @@ def test_a_request_that_is_not_traced_has_the_same_stages_as_before():
 
 @pytest.fixture
 def there():
-    return Timeline(rows=2)
+    return TraceRing(rows=2)
 
 
 def put(row, count, entries=1):
@@ -112,7 +112,7 @@ def test_entries_without_room_are_counted(there):
 
 def test_another_process_of_the_user_finds_and_switches_it(there):
     file = next(file for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == LINK)
-    other = Timeline.open(file)
+    other = TraceRing.open(file)
     other.tracing, other.stack_rate = True, 50
     assert there.tracing
     assert there.stack_rate == 50
@@ -123,8 +123,8 @@ def test_another_versions_is_refused(there, tmp_path):
     old = tmp_path / "old"
     with file.open("rb") as opened:
         old.write_bytes(opened.read(8) + b"\7" + bytes(7) + opened.read(4096))
-    with pytest.raises(ValueError, match="cpuserve-timeline version 7, not 2 as here"):
-        Timeline.open(old)
+    with pytest.raises(ValueError, match="cpuserve-trace-ring version 7, not 2 as here"):
+        TraceRing.open(old)
 
 
 def test_stacks_that_have_no_room_leave_the_frequent_ones(there, monkeypatch):

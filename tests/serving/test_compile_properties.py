@@ -8,9 +8,9 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.errors import UsageError
+from cpuserve.serving.compile_properties import own_weights, stream_properties, streams_and_threads
 from cpuserve.serving.loader import Compiler
 from cpuserve.serving.statistics import Statistics
-from cpuserve.serving.streams import own_weights, stream_properties, streams_of
 from cpuserve.settings import Settings
 
 
@@ -26,7 +26,7 @@ from cpuserve.settings import Settings
     ],
 )
 def test_what_is_not_set_follows_from_the_seat(settings, expected):
-    assert streams_of(Settings(**settings), 4) == expected
+    assert streams_and_threads(Settings(**settings), 4) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_is_not_set_follows_from_the_seat(settings, expected):
 )
 def test_what_cannot_be_is_refused_by_name(settings, words):
     with pytest.raises(UsageError) as caught:
-        streams_of(Settings(**settings), 4, 8)
+        streams_and_threads(Settings(**settings), 4, 8)
     assert words in str(caught.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-__all__ = ["CONFIG", "REPOSITORY", "Troubles"]
+__all__ = ["CONFIG", "REPOSITORY", "ModelProblems"]
 
 _log = logging.getLogger("cpuserve.pool")
 
@@ -13,7 +13,7 @@ REPOSITORY, CONFIG = "model repository", "config file"
 """Stand among names of models; no model can have a name with a space."""
 
 
-class Troubles(dict[str, str]):
+class ModelProblems(dict[str, str]):
     """Reasons by name of the model, or `REPOSITORY` or `CONFIG`, in words fit for clients.
 
     Args:

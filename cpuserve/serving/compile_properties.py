@@ -1,18 +1,45 @@
-"""How many streams and inference threads one worker has for a model; it compiles nothing."""
+"""OpenVINO properties for compiling a model: its streams, their threads, precision and cache."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from cpuserve.errors import UsageError
+from cpuserve.models.ov_properties import properties_of
 from cpuserve.settings import Settings
 
-__all__ = ["fillable_rows", "own_weights", "rather_own", "stream_properties", "streams_of"]
+__all__ = [
+    "compile_properties",
+    "fillable_rows",
+    "own_weights",
+    "prefers_own_weights",
+    "stream_properties",
+    "streams_and_threads",
+]
 
 _OWN_UP_TO = 4  # streams: beyond, a copy of the weights a core costs more memory than it brings
 
 
-def streams_of(settings: Settings, threads: int, cpus: int | None = None) -> tuple[int, int]:
+def compile_properties(settings: Settings, threads: int) -> dict[str, Any]:
+    """The OpenVINO properties that the settings ask for, without those that the seat decides.
+
+    Args:
+        settings: as they hold for this model.
+        threads: compute threads of the seat.
+
+    Raises:
+        UsageError: ``plugin_config`` is no JSON object, or the streams do not fit their threads.
+    """
+    properties, _ = properties_of(settings.plugin_config)
+    properties |= stream_properties(settings, threads)
+    if settings.precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = settings.precision
+    if settings.cache_dir:
+        properties["CACHE_DIR"] = settings.cache_dir
+    return properties
+
+
+def streams_and_threads(settings: Settings, threads: int, cpus: int | None = None) -> tuple[int, int]:
     """The streams and the threads they share.
 
     Left alone, a worker has a stream of one thread for each compute thread of its seat. Fewer streams share
@@ -62,9 +89,9 @@ def fillable_rows(settings: Settings, threads: int) -> int:
         threads: compute threads of the seat.
 
     Raises:
-        UsageError: as of `streams_of`.
+        UsageError: as of `streams_and_threads`.
     """
-    streams, _ = streams_of(settings, threads)
+    streams, _ = streams_and_threads(settings, threads)
     serving = settings.threads or threads
     return serving if settings.max_queue_delay_us else max(1, serving - streams)
 
@@ -79,15 +106,15 @@ def own_weights(settings: Settings, threads: int) -> bool:
         threads: compute threads of the seat.
 
     Raises:
-        UsageError: as of `streams_of`.
+        UsageError: as of `streams_and_threads`.
     """
-    streams, shared = streams_of(settings, threads)
+    streams, shared = streams_and_threads(settings, threads)
     if settings.share_weights is not None:
         return not settings.share_weights
-    return rather_own(streams, shared, pinned=bool(settings.enable_cpu_pinning))
+    return prefers_own_weights(streams, shared, pinned=bool(settings.enable_cpu_pinning))
 
 
-def rather_own(streams: int, threads: int, *, pinned: bool) -> bool:
+def prefers_own_weights(streams: int, threads: int, *, pinned: bool) -> bool:
     """Whether streams have weights of their own where nobody says.
 
     Args:
@@ -106,7 +133,7 @@ def stream_properties(settings: Settings, threads: int) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if settings.streams is not None or settings.inference_threads is not None:
-        found["NUM_STREAMS"], found["INFERENCE_NUM_THREADS"] = streams_of(settings, threads)
+        found["NUM_STREAMS"], found["INFERENCE_NUM_THREADS"] = streams_and_threads(settings, threads)
     if settings.enable_cpu_pinning is not None:
         found["ENABLE_CPU_PINNING"] = settings.enable_cpu_pinning
     if settings.scheduling_core_type is not None:

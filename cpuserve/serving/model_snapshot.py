@@ -22,7 +22,7 @@ from cpuserve.models.directories import try_lock
 from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["Taken", "remove_left", "taken"]
+__all__ = ["ModelSnapshot", "remove_abandoned", "snapshot"]
 
 _PREFIX = "cpuserve-model-"
 _PIECE = 1 << 20
@@ -30,7 +30,7 @@ _OTHER_ROOTS = (Path("/dev/shm"),)  # noqa: S108  # folders in it are made as mk
 
 
 @dataclass(frozen=True)
-class Taken:
+class ModelSnapshot:
     """Files of a version that were still while they were read.
 
     Attributes:
@@ -43,7 +43,7 @@ class Taken:
 
 
 @contextmanager
-def taken(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[Taken]:
+def snapshot(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[ModelSnapshot]:
     """The files of a version, read whole, for as long as the context lasts.
 
     Args:
@@ -59,14 +59,14 @@ def taken(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[Ta
     if not copy:
         checksum = _read(file, None)
         _hold(file, before)
-        yield Taken(file, checksum)
+        yield ModelSnapshot(file, checksum)
         if _read(file, None) != checksum:
             raise _changing(file)
         return
     with _folder(file) as folder:
         checksum = _read(file, folder)
         _hold(file, before)
-        yield Taken(replace(file, xml=folder / file.xml.name), checksum)
+        yield ModelSnapshot(replace(file, xml=folder / file.xml.name), checksum)
 
 
 def _still(file: ModelFile, settle_s: float) -> Signature:
@@ -144,7 +144,7 @@ def _folder(file: ModelFile) -> Iterator[Path]:
     """A folder that vanishes after the context; the lock on it says that its owner lives."""
     root = _roomy(sum(path.stat().st_size for path in file.files if path.is_file()))
     try:
-        remove_left()
+        remove_abandoned()
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
         lock = try_lock(folder)
     except OSError as error:
@@ -181,7 +181,7 @@ def _roomy(size: int) -> Path:
     return roots[0] if roots else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # only named, not written
 
 
-def remove_left(pid: int | None = None) -> None:
+def remove_abandoned(pid: int | None = None) -> None:
     """Remove the copies of processes that have ended without doing so, whose locks the kernel has freed.
 
     Args:

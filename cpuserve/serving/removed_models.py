@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterable
 
 from cpuserve.models.repository import Repository
 
-__all__ = ["Removals"]
+__all__ = ["RemovedModels"]
 
 _log = logging.getLogger("cpuserve.pool")
 
 
-class Removals:
+class RemovedModels:
     """Models that are served although their files are gone, and since when.
 
     Args:

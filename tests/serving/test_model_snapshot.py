@@ -13,9 +13,9 @@ import pytest
 from benchmarks.fixtures.weights_model import write_weights_model
 from cpuserve.errors import ModelChanging, ModelLoadError
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving import private_copy
+from cpuserve.serving import model_snapshot
 from cpuserve.serving.loader import load_pipeline, new_core
-from cpuserve.serving.private_copy import taken
+from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.settings import Settings
 
 
@@ -30,12 +30,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
-    monkeypatch.setattr(private_copy, "_OTHER_ROOTS", ())
+    monkeypatch.setattr(model_snapshot, "_OTHER_ROOTS", ())
     return place
 
 
 def test_the_copy_is_whole_private_and_gone_after_the_load(file: ModelFile, temporary: Path) -> None:
-    with taken(file, settle_s=0) as found:
+    with snapshot(file, settle_s=0) as found:
         copy = found.file.xml
         assert copy.parent.parent == temporary
         assert [path.read_bytes() for path in found.file.files] == [path.read_bytes() for path in file.files]
@@ -47,7 +47,7 @@ def test_the_copy_is_whole_private_and_gone_after_the_load(file: ModelFile, temp
 
 def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Let something change when the first file has been read."""
-    read = private_copy._sum
+    read = model_snapshot._sum
     calls: list[object] = []
 
     def reading(*words: object) -> str:
@@ -57,7 +57,7 @@ def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> N
         calls.append(words)
         return found
 
-    monkeypatch.setattr(private_copy, "_sum", reading)
+    monkeypatch.setattr(model_snapshot, "_sum", reading)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -65,16 +65,19 @@ def test_a_version_that_changes_while_it_is_read_is_not_taken(
     file: ModelFile, monkeypatch: pytest.MonkeyPatch, copy: bool
 ) -> None:
     changing(monkeypatch, lambda: os.truncate(file.xml.with_suffix(".bin"), 100))
-    with pytest.raises(ModelChanging, match="changes while it is read"), taken(file, settle_s=0, copy=copy):
+    with (
+        pytest.raises(ModelChanging, match="changes while it is read"),
+        snapshot(file, settle_s=0, copy=copy),
+    ):
         pytest.fail("it was taken")
-    with taken(file, settle_s=0, copy=copy):
+    with snapshot(file, settle_s=0, copy=copy):
         pass
 
 
 def test_a_file_that_changed_a_moment_ago_is_waited_for(file: ModelFile) -> None:
     asked = time.time()
     file.xml.touch()
-    with taken(file, settle_s=0.3):
+    with snapshot(file, settle_s=0.3):
         assert time.time() - asked >= 0.3
 
 
@@ -88,7 +91,7 @@ def test_a_version_that_goes_on_changing_is_not_taken(file: ModelFile) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        with pytest.raises(ModelChanging), taken(file, settle_s=0.5):
+        with pytest.raises(ModelChanging), snapshot(file, settle_s=0.5):
             pytest.fail("it was taken")
     finally:
         over.set()
@@ -96,7 +99,7 @@ def test_a_version_that_goes_on_changing_is_not_taken(file: ModelFile) -> None:
 
 
 def test_files_that_are_mapped_are_read_again_after_the_load(file: ModelFile) -> None:
-    with pytest.raises(ModelChanging), taken(file, settle_s=0, copy=False) as found:
+    with pytest.raises(ModelChanging), snapshot(file, settle_s=0, copy=False) as found:
         assert found.file == file
         file.xml.with_suffix(".bin").write_bytes(bytes(8))
 
@@ -119,7 +122,7 @@ def test_without_temporary_files_or_room_for_them_the_copy_lies_in_shared_memory
 ) -> None:
     shared = tmp_path / "shm"
     shared.mkdir()
-    monkeypatch.setattr(private_copy, "_OTHER_ROOTS", (tmp_path / "nowhere", shared))
+    monkeypatch.setattr(model_snapshot, "_OTHER_ROOTS", (tmp_path / "nowhere", shared))
     if why == "none":
 
         def none() -> str:
@@ -132,8 +135,8 @@ def test_without_temporary_files_or_room_for_them_the_copy_lies_in_shared_memory
         usage = shutil.disk_usage
         full = usage(temporary)._replace(free=1000)
         monkeypatch.setattr("shutil.disk_usage", lambda path: full if path == temporary else usage(path))
-    private_copy.remove_left(41)  # as the arbiter does
-    with taken(file, settle_s=0) as found:
+    model_snapshot.remove_abandoned(41)  # as the arbiter does
+    with snapshot(file, settle_s=0) as found:
         assert found.file.xml.parent.parent == shared
     assert not [*shared.iterdir()]
 
@@ -163,10 +166,10 @@ def test_copies_of_killed_processes_are_removed_and_those_of_others_are_not(
 ) -> None:
     left = temporary / "cpuserve-model-left"
     left.mkdir()
-    with taken(file, settle_s=0) as other:
+    with snapshot(file, settle_s=0) as other:
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now + 60)
-        with taken(file, settle_s=0):
+        with snapshot(file, settle_s=0):
             assert other.file.xml.is_file()
             assert not left.exists()
 
@@ -187,5 +190,5 @@ def test_nothing_of_the_repository_or_the_cache_stays_mapped(
 def test_the_copy_of_a_process_that_has_ended_is_removed_at_once_and_no_other(temporary: Path) -> None:
     for name in ("cpuserve-model-41-x", "cpuserve-model-4-x"):
         (temporary / name).mkdir()
-    private_copy.remove_left(41)
+    model_snapshot.remove_abandoned(41)
     assert [path.name for path in temporary.iterdir()] == ["cpuserve-model-4-x"]
