@@ -177,10 +177,8 @@ def _server(
 
 def _settings(server: RunningServer) -> tuple[Settings | None, str]:
     """The server's settings, or None and why they are not known."""
-    from cpuserve.cli.served import served_settings  # noqa: PLC0415  # not for --help
-
     try:
-        return served_settings(server.pid), ""
+        return server.roster().settings, ""
     except CpuserveError as error:
         return None, f"the server's settings: {error}"
 

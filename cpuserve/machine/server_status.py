@@ -1,4 +1,4 @@
-"""Who sits where by a server's own word; what the kernel says of it is another matter."""
+"""The status of a running server: what its arbiter published at the start, and the worker of each seat."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.files import format_cpulist, parse_cpulist
 from cpuserve.machine.placement import Seat, SeatPlan
+from cpuserve.settings import Settings
 
 __all__ = ["SUSPENDED", "ServerStatus", "WorkerStatus", "describe_server", "seat_to_json"]
 
@@ -18,11 +19,11 @@ SUSPENDED = "suspended"
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One seat's worker.
+    """The worker of one seat.
 
     Attributes:
         seat: the seat's number.
-        pid: its process; 0 when nobody sits there.
+        pid: its process; 0 when there is none.
         state: ``empty``, ``loading``, ``ready``, ``suspended`` or ``stopping``.
     """
 
@@ -39,12 +40,13 @@ class ServerStatus:
         pid: the arbiter.
         address: where it listens, ``host:port``.
         seats: as planned at its start.
-        notes: what the plan had to say.
+        notes: the plan's.
         threads: compute threads of all workers together.
         start: the throttling counters at its start.
+        published: its settings, as `Settings.to_json` writes them.
         workers: one a seat.
-        others: processes of it that sit in a seat together with another worker.
-        preset: what it says of its tuned settings; None where it looked for none.
+        others: processes of it that share a seat with another worker.
+        preset: which presets it uses; None when it looked for none.
     """
 
     pid: int
@@ -53,6 +55,7 @@ class ServerStatus:
     notes: tuple[str, ...]
     threads: int
     start: ThrottlingSample
+    published: Mapping[str, Any]
     workers: tuple[WorkerStatus, ...]
     others: tuple[int, ...] = ()
     preset: Mapping[str, Any] | None = None
@@ -61,7 +64,7 @@ class ServerStatus:
     def from_description(
         cls, content: Mapping[str, Any], pid: int, workers: Iterable[WorkerStatus], others: Iterable[int] = ()
     ) -> ServerStatus:
-        """Join what the arbiter wrote at its start (`about`) with who works now."""
+        """Join what the arbiter published at its start (`describe_server`) with the workers there are now."""
         return cls(
             pid,
             content["address"],
@@ -69,38 +72,47 @@ class ServerStatus:
             tuple(content["notes"]),
             content["threads"],
             ThrottlingSample.from_json(content["start"]),
+            content["settings"],
             tuple(workers),
             tuple(others),
             content.get("preset"),
         )
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force.
+
+        Raises:
+            UsageError: the server is of another version of cpuserve.
+        """
+        return Settings.from_json(self.published)
+
 
 def describe_server(
     plan: SeatPlan,
+    settings: Settings,
     *,
     pid: int,
-    address: str,
-    threads: int | None,
     start: ThrottlingSample,
     preset: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What an arbiter writes of itself, fit for JSON.
+    """What an arbiter publishes in the worker table, fit for JSON.
 
     Args:
         plan: its seats.
+        settings: those in force.
         pid: its process.
-        address: where it listens.
-        threads: compute threads a worker, where the user gave a number.
         start: the throttling counters now.
-        preset: what there is to say of its tuned settings.
+        preset: which presets it uses.
     """
     return {
         "pid": pid,
-        "address": address,
+        "address": f"{settings.host}:{settings.port}",
         "seats": [seat_to_json(seat) for seat in plan.seats],
         "notes": list(plan.notes),
-        "threads": sum(threads or seat.threads for seat in plan.seats),
+        "threads": sum(settings.threads or seat.threads for seat in plan.seats),
         "start": start.to_json(),
+        "settings": settings.to_json(),
         "preset": preset,
     }
 

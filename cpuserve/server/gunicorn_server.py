@@ -102,9 +102,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 streams_and_threads(settings.for_model(name, {}), seat.threads, len(seat.cpus))
         described = describe_server(
             self.plan,
+            settings,
             pid=os.getpid(),
-            address=f"{settings.host}:{settings.port}",
-            threads=settings.threads,
             start=ThrottlingSample.take(self.budget.stat_files),
             preset=preset,
         )

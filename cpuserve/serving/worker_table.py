@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cpuserve.errors import UsageError
 from cpuserve.sharedmem.block import Block, link
 from cpuserve.sharedmem.record import Record, Word
 
@@ -28,6 +29,7 @@ LINK = link(_NAME)
 _VERSION = 5
 _HANGS_AFTER_MS = 1500  # a running worker writes its row several times a second
 _EVEN = 8  # connections of another worker, for each of which one more here is still even
+_MOST_BYTES = 16 << 20  # whoever looks for servers reads all of it
 _GENERATIONS = 3  # a reload may come while the workers of the one before it are still loading
 _REUSED_FIRST = (EMPTY, STOPPING, LOADING, READY)
 _SHOWN_FIRST = (READY, LOADING, STOPPING, EMPTY)
@@ -76,10 +78,18 @@ class WorkerTable:
     Attributes:
         rows: as many as there can be workers.
         description: what was given.
+
+    Raises:
+        UsageError: the description is longer than 16 MiB, which only its settings can be.
     """
 
     def __init__(self, seats: int, description: Mapping[str, Any] | None = None) -> None:
         text = json.dumps(description or {}).encode()
+        if len(text) > _MOST_BYTES:
+            raise UsageError(
+                f"the settings take {len(text)} bytes as JSON, more than {_MOST_BYTES}: shorten "
+                "[models.NAME] of the settings file or the config.json"
+            )
         self._take(Block(_NAME, _VERSION, Record, WorkerRow, _GENERATIONS * seats, text))
 
     @classmethod

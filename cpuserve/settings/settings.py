@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from cpuserve.errors import UsageError
 from cpuserve.settings.setting import Group, Setting, described
 
 __all__ = ["SETTINGS", "Settings"]
@@ -363,6 +364,30 @@ class Settings:
                 changes[setting.name] = setting.parse(metadata[setting.name], f"metadata of {name}")
                 origin[setting.name] = "metadata"
         return dataclasses.replace(self, **changes, origin=origin)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, fit for JSON and for `from_json`; paths are absolute."""
+        fields = dataclasses.asdict(self)
+        return {
+            name: str(value.absolute()) if isinstance(value, Path) else value
+            for name, value in fields.items()
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Settings:
+        """The settings that `to_json` wrote.
+
+        Raises:
+            UsageError: another version of cpuserve wrote them.
+        """
+        if set(content) != {field.name for field in dataclasses.fields(cls)}:
+            raise UsageError("these are the settings of another version of cpuserve: use that version")
+        parsed = {
+            name: setting.parse(content[name], "settings in force")
+            for name, setting in SETTINGS.items()
+            if content[name] is not None
+        }
+        return cls(**{**content, **parsed, "notes": tuple(content["notes"])})
 
 
 _HINTS = get_type_hints(Settings)

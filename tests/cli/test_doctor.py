@@ -15,6 +15,7 @@ from cpuserve.machine.diagnosis import diagnose
 from cpuserve.machine.placement import Seat, SeatPlan
 from cpuserve.machine.server_status import ServerStatus, WorkerStatus, describe_server
 from cpuserve.serving import find_servers as running
+from cpuserve.settings import Settings
 from tests.machine import trees
 from tests.machine.test_seat_checks import heap, process
 
@@ -23,11 +24,7 @@ SEATS = (Seat(0, 0, (0, 1, 4, 5), 2, 0), Seat(1, 1, (2, 3, 6, 7), 2, 1))
 
 def server(pid: int, workers: tuple[int, int] = (100, 200)) -> ServerStatus:
     content = describe_server(
-        SeatPlan(SEATS, ("a note",)),
-        pid=pid,
-        address=f"host:{pid}",
-        threads=None,
-        start=ThrottlingSample(0, {}),
+        SeatPlan(SEATS, ("a note",)), Settings(host="host", port=pid), pid=pid, start=ThrottlingSample(0, {})
     )
     return ServerStatus.from_description(
         content, pid, [WorkerStatus(seat, pid, "ready") for seat, pid in enumerate(workers)]

@@ -10,6 +10,7 @@ from cpuserve.machine.diagnosis import SECTIONS, diagnose, throttling_sample
 from cpuserve.machine.placement import SeatPlan, plan_seats
 from cpuserve.machine.server_status import ServerStatus, WorkerStatus, describe_server
 from cpuserve.machine.topology import Topology
+from cpuserve.settings import Settings
 from tests.machine import trees
 from tests.machine.test_libraries import process as mapped
 from tests.machine.test_seat_checks import heap, process
@@ -21,7 +22,7 @@ def server(tree: trees.Tree, *masks: str, states: tuple[str, ...] = ()) -> tuple
     """A server with a worker for each of ``masks``, as its arbiter would describe it."""
     made = plan_seats(Topology.read(tree.root), Budget.read(tree.root), workers=len(masks))
     start = ThrottlingSample(0, {})
-    described = describe_server(made, pid=ARBITER, address="127.0.0.1:8000", threads=None, start=start)
+    described = describe_server(made, Settings(), pid=ARBITER, start=start)
     workers = []
     for seat, mask in enumerate(masks):
         pid = 100 * (seat + 1) if mask else 0

@@ -1,4 +1,4 @@
-"""Servers are found by the boards they hold, and read without asking them."""
+"""Servers are found by the worker tables they hold open, without a request."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cpuserve.machine.placement import Seat, SeatPlan
 from cpuserve.machine.server_status import WorkerStatus, describe_server
 from cpuserve.serving.find_servers import find_servers, server_status
 from cpuserve.serving.worker_table import LINK, WorkerTable
+from cpuserve.settings import Settings
 
 ARBITER = """
 import os, sys
@@ -23,10 +24,12 @@ from cpuserve.machine.placement import SeatPlan, Seat
 from cpuserve.machine.server_status import describe_server
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.serving.worker_table import READY, WorkerTable
+from cpuserve.settings import Settings
 seats = tuple(Seat(i, 0, (i + 4,), 1, 0) for i in range(2))
 plan = SeatPlan(seats, ("a note",))
 start = ThrottlingSample(1, {})
-table = WorkerTable(2, describe_server(plan, pid=os.getpid(), address="host:1", threads=3, start=start))
+settings = Settings(host="host", port=1, threads=3, models={"m": {"max_batch": 2}})
+table = WorkerTable(2, describe_server(plan, settings, pid=os.getpid(), start=start))
 def worker(seat):
     ready, told = os.pipe()
     pid = os.fork()
@@ -64,6 +67,8 @@ def test_a_server_is_found_with_its_seats_and_workers():
         assert found.workers == (WorkerStatus(0, seated, "ready"), WorkerStatus(1, 0, "empty"))
         assert found.others == (other,)
         assert (found.notes, found.threads, found.start) == (("a note",), 6, ThrottlingSample(1, {}))
+        assert found.settings.threads == 3
+        assert found.settings.models == {"m": {"max_batch": 2}}
     assert pid not in [one.pid for one in find_servers()]
 
 
@@ -114,10 +119,7 @@ def test_an_older_cpuserves_table_is_refused(tmp_path):
 
 def test_the_callers_own_table_is_no_server():
     table = WorkerTable(
-        1,
-        describe_server(
-            SeatPlan(()), pid=os.getpid(), address="", threads=None, start=ThrottlingSample(0, {})
-        ),
+        1, describe_server(SeatPlan(()), Settings(), pid=os.getpid(), start=ThrottlingSample(0, {}))
     )
     assert os.getpid() not in [one.pid for one in find_servers()]
     assert server_status(table, {}).pid == os.getpid()

@@ -3,6 +3,9 @@
 import os
 import time
 
+import pytest
+
+from cpuserve.errors import UsageError
 from cpuserve.serving.worker_table import EMPTY, LOADING, READY, STOPPING, WorkerTable
 
 
@@ -93,3 +96,8 @@ def test_lines_are_used_again_and_those_of_workers_that_leave_before_others():
     rows[1].state = STOPPING
     assert table.assign(0) is rows[1]
     assert WorkerTable(2).of_seat(1) is None
+
+
+def test_settings_that_are_too_long_are_refused():
+    with pytest.raises(UsageError, match=r"more than 16777216: shorten \[models.NAME\]"):
+        WorkerTable(1, {"settings": {"models": "m" * (16 << 20)}})

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,18 @@ def test_former_and_new_name_together_are_refused():
 def test_former_names_go_with_the_version_that_the_note_names():
     if any(setting.formerly for setting in SETTINGS.values()):
         assert tuple(map(int, __version__.split(".")[:2])) < (0, 2)
+
+
+def test_settings_survive_json():
+    settings = load({"node_id": "0,1", "threads": 2, "cache_dir": "x"}, environ={"CPUSERVE_DECODE": "exact"})
+    settings = dataclasses.replace(settings, models={"m": {"max_batch": 2}}, tuning_dir=Path("/t"))
+    read = Settings.from_json(json.loads(json.dumps(settings.to_json())))
+    assert read == dataclasses.replace(settings, model_repository=Path.cwd() / "ir_models")
+
+
+def test_settings_of_another_version_are_refused():
+    content = Settings().to_json()
+    fewer = {name: value for name, value in content.items() if name != "port"}
+    for other in ({**content, "colour": "red"}, fewer):
+        with pytest.raises(UsageError, match="another version"):
+            Settings.from_json(other)
