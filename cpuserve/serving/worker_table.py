@@ -26,7 +26,7 @@ _NAME = "cpuserve-workers"
 LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 5
+_VERSION = 6  # of the layout and of the description
 _HANGS_AFTER_MS = 1500  # a running worker writes its row several times a second
 _EVEN = 8  # connections of another worker, for each of which one more here is still even
 _MOST_BYTES = 16 << 20  # whoever looks for servers reads all of it
