@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from cpuserve.tune.metric import ObjectiveMetric
+from cpuserve.tune.objective import ObjectiveMetric
 from cpuserve.tune.trial import Figures, Knob, Point, Trial
 
 __all__ = ["Curve", "Spot", "batch_curve", "cores_curve", "cores_per_worker", "front"]

@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpuserve.tune.metric import ObjectiveMetric
+from cpuserve.tune.objective import ObjectiveMetric
 from cpuserve.tune.trial import Figures, Knob, Point, Trial
 
 __all__ = ["DEFAULT", "Effect", "KnobEffects", "effects", "repeat_noise"]

@@ -18,12 +18,96 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.settings import Settings
-from cpuserve.tune.preset import PER_MODEL
-from cpuserve.tune.preset_key import PresetKey
+from cpuserve.tune.preset import LAYOUT, PER_MODEL, Preset
+from cpuserve.tune.preset_key import IR, MACHINE, PresetKey
 from cpuserve.tune.preset_store import PresetMatch, PresetStore, judge, read_preset
-from cpuserve.tune.preset_transfer import IN_A_SEAT, SHAPE, Transfer, layout_of, transfer_preset
+from cpuserve.tune.trial import Knob
 
-__all__ = ["AppliedPresets", "apply_presets"]
+__all__ = ["AppliedPresets", "Transfer", "apply_presets", "transfer_preset"]
+
+_SHAPE = ("workers", "cores_per_worker", "use_logical_core")
+"""How the seats are cut."""
+
+_IN_A_SEAT = (
+    *("threads", "streams", "inference_threads"),
+    *("share_weights", "enable_cpu_pinning", "scheduling_core_type"),
+)
+"""What was chosen for seats of that shape."""
+
+_ANSWERS = ("precision", "decode")
+_COUNTS = frozenset({"cores", "cpus", "threads", "nodes"})
+_KINDS = frozenset({"kinds", "smt"})
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What is left of a preset.
+
+    Attributes:
+        settings: that hold.
+        environ: that hold.
+        left_out: the other settings, each with the reason.
+        scaled: what became of the seats; empty where nothing did.
+    """
+
+    settings: Mapping[str, Knob]
+    environ: Mapping[str, str]
+    left_out: Mapping[str, str]
+    scaled: str = ""
+
+
+def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
+    """What holds of a preset that was found.
+
+    An exact one holds whole. Another OpenVINO changes no setting. For another model under the name what
+    changes answers (``precision``, ``decode``) was never judged. Another instruction set computes in other
+    precisions. On another number of cores seats keep their size and their number follows; with other kinds
+    of core, or seats that do not fit, everything about them is left to the defaults.
+
+    Args:
+        match: with a preset.
+        here: this machine, as `MACHINE` names it.
+    """
+    preset = match.preset
+    if preset is None:
+        return Transfer({}, {}, {})
+    left: dict[str, str] = {}
+    if IR in match.differs:
+        left |= dict.fromkeys(_ANSWERS, "the model is another one, its answers were not looked at with this")
+    if "flags" in match.differs:
+        left["precision"] = "the CPU has other instructions"
+    settings, scaled = dict(preset.settings), ""
+    differs = match.differs.keys() & MACHINE.keys()
+    if differs & _KINDS:
+        left |= dict.fromkeys((*_SHAPE, *_IN_A_SEAT), "the CPU has other kinds of core or siblings")
+    elif differs & _COUNTS:
+        size = _seat_cores(preset)
+        if size and size <= here["cores"]:
+            settings.pop("workers", None)
+            settings["cores_per_worker"] = size
+            scaled = f"seats of {size} cores as there, as many as fit"
+        else:
+            why = f"seats of {size} cores do not fit" if size else "seats were left to the defaults there"
+            left |= dict.fromkeys((*_SHAPE, *_IN_A_SEAT), why)
+    used = {name: value for name, value in settings.items() if name not in left}
+    environ = {} if left.keys() & set(_IN_A_SEAT) else dict(preset.environ)
+    return Transfer(used, environ, {name: why for name, why in left.items() if name in settings}, scaled)
+
+
+def _seat_cores(preset: Preset) -> int | None:
+    """Physical cores of a seat where the preset was made; None where that is not known or not even."""
+    size = preset.settings.get("cores_per_worker")
+    if size:
+        return int(size)
+    workers = int(preset.settings.get("workers") or 0)
+    cores = int(preset.key.machine["cores"])
+    return cores // workers if workers and cores % workers == 0 else None
+
+
+def _layout_of(settings: Mapping[str, Knob]) -> dict[str, Any]:
+    """Of some settings those that hold for the whole server."""
+    return {name: value for name, value in settings.items() if name in LAYOUT}
+
 
 _ORDER = ("exact", "stale", "nearest", "none")
 
@@ -50,7 +134,7 @@ def apply_presets(
 ) -> AppliedPresets:
     """Find the presets of the models that are served and apply what holds of them here.
 
-    The layout (`SHAPE`, threads, allocator, variables) comes from one preset: of those that fit best the one
+    The layout (`_SHAPE`, threads, allocator, variables) comes from one preset: of those that fit best the one
     made for just the models that are served, else the one whose model costs most CPU a picture. A setting of
     the layout's shape that somebody gave keeps all of the layout out. What is in a seat (streams, threads)
     comes along for models whose own preset has the same shape.
@@ -69,8 +153,8 @@ def apply_presets(
         return AppliedPresets(settings, {}, {"match": "none", "refused": refused, "models": {}}, said)
     moved = {name: transfer_preset(match, here) for name, match in matches.items() if match.preset}
     leader = _leader(matches, moved)
-    given = sorted(name for name in ("mode", *SHAPE) if name in settings.origin)
-    layout: dict[str, Any] = layout_of(moved[leader].settings)
+    given = sorted(name for name in ("mode", *_SHAPE) if name in settings.origin)
+    layout: dict[str, Any] = _layout_of(moved[leader].settings)
     variables = {
         name: text for name, text in moved[leader].environ.items() if environ.get(name, text) == text
     }
@@ -153,14 +237,14 @@ def _with(
     settings: Settings, layout: Mapping[str, Any], moved: Mapping[str, Transfer], leader: str, *, seated: bool
 ) -> Settings:
     """The settings with a layout and with what each model's preset adds."""
-    shape = {name: moved[leader].settings.get(name) for name in SHAPE}
+    shape = {name: moved[leader].settings.get(name) for name in _SHAPE}
     tuned = {}
     for model, one in moved.items():
-        same = seated and {name: one.settings.get(name) for name in SHAPE} == shape
+        same = seated and {name: one.settings.get(name) for name in _SHAPE} == shape
         tuned[model] = {
             name: value
             for name, value in one.settings.items()
-            if name in PER_MODEL and (same or name not in IN_A_SEAT)
+            if name in PER_MODEL and (same or name not in _IN_A_SEAT)
         }
     changes = {name: value for name, value in layout.items() if name not in settings.origin}
     origin = {**settings.origin, **dict.fromkeys(changes, "preset")}

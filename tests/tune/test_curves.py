@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpuserve.tune.curves import batch_curve, cores_curve, front
-from cpuserve.tune.metric import METRICS
+from cpuserve.tune.objective import METRICS
 from cpuserve.tune.trial import Point
 from tests.tune.made_trials import figures, trials
 

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from cpuserve.tune.knob_effects import DEFAULT, effects, repeat_noise
-from cpuserve.tune.metric import METRICS
+from cpuserve.tune.objective import METRICS
 from tests.tune.made_trials import figures, trials
 
 THROUGHPUT, LATENCY = METRICS["throughput"], METRICS["latency"]

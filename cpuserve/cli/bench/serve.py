@@ -206,8 +206,8 @@ def _sent(
 
 
 def _loads(clients: str | None, rates: str | None) -> list[Load]:
+    from cpuserve.measuring.load_ranges import parse_range  # noqa: PLC0415
     from cpuserve.measuring.load_window import Load  # noqa: PLC0415
-    from cpuserve.measuring.ranges import parse_range  # noqa: PLC0415
 
     if clients is None and rates is None:
         clients = "1:32:x2"

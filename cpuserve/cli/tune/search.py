@@ -16,9 +16,9 @@ from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.tune.outcome import TuningRequest, TuningResult
     from cpuserve.tune.search import Search
     from cpuserve.tune.trial import Trial
+    from cpuserve.tune.tuning_run import TuningRequest, TuningResult
 
 __all__ = ["command"]
 
@@ -113,9 +113,12 @@ def command(
     """
     from cpuserve.tune.measurer import Measurer  # noqa: PLC0415  # not for --help
     from cpuserve.tune.objective import Objective  # noqa: PLC0415
-    from cpuserve.tune.outcome import TuningRequest  # noqa: PLC0415
     from cpuserve.tune.search import SearchLimits  # noqa: PLC0415
-    from cpuserve.tune.session import parse_mix, tune  # noqa: PLC0415
+    from cpuserve.tune.tuning_run import (  # noqa: PLC0415
+        TuningRequest,
+        parse_mix,
+        tune,
+    )
 
     settings = settings_from(config, flags)
     if len(set(models)) < len(models):

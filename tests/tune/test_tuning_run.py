@@ -4,12 +4,11 @@ import pytest
 
 from cpuserve.errors import CpuserveError, UnknownModel, UsageError
 from cpuserve.tune.objective import Objective
-from cpuserve.tune.outcome import TuningRequest
 from cpuserve.tune.preset_store import read_preset
 from cpuserve.tune.search import SearchLimits
-from cpuserve.tune.session import parse_mix, tune
 from cpuserve.tune.trial import Point
 from cpuserve.tune.trial_journal import read_trials
+from cpuserve.tune.tuning_run import TuningRequest, parse_mix, tune
 from tests.conftest import ROOT
 from tests.tune.made_trials import figures
 

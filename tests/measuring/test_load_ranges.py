@@ -3,7 +3,7 @@
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.measuring.ranges import parse_range
+from cpuserve.measuring.load_ranges import parse_range
 
 
 @pytest.mark.parametrize(

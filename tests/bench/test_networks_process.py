@@ -9,7 +9,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from cpuserve.authoring.zoo.networks import build_network
-from cpuserve.bench.footprint import footprint_bytes
+from cpuserve.bench.networks_process import footprint_bytes
 
 
 def chain(*channels):
