@@ -57,7 +57,7 @@ def test_the_page_tells_what_was_measured():
     assert set(found["attacks"]) == set(ATTACKS)
     for name, one in found["attacks"].items():
         assert shrugged_off(one), name
-        (line,) = [row for row in page.splitlines() if row.startswith(f"  | `{name}`")]
+        (line,) = [row for row in page.splitlines() if row.startswith(f"| `{name}`")]
         before, during = one["before"]["predict"], one["during"]["predict"]
         assert [cell.strip() for cell in line.split("|")[2:-1]] == [
             str(before["answered"]),

@@ -27,3 +27,12 @@ def test_the_result_file_is_of_this_benchmark():
     written = json.loads((ROOT / "docs" / "results" / "guarded-decoding.json").read_text())
     assert ".guarded_decoding " in written["command"]
     assert len(written["rows"]) == 18
+
+
+def test_the_page_tells_what_decoding_apart_costs():
+    rows = json.loads((ROOT / "docs" / "results" / "guarded-decoding.json").read_text())["rows"]
+    more = {(row["format"], row["size"]): f"{row['more_percent']:.0f}" for row in rows}
+    page = (ROOT / "docs" / "security.md").read_text()
+    for name in ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP"):
+        (line,) = [row for row in page.splitlines() if row.startswith(f"| {name}") and row.count("|") == 4]
+        assert line.endswith(f"| {more[name, '640x480']} | {more[name, '1920x1080']} |")
