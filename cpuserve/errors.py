@@ -1,32 +1,33 @@
-"""The errors cpuserve raises: each names the input, the limit and the setting that changes it.
+"""The errors cpuserve raises, with the HTTP status and the gRPC code that each is answered with.
 
-::
+A message names the input, the limit and the setting that changes it::
 
-    CpuserveError                500
-    ├── UsageError               -    wrong words on the command line or in a settings file
-    ├── RepositoryError          -    a model directory that cannot be read or written
-    │   ├── ModelLoadError       -    OpenVINO refused the model
-    │   │   └── ModelChanging    -    its files change while they are read
-    │   ├── UnknownCatalogEntry  -    `pull` of a name the catalogue does not have
-    │   ├── DownloadError        -    the file could not be fetched
-    │   └── ChecksumError        -    the file is not the one the catalogue means
-    ├── ModelFailed              500  a model's own code failed while it ran
-    ├── PlacementError           -    the seats asked for do not fit the budget
-    └── RequestError             400  the request cannot be answered as it stands
-        ├── Unauthorized         401  no right API key
-        ├── UndecodableImage     400  damaged, truncated or empty picture
-        ├── UnsupportedFormat    415  not a picture format that is accepted
-        ├── BodyTooLarge         413  more bytes than `max_body_bytes`
-        ├── TooManyElements      413  more JSON values than `max_json_elements`
-        ├── TooManyPixels        413  more pixels than `max_pixels`
-        ├── TooMuchDecoding      413  more work to decode than `max_jpeg_scan_pixels` or `decode_timeout_ms`
-        ├── UnknownModel         404  no such model, or no such version of it
-        ├── NotAcceptable        406  no form of answer that the client takes
-        ├── ModelNotReady        503  still loading, or failed to load
-        ├── QueueFull            503  more requests waiting than may, or than the deadline allows
-        ├── BodiesTooLarge       503  more bytes of unfinished bodies than `max_unfinished_body_bytes`
-        ├── RateLimited          429  more requests from one client than `rate_limit`
-        └── DeadlineExceeded     504  its time was over before it could be run
+    CpuserveError                500  INTERNAL           anything cpuserve refuses or cannot do
+    ├── UsageError               500  INTERNAL           wrong options, variables or settings files
+    ├── RepositoryError          500  INTERNAL           a model directory that cannot be read or written
+    │   ├── ModelLoadError       500  INTERNAL           OpenVINO refused the model
+    │   │   └── ModelChanging    500  INTERNAL           its files change while they are read
+    │   ├── UnknownCatalogEntry  500  INTERNAL           the catalogue has no model of that name
+    │   ├── DownloadError        500  INTERNAL           a file could not be fetched
+    │   └── ChecksumError        500  INTERNAL           a fetched file has the wrong checksum
+    ├── ModelFailed              500  INTERNAL           a model's own code failed while it ran
+    ├── PlacementError           500  INTERNAL           the seats asked for do not fit the machine
+    └── RequestError             400  INVALID_ARGUMENT   the request cannot be answered as it stands
+        ├── Unauthorized         401  UNAUTHENTICATED    no right API key
+        ├── UndecodableImage     400  INVALID_ARGUMENT   a damaged, truncated or empty picture
+        ├── UnsupportedFormat    415  INVALID_ARGUMENT   a picture format that is not accepted
+        ├── BodyTooLarge         413  RESOURCE_EXHAUSTED more bytes than `max_body_bytes`
+        ├── TooManyElements      413  INVALID_ARGUMENT   more JSON values than `max_json_elements`
+        ├── TooManyPixels        413  INVALID_ARGUMENT   more pixels than `max_pixels`
+        ├── TooMuchDecoding      413  INVALID_ARGUMENT   above `max_jpeg_scan_pixels` or `decode_timeout_ms`
+        ├── UnknownModel         404  NOT_FOUND          no such model, or no such version of it
+        ├── UnknownTrace         404  NOT_FOUND          no traced request of that name
+        ├── NotAcceptable        406  INVALID_ARGUMENT   no form of answer that the client accepts
+        ├── ModelNotReady        503  UNAVAILABLE        still loading, or failed to load
+        ├── QueueFull            503  UNAVAILABLE        too many requests are waiting
+        ├── BodiesTooLarge       503  UNAVAILABLE        more bytes than `max_unfinished_body_bytes`
+        ├── RateLimited          429  RESOURCE_EXHAUSTED more requests from one client than `rate_limit`
+        └── DeadlineExceeded     504  DEADLINE_EXCEEDED  its time was over before it could be run
 """
 
 from __future__ import annotations
@@ -68,19 +69,34 @@ _DIRECTORIES = re.compile(r"(?<![\w./])/(?:[^\s'\":,;()/]+/)+")
 
 
 class CpuserveError(Exception):
-    """Anything cpuserve refuses or cannot do; its text is fit to be shown to the user.
+    """Anything cpuserve refuses or cannot do.
+
+    Subclasses name their answer: ``class UnknownModel(RequestError, status=404, grpc_code="NOT_FOUND")``.
+    Without that they are answered like the class above them.
 
     Attributes:
-        status: the HTTP status a transport answers with.
+        status: the HTTP status of the answer.
+        grpc_code: the name of the gRPC status code of the answer.
         retry_after_s: seconds after which the same request may succeed, or None.
     """
 
-    status = 500
+    status: int = 500
+    grpc_code: str = "INTERNAL"
     retry_after_s: float | None = None
+
+    def __init_subclass__(cls, *, status: int | None = None, grpc_code: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.status = status or cls.status
+        cls.grpc_code = grpc_code or cls.grpc_code
+
+    @property
+    def public_text(self) -> str:
+        """The message for clients: without directories, since it was written for whoever runs the server."""
+        return without_directories(str(self))
 
 
 class UsageError(CpuserveError):
-    """Wrong words on the command line, in the environment or in a settings file."""
+    """Wrong options on the command line, or wrong values in the environment or a settings file."""
 
 
 class RepositoryError(CpuserveError):
@@ -92,7 +108,7 @@ class ModelLoadError(RepositoryError):
 
 
 class ModelChanging(ModelLoadError):
-    """The files of a version change while they are read; they are taken once they are still."""
+    """The files of a version change while they are read. It is loaded once they no longer change."""
 
 
 class UnknownCatalogEntry(RepositoryError):
@@ -104,7 +120,7 @@ class DownloadError(RepositoryError):
 
 
 class ChecksumError(RepositoryError):
-    """A fetched file is not the one the catalogue means."""
+    """A fetched file does not have the checksum in the catalogue."""
 
 
 class ModelFailed(CpuserveError):
@@ -115,78 +131,62 @@ class PlacementError(CpuserveError):
     """The seats asked for do not fit into what this process may use."""
 
 
-class RequestError(CpuserveError):
+class RequestError(CpuserveError, status=400, grpc_code="INVALID_ARGUMENT"):
     """The request cannot be answered as it stands."""
 
-    status = 400
+    @property
+    def public_text(self) -> str:
+        """The message as it is, since it was written for the client."""
+        return str(self)
 
 
-class Unauthorized(RequestError):
+class Unauthorized(RequestError, status=401, grpc_code="UNAUTHENTICATED"):
     """The request brings no right API key."""
-
-    status = 401
 
 
 class UndecodableImage(RequestError):
     """A picture that is damaged, truncated or empty."""
 
 
-class UnsupportedFormat(RequestError):
-    """Not a picture format that is accepted."""
-
-    status = 415
+class UnsupportedFormat(RequestError, status=415):
+    """A picture format that is not accepted."""
 
 
-class BodyTooLarge(RequestError):
+class BodyTooLarge(RequestError, status=413, grpc_code="RESOURCE_EXHAUSTED"):
     """A request body of more bytes than ``max_body_bytes``."""
 
-    status = 413
 
-
-class TooManyElements(RequestError):
+class TooManyElements(RequestError, status=413):
     """A JSON body of more values than ``max_json_elements``."""
 
-    status = 413
 
-
-class TooManyPixels(RequestError):
+class TooManyPixels(RequestError, status=413):
     """A picture of more pixels than ``max_pixels``."""
 
-    status = 413
 
-
-class TooMuchDecoding(RequestError):
+class TooMuchDecoding(RequestError, status=413):
     """A picture that takes more work to decode than ``max_jpeg_scan_pixels`` or ``decode_timeout_ms``."""
 
-    status = 413
 
-
-class UnknownModel(RequestError):
+class UnknownModel(RequestError, status=404, grpc_code="NOT_FOUND"):
     """No such model, or no such version of it."""
 
-    status = 404
 
-
-class UnknownTrace(RequestError):
+class UnknownTrace(RequestError, status=404, grpc_code="NOT_FOUND"):
     """No traced request of that name is in memory."""
 
-    status = 404
+
+class NotAcceptable(RequestError, status=406):
+    """The answer has none of the forms in the ``Accept`` header."""
 
 
-class NotAcceptable(RequestError):
-    """The answer has none of the forms that the ``Accept`` header takes."""
-
-    status = 406
-
-
-class ModelNotReady(RequestError):
+class ModelNotReady(RequestError, status=503, grpc_code="UNAVAILABLE"):
     """The model is still loading, or failed to load."""
 
-    status = 503
     retry_after_s = 1.0
 
 
-class _ComeBack(RequestError):
+class _RetryLater(RequestError):
     """A refusal that says when the same request may succeed."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
@@ -194,32 +194,24 @@ class _ComeBack(RequestError):
         self.retry_after_s = retry_after_s
 
 
-class QueueFull(_ComeBack):
-    """More requests are waiting than may, or than leave this one time before its deadline."""
-
-    status = 503
+class QueueFull(_RetryLater, status=503, grpc_code="UNAVAILABLE"):
+    """Too many requests are waiting, or so many that this one would miss its deadline."""
 
 
-class BodiesTooLarge(_ComeBack):
+class BodiesTooLarge(_RetryLater, status=503, grpc_code="UNAVAILABLE"):
     """The unfinished requests of a worker hold more bytes than ``max_unfinished_body_bytes``."""
 
-    status = 503
 
-
-class RateLimited(_ComeBack):
+class RateLimited(_RetryLater, status=429, grpc_code="RESOURCE_EXHAUSTED"):
     """One client sends more requests than ``rate_limit`` allows."""
 
-    status = 429
 
-
-class DeadlineExceeded(RequestError):
+class DeadlineExceeded(RequestError, status=504, grpc_code="DEADLINE_EXCEEDED"):
     """The request's time was over before it could be run."""
-
-    status = 504
 
 
 def without_directories(text: str, *roots: Path) -> str:
-    """A message for clients, in which no file is named by an absolute path.
+    """A message with absolute paths cut short.
 
     Args:
         text: the message.

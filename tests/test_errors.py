@@ -1,14 +1,54 @@
-"""Messages as clients may read them."""
+"""How errors are answered, and what of their messages clients read."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
-from cpuserve.errors import without_directories
+from cpuserve import errors
+from cpuserve.errors import CpuserveError, ModelLoadError, UnknownModel, without_directories
 
 ROOT = Path("/srv/my models")
+GRPC_CODES = {
+    *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
+    *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+}
+
+
+def tree(kind: type[CpuserveError], depth: int = 0) -> Iterator[tuple[int, str, int, str]]:
+    """The classes of the module below one, as its docstring draws them: depth, name, status, code."""
+    drawn = not kind.__name__.startswith("_")
+    if drawn:
+        yield depth, kind.__name__, kind.status, kind.grpc_code
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from tree(below, depth + drawn)
+
+
+def test_the_drawn_tree_is_the_one_of_the_classes():
+    rows = re.findall(
+        r"^    ((?:[│ ]   )*(?:[├└]── )?)(\w+) +(\d{3})  ([A-Z_]+) ", errors.__doc__, re.MULTILINE
+    )
+    drawn = [(len(lines) // 4, name, int(status), code) for lines, name, status, code in rows]
+    assert drawn == list(tree(CpuserveError))
+    assert {name for _, name, _, _ in drawn} | {"without_directories"} == set(errors.__all__)
+
+
+def test_every_error_has_a_status_of_http_and_a_code_of_grpc():
+    for _, name, status, code in tree(CpuserveError):
+        assert HTTPStatus(status) >= 400, name
+        assert code in GRPC_CODES, name
+        assert (code in ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")) == (status >= 500), name
+
+
+def test_clients_read_the_message_of_a_request_whole_and_others_without_directories():
+    assert UnknownModel("no /a/b/c").public_text == "no /a/b/c"
+    assert ModelLoadError("/a/b/c.xml is bad").public_text == "c.xml is bad"
 
 
 @pytest.mark.parametrize(

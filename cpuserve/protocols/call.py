@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from cpuserve.errors import CpuserveError, RequestError, without_directories
+from cpuserve.errors import CpuserveError, RequestError
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.inflate import inflate
 from cpuserve.protocols.json_body import read_json
@@ -187,11 +187,9 @@ def check_pictures(count: int, most: int) -> None:
 
 def error_reply(error: CpuserveError) -> Reply:
     """The answer to a request that was refused: ``{"error": text}``, and headers its status needs."""
-    text = str(error)
     if not isinstance(error, RequestError):  # its text was written for those who run the server
-        _log.error("answered %d: %s", error.status, text)
-        text = without_directories(text)
-    reply = json_reply({"error": text}, error.status)
+        _log.error("answered %d: %s", error.status, error)
+    reply = json_reply({"error": error.public_text}, error.status)
     if error.status == HTTPStatus.UNAUTHORIZED:
         reply.headers.append(("WWW-Authenticate", "Bearer"))
     if error.retry_after_s is not None:
