@@ -256,9 +256,9 @@ def _step(*, hidden: bool) -> Step:
 
 def _write(recording: Recording, folder: Path, *, as_json: bool, quiet: bool) -> None:
     from cpuserve.profiling.findings import find  # noqa: PLC0415
-    from cpuserve.profiling.folded import write_stacks  # noqa: PLC0415
     from cpuserve.profiling.page import write_page  # noqa: PLC0415
     from cpuserve.profiling.perfetto import write_trace  # noqa: PLC0415
+    from cpuserve.profiling.stacks import write_stacks  # noqa: PLC0415
     from cpuserve.profiling.summary import summarise  # noqa: PLC0415
 
     sums = summarise(recording)

@@ -1,16 +1,30 @@
-"""Reads folded Python stacks: which functions held the interpreter; it takes no samples."""
+"""Reads sampled Python stacks: the busiest functions, a flame graph, and files for other tools."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cpuserve.profiling.recording import Stacks
-from cpuserve.serving.stages import IDLE_FUNCTIONS, in_files
+from cpuserve.reports.drawing import Drawing
+from cpuserve.reports.flame_graph import flame_graph
+from cpuserve.serving.stages import IDLE_FUNCTIONS, in_files, stage_of
 
-__all__ = ["HotFunction", "busy_stacks", "function_of", "hottest"]
+__all__ = [
+    "HotFunction",
+    "StackGraph",
+    "busy_stacks",
+    "function_of",
+    "hottest",
+    "speedscope",
+    "stack_graph",
+    "write_stacks",
+]
 
 _LINE = re.compile(r":\d+\)$")
 _ROOT = re.compile(r"^(process \d+|thread \(|MainThread|Thread-)")
@@ -60,3 +74,65 @@ def hottest(stacks: Stacks | None) -> list[HotFunction]:
         inside.update(dict.fromkeys(set(functions), count))
         total += count
     return [HotFunction(name, count / total, inside[name] / total) for name, count in own.most_common()]
+
+
+class StackGraph(NamedTuple):
+    """A flame graph of the threads that were at work.
+
+    Attributes:
+        drawing: by function, coloured by stage.
+        samples: how many are in it.
+    """
+
+    drawing: Drawing
+    samples: int
+
+
+def stack_graph(stacks: Stacks) -> StackGraph | None:
+    """Draw all stacks that were at work, merged by function; None of none."""
+    found = [([function_of(frame) for frame in frames], count) for frames, count in busy_stacks(stacks)]
+    drawing = flame_graph(found, _kind_of)
+    return None if drawing is None else StackGraph(drawing, sum(count for _, count in found))
+
+
+def _kind_of(frame: str, above: str) -> str:
+    """The stage of a frame; what the tail of a user calls belongs to the stage that called it."""
+    own = stage_of(frame)
+    return own if own and not (own == "serialise" and above not in ("other", "serialise")) else above
+
+
+def write_stacks(stacks: Stacks, name: str, folder: Path) -> None:
+    """Write ``stacks.folded``, ``stacks.speedscope.json`` and, of threads at work, ``flamegraph.svg``."""
+    lines = (f"{stack} {count}\n" for stack, count in sorted(stacks.folded.items()))
+    (folder / "stacks.folded").write_text("".join(lines), encoding="utf-8")
+    document = json.dumps(speedscope(stacks, name))
+    (folder / "stacks.speedscope.json").write_text(document, encoding="utf-8")
+    graph = stack_graph(stacks)
+    if graph is not None:
+        (folder / "flamegraph.svg").write_text(graph.drawing.file_text(), encoding="utf-8")
+
+
+def speedscope(stacks: Stacks, name: str) -> dict[str, Any]:
+    """The stacks as a sampled profile (https://www.speedscope.app/file-format-schema.json), in seconds."""
+    numbers: dict[str, int] = {}
+    samples = [
+        [numbers.setdefault(frame, len(numbers)) for frame in stack.split(";")] for stack in stacks.folded
+    ]
+    weights = [count / stacks.rate for count in stacks.folded.values()]
+    profile = {
+        "type": "sampled",
+        "name": name,
+        "unit": "seconds",
+        "startValue": 0,
+        "endValue": sum(weights),
+        "samples": samples,
+        "weights": weights,
+    }
+    return {
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
+        "shared": {"frames": [{"name": frame} for frame in numbers]},
+        "profiles": [profile],
+        "name": name,
+        "activeProfileIndex": 0,
+        "exporter": "cpuserve profile",
+    }

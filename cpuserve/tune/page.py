@@ -1,32 +1,31 @@
-"""The report as one HTML file that asks nobody for anything: tables, and plots as SVG inside it."""
+"""Writes a search as an HTML page that loads nothing else: what was chosen, tables and plots."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
-from string import Template
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from cpuserve.reports.charts import ChangeBar, Dot, PlotLine, change_bars, plot
+from cpuserve.reports.drawing import Drawing
+from cpuserve.reports.page import render
 from cpuserve.tune.conclusion import figures_words
 from cpuserve.tune.curves import Curve
 from cpuserve.tune.knob_effects import Effect
 from cpuserve.tune.report import SearchReport, settings_words
-from cpuserve.tune.style import STYLE
-from cpuserve.tune.svg import Bar, Mark, bars, plot
-from cpuserve.tune.trial import Point, Trial
+from cpuserve.tune.trial import Figures, Point, Trial
 
 __all__ = ["page"]
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>cpuserve tune: $title</title><style>$style</style></head><body>
-<h1>Settings for $title</h1><p class="sub">$about</p>
-<ul class="conclusion">$conclusion</ul>
-$sections
-</body></html>
-""")
-
 _COLOURS = {"helps": "good", "harmful": "bad"}
+
+_Row = tuple[str, Sequence[str]]
+"""The class of a table's row, and its cells."""
+
+
+class _Figure(NamedTuple):
+    drawing: Drawing
+    caption: str
 
 
 def page(report: SearchReport, conclusion: Sequence[str]) -> str:
@@ -38,81 +37,59 @@ def page(report: SearchReport, conclusion: Sequence[str]) -> str:
     """
     objective = report.objective
     words = [f"objective {objective.name}", *map(str, objective.constraints)]
-    about = f"{report.machine} · {', '.join(words)} · {len(report.trials)} trials"
-    sections = [
-        _compared(report),
-        _plots(report),
-        _effects(report),
-        _openmp(report),
-        _trials(report),
-    ]
-    return _PAGE.substitute(
-        title=escape(report.model),
-        style=STYLE,
-        about=escape(about),
-        conclusion="".join(f"<li>{escape(line)}</li>" for line in conclusion),
-        sections="\n".join(filter(None, sections)),
+    curves = (
+        _curve(report.batches, "max_batch", "images/s"),
+        _curve(report.batches, "max_batch", "p99 ms"),
+        _curve(report.cores, "cores of a worker", "images/s of the whole machine"),
+    )
+    return render(
+        "cpuserve.tune",
+        "search.html",
+        title=f"cpuserve tune: {report.model}",
+        script="",
+        report=report,
+        about=f"{report.machine} · {', '.join(words)} · {len(report.trials)} trials",
+        conclusion=conclusion,
+        compared=list(_compared(report)),
+        figures=[figure for figure in (_pareto(report), *curves) if figure],
+        knobs=_knobs_chart(report),
+        effects=list(_effects(report)),
+        trials=list(_trials(report)),
     )
 
 
-def _compared(report: SearchReport) -> str:
-    """The chosen settings beside the defaults and the hints."""
+def _cells(figures: Figures, noise: float) -> list[str]:
+    """The figures that both tables have."""
+    return [
+        f"{figures.images_per_s:.4g}",
+        f"{figures.p50_ms:.3g}",
+        f"{figures.p99_ms:.3g}",
+        f"{figures.cpu_ms:.3g}",
+        f"{figures.rss_mib:.0f}",
+        f"{100 * noise:.1f} %",
+    ]
+
+
+def _compared(report: SearchReport) -> Iterator[_Row]:
+    """The chosen settings, then the defaults and the hints."""
     if report.best is None:
-        return ""
+        return
     rows = [("chosen", report.best, "", "")]
     for rival in report.rivals:
-        verdict = "within noise" if rival.tie else "beyond noise"
         if rival.standing.point == report.best.point:
             rows.append((rival.name, rival.standing, "", "the same settings"))
         else:
             gain = f"{100 * rival.change:+.1f} % ± {100 * rival.noise:.1f}"
-            rows.append((rival.name, rival.standing, gain, verdict))
-    body = []
+            rows.append((rival.name, rival.standing, gain, "within noise" if rival.tie else "beyond noise"))
     for name, standing, gain, verdict in rows:
-        figures = standing.trial.figures
-        if figures is None:
-            continue
-        cells = [
-            f"<td>{escape(name)}</td>",
-            f'<td class="s">{escape(settings_words(standing.point))}</td>',
-            *_numbers(
-                f"{figures.images_per_s:.4g}",
-                f"{figures.p50_ms:.3g}",
-                f"{figures.p99_ms:.3g}",
-                f"{figures.cpu_ms:.3g}",
-                f"{figures.rss_mib:.0f}",
-                f"{100 * standing.noise:.1f} %",
-                gain,
-            ),
-            f'<td class="w">{verdict}</td>',
-        ]
-        row = '<tr class="best">' if name == "chosen" else "<tr>"
-        body.append(row + "".join(cells) + "</tr>")
-    title = f"gain, {report.objective.metric.title}"
-    head = [
-        "",
-        "settings",
-        *(f"+{h}" for h in ("images/s", "p50 ms", "p99 ms", "CPU ms", "MiB", "noise", title)),
-        "",
-    ]
-    note = "Noise: the largest of the windows' spread, the spread of repeats and the drift of the defaults."
-    return f'<h2>Chosen, defaults, hints</h2>{_table(head, body)}<p class="note">{note}</p>'
+        if standing.trial.figures is not None:
+            cells = _cells(standing.trial.figures, standing.noise)
+            kind = "best" if name == "chosen" else ""
+            yield kind, [name, settings_words(standing.point), *cells, gain, verdict]
 
 
-def _plots(report: SearchReport) -> str:
-    figures = [f for f in (_pareto(report), _curve(report.batches, "max_batch", "images/s")) if f]
-    p99 = _curve(report.batches, "max_batch", "p99 ms")
-    cores = _curve(report.cores, "cores of a worker", "images/s of the whole machine")
-    figures += [f for f in (p99, cores) if f]
-    return (
-        f'<h2>Throughput, latency, batch, cores</h2><div class="pair">{"".join(figures)}</div>'
-        if figures
-        else ""
-    )
-
-
-def _pareto(report: SearchReport) -> str:
-    marks, best = [], report.best.point if report.best else None
+def _pareto(report: SearchReport) -> _Figure | None:
+    dots, best = [], report.best.point if report.best else None
     named: set[Point] = set()
     for trial in sorted(report.trials, key=lambda trial: _kind(trial, report) != "trial"):
         if trial.figures is None:
@@ -122,13 +99,13 @@ def _pareto(report: SearchReport) -> str:
             label = "" if trial.point in named else _label(trial, best)
             named.add(trial.point)
         tip = f"#{trial.number} {settings_words(trial.point)}: {figures_words(trial.figures)}"
-        marks.append(Mark(trial.figures.p99_ms, trial.figures.images_per_s, kind, 0.0, label, tip))
-    if not marks:
-        return ""
+        dots.append(Dot(trial.figures.p99_ms, trial.figures.images_per_s, kind, 0.0, label, tip))
+    if not dots:
+        return None
     by_number = {trial.number: trial.figures for trial in report.trials if trial.figures is not None}
-    line = [(by_number[number].p99_ms, by_number[number].images_per_s) for number in report.front]
+    front = [(by_number[number].p99_ms, by_number[number].images_per_s) for number in report.front]
     caption = "Every trial; the line joins those that no other beats in both. Up and to the left is better."
-    return _figure(plot(marks, line, "p99 ms", "images/s"), caption)
+    return _Figure(plot(dots, [PlotLine(front)], "p99 ms", "images/s"), caption)
 
 
 def _kind(trial: Trial, report: SearchReport) -> str:
@@ -148,125 +125,59 @@ def _label(trial: Trial, best: Point | None) -> str:
     return f"chosen = {name}" if not trial.point.knobs or trial.reason.startswith("hint:") else "chosen"
 
 
-def _curve(curve: Curve, x_title: str, y_title: str) -> str:
+def _curve(curve: Curve, x_title: str, y_title: str) -> _Figure | None:
     if not curve.spots:
-        return ""
+        return None
     late = y_title.startswith("p99")
-    marks, line = [], []
-    for spot in curve.spots:
+    dots = []
+    for place, spot in enumerate(curve.spots):
         y = spot.figures.p99_ms if late else spot.figures.images_per_s
-        tip = f"#{spot.trial}: {figures_words(spot.figures)}"
-        marks.append(Mark(spot.x, y, "front", 0.0 if late else y * spot.figures.noise / 2, "", tip))
-        line.append((spot.x, y))
+        spread = 0.0 if late else y * spot.figures.noise / 2
+        dots.append(Dot(place, y, "front", spread, tip=f"#{spot.trial}: {figures_words(spot.figures)}"))
+    line = PlotLine([(dot.x, dot.y) for dot in dots])
+    names = [f"{spot.x:g}" for spot in curve.spots]
     what = (
         "Everything else as chosen" if curve.alike else "The best trial of each value, other settings differ"
     )
-    bars_words = "." if late else "; bars are the spread of the windows."
-    steps = [spot.x for spot in curve.spots]
-    return _figure(plot(marks, line, x_title, y_title, x_steps=steps), what + bars_words)
+    caption = what + ("." if late else "; bars are the spread of the windows.")
+    return _Figure(plot(dots, [line], x_title, y_title, x_names=names), caption)
 
 
-def _figure(drawn: str, caption: str) -> str:
-    return f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _effects(report: SearchReport) -> str:
-    if not report.effects:
-        return ""
-    rows, body = [], []
+def _knobs_chart(report: SearchReport) -> Drawing | None:
+    rows = []
     for one in report.effects:
         telling = one.telling
         if telling is not None and not math.isnan(telling.change):
-            kind = _COLOURS.get(telling.kind, "none")
+            label = f"{one.knob.removeprefix('env.')}={telling.value}"
             words = telling.words + (", by regression" if telling.method == "regression" else "")
-            rows.append(
-                Bar(f"{_short(one.knob)}={telling.value}", telling.change, telling.noise, kind, words)
-            )
-        body += [_effect_row(one.knob, value) for value in one.values]
+            kind = _COLOURS.get(telling.kind, "none")
+            rows.append(ChangeBar(label, telling.change, telling.noise, kind, words))
+    return change_bars(rows, f"change of {report.objective.metric.title}") if rows else None
+
+
+def _effects(report: SearchReport) -> Iterable[_Row]:
+    for one in report.effects:
+        for value in one.values:
+            yield _COLOURS.get(value.kind, ""), _effect(one.knob, value)
         if not one.values:
-            body.append(
-                f'<tr><td>{escape(one.knob)}</td><td></td><td></td><td class="s">{escape(one.words)}</td>'
-                + "<td></td>" * 4
-                + "</tr>"
-            )
-    title = f"change of {report.objective.metric.title}"
-    drawn = f"<figure>{bars(rows, title)}</figure>" if rows else ""
-    head = ["knob", "value", "against", "verdict", "+change", "+noise", "method", "+pairs"]
-    note = (
-        "Pairs are trials that differ in this knob only; where there are none, a regression over all trials "
-        "estimates it. A change smaller than the noise (grey) says nothing."
-    )
-    table = f"<details><summary>All values</summary>{_table(head, body)}</details>"
-    return f'<h2>What each knob does</h2><p class="note">{note}</p>{drawn}{table}'
+            yield "", [one.knob, "", "", one.words, "", "", "", ""]
 
 
-def _short(knob: str) -> str:
-    return knob.removeprefix("env.")
-
-
-def _effect_row(knob: str, effect: Effect) -> str:
+def _effect(knob: str, effect: Effect) -> list[str]:
     share = ["", ""]
     if not math.isnan(effect.change):
         share = [f"{100 * effect.change:+.1f} %", f"{100 * effect.noise:.1f} %"]
-    colour = _COLOURS.get(effect.kind, "")
-    return (
-        f"<tr><td>{escape(knob)}</td><td>{escape(str(effect.value))}</td><td>{escape(str(effect.against))}</td>"
-        f'<td class="s {colour}">{escape(effect.words)}</td>{"".join(_numbers(*share))}'
-        f"<td>{effect.method}</td>{''.join(_numbers(str(effect.pairs or '')))}</tr>"
-    )
+    words = [knob, str(effect.value), str(effect.against), effect.words]
+    return [*words, *share, effect.method, str(effect.pairs or "")]
 
 
-def _openmp(report: SearchReport) -> str:
-    if not report.openmp:
-        return ""
-    body = [
-        "<tr>"
-        + "".join(
-            f'<td class="s">{escape(str(verdict[key]))}</td>'
-            for key in ("process", "environment", "words", "why")
-        )
-        + "</tr>"
-        for verdict in report.openmp
-    ]
-    note = "Measured by python -m benchmarks.openmp with a network of its own, not with this model."
-    head = ["process", "environment", "verdict", "what was read back"]
-    return f'<h2>OpenMP\'s variables</h2><p class="note">{note}</p>{_table(head, body)}'
-
-
-def _trials(report: SearchReport) -> str:
-    body = []
+def _trials(report: SearchReport) -> Iterator[_Row]:
     for trial in report.trials:
         figures = trial.figures
-        seen = (
-            [""] * 7
-            if figures is None
-            else [
-                f"{figures.images_per_s:.4g}",
-                f"{figures.p50_ms:.3g}",
-                f"{figures.p99_ms:.3g}",
-                f"{figures.cpu_ms:.3g}",
-                f"{figures.rss_mib:.0f}",
-                f"{100 * figures.noise:.1f} %",
-                f"{figures.foreign_cores:.2f}",
-            ]
-        )
+        cells = [""] * 7
+        if figures is not None:
+            cells = [*_cells(figures, figures.noise), f"{figures.foreign_cores:.2f}"]
         words = settings_words(trial.point) + (f" — {trial.error}" if trial.error else "")
-        chosen = ' class="best"' if report.best is not None and trial.point == report.best.point else ""
-        body.append(
-            f'<tr{chosen}><td class="n">{trial.number}</td><td>{escape(trial.reason)}</td>'
-            f'<td class="s">{escape(words)}</td>{"".join(_numbers(*seen, f"{trial.seconds:.0f}"))}</tr>'
-        )
-    numbers = ("images/s", "p50 ms", "p99 ms", "CPU ms", "MiB", "noise", "others, cores", "s")
-    head = ["+#", "why", "settings", *(f"+{name}" for name in numbers)]
-    return f"<h2>All trials</h2><details><summary>{len(body)} trials</summary>{_table(head, body)}</details>"
-
-
-def _numbers(*cells: str) -> list[str]:
-    return [f'<td class="n">{escape(cell)}</td>' for cell in cells]
-
-
-def _table(head: Iterable[str], body: Iterable[str]) -> str:
-    """A table; a ``+`` before a heading puts its column to the right."""
-    kinds = {True: '<th class="n">', False: "<th>"}
-    cells = "".join(f"{kinds[cell[:1] == '+']}{escape(cell.removeprefix('+'))}</th>" for cell in head)
-    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(body)}</table></div>'
+        chosen = report.best is not None and trial.point == report.best.point
+        row = [str(trial.number), trial.reason, words, *cells, f"{trial.seconds:.0f}"]
+        yield "best" if chosen else "", row

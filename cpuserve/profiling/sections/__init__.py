@@ -1,1 +1,0 @@
-"""The sections of a profile's page, each a function from a view to HTML; they compute nothing new."""
