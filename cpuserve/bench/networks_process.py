@@ -164,10 +164,6 @@ def main(arguments: list[str] | None = None, out: IO[str] | None = None) -> None
         out.flush()
 
 
-if __name__ == "__main__":
-    main()
-
-
 _PROCESS = 200 << 20  # Python, OpenVINO and its kernels
 _WEIGHT_COPIES = 2  # the graph's own, and the ones the plugin lays out anew for its kernels
 
@@ -210,3 +206,7 @@ def _size(value: ov.Output) -> int:
     bits: int = value.get_element_type().get_bitwidth()
     shape: list[int] = list(value.get_shape())
     return math.prod(shape) * bits // 8
+
+
+if __name__ == "__main__":
+    main()
