@@ -7,8 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+
+from cpuserve.http.app import routes
+from cpuserve.serving.pool import Pool
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cpuserve"
@@ -82,6 +86,20 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_named_on_a_page_are_there(page):
+    named = re.findall(
+        r"`((?:cpuserve|tests|benchmarks|docker|docs|requirements)/[\w./-]+\.\w+)`", page.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_room_is_in_the_guide():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert {room for room in rooms if f"`cpuserve/{room}`" not in page} == set()
+
+
 def test_the_glossary_has_the_words_of_the_project_once_each():
     rows = re.findall(
         r"^\| \*\*(.+?)\*\* \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
@@ -102,3 +120,13 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme():
     readme = (ROOT / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in readme, page.name
+
+
+def test_every_route_is_in_the_docs():
+    pages = "".join(
+        (ROOT / "docs" / name).read_text() for name in ("serving.md", "protocols.md", "profile.md")
+    )
+    without_optional_parts = re.sub(r"\[[^][]*\]", "", re.sub(r"\[[^][]*\]", "", pages))
+    for route in routes(Mock(spec=Pool)):
+        fixed = re.split("<|:", route.rule)[0]
+        assert fixed in pages or fixed in without_optional_parts, route.rule
