@@ -37,7 +37,7 @@ def done(tmp_path_factory):
 
 
 def test_a_run_leaves_figures_tables_and_plots(done):
-    plots = {f"by_{kind}_f32_{scale}.png" for kind in ("network", "batch") for scale in ("log", "linear")}
+    plots = {f"by_{kind}_f32_{scale}.svg" for kind in ("network", "batch") for scale in ("log", "linear")}
     tables = {"figures.jsonl", "networks.json", "table.csv", "table.md"}
     assert {file.name for file in done.iterdir()} == plots | tables
     result = json.loads((done / "networks.json").read_text())

@@ -41,7 +41,7 @@ __all__ = ["command"]
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep figures, tables and plots in this directory (needs cpuserve[bench]).",
+    help="Keep figures, tables and plots (SVG) in this directory.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run that is in --out.")
 @click.option(
@@ -122,14 +122,12 @@ def command(
 
 def _journal(out: Path | None, *, resume: bool) -> Journal | None:
     """Where figures are kept as they come: in a directory that is there from now on, or nowhere."""
-    from cpuserve.bench.networks_plots import need_matplotlib  # noqa: PLC0415
     from cpuserve.measuring.journal import Journal  # noqa: PLC0415
 
     if out is None:
         if resume:
             raise UsageError("--resume goes on with the run in --out DIR: which?")
         return None
-    need_matplotlib()
     journal = Journal(out / "figures.jsonl")
     if journal.file.exists() and not resume:
         raise UsageError(f"{out} has a run already: --resume goes on with it; or choose another --out")
