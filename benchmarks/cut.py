@@ -20,8 +20,7 @@ import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.authoring.cut_source import CutSource
-from cpuserve.authoring.cutting import CutOrder, cut_and_publish
+from cpuserve.authoring.cut import CutOrder, CutSource, cut
 from cpuserve.authoring.parity import Array, Ids, class_map, compare
 from cpuserve.machine.budget import Budget
 from cpuserve.measuring.results import write_result
@@ -79,11 +78,11 @@ def _compare(file: Path, photos: Sequence[Path], repository: Repository) -> dict
     threads = Budget.read().effective
     settings = load({"precision": "f32", "decode": "exact", "max_batch": 1}, environ={})
     whole = CutSource.find(str(file), repository)
-    whole.describe(whole.model)
+    whole.write_metadata(whole.model)
     with repository.publish("whole", None) as folder:
         ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
     order = CutOrder("cut", (INPUT,), (OUTPUT,), CutPart(IR), CutPart(IR))
-    cut_and_publish(whole, order, repository, settings, threads)
+    cut(whole, order, repository, settings, threads)
     answers = []
     for name in ("whole", "cut"):
         pipeline = load_pipeline(new_core(), repository.find(name), settings, threads)

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.authoring.cut_source import CutSource
+from cpuserve.authoring.cut import CutSource
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.server_status import ServerStatus

@@ -1,247 +1,236 @@
-"""Surgery on a graph: a head, a core and a tail that together compute what the whole did; it runs nothing."""
+"""Cuts a model: source, head and core and tail, comparison with the whole, publish."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import openvino as ov
-from openvino import opset13 as ops
 
-from cpuserve.authoring.graph_connectivity import Connectivity, Division, Tensor
-from cpuserve.errors import UsageError
+from cpuserve.authoring import catalog
+from cpuserve.authoring.complexity import complexity
+from cpuserve.authoring.cut_parity import CutComparison
+from cpuserve.authoring.graph_split import SplitGraph, split_graph
+from cpuserve.authoring.servable_graph import free_batch
+from cpuserve.authoring.source import read_source
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
+from cpuserve.errors import ModelLoadError, RepositoryError, UnknownModel, UsageError
+from cpuserve.models.card import Card
+from cpuserve.models.cut_manifest import IR, NONE, CutManifest, CutPart, CutPort
+from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.graph import ends_in_softmax
+from cpuserve.settings import Settings
 
-__all__ = ["CutModel", "TensorGraph", "cut", "leaks", "unknown"]
+__all__ = ["CutOrder", "CutReport", "CutSource", "cut"]
 
 
 @dataclass(frozen=True)
-class CutModel:
-    """The three parts of a graph; the outputs of one are the inputs of the next, in order.
+class CutSource:
+    """A model that can be cut.
 
     Attributes:
-        head: before the core; None where there is nothing.
-        core: what is left.
-        tail: behind the core; None where there is nothing.
+        model: its graph.
+        card: its card.
+        name: name of the file, or NAME/VERSION.
+        sha256: checksum of the file.
+        frozen_graph: the tensors of a frozen TensorFlow graph, which is cut at those; None for other models.
     """
 
-    head: ov.Model | None
-    core: ov.Model
-    tail: ov.Model | None
+    model: ov.Model
+    card: Card
+    name: str
+    sha256: str
+    frozen_graph: FrozenGraph | None
 
+    @classmethod
+    def find(cls, text: str, repository: Repository, card_of: str = "") -> CutSource:
+        """Reads a model from a file or from the repository.
 
-class TensorGraph:
-    """The tensors of a model by name, and how they hang together.
-
-    The shape of a tensor whose sizes are fixed counts as a constant: nothing has to flow to know it.
-    """
-
-    def __init__(self, model: ov.Model) -> None:
-        self.model = model
-        self.nodes = model.get_ordered_ops()
-        index = {node: place for place, node in enumerate(self.nodes)}
-        reads: list[tuple[Tensor, ...]] = []
-        inputs, results, live = set(), {}, set()
-        for place, node in enumerate(self.nodes):
-            kind = node.get_type_name()
-            found: tuple[Tensor, ...] = ()
-            if kind == "Parameter":
-                inputs.add(place)
-            elif not (kind == "ShapeOf" and node.input_value(0).get_partial_shape().is_static):
-                sources = ((index[value.get_node()], value.get_index()) for value in node.input_values())
-                found = tuple(source for source in sources if source[0] in live)
-            if kind == "Result":
-                results[node] = place
-            if found or kind == "Parameter":
-                live.add(place)
-            reads.append(found)
-        ends = tuple(results[node] for node in model.get_results())
-        self.wiring = Connectivity(reads, frozenset(inputs), ends)
-        self._live = live
-        self._by_name: dict[str, Tensor] = {}
-        for place in sorted(live - {*ends}):
-            node = self.nodes[place]
-            self._by_name.setdefault(node.get_friendly_name(), (place, 0))
-            for port, value in enumerate(node.outputs()):
-                for name in (*value.get_names(), self.name((place, port))):
-                    self._by_name[name] = (place, port)
-
-    def value(self, tensor: Tensor) -> ov.Output:
-        """The tensor in the model."""
-        return self.nodes[tensor[0]].output(tensor[1])
-
-    def name(self, tensor: Tensor) -> str:
-        """What a tensor is called: its shortest name, else its node's, numbered where that has several."""
-        node = self.nodes[tensor[0]]
-        names = sorted(node.output(tensor[1]).get_names(), key=lambda name: (len(name), name))
-        alone = node.get_output_size() == 1
-        return str(names[0] if names else node.get_friendly_name() + ("" if alone else f":{tensor[1]}"))
-
-    def find(self, name: str) -> Tensor:
-        """The tensor of a name.
+        A file without a card gets the card of the catalogue entry with the same checksum, if there is one.
 
         Args:
-            name: of the tensor or of its node, with or without ``:0``; ``0:NODE`` means what the node reads
-                at its first input.
+            text: path of a file, or NAME or NAME/VERSION of the repository.
+            repository: where models are.
+            card_of: take the card of this model of the repository.
 
         Raises:
-            UsageError: there is none; the message proposes near names.
+            UsageError: there is neither such a file nor such a model, or the model is cut already.
+            ModelLoadError: it cannot be read.
         """
-        for said in (name, f"{name}:0", name.removesuffix(":0")):
-            if said in self._by_name:
-                return self._by_name[said]
-        port, _, node = name.partition(":")
-        if port.isdigit() and node in self._by_name:
-            reads = self.wiring.reads[self._by_name[node][0]]
-            if int(port) < len(reads):
-                return reads[int(port)]
-        raise unknown(name, self._by_name)
+        file = Path(text) if Path(text).exists() else _in_repository(text, repository)
+        if CutManifest.of(file) is not None:
+            raise UsageError(f"{text} is the core of a cut model; cut the model that it was made of")
+        found = read_source(str(file))
+        card = Card.read(found.model)
+        if card_of:
+            card = Card.read(read_source(str(_in_repository(card_of, repository))).model)
+        elif card == Card():
+            card = _of_catalogue(found.sha256)
+        frozen = found.framework == "tf" and file.is_file()
+        name = found.name if Path(text).exists() else text
+        return cls(found.model, card, name, found.sha256, FrozenGraph(file) if frozen else None)
+
+    def write_metadata(self, core: ov.Model) -> None:
+        """Copies the card and the accuracy on record into the core."""
+        for key, value in self.model.get_rt_info().items():
+            core.set_rt_info(value, key)
+        self.card.write(core)
+
+    def split(self, inputs: Sequence[str], outputs: Sequence[str]) -> SplitGraph:
+        """Splits the graph into head, core and tail, with a free batch where the graph allows it.
+
+        Raises:
+            UsageError: no such tensor, or a cut that leaks.
+            ModelLoadError: OpenVINO refuses a part.
+        """
+        if self.frozen_graph is None:
+            made = split_graph(self.model, inputs, outputs)
+        else:
+            made = split_frozen_graph(self.frozen_graph, inputs, outputs)
+        for part in (made.head, made.core, made.tail):
+            if part is not None:
+                free_batch(part)
+        return made
 
 
-def unknown(name: str, there: Iterable[str]) -> UsageError:
-    """The refusal of a name that no tensor has, with near ones."""
-    near = difflib.get_close_matches(name, list(there), n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return UsageError(f"no tensor {name[:200]!r}{hint} (cpuserve cutpoints lists where a model can be cut)")
+@dataclass(frozen=True)
+class CutOrder:
+    """Where to cut a model, and how head and tail run.
 
-
-def leaks(division: Division, names: Mapping[Tensor, str]) -> UsageError | None:
-    """Why a graph cannot be cut so, or None.
-
-    Args:
-        division: what the cut would be.
-        names: what the tensors are called.
+    Attributes:
+        name: name to publish the cut model under.
+        inputs: tensors where the core begins; none: the inputs of the whole model.
+        outputs: tensors where the core ends; none: the outputs of the whole model.
+        head: how the head runs.
+        tail: how the tail runs.
+        images: pictures to compare whole and parts on; none: random numbers.
+        min_agreement: smallest share of equal classes, 0 to 1; see `CutComparison`.
     """
 
-    def listed(tensors: Iterable[Tensor]) -> str:
-        return ", ".join(names[tensor] for tensor in tensors)
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    head: CutPart
+    tail: CutPart
+    images: tuple[Path, ...] = ()
+    min_agreement: float = 0.99
 
-    if division.unused:
-        return UsageError(f"the outputs do not depend on the input {listed(division.unused)}: leave it out")
-    if division.into_core:
-        found = listed(division.into_core)
-        return UsageError(
-            f"the cut leaks: {found} reaches the outputs beside the inputs; add it with --input, or cut at a "
-            "tensor that cpuserve cutpoints lists"
-        )
-    if division.into_tail:
-        found = listed(division.into_tail)
-        return UsageError(
-            f"the cut leaks: {found} reaches the end of the model beside the outputs; add it with --output, "
-            "or cut at a tensor that cpuserve cutpoints lists"
-        )
+
+@dataclass(frozen=True)
+class CutReport:
+    """A cut model that was published.
+
+    Attributes:
+        file: the published version.
+        parts: content of its `cut.json`, with multiply-adds and parity.
+    """
+
+    file: ModelFile
+    parts: CutManifest
+
+
+def cut(
+    whole: CutSource,
+    order: CutOrder,
+    repository: Repository,
+    settings: Settings,
+    threads: int,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> CutReport:
+    """Cuts a model and publishes it as the next version of its name; nothing is left behind on failure.
+
+    Args:
+        whole: the model.
+        order: where to cut, and how head and tail run.
+        repository: where to publish.
+        settings: settings in force.
+        threads: threads for the comparison.
+        progress: called with the number of rows compared so far and in all.
+
+    Raises:
+        UsageError: the cut cannot be made.
+        ModelLoadError: a part cannot be run, or the parts answer differently from the whole model.
+        RepositoryError: the repository cannot be written.
+    """
+    made = whole.split(order.inputs, order.outputs)
+    parts = CutManifest(
+        _chosen(order.head, made.head, "--head"),
+        _chosen(order.tail, made.tail, "--tail"),
+        tuple(map(CutPort.of, whole.model.inputs)),
+        tuple(map(CutPort.of, whole.model.outputs)),
+        ends_in_softmax(made.core if order.tail.run == NONE else whole.model),
+        {
+            "source": {"name": whole.name, "sha256": whole.sha256},
+            "core": {
+                "inputs": [dataclasses.asdict(CutPort.of(port)) for port in made.core.inputs],
+                "outputs": [dataclasses.asdict(CutPort.of(port)) for port in made.core.outputs],
+            },
+            "multiply_adds": {
+                name: complexity(part).multiply_adds
+                for name, part in (("head", made.head), ("core", made.core), ("tail", made.tail))
+                if part is not None
+            },
+        },
+    )
+    whole.write_metadata(made.core)
+    with repository.publish(order.name, None) as folder:
+        _save(folder, made, parts, order)
+        try:
+            number = max(repository.versions(order.name), default=0) + 1
+            trial = ModelFile(order.name, number, folder / "model.xml")
+            comparison = CutComparison(whole.name, whole.model, whole.card, order.images, order.min_agreement)
+            parity = comparison.run(made, parts, trial, settings, threads, progress)
+        except ModelLoadError as error:
+            raise ModelLoadError(str(error).replace(f"{folder}/", "")) from error  # it is gone by now
+        parts = dataclasses.replace(parts, report={**parts.report, "parity": parity})
+        parts.write(folder)
+    return CutReport(repository.find(order.name), parts)
+
+
+def _chosen(part: CutPart, made: ov.Model | None, option: str) -> CutPart | None:
+    if made is not None:
+        return part.saved_in(option.removeprefix("--"))
+    if part.run != IR:
+        raise UsageError(f"{option}: nothing is cut off there, so nothing can run in its place")
     return None
 
 
-def cut(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) -> CutModel:
-    """Cuts a model in three; the model itself is left as it is.
-
-    Args:
-        model: the whole.
-        inputs: tensors where the core begins; none: it begins where the model does.
-        outputs: tensors where it ends; none: it ends where the model does.
-
-    Raises:
-        UsageError: no such tensor, a cut that leaks, or one at tensors without the batch in front.
-    """
-    graph = TensorGraph(model.clone())
-    wiring = graph.wiring
-    own_inputs = [(graph.nodes.index(node), 0) for node in graph.model.get_parameters()]
-    own_outputs = [wiring.reads[node][0] for node in wiring.outputs if wiring.reads[node]]
-    starts = list(dict.fromkeys(map(graph.find, inputs))) or own_inputs
-    ends = list(dict.fromkeys(map(graph.find, outputs))) or own_outputs
-    division = wiring.divide(starts, ends)
-    named = {tensor: graph.name(tensor) for tensors in wiring.reads for tensor in tensors}
-    problem = leaks(division, named)
-    if problem is not None:
-        raise problem
-    headless, tailless = {*starts} <= {*own_inputs}, {*own_outputs} <= {*ends}
-    if headless and tailless:
-        raise UsageError("nothing is cut off: these inputs and outputs are the model's own")
-    for tensor in (*starts, *ends):
-        _has_batch(graph, tensor)
-    _fix_shapes(graph, division)
-    parameters, results = graph.model.get_parameters(), graph.model.get_results()
-    head = tail = None
-    first, last = parameters, results
-    if not headless:
-        head_results, first = _sever(graph, starts, division.core | division.tail, {*ends})
-        head = ov.Model(head_results, parameters, "head")
-    if not tailless:
-        last, tail_parameters = _sever(graph, ends, division.tail, set())
-        tail = ov.Model(results, tail_parameters, "tail")
-    return CutModel(head, ov.Model(last, first, "core"), tail)
-
-
-def _sever(
-    graph: TensorGraph, tensors: Sequence[Tensor], readers: frozenset[int], passed: set[Tensor]
-) -> tuple[list[ov.Node], list[ov.Node]]:
-    """End the graph at ``tensors`` and let ``readers`` begin anew there: the results, and the parameters.
-
-    Tensors that are ``passed`` on as they are also give way: who asks for them next asks the parameter.
-    """
-    ordered = [graph.nodes[node] for node in sorted(readers)]
-    results, parameters = [], []
-    for tensor in tensors:
-        value = graph.value(tensor)
-        name = graph.name(tensor)
-        if not value.get_names():
-            value.get_tensor().set_names({name})
-        parameter = ops.parameter(value.get_partial_shape(), value.get_element_type(), name=name)
-        parameter.output(0).get_tensor().set_names(value.get_names())
-        for node in ordered:
-            for port in node.inputs():
-                if port.get_source_output() == value:
-                    port.replace_source_output(parameter.output(0))
-        results.append(ops.result(value, name=f"{name}/result"))
-        parameters.append(parameter)
-        if tensor in passed:
-            graph.nodes[tensor[0]] = parameter
-    return results, parameters
-
-
-def _has_batch(graph: TensorGraph, tensor: Tensor) -> None:
-    shape = graph.value(tensor).get_partial_shape()
-    whole = graph.model.input(0).get_partial_shape()
-    if shape.rank.is_static and len(shape) and len(whole) and shape[0] == whole[0]:
-        return
-    raise UsageError(
-        f"cannot cut at {graph.name(tensor)} of shape {shape}: its first side must be the batch, {whole[0]}"
-    )
-
-
-def _fix_shapes(graph: TensorGraph, division: Division) -> None:
-    """Write down the shapes that are read across a cut: the tensor they belong to is in another part."""
-    part = {
-        node: number
-        for number, nodes in enumerate((division.head, division.core, division.tail))
-        for node in nodes
-    }
-    index = {node: place for place, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        if node.get_type_name() != "ShapeOf" or graph.wiring.reads[index[node]]:
-            continue
-        source = index.get(node.input_value(0).get_node())  # None: a constant from the line below
-        if source is None or {part.get(reader) for reader in _readers(node, index, part)} <= {
-            part.get(source)
-        }:
-            continue
-        value = node.output(0)
-        sizes = np.array(node.input_value(0).get_shape(), value.get_element_type().to_dtype())
-        value.replace(ops.constant(sizes).output(0))
-
-
-def _readers(node: ov.Node, index: Mapping[ov.Node, int], part: Mapping[int, int]) -> set[int]:
-    """The nodes of a part that read what comes of a constant."""
-    found: set[int] = set()
-    todo = [node]
-    while todo:
-        for port in (port for value in todo.pop().outputs() for port in value.get_target_inputs()):
-            reader = port.get_node()
-            place = index[reader]
-            if place in part:
-                found.add(place)
+def _save(folder: Path, made: SplitGraph, parts: CutManifest, order: CutOrder) -> None:
+    """Writes the core as the version's model, the other parts into subdirectories, and `cut.json`."""
+    try:
+        ov.save_model(made.core, folder / "model.xml", compress_to_fp16=False)
+        for part, graph, ordered in (
+            (parts.head, made.head, order.head),
+            (parts.tail, made.tail, order.tail),
+        ):
+            if part is None or "/" not in part.what:
+                continue
+            (folder / part.what).parent.mkdir()
+            if part.run == IR:
+                ov.save_model(graph, folder / part.what, compress_to_fp16=False)
             else:
-                todo.append(reader)
-    return found
+                shutil.copyfile(ordered.what, folder / part.what)
+        parts.write(folder)
+    except (OSError, RuntimeError) as error:
+        raise RepositoryError(f"cannot write the parts of {order.name}: {error}") from error
+
+
+def _in_repository(text: str, repository: Repository) -> Path:
+    name, _, version = text.partition("/")
+    if version and not (version.isascii() and version.isdigit()):
+        raise UsageError(f"there is no file {text}")
+    try:
+        return repository.find(name, int(version) if version else None).xml
+    except UnknownModel as error:
+        raise UsageError(f"there is no file {text}, and {error}") from error
+
+
+def _of_catalogue(sha256: str) -> Card:
+    for entry in catalog.entries().values():
+        if entry.source.sha256 == sha256:
+            labels = entry.labels if isinstance(entry.labels, tuple) else ()
+            return dataclasses.replace(entry.card, labels=labels)
+    return Card()

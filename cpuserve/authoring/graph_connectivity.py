@@ -1,4 +1,4 @@
-"""Which tensors hold a graph together and what leaks past a cut; it knows no framework, changes no graph."""
+"""Finds the tensors where a graph falls in two, and divides its nodes into head, core and tail."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Tensor = tuple[int, int]  # (node, which of its outputs)
 
 @dataclass(frozen=True)
 class Division:
-    """The nodes of a graph that is cut in three, and why it cannot be cut so.
+    """The nodes of head, core and tail, and the tensors that stand against such a cut.
 
     Attributes:
-        head: nodes before the cut's inputs.
-        core: nodes between its inputs and its outputs.
-        tail: nodes behind its outputs.
-        into_core: tensors that reach the core beside the cut's inputs.
-        into_tail: tensors that reach the tail beside the cut's outputs.
-        unused: inputs of the cut that its outputs do not need.
+        head: nodes before the inputs of the core.
+        core: nodes between the inputs and the outputs of the core.
+        tail: nodes after the outputs of the core.
+        into_core: other tensors that the core reads.
+        into_tail: other tensors that the tail reads.
+        unused: inputs of the core that its outputs do not need.
     """
 
     head: frozenset[int]
@@ -33,12 +33,12 @@ class Division:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """Who reads which tensor; what does not depend on the graph's inputs is left out.
+    """Which node reads which tensor, without tensors that do not depend on the graph's inputs.
 
     Attributes:
         reads: the tensors each node reads, nodes in topological order; a constant reads none.
         inputs: nodes that are the graph's inputs.
-        outputs: nodes that end the graph; nobody reads them.
+        outputs: nodes at the end of the graph.
     """
 
     reads: Sequence[tuple[Tensor, ...]]
@@ -46,10 +46,10 @@ class Connectivity:
     outputs: tuple[int, ...]
 
     def articulations(self) -> list[Tensor]:
-        """The tensors that all paths from the inputs to the outputs pass, in order.
+        """The tensors that every path from the inputs to the outputs passes, in order.
 
-        One sweep: such a tensor is the only one still to be read right after its node, in any topological
-        order, because every node that depends on the inputs stands before or behind it.
+        Such a tensor is the only one still to be read right after its node, in any topological order, because
+        every node that depends on the inputs comes before it or after it.
         """
         ends = {*self.outputs}
         order = [
@@ -76,12 +76,12 @@ class Connectivity:
         return found
 
     def ancestors(self, tensors: Iterable[Tensor]) -> frozenset[int]:
-        """The nodes that are needed to make these tensors."""
+        """The nodes that are needed to compute these tensors."""
         found, _ = self._walk(tensors, stop=(), foreign=frozenset())
         return found
 
     def divide(self, starts: Collection[Tensor], ends: Collection[Tensor]) -> Division:
-        """Cut in three: head up to ``starts``, core from there to ``ends``, tail behind them."""
+        """Divides the nodes: head up to ``starts``, core from there to ``ends``, tail after them."""
         head = self.ancestors(starts)
         core, into_core = self._walk(ends, stop=starts, foreign=head)
         wanted = [tensor for node in self.outputs for tensor in self.reads[node]]
@@ -93,9 +93,9 @@ class Connectivity:
     def _walk(
         self, tensors: Iterable[Tensor], *, stop: Collection[Tensor], foreign: frozenset[int]
     ) -> tuple[frozenset[int], list[Tensor]]:
-        """Nodes that make ``tensors`` from those of ``stop``, and the other tensors this would read.
+        """Nodes that compute ``tensors`` from ``stop``, and the other tensors they would read.
 
-        These are tensors made by ``foreign`` nodes, and inputs of the graph.
+        Those are tensors of ``foreign`` nodes, and inputs of the graph.
         """
         found: set[int] = set()
         leaks: dict[Tensor, None] = {}

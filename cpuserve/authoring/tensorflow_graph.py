@@ -1,8 +1,7 @@
-"""A frozen TensorFlow graph cut at its own tensors, by the names of its source; it loads no TensorFlow.
+"""Splits a frozen TensorFlow graph at tensors of the file, without TensorFlow.
 
-OpenVINO's importer moves and fuses operations, so a converted graph has few of the source's names left. Its
-front end can begin and end a conversion at a tensor, but lists no tensors: names and wiring are read from the
-file.
+OpenVINO's importer moves and fuses operations, so few of the file's names are left in a converted graph. Its
+front end can begin and end a conversion at a tensor but lists no tensors: their names are read from the file.
 """
 
 from __future__ import annotations
@@ -13,42 +12,42 @@ from pathlib import Path
 import openvino as ov
 from openvino.frontend import FrontEndManager
 
-from cpuserve.authoring.cut import CutModel, leaks, unknown
 from cpuserve.authoring.graph_connectivity import Connectivity, Tensor
+from cpuserve.authoring.graph_split import SplitGraph, leak_error, unknown_tensor
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.graph_def import GraphDef, node_and_output
 from cpuserve.serving.graph import is_identity
 
-__all__ = ["FrozenGraph", "cut_places"]
+__all__ = ["FrozenGraph", "split_frozen_graph"]
 
 
 class FrozenGraph(GraphDef):
-    """The tensors of a frozen graph by name, and how they hang together.
+    """The tensors of a frozen graph by name, and which node reads which.
 
     Args:
         file: a binary GraphDef.
 
     Attributes:
-        wiring: which node reads which tensor; a node without a name reads each output.
+        connectivity: which node reads which tensor; a node without a name reads each output.
 
     Raises:
-        ModelLoadError: it is none.
+        ModelLoadError: the file is not one.
     """
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
         count, ends = len(self.live), len(self.outputs)
-        self.wiring = Connectivity(
+        self.connectivity = Connectivity(
             [*self.live, *((end,) for end in self.outputs)],
             frozenset(place for place, _ in self.inputs),
             tuple(range(count, count + ends)),
         )
 
     def find(self, name: str) -> Tensor:
-        """The tensor of a name: ``NODE``, ``NODE:OUTPUT``, or ``INPUT:NODE`` for what the node reads there.
+        """Finds a tensor: ``NODE``, ``NODE:OUTPUT``, or ``INPUT:NODE`` for what the node reads there.
 
         Raises:
-            UsageError: there is none; the message proposes near names.
+            UsageError: there is none; the message proposes similar names.
         """
         places = self.places
         node, port = node_and_output(name)
@@ -57,10 +56,10 @@ class FrozenGraph(GraphDef):
         front, _, node = name.partition(":")
         if front.isdigit() and node in places and int(front) < len(self.reads[places[node]]):
             return self.reads[places[node]][int(front)]
-        raise unknown(name, [f"0:{node}" for node in places] if front.isdigit() else places)
+        raise unknown_tensor(name, [f"0:{node}" for node in places] if front.isdigit() else places)
 
     def in_order_of(self, values: Sequence[ov.Output], tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Tensors in the order that a converted graph has them in."""
+        """Sorts tensors by their order in a converted graph."""
         return [tensor for value in values for tensor in tensors if self.name(tensor) in value.get_names()]
 
     def convert(
@@ -69,12 +68,12 @@ class FrozenGraph(GraphDef):
         outputs: Sequence[Tensor] = (),
         like: Sequence[ov.Output] = (),
     ) -> ov.Model:
-        """The part of the graph from ``inputs`` to ``outputs`` as OpenVINO imports it.
+        """Imports the part of the graph from ``inputs`` to ``outputs``.
 
         Args:
-            inputs: where it begins; none: where the graph does.
-            outputs: where it ends; none: where the graph does.
-            like: one tensor an input, whose type and shape it takes: a part does not know them.
+            inputs: tensors where it begins; none: the inputs of the graph.
+            outputs: tensors where it ends; none: the outputs of the graph.
+            like: for each input a tensor with its type and shape, which a part of a graph does not know.
 
         Raises:
             ModelLoadError: OpenVINO refuses the graph.
@@ -100,37 +99,37 @@ class FrozenGraph(GraphDef):
         return _in_order(model, [self.name(tensor) for tensor in inputs], [self.name(t) for t in outputs])
 
 
-def cut_places(places: FrozenGraph, inputs: Sequence[str], outputs: Sequence[str]) -> CutModel:
-    """Cuts a frozen graph in three at tensors of the source, such as ``0:MobilenetV2/Conv/Conv2D``.
+def split_frozen_graph(graph: FrozenGraph, inputs: Sequence[str], outputs: Sequence[str]) -> SplitGraph:
+    """Splits a frozen graph in three at tensors of the file, such as ``0:MobilenetV2/Conv/Conv2D``.
 
     Args:
-        places: of the graph.
-        inputs: tensors where the core begins; none: it begins where the graph does.
-        outputs: tensors where it ends; none: it ends where the graph does.
+        graph: the graph.
+        inputs: tensors where the core begins; none: the inputs of the graph.
+        outputs: tensors where the core ends; none: the outputs of the graph.
 
     Raises:
-        UsageError: no such tensor, or a cut that leaks.
+        UsageError: no such tensor, or another path into core or tail.
         ModelLoadError: OpenVINO refuses a part.
     """
-    starts = list(dict.fromkeys(map(places.find, inputs))) or places.inputs
-    ends = list(dict.fromkeys(map(places.find, outputs))) or places.outputs
-    wiring = places.wiring
-    named = {tensor: places.name(tensor) for tensors in wiring.reads for tensor in tensors}
-    problem = leaks(wiring.divide(starts, ends), named)
+    starts = list(dict.fromkeys(map(graph.find, inputs))) or graph.inputs
+    ends = list(dict.fromkeys(map(graph.find, outputs))) or graph.outputs
+    connectivity = graph.connectivity
+    named = {tensor: graph.name(tensor) for tensors in connectivity.reads for tensor in tensors}
+    problem = leak_error(connectivity.divide(starts, ends), named)
     if problem is not None:
         raise problem
-    headless, tailless = {*starts} == {*places.inputs}, {*ends} == {*places.outputs}
+    headless, tailless = {*starts} == {*graph.inputs}, {*ends} == {*graph.outputs}
     if headless and tailless:
         raise UsageError("nothing is cut off: these inputs and outputs are the model's own")
-    whole = places.convert()
+    whole = graph.convert()
     if headless:
-        starts = places.in_order_of(whole.inputs, starts)
+        starts = graph.in_order_of(whole.inputs, starts)
     if tailless:
-        ends = places.in_order_of(whole.outputs, ends)
-    head = None if headless else places.convert(outputs=starts)
+        ends = graph.in_order_of(whole.outputs, ends)
+    head = None if headless else graph.convert(outputs=starts)
     given = whole.inputs if head is None else head.outputs
-    core = places.convert([] if headless else starts, ends, given)
-    tail = None if tailless else places.convert(ends, like=core.outputs)
+    core = graph.convert([] if headless else starts, ends, given)
+    tail = None if tailless else graph.convert(ends, like=core.outputs)
     if tail is not None and is_identity(tail):
         tail = None  # the end of the graph only gives the core's outputs other names
     if tail is None:
@@ -138,11 +137,11 @@ def cut_places(places: FrozenGraph, inputs: Sequence[str], outputs: Sequence[str
             for theirs in whole.outputs:
                 if ours.get_names() & theirs.get_names():
                     ours.get_tensor().set_names(ours.get_names() | theirs.get_names())
-    return CutModel(head, core, tail)
+    return SplitGraph(head, core, tail)
 
 
 def _in_order(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) -> ov.Model:
-    """The importer keeps no order: bring inputs and outputs into the one that was asked for."""
+    """Sorts inputs and outputs as asked for; the importer does not keep their order."""
     if not inputs and not outputs:
         return model
     parameters = [model.input(name).get_node() for name in inputs] or model.get_parameters()

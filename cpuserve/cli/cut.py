@@ -14,7 +14,7 @@ from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
-    from cpuserve.authoring.cutting import CutReport
+    from cpuserve.authoring.cut import CutReport
 
 __all__ = ["command"]
 
@@ -72,8 +72,7 @@ def command(
     """
     if not inputs and not outputs:
         raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")
-    from cpuserve.authoring.cut_source import CutSource  # noqa: PLC0415
-    from cpuserve.authoring.cutting import CutOrder, cut_and_publish  # noqa: PLC0415
+    from cpuserve.authoring.cut import CutOrder, CutSource, cut  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.cut_manifest import CutPart  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
@@ -86,7 +85,7 @@ def command(
     with progress(shown=not (quiet or as_json)) as bars:
         task = bars.add_task("comparing cut and whole", total=None)
         whole = CutSource.find(model, repository, card_of)
-        report = cut_and_publish(
+        report = cut(
             whole,
             order,
             repository,

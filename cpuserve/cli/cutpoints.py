@@ -33,12 +33,12 @@ def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> Non
       cpuserve cutpoints digits
       cpuserve cutpoints deeplab.pb --json
     """
-    from cpuserve.authoring.cut_source import CutSource  # noqa: PLC0415
+    from cpuserve.authoring.cut import CutSource  # noqa: PLC0415
     from cpuserve.authoring.cutpoints import cutpoints  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     whole = CutSource.find(model, Repository.of(settings_from(config, flags)))
-    found = cutpoints(whole.model, whole.places)
+    found = cutpoints(whole.model, whole.frozen_graph)
     if as_json:
         click.echo(orjson.dumps([dataclasses.asdict(point) for point in found]))
     else:

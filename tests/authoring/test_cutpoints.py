@@ -5,9 +5,9 @@ from __future__ import annotations
 import openvino as ov
 import pytest
 
-from cpuserve.authoring.cut import cut
 from cpuserve.authoring.cutpoints import cutpoints
-from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
+from cpuserve.authoring.graph_split import split_graph
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
 from tests.conftest import ROOT
 
 
@@ -25,7 +25,7 @@ def test_every_point_of_a_model_is_legal():
     assert (shares[0], shares[-1] > 0.99) == (0, True)
     assert points[0].shape == (-1, 96, 96, 3)
     for point in points[1:-1]:
-        cut(model, [], [point.name])
+        split_graph(model, [], [point.name])
 
 
 def test_points_of_a_frozen_graph(data_dir):
@@ -37,7 +37,7 @@ def test_points_of_a_frozen_graph(data_dir):
     assert points["sub_7:0"].after == 1
     assert points["ArgMax:0"].type == "i64"
     assert 0 < points["MobilenetV2/Conv/Conv2D:0"].before < 0.1
-    cut_places(places, ["MobilenetV2/Conv/Relu6"], [])
+    split_frozen_graph(places, ["MobilenetV2/Conv/Relu6"], [])
 
 
 def test_places_without_the_batch_in_front_are_left_out(data_dir):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpuserve.authoring.tensorflow_graph import FrozenGraph, cut_places
+from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
 from cpuserve.errors import UsageError
 
 FILE = "deeplabv3_mnv2_dm05_257_frozen.pb"
@@ -22,7 +22,7 @@ def ports(values):
 
 
 def test_the_cut_of_the_seed(places):
-    found = cut_places(places, ["0:MobilenetV2/Conv/Conv2D"], ["ArgMax"])
+    found = split_frozen_graph(places, ["0:MobilenetV2/Conv/Conv2D"], ["ArgMax"])
     assert ports(found.head.inputs) == [("ImageTensor:0", "[1,257,257,3]")]
     assert ports(found.head.outputs) == ports(found.core.inputs) == [("sub_7:0", "[1,257,257,3]")]
     # the tail would only rename: the core answers under both names
@@ -31,7 +31,7 @@ def test_the_cut_of_the_seed(places):
 
 
 def test_a_tail_knows_shape_and_type_of_what_it_gets(places):
-    found = cut_places(places, [], ["ResizeBilinear_2"])
+    found = split_frozen_graph(places, [], ["ResizeBilinear_2"])
     assert found.head is None
     assert ports(found.tail.inputs) == [("ResizeBilinear_2:0", "[1,257,257,21]")]
     assert found.tail.output(0).get_element_type() == found.tail.output(0).get_element_type().i64
@@ -39,10 +39,10 @@ def test_a_tail_knows_shape_and_type_of_what_it_gets(places):
 
 def test_a_branch_leaks_and_a_set_does_not(places):
     with pytest.raises(UsageError, match=f"leaks: {SKIP}:0 reaches the outputs"):
-        cut_places(places, [BRANCH], ["ArgMax"])
+        split_frozen_graph(places, [BRANCH], ["ArgMax"])
     with pytest.raises(UsageError, match=f"leaks: {SKIP}:0 reaches the end of the model"):
-        cut_places(places, [], [BRANCH])
-    found = cut_places(places, [BRANCH, SKIP], ["ArgMax"])
+        split_frozen_graph(places, [], [BRANCH])
+    found = split_frozen_graph(places, [BRANCH, SKIP], ["ArgMax"])
     assert [names[0] for names in ports(found.core.inputs)] == [f"{BRANCH}:0", f"{SKIP}:0"]
 
 
@@ -57,16 +57,16 @@ def test_a_branch_leaks_and_a_set_does_not(places):
 )
 def test_a_name_that_is_none(places, name, near):
     with pytest.raises(UsageError, match=near):
-        cut_places(places, [], [name])
+        split_frozen_graph(places, [], [name])
 
 
 def test_ends_that_are_the_graphs_own(places):
     with pytest.raises(UsageError, match="nothing is cut off"):
-        cut_places(places, ["ImageTensor"], ["SemanticPredictions"])
+        split_frozen_graph(places, ["ImageTensor"], ["SemanticPredictions"])
 
 
 def test_articulations_have_the_names_of_the_source(places):
-    names = [places.name(tensor) for tensor in places.wiring.articulations()]
+    names = [places.name(tensor) for tensor in places.connectivity.articulations()]
     assert names[:5] == ["ImageTensor:0", "Cast:0", "mul:0", "sub_7:0", "MobilenetV2/Conv/Conv2D:0"]
     assert names[-2:] == ["ArgMax:0", "SemanticPredictions:0"]
     assert f"{BRANCH}:0" not in names

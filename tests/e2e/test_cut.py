@@ -9,8 +9,7 @@ import pytest
 from tritonclient import http as triton
 
 from benchmarks.cut import BIRD, FILES, INPUT, MASK, OUTPUT, PHOTO, iou
-from cpuserve.authoring.cut_source import CutSource
-from cpuserve.authoring.cutting import CutOrder, cut_and_publish
+from cpuserve.authoring.cut import CutOrder, CutSource, cut
 from cpuserve.cli import main
 from cpuserve.models.cut_manifest import CutPart
 from cpuserve.models.repository import Repository
@@ -26,7 +25,7 @@ SIDES = {257: FILES[0], 513: FILES[1]}
 def publish_whole(source, name, repository):
     """The graph as it is, in f32: the catalogue's is kept in f16."""
     whole = CutSource.find(str(source), repository)
-    whole.describe(whole.model)
+    whole.write_metadata(whole.model)
     with repository.publish(name, 1) as folder:
         ov.save_model(whole.model, folder / "model.xml", compress_to_fp16=False)
 
@@ -60,7 +59,7 @@ def server(data_dir, tmp_path_factory):
         (bird,),
     )
     whole = CutSource.find(str(data_dir / "models" / SIDES[257]), repository)
-    cut_and_publish(whole, order, repository, Settings(allow_callables=True), 1)
+    cut(whole, order, repository, Settings(allow_callables=True), 1)
     monkeypatch.undo()
     words = ("--model-repository", str(models), "--decode", "exact", "--precision", "f32", "--workers", "1")
     words += ("--allow-callables",)
