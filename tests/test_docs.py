@@ -32,6 +32,11 @@ def test_generated_files_are_fresh(generated, name):
     assert (ROOT / "docs" / name).read_bytes() == (generated / name).read_bytes(), "run `make docs`"
 
 
+def test_openapi_json_is_the_yaml(generated):
+    committed = PACKAGE / "protocols" / "page" / "openapi.json"
+    assert committed.read_bytes() == (generated / "openapi.json").read_bytes(), "run `make docs`"
+
+
 def test_modules_are_small_rooms_with_a_sentence_at_the_door():
     for file in PACKAGE.rglob("*.py"):
         text = file.read_text()

@@ -11,9 +11,12 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cpuserve.errors import UnknownModel
 from cpuserve.protocols.statistics import StatisticsRoutes
+from cpuserve.serving.model_table import Told
 from cpuserve.serving.request import Request
 from cpuserve.serving.statistics import SERVER, Statistics
+from tests.protocols.fakes import ask
 
 LARGE = 64 << 20
 
@@ -113,3 +116,39 @@ def test_waiting_requests_are_those_of_all_workers(block):
     queues[0].count = 0
     recorders[0].put_count("queue_depth", queues[0])
     assert value(block, "cpuserve_queue_depth", all="workers") == 1
+
+
+def test_statistics_of_one_version_and_of_all(block):
+    recorder = block.recorder(block.claim(0), "m", 1)
+    request = Request()
+    recorder.entered()
+    request.done("decode")
+    recorder.succeeded(request, 3)
+    file = SimpleNamespace(name="m", version=1)
+
+    def known(name, version):
+        if (name, version) != ("m", "1"):
+            raise UnknownModel(f"no {name}")
+        return SimpleNamespace(file=file)
+
+    routes = StatisticsRoutes(SimpleNamespace(statistics=block, known=known))
+    (found,) = ask(routes.stats, "m", "1", method="GET")[2]["model_stats"]
+    assert (found["name"], found["version"], found["inference_count"]) == ("m", "1", 3)
+    assert found["inference_stats"]["success"]["count"] == 1
+    assert found["inference_stats"]["compute_input"]["ns"] == request.stages_ns["decode"]
+    assert found["inference_stats"]["fail"]["count"] == 0
+    assert ask(routes.stats, "n", "1", method="GET")[0] == 404
+    assert ask(routes.stats, method="GET")[2] == {"model_stats": [found]}
+
+
+def test_every_metric_has_a_help_text_and_models_their_state(block):
+    block.claim(0)
+    states = [Told("m", 1, "UNAVAILABLE", 'a "quoted"\nreason')] * 2
+    control = SimpleNamespace(states=SimpleNamespace(told=lambda: states))
+    routes = StatisticsRoutes(SimpleNamespace(statistics=block, control=control))
+    families = list(text_string_to_metric_families(routes.metrics(None).body.decode()))
+    assert all(family.documentation for family in families)
+    assert {family.name for family in families} >= {"cpuserve_refused", "ovms_streams", "cpuserve_batches"}
+    (state,) = [family for family in families if family.name == "cpuserve_model_state"]
+    (sample,) = state.samples
+    assert (sample.value, sample.labels["reason"]) == (2, 'a "quoted"\nreason')
