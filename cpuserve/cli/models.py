@@ -1,9 +1,7 @@
-"""`cpuserve models`: what the repository holds, read from the XML of each IR; OpenVINO is not loaded."""
+"""`cpuserve models`: lists the models of the repository."""
 
 from __future__ import annotations
 
-# The files are those that OpenVINO is given to run: a repository that is not trusted is lost before this.
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,17 @@ import orjson
 
 from cpuserve.cli.console import table_console
 from cpuserve.cli.options import setting_options, settings_from
-from cpuserve.errors import ModelLoadError, RepositoryError
-from cpuserve.models.card import MODEL_INFO, OWN, Card
-from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.models.listing import list_models
+from cpuserve.models.repository import Repository
 
-__all__ = ["command", "describe"]
+__all__ = ["command"]
 
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, one object a model.")
 @setting_options("model_repository")
 def command(as_json: bool, config: Path | None, **flags: Any) -> None:
-    """List the models of the repository, with what the latest version of each says of itself.
+    """List the models of the repository, with the type, input and licence of the latest version of each.
 
     \b
     Example:
@@ -31,60 +28,11 @@ def command(as_json: bool, config: Path | None, **flags: Any) -> None:
       cpuserve models --json --model-repository /srv/models
     """
     repository = Repository(settings_from(config, flags).model_repository)
-    if not repository.root.is_dir():
-        raise RepositoryError(f"no model repository {repository.root}: --model-repository names another")
-    rows = []
-    for name in repository.names():
-        versions = repository.versions(name)
-        rows.append({"name": name, "versions": versions} | describe(repository.find(name, versions[-1])))
+    rows = list_models(repository)
     if as_json:
         click.echo(orjson.dumps(rows))
     else:
         _show(repository.root, rows)
-
-
-def describe(file: ModelFile) -> dict[str, Any]:
-    """What an IR says of itself; the key ``error`` says why it cannot be read, else it is None."""
-    said: dict[str, Any] = {
-        "model_type": "",
-        "inputs": [],
-        "labels": 0,
-        "licence": "",
-        "description": "",
-        "bytes": 0,
-        "path": str(file.xml),
-        "error": None,
-    }
-    try:
-        said["bytes"] = sum(part.stat().st_size for part in (file.xml, file.xml.with_suffix(".bin")))
-        net = ET.parse(file.xml).getroot()  # noqa: S314 - see the import
-        info = net.find("rt_info")
-        card = Card.from_sections(_section(info, MODEL_INFO), _section(info, OWN))
-    except (ET.ParseError, ModelLoadError, OSError) as error:
-        return said | {"error": str(error)}
-    inputs = [_input(layer) for layer in net.iterfind("layers/layer[@type='Parameter']")]
-    return said | {
-        "model_type": card.model_type,
-        "inputs": inputs,
-        "labels": len(card.labels),
-        "licence": card.licence,
-        "description": card.description,
-    }
-
-
-def _section(info: ET.Element | None, name: str) -> dict[str, str]:
-    found = None if info is None else info.find(name)
-    return {} if found is None else {key.tag: key.get("value", "") for key in found}
-
-
-def _input(layer: ET.Element) -> dict[str, Any]:
-    data, port = layer.find("data"), layer.find("output/port")
-    sides = (data.get("shape", "") if data is not None else "").split(",")
-    return {
-        "name": (port.get("names") if port is not None else None) or layer.get("name", ""),
-        "type": data.get("element_type", "") if data is not None else "",
-        "shape": [int(side) if side.isdigit() else -1 for side in sides if side],
-    }
 
 
 def _show(root: Path, rows: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "OWN_SERVER",
     "model_and_version",
     "pictures_option",
+    "print_notes",
     "report_options",
     "setting_options",
     "settings_from",
@@ -64,7 +65,7 @@ def _under_new_names(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def call(**given: Any) -> Any:
         flags, notes = with_new_names(given, lambda setting: setting.name, lambda setting: setting.flag)
-        _print_notes(notes)
+        print_notes(notes)
         return command(**flags)
 
     return call
@@ -107,11 +108,12 @@ def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
         UsageError: a value is wrong.
     """
     settings = load(flags, file=config)
-    _print_notes(settings.notes)
+    print_notes(settings.notes)
     return settings
 
 
-def _print_notes(notes: Iterable[str]) -> None:
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints notes on the command line to stderr."""
     for note in notes:
         click.echo(f"cpuserve: note: {note}", err=True)
 

@@ -1,4 +1,4 @@
-"""OpenVINO Model Server's ``config.json`` as settings of its models; it opens no model."""
+"""Reads OpenVINO Model Server's ``config.json`` as settings of the models it lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from cpuserve.models.ov_properties import properties_of
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.settings import SETTINGS, Settings
 
-__all__ = ["OvmsConfig", "batch_setting", "check_device", "read_ovms_config", "with_models_of"]
+__all__ = [
+    "OvmsConfig",
+    "batch_setting",
+    "check_device",
+    "check_model_settings",
+    "read_ovms_config",
+    "with_models_of",
+]
 
 _NOT_SERVED = {
     "pipeline_config_list": "pipelines",
@@ -78,6 +85,27 @@ def read_ovms_config(file: Path) -> OvmsConfig:
         models[name] = settings
         notes += said
     return OvmsConfig(models, tuple(notes))
+
+
+def check_model_settings(settings: Settings) -> tuple[Settings, list[str]]:
+    """Check the settings that say which models are served, and add those of the ``config.json``.
+
+    Returns:
+        The settings, and a note for each value that is not used as it was written.
+
+    Raises:
+        UsageError: the file is wrong, or the settings contradict each other.
+    """
+    if settings.model_path and not settings.model_name:
+        raise UsageError("model_path needs model_name, the name to serve that model under")
+    if settings.config_path and settings.model_name:
+        raise UsageError("config_path and model_name both say which models are served: leave one out")
+    notes: list[str] = []
+    if settings.config_path:
+        settings, said = with_models_of(settings)
+        notes += said
+    VersionPolicy.parse(settings.model_version_policy)
+    return settings, notes + ([note] if (note := _plugin(settings.plugin_config)[1]) else [])
 
 
 def with_models_of(settings: Settings) -> tuple[Settings, tuple[str, ...]]:

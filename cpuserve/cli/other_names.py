@@ -1,0 +1,104 @@
+"""Other names for the settings of `cpuserve serve`, so that command lines written for other servers work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import click
+
+from cpuserve.cli.sections import SectionedOption
+from cpuserve.errors import UsageError
+from cpuserve.settings import SETTINGS
+
+__all__ = ["other_name_options", "with_dashes", "without_other_names"]
+
+# option: the setting, and its value where the option is a flag
+_OTHER_NAMES: dict[str, tuple[str, str | None]] = {
+    "ninstances": ("workers", None),
+    "ncores_per_instance": ("cores_per_worker", None),
+    "latency_mode": ("mode", "latency"),
+    "throughput_mode": ("mode", "throughput"),
+    "json": ("log_format", "json"),
+    "quiet": ("log_level", "warning"),
+}
+_OVMS_NAMES = {setting.ovms: (name, None) for name, setting in SETTINGS.items() if setting.ovms}
+_SAME = {**_OTHER_NAMES, **_OVMS_NAMES}
+# option of OpenVINO Model Server: why it is not needed
+_UNUSED = {
+    "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
+    "grpc_workers": "gRPC is not served",
+    "grpc_bind_address": "gRPC is not served",
+    "nireq": "a worker runs as many requests at once as it has --threads, and lets --queue-size wait",
+    "metrics_enable": "metrics are always on, at /metrics",
+    "metrics_list": "all metrics are always on, at /metrics",
+    "log_path": "the log goes to standard error",
+    "cpu_extension": "only operations that OpenVINO has can be run",
+}
+
+_other = partial(click.option, cls=SectionedOption, section="Other names")
+_ovms = partial(click.option, cls=SectionedOption, section="OpenVINO Model Server's names")
+
+
+def with_dashes(option: str) -> str:
+    """An option's name as click compares it, so that underscores work too."""
+    return option.replace("_", "-")
+
+
+def other_name_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the other names as options."""
+    options = []
+    for word, (name, fixed) in _SAME.items():
+        option = _ovms if word in _OVMS_NAMES else _other
+        text = f"The same as {SETTINGS[name].flag}{'' if fixed is None else f' {fixed}'}."
+        value = {"metavar": "TEXT"} if fixed is None else {"is_flag": True}
+        options.append(option("--" + with_dashes(word), word, help=text, **value))
+    options.append(_ovms("--target-device", metavar="TEXT", help="CPU or AUTO; nothing else is accepted."))
+    for word, why in _UNUSED.items():
+        value = {"is_flag": True} if word == "metrics_enable" else {"metavar": "TEXT"}
+        options.append(_ovms("--" + with_dashes(word), word, help=f"Accepted but not used: {why}.", **value))
+    for add in reversed(options):
+        command = add(command)
+    return command
+
+
+def without_other_names(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Turn the options of `cpuserve serve` into settings.
+
+    Args:
+        given: values by option; None or False where an option is not given.
+
+    Returns:
+        The settings, and a note for each option that is not used as it was meant.
+
+    Raises:
+        UsageError: two options contradict each other, or one asks for what cannot be done.
+    """
+    from cpuserve.models.ovms_config import batch_setting, check_device  # noqa: PLC0415
+
+    notes = [f"--{with_dashes(word)} is not used: {why}" for word, why in _UNUSED.items() if given[word]]
+    if given["target_device"]:
+        check_device(given["target_device"])
+    if given["batch_size"]:
+        found, note = batch_setting(given["batch_size"])
+        given = {**given, "batch_size": found.get("max_batch")}
+        notes += [note] if note else []
+    flags = {name: given[name] for name in SETTINGS}
+    typed = {name: f"{SETTINGS[name].flag} {value}" for name, value in flags.items()}
+    for word, (name, fixed) in _SAME.items():
+        if given[word] is None or given[word] is False:
+            continue
+        value = fixed or given[word]
+        shown = f"--{with_dashes(word)}" + ("" if fixed else f" {value}")
+        if word == "rest_port" and flags["port"] is not None:
+            notes.append(f"{typed['port']} is not used beside --rest-port: gRPC is not served")
+        elif flags[name] not in (None, value):
+            raise UsageError(f"{typed[name]} and {shown} ask for different things: leave one out")
+        flags[name], typed[name] = value, shown
+    for name in ("workers", "cores_per_worker"):
+        if {flags["mode"], flags[name]}.isdisjoint({None, "auto"}):
+            raise UsageError(
+                f"{typed['mode']} and {typed[name]} both set the size of the seats: leave one out"
+            )
+    return flags, notes
