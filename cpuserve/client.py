@@ -1,4 +1,4 @@
-"""A small client: shrinks pictures to what the model sees before they are sent; it needs no OpenVINO."""
+"""A client of a server, which shrinks pictures to what the model sees before it sends them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClientError(Exception):
     """The server refused a request.
 
     Attributes:
-        status: the HTTP status.
+        status: HTTP status of the refusal.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -29,18 +29,18 @@ class ClientError(Exception):
 
 
 def shrink(picture: bytes, width: int, height: int, quality: int = _QUALITY) -> bytes:
-    """A JPEG no larger than a model needs: the whole picture, as small as still covers width x height.
+    """The whole picture as a JPEG that just covers width x height, with its aspect ratio kept.
 
-    The aspect is kept, so that the server's own resize sees what it would have seen. A picture that would not
-    become smaller is given back as it is, and so is one that cannot be read: the server says what is wrong.
+    A picture that would not become smaller is returned as it is. So is one that cannot be decoded: the server
+    says what is wrong with it.
 
     Args:
-        picture: an encoded picture of any format OpenCV reads.
-        width: of the model's input, pixels.
-        height: of the model's input, pixels.
-        quality: of the JPEG, 1 to 100.
+        picture: an encoded picture in any format that OpenCV reads.
+        width: pixels of the model's input.
+        height: pixels of the model's input.
+        quality: JPEG quality, 1 to 100.
     """
-    side = max(width, height)  # either way round: an EXIF turn is applied below
+    side = max(width, height)  # for both orientations: an EXIF turn is applied below
     try:
         if picture.startswith(b"\xff\xd8") and b"Exif\0" not in picture[:4096]:
             pixels = simplejpeg.decode_jpeg(picture, "BGR", min_width=side, min_height=side, min_factor=1)
@@ -61,7 +61,7 @@ def shrink(picture: bytes, width: int, height: int, quality: int = _QUALITY) -> 
 
 
 class Client:
-    """One connection to a server, kept open; a context manager. Not for several threads at once.
+    """One connection to a server, which stays open. A context manager; use one client a thread.
 
     Example::
 
@@ -69,9 +69,9 @@ class Client:
             answer = client.predict("digits", Path("photo.jpg").read_bytes())
 
     Args:
-        url: of the server.
-        api_key: sent with every request, where the server wants one.
-        timeout_s: for an answer.
+        url: address of the server, such as ``http://127.0.0.1:8000``.
+        api_key: sent with every request; empty for a server without keys.
+        timeout_s: seconds to wait for an answer.
     """
 
     def __init__(self, url: str, *, api_key: str = "", timeout_s: float = 30.0) -> None:
@@ -97,13 +97,13 @@ class Client:
         """The model's answer to a picture.
 
         Args:
-            model: its name.
-            picture: the encoded picture.
-            shrinking: send no more pixels than the model sees.
-            topk: number of classes wanted; None for the model's own.
+            model: the model's name.
+            picture: the bytes of an encoded picture.
+            shrinking: shrink the picture to what the model sees before it is sent.
+            topk: number of classes to answer; None for the model's default.
 
         Raises:
-            ClientError: the server refused it.
+            ClientError: the server refused the request.
             OSError: the server cannot be reached.
         """
         if shrinking:

@@ -156,7 +156,7 @@ class Model:
         Args:
             picture: a path, the bytes of an encoded picture, an array u8 [H, W, 3] in RGB order, or a list of
                 these, which is run in batches.
-            topk: number of classes wanted; None for the model's own.
+            topk: number of classes to answer; None for the model's default.
 
         Raises:
             RequestError: a picture cannot be read or decoded, or the model does not answer pictures.
@@ -173,7 +173,7 @@ class Model:
 
         Args:
             picture: as for `predict`.
-            topk: number of classes wanted; None for the model's own.
+            topk: number of classes to answer; None for the model's default.
             mask: draw the class of each pixel instead, for a segmentation.
 
         Raises:
