@@ -1,1 +1,1 @@
-"""Measures servers and writes what it measured down; it serves nothing."""
+"""What users measure: servers, their ceiling, networks and frameworks."""

@@ -1,4 +1,4 @@
-"""How near a server comes to what its work costs without HTTP, both by turns; it starts nothing."""
+"""Compares a server with the same work done without HTTP, measured by turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WARM_S = 1.0
 
 @dataclass(frozen=True)
 class Round:
-    """One window in process and one served, next to each other in time."""
+    """One window without HTTP and one of the server, measured one after the other."""
 
     inside: LoopFigures
     served: LoadWindow
@@ -90,10 +90,10 @@ def measure_ceiling(
     seconds: float,
     done: Callable[[], None] = lambda: None,
 ) -> Ceiling:
-    """Measure both, alternating, so that a slow minute of the machine is in both.
+    """Measure both by turns, so that a slow minute of the machine affects both.
 
-    Whoever is not measured waits for input and uses no CPU. The order changes from round to round. In process
-    nothing takes CPU beside the seats; served, the client does, on the same machine.
+    The one that is not measured waits for input and uses no CPU. The order changes from round to round.
+    Without HTTP only the seats use CPU; the server shares this machine with its client.
 
     Args:
         target: the server.

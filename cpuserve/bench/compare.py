@@ -1,4 +1,4 @@
-"""The same network and pictures through several frameworks, by turns, each at its best number of threads."""
+"""Runs one network in several frameworks by turns, each with its best number of threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _END_S = 30.0
 
 @dataclass
 class FrameworkResult:
-    """One framework.
+    """The times and outputs of one framework.
 
     Attributes:
         name: of the framework; OpenVINO is the first and the measure of the others.
@@ -106,7 +106,7 @@ def compare(
 ) -> list[FrameworkResult]:
     """Measure OpenVINO and the others.
 
-    Each framework has a process of its own. Who is not measured waits for input.
+    Each framework has its own process; those not being measured wait for input.
 
     Args:
         source: a model file, directory or ``module:callable``.
@@ -158,7 +158,7 @@ def compare(
 
 
 class _Process:
-    """A runner."""
+    """A child process that runs a framework."""
 
     def __init__(self, spec: dict[str, Any], log: Path) -> None:
         self._log = log
@@ -188,7 +188,7 @@ class _Process:
             self._process.wait()
 
     def ask(self, line: str = "") -> dict[str, Any]:
-        """Send a line, if there is one, and give the answer; a process that ended is ``refused`` too."""
+        """Send a line, if there is one, and return the answer; ``refused`` also when the process ended."""
         text = ""
         with suppress(BrokenPipeError):
             if line and self._process.stdin is not None:

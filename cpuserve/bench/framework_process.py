@@ -1,4 +1,4 @@
-"""A process with one network in one framework: it answers and times on demand; it compares nothing.
+"""A process with one network in one framework that answers and times on demand.
 
 Run with a JSON object as its argument; it writes JSON lines: ``{}`` once it is loaded, or why it is
 ``refused``, and one for each line of stdin, which is ``answers FILE`` or ``run SECONDS``.
@@ -24,7 +24,7 @@ _WARM = 3
 
 
 def main() -> None:
-    """Load, then do as each line says."""
+    """Load the network, then obey each line of stdin."""
     # frameworks print what they like to file 1; what is said here goes to where it pointed before
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

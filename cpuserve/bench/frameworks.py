@@ -1,4 +1,4 @@
-"""One network in one of several frameworks, as a function from a tensor to tensors; it measures nothing."""
+"""Loads a network into one of several frameworks, as a function from a tensor to tensors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Run = Callable[[], list[Array]]
 
 
 class Refused(CpuserveError):
-    """Why a framework does not run a network here."""
+    """A framework does not run a network here; the text says why."""
 
 
 @dataclass(frozen=True)
 class Framework:
-    """A framework.
+    """A framework that networks can be loaded into.
 
     Attributes:
         formats: what it reads, in the words of `cpuserve.authoring.source.SourceModel.framework`.

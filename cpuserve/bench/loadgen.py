@@ -1,4 +1,4 @@
-"""MLPerf LoadGen as the client of a server; what it says is repeated, never called an MLPerf result."""
+"""Runs MLPerf LoadGen as the client of a server. What comes out is not an MLPerf result."""
 
 from __future__ import annotations
 

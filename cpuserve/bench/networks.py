@@ -1,4 +1,4 @@
-"""Measures networks of the zoo over batch sizes and precisions; it draws and prints nothing."""
+"""Measures networks of the zoo over batch sizes and precisions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SHARE_OF_MEMORY = 0.8  # of what is free, unless a limit is given: the rest is 
 
 @dataclass(frozen=True)
 class NetworksPlan:
-    """What to measure.
+    """Which networks, precisions and batch sizes to measure.
 
     Attributes:
         networks: names of the zoo.
@@ -82,7 +82,7 @@ class NetworksPlan:
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """A figure, or why there is none.
+    """The figure of one network, precision and batch size, or why there is none.
 
     Attributes:
         network: of the zoo.
@@ -138,7 +138,7 @@ def measure_networks(
     journal: Journal | None = None,
     progress: Callable[[NetworkRow], None] = lambda _row: None,
 ) -> list[NetworkRow]:
-    """Measure what the journal does not have yet.
+    """Measure all figures that the journal does not have yet.
 
     Args:
         plan: what to measure.

@@ -1,4 +1,4 @@
-"""Draws the networks' times as SVG files, by network and by batch, with a linear and a logarithmic scale."""
+"""Plots the networks' figures by network and by batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times one network in one precision, batch after batch, in a process of its own; it writes JSON lines.
+"""Times one network in one precision over batch sizes, in its own process, and writes JSON lines.
 
 A process of its own gives its memory back, and can be killed for want of it without ending the run.
 """

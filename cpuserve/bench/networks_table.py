@@ -1,4 +1,4 @@
-"""Tables of the networks' figures, alone or beside another machine's; it measures nothing."""
+"""Tables of the networks' figures, alone or beside another machine's."""
 
 from __future__ import annotations
 

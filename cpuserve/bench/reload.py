@@ -1,4 +1,4 @@
-"""Replaces a model again and again under load and counts what its clients noticed; no repository changes."""
+"""Replaces a model again and again under load and counts what clients notice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STEADY_S = 5.0
 
 @dataclass
 class _Seen:
-    """What the clients saw: when, how long it took, status, version."""
+    """The answers that clients got: when, how long they took, status and version."""
 
     answers: list[tuple[float, float, int, int]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class ReloadReport:
-    """What came out.
+    """What clients noticed of the reloads.
 
     Attributes:
         reloads: how many there were.

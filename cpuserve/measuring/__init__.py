@@ -1,1 +1,1 @@
-"""Load on a server, and what it did: clients, windows, targets and result files."""
+"""Puts load on a server and measures what it does: clients, windows, targets and result files."""

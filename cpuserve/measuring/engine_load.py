@@ -35,7 +35,7 @@ _END_S = 30.0
 
 @dataclass(frozen=True)
 class LoopFigures:
-    """What the seats did in one window.
+    """What all seats did in one window.
 
     Attributes:
         images: that were decoded and inferred.
@@ -61,7 +61,7 @@ class LoopFigures:
 
 
 class SeatProcesses:
-    """One process for each seat of the server that these settings make, loaded and waiting.
+    """Starts one process for each seat of a server with these settings.
 
     Args:
         models: a name in the repository, or several, which the pictures go to in turn.
@@ -156,7 +156,7 @@ class SeatProcesses:
                 process.wait()
 
     def loop(self, seconds: float) -> LoopFigures:
-        """Let all seats work at the same time."""
+        """Run the loop in all seats at the same time."""
         for process in self._processes:
             _pipe(process.stdin).write(f"{seconds}\n")
             _pipe(process.stdin).flush()
@@ -185,7 +185,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def main() -> None:
-    """Sit down, load, say so, then one window a line of stdin."""
+    """Take the seat, load the models, then run one window for each line of stdin."""
     spec = json.loads(sys.argv[1])
     settings = load(spec["flags"], file=None if spec["config"] is None else Path(spec["config"]))
     seat = plan_for_settings(Topology.read(), Budget.read(), settings).seats[spec["seat"]]
@@ -227,7 +227,7 @@ def _request() -> Any:
 
 
 def _window(turns: Sequence[Any], pictures: Sequence[bytes], threads: int, seconds: float) -> dict[str, Any]:
-    """The threads take turns at the models; after each round of them comes the next picture."""
+    """Loop in ``threads`` threads over the models; when each had a picture, the next picture comes."""
     latencies: list[list[float]] = [[] for _ in range(threads)]
     cpu, began = time.process_time(), time.perf_counter()
     end = began + seconds

@@ -1,4 +1,4 @@
-"""HTTP clients in one thread: closed loop (so many connections) and open loop (so many arrivals a second)."""
+"""HTTP clients in one thread: a closed loop (connections) or an open loop (arrivals a second)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Client:
 
 
 class _Tally:
-    """What became of the requests, and the CPU time that took here; both clocks start with it."""
+    """Counts answers and latencies, and the client's CPU time."""
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
@@ -166,7 +166,7 @@ def closed_loop(
     headers: Mapping[str, str] = _PICTURES,
     then: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Load a server.
+    """Load a server with a number of connections.
 
     Args:
         host: its address.
@@ -287,7 +287,7 @@ def _cpu_s() -> float:
 
 
 def main() -> None:
-    """Run as a process of its own, so that the client's time is not the server's; prints JSON."""
+    """Run the clients in their own process, which keeps their CPU time apart, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("path")

@@ -1,4 +1,4 @@
-"""A file of JSON objects, one a line, that survives being killed: it is only ever appended to."""
+"""A file of JSON objects, one a line, to which a run appends what is done so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Keeps what is done, so that a run that was ended anywhere can go on from there.
+    """Keeps what is done, so that a killed run can be resumed.
 
     Attributes:
         file: where the lines are; made by the first `append`.
@@ -24,9 +24,9 @@ class Journal:
         self.file = file
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines that were written whole.
+        """All complete lines.
 
-        A line may be torn where a writer was killed; what it told is then not done. It is passed over.
+        A line that a killed writer left incomplete is skipped.
 
         Raises:
             UsageError: a line is JSON and no object: the file is something else.
@@ -47,7 +47,7 @@ class Journal:
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line, on the disk when this returns."""
+        """Append a line and wait until it is on disk."""
         with self.file.open("ab+") as stream:
             if stream.tell() > 0:
                 stream.seek(-1, os.SEEK_END)

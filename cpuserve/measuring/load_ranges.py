@@ -1,4 +1,4 @@
-"""Ranges of loads as they are typed, ``1:32:x2`` or ``100:300:100``; it measures nothing."""
+"""Parses ranges of loads such as ``1:32:x2`` or ``100:300:100``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 1000
 
 
 def parse_range(text: str, option: str, *, whole: bool) -> list[float]:
-    """The values of ``START``, ``START:END``, ``START:END:STEP`` or ``START:END:xFACTOR``.
+    """Parse ``START``, ``START:END``, ``START:END:STEP`` or ``START:END:xFACTOR``.
 
     The end belongs to the range where a step hits it, as in perf_analyzer; the factor form is ours.
 

@@ -1,4 +1,4 @@
-"""One window of load on a server: what came back, what its processes spent, what others used meanwhile."""
+"""Loads a server for one window and measures answers, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Load:
-    """How much is asked: one of the two.
+    """How much load a server gets: one of the two.
 
     Attributes:
         connections: closed loop, so many clients with one request under way each.
@@ -71,7 +71,7 @@ class Load:
 
 @dataclass(frozen=True)
 class LoadWindow:
-    """What was seen in one window, or in several that were added up.
+    """What was measured in one window, or in several added up.
 
     Attributes:
         requests: answered, or due in an open loop.
@@ -162,7 +162,7 @@ class LoadWindow:
 def measure_window(
     target: Target, images: Sequence[Path], load: Load, *, seconds: float, seed: int = 0
 ) -> LoadWindow:
-    """Load a running server for one window and account for the machine's CPU meanwhile.
+    """Load a running server for one window and measure the machine's CPU time meanwhile.
 
     Args:
         target: the server.
@@ -213,12 +213,12 @@ def measure_window(
 
 
 def percentile(ascending: Sequence[float], share: int) -> float | None:
-    """The value that ``share`` percent of the values do not exceed; None of no values."""
+    """The value that ``share`` percent of the values do not exceed; None without values."""
     return ascending[min(len(ascending) - 1, len(ascending) * share // 100)] if ascending else None
 
 
 def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and of all below it, of those that have ended too.
+    """CPU seconds of a process and all its descendants, ended ones too.
 
     Raises:
         CpuserveError: there is no such process.
@@ -251,7 +251,7 @@ def ours_s() -> float:
 
 
 def unique_mib(pid: int) -> float:
-    """Memory of a process and of all below it that they share with nobody.
+    """Memory that a process and its descendants share with no other process.
 
     Raises:
         CpuserveError: there is no such process.

@@ -1,4 +1,4 @@
-"""Windows that others have spoiled, measured again, so many times at most; it measures none itself."""
+"""Repeats windows during which other programs used too much CPU."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["QuietWindows", "foreign_cores"]
 
 
 def foreign_cores(window: LoadWindow) -> float:
-    """CPU that neither the server nor the client used in a window, in cores."""
+    """Cores that other programs used during a window."""
     return window.foreign_cpu_s / window.wall_s if window.wall_s else 0.0
 
 
 class QuietWindows:
-    """Measures windows, those in which others used too much CPU again.
+    """Measures windows, and repeats those in which other programs used too much CPU.
 
-    Once as many as allowed were repeated the rest counts as it is: a machine that is never quiet has figures,
-    too, and they say so.
+    After ``most`` repetitions every window counts, so that a machine that is never quiet has figures too;
+    `spoiled` says how many.
 
     Args:
-        once: measures a window, given its number.
+        once: measures the window of a number.
         limit: cores that others may use.
         most: windows that may be repeated, over all.
-        seen: told of each window, and whether it counts.
+        seen: is called with each window and whether it counts.
 
     Attributes:
         repeated: windows that were measured again.
@@ -47,7 +47,7 @@ class QuietWindows:
         self.spoiled = 0
 
     def __call__(self, number: int) -> LoadWindow:
-        """A window that counts."""
+        """Measure until a window counts."""
         while True:
             window = self._once(number)
             quiet = foreign_cores(window) <= self._limit

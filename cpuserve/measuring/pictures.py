@@ -1,4 +1,4 @@
-"""The pictures a benchmark sends: a directory of the user's, or one that is made and named so."""
+"""The pictures that a benchmark sends: those of a directory, or one generated picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT, _QUALITY = 640, 480, 85
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Files, sent in turn.
+    """Picture files that are sent in turn.
 
     Attributes:
         name: what they are, for tables and result files.
@@ -30,7 +30,7 @@ class PictureFiles:
 
 @contextmanager
 def pictures(folder: Path | None) -> Iterator[PictureFiles]:
-    """The pictures of a directory (not of those below it), or a made one as long as the context lasts.
+    """The pictures directly in a directory; without one, a generated picture while the context lasts.
 
     Raises:
         UsageError: the directory holds no picture.

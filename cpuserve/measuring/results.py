@@ -1,4 +1,4 @@
-"""Result files: figures with the command, the date and the machine that they belong to."""
+"""Writes result files: figures with the command, the date and the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server counted meanwhile: its batches, why they were run, its cache; read from its metrics."""
+"""Reads from a server's metrics how many batches it ran, why, and how often its cache answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class ServerBatches:
-    """Counters of one model, over all its versions and all workers.
+    """Counters of one model, summed over its versions and all workers.
 
     Attributes:
         released: batches by why they were run: "idle" (a stream was idle), "gathered" (rows had waited for
@@ -38,7 +38,7 @@ class ServerBatches:
 
     @classmethod
     def read(cls, target: Target) -> Self | None:
-        """The counters of the target's model now; None of a server that has no such metrics."""
+        """Read the counters of the target's model; None if the server has no such metrics."""
         connection = http.client.HTTPConnection(target.host, target.port, timeout=_TIMEOUT_S)
         try:
             connection.request("GET", "/metrics")
@@ -65,7 +65,7 @@ class ServerBatches:
         )
 
     def since(self, before: Self) -> Self:
-        """What was counted between two looks."""
+        """The difference to earlier counters."""
         return type(self)(
             {why: count - before.released.get(why, 0) for why, count in self.released.items()},
             {size: count - before.sizes.get(size, 0) for size, count in self.sizes.items()},

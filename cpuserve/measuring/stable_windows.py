@@ -1,4 +1,4 @@
-"""Windows of load until three in a row agree; it knows neither servers nor tables."""
+"""Measures windows of load until three in a row agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WITHIN = 0.10
 
 @dataclass(frozen=True)
 class LoadLevel:
-    """One load and what was seen under it.
+    """One load and the windows measured under it.
 
     Attributes:
         load: how much was asked.

@@ -1,4 +1,4 @@
-"""Who is measured: a server at a URL, with its model, its route and its processes; it sends no load."""
+"""Finds the server at a URL: its model, its route and its process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def target_at(url: str, model: str | None, protocol: str) -> Target:
 
 
 def ask_once(target: Target, picture: Path) -> None:
-    """Post one picture, so that a wrong name or a refusal is said before anything is measured.
+    """Post one picture, so that a wrong name or a refusal is reported before measuring starts.
 
     Raises:
         CpuserveError: it was not answered 200.
@@ -65,7 +65,7 @@ def ask_once(target: Target, picture: Path) -> None:
 
 
 def listening_pid(host: str, port: int) -> tuple[int | None, str]:
-    """The process that listens at an address, the eldest of those that share its socket.
+    """Find the process that listens at an address: the top one of those that share its socket.
 
     Returns:
         Its id and "", or None and why it cannot be seen.

@@ -1,4 +1,4 @@
-"""The tensors a benchmark sends: a model's own inputs, made, as an infer request with binary data."""
+"""Makes infer requests with binary data for a model's own inputs."""
 
 from __future__ import annotations
 

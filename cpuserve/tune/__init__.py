@@ -1,1 +1,1 @@
-"""Finds the settings that serve a model best on this machine, keeps them and says why; it serves nothing."""
+"""Finds the settings that serve models best on this machine, keeps them as presets and explains them."""

@@ -1,4 +1,4 @@
-"""Says in plain sentences what a search has shown, with its noise; it computes nothing."""
+"""Writes the conclusions of a search as sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of trials worth a plot: the Pareto front and one figure over one setting; it draws nothing."""
+"""Selects trials for plots: the Pareto front, and figures over one setting."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Curve:
 
 
 def front(trials: Sequence[Trial]) -> list[int]:
-    """Numbers of the trials that no other one beats in both throughput and p99, the quickest answer first.
+    """Numbers of the trials on the Pareto front of throughput and p99, lowest p99 first.
 
     A trial is beaten by one that is as good in both figures and better in one.
     """
@@ -75,7 +75,7 @@ def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: O
 def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: ObjectiveMetric) -> Curve:
     """Figures of the whole machine over the cores of one worker.
 
-    It is the question of "Deep learning inference service optimization on CPU" (Lei Zhang, Feng Dong and
+    Compare "Deep learning inference service optimization on CPU" (Lei Zhang, Feng Dong and
     others, iQIYI and Intel, 2019), which found small batches to gain less and less from more cores in one
     service and took 8 to 16 of them. There are always as many workers as the machine has room for.
 
@@ -90,7 +90,7 @@ def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: Obje
 
 
 def cores_per_worker(trial: Trial, cores: int) -> float | None:
-    """Cores of one worker: as set, else the machine's share of each worker; None where nothing says."""
+    """Cores of one worker: as set, else an even share of the machine; None if unknown."""
     said = trial.point.get("cores_per_worker")
     if said is not None:
         return float(said)

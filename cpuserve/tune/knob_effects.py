@@ -1,4 +1,4 @@
-"""What each knob did to a figure, and within which noise, from trials that were made anyway; it runs none.
+"""Estimates what each setting did to a figure, and within which noise, from the trials of a search.
 
 Two methods, in this order:
 
@@ -37,7 +37,7 @@ Kind = Literal["helps", "harmful", "no effect", "depends", "failed", "not told a
 
 @dataclass(frozen=True)
 class Effect:
-    """What one value of a knob did, against another one.
+    """What one value of a knob did to the figure, compared with another value.
 
     Attributes:
         value: the value.
@@ -77,7 +77,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class KnobEffects:
-    """What a knob did.
+    """What all values of a knob did.
 
     Attributes:
         knob: its name.
@@ -93,7 +93,7 @@ class KnobEffects:
 
     @property
     def telling(self) -> Effect | None:
-        """The value that says most: the most helpful, else the one that depends, the most harmful, any."""
+        """The strongest effect: the most helpful, else one that depends, else the most harmful, else any."""
         order: tuple[Kind, ...] = ("helps", "depends", "harmful", "no effect", "not told apart", "failed")
         found = [effect for kind in order for effect in self.values if effect.kind == kind]
         same = [effect for effect in found if effect.kind == found[0].kind]
@@ -117,7 +117,7 @@ class KnobEffects:
 def effects(
     trials: Sequence[Trial], metric: ObjectiveMetric, not_tried: Mapping[str, str]
 ) -> list[KnobEffects]:
-    """The effects of all knobs, the largest first; those not tried at the end.
+    """The effects of all knobs, largest first, with untried knobs at the end.
 
     Args:
         trials: all that were made; failed ones count as failures of a value that never worked.
@@ -136,7 +136,7 @@ def effects(
 
 
 def repeat_noise(trials: Sequence[Trial], metric: ObjectiveMetric) -> float:
-    """The largest difference, as a share, between measurements of the same settings; 0 without any."""
+    """The largest relative difference between measurements of the same settings; 0 without repeats."""
     by_point: dict[Point, list[float]] = {}
     for trial, figures in _measured(trials):
         by_point.setdefault(trial.point, []).append(metric.of(figures))

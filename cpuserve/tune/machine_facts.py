@@ -1,4 +1,4 @@
-"""What of a machine and of the models decides which settings are worth a trial; it proposes none."""
+"""The facts about a machine and its models that decide which settings are worth a trial."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INPUT = re.compile(r'type="Parameter"[^>]*>\s*<data shape="([^"]*)"')
 
 @dataclass(frozen=True)
 class ModelMemory:
-    """What of a model decides how much memory a worker needs.
+    """The sizes of a model that decide how much memory a worker needs.
 
     Attributes:
         weights_bytes: of its weights.
@@ -37,7 +37,7 @@ class ModelMemory:
 
     @classmethod
     def of(cls, file: ModelFile) -> ModelMemory:
-        """What the model's files say; sizes that vary count as 1, and other formats than IR as no input."""
+        """Read the model's files; variable sizes count as 1, and formats other than IR as no input."""
         weights = sum(path.stat().st_size for path in file.files)
         shapes = _INPUT.findall(file.xml.read_text(errors="replace")) if file.xml.suffix == ".xml" else []
         return cls(weights, sum(4 * math.prod(map(int, re.findall(r"\b\d+", shape))) for shape in shapes))
@@ -55,7 +55,7 @@ class ModelMemory:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What tuning knows of a machine and of what it shall run.
+    """Facts about a machine and the models it will serve.
 
     Attributes:
         cores: usable physical cores of each NUMA node, the largest first.
@@ -102,7 +102,7 @@ class MachineFacts:
         openmp: Sequence[str] = (),
         networks: Sequence[ModelMemory] = (),
     ) -> MachineFacts:
-        """What ``budget`` allows of ``topology``, and the seats that the defaults make of it."""
+        """The facts of the CPUs that ``budget`` allows, with the seats that the default settings make."""
         groups = topology.cores(budget.cpus)
         nodes: dict[int | None, int] = {}
         kinds = set()
@@ -140,16 +140,16 @@ class MachineFacts:
         return max(1, self.cpus // self.total_cores)
 
     def seats_of(self, cores: int) -> int:
-        """How many seats of so many cores fit, none spanning two nodes."""
+        """How many seats of ``cores`` cores fit, none spanning two NUMA nodes."""
         return sum(node // cores for node in self.cores)
 
     def seat_threads(self, workers: int, cores: int, *, logical: bool) -> int:
-        """Compute threads of one of so many seats of so many cores; a quota is shared out."""
+        """Compute threads of one seat; a CPU quota is divided among the seats."""
         seat = cores * (self.siblings if logical else 1)
         return min(seat, max(1, self.threads // workers)) if self.quota else seat
 
     def memory_mib(self, workers: int, max_batch: int, copies: int = 1) -> float:
-        """What so many workers with batches of up to so many rows are estimated to take.
+        """Estimated memory of so many workers with batches of up to ``max_batch`` rows.
 
         Args:
             workers: processes.
@@ -161,7 +161,7 @@ class MachineFacts:
         return self.memory_factor * workers * one
 
     def having_seen(self, openmp: Sequence[str], rss_mib: float) -> MachineFacts:
-        """The same, with what the first trial, that of the defaults, has shown.
+        """The facts with what the trial of the defaults showed.
 
         Args:
             openmp: file names of the OpenMP runtimes its workers have mapped.

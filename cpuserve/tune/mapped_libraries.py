@@ -1,4 +1,4 @@
-"""Which thread runtimes and which allocator processes really have mapped; it judges no variable."""
+"""Reads from /proc which thread runtimes and which allocator processes have mapped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["mapped_libraries"]
 
 
 def mapped_libraries(pids: Iterable[int], root: Path = Path("/")) -> dict[str, Any]:
-    """What these processes have in common or apart.
+    """The runtimes, allocators and OpenMP variables of these processes.
 
     Args:
         pids: workers of one server.

@@ -1,4 +1,4 @@
-"""One trial: a point's settings in fresh processes, measured until stable; it chooses no point."""
+"""Measures a point: starts fresh processes with its settings and loads them until figures are stable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST = 3  # windows that count, as `cpuserve.measuring.stable_windows` has it
 
 
 class Measurer:
-    """Measures points, each in processes of its own, which are gone when it returns.
+    """Measures points, each in fresh processes that end before it returns.
 
     Args:
         models: names in the repository; several are served together.
@@ -99,10 +99,9 @@ class Measurer:
                 return self._figures(running, sent.name)
 
     def hints(self) -> dict[str, Point]:
-        """What OpenVINO itself chooses: the points of its ``THROUGHPUT`` and ``LATENCY`` hints.
+        """The points that OpenVINO's ``THROUGHPUT`` and ``LATENCY`` hints choose.
 
-        They are asked for, for the model with the largest part of the mix, in a fresh process that sits where
-        one worker of all cores would.
+        A fresh process seated as one worker of all cores asks for the model with the largest part of the mix.
 
         Raises:
             CpuserveError: the model is not there, or cannot be compiled.
@@ -131,7 +130,7 @@ class Measurer:
 
 
 def _figures(level: LoadLevel, quiet: QuietWindows, facts: dict[str, Any]) -> Figures:
-    """The last three windows as one.
+    """The figures of the last three windows.
 
     Raises:
         CpuserveError: no request was answered.

@@ -1,4 +1,4 @@
-"""What is best: an objective, its constraints, and when two results are a tie; it measures nothing."""
+"""Objectives, constraints and ties: decides which trial is best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FIGURES", "METRICS", "Constraint", "Objective", "ObjectiveMetric", "
 
 @dataclass(frozen=True)
 class ObjectiveMetric:
-    """A figure.
+    """The figure that an objective is about.
 
     Attributes:
         field: its name in `Figures`.
@@ -29,7 +29,7 @@ class ObjectiveMetric:
     more_is_better: bool
 
     def of(self, figures: Figures) -> float:
-        """Its value in these figures."""
+        """Its value."""
         return float(getattr(figures, self.field))
 
     def better(self, one: Figures, other: Figures) -> bool:
@@ -69,7 +69,7 @@ _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9]*\.?[0-9]+)\s*")
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on one figure.
+    """A limit for one figure.
 
     Attributes:
         figure: its name, one of `FIGURES`.
@@ -83,7 +83,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
-        """``p99_ms<=50`` as it is typed.
+        """Parse a constraint such as ``p99_ms<=50``.
 
         Raises:
             UsageError: it is not a figure, ``<=`` or ``>=`` and a number above 0.
@@ -100,7 +100,7 @@ class Constraint:
         return f"{self.figure}{'<=' if self.most else '>='}{self.bound:g}"
 
     def excess(self, figures: Figures) -> float:
-        """By which share of the bound it is broken; 0 where it is kept."""
+        """How far the limit is exceeded, as a share of it; 0 when it is kept."""
         field, factor = FIGURES[self.figure]
         value = factor * float(getattr(figures, field))
         return max(0.0, (value - self.bound if self.most else self.bound - value) / self.bound)
@@ -108,7 +108,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Standing:
-    """What all trials of one point say together.
+    """The combined result of all trials of one point.
 
     Attributes:
         point: the point.
@@ -141,7 +141,7 @@ class Objective:
 
     @classmethod
     def parse(cls, name: str, constraints: Iterable[str] = ()) -> Objective:
-        """As typed.
+        """Parse an objective and its constraints.
 
         Raises:
             UsageError: there is no such objective, or a constraint cannot be read.
@@ -159,20 +159,20 @@ class Objective:
         return self.metric.of(figures)
 
     def score(self, figures: Figures) -> float:
-        """The figure turned so that more is better: inverted where less is."""
+        """The figure, inverted if less is better, so that more is always better."""
         value = self.value(figures)
         if self.metric.more_is_better:
             return value
         return 1.0 / value if value > 0 else 0.0
 
     def excess(self, figures: Figures) -> float:
-        """By which share constraints are broken, added up."""
+        """How far the constraints are exceeded, added up."""
         return sum(constraint.excess(figures) for constraint in self.constraints)
 
     def standings(self, trials: Iterable[Trial]) -> list[Standing]:
-        """Points that worked, the best first: those that keep the constraints, then by score.
+        """Rank the points that worked: those that keep the constraints first, then by score.
 
-        Where none keeps them the one that breaks them least is first.
+        If none keeps them, the one that exceeds them least is first.
         """
         by_point: dict[Point, list[tuple[float, Trial, Figures]]] = {}
         for trial in trials:
@@ -184,7 +184,7 @@ class Objective:
         return sorted(found, key=lambda one: (one.excess, -one.score))
 
     def best(self, trials: Sequence[Trial]) -> Standing | None:
-        """The point to use: of those that tie with the best the one nearest to the defaults, then by score.
+        """The point to use: of those that tie with the best, the one nearest to the defaults.
 
         None where nothing worked.
         """
@@ -195,7 +195,7 @@ class Objective:
         return min(tied, key=lambda one: (len(one.point.knobs), -one.score))
 
     def tie(self, one: Standing, other: Standing) -> bool:
-        """Whether the difference is within what the noise of both could make.
+        """Whether the difference is within the noise of both.
 
         The half widths of both are added, so that two that are called different do not even touch. Of two
         that break constraints, or of which one does, none is as good as the other.

@@ -1,4 +1,4 @@
-"""What OpenVINO's performance hints choose for a model, asked in a process of its own; it measures nothing.
+"""Asks OpenVINO which settings its performance hints choose for a model.
 
 Run with the model's file as its argument. It sits where one worker of all cores would and prints, by hint,
 the properties in force.
@@ -28,7 +28,7 @@ _ASKED = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "OPTIMAL_NUMBER_OF_INFER_REQUE
 
 
 def hint_points(xml: Path, environ: Mapping[str, str]) -> dict[str, Point]:
-    """The points of the hints, by their names.
+    """The point of each hint, by its name.
 
     A worker with all cores, the streams, threads and pinning that OpenVINO chose, and as many serving threads
     as it wants requests under way.
@@ -62,7 +62,7 @@ def _point(found: Mapping[str, str]) -> Point:
 
 
 def main() -> None:
-    """Sit down, compile with each hint, print."""
+    """Take the seat, compile with each hint, and print the properties."""
     numa.bind_to_seat(plan_for_settings(Topology.read(), Budget.read(), Settings(workers=1)).seats[0])
     import openvino as ov  # noqa: PLC0415  # once it sits
 

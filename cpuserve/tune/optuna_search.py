@@ -1,7 +1,7 @@
-"""The Optuna strategy: TPE over the settings, its study beside the trials; it measures through `Search`.
+"""The strategy ``optuna``: TPE over the settings, with its study kept beside the trials.
 
 Tree-structured Parzen estimator: Bergstra et al., "Algorithms for hyper-parameter optimization", NIPS 2011,
-as in Optuna. It knows no rules: what it proposes stands for the nearest point of the space.
+as in Optuna. Optuna knows no rules, so the nearest point of the space stands for what it proposes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOTHING_NEW = 100
 
 
 class OptunaSearch:
-    """Asks Optuna; call it with a `Search`.
+    """Measures the points that Optuna proposes; call it with a `Search`.
 
     The study is kept in Optuna's journal, but the trials of `Search` are what counts: those the study does
     not know are told to it first, and what it was asking when it was ended is given up.
@@ -46,7 +46,7 @@ class OptunaSearch:
         self._space, self._grid, self._file = space, Grid(space), file
 
     def __call__(self, search: Search) -> None:
-        """Ask until Optuna has proposed nothing new for long, or there is no room for a trial."""
+        """Ask until Optuna has proposed nothing new for long, or the limits are reached."""
         study = self._study(search)
         sizes = {knob: len(self._space.values[knob]) for knob in self._grid.knobs}
         distributions = {

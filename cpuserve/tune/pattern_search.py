@@ -1,4 +1,4 @@
-"""The quick strategy: climbs from good places of a space to its best point; it measures through `Search`.
+"""The strategy ``quick``: a pattern search that climbs from several good points.
 
 A pattern search (Hooke & Jeeves, "Direct search solution of numerical and statistical problems", 1961; as
 compass search in Kolda, Lewis & Torczon, "Optimization by direct search", SIAM Review 45, 2003) over the
@@ -45,7 +45,7 @@ _TOGETHER: tuple[Mapping[str, float], ...] = (
 
 
 class PatternSearch:
-    """Climbs; call it with a `Search`.
+    """The pattern search; call it with a `Search`.
 
     Args:
         space: the points there are.
@@ -57,7 +57,7 @@ class PatternSearch:
         self._axes = [self._grid.direction(axis) for axis in axes]
 
     def __call__(self, search: Search) -> None:
-        """Climb, until there is nothing left to climb from or no room for a trial."""
+        """Climb until no start is left or the limits are reached."""
         grid, expected = self._grid, search.expected_trials
         known = [grid.number(one.point) for one in search.objective.standings(search.journal.trials)]
         count = _STARTS if expected is None else min(_STARTS, expected // _TRIALS_A_START)

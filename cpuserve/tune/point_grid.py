@@ -1,4 +1,4 @@
-"""The points of a space as places: which is nearest, what lies ahead, what is far; it measures nothing."""
+"""Places the points of a space in a grid and finds neighbours and distances in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Vector = npt.NDArray[np.float32]
 
 
 class Grid:
-    """Points by number, each with its place; distances are sums over the knobs (L1).
+    """Numbers the points and gives each coordinates; distances are L1.
 
     Attributes:
         points: by number.
@@ -44,20 +44,20 @@ class Grid:
         self._ahead: dict[tuple[int, bytes], int | None] = {}
 
     def number(self, point: Point) -> int:
-        """That of a point; of the defaults for one that is not of the space."""
+        """A point's number; that of the defaults for a point outside the space."""
         return self._number.get(point, self._number[Point()])
 
     def direction(self, axis: Mapping[str, float]) -> Vector:
-        """A step along an axis: by how much each knob changes, in doublings where it is a number."""
+        """A step along an axis as a vector: how much each knob changes, in doublings if it is a number."""
         return np.array([axis.get(knob, 0.0) for knob in self.knobs], np.float32)
 
     def nearest(self, steps: Mapping[str, int]) -> Point:
-        """The point nearest to what may be none: each knob by the place among its values."""
+        """The point nearest to a combination of values, each given by its index."""
         place = [scale[steps[knob]] for knob, scale in zip(self.knobs, self._scales, strict=True)]
         return self.points[int(np.abs(self._places - np.array(place, np.float32)).sum(axis=1).argmin())]
 
     def ahead(self, here: int, direction: Vector) -> int | None:
-        """The point nearest to where a step would lead; None where none lies that way."""
+        """The point nearest to where a step leads; None if there is none in that direction."""
         key = (here, direction.tobytes())
         if key not in self._ahead:
             exact = self._at.get((self._places[here] + direction).tobytes())
@@ -72,12 +72,12 @@ class Grid:
         return best if np.isfinite(distance[best]) else None
 
     def apart(self, numbers: Iterable[int]) -> Vector:
-        """How far each point is from the nearest of some."""
+        """The distance of each point to the nearest of some points."""
         apart = [np.abs(self._places - self._places[number]).sum(axis=1) for number in numbers]
         return np.asarray(np.min(apart, axis=0))
 
     def drawn(self, count: int, seed: int) -> list[int]:
-        """So many points at random, fewer where there are fewer."""
+        """Draw up to ``count`` points at random."""
         dice = random.Random(seed)  # noqa: S311  # a repeatable draw, no secret
         return dice.sample(range(len(self.points)), min(count, len(self.points)))
 

@@ -1,4 +1,4 @@
-"""A preset: the settings that were best for a model on a machine, and the figures that say so."""
+"""A preset: the best settings found for a model on a machine, with their figures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BOOLS = {"True": True, "False": False}
 
 @dataclass(frozen=True)
 class Preset:
-    """What tuning found.
+    """What tuning found for a model.
 
     Attributes:
         model: whose it is.
@@ -87,7 +87,7 @@ class Preset:
         level: str = "http",
         command: str = "",
     ) -> Preset:
-        """The preset that a search ends with; it is dated now.
+        """The preset of a finished search, with the current date.
 
         Args:
             model: whose it is.
@@ -171,7 +171,7 @@ class Preset:
         }
 
     def expected(self) -> dict[str, float]:
-        """What a server with it should do for this model under that load.
+        """The figures that a server with this preset should reach under the same load.
 
         ``images_per_s`` with ``images_per_s_low`` and ``_high`` half the noise away, ``p50_ms``, ``p99_ms``,
         ``cpu_ms`` and ``rss_mib``. Of models that were served together each has its part of the images.

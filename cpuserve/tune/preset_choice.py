@@ -1,4 +1,4 @@
-"""Adds the presets that fit to the settings. A preset that does not work never stops a start."""
+"""Chooses the presets that fit and adds them to the settings. A bad preset never stops a start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _KINDS = frozenset({"kinds", "smt"})
 
 @dataclass(frozen=True)
 class Transfer:
-    """What is left of a preset.
+    """The settings of a preset that hold on this machine.
 
     Attributes:
         settings: that hold.
@@ -57,7 +57,7 @@ class Transfer:
 
 
 def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
-    """What holds of a preset that was found.
+    """Decide which settings of a preset hold here.
 
     An exact one holds whole. Another OpenVINO changes no setting. For another model under the name what
     changes answers (``precision``, ``decode``) was never judged. Another instruction set computes in other
@@ -114,7 +114,7 @@ _ORDER = ("exact", "stale", "nearest", "none")
 
 @dataclass(frozen=True)
 class AppliedPresets:
-    """What became of the settings.
+    """The settings with presets applied.
 
     Attributes:
         settings: with what the presets say where nobody else said anything.
@@ -132,7 +132,7 @@ class AppliedPresets:
 def apply_presets(
     settings: Settings, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> AppliedPresets:
-    """Find the presets of the models that are served and apply what holds of them here.
+    """Find the presets of the served models and apply the settings that hold here.
 
     The layout (`_SHAPE`, threads, allocator, variables) comes from one preset: of those that fit best the one
     made for just the models that are served, else the one whose model costs most CPU a picture. A setting of

@@ -1,7 +1,7 @@
-"""A preset in the words of other programs; it writes no file.
+"""Writes a preset in the formats of other programs.
 
-Those that know no seats get one process for all of the machine: the workers' streams and threads added up,
-and pinned, as seats pin workers.
+A program without seats gets one process for the whole machine, with the streams and
+threads of all workers, pinned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FORMATS", "export_preset"]
 
 
 def export_preset(preset: Preset, to: str) -> str:
-    """A preset as text.
+    """Write a preset in another format.
 
     Args:
         preset: what was found.

@@ -1,4 +1,4 @@
-"""What a preset is good for: machine, OpenVINO and model; and how far another one is from it."""
+"""The machine, OpenVINO and model that a preset belongs to, and how much two of them differ."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ everything else as equal or not.
 
 @dataclass(frozen=True)
 class PresetKey:
-    """What a preset belongs to.
+    """The machine, OpenVINO version and models that a preset belongs to.
 
     Attributes:
         fingerprint: the machine's short name, which is also the preset's directory.
@@ -57,7 +57,7 @@ class PresetKey:
 
     @classmethod
     def read(cls, *files: ModelFile, root: Path = Path("/")) -> PresetKey:
-        """That of these models on this machine.
+        """Read the key of these models on this machine.
 
         Args:
             files: the models that are served together.
@@ -89,21 +89,21 @@ class PresetKey:
         return asdict(self)
 
     def differences(self, other: PresetKey, model: str) -> dict[str, tuple[Any, Any]]:
-        """What differs for a model, by name, each as this one's and the other's."""
+        """The differences to another key, by name, as pairs of this value and the other."""
         pairs = {name: (self.machine[name], other.machine[name]) for name in MACHINE}
         pairs[OPENVINO] = (self.openvino, other.openvino)
         pairs[IR] = (self.ir_sha256.get(model, "")[:12], other.ir_sha256.get(model, "")[:12])
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def distance(self, other: PresetKey) -> float:
-        """How unlike the machines are: 0 for the same, see `MACHINE`."""
+        """How much the machines differ, weighted by `MACHINE`; 0 for equal ones."""
         return sum(
             weight * _apart(self.machine[name], other.machine[name]) for name, weight in MACHINE.items()
         )
 
 
 def digest_of(file: ModelFile) -> str:
-    """SHA-256 over a model's files, names left out."""
+    """SHA-256 over the contents of a model's files."""
     whole = hashlib.sha256()
     for path in file.files:
         with path.open("rb") as content:

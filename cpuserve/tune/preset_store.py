@@ -1,4 +1,4 @@
-"""Presets as files, ROOT/FINGERPRINT/MODEL.json; it measures nothing and applies nothing."""
+"""Keeps presets in files, ROOT/FINGERPRINT/MODEL.json, and finds the one that fits best."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MatchKind = Literal["exact", "stale", "nearest", "none"]
 
 @dataclass(frozen=True)
 class PresetMatch:
-    """The preset that fits best.
+    """The best preset found, and how well it fits.
 
     Attributes:
         kind: ``exact``; ``stale``, of this machine but of another OpenVINO or another model under the name;
@@ -42,7 +42,7 @@ class PresetMatch:
 
 
 class PresetStore:
-    """Presets below a directory, which need not be there.
+    """Presets in a directory, which need not exist.
 
     Args:
         root: ``tuning`` by default (setting ``tuning_dir``).
@@ -60,7 +60,7 @@ class PresetStore:
         return self.root / fingerprint / f"{model}.trials.jsonl"
 
     def write(self, preset: Preset) -> Path:
-        """Keep a preset in place of the model's former one on this machine; readers see one or the other.
+        """Write a preset atomically in place of the model's former one on its machine.
 
         Raises:
             UsageError: the directory cannot be written to.
@@ -81,7 +81,7 @@ class PresetStore:
         return file
 
     def files(self, model: str) -> list[Path]:
-        """The files that a model has, of all machines."""
+        """The model's preset files of all machines."""
         return sorted(self.root.glob(f"*/{model}.json"))
 
     def find(self, model: str, key: PresetKey) -> PresetMatch:
@@ -109,7 +109,7 @@ class PresetStore:
 
 
 def read_preset(file: Path) -> Preset:
-    """A preset from its file.
+    """Read a preset file.
 
     Raises:
         UsageError: it cannot be read or is none; the message names the file.
@@ -125,7 +125,7 @@ def read_preset(file: Path) -> Preset:
 
 
 def judge(preset: Preset, file: Path, key: PresetKey) -> PresetMatch:
-    """How well a preset fits."""
+    """Decide how well a preset fits."""
     differs = preset.key.differences(key, preset.model)
     kind: MatchKind = "exact"
     if differs:

@@ -1,4 +1,4 @@
-"""A search in one place: what won, against what, by how much, and what each knob did; it measures nothing."""
+"""Collects what a search found: the best settings, what they are compared with, and the effects of knobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ComparedSettings", "SearchReport", "report_of", "settings_words"]
 
 @dataclass(frozen=True)
 class ComparedSettings:
-    """What the chosen settings are held against.
+    """Settings that the chosen ones are compared with.
 
     Attributes:
         name: ``defaults`` or ``OpenVINO's hint NAME``.
@@ -40,7 +40,7 @@ class ComparedSettings:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """What one search has found.
+    """What one search found.
 
     Attributes:
         model: whose settings they are; several joined by " + ".
@@ -168,7 +168,7 @@ class SearchReport:
 
 
 def report_of(file: Path, model: str, openmp: Sequence[Mapping[str, Any]] = ()) -> SearchReport:
-    """The report of a search that is recorded in a file.
+    """Read the report of a search from its file of trials.
 
     Args:
         file: where `cpuserve.tune.trial_journal.TrialJournal` has written.

@@ -1,4 +1,4 @@
-"""A search: the defaults, the hints' choices, a strategy's points, the best again, the defaults again."""
+"""Runs a search: measures the defaults, the hints, the points of a strategy, and the best again."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TRIALS_A_CONFIRMATION = 8
 
 
 class Ended(Exception):
-    """The trials or the time that a search may have are used up."""
+    """The limits of a search are reached."""
 
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """How long a search may be, all trials of its journal counted, those of earlier runs too.
+    """Limits of a search, counting the trials of earlier runs too.
 
     Attributes:
         trials: at most; None is no limit.
@@ -41,7 +41,7 @@ class SearchLimits:
 
     @classmethod
     def parse(cls, trials: int | None, budget: str | None) -> SearchLimits:
-        """As typed; a budget is ``20m``, ``40s``, ``1h`` or ``1h30m``.
+        """Parse limits; a budget is ``20m``, ``40s``, ``1h`` or ``1h30m``.
 
         Raises:
             UsageError: the budget is nothing of that kind.
@@ -57,9 +57,9 @@ class SearchLimits:
 
 
 class Search:
-    """Measures points within limits, keeping every trial; a point that was measured is not measured again.
+    """Measures points within limits and keeps every trial; no point is measured twice unless asked for.
 
-    A strategy is therefore replayed over the trials of a run that was ended, and goes on where it was.
+    A resumed run replays its strategy over the trials it has, and so goes on where it stopped.
 
     Attributes:
         journal: the trials.
@@ -90,7 +90,7 @@ class Search:
         self._reserved = 1
 
     def look(self, point: Point, reason: str = "search", times: int = 1) -> Standing | None:
-        """What is known of a point after so many trials of it; those that are missing are made.
+        """The result of a point after ``times`` trials; missing trials are run.
 
         Returns:
             None when it failed.
@@ -106,7 +106,7 @@ class Search:
         return next(iter(self.objective.standings(made)), None)
 
     def first(self, hints: Mapping[str, Point]) -> None:
-        """Measure the defaults, and what the hints chose, as far as there is room.
+        """Measure the defaults and the points of the hints, as far as the limits allow.
 
         Raises:
             CpuserveError: the defaults could not be measured: there is nothing to compare with.
@@ -122,7 +122,7 @@ class Search:
                 self.look(point, f"hint:{name}")
 
     def run(self, strategy: Strategy) -> None:
-        """Let a strategy choose points as long as it may, then see the best and the defaults again."""
+        """Let a strategy choose points within the limits, then measure the best and the defaults again."""
         before = len(self.journal.trials)
         expected = self.expected_trials
         confirmed = _CONFIRMED if expected is None else min(_CONFIRMED, expected // _TRIALS_A_CONFIRMATION)
@@ -142,7 +142,7 @@ class Search:
 
     @property
     def room(self) -> bool:
-        """Whether one more trial may be made, and those that are reserved after it."""
+        """Whether the limits allow one more trial beside the reserved ones."""
         trials, limits = self.journal.trials, self.limits
         if limits.trials is not None and len(trials) + 1 + self._reserved > limits.trials:
             return False
@@ -164,7 +164,7 @@ class Search:
         return statistics.median(trial.seconds for trial in self.journal.trials)
 
     def _confirm(self, count: int) -> None:
-        """Measure the best, and the one to be used, until each was measured twice: luck does not repeat."""
+        """Measure the best points a second time, so that a lucky first measurement does not win."""
         while True:
             ranked = self.objective.standings(self.journal.trials)[:count]
             chosen = self.objective.best(self.journal.trials)

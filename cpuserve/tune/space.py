@@ -1,4 +1,4 @@
-"""The settings worth a trial on a machine: knobs, values, the points the rules leave; it tries none."""
+"""The space of settings worth a trial on a machine: knobs, their values, and the points that rules leave."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Steps = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Space:
-    """All points that may be tried.
+    """All points worth a trial.
 
     Attributes:
         host: what they are for.
@@ -98,14 +98,14 @@ class Space:
         return {knob: choices[step] for (knob, choices), step in zip(self.values.items(), steps, strict=True)}
 
     def canonical(self, point: Point) -> Point:
-        """The same settings without what the server would choose by itself: equal ones are one point."""
+        """The point without the settings that the server would choose by itself."""
         given = dict(point.knobs)
         if not given.keys() <= self.values.keys():
             return point
         return _canonical(self.host, _completed(self.host, given))
 
     def not_tried(self) -> dict[str, str]:
-        """Knobs that are at their default in every point, each with the reason."""
+        """Knobs that no point changes, each with the reason."""
         dropping = [rule for rule in reversed(RULES) if self.dropped[rule.name]]
         why = {knob: rule.why for rule in dropping for knob in rule.knobs}
         fixed = {}
@@ -127,7 +127,7 @@ class Space:
         }
 
     def explain(self) -> list[str]:
-        """Say which rule dropped how many points and why, a rule a line."""
+        """How many points each rule dropped and why, one line a rule."""
         why = {rule.name: rule.why for rule in RULES}
         lines = [f"{self.total} combinations, {len(self.points)} worth a trial"]
         return lines + [
@@ -136,7 +136,7 @@ class Space:
 
 
 def digest_of(host: MachineFacts, precisions: Sequence[str]) -> str:
-    """Names the space that a machine will have, before a trial has shown more of it."""
+    """A digest of the space that a machine has before the first trial."""
     known = replace(host, memory_bytes=0, memory_factor=1.0, openmp=())
     text = repr(
         (known, tuple(precisions), sorted(_values(known, precisions).items()), [rule.why for rule in RULES])
@@ -204,7 +204,7 @@ def _powers(most: int) -> tuple[int, ...]:
 def _legal(
     host: MachineFacts, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """Every combination that no rule objects to; a rule is asked as soon as its knobs have values."""
+    """Every combination that no rule drops; a rule is checked as soon as its knobs have values."""
     knobs = list(values)
     due: list[list[SpaceRule]] = [[] for _ in knobs]
     for rule in RULES:

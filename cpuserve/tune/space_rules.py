@@ -1,4 +1,4 @@
-"""The rules that settings must obey to be worth a trial, each with its reason; they know no search."""
+"""The rules that drop settings not worth a trial, each with its reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SpaceRule:
-    """One reason to leave settings out.
+    """One rule that drops settings.
 
     Attributes:
         name: for reports.

@@ -1,4 +1,4 @@
-"""The strategies by name: every point, the quick search, Optuna; it measures through `Search`."""
+"""The strategies by name: ``brute``, ``quick`` and ``optuna``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALL = 24
 
 
 def strategy(mode: str, space: Space, expected: int | None, optuna_file: Path) -> tuple[str, Strategy]:
-    """The strategy of a mode, and its name.
+    """The name and the strategy of a mode.
 
     Args:
         mode: one of `MODES`.
@@ -42,7 +42,7 @@ def strategy(mode: str, space: Space, expected: int | None, optuna_file: Path) -
 
 
 def brute(search: Search, space: Space) -> None:
-    """Every point once, in a shuffled order: drift of the machine must not look like an effect of a knob."""
+    """Measure every point once, shuffled so that drift of the machine does not look like an effect."""
     points = list(space.points)
     random.Random(0).shuffle(points)  # noqa: S311  # the same order after a break, no secret
     for point in points:

@@ -1,4 +1,4 @@
-"""One combination of settings, and what was measured with it; it neither chooses nor measures."""
+"""Points (combinations of settings), the figures measured with them, and trials."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class Point:
         return dict(self.knobs)[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A setting's value, or ``default`` where the point leaves it alone."""
+        """A setting's value, or ``default`` if the point does not set it."""
         return dict(self.knobs).get(name, default)
 
     def settings(self) -> dict[str, Knob]:
-        """What is a setting of the server."""
+        """The knobs that are settings of the server."""
         return {name: value for name, value in self.knobs if not name.startswith("env.")}
 
     def environ(self) -> dict[str, str]:
-        """What is an environment variable of its workers."""
+        """The knobs that are environment variables of the workers."""
         return {name[4:]: str(value) for name, value in self.knobs if name.startswith("env.")}
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one trial showed.
+    """The figures of one trial.
 
     Attributes:
         images_per_s: answered images a second.

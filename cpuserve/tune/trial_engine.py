@@ -1,4 +1,4 @@
-"""A point without HTTP: the pipeline looped over in the seats; it does not say when it is stable."""
+"""Runs a trial without HTTP: loops over the pipeline in processes seated as workers are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["EngineTrial", "engine_trial"]
 
 
 class EngineTrial:
-    """Processes in their seats, loaded.
+    """Seated processes that have loaded the models of a point.
 
     Args:
         seats: the processes.
@@ -31,7 +31,7 @@ class EngineTrial:
         self._seats = seats
 
     def window(self, _number: int, seconds: float) -> LoadWindow:
-        """Let them work for so many seconds.
+        """Run all processes for so many seconds.
 
         Raises:
             CpuserveError: one has ended.
@@ -53,7 +53,7 @@ class EngineTrial:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What is read back from the kernel and from OpenVINO."""
+        """What the kernel and OpenVINO say is in force."""
         report = check_seats(dict(zip(self._seats.seats, self._seats.pids, strict=True)))
         return {
             "workers": len(self._seats.seats),
@@ -75,7 +75,7 @@ class EngineTrial:
 
 @contextmanager
 def engine_trial(setup: TrialSetup) -> Iterator[EngineTrial]:
-    """Start the processes of a point's seats; they end with the context.
+    """Start the processes of a point's seats, which end with the context.
 
     Raises:
         CpuserveError: one does not load; the message has its last words.

@@ -1,4 +1,4 @@
-"""All trials of a search as JSON lines, each on the disk when it is done; it starts no trial."""
+"""Keeps all trials of a search as JSON lines, each on disk when it is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Recorded", "TrialJournal", "read_trials"]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a file of trials says.
+    """The contents of a file of trials.
 
     Attributes:
         key: what they belong to; None where not even the first line is whole.
@@ -33,7 +33,7 @@ class Recorded:
 class TrialJournal:
     """The trials of one search, old and new.
 
-    The first line holds the key, what the figures belong to; another one the space; all others a trial each.
+    The first line holds the key that the figures belong to, one line the space, and every other line a trial.
 
     Attributes:
         file: where they are.
@@ -44,9 +44,9 @@ class TrialJournal:
     """
 
     def __init__(self, file: Path, key: Mapping[str, Any]) -> None:
-        """Open the file, or begin it.
+        """Open or create the file.
 
-        A file of another key is kept under a new name. A torn last line is dropped: its trial was not done.
+        A file with another key is renamed and kept. An incomplete last line is dropped.
 
         Args:
             file: where they are; directories are made.
@@ -68,12 +68,12 @@ class TrialJournal:
             raise UsageError(f"{file}: {error.strerror}; give another --tuning-dir") from error
 
     def append(self, trial: Trial) -> None:
-        """Keep a trial; it is on the disk when this returns."""
+        """Append a trial and wait until it is on disk."""
         self._journal.append({"trial": asdict(trial) | {"point": dict(trial.point.knobs)}})
         self._add(trial)
 
     def describe(self, space: Mapping[str, Any]) -> None:
-        """Keep what could be tried, unless it is what is kept already."""
+        """Append the description of the space, unless it is there already."""
         if self.space != json.loads(json.dumps(space)):
             self._journal.append({"space": space})
             self.space = space
@@ -119,7 +119,7 @@ class TrialJournal:
 
 
 def read_trials(file: Path) -> Recorded:
-    """What `TrialJournal` wrote.
+    """Read what a `TrialJournal` wrote.
 
     Raises:
         UsageError: it cannot be read, or is something else.

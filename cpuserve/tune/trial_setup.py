@@ -1,4 +1,4 @@
-"""What a trial measures: the settings, environment and models of one point; it starts nothing."""
+"""What a trial starts with: the settings, environment, models and pictures of one point."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class RunningTrial(Protocol):
         """Measure one window."""
 
     def facts(self) -> dict[str, Any]:
-        """What is read back: placement, workers, properties, mapped runtimes."""
+        """What is in force: placement, workers, properties, mapped runtimes."""
 
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What is to be measured.
+    """What is started for a trial.
 
     Attributes:
         models: names, each once.
@@ -58,7 +58,7 @@ class TrialSetup:
         return {name: _text(value) for name, value in words.items()}
 
     def environment(self, *, with_settings: bool) -> dict[str, str]:
-        """The processes' environment: no setting of this process's own decides what is measured."""
+        """The environment of the processes, without this process's own settings of cpuserve."""
         clean = {name: text for name, text in os.environ.items() if name not in _CLEAN}
         flags = (
             {"CPUSERVE_" + name.upper(): text for name, text in self.flags.items()} if with_settings else {}
@@ -72,7 +72,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def repository_of(models: Sequence[str], root: Path) -> Iterator[Path]:
-    """A repository with some of another's models, as long as the context lasts.
+    """A temporary repository with links to some of another's models.
 
     Raises:
         UnknownModel: one is not there.

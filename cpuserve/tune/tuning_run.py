@@ -1,4 +1,4 @@
-"""One call of ``cpuserve tune``: from the models on this machine to their presets; it prints nothing."""
+"""Runs ``cpuserve tune``: searches, keeps the trials, and writes the presets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TrialLevel = Literal["engine", "http"]
 
 @dataclass(frozen=True)
 class TuningRequest:
-    """What is to be tuned, and how.
+    """What to tune, and how.
 
     Attributes:
         models: names in the repository; several are served together and share the machine.
@@ -64,7 +64,7 @@ class TuningRequest:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What was found.
+    """What a tuning run found.
 
     Attributes:
         request: what was asked for.
@@ -94,7 +94,7 @@ class TuningResult:
 
     @property
     def gain(self) -> float:
-        """How much better than the defaults it is, as a share of the score."""
+        """How much better the best is than the defaults, as a share of the score."""
         return self.best.score / self.default.score - 1 if self.default.score else 0.0
 
     @property
@@ -105,7 +105,7 @@ class TuningResult:
 
     @property
     def hints(self) -> dict[str, Standing]:
-        """What the points that OpenVINO's hints chose do, by the hint's name, as far as they worked."""
+        """The results of the points of OpenVINO's hints, by the hint's name, as far as they worked."""
         standings = {one.point: one for one in self.request.objective.standings(self.trials)}
         return {
             trial.reason.removeprefix("hint:"): standings[trial.point]
@@ -208,7 +208,7 @@ def tune(
 
 
 def parse_mix(text: str | None, models: Sequence[str]) -> tuple[int, ...]:
-    """``3:1`` as typed: requests for each model in turn; one each without it.
+    """Parse a mix such as ``3:1``, requests for each model in turn; None is one each.
 
     Raises:
         UsageError: it is not a whole number above 0 for each model.

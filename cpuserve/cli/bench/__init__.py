@@ -1,4 +1,4 @@
-"""`cpuserve bench`: names its subcommands; each is a module."""
+"""`cpuserve bench`: the group of its subcommands."""
 
 from __future__ import annotations
 

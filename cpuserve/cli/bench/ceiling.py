@@ -1,4 +1,4 @@
-"""`cpuserve bench ceiling`: what serving costs beside decoding and inference alone."""
+"""`cpuserve bench ceiling`: compares a server with the same work without HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cpuserve bench compare`: OpenVINO beside the framework a network comes from."""
+"""`cpuserve bench compare`: compares OpenVINO with the framework that a network comes from."""
 
 from __future__ import annotations
 

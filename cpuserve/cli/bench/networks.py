@@ -1,4 +1,4 @@
-"""`cpuserve bench networks`: how fast this machine computes well-known networks."""
+"""`cpuserve bench networks`: times well-known networks on this machine."""
 
 from __future__ import annotations
 

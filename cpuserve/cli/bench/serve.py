@@ -1,4 +1,4 @@
-"""`cpuserve bench serve`: a server under load, from one client to many or at given rates."""
+"""`cpuserve bench serve`: loads a server with one to many clients, or at given rates."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the server did under load.
+    """The measured loads and scenarios.
 
     Attributes:
         figures: of all loads.

@@ -1,4 +1,4 @@
-"""What `cpuserve bench serve` shows of loads and scenarios, as tables or CSV; it measures nothing."""
+"""Prints loads and scenarios of `cpuserve bench serve` as tables or CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cpuserve tune`: names its subcommands, each a module; a model's name in their place is searched for."""
+"""`cpuserve tune`: the group of its subcommands; words that are no subcommand are models to search for."""
 
 from __future__ import annotations
 

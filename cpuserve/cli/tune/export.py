@@ -1,4 +1,4 @@
-"""`cpuserve tune export`: a preset in the words of another program."""
+"""`cpuserve tune export`: writes a preset in another program's format."""
 
 from __future__ import annotations
 

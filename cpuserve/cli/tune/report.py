@@ -1,4 +1,4 @@
-"""`cpuserve tune report`: what a search has shown, in the terminal and as a page."""
+"""`cpuserve tune report`: shows in the terminal and as a page what a search found."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Report a search for the settings of MODEL: what was chosen, how much better it is, what each knob did.
 
-    Several models are those that were tuned together. The page is one file and asks nobody for anything.
+    Several models are those that were tuned together. The page is one self-contained file.
 
     \b
     Exit codes: 0 done, 2 there are no trials, or wrong words on the command line.
