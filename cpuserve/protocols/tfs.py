@@ -15,8 +15,9 @@ from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
 from cpuserve.protocols.tensor import numbers
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.pipeline import Pipeline
-from cpuserve.serving.pool import ModelState, Pool
+from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
+from cpuserve.serving.version_loader import ModelState
 
 __all__ = ["TensorFlowServing", "status_of_all"]
 

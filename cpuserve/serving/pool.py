@@ -1,4 +1,4 @@
-"""The models of one worker: which versions there should be, which are ready; it answers no request itself."""
+"""Keeps the models of one worker as the repository, the version policy and clients want them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from typing import Any
+from contextlib import suppress
 
-from cpuserve.errors import CpuserveError, ModelChanging, ModelNotReady, RepositoryError, UnknownModel
-from cpuserve.machine.process_controls import lower_thread_priority, malloc_trim
-from cpuserve.models.model_files import Signature, signature_of
+from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel
+from cpuserve.machine.process_controls import malloc_trim
+from cpuserve.models.model_files import signature_of
 from cpuserve.models.ovms_config import with_models_of
-from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
-from cpuserve.serving.compile_properties import streams_and_threads
-from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY, ModelProblems
-from cpuserve.serving.model_state import ModelState
 from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
-from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.statistics import Statistics
+from cpuserve.serving.version_loader import ModelState, VersionLoader
 from cpuserve.settings import Settings
 
-__all__ = ["ModelState", "Pool"]
+__all__ = ["Pool"]
 
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
-_STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
 _CHANGING_S = 10.0  # a worker that starts waits so long for files that are being written
-_SETTLE_S = 1.0  # files that are unchanged for so long are taken
 
 
 class Pool:
@@ -65,18 +59,16 @@ class Pool:
         self, settings: Settings, threads: int, statistics: Statistics, control: ReloadControl, row: int
     ) -> None:
         self._settings = settings
-        self._threads = threads
+        self._loader = VersionLoader(threads, statistics, control, row)
         self.statistics = statistics
         self.control = control
         self._row = row
         self.repository = Repository.of(settings)
-        self._core: Any = None
         self.stopping = self.dead = False
         # a lambda, since the repository is another one after a changed config.json
         self.problems = ModelProblems(lambda text: self.repository.public(text))  # noqa: PLW0108
         self._synced = False
         self._removed = RemovedModels(settings.removal_grace_s)
-        self._loading_since: float | None = None
         self._ignored: dict[str, str] = {}
         self.models: dict[str, dict[int, ModelState]] = {}
         with suppress(CpuserveError, OSError):  # `sync` says what is wrong
@@ -102,8 +94,7 @@ class Pool:
     @property
     def stuck(self) -> bool:
         """Whether a version has been loading for so long that it hangs."""
-        since = self._loading_since
-        return since is not None and time.monotonic() - since > _STUCK_S
+        return self._loader.stuck
 
     def get(self, name: str, version: str | None = None) -> Pipeline:
         """The pipeline of a model.
@@ -323,7 +314,9 @@ class Pool:
             signature = signature_of(file.files)
             known = served.get(version)
             if known is None or known.signature != signature or (again and known.reason):
-                fresh = self._load(file, signature, beside_traffic=beside_traffic)
+                fresh = self._loader.load(
+                    file, signature, self._settings, self.repository.public, beside_traffic=beside_traffic
+                )
                 changed = True
                 if fresh.pipeline is None and known is not None and known.pipeline is not None:
                     fresh = ModelState(file, fresh.signature, known.state, fresh.reason, known.pipeline)
@@ -345,50 +338,3 @@ class Pool:
         if dropped:
             _log.info("model %s: version %s is no longer served", name, ", ".join(map(str, dropped)))
             malloc_trim()
-
-    def _load(self, file: ModelFile, signature: Signature, *, beside_traffic: bool) -> ModelState:
-        began = time.perf_counter()
-        model = ModelState(file, signature)
-        try:
-            with self.control.turn if beside_traffic else nullcontext():
-                self._loading_since = time.monotonic()
-                settings = self._settings.for_model(file.name, {})
-                # the streams' threads would keep a low priority; a lone stream runs in its caller
-                if beside_traffic and streams_and_threads(settings, self._threads) == (1, 1):
-                    lower_thread_priority()
-                model.pipeline = self._pipeline(file)
-        except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
-            expected = isinstance(error, CpuserveError)
-            reason = str(error) if expected else f"{type(error).__name__}: {error}"
-            model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
-            if isinstance(error, ModelChanging):
-                model.signature, model.changing = (), True  # so that the next look tries it again
-            trace = None if expected else error
-            _log.error(
-                "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace
-            )
-            return model
-        finally:
-            self._loading_since = None
-        model.state = "READY"
-        _log.info(
-            "model %s version %d ready after %.2f s: %s",
-            *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
-        )
-        if isinstance(model.pipeline.post, TensorsOnly):
-            # a model that says what it answers was meant to answer in words; another may be meant for tensors
-            level = logging.WARNING if model.pipeline.card.model_type else logging.INFO
-            reason = model.pipeline.post.reason
-            _log.log(level, "model %s version %d answers tensors only: %s", file.name, file.version, reason)
-        return model
-
-    def _pipeline(self, file: ModelFile) -> Pipeline:
-        if self._core is None:
-            self._core = new_core()
-        recorder = self.statistics.recorder(self._row, file.name, file.version)
-        settings = self._settings
-        return load_pipeline(
-            *(self._core, file, settings, self._threads, recorder),
-            crash_checks=self.control.crash_checks if settings.check_models_in_child else None,
-            settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
-        )

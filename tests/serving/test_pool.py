@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.errors import ModelChanging, ModelLoadError, UnknownModel
-from cpuserve.serving import pool as pool_module
+from cpuserve.errors import ModelChanging, ModelLoadError, ModelNotReady, UnknownModel
+from cpuserve.models.ovms_config import with_models_of
+from cpuserve.serving import version_loader
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.reload_control import ReloadControl
@@ -62,9 +63,30 @@ def raising(monkeypatch):
             raise failures[file.name]
         return load_pipeline(core, file, *rest, **words)
 
-    load_pipeline = pool_module.load_pipeline
-    monkeypatch.setattr(pool_module, "load_pipeline", load)
+    load_pipeline = version_loader.load_pipeline
+    monkeypatch.setattr(version_loader, "load_pipeline", load)
     return failures
+
+
+def test_a_version_is_found_by_its_number_and_the_newest_ready_one_without(made, root, raising):
+    shutil.copytree(DIGITS, root / "apple" / "3")
+    pool = made(model_version_policy="all")
+    pool.sync()
+    assert pool.get("apple").version == pool.known("apple").file.version == 3
+    assert pool.get("apple", "1").version == 1
+    with pytest.raises(UnknownModel, match="'apple' has no version '2'; the versions served are: 1, 3"):
+        pool.get("apple", "2")
+    with pytest.raises(UnknownModel, match="no model 'cedar'; the models served are: apple, beech"):
+        pool.get("cedar")
+    raising["beech"] = ModelLoadError("broken")
+    pool.known("beech").signature = ()
+    pool.sync()
+    assert pool.get("beech").version == 1  # what was loaded before
+    pool = made()
+    pool.sync()
+    with pytest.raises(ModelNotReady, match="'beech' is not ready: broken"):
+        pool.get("beech")
+    assert pool.ready_versions("beech") == []
 
 
 @pytest.mark.parametrize(
@@ -328,13 +350,13 @@ def test_a_worker_whose_loading_hangs_or_has_ended_is_not_ready(made, monkeypatc
         go_on.wait(60)
         raise KeyError("late")
 
-    monkeypatch.setattr(pool_module, "load_pipeline", hanging)
+    monkeypatch.setattr(version_loader, "load_pipeline", hanging)
     pool.known("apple").signature = ()
     thread = threading.Thread(target=pool.sync)
     thread.start()
     assert inside.wait(60)
     assert pool.ready  # it loads
-    monkeypatch.setattr(pool_module, "_STUCK_S", 0)
+    monkeypatch.setattr(version_loader, "_STUCK_S", 0)
     assert pool.stuck
     assert not pool.ready
     go_on.set()
@@ -348,7 +370,7 @@ def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path,
     config.write_text(text)
     control = ReloadControl(rows=1)
     control.join(0)
-    settings = pool_module.with_models_of(Settings(config_path=str(config)))[0]
+    settings = with_models_of(Settings(config_path=str(config)))[0]
     pool = Pool(settings, 1, Statistics(rows=1), control, 0)
     pool.sync()
     config.write_text("{")

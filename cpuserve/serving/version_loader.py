@@ -1,0 +1,137 @@
+"""Loads one version of a model in a worker, and holds its state."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from cpuserve.errors import CpuserveError, ModelChanging
+from cpuserve.machine.process_controls import lower_thread_priority
+from cpuserve.models.model_files import Signature
+from cpuserve.models.repository import ModelFile
+from cpuserve.serving.compile_properties import streams_and_threads
+from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.postprocess import TensorsOnly
+from cpuserve.serving.reload_control import ReloadControl
+from cpuserve.serving.statistics import Statistics
+from cpuserve.settings import Settings
+
+__all__ = ["ModelState", "VersionLoader"]
+
+_log = logging.getLogger("cpuserve.pool")
+_STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
+_SETTLE_S = 1.0  # files that are unchanged for so long are taken
+
+
+@dataclass
+class ModelState:
+    """One version of one model and how far it is.
+
+    Attributes:
+        file: where it lies.
+        signature: what its files looked like; a change means another model under the same version.
+        state: "LOADING", "READY" or "UNAVAILABLE", Triton's words.
+        reason: why it is unavailable, or, beside a pipeline, why newer files of it are not what is served.
+        pipeline: what answers, once it is ready.
+        changing: whether it is unavailable since its files changed while they were read.
+    """
+
+    file: ModelFile
+    signature: Signature = ()
+    state: str = "LOADING"
+    reason: str = ""
+    pipeline: Pipeline | None = None
+    changing: bool = False
+
+
+class VersionLoader:
+    """Loads versions, one at a time, for one worker.
+
+    Args:
+        threads: compute threads of the worker's seat; one stream each.
+        statistics: the counters of all workers.
+        control: what the workers tell each other about loading.
+        row: this worker's in both.
+    """
+
+    def __init__(self, threads: int, statistics: Statistics, control: ReloadControl, row: int) -> None:
+        self._threads = threads
+        self._statistics = statistics
+        self._control = control
+        self._row = row
+        self._core: Any = None
+        self._loading_since: float | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a version has been loading for so long that it hangs."""
+        since = self._loading_since
+        return since is not None and time.monotonic() - since > _STUCK_S
+
+    def load(
+        self,
+        file: ModelFile,
+        signature: Signature,
+        settings: Settings,
+        public: Callable[[str], str],
+        *,
+        beside_traffic: bool,
+    ) -> ModelState:
+        """Load a version; whatever that raises is the reason why the version is unavailable.
+
+        Args:
+            file: the version.
+            signature: of its files.
+            settings: the settings in force.
+            public: makes a reason fit for clients.
+            beside_traffic: wait for the other workers' turns, so that one seat at a time is disturbed.
+        """
+        began = time.perf_counter()
+        model = ModelState(file, signature)
+        try:
+            with self._control.turn if beside_traffic else nullcontext():
+                self._loading_since = time.monotonic()
+                # the streams' threads would keep a low priority; a lone stream runs in its caller
+                own = settings.for_model(file.name, {})
+                if beside_traffic and streams_and_threads(own, self._threads) == (1, 1):
+                    lower_thread_priority()
+                model.pipeline = self._pipeline(file, settings)
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the model's, not the loader's
+            expected = isinstance(error, CpuserveError)
+            reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            model.state, model.reason = "UNAVAILABLE", public(reason)
+            if isinstance(error, ModelChanging):
+                model.signature, model.changing = (), True  # so that the next look tries it again
+            trace = None if expected else error
+            _log.error(
+                "model %s version %d is not served: %s", file.name, file.version, reason, exc_info=trace
+            )
+            return model
+        finally:
+            self._loading_since = None
+        model.state = "READY"
+        _log.info(
+            "model %s version %d ready after %.2f s: %s",
+            *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
+        )
+        if isinstance(model.pipeline.post, TensorsOnly):
+            # a model that says what it answers was meant to answer in words; another may be meant for tensors
+            level = logging.WARNING if model.pipeline.card.model_type else logging.INFO
+            reason = model.pipeline.post.reason
+            _log.log(level, "model %s version %d answers tensors only: %s", file.name, file.version, reason)
+        return model
+
+    def _pipeline(self, file: ModelFile, settings: Settings) -> Pipeline:
+        if self._core is None:
+            self._core = new_core()
+        recorder = self._statistics.recorder(self._row, file.name, file.version)
+        return load_pipeline(
+            *(self._core, file, settings, self._threads, recorder),
+            crash_checks=self._control.crash_checks if settings.check_models_in_child else None,
+            settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
+        )
