@@ -10,7 +10,7 @@ import numpy as np
 from cpuserve.errors import ModelNotReady, UnknownModel
 from cpuserve.protocols.call import Call, answer
 from cpuserve.serving.engine import Port
-from cpuserve.serving.model_table import Told
+from cpuserve.serving.model_table import ModelReport
 
 FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
 
@@ -50,7 +50,7 @@ class Pool:
             },
             "late": {1: self._state("late", 1, "LOADING", "")},
         }
-        self.troubles = {}
+        self.problems = {}
         self.ready, self.stopping, self.dead, self.stuck = True, False, "", False
 
     @staticmethod
@@ -75,7 +75,7 @@ class Pool:
 
     def states(self):
         return [
-            Told(name, number, model.state, model.reason)
+            ModelReport(name, number, model.state, model.reason)
             for name, versions in self.models.items()
             for number, model in versions.items()
         ]

@@ -9,18 +9,18 @@ import pytest
 from cpuserve.protocols import admin as module
 from cpuserve.protocols.admin import Admin
 from cpuserve.serving.log import Switches
-from cpuserve.serving.trace_ring import Timeline
+from cpuserve.serving.trace_ring import TraceRing
 from tests.protocols.fakes import ask
 
 
 @pytest.fixture
-def timeline():
-    return Timeline(rows=2)
+def trace_ring():
+    return TraceRing(rows=2)
 
 
 @pytest.fixture
-def admin(timeline):
-    return Admin(None, Switches("info"), timeline)
+def admin(trace_ring):
+    return Admin(None, Switches("info"), trace_ring)
 
 
 def test_log_settings_are_read_and_changed(admin):
@@ -33,12 +33,12 @@ def test_log_settings_are_read_and_changed(admin):
     assert ask(admin.logging, method="GET")[2]["log_info"] is False  # one wrong word changes nothing
 
 
-def test_trace_settings_are_read_and_changed(admin, timeline):
+def test_trace_settings_are_read_and_changed(admin, trace_ring):
     found = ask(admin.trace_setting, method="GET")[2]
     assert (found["trace_level"], found["stack_rate"]) == (["OFF"], 0)
     found["trace_level"], found["stack_rate"] = ["TIMESTAMPS"], 20
     assert ask(admin.trace_setting, body=found)[2] == found
-    assert (timeline.tracing, timeline.stack_rate) == (True, 20)
+    assert (trace_ring.tracing, trace_ring.stack_rate) == (True, 20)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_trace_settings_are_read_and_changed(admin, timeline):
         *({"stack_rate": True}, {"trace_rate": "2"}, {"nothing": 1}),
     ],
 )
-def test_what_cannot_be_set_is_named_and_nothing_is_set(admin, timeline, wrong):
+def test_what_cannot_be_set_is_named_and_nothing_is_set(admin, trace_ring, wrong):
     status, _, found = ask(admin.trace_setting, body={"trace_level": ["TIMESTAMPS"], **wrong})
     assert status == 400
     assert repr(next(iter(wrong))) in found["error"]
-    assert not timeline.tracing
+    assert not trace_ring.tracing
 
 
-def test_traces_of_all_workers_are_listed_and_found_by_name(admin, timeline):
+def test_traces_of_all_workers_are_listed_and_found_by_name(admin, trace_ring):
     for row, status in ((0, 200), (1, 503)):
-        ring = timeline.row(row)
+        ring = trace_ring.row(row)
         spans = ring.spans(1_000, 2_000)
         spans.close("decode", 3_000)
         ring.put(spans, 4_000, status)
@@ -89,6 +89,6 @@ def test_an_answer_about_the_placement_is_used_for_a_while(admin, monkeypatch):
     assert made == [None, None]
 
 
-def test_without_a_server_there_is_no_trace(timeline):
+def test_without_a_server_there_is_no_trace(trace_ring):
     alone = Admin(None, Switches("error"))
     assert json.loads(alone.traces(None).body) == {"requests": []}

@@ -8,7 +8,7 @@ import pytest
 
 from cpuserve.errors import RepositoryError, UnknownModel, UsageError
 from cpuserve.protocols.repository import RepositoryRoutes
-from cpuserve.serving.model_table import Told
+from cpuserve.serving.model_table import ModelReport
 from tests.protocols.fakes import Pool as Models
 from tests.protocols.fakes import ask
 
@@ -41,7 +41,7 @@ class Control:
 
     def __init__(self):
         self.told, self.asked = [], []
-        self.states = SimpleNamespace(told=lambda: self.told)
+        self.table = SimpleNamespace(read=lambda: self.told)
 
     def is_unloaded(self, name):
         return name == "away"
@@ -108,7 +108,10 @@ def test_load_and_unload_wait_for_every_worker(routes, pool):
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool):
-    pool.control.told = [Told("m", 3, "UNAVAILABLE", "no layer Foo"), Told("late", 1, "LOADING", "other")]
+    pool.control.told = [
+        ModelReport("m", 3, "UNAVAILABLE", "no layer Foo"),
+        ModelReport("late", 1, "LOADING", "other"),
+    ]
     status, _, found = ask(routes.load, "m")
     assert status == 503
     assert found["error"].endswith("version 3: no layer Foo (served: version 2)")

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cpuserve.errors import UnknownModel
 from cpuserve.protocols.statistics import StatisticsRoutes
-from cpuserve.serving.model_table import Told
+from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.request import Request
 from cpuserve.serving.statistics import SERVER, Statistics
 from tests.protocols.fakes import ask
@@ -143,8 +143,8 @@ def test_statistics_of_one_version_and_of_all(block):
 
 def test_every_metric_has_a_help_text_and_models_their_state(block):
     block.claim(0)
-    states = [Told("m", 1, "UNAVAILABLE", 'a "quoted"\nreason')] * 2
-    control = SimpleNamespace(states=SimpleNamespace(told=lambda: states))
+    states = [ModelReport("m", 1, "UNAVAILABLE", 'a "quoted"\nreason')] * 2
+    control = SimpleNamespace(table=SimpleNamespace(read=lambda: states))
     routes = StatisticsRoutes(SimpleNamespace(statistics=block, control=control))
     families = list(text_string_to_metric_families(routes.metrics(None).body.decode()))
     assert all(family.documentation for family in families)
