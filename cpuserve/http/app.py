@@ -116,10 +116,10 @@ class Application:
 
     Attributes:
         pool: the worker's models.
-        slow: how the paths begin that wait for other processes; they must not hold a serving thread.
+        slow_paths: how the paths begin that wait for other processes; they must not hold a serving thread.
     """
 
-    slow = ("/v2/repository/models/", "/v1/config/reload", "/v2/placement")
+    slow_paths = ("/v2/repository/models/", "/v1/config/reload", "/v2/placement")
 
     def __init__(
         self,

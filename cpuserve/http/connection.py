@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.http.body_budget import BodyBudget, BodyShare, SizedBody
-from cpuserve.http.chunks import Chunks
+from cpuserve.http.chunked_body import ChunkedBody
 from cpuserve.http.head import Head, HeadReader
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.protocols.access import client_of
@@ -73,7 +73,7 @@ class Connection:
         self._head: Head  # of the latest request
         self.call: Call
         self._has_head = False  # of the request that is read or answered
-        self._chunks: Chunks | None = None
+        self._chunks: ChunkedBody | None = None
         self._sized: SizedBody | None = None
         self._scratch = b""  # what came and waits for its turn: the next request, or small chunks
         self._body: bytearray | memoryview | None = None
@@ -219,7 +219,7 @@ class Connection:
         if head.waits and not came:
             self._send(_CONTINUE)
         if head.chunked:
-            self._chunks = Chunks(self._share, most)
+            self._chunks = ChunkedBody(self._share, most)
             self._take_chunks(self._chunks, rest)
         else:
             self._sized = SizedBody(length, rest, self._share)
@@ -232,7 +232,7 @@ class Connection:
         )
         return call
 
-    def _take_chunks(self, chunks: Chunks, data: memoryview) -> None:
+    def _take_chunks(self, chunks: ChunkedBody, data: memoryview) -> None:
         behind = chunks.feed(data)
         self._scratch = bytes(chunks.unread)
         if behind is not None:

@@ -15,7 +15,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from cpuserve.errors import RequestError
 
-__all__ = ["HEAD_BYTES", "LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError", "ends"]
+__all__ = ["HEAD_BYTES", "LINE_BYTES", "MOST_FIELDS", "Head", "HeadReader", "HttpError", "head_ends"]
 
 LINE_BYTES = 8190  # of a request line, and of a field with its end: what gunicorn's own workers take
 MOST_FIELDS = 100
@@ -146,7 +146,7 @@ class HeadReader:
             HttpError: it is no head of a request, or larger than one may be.
         """
         message, parser, at = self._message, self._parser, 0
-        for end in ends(data, begun=self._lines + self._line > 0):
+        for end in head_ends(data, begun=self._lines + self._line > 0):
             self._left -= end - at
             over = self._left < 0
             piece = data[at : end + self._left] if over else data[at:end]
@@ -196,7 +196,7 @@ class HeadReader:
             raise _too_large()
 
 
-def ends(data: bytes, *, begun: bool) -> Iterator[int]:
+def head_ends(data: bytes, *, begun: bool) -> Iterator[int]:
     """Where a head or a chunked body may end in bytes: behind CR LF CR LF, and at the end of the bytes.
 
     httptools does not tell where a message has ended, so it is given no byte of the next one.

@@ -54,7 +54,7 @@ class RequestLoop:
     Attributes:
         connections: those that are open, by file descriptor.
         runner: runs requests; its ``app`` is set before `start`.
-        slow: how the paths begin whose requests get a thread of their own.
+        slow_paths: how the paths begin whose requests get a thread of their own.
         changed: called when a connection was opened or closed.
         handover: passes requests to other workers and takes theirs; None where there is one worker.
         take_over: makes a connection of what another worker has left.
@@ -71,7 +71,7 @@ class RequestLoop:
     ) -> None:
         self.connections: dict[int, Connection] = {}
         self.runner = RequestRunner(admission, log)
-        self.slow: tuple[str, ...] = ()
+        self.slow_paths: tuple[str, ...] = ()
         self.changed: Callable[[], None] = lambda: None
         self.handover: Handover | None = None
         self.take_over: Callable[[WaitingRequest], Connection]
@@ -202,7 +202,7 @@ class RequestLoop:
             self._hand_over()
         if not busy:
             began = now
-        if waiting.kind.startswith(self.slow):
+        if waiting.kind.startswith(self.slow_paths):
             try:
                 self._slow_requests.put(waiting)
             except QueueFull as error:
@@ -231,7 +231,7 @@ class RequestLoop:
         """Pass one of them; its connection is then another worker's."""
         connection = waiting.connection
         try:
-            if self.handover is None or waiting.kind.startswith(self.slow):
+            if self.handover is None or waiting.kind.startswith(self.slow_paths):
                 return False
             if not self.handover.give(connection.waiting_request()):
                 return False

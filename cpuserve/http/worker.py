@@ -114,7 +114,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         """Load the application, and learn which of its paths are slow."""
         super().load_wsgi()
         self._loop.runner.app = self.wsgi
-        self._loop.slow = getattr(self.wsgi, "slow", ())
+        self._loop.slow_paths = getattr(self.wsgi, "slow_paths", ())
 
     def run(self) -> None:
         """Accept and keep time until the arbiter says stop; then finish what is here."""

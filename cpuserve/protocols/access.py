@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cpuserve.errors import Unauthorized, UsageError
 from cpuserve.protocols.call import Call, Reply
-from cpuserve.protocols.ratelimit import RateLimit
+from cpuserve.protocols.rate_limit import RateLimit
 from cpuserve.settings import Settings
 
-__all__ = ["Access", "Gate", "Keys", "Origins", "client_of"]
+__all__ = ["Access", "AllowedOrigins", "ApiKeys", "Gate", "client_of"]
 
 _log = logging.getLogger("cpuserve.access")
 _EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Cpuserve-Trace"
@@ -24,7 +24,7 @@ _PREFLIGHT_S = 600
 _HEALTH = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
 
 
-class Keys:
+class ApiKeys:
     """The keys of a file; only their hashes are kept.
 
     Args:
@@ -37,7 +37,7 @@ class Keys:
         self._for_metrics = for_metrics
 
     @classmethod
-    def read(cls, file: Path, *, for_metrics: bool = False) -> Keys:
+    def read(cls, file: Path, *, for_metrics: bool = False) -> ApiKeys:
         """The keys of a file, one a line; empty lines and those that begin with # do not count.
 
         Raises:
@@ -105,7 +105,7 @@ def _given(call: Call) -> list[bytes]:
     return [key.encode("latin-1") for key in found]
 
 
-class Origins:
+class AllowedOrigins:
     """The pages whose scripts may read answers (CORS).
 
     Args:
@@ -154,7 +154,7 @@ class Access:
         origins: None sends no CORS headers.
     """
 
-    def __init__(self, keys: Keys | None, origins: Origins | None) -> None:
+    def __init__(self, keys: ApiKeys | None, origins: AllowedOrigins | None) -> None:
         self._keys = keys
         self._origins = origins
 
@@ -167,10 +167,10 @@ class Access:
         """
         keys = origins = None
         if settings.api_key_file:
-            keys = Keys.read(Path(settings.api_key_file), for_metrics=settings.api_key_for_metrics)
+            keys = ApiKeys.read(Path(settings.api_key_file), for_metrics=settings.api_key_for_metrics)
         if settings.allowed_origins:
             lists = (settings.allowed_origins, settings.allowed_methods, settings.allowed_headers)
-            origins = Origins(*(_words(text) for text in lists))
+            origins = AllowedOrigins(*(_words(text) for text in lists))
         return cls(keys, origins) if keys or origins else None
 
     def key(self, call: Call) -> str | None:

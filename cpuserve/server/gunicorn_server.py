@@ -32,7 +32,7 @@ from cpuserve.protocols.access import Access, Gate
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
-from cpuserve.protocols.ratelimit import RateLimit
+from cpuserve.protocols.rate_limit import RateLimit
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.server.arbiter import SparingArbiter, take_signals
 from cpuserve.serving.compile_properties import streams_and_threads

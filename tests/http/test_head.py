@@ -9,8 +9,8 @@ from gunicorn.asgi.parser import ParseError, PythonProtocol
 
 from cpuserve.errors import CpuserveError
 from cpuserve.http.body_budget import BodyBudget, BodyShare
-from cpuserve.http.chunks import Chunks
-from cpuserve.http.head import HeadReader, HttpError, ends
+from cpuserve.http.chunked_body import ChunkedBody
+from cpuserve.http.head import HeadReader, HttpError, head_ends
 
 POST = b"POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -27,7 +27,7 @@ def read(message):
         head, rest = found
         body = bytearray()
         if head.chunked:
-            chunks = Chunks(BodyShare(BodyBudget(1 << 20)), 1 << 20)
+            chunks = ChunkedBody(BodyShare(BodyBudget(1 << 20)), 1 << 20)
             rest, body = chunks.feed(rest), chunks.body
         elif len(rest) < head.length:
             return None
@@ -271,4 +271,4 @@ def test_a_damaged_message_that_is_taken_is_understood_as_by_gunicorn():
     ],
 )
 def test_a_head_may_end_behind_every_two_line_ends(data, begun, expected):
-    assert list(ends(data, begun=begun)) == expected
+    assert list(head_ends(data, begun=begun)) == expected

@@ -66,7 +66,7 @@ def running(threads=1, queue_size=64, slow=(), with_priorities=False):
         with_priorities=with_priorities,
         log=logging.getLogger("test.loop"),
     )
-    loop.runner.app, loop.slow, loop.runner.recorder = App(), slow, Gauge()
+    loop.runner.app, loop.slow_paths, loop.runner.recorder = App(), slow, Gauge()
     loop.clients = []
     loop.start()
     try:

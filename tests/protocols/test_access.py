@@ -8,12 +8,12 @@ import pickle
 import pytest
 
 from cpuserve.errors import RateLimited, Unauthorized, UsageError
-from cpuserve.protocols.access import Access, Gate, Keys, Origins, client_of
+from cpuserve.protocols.access import Access, AllowedOrigins, ApiKeys, Gate, client_of
 from cpuserve.protocols.call import Call, error_reply
-from cpuserve.protocols.ratelimit import RateLimit
+from cpuserve.protocols.rate_limit import RateLimit
 from cpuserve.settings import Settings
 
-KEYS = Keys(["first-key", "schl\xfcssel"])
+KEYS = ApiKeys(["first-key", "schl\xfcssel"])
 
 
 def asked(path="/predictions/m", method="POST", **headers):
@@ -91,7 +91,7 @@ def test_what_is_not_health_needs_one(path):
 def test_metrics_need_a_key_when_that_is_asked_for():
     assert KEYS.check(asked("/metrics", "GET")) is None
     with pytest.raises(Unauthorized):
-        Keys(["k"], for_metrics=True).check(asked("/metrics", "GET"))
+        ApiKeys(["k"], for_metrics=True).check(asked("/metrics", "GET"))
 
 
 def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
@@ -99,7 +99,7 @@ def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
     file.write_text("# team a\nfirst-key\n\n  second-key \n")
     file.chmod(0o600)
     with caplog.at_level(logging.WARNING):
-        keys = Keys.read(file)
+        keys = ApiKeys.read(file)
     assert not caplog.records
     assert keys.check(asked(x_api_key="second-key")) == "second-key"
     with pytest.raises(Unauthorized):
@@ -107,7 +107,7 @@ def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
     assert b"second-key" not in pickle.dumps(vars(keys))
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING):
-        Keys.read(file)
+        ApiKeys.read(file)
     assert "chmod o-r" in caplog.text
     assert "first-key" not in caplog.text
 
@@ -116,7 +116,7 @@ def test_the_file_is_read_and_its_mode_is_judged(tmp_path, caplog):
 def test_a_file_without_keys_is_refused(tmp_path, text, words):
     (tmp_path / "keys").write_bytes(text)
     with pytest.raises(UsageError, match=words):
-        Keys.read(tmp_path / "keys")
+        ApiKeys.read(tmp_path / "keys")
     with pytest.raises(UsageError, match="cannot be read"):
         Access.of(Settings(api_key_file=str(tmp_path / "none")))
 
@@ -172,7 +172,7 @@ def test_a_preflight_is_answered_before_a_key_is_asked_for(tmp_path):
 
 
 def test_other_options_requests_are_no_preflights():
-    origins = Origins([ORIGIN], ["GET"], ["*"])
+    origins = AllowedOrigins([ORIGIN], ["GET"], ["*"])
     assert origins.preflight(asked(method="OPTIONS")) is None
     assert origins.preflight(asked(origin=ORIGIN, access_control_request_method="POST")) is None
 
@@ -223,7 +223,7 @@ def test_a_gate_is_needed_unless_it_lets_everybody_in():
     assert not Gate(None, RateLimit(0, 1)).needed
     assert Gate(None, RateLimit(0.001, 1)).needed
     assert Gate(Access(KEYS, None), RateLimit(0, 1)).needed
-    assert Gate(Access(None, Origins([ORIGIN], ["GET"], ["*"])), RateLimit(0, 1)).needed
+    assert Gate(Access(None, AllowedOrigins([ORIGIN], ["GET"], ["*"])), RateLimit(0, 1)).needed
 
 
 def test_whoever_guesses_keys_is_slowed_by_its_address():

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cpuserve.errors import RateLimited
-from cpuserve.protocols.ratelimit import RateLimit
+from cpuserve.protocols.rate_limit import RateLimit
 
 
 def passed(limit, client, at, tries=100):

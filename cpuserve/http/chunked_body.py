@@ -12,9 +12,9 @@ from httptools import HttpParserError, HttpRequestParser
 
 from cpuserve.errors import BodyTooLarge
 from cpuserve.http.body_budget import BodyShare
-from cpuserve.http.head import LINE_BYTES, MOST_FIELDS, HttpError, ends
+from cpuserve.http.head import LINE_BYTES, MOST_FIELDS, HttpError, head_ends
 
-__all__ = ["Chunks"]
+__all__ = ["ChunkedBody"]
 
 _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
 _NO_TRAILERS = frozenset(  # RFC 9110, section 6.5.1
@@ -31,7 +31,7 @@ _AHEAD_BYTES = 16 << 10
 _END = b"\r\n"
 
 
-class Chunks:
+class ChunkedBody:
     """Reads the chunks of one body; trailers are checked and left out.
 
     Args:
@@ -155,7 +155,7 @@ class _Trailers:
             HttpError: they are no trailers, or more than there may be.
         """
         piece, at = bytes(data[: LINE_BYTES + 1 - self._fed]), 0
-        for end in ends(piece, begun=True):
+        for end in head_ends(piece, begun=True):
             try:
                 self._parser.feed_data(piece[at:end])
             except HttpParserError as error:

@@ -9,9 +9,9 @@ import pytest
 from httptools import HttpParserError, HttpRequestParser
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError
-from cpuserve.http import chunks as module
+from cpuserve.http import chunked_body as module
 from cpuserve.http.body_budget import BodyBudget, BodyShare
-from cpuserve.http.chunks import Chunks
+from cpuserve.http.chunked_body import ChunkedBody
 from cpuserve.http.head import HttpError
 from cpuserve.protocols.client_limits import ClientLimits
 from tests.http.test_connection import make
@@ -21,7 +21,7 @@ LAST = b"0\r\n\r\n"
 
 
 def reader(most=MIB, budget=None):
-    return Chunks(BodyShare(budget or BodyBudget(2 * MIB)), most)
+    return ChunkedBody(BodyShare(budget or BodyBudget(2 * MIB)), most)
 
 
 def read(message, cut=None):
