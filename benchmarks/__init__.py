@@ -1,1 +1,1 @@
-"""Measures this project itself; users do not need it and the wheel does not hold it."""
+"""Benchmarks of this project itself; the wheel does not contain them."""

@@ -1,4 +1,4 @@
-"""Small attacks of one client against a server on this machine.
+"""Small attacks by one client on a server of this machine.
 
 Run as ``python -m benchmarks.attack_kinds PORT MODEL NAME SECONDS``.
 """
@@ -24,7 +24,7 @@ _NUMBER_TOO_LARGE = b"18446744073709551615"
 
 @dataclass(frozen=True)
 class Aim:
-    """What is attacked.
+    """The server that is attacked.
 
     Attributes:
         port: of a server on this machine.
@@ -171,7 +171,7 @@ def _large_json(aim: Aim) -> None:
 
 
 def _held(aim: Aim, count: int, first_bytes: bytes) -> None:
-    """Open connections, say little, and hold them."""
+    """Open connections, send little, and hold them open."""
     with ExitStack() as held:
         with suppress(OSError):  # the server may stop taking them
             for _ in range(count):

@@ -1,4 +1,4 @@
-"""What a polite client sees while another client attacks the server, one small attack after the other.
+"""Measures what a polite client sees while another client attacks the server.
 
 Run as ``python -m benchmarks.attacks [--seconds S] [--only NAME ...] [--out FILE]``.
 """
@@ -40,7 +40,7 @@ _MIB = 1 << 20
 
 @dataclass
 class _Answers:
-    """What one loop of the polite client saw."""
+    """The answers that one loop of the polite client got."""
 
     seconds: list[float] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
@@ -164,7 +164,7 @@ def _rss(workers: list[psutil.Process]) -> float:
     return sum(worker.memory_info().rss for worker in workers if worker.is_running()) / _MIB
 
 
-def shrugged_off(found: dict[str, Any]) -> bool:
+def unharmed(found: dict[str, Any]) -> bool:
     """Whether no worker ended and the polite client got nothing but answers."""
     answers = found["during"].values()
     return found["workers_kept"] and all(one["answered"] and not one["other"] for one in answers)
@@ -198,7 +198,7 @@ def main() -> None:
         predict, live = one["during"]["predict"], one["during"]["live"]
         other = ", ".join(f"{word} {count}" for word, count in {**predict["other"], **live["other"]}.items())
         table.add_row(
-            name if shrugged_off(one) else f"[red]{name}[/red]",
+            name if unharmed(one) else f"[red]{name}[/red]",
             str(one["before"]["predict"]["answered"]),
             *(str(predict[key]) for key in ("answered", "worst_ms")),
             *(str(live[key]) for key in ("answered", "worst_ms")),
@@ -210,7 +210,7 @@ def main() -> None:
         command = ["python", "-m", "benchmarks.attacks", *sys.argv[1:]]
         shape = {"workers": given.workers, "threads": given.threads, "seconds": given.seconds}
         write_result(given.out, command, {**shape, "tracebacks": tracebacks, "attacks": found})
-    sys.exit(tracebacks > 0 or not all(map(shrugged_off, found.values())))
+    sys.exit(tracebacks > 0 or not all(map(unharmed, found.values())))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What largest batch and queue delay do: throughput and tail over both, as an image service tunes them.
+"""Measures throughput and tail latency over the largest batch and the queue delay.
 
 Each setting is a server of its own, started with as many threads as the largest batch: a batch can only hold
 rows that threads have written meanwhile. Run as

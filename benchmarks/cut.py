@@ -1,4 +1,4 @@
-"""DeepLab cut as in the work it is after: cut and whole on all photos, in f32, through the code that serves.
+"""Compares DeepLab cut into parts with the whole model on all photos, in f32.
 
 Run as ``python -m benchmarks.cut --data DIR [--out FILE]``. DIR has ``models``, ``images`` and
 ``expected.json``, whose ``segment`` says which photos are meant.

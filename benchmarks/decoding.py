@@ -1,4 +1,4 @@
-"""JPEG decoded at a fraction of its size against every pixel: CPU a picture, and how far the rows differ.
+"""Compares decoding a JPEG at a fraction of its size with decoding every pixel: CPU and difference.
 
 Run as ``python -m benchmarks.decoding --images DIR [--out FILE]``.
 """

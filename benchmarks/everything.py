@@ -1,4 +1,4 @@
-"""Runs the benchmarks whose results are kept, one after the other, each in its own process; it measures none.
+"""Runs the benchmarks whose results are kept, one after the other, each in its own process.
 
 Run as ``make bench`` or
 ``python -m benchmarks.everything --model-repository DIR --model NAME --images DIR [--only FILE ...]``.

@@ -1,4 +1,4 @@
-"""Clients that ask a server while faults happen to it, and what they saw."""
+"""Clients that ask a server while faults happen to it, and count what they saw."""
 
 from __future__ import annotations
 

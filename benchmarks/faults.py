@@ -28,7 +28,7 @@ from benchmarks.fixtures.weights_model import BIN, write_weights_model
 from cpuserve.measuring.local_server import LocalServer, started_server
 from cpuserve.measuring.results import write_result
 
-__all__ = ["Faults", "main", "suffer"]
+__all__ = ["Faults", "main", "with_faults"]
 
 _MIB = 1 << 20
 _RELOAD_EVERY_S = 5.0
@@ -44,7 +44,7 @@ _READY_S = 60.0
 
 
 class Faults:
-    """What is done to a server while clients ask it.
+    """Faults that are made while clients ask the server.
 
     Args:
         local: the server.
@@ -62,7 +62,7 @@ class Faults:
         self.rss: list[tuple[float, float]] = []  # (when, MiB of arbiter and workers)
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that live."""
+        """The living workers."""
         return psutil.Process(self._local.pid).children()
 
     def reload(self) -> None:
@@ -95,7 +95,7 @@ class Faults:
         self._tally.done("files overwritten")
 
     def kill(self) -> None:
-        """End one worker without a word."""
+        """Kill one worker."""
         self._dice.choice(self.workers()).send_signal(signal.SIGKILL)
         self._tally.done("workers killed")
 
@@ -119,7 +119,7 @@ class Faults:
         return late / early - 1
 
 
-def suffer(
+def with_faults(
     local: LocalServer, repository: Path, picture: bytes, *, seconds: float, clients: int
 ) -> dict[str, Any]:
     """Let clients ask a server while faults happen to it.
@@ -169,7 +169,7 @@ def suffer(
 
 
 def _repeat(act: Callable[[], None], every_s: float, until: threading.Event, tally: Tally) -> None:
-    """Do something again and again; what fails here counts as wrong and ends nothing else."""
+    """Call something repeatedly; an exception is counted and does not end the other threads."""
     while not until.wait(every_s):
         try:
             act()
@@ -178,7 +178,7 @@ def _repeat(act: Callable[[], None], every_s: float, until: threading.Event, tal
 
 
 def _show(seconds: float, threads: list[threading.Thread], tally: Tally) -> None:
-    """Wait, with a bar on the terminal, or until no thread is left."""
+    """Wait, with a progress bar, until the time is over or no thread is left."""
     ends = time.monotonic() + seconds
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("faults", total=seconds)
@@ -211,7 +211,7 @@ def passed(found: dict[str, Any], most_growth: float, clients: int) -> bool:
 
 
 def main() -> None:
-    """Start a server, do everything to it, write what came out; ends with 1 when it did not hold."""
+    """Start a server, make all faults, and write the result; exits with 1 when the server failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=16)
@@ -228,7 +228,7 @@ def main() -> None:
         words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4"]
         words += ["--rate-limit", "500", "--rate-burst", "200"]
         with started_server(*words, log=log) as local:
-            found = suffer(
+            found = with_faults(
                 local,
                 repository,
                 given.picture.read_bytes(),

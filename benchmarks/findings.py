@@ -1,4 +1,4 @@
-"""Provokes three bottlenecks, lets `cpuserve profile` name them, and measures what the named change gains.
+"""Provokes three bottlenecks, lets `cpuserve profile` name them, and measures what its advice gains.
 
 Run as ``python -m benchmarks.findings [--out FILE]``. One serving thread that decodes large pictures, two
 workers on one core, and a tail in plain Python: each is served as it is and as its finding says it should be.
@@ -51,7 +51,7 @@ _READY_S = 60.0
 
 @dataclass(frozen=True)
 class Case:
-    """A bottleneck and its remedy.
+    """A bottleneck and the settings that remove it.
 
     Attributes:
         rule: that must be among the findings of high severity.

@@ -1,4 +1,4 @@
-"""What it costs to decode pictures in processes apart: CPU a picture, here and there by turns.
+"""Measures what decoding pictures in child processes costs, beside decoding in the worker.
 
 Run as ``python -m benchmarks.guarded_decoding --images FILE [--out FILE]``.
 """

@@ -1,4 +1,4 @@
-"""What HTTP costs: CPU a request where nothing is decoded or inferred, under this worker and gunicorn's own.
+"""Measures the CPU time of HTTP alone, under this project's worker and gunicorn's own.
 
 Run as ``python -m benchmarks.http_only [--out FILE]``.
 """
@@ -42,12 +42,14 @@ class _Http(Shape):
         super().__init__(settings, worker_class)
 
     def application(self) -> Any:
-        from benchmarks.fixtures.null_model import Nothing, bare  # noqa: PLC0415  # numpy comes with it, after the fork
+        from benchmarks.fixtures.null_model import NullPool, json_stub  # noqa: PLC0415  # numpy comes with it, after the fork
         from cpuserve.http.app import Application  # noqa: PLC0415
 
         self.control.join(self.row)
-        self.pool = Nothing(self.settings, 1, self.statistics, self.control, self.row)
-        return bare if self._stub else Application(self.pool, self.worker_table, self.access, self.switches)
+        self.pool = NullPool(self.settings, 1, self.statistics, self.control, self.row)
+        return (
+            json_stub if self._stub else Application(self.pool, self.worker_table, self.access, self.switches)
+        )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Counts what one request costs in instructions and in calls, which hardly depend on how busy a machine is.
+"""Counts the instructions and calls of one request, which hardly depend on how busy a machine is.
 
 Run as ``python -m benchmarks.instructions --out docs/results/instructions.json``. Instructions are
 counted by Valgrind's callgrind (Weidendorfer et al., 2004), calls of Python and C functions by

@@ -1,4 +1,4 @@
-"""Measures what copying weights, and a trial in a child process, cost in memory and time to start.
+"""Measures what copying weights and loading first in a child process cost in memory and start time.
 
 Run as ``python -m benchmarks.model_memory [--networks NAME...] [--rounds N] [--out FILE]``. The variants
 are started by turns; the figures are medians.

@@ -1,4 +1,4 @@
-"""What OpenMP's variables do to a server, whole in OpenVINO and with a head in PyTorch; tunes nothing.
+"""Measures what OpenMP's variables do to a server, in OpenVINO alone and with a head in PyTorch.
 
 Run as ``python -m benchmarks.openmp [--libiomp5 FILE] [--out FILE]``. It needs PyTorch, whose wheel
 brings libgomp; libiomp5 is in the package ``intel-openmp`` and is loaded ahead of PyTorch by LD_PRELOAD.
@@ -36,7 +36,7 @@ from cpuserve.measuring.pictures import pictures
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.target import ask_once, target_at
 
-__all__ = ["VARIABLES", "cases", "loads", "main", "measure", "takers"]
+__all__ = ["VARIABLES", "cases", "loads", "main", "measure", "server_kinds"]
 
 VARIABLES = (
     ("OMP_NUM_THREADS", "1"),
@@ -49,8 +49,8 @@ _OURS = ("OMP_", "KMP_", "GOMP_", "LD_PRELOAD")
 
 
 @dataclass(frozen=True)
-class Taker:
-    """A kind of process.
+class ServerKind:
+    """A kind of server process, by the OpenMP runtime it has.
 
     Attributes:
         name: for people.
@@ -63,16 +63,16 @@ class Taker:
     preload: str = ""
 
 
-def takers(libiomp5: Path | None) -> list[Taker]:
+def server_kinds(libiomp5: Path | None) -> list[ServerKind]:
     """The kinds of process; the last one only where the library is."""
-    found = [Taker("OpenVINO", WHOLE), Taker("PyTorch head, libgomp", CUT)]
-    return found + ([Taker("PyTorch head, libiomp5", CUT, str(libiomp5))] if libiomp5 else [])
+    found = [ServerKind("OpenVINO", WHOLE), ServerKind("PyTorch head, libgomp", CUT)]
+    return found + ([ServerKind("PyTorch head, libiomp5", CUT, str(libiomp5))] if libiomp5 else [])
 
 
-def cases(taker: Taker) -> list[Case]:
+def cases(kind: ServerKind) -> list[Case]:
     """The environments a process is started with: none twice, which shows the noise, then each variable."""
-    alone = [Case(taker.name), Case(taker.name, AGAIN)]
-    return alone + [Case(taker.name, name, value) for name, value in VARIABLES]
+    alone = [Case(kind.name), Case(kind.name, AGAIN)]
+    return alone + [Case(kind.name, name, value) for name, value in VARIABLES]
 
 
 def loads(cores: int) -> dict[str, Load]:
@@ -81,14 +81,14 @@ def loads(cores: int) -> dict[str, Load]:
 
 
 def measure(
-    taker: Taker, case: Case, repository: Path, images: Sequence[Path], seconds: float, tries: int
+    kind: ServerKind, case: Case, repository: Path, images: Sequence[Path], seconds: float, tries: int
 ) -> Look:
     """Start a server with one worker on all cores, load it, look at its worker, stop it.
 
     A window in which others used more than 0.15 cores is repeated; of those the quietest one counts.
 
     Args:
-        taker: what is started.
+        kind: what is started.
         case: its environment.
         repository: where the models are.
         images: sent in turn.
@@ -100,12 +100,12 @@ def measure(
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     added = {case.name: case.value} if case.value else {}
-    if taker.preload:
-        added["LD_PRELOAD"] = taker.preload
+    if kind.preload:
+        added["LD_PRELOAD"] = kind.preload
     flags = {"model_repository": repository, "workers": 1, "allow_callables": True}
     cores = Budget.read().effective
-    with local_server(taker.model, flags, None, {**clean, **added}) as local:
-        target = target_at(local.url, taker.model, "predictions")
+    with local_server(kind.model, flags, None, {**clean, **added}) as local:
+        target = target_at(local.url, kind.model, "predictions")
         ask_once(target, images[0])
         measure_window(target, images, Load(cores), seconds=seconds / 2)  # first requests start teams
         found: dict[str, Seen] = {}
@@ -122,12 +122,12 @@ def measure(
     return Look(libraries.openmp, libraries.tbb, dict(masks), len(process.allowed), found)
 
 
-def _patiently(taker: Taker, case: Case, *given: Any) -> Look:
+def _measured_again(kind: ServerKind, case: Case, *given: Any) -> Look:
     """`measure`, once more where that fails: a machine that was held up meanwhile starves the start."""
     try:
-        return measure(taker, case, *given)
+        return measure(kind, case, *given)
     except CpuserveError:
-        return measure(taker, case, *given)
+        return measure(kind, case, *given)
 
 
 def _window(target: Target, images: Sequence[Path], load: Load, seconds: float) -> Seen:
@@ -164,7 +164,7 @@ def main() -> None:
         return
     if given.libiomp5 is None:
         sys.stderr.write("no libiomp5 (pip install intel-openmp, or --libiomp5 FILE): left out\n")
-    kinds = takers(given.libiomp5)
+    kinds = server_kinds(given.libiomp5)
     looks = {}
     with (
         tempfile.TemporaryDirectory(prefix="cpuserve-openmp-") as folder,
@@ -177,7 +177,7 @@ def main() -> None:
             for number in range(given.rounds):
                 turns = [(kind, case) for kind in kinds for case in cases(kind)]
                 for kind, case in turns if number % 2 == 0 else reversed(turns):
-                    look = _patiently(kind, case, repository, sent.files, given.seconds, given.tries)
+                    look = _measured_again(kind, case, repository, sent.files, given.seconds, given.tries)
                     looks.setdefault(case, []).append(look)
                     bar.advance(task)
                 if given.out:  # whole rounds are kept whatever happens to the next one

@@ -1,4 +1,4 @@
-"""Judges what OpenMP's variables did to servers: by what is mapped and allowed, then by figures; runs none.
+"""Judges what OpenMP's variables did, by the mapped runtimes first, then by figures.
 
 A variable can do something only where a runtime that reads it is mapped. Its changes are judged round by
 round against two servers without it; the noise is the larger of two: the largest difference of those two, in

@@ -1,4 +1,4 @@
-"""Three times more than the server can do: what it still answers in time, against what it answers at most.
+"""Measures what a server still answers in time when three times its capacity arrives.
 
 Run as ``python -m benchmarks.overload --image FILE [--model NAME] [--model-repository DIR]``.
 """

@@ -1,4 +1,4 @@
-"""Triton's perf_analyzer against a server that runs, kept as a result file; it measures nothing itself."""
+"""Runs Triton's perf_analyzer against a running server and keeps its figures as a result file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers and speed of a model in f32, bf16 and int8, through the code that serves; it serves nothing.
+"""Compares answers and speed of models in f32, bf16 and int8, through the code that serves.
 
 Run as ``python -m benchmarks.precisions --data DIR [--out FILE] [--page FILE.md]``. DIR has ``models``,
 ``images`` and ``expected.json``. Each model is converted as `cpuserve convert` does, quantised as `cpuserve

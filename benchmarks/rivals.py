@@ -1,6 +1,6 @@
-"""Other serving stacks beside this one, in rounds of changing order; how they start the harness knows.
+"""Compares other serving stacks with this one in rounds of changing order.
 
-Run as ``python -m benchmarks.rivals --harness DIR --peers cpuserve,mosec``. ``DIR/bench.py`` starts each
+Run as ``python -m benchmarks.rivals --harness DIR --peers cpuserve,mosec``. ``DIR/bench.py`` starts
 each peer with the same model, pictures and cores, puts a client to it and appends a JSON line a peer.
 """
 

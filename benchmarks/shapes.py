@@ -1,4 +1,4 @@
-"""Which worker to stand on: the same application under several gunicorn workers, measured side by side.
+"""Compares several gunicorn workers under the same application.
 
 Run as ``python -m benchmarks.shapes --model-repository DIR --model NAME --image FILE``.
 """
@@ -47,7 +47,7 @@ SHAPES: dict[str, tuple[str, int, int]] = {  # worker class, workers, threads
 
 
 class Shape(Server):
-    """The server with another of gunicorn's workers under the same application.
+    """The server with another worker class of gunicorn.
 
     Args:
         settings: the settings in force.

@@ -1,4 +1,4 @@
-"""Where the CPU time of a server goes under load, by size of the pictures: `cpuserve profile`, repeated.
+"""Measures with `cpuserve profile` where the CPU time of a server goes, by size of the pictures.
 
 Run as ``python -m benchmarks.shares --model-repository DIR --model NAME --images DIR... [--out FILE]``.
 """

@@ -1,4 +1,4 @@
-"""What a client saves by shrinking pictures before it sends them: bytes, and time over a line of some speed.
+"""Measures the bytes and time a client saves by shrinking pictures before it sends them.
 
 Run as ``python -m benchmarks.shrinking --model-repository DIR --model NAME --images DIR [--out FILE]``.
 """
@@ -103,7 +103,7 @@ def _measure(
 
 
 def _post(connection: http.client.HTTPConnection, model: str, data: bytes, mbit: float) -> Any:
-    """The best class of a picture that is sent at most at that speed."""
+    """Post a picture at ``mbit`` Mbit/s at most (0: no limit) and return its best class."""
     body = _paced(data, mbit) if mbit else data
     connection.request("POST", f"/predictions/{model}?topk=1", body, {"Content-Length": str(len(data))})
     answer = connection.getresponse()

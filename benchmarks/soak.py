@@ -1,4 +1,4 @@
-"""Does memory stay where it is? Many good and bad requests, and what workers hold before and after.
+"""Measures whether memory grows over many good and bad requests.
 
 Run as ``python -m benchmarks.soak --model-repository DIR --model NAME --pictures DIR --out FILE``.
 """
@@ -94,7 +94,7 @@ def _memory(workers: Sequence[psutil.Process]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Start a server, soak it, write what came out; ends with 1 when memory grew by more than allowed."""
+    """Start a server, send the mix, write the result; exits with 1 when memory grew by more than allowed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model-repository", type=Path, default=Path("ir_models"))
     parser.add_argument("--model", default="digits")

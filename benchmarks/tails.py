@@ -1,4 +1,4 @@
-"""Is the tail short? Many clients at once, and random arrivals at 70 % load, in several layouts of workers.
+"""Measures tail latency with many clients and with random arrivals, in several layouts of workers.
 
 Run as ``python -m benchmarks.tails --model-repository DIR --model NAME --images DIR [--out FILE]``.
 
@@ -71,7 +71,7 @@ def least_p99(rate: float, seconds: float, seed: int, servers: int, service_s: f
 
 @dataclass(frozen=True)
 class _Server:
-    """A layout that runs: where, and on how many cores."""
+    """A running server, its port and its cores."""
 
     layout: str
     target: Target

@@ -1,4 +1,4 @@
-"""Counts what tracing costs a request, switched off and on, beside all of the request; it serves nobody.
+"""Measures the CPU time that tracing adds to a request, switched off and on.
 
 Run as ``python -m benchmarks.tracing --out docs/results/tracing.json``. In turns it runs the way of
 `benchmarks.fixtures.hot_path`, the look of a tracer that is off, and the work of one that traces every

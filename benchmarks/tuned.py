@@ -1,4 +1,4 @@
-"""A preset against the defaults and OpenVINO's own hints, in rounds of one run; it searches nothing.
+"""Compares a preset with the defaults and with OpenVINO's hints, in rounds of one run.
 
 Run as ``python -m benchmarks.tuned MODEL... --model-repository DIR --tuning-dir DIR --out FILE`` after
 ``cpuserve tune``.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.attack_kinds import ATTACKS, flat_png, many_scans_jpeg
-from benchmarks.attacks import attacked, polite, shrugged_off
+from benchmarks.attacks import attacked, polite, unharmed
 from cpuserve.measuring.local_server import started_server
 from tests.conftest import ROOT
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_worker_ends_and_a_polite_client_is_answered(server, name):
     found = attacked(server, "digits", name, 1.0)
-    assert shrugged_off(found), found
+    assert unharmed(found), found
 
 
 def test_the_polite_client_tells_what_it_did_not_get(server):
@@ -38,10 +38,10 @@ def test_the_polite_client_tells_what_it_did_not_get(server):
     assert seen["predict"]["other"]["404"] == seen["predict"]["asked"] > 0
     assert seen["live"]["answered"] > 0
     found = {"during": seen, "workers_kept": True}
-    assert not shrugged_off(found)
+    assert not unharmed(found)
     seen["predict"] = seen["live"]
-    assert shrugged_off(found)
-    assert not shrugged_off({**found, "workers_kept": False})
+    assert unharmed(found)
+    assert not unharmed({**found, "workers_kept": False})
 
 
 def test_the_pictures_are_what_they_say():
@@ -56,7 +56,7 @@ def test_the_page_tells_what_was_measured():
     page = (ROOT / "docs" / "security.md").read_text()
     assert set(found["attacks"]) == set(ATTACKS)
     for name, one in found["attacks"].items():
-        assert shrugged_off(one), name
+        assert unharmed(one), name
         (line,) = [row for row in page.splitlines() if row.startswith(f"| `{name}`")]
         before, during = one["before"]["predict"], one["during"]["predict"]
         assert [cell.strip() for cell in line.split("|")[2:-1]] == [

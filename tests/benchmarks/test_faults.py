@@ -37,7 +37,7 @@ def test_half_a_minute_of_faults(tmp_path, monkeypatch):
     words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4", "--rate-limit", "500"]
     with started_server(*words, log=tmp_path / "log") as local:
         picture = (ROOT / "docs" / "seven.png").read_bytes()
-        found = faults.suffer(local, repository, picture, seconds=20, clients=8)
+        found = faults.with_faults(local, repository, picture, seconds=20, clients=8)
     assert faults.passed(found, most_growth=1.0, clients=8), found
     assert found["faults"]["workers killed"] and found["faults"]["files overwritten"], found
     assert found["answers"]["tensor"]["200"] and found["answers"]["picture"]["200"], found

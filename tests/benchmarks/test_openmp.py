@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fixtures.stem_network import publish, weights
-from benchmarks.openmp import VARIABLES, cases, loads, measure, takers
+from benchmarks.openmp import VARIABLES, cases, loads, measure, server_kinds
 from benchmarks.openmp_effects import AGAIN, Case, judge
 from cpuserve.machine.launch import find_library, library_folders
 from cpuserve.measuring.pictures import pictures
@@ -17,9 +17,9 @@ AFFINITY = dict(VARIABLES)["KMP_AFFINITY"]
 
 
 def test_every_process_is_started_twice_without_variables_and_once_with_each():
-    kinds = takers(Path("/x/libiomp5.so"))
+    kinds = server_kinds(Path("/x/libiomp5.so"))
     assert [kind.preload for kind in kinds] == ["", "", "/x/libiomp5.so"]
-    assert len(takers(None)) == 2
+    assert len(server_kinds(None)) == 2
     assert [case.environment for case in cases(kinds[0])] == [
         "",
         AGAIN,
@@ -44,16 +44,16 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def looked(repository):
-    def look(taker, name="", value=""):
+    def look(kind, name="", value=""):
         with pictures(None) as sent:
-            return measure(taker, Case(taker.name, name, value), repository, sent.files, 0.4, 1)
+            return measure(kind, Case(kind.name, name, value), repository, sent.files, 0.4, 1)
 
     return look
 
 
 @pytest.mark.frameworks
 def test_openvino_maps_no_openmp_and_pytorch_maps_libgomp(looked):
-    whole, gomp = takers(None)
+    whole, gomp = server_kinds(None)
     plain = looked(whole, "KMP_AFFINITY", AFFINITY)
     assert plain.openmp == ()
     assert plain.tbb
@@ -71,7 +71,7 @@ def test_openvino_maps_no_openmp_and_pytorch_maps_libgomp(looked):
 def test_libiomp5_narrows_the_threads_when_it_is_told_to(looked):
     library = find_library("libiomp5", library_folders())
     assert library is not None, "pip install intel-openmp"
-    intel = takers(library)[-1]
+    intel = server_kinds(library)[-1]
     plain, compact = looked(intel), looked(intel, "KMP_AFFINITY", AFFINITY)
     assert any("iomp5" in name for name in compact.openmp)
     assert all("-" in mask or "," in mask for mask in plain.masks)
