@@ -45,10 +45,13 @@ class _Http(Shape):
         from benchmarks.fixtures.null_model import NullPool, json_stub  # noqa: PLC0415  # numpy comes with it, after the fork
         from cpuserve.http.app import Application  # noqa: PLC0415
 
-        self.control.join(self.row)
-        self.pool = NullPool(self.settings, 1, self.statistics, self.control, self.row)
+        shared = self.shared
+        shared.reload_control.join(self.row)
+        self.pool = NullPool(self.settings, 1, shared.statistics, shared.reload_control, self.row)
         return (
-            json_stub if self._stub else Application(self.pool, self.worker_table, self.access, self.switches)
+            json_stub
+            if self._stub
+            else Application(self.pool, shared.worker_table, self.access, shared.log_switches)
         )
 
 

@@ -1,1 +1,1 @@
-"""The gunicorn server: plans seats, forks and seats workers, loads models, reloads and stops."""
+"""The gunicorn server: seats, workers, model loading, reload and shutdown."""

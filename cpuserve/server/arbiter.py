@@ -1,4 +1,4 @@
-"""gunicorn's arbiter: no worker is killed because the machine stood still, and none misses a signal."""
+"""gunicorn's arbiter with two changes: it tolerates pauses of the machine, and new workers miss no signal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
-__all__ = ["SparingArbiter", "take_signals"]
+__all__ = ["PauseTolerantArbiter", "end_on_signals"]
 
 _log = logging.getLogger("cpuserve.server")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_PAUSE_S = 5.0  # the arbiter looks at its workers every second; after more than that it stood still itself
+_PAUSE_S = 5.0  # the arbiter looks at its workers every second; after more than that it was stopped itself
 
 
-def take_signals() -> None:
-    """Let a process that was just forked end at once when it is told to; nothing is begun in it yet.
+def end_on_signals() -> None:
+    """Let a worker that was just forked end at once on a signal that ends it.
 
-    Until gunicorn sets up the worker's handlers it has the arbiter's, which only remember a signal for a loop
+    Until gunicorn sets the worker's handlers it has the arbiter's, which only remember a signal for a loop
     that does not run in the worker.
     """
     for number in _ENDING:
@@ -28,34 +28,34 @@ def take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
-class SparingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no type hints
+class PauseTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no type hints
     """An arbiter that gives its workers a whole timeout again after it was stopped itself.
 
-    A virtual machine that is frozen, or a container that is paused, stops arbiter and workers alike. Their
-    heartbeats are old when they go on, which says nothing about them.
+    A frozen virtual machine or a paused container stops arbiter and workers alike. Afterwards the workers'
+    heartbeats are old, although nothing is wrong with them.
     """
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
-        self._looked = self._spared_until = time.monotonic()
+        self._looked = self._kill_none_until = time.monotonic()
 
     def spawn_worker(self) -> int:
-        """Fork a worker; a signal that comes before it has handlers of its own waits for `take_signals`."""
+        """Fork a worker; signals to it wait until it calls `end_on_signals`."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
             pid: int = super().spawn_worker()
-            # so that its row is cleared however early it ends; else it would be taken for one that loads
+            # so that its row is cleared however early it ends; else the worker would seem to be loading
             self.WORKERS[pid].row.pid = pid
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         return pid
 
     def murder_workers(self) -> None:
-        """Kill workers whose heartbeat is older than the timeout, unless the arbiter has stood still."""
+        """Kill workers whose heartbeat is older than the timeout, unless the arbiter was stopped."""
         now = time.monotonic()
         if now - self._looked > _PAUSE_S:
-            self._spared_until = now + self.timeout
+            self._kill_none_until = now + self.timeout
             _log.warning("this process stood still for %.0f s: heartbeats count anew", now - self._looked)
         self._looked = now
-        if now >= self._spared_until:
+        if now >= self._kill_none_until:
             super().murder_workers()

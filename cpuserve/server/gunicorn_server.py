@@ -1,4 +1,18 @@
-"""The gunicorn server: seats planned before the fork and taken after it, models last; no OpenVINO in it."""
+"""The gunicorn server: one arbiter that forks a worker for each seat. The arbiter never imports OpenVINO.
+
+What runs where, in the order of time:
+
+    Server             arbiter  checks the settings, plans the seats, makes the shared memory
+    _on_starting       arbiter  logs the plan
+    _pre_fork          arbiter  chooses the seat of the next worker and configures the worker
+    _post_fork         worker   binds itself to its seat, before numpy and OpenVINO are imported
+    load               worker   makes the application
+    _post_worker_init  worker   starts the thread that loads the models
+    _on_reload         arbiter  on SIGHUP: each seat gets a new worker
+    _nworkers_changed  arbiter  on SIGTTIN: refuses more workers than seats
+    _worker_exit       worker   stops its threads
+    _child_exit        arbiter  clears what an ended worker has left
+"""
 
 from __future__ import annotations
 
@@ -7,7 +21,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +29,13 @@ from gunicorn.app.base import BaseApplication
 
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.http.body_budget import BodyBudget
-from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.diagnosis import check_neighbours
-from cpuserve.machine.placement import Seat, SeatPlan, plan_for_settings
-from cpuserve.machine.process_controls import block_signals, malloc_settings, show_thread_name
+from cpuserve.machine.placement import Seat, plan_for_settings
+from cpuserve.machine.process_controls import malloc_settings
 from cpuserve.machine.server_status import describe_server
 from cpuserve.machine.standard_streams import NativeOutput
 from cpuserve.machine.topology import Topology, format_cpulist
@@ -30,21 +43,17 @@ from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
 from cpuserve.protocols.client_limits import ClientLimits
-from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
-from cpuserve.protocols.rate_limit import RateLimit
 from cpuserve.protocols.tracing import Tracer
-from cpuserve.server.arbiter import SparingArbiter, take_signals
+from cpuserve.server.arbiter import PauseTolerantArbiter, end_on_signals
+from cpuserve.server.model_thread import ModelThread
+from cpuserve.server.shared_state import SharedState
 from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.serving.find_servers import find_servers
-from cpuserve.serving.log import Switches, logging_config
+from cpuserve.serving.log import logging_config
 from cpuserve.serving.model_snapshot import remove_abandoned
-from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.stack_sampler import StackSampler
-from cpuserve.serving.stages import LOADER_THREAD
-from cpuserve.serving.statistics import SERVER, Statistics
-from cpuserve.serving.trace_ring import TraceRing
-from cpuserve.serving.worker_table import LOADING, READY, WorkerTable
+from cpuserve.serving.statistics import SERVER
 from cpuserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,47 +90,25 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.settings = settings
         self._said = said
         self.access = Access.of(settings)
-        self.switches = Switches(settings.log_level)
-        self.services = DeepDetectNames()
-        if settings.deepdetect_data_root and not Path(settings.deepdetect_data_root).is_dir():
-            raise UsageError(f"deepdetect_data_root {settings.deepdetect_data_root} is no directory")
-        if settings.otel_endpoint:
-            check_endpoint(settings.otel_endpoint)
-        for name in (None, *settings.models):
-            policy = settings if name is None else settings.for_model(name, {})
-            VersionPolicy.parse(policy.model_version_policy)
-        repository = Repository.of(settings)
-        names = repository.names()
-        if not names:
-            raise RepositoryError(repository.why_empty())
-        self.models = names
+        self.models = _checked_models(settings)
         self.budget = Budget.read()
-        self.plan: SeatPlan = plan_for_settings(Topology.read(), self.budget, settings)
+        self.plan = plan_for_settings(Topology.read(), self.budget, settings)
         for seat in self.plan.seats:
-            for name in names:
+            for name in self.models:
                 streams_and_threads(settings.for_model(name, {}), seat.threads, len(seat.cpus))
-        described = describe_server(
-            self.plan,
-            settings,
-            pid=os.getpid(),
-            start=ThrottlingSample.take(self.budget.stat_files),
-            preset=preset,
-        )
-        self.worker_table = WorkerTable(len(self.plan.seats), described)
-        self.mailboxes = Mailboxes(len(self.worker_table.rows))
-        self.control = ReloadControl(rows=3 * len(self.plan.seats) + 1)
-        self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
-        self.statistics = Statistics(rows=3 * len(self.plan.seats) + 1)  # a reload has two generations
-        self.trace_ring = TraceRing(rows=3 * len(self.plan.seats) + 1)
-        self._leaving = 0  # workers of this age or older are being replaced by a reload
+        start = ThrottlingSample.take(self.budget.stat_files)
+        description = describe_server(self.plan, settings, pid=os.getpid(), start=start, preset=preset)
+        self.shared = SharedState.make(settings, len(self.plan.seats), description)
+        self._replaced_age = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
-        self.row = 0
-        self.seat: Seat | None = None  # both are set in each worker, after the fork
+        # set in each worker, after the fork
+        self.row = 0  # of the statistics, the trace ring and the reload control
+        self.seat: Seat | None = None
         self.pool: Pool
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what follows from the settings."""
+        """Set gunicorn's own settings and hooks."""
         settings, config = self.settings, self.cfg
         shared_memory = Path("/dev/shm")  # noqa: S108  # the heartbeat file: a disk may be slow or read-only
         values: dict[str, Any] = {
@@ -134,7 +121,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "worker_tmp_dir": str(shared_memory) if os.access(shared_memory, os.W_OK) else None,
             "proc_name": "cpuserve",
             "control_socket_disable": True,
-            "logconfig_dict": logging_config(self.switches, settings.log_format),
+            "logconfig_dict": logging_config(self.shared.log_switches, settings.log_format),
             "on_starting": self._on_starting,
             "on_reload": self._on_reload,
             "nworkers_changed": self._nworkers_changed,
@@ -150,22 +137,24 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def run(self) -> None:
         """Serve until the arbiter is told to stop; ends the process."""
         try:
-            SparingArbiter(self).run()
+            PauseTolerantArbiter(self).run()
         except RuntimeError as error:  # gunicorn's, about its own settings
             _log.critical("%s", error)
             sys.exit(1)
 
     def load(self) -> Application:
-        """The application of one worker; called after the worker sits in its seat."""
+        """Make the application of a worker, which is bound to its seat by now."""
         from cpuserve.http.app import Application, deepdetect_routes  # noqa: PLC0415
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
 
+        shared, root = self.shared, self.settings.deepdetect_data_root
         threads = self.seat.threads if self.seat is not None else self.budget.effective
-        self.control.join(self.row)
-        self.pool = Pool(self.settings, threads, self.statistics, self.control, self.row)
-        root = self.settings.deepdetect_data_root
-        more = deepdetect_routes(self.pool, self.services, Path(root)) if root else ()
-        return Application(self.pool, self.worker_table, self.access, self.switches, more, self.trace_ring)
+        shared.reload_control.join(self.row)
+        self.pool = Pool(self.settings, threads, shared.statistics, shared.reload_control, self.row)
+        more = deepdetect_routes(self.pool, shared.deepdetect_names, Path(root)) if root else ()
+        return Application(
+            self.pool, shared.worker_table, self.access, shared.log_switches, more, shared.trace_ring
+        )
 
     def _on_starting(self, _arbiter: Any) -> None:
         for line in self.budget.explain():
@@ -184,7 +173,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         _log.info("models: %s", ", ".join(self.models))
 
     def _on_reload(self, arbiter: Any) -> None:
-        self._leaving = arbiter.worker_age
+        self._replaced_age = arbiter.worker_age
         try:
             self.access = Access.of(self.settings)
         except UsageError as error:
@@ -198,26 +187,23 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             arbiter.num_workers = seats
 
     def _pre_fork(self, arbiter: Any, worker: SeatWorker) -> None:
-        """Give the worker a seat nobody keeps: a dead worker's, or one whose worker a reload replaces."""
-        seats = self.plan.seats
-        staying, leaving = [0] * len(seats), [0] * len(seats)
-        for other in arbiter.WORKERS.values():
-            (leaving if other.age <= self._leaving else staying)[other.seat_index] += 1
-        index = min(range(len(seats)), key=lambda number: (staying[number], leaving[number], number))
+        """Choose the seat of the next worker and configure it."""
+        index = self._free_seat(arbiter.WORKERS.values())
+        seats, shared = self.plan.seats, self.shared
         settings = self.settings
         worker.native_output = NativeOutput()
-        worker.worker_table = self.worker_table
-        worker.row = self.worker_table.assign(index)
-        worker.mailboxes = self.mailboxes if len(seats) > 1 else None
+        worker.worker_table = shared.worker_table
+        worker.row = shared.worker_table.assign(index)
+        worker.mailboxes = shared.mailboxes if len(seats) > 1 else None
         worker.seat_index = index
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
         worker.max_connections = settings.max_connections
-        # with a file of keys, a request that comes as far as the queue has brought one
+        # with a file of keys, only requests with a key reach the queue
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
         worker.with_priorities = settings.priority_from == "anyone" or trusted
         worker.deadline_s = settings.deadline_ms / 1000
-        gate = Gate(self.access, self.rate_limit)
+        gate = Gate(self.access, shared.rate_limit)
         worker.check = gate.check if gate.needed else None
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 4 * settings.max_body_bytes))
         worker.limits = ClientLimits(
@@ -229,60 +215,38 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             max_pictures=settings.max_pictures,
         )
 
+    def _free_seat(self, workers: Iterable[SeatWorker]) -> int:
+        """The number of a seat without a worker, else of one whose worker a reload replaces."""
+        seats = len(self.plan.seats)
+        staying, leaving = [0] * seats, [0] * seats
+        for worker in workers:
+            (leaving if worker.age <= self._replaced_age else staying)[worker.seat_index] += 1
+        return min(range(seats), key=lambda number: (staying[number], leaving[number], number))
+
     def _post_fork(self, arbiter: Any, worker: SeatWorker) -> None:
-        """Sit down, before anything that starts threads or allocates is imported."""
-        take_signals()
+        """Bind the worker to its seat before anything that starts threads or allocates is imported."""
+        end_on_signals()
         self.seat = seat = self.plan.seats[worker.seat_index]
         malloc_settings()
         os.environ.update(numa.seat_environment(seat))
-        sitting = numa.bind_to_seat(seat)
-        if sitting.reason:
-            _log.warning("seat %d: %s", seat.index, sitting.reason)
+        binding = numa.bind_to_seat(seat)
+        if binding.reason:
+            _log.warning("seat %d: %s", seat.index, binding.reason)
         for other in arbiter.WORKERS.values():
             other.native_output.close()
         worker.native_output.take_over()
         worker.row.pid = os.getpid()
-        self.row = self.statistics.claim(seat.index)
-        worker.statistics = self.statistics
-        worker.recorder = self.statistics.recorder(self.row, SERVER, 0)
-        traced = self.trace_ring.row(self.row)
+        statistics, ring = self.shared.statistics, self.shared.trace_ring
+        self.row = statistics.claim(seat.index)
+        worker.statistics = statistics
+        worker.recorder = statistics.recorder(self.row, SERVER, 0)
         endpoint = self.settings.otel_endpoint
-        worker.tracer = Tracer(self.trace_ring, traced, OpenTelemetry(endpoint) if endpoint else None)
-        worker.sampler = StackSampler(self.trace_ring, traced)
+        worker.tracer = Tracer(ring, ring.row(self.row), OpenTelemetry(endpoint) if endpoint else None)
+        worker.sampler = StackSampler(ring, ring.row(self.row))
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
-        """Load the models beside the main thread, which keeps telling the arbiter that it lives."""
-        row = worker.row
-
-        def settle() -> None:
-            """Take connections as soon as there are models: a predecessor in this seat serves until then."""
-            if row.pid != os.getpid() or row.state != LOADING or not self.pool.models:
-                return
-            row.state = READY
-            _log.info(
-                "worker in seat %d (CPUs %s) %s at http://%s:%d",
-                worker.seat_index,
-                format_cpulist(os.sched_getaffinity(0)),
-                "ready" if self.pool.ready else "up, with models that are not ready,",
-                self.settings.host,
-                self.settings.port,
-            )
-
-        def load() -> None:
-            show_thread_name()
-            block_signals()
-            try:
-                self.pool.start(self._ending)
-                self.statistics.settle(self.row)
-                settle()
-                self.pool.watch(self._ending, settle)
-            except BaseException:
-                _log.critical("models are loaded no longer, this worker is not ready", exc_info=True)
-                raise
-            finally:
-                self.pool.dead = True
-
-        threading.Thread(target=load, name=LOADER_THREAD, daemon=True).start()
+        address = f"{self.settings.host}:{self.settings.port}"
+        ModelThread(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending).start()
 
     def _worker_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         """End at once where a thread is inside OpenVINO or a model's code.
@@ -302,10 +266,31 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _child_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
-        for number, row in enumerate(self.worker_table.rows):
-            if row.pid == worker.pid:
-                self.mailboxes.empty(number)  # nobody answers these any more: their clients are to know
-        self.worker_table.forget(worker.pid)
+        self.shared.forget(worker.pid)
         remove_abandoned(worker.pid)
         worker.native_output.log(ended=True)
         worker.native_output.close()
+
+
+def _checked_models(settings: Settings) -> Sequence[str]:
+    """Check the settings that need no plan.
+
+    Returns:
+        The names of the models.
+
+    Raises:
+        RepositoryError: the repository holds no model.
+        UsageError: a setting cannot be used.
+    """
+    root = settings.deepdetect_data_root
+    if root and not Path(root).is_dir():
+        raise UsageError(f"deepdetect_data_root {root} is no directory")
+    if settings.otel_endpoint:
+        check_endpoint(settings.otel_endpoint)
+    for policy in (settings, *(settings.for_model(name, {}) for name in settings.models)):
+        VersionPolicy.parse(policy.model_version_policy)
+    repository = Repository.of(settings)
+    names = repository.names()
+    if not names:
+        raise RepositoryError(repository.why_empty())
+    return names

@@ -1,4 +1,4 @@
-"""What the arbiter itself knows of a worker that has said nothing yet."""
+"""The arbiter clears the row of a worker that ends before it has written anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from gunicorn.arbiter import Arbiter
 
-from cpuserve.server.arbiter import SparingArbiter
+from cpuserve.server.arbiter import PauseTolerantArbiter
 from cpuserve.serving.worker_table import EMPTY, LOADING, WorkerTable
 
 
@@ -25,7 +25,7 @@ def test_the_row_of_a_worker_that_ends_right_after_the_fork_is_cleared(monkeypat
         return pid
 
     monkeypatch.setattr(Arbiter, "spawn_worker", spawn)
-    arbiter = SparingArbiter.__new__(SparingArbiter)
+    arbiter = PauseTolerantArbiter.__new__(PauseTolerantArbiter)
     arbiter.WORKERS = {}
     pid = arbiter.spawn_worker()
     os.waitpid(pid, 0)
