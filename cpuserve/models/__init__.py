@@ -1,1 +1,1 @@
-"""The offline half: models are fetched, converted, described and published here; nothing is served."""
+"""What a server reads of a model: the repository, versions, the card, cut parts and OVMS configuration."""

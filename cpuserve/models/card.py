@@ -1,4 +1,4 @@
-"""The card of a model: what its pictures must look like and what its numbers mean; it changes no graph."""
+"""Reads and writes the card of a model: how its pictures are prepared and what its outputs mean."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 @dataclass(frozen=True)
 class Card:
-    """How to feed a model and how to read its answer, as kept inside the IR.
+    """How to prepare pictures for a model and how to read its outputs, as stored in the IR.
 
     Attributes:
         model_type: what the model answers, in Model API's words ("Classification", "Segmentation").
@@ -104,7 +104,7 @@ class Card:
 
     @classmethod
     def read(cls, model: ov.Model) -> Card:
-        """Reads the card out of a model, whoever exported it.
+        """Reads the card of a model, whoever exported it.
 
         Raises:
             ModelLoadError: a key holds a value that cannot be meant.
@@ -113,7 +113,7 @@ class Card:
 
     @classmethod
     def from_sections(cls, model_info: Mapping[str, str], own: Mapping[str, str]) -> Card:
-        """Reads the card out of the texts of the two sections; keys that are missing or empty keep defaults.
+        """Reads the card from the texts of its two sections; missing or empty keys get defaults.
 
         Raises:
             ModelLoadError: a key holds a value that cannot be meant.
@@ -128,7 +128,7 @@ class Card:
         return cls(**found)
 
     def write(self, model: ov.Model) -> None:
-        """Attaches the card to a model; `ov.save_model` then keeps it in the XML of the IR."""
+        """Adds the card to a model; `ov.save_model` then writes it into the XML of the IR."""
         for field in fields(self):
             section = OWN if field.name in _OWN_KEYS else MODEL_INFO
             _put(model, [section, field.name], _text(getattr(self, field.name)))

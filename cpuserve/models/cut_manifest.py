@@ -1,4 +1,4 @@
-"""`cut.json`: what runs before and after the core of a cut model, kept beside its IR; it runs nothing."""
+"""Reads and writes `cut.json`, which lies beside the IR of a cut model and names its head and tail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CutPart:
     """How a head or a tail runs.
 
     Attributes:
-        run: "ir", "onnx", "tf" (a file), "python" (a function), "none" (not at all: the client's business).
+        run: "ir", "onnx", "tf" (a file), "python" (a function), "none" (not here: the client does it).
         what: the file, below the version's directory; or the function, as ``module:function``.
     """
 
@@ -36,7 +36,7 @@ class CutPart:
 
     @classmethod
     def parse(cls, text: str) -> CutPart:
-        """A part as it is said on the command line: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE.
+        """Reads a part from the command line: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE.
 
         Raises:
             UsageError: it is none of these.
@@ -53,7 +53,7 @@ class CutPart:
         )
 
     def saved_in(self, folder: str) -> CutPart:
-        """The part as it is kept: a file gets a name of its own below ``folder``."""
+        """The part as it is stored: a file gets its own name below ``folder``."""
         return CutPart(self.run, f"{folder}/{_SAVED[self.run]}") if self.run in _SAVED else self
 
 
@@ -73,7 +73,7 @@ class CutPort:
 
     @classmethod
     def of(cls, value: ov.Output) -> CutPort:
-        """The port of a model."""
+        """Describes an input or output of a model."""
         shape = value.get_partial_shape()
         sides = () if shape.rank.is_dynamic else tuple(-1 if s.is_dynamic else s.get_length() for s in shape)
         names = sorted(value.get_names()) or [value.get_node().get_friendly_name()]
@@ -87,7 +87,7 @@ class CutPort:
 
 @dataclass(frozen=True)
 class CutManifest:
-    """What a cut model is made of, beside its core.
+    """The parts of a cut model beside its core.
 
     Attributes:
         head: before the core; None where the core begins where the whole did.
@@ -106,12 +106,12 @@ class CutManifest:
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Keep it in a version's directory."""
+        """Write it into a version's directory."""
         (folder / _FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def of(cls, model: Path) -> CutManifest | None:
-        """The parts beside a model's file; None for a model that is whole.
+        """Reads the `cut.json` beside a model's file; None for a model that is not cut.
 
         Raises:
             ModelLoadError: the file is damaged, or names a file outside of the version.

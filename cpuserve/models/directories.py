@@ -1,4 +1,4 @@
-"""Locks directories, and writes them to the disk."""
+"""Locks directories and flushes them to the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["sync", "sync_tree", "try_lock"]
 
 
 def try_lock(directory: Path) -> int | None:
-    """Takes the lock of a workplace; None when another process has it or the directory is gone."""
+    """Lock a directory; None when another process has the lock or the directory is gone."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
@@ -29,14 +29,14 @@ def try_lock(directory: Path) -> int | None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Write a directory and all below it to the disk."""
+    """Flush a directory and all below it to the disk."""
     for entry in directory.rglob("*"):
         sync(entry)
     sync(directory)
 
 
 def sync(path: Path) -> None:
-    """Write a file, or the list of a directory's entries, to the disk."""
+    """Flush a file, or the list of a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

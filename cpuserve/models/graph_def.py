@@ -23,7 +23,7 @@ class _GraphNode(NamedTuple):
 
 
 class GraphDef:
-    """A frozen graph, each node behind those it reads.
+    """A frozen graph, its nodes in an order in which each follows those it reads.
 
     Args:
         file: a binary GraphDef.
@@ -37,7 +37,7 @@ class GraphDef:
         outputs: tensors that depend on an input and that no node reads.
 
     Raises:
-        ModelLoadError: it is none.
+        ModelLoadError: it is not a frozen graph.
     """
 
     def __init__(self, file: Path) -> None:
@@ -61,7 +61,7 @@ class GraphDef:
         self.outputs = [(place, 0) for place in sorted(alive - read)]
 
     def name(self, tensor: GraphTensor) -> str:
-        """What a tensor is called in TensorFlow: its node's name and the number of the output."""
+        """The name of a tensor in TensorFlow: its node's name and the number of the output."""
         return f"{self._nodes[tensor[0]].name}:{tensor[1]}"
 
 
@@ -101,7 +101,7 @@ def _byte_fields(stream: io.BytesIO, start: int, end: int) -> Iterator[tuple[int
 
 
 def _ordered(nodes: dict[str, _GraphNode], file: Path) -> list[_GraphNode]:
-    """Nodes behind all they read."""
+    """Sort nodes so that each follows those it reads."""
     order: dict[str, None] = {}
     for first in nodes:
         todo = [first]

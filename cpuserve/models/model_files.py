@@ -1,4 +1,4 @@
-"""Tells which files make up a model: weights beside it, ONNX's external data, parts of a cut model."""
+"""Finds the files that make up a model: weights beside it, ONNX's external data, parts of a cut model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def files_of(model: Path) -> list[Path]:
 
 
 def signature_of(files: list[Path]) -> Signature:
-    """What tells these files from others under the same names, without reading them."""
+    """Sizes, times and inode numbers of files, which differ once a file is replaced or changed."""
     found = []
     for path in files:
         try:

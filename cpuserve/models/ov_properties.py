@@ -1,4 +1,4 @@
-"""The text of ``plugin_config``: properties of OpenVINO's CPU plugin; it asks no OpenVINO about them."""
+"""Parses ``plugin_config``: properties of OpenVINO's CPU plugin. OpenVINO itself checks them later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_THE_SEAT = frozenset(
 
 
 def properties_of(text: str) -> tuple[dict[str, Any], list[str]]:
-    """The properties to compile with, and the names of those that are left to the seat.
+    """The properties to compile with, and the names of those that the seat decides.
 
     Raises:
         UsageError: it is not a JSON object of texts, numbers and booleans.

@@ -40,7 +40,7 @@ DEVICES = ("CPU", "AUTO")
 
 @dataclass(frozen=True)
 class OvmsConfig:
-    """What a ``config.json`` says.
+    """The content of a ``config.json``.
 
     Attributes:
         models: settings by model name, as a settings file has them in ``[models.NAME]``.

@@ -1,4 +1,4 @@
-"""Walks the fields of a protobuf message in a file by their numbers; it needs no schema and maps nothing."""
+"""Walks the fields of a protobuf message in a file by their numbers, without its schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIZES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
 
 class ProtobufField(NamedTuple):
-    """Where one field lies.
+    """The place of one field in the file.
 
     Attributes:
         number: as the .proto file has it; 0 for bytes that are no field.

@@ -1,4 +1,4 @@
-"""What was measured of a quantised model, kept in its IR, and the rule that keeps unmeasured ones off."""
+"""The accuracy figures of a quantised model, stored in its IR, and the check that refuses models without."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Validation:
     machine: str
 
     def write(self, model: ov.Model) -> None:
-        """Attaches the figures to a model; `ov.save_model` keeps them."""
+        """Adds the figures to a model; `ov.save_model` stores them."""
         for field in fields(self):
             model.set_rt_info(str(getattr(self, field.name)), [OWN, SECTION, field.name])
 

@@ -1,4 +1,4 @@
-"""The model repository: finds and publishes IR files under NAME/VERSION; it never opens a model."""
+"""The model repository: finds and publishes the files of models under NAME/VERSION."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ class Repository:
             return True  # whoever opens it is told why it cannot be opened
 
     def wants(self, name: str) -> bool:
-        """Whether a model of that name would be served if it were there."""
+        """Whether a model of that name would be served if it existed."""
         return self._only is None or name in self._only
 
     def absence(self, name: str) -> str:
-        """Why nothing can be said of a model that is not there: its place is missing, or empty of everything.
+        """Why it is unknown whether a model was removed: its repository is missing, or holds no model.
 
-        Empty where its place is there and other models are, so that the model itself was removed.
+        Empty where other models are there: then the model itself was removed.
         """
         elsewhere = self._elsewhere.get(name)
         place = elsewhere or self.root
@@ -137,7 +137,7 @@ class Repository:
         return f"{self.root} is empty of models"
 
     def ignored(self) -> dict[str, str]:
-        """What lies in the repository and is served as no model, by path in it, with the reason.
+        """Files and directories of the repository that are not served, by path in it, with the reason.
 
         Raises:
             RepositoryError: the repository's own directory cannot be listed.
@@ -194,7 +194,7 @@ class Repository:
         raise UnknownModel(self._absence(name, version, there))
 
     def why_empty(self) -> str:
-        """What to say when there is no model to serve."""
+        """Why there is no model to serve."""
         if not self._only:
             message = (
                 f"no model in {self.root} (NAME/VERSION/model.xml): `cpuserve pull` fetches one, "
@@ -206,7 +206,7 @@ class Repository:
 
     @contextmanager
     def publish(self, name: str, version: int | None, *, replace: bool = False) -> Iterator[Path]:
-        """Yields a hidden directory that becomes ROOT/NAME/VERSION when the body succeeds, or else vanishes.
+        """Yields a hidden directory; it becomes ROOT/NAME/VERSION if the body succeeds, else it is removed.
 
         Files are on disk before the rename, so a reader sees all of the version or nothing of it. Only with
         `replace` is there an instant, between two renames, without the version; a publish that is killed in

@@ -1,4 +1,4 @@
-"""Which versions of a model are served, in OpenVINO Model Server's words; it looks at no directory."""
+"""Chooses the versions of a model that are served, by OpenVINO Model Server's ``model_version_policy``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VersionPolicy:
         """Read a policy.
 
         Raises:
-            UsageError: it is none; the message says what there is.
+            UsageError: it is not a policy; the message lists those there are.
         """
         words = text.strip()
         if words.startswith("{"):

@@ -1,1 +1,1 @@
-"""The online half: pictures and tensors in, answers out, with no HTTP in it."""
+"""From a picture or tensor to an answer, without a transport."""

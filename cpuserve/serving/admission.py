@@ -1,4 +1,4 @@
-"""Which requests may wait, and when a refused one should come back; it refuses, it never queues."""
+"""Decides which requests may wait for a thread, and when a refused one should come back."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Admission:
         known.deviation_s += _NEW_SHARE * (abs(off) - known.deviation_s)
 
     def answered(self, kind: str, expected_s: float, took_s: float, timeout_s: float) -> None:
-        """Learn how right an expectation was; one of less than a sixth of the time tells nothing.
+        """Learn how right an expectation was; it counts only if it was a good part of the time allowed.
 
         Args:
             kind: of the request.
@@ -129,7 +129,7 @@ class Admission:
         return expected_s
 
     def check(self, kind: str, left_s: float) -> None:
-        """Look at the deadline once more, when a request's turn has come.
+        """Check the deadline once more, when a request's turn has come.
 
         Raises:
             DeadlineExceeded: the deadline is over, or will be before an answer is there.
@@ -145,7 +145,7 @@ class Admission:
             )
 
     def _forget(self, known: _Kind) -> bool:
-        """Forget a service time that nothing has confirmed for long, and say whether it was so.
+        """Forget a service time that was not confirmed for long; returns whether it was forgotten.
 
         A process that was frozen, or a machine that swapped, learns a time beyond every deadline. It would
         refuse all there is, and never learn that it is quick again.

@@ -1,10 +1,10 @@
-"""Rows of a batch: claimed, written, run as soon as a stream is idle; there is no timer and no thread in it.
+"""Gathers the rows of several requests into batches and runs them as soon as a stream is idle.
 
 A request claims rows of the slot that is filling, writes its pictures straight into them and asks for
 them to be run. With a stream idle they run at once, alone, by the thread that wrote them. With every stream
 busy they wait, and the thread whose rows have waited longest takes all written rows of its slot along when
-a stream falls free (leader and followers). So batches grow with the load and nothing is ever waited for at
-low load.
+a stream falls free (leader and followers). So batches grow with the load, and at low load no request waits.
+The batcher has no thread and no timer.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class DelayedBatcher(Batcher):
         self._windows: dict[SharedSlot, list[BatchRows]] = {}
 
     def run(self, rows: BatchRows) -> None:
-        """As `Batcher.run`, but for the wait."""
+        """As `Batcher.run`, after the wait."""
         released, first = "idle", False
         batch: list[BatchRows] | None = None
         streams = 1
@@ -239,7 +239,7 @@ class DelayedBatcher(Batcher):
             raise rows.error
 
     def _complete(self, slot: SharedSlot, window: list[BatchRows]) -> bool:
-        """Whether nobody can join any more: no row is free, and all that were claimed are written."""
+        """Whether no request can join any more: no row is free, and all claimed rows are written."""
         closed = slot is not self._filling or slot.claimed == self.max_batch
         return closed and slot.sent + sum(rows.count for rows in window) == slot.claimed
 

@@ -36,7 +36,7 @@ _CHANGING = frozenset({"RandomUniform", "Multinomial", "ReadValue", "Assign"})
 
 
 def digest(words: Sequence[object], contents: Iterable[bytes | bytearray | memoryview | Array]) -> bytes:
-    """A key that no other question has: SHA-256 over what is asked and over what was sent.
+    """The key of a request: SHA-256 over what is asked and over the contents that were sent.
 
     Args:
         words: what changes the answer beside the contents.
@@ -54,7 +54,7 @@ def digest(words: Sequence[object], contents: Iterable[bytes | bytearray | memor
 
 
 class ResultCache:
-    """Answers of one version of a model in one worker; those not asked for longest make room.
+    """Answers of one version of a model in one worker; the least recently used make room.
 
     Args:
         limit_bytes: of all answers, with what it takes to keep them.
@@ -68,7 +68,7 @@ class ResultCache:
 
     @property
     def size_bytes(self) -> int:
-        """What is taken of the limit."""
+        """Bytes in use."""
         return self._bytes
 
     def get(self, key: bytes) -> Kept | None:
@@ -80,7 +80,7 @@ class ResultCache:
             return found
 
     def put(self, key: bytes, answer: Kept) -> None:
-        """Keep an answer, unless it is larger than all may be together."""
+        """Keep an answer, unless it is larger than the limit."""
         size = _size(answer)
         if size > self.limit_bytes:
             return
@@ -101,7 +101,7 @@ def _size(answer: Kept) -> int:
 
 @dataclass(frozen=True)
 class CachingPipeline(Pipeline):
-    """A pipeline whose answers are kept by the content of the pictures or tensors and by what was asked.
+    """A pipeline that keeps its answers by the contents sent and by what was asked.
 
     A refused request leaves nothing behind. A version that is loaded anew is another pipeline, with an empty
     cache.
@@ -193,13 +193,13 @@ class CachingPipeline(Pipeline):
 
 
 def _sealed(array: Array) -> Array:
-    """The array, from now on for reading only: several requests will see it."""
+    """Make the array read-only: several requests will see it."""
     array.flags.writeable = False
     return array
 
 
 def check_repeatable(model: ov.Model, parts: CutManifest | None, name: str) -> None:
-    """Refuse to keep answers of what may answer the same question in two ways.
+    """Refuse a cache for a model that may answer the same request in two ways.
 
     Raises:
         ModelLoadError: the graph draws random numbers or keeps a state, or a part of it is a Python function.

@@ -42,7 +42,7 @@ def compile_properties(settings: Settings, threads: int) -> dict[str, Any]:
 def streams_and_threads(settings: Settings, threads: int, cpus: int | None = None) -> tuple[int, int]:
     """The streams and the threads they share.
 
-    Left alone, a worker has a stream of one thread for each compute thread of its seat. Fewer streams share
+    By default a worker has a stream of one thread for each compute thread of its seat. Fewer streams share
     all of the seat's threads; fewer threads have a stream each.
 
     Args:
@@ -79,10 +79,10 @@ def streams_and_threads(settings: Settings, threads: int, cpus: int | None = Non
 
 
 def fillable_rows(settings: Settings, threads: int) -> int:
-    """How many rows requests of one picture each can fill, 1 at least: a larger batch would never be run.
+    """How many rows requests of one picture each can fill, at least 1: a larger batch would never run.
 
     Rows gather while every stream is busy, so they come from the serving threads that are left; where rows
-    wait for company, from all.
+    wait for others, from all.
 
     Args:
         settings: as they hold for the model.
@@ -97,9 +97,9 @@ def fillable_rows(settings: Settings, threads: int) -> int:
 
 
 def own_weights(settings: Settings, threads: int) -> bool:
-    """Whether each stream is a compiled model, with weights, of its own.
+    """Whether each stream has its own compiled model and weights.
 
-    Left alone, up to 4 streams of one thread are, where OpenVINO is not to pin them.
+    By default up to 4 streams of one thread have, unless OpenVINO pins threads.
 
     Args:
         settings: as they hold for the model.
@@ -115,7 +115,7 @@ def own_weights(settings: Settings, threads: int) -> bool:
 
 
 def prefers_own_weights(streams: int, threads: int, *, pinned: bool) -> bool:
-    """Whether streams have weights of their own where nobody says.
+    """Whether streams have their own weights by default.
 
     Args:
         streams: of a worker.

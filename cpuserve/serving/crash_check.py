@@ -1,6 +1,6 @@
-"""Tries a version of a model in a child process before a worker loads it, once for all workers.
+"""Loads a version of a model in a child process first, so that a crash of OpenVINO ends no worker.
 
-What OpenVINO cannot take may end the process that reads it. Then the child ends, and the worker says why.
+Each version is tried once for all workers. One whose child crashed is unavailable, with that reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Result(Record):
 class CrashChecks:
     """The results of all crash checks, for all processes forked after it was made.
 
-    One trial runs at a time; who waits for it finds its result. The oldest result makes room for a new one.
+    One check runs at a time; whoever waits for it finds its result. The oldest makes room for a new one.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class CrashChecks:
         self._count, self._results, self._lock = block.head, block.rows, block.lock
 
     def check(self, file: ModelFile, checksum: str, settings: Settings, threads: int) -> None:
-        """Let a child load a version, unless one has loaded the same files with the same settings before.
+        """Load a version in a child, unless one has done so with the same files and settings.
 
         A model that the child refuses is good here: its own load says what is wrong with it.
 
@@ -82,7 +82,7 @@ class CrashChecks:
 
 
 def _try(file: ModelFile, settings: Settings, threads: int) -> int:
-    """The signal of a fault that ended the child, or 0.
+    """Load a version in a child process; returns the signal of the fault that ended it, or 0.
 
     Raises:
         ModelLoadError: the child took too long, or something else than the model ended it.

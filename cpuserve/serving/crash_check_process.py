@@ -1,4 +1,4 @@
-"""Loads a version of a model in a process of its own, which ends well unless that crashes it.
+"""The child process of `crash_check`: loads a version of a model and exits with 0 unless that crashes it.
 
 Run as ``python -m cpuserve.serving.crash_check_process``; stdin has a pickled version, settings and threads.
 """
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Load it as a worker does, but for one batch size, unless the worker finds all of them in the cache."""
+    """Load it as a worker does, but with one batch size unless there is a cache."""
     file, settings, threads = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent is the server
     if not settings.cache_dir and settings.max_batch is None:
         settings = replace(settings, max_batch=1)

@@ -46,12 +46,12 @@ class CutParts:
     tail: Runner | None
 
     def answers(self, outputs: Sequence[Array]) -> Sequence[Array]:
-        """The whole's outputs for the core's."""
+        """The outputs of the whole model for those of the core."""
         return outputs if self.tail is None else self.tail(outputs)
 
 
 class CutPartsLoader:
-    """Loads the head and the tail of one version; each is tried once with zeros.
+    """Loads the head and the tail of one version, and runs each once with zeros.
 
     Args:
         file: the version.
@@ -86,7 +86,7 @@ class CutPartsLoader:
                 )
 
     def front(self) -> ov.Model | None:
-        """The graph that takes what clients send, or None where that is the core.
+        """The graph that gets what clients send; None where that is the core.
 
         Before a head that is no graph of OpenVINO it passes the whole's inputs on as they are; preparing it
         for pictures puts their type, mean, scale and layout there.
@@ -99,7 +99,7 @@ class CutPartsLoader:
         return pass_through(self._parts.inputs)
 
     def head(self, front: ov.Model, wanted: Sequence[Port]) -> tuple[Sequence[Port], Runner | None]:
-        """What clients send to ``front``, and what makes the core's inputs ``wanted`` of it.
+        """The inputs of ``front``, and the runner from these to the core's inputs ``wanted``.
 
         Raises:
             ModelLoadError: the head cannot be loaded, or gives other than the core takes.
@@ -112,7 +112,7 @@ class CutPartsLoader:
         return graph.engine.inputs, runner
 
     def tail(self, given: Sequence[Port]) -> tuple[Sequence[Port], Runner | None]:
-        """What clients get, and what makes it of the core's outputs ``given``.
+        """The outputs that clients get, and the runner from the core's outputs ``given`` to these.
 
         Raises:
             ModelLoadError: the tail cannot be loaded, or gives other than the whole does.
@@ -136,7 +136,7 @@ def _port(port: CutPort) -> Port:
 
 
 def _try(runner: Runner | None, sent: Sequence[Port], wanted: Sequence[Port], what: str) -> None:
-    """Run a head or tail with zeros, so that no request is its first, and hold it to what it has to give."""
+    """Run a head or tail with zeros, so that no request is its first, and check what it gives."""
     zeros = [np.zeros((1, *(max(side, 1) for side in port.row_shape)), port.dtype) for port in sent]
     try:
         found = zeros if runner is None else runner(zeros)
@@ -150,7 +150,7 @@ def _try(runner: Runner | None, sent: Sequence[Port], wanted: Sequence[Port], wh
 
 
 class GraphRunner:
-    """A head or tail that is another graph, run row by row.
+    """Runs a head or tail that is an OpenVINO graph, row by row.
 
     Args:
         engine: the graph, compiled for one row.
@@ -182,7 +182,7 @@ class GraphRunner:
 
 
 def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> list[Array]:
-    """What a part gave, as the arrays it has to give.
+    """Check the arrays that a part gave, and bring them to the wanted type.
 
     Args:
         given: an array, or several in a tuple or list.
@@ -212,14 +212,14 @@ def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> lis
 
 
 def _chain(first: Runner | None, second: Runner | None) -> Runner | None:
-    """One runner after the other; None stands for one that changes nothing."""
+    """Run one after the other; None changes nothing."""
     if first is None or second is None:
         return first or second
     return lambda arrays: second(first(arrays))
 
 
 def _runner(part: CutPart, folder: Path, ports: Sequence[Port]) -> Runner:
-    """The runner of a part that is no IR.
+    """The runner of a part that is not an IR.
 
     Args:
         part: a Python function, or a file for onnxruntime or TensorFlow.

@@ -1,4 +1,4 @@
-"""Encoded pictures to pixels: JPEG by libjpeg-turbo, scaled where that is allowed, the rest by OpenCV."""
+"""Decodes pictures: JPEG with libjpeg-turbo, scaled down where that is allowed, other formats with OpenCV."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Decoder:
 
 @lru_cache(1024)  # many pictures are of the same sizes
 def scaled_size(width: int, height: int, least_width: int, least_height: int) -> tuple[int, int]:
-    """Rows and columns that simplejpeg decodes a JPEG to: the fewest eighths that leave what is asked for.
+    """Rows and columns that simplejpeg decodes a JPEG to: the fewest eighths that are large enough.
 
     Args:
         width: of the whole picture, as stored.

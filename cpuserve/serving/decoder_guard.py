@@ -1,4 +1,4 @@
-"""Child processes that decode pictures, so that a decoder that crashes or hangs ends none of the workers."""
+"""Decodes pictures in child processes, so that a decoder that crashes or hangs ends no worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PAGE = mmap.PAGESIZE
 
 
 class DecoderGuard:
-    """Decodes pictures in child processes of this one, a child for each picture that is decoded at a time.
+    """Decodes pictures in child processes, one for each picture that is decoded at the same time.
 
     The children are forked by one process that has loaded the decoders, so that a new one costs milliseconds.
     It is started with the first picture, and all of them end with this process.
@@ -101,7 +101,7 @@ class DecoderGuard:
         return pixels, answer
 
     def processes(self) -> list[int]:
-        """Process ids: the one that forks, and its children."""
+        """Process ids of the process that forks and of its children."""
         with self._lock:
             if self._parent is None:
                 return []
@@ -214,7 +214,7 @@ class _Child:
         return found
 
     def shrink(self) -> None:
-        """Give memory back that the next picture is not likely to need."""
+        """Free memory that the next picture is not likely to need."""
         if self._bytes > _KEPT_BYTES:
             self._resize(_KEPT_BYTES)
 
@@ -226,7 +226,7 @@ class _Child:
         self._map, self._bytes = mmap.mmap(self._memory, size), size
 
     def close(self) -> None:
-        """Let go of the child, which ends by that if it has not."""
+        """Close the socket and memory, which ends the child."""
         with suppress(OSError):
             self._words.shutdown(socket.SHUT_RDWR)
         self._words.close()

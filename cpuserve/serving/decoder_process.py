@@ -1,4 +1,4 @@
-"""The process that forks decoders for `DecoderGuard`, and what each of them does.
+"""The process that forks decoders for `DecoderGuard`, and the loop of each decoder.
 
 Run as ``python -m cpuserve.serving.decoder_process SOCKET``. It serves the process that started it and ends
 when that one has closed its end of the socket, however that came.

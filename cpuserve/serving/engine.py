@@ -1,4 +1,4 @@
-"""Compiled batches and the memory they run in; it decides neither what runs nor when."""
+"""Compiles a model for fixed batch sizes and runs batches in memory that is allocated once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Slot(Protocol):
 
 
 class Engine(Protocol):
-    """Something that runs rows of a slot; `OpenVinoEngine`, or a fake in tests."""
+    """Runs rows of a slot: `OpenVinoEngine`, or a fake in tests."""
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -59,7 +59,7 @@ class Engine(Protocol):
 
     @property
     def rows(self) -> int:
-        """Rows of a slot: the largest batch, and one a stream at least, over which they are spread."""
+        """Rows of a slot: the largest batch, and at least one a stream."""
 
     @property
     def streams(self) -> int:
@@ -245,7 +245,7 @@ class OpenVinoEngine:
         return taken
 
     def read_back(self) -> dict[str, str]:
-        """The properties in force: OpenVINO changes some of what it is told.
+        """The properties in force: OpenVINO may change those it was given.
 
         Streams and threads are those of all compiled models; with several, ``COMPILED_MODELS`` is how many.
         """

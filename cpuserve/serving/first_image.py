@@ -1,4 +1,4 @@
-"""Cuts a file down to its first image, without the parts that only animations and other pages need."""
+"""Cuts a picture file down to its first image: no further frames or pages reach the decoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_BLOCKS = 1 << 18  # of a GIF or WebP; a GIF's have up to 255 bytes
 
 
 def first_image(data: Encoded, kind: str) -> Encoded:
-    """The file without all that is not its first image; the same file where there is nothing else.
+    """The file with its first image only; the same file where there is nothing else.
 
     Args:
         data: the whole file, whose header was read without complaint.

@@ -1,4 +1,4 @@
-"""The model's graph made ready to serve: batch set, scale and layout inside; nothing is compiled here."""
+"""Prepares a model's graph for serving: its picture input, batch, layout, mean and scale."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def image_input(model: ov.Model, card: Card) -> ImageInput | None:
 
 
 def pass_through(ports: Sequence[CutPort]) -> ov.Model:
-    """A graph that gives what it is sent, for what is no graph itself to be prepared like one."""
+    """A graph that returns its inputs, so that a head that is not a graph can be prepared like one."""
     parameters = []
     for port in ports:
         parameter = ops.parameter(ov.PartialShape(list(port.shape)), port.element, port.names[0])
@@ -102,7 +102,7 @@ def is_identity(model: ov.Model) -> bool:
 
 
 def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:
-    """A copy of ``model`` that takes u8 [N, H, W, C] and does scale and layout itself.
+    """A copy of ``model`` that takes u8 [N, H, W, C] and applies mean, scale and layout itself.
 
     An IR with ``embedded_processing`` already does; it is copied as it is.
     """
@@ -156,7 +156,7 @@ def with_batch(model: ov.Model, batch: int) -> ov.Model | None:
 
 
 def _mixes_rows(resize: ov.Node) -> bool:
-    """Whether a resize makes of the rows another number of rows: its sizes have a batch written into them.
+    """Whether a reshape changes the number of rows, since a batch is written into its sizes.
 
     What follows may spread the one row over all again, so that the outputs do not tell.
     """

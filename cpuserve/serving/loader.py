@@ -46,7 +46,7 @@ def new_core() -> ov.Core:
 
 @dataclass(frozen=True)
 class Compiler:
-    """How the graphs of one version are compiled.
+    """Compiles the graphs of one version, all in the same way.
 
     Attributes:
         core: the process's OpenVINO core.
@@ -54,7 +54,7 @@ class Compiler:
         threads: compute threads, one stream each.
         properties: further OpenVINO properties.
         recorder: counts the batches.
-        delay_us: how long rows wait for company although a stream is idle, microseconds.
+        delay_us: how long rows wait for others although a stream is idle, microseconds.
         own_weights: whether each stream has a compiled model of its own.
     """
 
@@ -67,7 +67,7 @@ class Compiler:
     own_weights: bool = False
 
     def read(self, file: Path) -> ov.Model:
-        """A model from its file.
+        """Read a model from its file.
 
         Raises:
             ModelLoadError: OpenVINO refuses it.
@@ -75,7 +75,7 @@ class Compiler:
         return read(self.core, file)
 
     def engine(self, graph: ov.Model, sizes: Sequence[int]) -> OpenVinoEngine:
-        """A graph compiled for batches of ``sizes``.
+        """Compile a graph for batches of ``sizes``.
 
         Raises:
             ModelLoadError: OpenVINO refuses it, or the cache cannot be used.
@@ -92,7 +92,7 @@ class Compiler:
             )
 
     def batcher(self, graph: ov.Model, sizes: Sequence[int]) -> Batcher:
-        """A graph compiled, with its batches, and warmed.
+        """Compile a graph with its batches, and warm it.
 
         Raises:
             ModelLoadError: as `engine`.
@@ -115,15 +115,15 @@ def load_pipeline(
     crash_checks: CrashChecks | None = None,
     settle_s: float = 0.0,
 ) -> Pipeline:
-    """Take the files of a version once they are still, then read, compile and warm it.
+    """Load a version once its files no longer change: read, compile and warm it.
 
     Args:
         core: the process's OpenVINO core.
         file: the version.
         settings: the settings in force.
         threads: compute threads, one stream each.
-        recorder: counts what is done with it; None for a process that nobody asks.
-        crash_checks: lets a child process load it first; None where a crash takes nobody along.
+        recorder: counts what is done with it; None where nobody reads the counts.
+        crash_checks: loads it in a child process first; None: not.
         settle_s: how long its files have to be unchanged before.
 
     Raises:
@@ -151,7 +151,7 @@ def assemble(
         file: the version.
         settings: the settings in force.
         threads: compute threads, one stream each.
-        recorder: counts what is done with it; None for a process that nobody asks.
+        recorder: counts what is done with it; None where nobody reads the counts.
 
     Raises:
         ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.
@@ -189,7 +189,7 @@ def assemble(
 
 
 def read(core: ov.Core, file: Path) -> ov.Model:
-    """A model from its file.
+    """Read a model from its file.
 
     Raises:
         ModelLoadError: OpenVINO refuses it.
@@ -204,7 +204,7 @@ def read(core: ov.Core, file: Path) -> ov.Model:
 def _way_in(
     graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
 ) -> tuple[Batcher, PicturePath | None]:
-    """How tensors and pictures get into a graph that takes both itself."""
+    """The batchers for tensors and for pictures of a graph that takes both itself."""
     sizes = batch_sizes(graph, settings.max_batch or 1, source)
     if source is None:
         return compiler.batcher(graph, sizes), None
@@ -220,7 +220,7 @@ def _way_in(
 def _cut(
     file: ModelFile, core: ov.Model, parts: CutManifest, card: Card, settings: Settings, compiler: Compiler
 ) -> tuple[Batcher, PicturePath | None, CutParts, Card]:
-    """The ways into the core of a cut model and out of it; the card is that of what clients send."""
+    """The batchers, head and tail of a cut model, and the card for what clients send."""
     loader = CutPartsLoader(
         file,
         parts,
@@ -267,7 +267,7 @@ def properties_in_force(pipeline: Pipeline) -> str:
 
 @contextmanager
 def _alone_in(folder: str) -> Iterator[None]:
-    """Let one process at a time compile into a cache: the others then find what it has put there."""
+    """Let one process at a time compile into a cache, so that the others find its result there."""
     if not folder:
         yield
         return

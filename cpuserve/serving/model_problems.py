@@ -1,4 +1,4 @@
-"""What is wrong with models as a whole and with the repository, each change said once in the log."""
+"""Keeps what is wrong with models and with the repository, and logs each change once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["CONFIG", "REPOSITORY", "ModelProblems"]
 _log = logging.getLogger("cpuserve.pool")
 
 REPOSITORY, CONFIG = "model repository", "config file"
-"""Stand among names of models; no model can have a name with a space."""
+"""Keys beside the names of models, which have no spaces."""
 
 
 class ModelProblems(dict[str, str]):
@@ -25,7 +25,7 @@ class ModelProblems(dict[str, str]):
         self._public = public
 
     def put(self, name: str, reason: str) -> None:
-        """Remember what is wrong, or with an empty reason that nothing is."""
+        """Keep what is wrong; an empty reason means that nothing is."""
         told = self._public(reason)
         if self.get(name, "") == told:
             return

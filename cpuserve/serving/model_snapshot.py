@@ -1,7 +1,6 @@
-"""Takes the files of a model while they are still, so that what is loaded is what was checked.
+"""Copies the files of a model once they no longer change, so that the load reads what was checked.
 
-A private copy is loaded, and nobody else writes to it. It lies among the temporary files and is removed after
-the load.
+The private copy lies among the temporary files and is removed after the load.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _OTHER_ROOTS = (Path("/dev/shm"),)  # noqa: S108  # folders in it are made as mk
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """Files of a version that were still while they were read.
+    """Files of a version that did not change while they were read.
 
     Attributes:
         file: what to load: the private copy, or the repository's own file.
@@ -44,7 +43,7 @@ class ModelSnapshot:
 
 @contextmanager
 def snapshot(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[ModelSnapshot]:
-    """The files of a version, read whole, for as long as the context lasts.
+    """Read the files of a version whole; the copy exists as long as the context.
 
     Args:
         file: the version.
@@ -141,7 +140,7 @@ def _no_room(file: ModelFile, target: Path, error: OSError) -> ModelLoadError:
 
 @contextmanager
 def _folder(file: ModelFile) -> Iterator[Path]:
-    """A folder that vanishes after the context; the lock on it says that its owner lives."""
+    """A folder that is removed after the context; a lock on it shows that its owner lives."""
     root = _roomy(sum(path.stat().st_size for path in file.files if path.is_file()))
     try:
         remove_abandoned()
@@ -170,7 +169,7 @@ def _roots() -> list[Path]:
 
 
 def _roomy(size: int) -> Path:
-    """The first place with room for so many bytes; the first there is, for the message, where none has it."""
+    """The first place with room for so many bytes; the first of all, for the message, where none has."""
     roots = _roots()
     for root in roots:
         try:

@@ -34,7 +34,7 @@ class _ModelTableRow(Record):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What one worker says of one version of a model.
+    """The state of one version of a model in one worker.
 
     Attributes:
         name: of the model.
@@ -61,7 +61,7 @@ class ModelTable:
         self._requests = self._block.head
 
     def write(self, row: int, states: list[ModelReport]) -> None:
-        """Write how this process's models are; what does not fit into the row is left out."""
+        """Write the states of this process's models; what does not fit into the row is left out."""
         entries: list[tuple[str, int, str, str]] = []
         size = 2
         for one in sorted(states, key=lambda one: one.state != "UNAVAILABLE"):  # failures are never left out
@@ -77,7 +77,7 @@ class ModelTable:
         self._block.own(row)
 
     def read(self) -> list[ModelReport]:
-        """What all living workers say."""
+        """The reports of all living workers."""
         return [one for row in range(len(self._block.rows)) for one in self._row(row)]
 
     def _row(self, row: int) -> list[ModelReport]:

@@ -1,4 +1,4 @@
-"""What a picture says of itself in its first bytes: format, size, orientation; it decodes nothing."""
+"""Reads the format, size and orientation of a picture from its first bytes, without decoding it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _jpeg(view: memoryview) -> ImageHeader:
 
 
 def count_scans(data: bytes | bytearray | memoryview, header: ImageHeader) -> int:
-    """How often a decoder goes over a whole JPEG; it may be fewer times, never more.
+    """The most scans that a decoder makes over a whole JPEG.
 
     A sequential JPEG has one scan where its first has all components: decoders stop behind it. Elsewhere
     every scan begins with FF DA, which may also stand in a block between scans.

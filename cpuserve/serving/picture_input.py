@@ -1,4 +1,4 @@
-"""Encoded pictures into the rows of a model's input; it batches and infers nothing."""
+"""Decodes and resizes pictures into the rows of a model's input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class PictureInput:
-    """What one model's pictures go through on their way into a row u8 [H, W, C].
+    """Decodes and resizes the pictures of one model into rows u8 [H, W, C].
 
     Attributes:
         decoder: bytes to pixels.

@@ -1,4 +1,4 @@
-"""One version of one model, from bytes to an answer: decode -> batch -> infer -> post; it knows no HTTP."""
+"""Answers requests for one version of a model: decode, batch, infer, postprocess."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Seen = TypeVar("_Seen")
 
 @dataclass(frozen=True)
 class PicturePath:
-    """The way of encoded pictures into an engine.
+    """What takes encoded pictures into an engine.
 
     Attributes:
         picture_input: bytes to a row of pixels.
@@ -61,7 +61,7 @@ class PicturePath:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What one loaded version of a model does with a request.
+    """One loaded version of a model, which answers requests.
 
     Attributes:
         name: of the model.
@@ -69,7 +69,7 @@ class Pipeline:
         card: its metadata.
         tensors: runs tensors in the model's own type and layout.
         pictures: runs encoded pictures; None for a model that takes none.
-        post: words for the answer, or why there are none.
+        post: makes answers of outputs, or says why it cannot.
         recorder: counts what this worker does with it.
         cut: head and tail of a cut model, whose core the batchers run; None for a whole one.
         checksum: of the files it was loaded from.
@@ -270,7 +270,7 @@ class Pipeline:
 
 
 class _Counted:
-    """Counts a request as inside, then as answered or failed; in half the calls of a `contextmanager`."""
+    """Counts a request as in flight, then as answered or failed; cheaper than a `contextmanager`."""
 
     __slots__ = ("_images", "_recorder", "_request")
 

@@ -31,7 +31,7 @@ _CHANGING_S = 10.0  # a worker that starts waits so long for files that are bein
 
 
 class Pool:
-    """The models of a repository, kept as the version policy and the shared control want them.
+    """The models of one worker, loaded and dropped as the repository, the version policy and clients want.
 
     A version is loaded and warmed beside those that serve, then takes their place in one assignment; requests
     inside an old one finish there. A version that cannot be loaded never takes the place of one that can: the
@@ -148,7 +148,7 @@ class Pool:
         return None if newest is None else versions[newest]
 
     def watch(self, stop: threading.Event, synced: Callable[[], None] = lambda: None) -> None:
-        """Follow the repository and the control until ``stop``; the first `sync` is the caller's.
+        """Follow the repository and the control until ``stop``, after the caller's first `sync`.
 
         Args:
             stop: set when the worker ends.
@@ -188,7 +188,7 @@ class Pool:
         )
 
     def sync(self, *, beside_traffic: bool = False, stop: threading.Event | None = None) -> None:
-        """Make the pool what the repository, the policy and the control want, as far as that can be done.
+        """Load and drop models as the repository, the policy and the control want.
 
         What cannot be done is in `problems` and in the models' reasons, in the log, and told to all workers.
 
@@ -217,7 +217,7 @@ class Pool:
             self.control.set_applied(self._row, generation)
 
     def states(self) -> list[ModelReport]:
-        """How every version is, and what is wrong with models as a whole and with the repository."""
+        """The state of every version, and what is wrong with models as a whole and with the repository."""
         found = [
             ModelReport(name, version, model.state, model.reason)
             for name, versions in self.models.items()
@@ -238,7 +238,7 @@ class Pool:
         return names, ""
 
     def _guarded(self, name: str, *, beside_traffic: bool, again: bool) -> None:
-        """Bring a model up; whatever goes wrong outside of its files is this model's trouble only."""
+        """Bring a model up; whatever that raises is a problem of this model only."""
         try:
             self._bring_up(name, beside_traffic=beside_traffic, again=again)
         except Exception as error:  # noqa: BLE001  # the other models go on

@@ -1,4 +1,4 @@
-"""Pixels into a row of the batch: orientation, resize, crop, padding; colour and scale are the graph's."""
+"""Turns, resizes, crops and pads pixels into a row of the batch. The graph applies colour and scale."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Resizer:
         row[:] = target if flip is None else target[_flip_slices(flip)]
 
     def placement(self, width: int, height: int) -> Placement:
-        """Where an upright picture of width x height comes to lie."""
+        """Where an upright picture of width x height is placed."""
         if self.resize_type == "standard":
             return Placement(self.width / width, self.height / height, 0, 0)
         if self.resize_type == "crop":

@@ -1,4 +1,4 @@
-"""Tells all workers to load, unload and reload models, in memory they share, and waits until they have."""
+"""Tells all workers through shared memory which models to load and unload, and waits until they have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Worker(Record):
 
 
 class ReloadControl:
-    """A generation that grows with every request, and the generation each worker has carried out.
+    """Counts requests to load or unload as generations, and keeps the generation each worker has reached.
 
     Args:
         rows: workers that may live at the same time.
@@ -51,30 +51,30 @@ class ReloadControl:
 
     @property
     def generation(self) -> int:
-        """Of the latest request."""
+        """The generation of the latest request."""
         return self._wanted.generation
 
     def join(self, row: int) -> None:
-        """This process is the worker of ``row`` from now on, and has carried out nothing."""
+        """This process is the worker of ``row`` from now on, at generation 0."""
         self._block.rows[row].applied = 0
         self._block.own(row)
 
     def applied(self, row: int) -> int:
-        """The generation a worker has carried out."""
+        """The generation a worker has reached."""
         return self._block.rows[row].applied
 
     def set_applied(self, row: int, generation: int) -> None:
-        """Say that a generation is carried out."""
+        """Say that this worker has reached a generation."""
         self._block.rows[row].applied = generation
 
     def rescan(self) -> int:
-        """Ask that every worker looks at the repository; the generation to wait for."""
+        """Ask every worker to look at the repository; returns the generation to wait for."""
         with self._lock:
             self._wanted.generation += 1
             return self._wanted.generation
 
     def unload(self, name: str) -> int:
-        """Ask that a model is not served; the generation to wait for.
+        """Ask every worker to unload a model; returns the generation to wait for.
 
         Raises:
             RequestError: too many models are unloaded already.
@@ -95,7 +95,7 @@ class ReloadControl:
             return self._wanted.generation
 
     def load(self, name: str) -> int:
-        """Ask that a model is served; the generation to wait for."""
+        """Ask every worker to load a model; returns the generation to wait for."""
         with self._lock:
             place = self._place(name)
             if place is not None:
@@ -105,7 +105,7 @@ class ReloadControl:
             return self._wanted.generation
 
     def is_unloaded(self, name: str) -> bool:
-        """Whether it was asked that a model is not served."""
+        """Whether a model is to be unloaded."""
         return self._place(name) is not None
 
     def _place(self, name: str) -> int | None:
@@ -119,7 +119,7 @@ class ReloadControl:
         self._unloaded[place * _NAME_BYTES : (place + 1) * _NAME_BYTES] = name.ljust(_NAME_BYTES, b"\0")
 
     def wait(self, generation: int, timeout_s: float) -> bool:
-        """Wait until every living worker has carried out a generation; False when the time is over."""
+        """Wait until every living worker has reached a generation; False when the time is over."""
         deadline = time.monotonic() + timeout_s
         while any(
             self.applied(row) < generation and self._block.owner(row) for row in range(len(self._block.rows))

@@ -1,4 +1,4 @@
-"""Which models are to be served no longer: what was removed on purpose, and not what cannot be seen now."""
+"""Decides when a model whose files were removed is dropped; a repository that cannot be read drops none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("cpuserve.pool")
 
 
 class RemovedModels:
-    """Models that are served although their files are gone, and since when.
+    """Models that are still served although their files are gone, and since when.
 
     Args:
         grace_s: seconds a model is served after its files were removed.
@@ -37,7 +37,7 @@ class RemovedModels:
     def look(
         self, repository: Repository, served: Iterable[str], there: Collection[str], failure: str
     ) -> tuple[list[str], list[str]]:
-        """Tell removed models from those whose place is missing, or is empty of all models at once.
+        """Find the models to drop: not those whose directory is missing, or has lost all its models at once.
 
         Args:
             repository: where the models should be.
@@ -71,5 +71,5 @@ class RemovedModels:
         return gone, sorted(absences)
 
     def forget(self, name: str) -> None:
-        """A model is served no longer."""
+        """Forget a model that is no longer served."""
         self._since.pop(name, None)

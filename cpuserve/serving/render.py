@@ -1,4 +1,4 @@
-"""Answers as pictures: drawn over what was sent, or a mask as a palette PNG; it answers nothing itself."""
+"""Draws answers over the picture that was sent, and segmentation masks as palette PNGs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def colours() -> Pixels:
 
 
 def upright(picture: Encoded, decoder: Decoder) -> Pixels:
-    """The whole picture as it is to be looked at, BGR u8 [H, W, 3].
+    """The whole picture, upright, BGR u8 [H, W, 3].
 
     Args:
         picture: the encoded file.
@@ -59,7 +59,7 @@ def upright(picture: Encoded, decoder: Decoder) -> Pixels:
 
 
 def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> bytes:
-    """What was answered, drawn over the picture.
+    """The answer, drawn over the picture.
 
     Args:
         pixels: the picture, BGR u8 [H, W, 3]; drawn on.
@@ -131,7 +131,7 @@ def _box(pixels: Pixels, row: dict[str, Any], scale: float) -> None:
 def _words(
     pixels: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
 ) -> None:
-    """Text on a ground of the colour, its lower left corner at ``corner`` as far as the picture allows."""
+    """Text on the colour, its lower left corner at ``corner`` as far as the picture allows."""
     text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
     size, thickness = 0.8 * scale, max(1, round(1.6 * scale))
     (width, height), below = cv2.getTextSize(text, _FONT, size, thickness)

@@ -1,4 +1,4 @@
-"""One request: its deadline, the time it spent in each stage, and, when it is traced, when that was."""
+"""One request: its deadline, the time spent in each stage and, if it is traced, when each began and ended."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Spans:
         self._at = at_ns
 
     def close(self, stage: str, at_ns: int) -> None:
-        """The same in the words of `COUNTED_STAGES`, which are fewer."""
+        """End a stage by its name in `COUNTED_STAGES`."""
         before = self.entries[-1][0]
         if stage == "queue":
             self.to(SERIALISE if before == QUEUE else BATCH_WAIT, at_ns)
@@ -75,7 +75,7 @@ class Spans:
 
 
 class Request:
-    """Stage durations of one request.
+    """The deadline and stage durations of one request.
 
     The stages are ``decode`` (picture or tensor into the batch row), ``queue`` (waiting for a thread and for
     an inference stream), ``infer`` (OpenVINO) and ``post`` (rows to answer).
@@ -104,7 +104,7 @@ class Request:
         self.stages_ns = {**_NOTHING_YET}
 
     def check_time(self, done: int, rows: int) -> None:
-        """Look at the deadline between two batches of one request.
+        """Check the deadline between two batches of one request.
 
         Raises:
             DeadlineExceeded: it is over.
@@ -116,7 +116,7 @@ class Request:
             )
 
     def check_answer(self, rows: int, row_bytes: int) -> None:
-        """Look at the size of the whole answer once that of a row is known.
+        """Check the size of the whole answer once that of a row is known.
 
         Raises:
             RequestError: it is larger than an answer may be.

@@ -1,8 +1,8 @@
-"""Looks at the Python stacks of its own process, where no profiler may attach from outside; off until asked.
+"""Samples the Python stacks of its own process, for machines where no profiler may attach from outside.
 
-Each look gives the CPU time that a thread has used since the look before to the stack it has now, so threads
-that wait count for nothing. It holds the interpreter's lock meanwhile: what it costs is about its time, and
-what runs without the lock (decoding, inference) shows as the Python line that called it.
+Each sample adds the CPU time that a thread has used since the last sample to the stack it has now, so threads
+that wait count for nothing. A sample holds the interpreter's lock. What
+runs without the lock (decoding, inference) shows as the Python line that called it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DEEPEST = 100
 
 
 class StackSampler:
-    """Samples as long as the trace ring's stack rate says so.
+    """Samples while the trace ring's stack rate is above 0.
 
     Args:
         trace_ring: has the rate.
@@ -38,7 +38,7 @@ class StackSampler:
         self._thread: threading.Thread | None = None
 
     def tick(self) -> None:
-        """Start sampling if that was asked for since the last call; it ends by itself."""
+        """Start sampling if it was switched on since the last call; it stops when it is switched off."""
         if self._trace_ring.stack_rate and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name=SAMPLER_THREAD, daemon=True)
             self._thread.start()

@@ -109,7 +109,7 @@ IDLE_FUNCTIONS = (
 
 
 class ThreadRole(NamedTuple):
-    """What the threads of one name do.
+    """The role of the threads whose names begin alike.
 
     Attributes:
         prefix: how their names begin.

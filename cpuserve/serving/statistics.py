@@ -1,4 +1,4 @@
-"""Counters of every worker in one block of shared memory: workers x models x fields; it judges nothing.
+"""Counters of all workers in shared memory: a row a worker, a place a version of a model.
 
 The block is made before the workers are forked. A worker writes only into the row it has claimed, anyone
 reads the sum over all rows. A row outlives its worker and is claimed again by a later one, so that no counter
@@ -107,7 +107,7 @@ class _StatisticsRow(Record):
 
 
 class Statistics:
-    """The block.
+    """The counters of all workers.
 
     Args:
         rows: workers that may live at the same time, those of a reload included.
@@ -133,11 +133,11 @@ class Statistics:
         return row
 
     def settle(self, row: int) -> None:
-        """This worker has loaded what it wants: versions that no worker has may give up their places."""
+        """Say that this worker has loaded its models: versions that no worker has may lose their places."""
         self._rows[row].settled = 1
 
     def tick(self) -> None:
-        """Give back the places of versions that this worker has let go of, unless another one is at it."""
+        """Free the places of versions that this worker no longer serves, unless another one is doing it."""
         if self._left:
             with self._block.lock.at_once() as entered:
                 if entered:
@@ -162,7 +162,7 @@ class Statistics:
             return [version for _, version in self._served()]
 
     def every(self) -> list[tuple[str, int, Totals]]:
-        """Name, version and counters of all that `served` tells."""
+        """Name, version and counters of all that `served` lists."""
         with self._block.lock:
             self._free_places()
             living = set(self._block.owners())
@@ -175,7 +175,7 @@ class Statistics:
                 yield place, (name, int(version))
 
     def recorder(self, row: int, name: str, version: int) -> Recorder:
-        """What one worker counts with for one version of a model; its place is kept as long as it lives.
+        """The recorder of one worker for one version of a model; the place is kept as long as it lives.
 
         Raises:
             CpuserveError: too many versions are served at the same time.
@@ -250,7 +250,7 @@ class Statistics:
 
 
 class Counted(Protocol):
-    """What knows how many it holds.
+    """Something with a count.
 
     Attributes:
         count: how many.
@@ -276,12 +276,12 @@ class Recorder:
         self._words[_FIELDS[gauge]] = value
 
     def put_count(self, gauge: str, queue: Counted) -> None:
-        """Set a gauge to what a queue holds now; whoever changed the queue last is right."""
+        """Set a gauge to the length of a queue, read under the lock, so that the last call is right."""
         with self._lock:
             self._words[_FIELDS[gauge]] = queue.count
 
     def entered(self) -> None:
-        """Count a request as inside, until it has `succeeded` or `failed`."""
+        """Count a request as in flight, until it has `succeeded` or `failed`."""
         with self._lock:
             self._words[_IN_FLIGHT] += 1
 

@@ -1,7 +1,7 @@
-"""Traced requests of all workers in shared memory, the latest of each worker; made before the fork.
+"""Keeps the latest traced requests of each worker in shared memory.
 
-Another process of the same user can find the memory below /proc, switch tracing on and read along without a
-request to the server. Only its pages that were written take memory.
+It is made before the fork. Another process of the same user can find the memory below /proc, switch tracing
+on and read it without a request to the server. Only pages that were written take memory.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class TraceRecord:
 
     @property
     def name(self) -> str:
-        """What the request's answer calls it."""
+        """Its name in the answer to the request."""
         return f"{self.pid}-{self.number}"
 
 
 class TraceRow:
-    """What one worker writes; nobody else does.
+    """The row that one worker writes.
 
     Args:
         ring: its memory.
@@ -120,7 +120,7 @@ class TraceRow:
 
 
 class TraceRing:
-    """The rows of all workers and what is switched on.
+    """The rows of all workers, and the switches of tracing.
 
     Args:
         rows: workers that may live at the same time, those of a reload included.

@@ -30,7 +30,7 @@ _SETTLE_S = 1.0  # files that are unchanged for so long are taken
 
 @dataclass
 class ModelState:
-    """One version of one model and how far it is.
+    """One version of a model and its state.
 
     Attributes:
         file: where it lies.

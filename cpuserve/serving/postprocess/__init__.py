@@ -1,4 +1,4 @@
-"""Rows of output to answers people read, as a model's metadata say; nothing here draws or serves."""
+"""Makes the answer of a model's outputs, chosen by its metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What post-processing gives and what makes it; it knows no kind of model and no transport."""
+"""The interface of post-processing: outputs of one row in, an answer out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Postprocessor(Protocol):
 
 @dataclass(frozen=True)
 class TensorsOnly:
-    """Stands where a model has no post-processing: it answers tensors and nothing else.
+    """Why a model has no post-processing and answers tensors only.
 
     Attributes:
         reason: why, and what would change it.
@@ -43,7 +43,7 @@ class TensorsOnly:
 
 
 def label_of(labels: Sequence[str], index: int) -> str:
-    """Name of a class, its number where the model has no name for it."""
+    """The name of a class; its number where the model has no name for it."""
     return labels[index] if 0 <= index < len(labels) else str(index)
 
 

@@ -1,4 +1,4 @@
-"""Class scores to the best classes; it knows no labels but those it is given."""
+"""Finds the best classes by their scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Classifier"]
 
 
 class Classifier:
-    """Best classes first.
+    """Answers the best classes.
 
     Args:
         labels: name by class; a class without one is named by its number.

@@ -1,4 +1,4 @@
-"""Boxes in the model's input to boxes in the picture, best first; how a model encodes them is a head's."""
+"""Turns boxes in the model's input into boxes in the picture, best first."""
 
 from __future__ import annotations
 

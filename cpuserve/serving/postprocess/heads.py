@@ -1,4 +1,4 @@
-"""The heads Model API has no wrapper for, FastestDet and NanoDet: outputs to boxes in the input's pixels."""
+"""Decodes the outputs of FastestDet and NanoDet, which Model API does not know, into boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points in the model's input to points in the picture, best first; how a model encodes them is a head's."""
+"""Turns points in the model's input into points in the picture, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model API's wrappers as heads: their post-processing over arrays that are there; they never infer.
+"""Uses the post-processing of Model API's wrappers on outputs that are there already.
 
 Imported only for a model that needs it: it takes a moment, and the extra ``vision``.
 """
@@ -57,7 +57,7 @@ _SHARED = {
 
 
 class _Described:
-    """What a wrapper asks of an inference adapter before it post-processes: shapes and metadata."""
+    """The inference adapter that a wrapper asks for shapes and metadata."""
 
     def __init__(self, model: ov.Model | None, outputs: Sequence[Port], width: int, height: int) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""Class scores by pixel to class areas and masks; it draws nothing."""
+"""Finds the class of each pixel, and the share of the picture that each class covers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_SEEN = 255  # in a mask: what the model was not shown, as PASCAL VOC marks w
 
 
 class Segmenter:
-    """Share of the picture by class, and the class of each pixel.
+    """Answers the share of the picture by class, and makes masks.
 
     Args:
         labels: name by class.
