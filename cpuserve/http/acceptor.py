@@ -33,7 +33,7 @@ class Acceptor:
         limit: makes room for new ones.
         worker_table: tells which worker may accept.
         row: this worker's.
-        log: where it is told what could not be accepted.
+        log: for connections that could not be accepted.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Acceptor:
         self._waiting_since = 0.0
 
     def descriptors(self) -> list[int]:
-        """Those of the listening sockets: readable when a connection waits."""
+        """The descriptors of the listening sockets; one is readable when a connection waits."""
         return list(self._listeners)
 
     def accept(self, readable: Sequence[int]) -> None:

@@ -116,7 +116,7 @@ class Application:
 
     Attributes:
         pool: the worker's models.
-        slow_paths: how the paths begin that wait for other processes; they must not hold a serving thread.
+        slow_paths: how the paths begin that wait for other processes and get a thread of their own.
     """
 
     slow_paths = ("/v2/repository/models/", "/v1/config/reload", "/v2/placement")
@@ -139,7 +139,7 @@ class Application:
         self._flask = _flask_application(table)
 
     def __call__(self, call: Call) -> Reply:
-        """Answer one request; the memory of its body is let go."""
+        """Answer one request, and free its body."""
         try:
             if self._access is not None:
                 preflight = self._access.preflight(call)
@@ -172,7 +172,7 @@ class Application:
 
 
 def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tuple[Route, ...]:
-    """The routes that are there only when ``deepdetect_data_root`` is set."""
+    """DeepDetect's routes, which are served when ``deepdetect_data_root`` is set."""
     calls = DeepDetect(pool, services, root)
     table = (
         ("GET", "/info", calls.info),
@@ -202,9 +202,9 @@ def _environ(call: Call) -> WSGIEnvironment:
 
 
 class _Request(flask.Request):
-    """A request that its environment does not know.
+    """A request without a reference in its environment.
 
-    Werkzeug would put it there, and the two would keep each other until the cycle collector comes.
+    With Werkzeug's, both would keep each other alive until the cycle collector runs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The bytes of request bodies that a worker holds at one time, over all its connections."""
+"""Limits the bytes of request bodies that a worker holds at one time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _RETRY_S = 1.0
 
 
 class BodyBudget:
-    """Counts the bytes of bodies whose requests are not answered yet.
+    """Counts the bytes of the bodies of unanswered requests.
 
-    A quarter is kept for small bodies, so that a few clients with large ones do not shut out all others.
-    Bodies that came in one read with their head are not counted: they are small, and as many as connections.
+    A quarter is reserved for small bodies, so that a few large ones do not shut out all others. Bodies that
+    came in one read with their head are not counted: they are small, and no more than connections.
 
     Args:
         limit: bytes that may be held at one time.
 
     Attributes:
-        small_bytes: that a small body has at most.
+        small_bytes: the most that a small body has.
         held: bytes that are held now.
     """
 
@@ -63,7 +63,7 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one connection's request holds of a budget.
+    """The bytes of a budget that one connection's request holds.
 
     Args:
         budget: the worker's.
@@ -96,12 +96,12 @@ class BodyShare:
 
 
 class SizedBody:
-    """A body whose length is known, in memory that grows as its bytes come.
+    """A body of known length, in memory that grows as its bytes come.
 
     Args:
         length: bytes it will have.
-        first: those that are here.
-        share: what its memory is taken from.
+        first: its bytes that came with the head.
+        share: the budget that its memory counts against.
     """
 
     __slots__ = ("_filled", "_length", "_share", "data")
@@ -118,7 +118,7 @@ class SizedBody:
         return self._filled == self._length
 
     def room(self, most: int) -> memoryview:
-        """Memory for the next bytes, at most so many; release it before the next call.
+        """Memory for the next bytes, at most ``most``; release it before the next call.
 
         Raises:
             BodiesTooLarge: the worker holds too many bytes of bodies.
@@ -130,5 +130,5 @@ class SizedBody:
         return memoryview(self.data)[self._filled : self._filled + most]
 
     def filled(self, count: int) -> None:
-        """Say how many bytes were written into the room."""
+        """Note how many bytes were written into the room."""
         self._filled += count

@@ -1,7 +1,7 @@
-"""The chunks of a request body (RFC 9112, section 7.1), from bytes as they come, within limits.
+"""Parses chunked request bodies (RFC 9112, section 7.1) within limits, as their bytes come.
 
-Sizes of chunks are read here, since the data of a chunk then pass without being searched. Trailers are read
-by llhttp, as heads are.
+Sizes of chunks are parsed here, so that their data need not be searched. llhttp parses the trailers and the
+heads.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _END = b"\r\n"
 
 
 class ChunkedBody:
-    """Reads the chunks of one body; trailers are checked and left out.
+    """Parses the chunks of one body; trailers are checked and dropped.
 
     Args:
-        share: what the memory of the body is taken from.
+        share: the budget that its memory counts against.
         most_bytes: largest body.
 
     Attributes:
-        body: what the chunks carry.
+        body: the data of the chunks.
         count: chunks that have begun.
-        unread: bytes that are left for the next turn, since there were many small chunks before them.
+        unread: bytes left for the next turn, after many small chunks.
     """
 
     def __init__(self, share: BodyShare, most_bytes: int) -> None:
@@ -62,7 +62,7 @@ class ChunkedBody:
             What came behind the body, or None until it is whole.
 
         Raises:
-            HttpError: they are no chunks, too many small ones, or have wrong trailers.
+            HttpError: they are not chunks, or too many small ones, or their trailers are wrong.
             BodyTooLarge: a chunk would make the body larger than it may be.
             BodiesTooLarge: the worker holds too many bytes of bodies.
         """
@@ -91,7 +91,7 @@ class ChunkedBody:
         self._left -= len(part)
 
     def _end(self, data: memoryview) -> int:
-        """Take the end of a chunk; how many bytes of it were here."""
+        """Take the end of a chunk; gives how many of its bytes were here."""
         line = self._line + bytes(data[: len(_END) - len(self._line)])
         if not _END.startswith(line):
             raise HttpError(f"a chunk ends with {line!r}")
@@ -101,7 +101,7 @@ class ChunkedBody:
         return taken
 
     def _begin(self, data: memoryview) -> int:
-        """Take the size of a chunk; how many bytes of it were here."""
+        """Take the size line of a chunk; gives how many of its bytes were here."""
         before = len(self._line)
         line = self._line + bytes(data[: _LINE_BYTES - before])
         found = _SIZE.match(line)
@@ -130,7 +130,7 @@ class ChunkedBody:
 
 
 class _Trailers:
-    """Reads what is behind the last chunk, by llhttp."""
+    """Parses the trailers behind the last chunk, by llhttp."""
 
     def __init__(self) -> None:
         self._names: list[bytes] = []

@@ -40,7 +40,7 @@ class Connection:
         limits: what the client may take.
         check: raises an error when a request may not go on; called with its call once its head is whole,
             before anything is kept of its body. None lets all of them in.
-        budget: what the memory of bodies is taken from.
+        budget: the memory for bodies.
 
     Attributes:
         sock: the non-blocking socket.
@@ -88,7 +88,7 @@ class Connection:
     def taken_over(
         cls, request: WaitingRequest, limits: ClientLimits, check: _Check, budget: BodyBudget
     ) -> Connection:
-        """Go on with a connection of another worker, whose request is whole and was checked there."""
+        """Continue a connection of another worker, which has read and checked its request."""
         self = cls(request.sock, request.peer, limits, check, budget)
         call = self._begin_call(request.head)
         call.client, call.answer_headers = request.client, request.answer_headers
@@ -101,7 +101,7 @@ class Connection:
         return self
 
     def waiting_request(self) -> WaitingRequest:
-        """The request that is whole and all that another worker needs to go on with it."""
+        """The whole request, with all that another worker needs to answer it."""
         call = self.call
         return WaitingRequest(
             *(self.sock, self._address, self._head, call.client, call.answer_headers),
@@ -110,7 +110,7 @@ class Connection:
 
     @property
     def has_body(self) -> bool:
-        """Whether the request that is whole came with a body."""
+        """Whether the whole request has a body."""
         return self._body is not None
 
     @property
@@ -124,7 +124,7 @@ class Connection:
         return bool(self._out or self._scratch)
 
     def receive(self) -> bool:
-        """Read what is there, without waiting.
+        """Read what has come, without waiting.
 
         Returns:
             Whether a request is whole; `call` then has it.
@@ -178,7 +178,7 @@ class Connection:
         return len(data) if len(data) == _CHUNK else 0
 
     def _drain(self) -> int:
-        """Throw away what a refused client still sends, within limits."""
+        """Discard what a refused client still sends, within limits."""
         count = len(self.sock.recv(_CHUNK))
         self._drained += count
         if not count or self._drained > _DRAIN_BYTES:
@@ -197,7 +197,7 @@ class Connection:
             self._begin_body(*found)
 
     def _begin_body(self, head: Head, rest: memoryview) -> None:
-        """Ask whether the request may go on, then take what came of its body with its head."""
+        """Check the request, then take the part of its body that came with its head."""
         call = self._begin_call(head)
         length = head.length
         came = len(rest)
@@ -279,7 +279,7 @@ class Connection:
     def refuse(self, error: CpuserveError) -> None:
         """Answer a request with an error; one that was not read to its end also ends the connection.
 
-        What the client still sends is read and thrown away for a while: closing at once would reset the
+        What the client still sends is read and discarded for a while: closing at once would reset the
         connection, and the client might never see the answer.
         """
         self._draining = not self._complete
@@ -357,7 +357,7 @@ class Connection:
             self.abandon()
 
     def abandon(self) -> None:
-        """Shut the socket from another thread than the one that reads it."""
+        """Shut the socket down, from another thread than the one that reads it."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -1,4 +1,4 @@
-"""Bounds the connections a worker holds open: the one that has been idle longest gives way to a new one."""
+"""Limits the open connections of a worker: those idle longest are closed for new ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ConnectionLimit:
     Args:
         most: connections that may be open.
         connections: those that are, by file descriptor.
-        log: told at most once a minute that there are too many.
+        log: gets a line at most once a minute when there are too many.
     """
 
     def __init__(self, most: int, connections: Mapping[int, Connection], log: logging.Logger) -> None:

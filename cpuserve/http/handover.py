@@ -9,12 +9,12 @@ __all__ = ["Handover"]
 
 
 class Handover:
-    """One worker's part in it.
+    """Gives and takes waiting requests for one worker.
 
     Args:
-        worker_table: tells which workers have idle threads.
+        worker_table: has the number of idle threads of each worker.
         row: this worker's.
-        mailboxes: one a row.
+        mailboxes: one per row.
 
     Attributes:
         number: the descriptor that is readable when another worker has left a request here.
@@ -28,7 +28,7 @@ class Handover:
         self.number = mailboxes.number(self._mine)
 
     def tell_idle(self, threads: int) -> None:
-        """Tell the other workers how many threads of this one have nothing to do."""
+        """Tell the other workers how many threads of this one are idle."""
         self._row.idle_threads = threads
 
     def give(self, request: WaitingRequest) -> bool:
@@ -57,9 +57,9 @@ class Handover:
         return self._mailboxes.receive(self._mine)
 
     def pass_on(self) -> None:
-        """Leave what was left here to any worker that is ready; this one has ended its threads.
+        """Pass on the requests in this worker's mailbox to any ready worker; its own threads have ended.
 
-        Where there is none, the connection ends without an answer.
+        Without a ready worker their connections end without an answer.
         """
         while (request := self.receive()) is not None:
             ready = (

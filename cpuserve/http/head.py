@@ -30,7 +30,7 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")  # with its end, where that is there
 
 
 class HttpError(RequestError):
-    """A request line, a field or a chunk that is wrong; the connection closes after the answer."""
+    """A malformed request line, field or chunk; the connection closes after the answer."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(f"the request is not HTTP: {message}")
@@ -99,7 +99,7 @@ class Head:
 
 
 class _Message:
-    """What httptools tells of a head."""
+    """Collects what httptools parses of a head."""
 
     __slots__ = ("fields", "target", "whole")
 
@@ -143,7 +143,7 @@ class HeadReader:
             The head and what came behind it, or None until it is whole.
 
         Raises:
-            HttpError: it is no head of a request, or larger than one may be.
+            HttpError: it is not the head of a request, or too large.
         """
         message, parser, at = self._message, self._parser, 0
         for end in head_ends(data, begun=self._lines + self._line > 0):
@@ -184,7 +184,7 @@ class HeadReader:
             self._line = len(piece) - piece.rfind(b"\n") - 1 + (0 if lines else self._line)
 
     def _take_line(self, line: bytes) -> None:
-        """Take a line or a part of one, as far as it is within the limits; refuse what is beyond."""
+        """Take a line or a part of one up to the limits; refuse what is beyond."""
         if self._lines > MOST_FIELDS and not self._line and line[:1] != b"\r":
             raise _too_large()
         first = self._lines == 0
@@ -197,9 +197,9 @@ class HeadReader:
 
 
 def head_ends(data: bytes, *, begun: bool) -> Iterator[int]:
-    """Where a head or a chunked body may end in bytes: behind CR LF CR LF, and at the end of the bytes.
+    """Where a head or a chunked body may end: behind CR LF CR LF, and at the end of the bytes.
 
-    httptools does not tell where a message has ended, so it is given no byte of the next one.
+    httptools does not tell where a message has ended, so it must get no byte of the next one.
 
     Args:
         data: the bytes.
@@ -218,7 +218,7 @@ def head_ends(data: bytes, *, begun: bool) -> Iterator[int]:
 
 
 def _check_line(head: bytes, method: bytes, target: bytes, version: str) -> None:
-    """Refuse other protocols, and spaces or empty lines that another server might take otherwise."""
+    """Refuse other protocols, and spaces or empty lines that another server might read differently."""
     if version in _VERSIONS:
         line = b"%b %b HTTP/%b\r\n" % (method, target, _VERSIONS[version])
         if head.startswith(line, 2 if head[:2] == b"\r\n" else 0):
@@ -257,7 +257,7 @@ def _origin(method: bytes, target: str) -> tuple[str, str]:
     """Authority, and path with query, of a target that is no path (RFC 9112, section 3.2).
 
     Raises:
-        HttpError: it is none of this server: that of CONNECT, of another scheme, with a user.
+        HttpError: it is for CONNECT, of another scheme, or has a user.
     """
     if target == "*" and method == b"OPTIONS":
         return "", target
@@ -270,7 +270,7 @@ def _origin(method: bytes, target: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _check_host(host: str, authority: str) -> None:
-    """Refuse a Host that is none (RFC 9110, section 7.2), or another than the target's.
+    """Refuse a malformed Host (RFC 9110, section 7.2), or one that differs from the target's.
 
     Raises:
         HttpError: it is.

@@ -1,6 +1,6 @@
 """Mailboxes: a busy worker leaves a waiting request and its connection there for an idle worker.
 
-The arbiter makes one for each line of the worker table before it forks; every worker can write into all of
+The arbiter makes one for each row of the worker table before it forks; every worker can write into all of
 them and reads its own. A message holds the request as it was read and the descriptors of the connection and,
 where there is a body, of an anonymous file with the body: nothing is copied through the arbiter.
 """
@@ -54,10 +54,10 @@ class WaitingRequest:
 
 
 class Mailboxes:
-    """One mailbox a line of the worker table.
+    """One mailbox per row of the worker table.
 
     Args:
-        count: of the lines.
+        count: of the rows.
     """
 
     def __init__(self, count: int) -> None:

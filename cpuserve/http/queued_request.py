@@ -1,4 +1,4 @@
-"""A request that waits for a thread, and what is expected of it."""
+"""A whole request that waits for a thread, with its times."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class QueuedRequest:
 
     Attributes:
         connection: has the request.
-        kind: of the request, by which its service time is known.
+        kind: its path, by which its service time is known.
         since: when it arrived at the latest, on the clock of `time.monotonic`.
         timeout_s: seconds from then to its deadline.
         queued: when it was read, on the same clock.
-        expected_s: seconds from then in which it was expected to be answered.
+        expected_s: seconds from then to its expected answer.
     """
 
     connection: Connection

@@ -1,4 +1,4 @@
-"""Threads that share one epoll and run each request to completion.
+"""Serves the connections of a worker with threads that share one epoll.
 
 Every thread waits on the same epoll instance, in which each connection is armed for one event. Whichever
 thread wakes first reads whatever has come, on every connection that has something, and puts the requests that
@@ -135,8 +135,8 @@ class RequestLoop:
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
 
-        Called regularly by a thread that runs no requests: health is told and the rest queued or refused also
-        while every thread is stuck in a model.
+        Called regularly by a thread that runs no requests: health checks are answered, and other requests
+        queued or refused, while every thread is busy in a model.
         """
         stuck = self._turns == self._turns_seen and not self._idle_threads
         self._turns_seen = self._turns
@@ -246,7 +246,7 @@ class RequestLoop:
         return True
 
     def take_waiting(self) -> None:
-        """Queue the requests that other workers have left here."""
+        """Queue the requests that other workers left in this worker's mailbox."""
         while self.handover is not None and (request := self.handover.receive()) is not None:
             connection = self.take_over(request)
             self.connections[connection.number] = connection
@@ -300,7 +300,7 @@ class RequestLoop:
         self._arm(connection)
 
     def _enqueue(self, connection: Connection, kind: str, since: float) -> None:
-        """Let a request wait for its turn, or raise why it may not."""
+        """Queue a request, or raise why it may not wait."""
         urgency = connection.urgency(self._deadline_s)
         client = connection.call.client
         if not connection.has_body:

@@ -1,4 +1,4 @@
-"""The queue of whole requests that wait for a thread: by priority, and in turn between clients."""
+"""The queue of requests that wait for a thread: by priority, and fair between clients."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class RequestQueue(Generic[T]):
         return self.count
 
     def put(self, item: T, client: str, priority: int, cost_s: float) -> None:
-        """Let a request wait.
+        """Add a request.
 
         Args:
             item: the request.
-            client: whose turn it takes.
+            client: whose share it uses.
             priority: 1 goes first.
-            cost_s: how long it will take a thread, about; it counts against the client's next requests.
+            cost_s: about how long it will take a thread; it delays the client's next requests.
         """
         with self._lock:
             start = self._start(client) if self.count else 0.0
@@ -78,10 +78,10 @@ class RequestQueue(Generic[T]):
             return None if found is None else found[1][4]
 
     def offer(self, accept: Callable[[T], bool]) -> bool:
-        """Let the request whose turn it is leave, unless it is not accepted: then it keeps its turn.
+        """Offer the next request to ``accept``; it keeps its turn when it is not accepted.
 
         Args:
-            accept: whether somebody else took it; called while no thread can take it.
+            accept: gives whether it took the request, which no thread can take meanwhile.
         """
         with self._lock:
             found = self._pop()
@@ -118,11 +118,10 @@ class RequestQueue(Generic[T]):
         return priority, entry
 
     def drop_for(self, client: str) -> T | None:
-        """Make room for a request of a client, where another has at least two more waiting than this one.
+        """Drop a request of the client that has most, if it has at least two more waiting than ``client``.
 
         Returns:
-            The latest request of the client that has the most; None when all have about as many, and the
-            newcomer has to go.
+            Its latest request; None when all clients have about as many, and the new request has to go.
         """
         with self._lock:
             if not self._waiting:
@@ -146,7 +145,7 @@ class RequestQueue(Generic[T]):
             return entry[4]
 
     def ahead(self, client: str, priority: int) -> tuple[int, float]:
-        """How many requests would be run before one that came now, and how long they take one thread."""
+        """How many requests would run before a new one, and how long they take one thread."""
         with self._lock:
             if not self.count:
                 return 0, 0.0
@@ -173,7 +172,7 @@ class RequestQueue(Generic[T]):
         return max(self._now(), self._ends.get(client, 0.0))
 
     def _leave(self, entry: _Entry[T]) -> None:
-        """Forget what is not needed of a request that waits no longer, and of its client."""
+        """Remove a request that waits no longer from the counts of its client."""
         client = entry[3]
         self.count -= 1
         left = self._waiting[client] - 1

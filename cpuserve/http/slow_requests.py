@@ -1,4 +1,4 @@
-"""Runs requests that wait for other processes, such as loading a model, in a few threads of their own."""
+"""Runs requests that wait for other processes, such as loading a model, in extra threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SlowRequests(Generic[T]):
         self._threads = 0
 
     def put(self, request: T) -> None:
-        """Let a request be run, at once or when a thread is free.
+        """Run a request at once or when a thread is free.
 
         Raises:
             QueueFull: too many wait already.

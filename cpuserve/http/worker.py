@@ -67,7 +67,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._told_silent: frozenset[int] = frozenset()  # pids of other workers
 
     def notify(self) -> None:
-        """Tell the arbiter that this worker lives; write to the log what native libraries had to say."""
+        """Tell the arbiter that this worker lives; log what native libraries wrote."""
         super().notify()
         self.native_output.log()
 
@@ -90,7 +90,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: say so to whoever asks whether this worker is ready, then end.
+        """SIGTERM: become not ready, then end.
 
         After SIGHUP the arbiter sends it to a worker as soon as its successor is forked. Such a worker serves
         on until the successor is ready, or gone.
@@ -111,13 +111,13 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         os._exit(0)
 
     def load_wsgi(self) -> None:
-        """Load the application, and learn which of its paths are slow."""
+        """Load the application."""
         super().load_wsgi()
         self._loop.runner.app = self.wsgi
         self._loop.slow_paths = getattr(self.wsgi, "slow_paths", ())
 
     def run(self) -> None:
-        """Accept and keep time until the arbiter says stop; then finish what is here."""
+        """Accept connections and keep time until the arbiter says stop; then finish the requests."""
         more = (self.limits, self.check, self.body_budget)
         self._loop.take_over = lambda request: Connection.taken_over(request, *more)
         acceptor = Acceptor(
@@ -158,7 +158,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             connection.expire(now)
 
     def _tell_silent(self) -> None:
-        """Write one line to the log for each other worker that has stopped running."""
+        """Log one line for each other worker that has stopped running."""
         silent = {row.pid: row.seat for row in self.worker_table.hanging() if row is not self.row}
         for pid in silent.keys() - self._told_silent:
             self.log.warning(

@@ -25,11 +25,11 @@ _HEALTH = frozenset(("/v2/health/live", "/v2/health/ready", "/ping"))
 
 
 class ApiKeys:
-    """The keys of a file; only their hashes are kept.
+    """The API keys; only their hashes are kept.
 
     Args:
         keys: at least one.
-        for_metrics: whether /metrics wants a key too.
+        for_metrics: whether /metrics needs a key too.
     """
 
     def __init__(self, keys: Iterable[str], *, for_metrics: bool = False) -> None:
@@ -38,7 +38,7 @@ class ApiKeys:
 
     @classmethod
     def read(cls, file: Path, *, for_metrics: bool = False) -> ApiKeys:
-        """The keys of a file, one a line; empty lines and those that begin with # do not count.
+        """Read the keys of a file, one per line; empty lines and those that begin with # are skipped.
 
         Raises:
             UsageError: it cannot be read, or holds no key.
@@ -58,7 +58,7 @@ class ApiKeys:
         return cls(keys, for_metrics=for_metrics)
 
     def check(self, call: Call) -> str | None:
-        """The right key that a request brings; None when it brings none and needs none.
+        """The valid key of a request; None when it has none and needs none.
 
         Raises:
             Unauthorized: it needs one.
@@ -71,7 +71,7 @@ class ApiKeys:
         raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
 
     def _open(self, call: Call) -> bool:
-        """Whether it asks what needs no key: health, the page (not what it shows), metrics if not kept."""
+        """Whether a request needs no key: health, the page itself, metrics by default."""
         if call.method not in ("GET", "HEAD"):
             return False
         match call.path.split("/"):
@@ -111,7 +111,7 @@ class AllowedOrigins:
     Args:
         origins: such as https://example.org; "*" for all.
         methods: they may use.
-        headers: they may send; "*" for all that a browser does not guard.
+        headers: they may send; "*" for all but those that browsers restrict.
     """
 
     def __init__(self, origins: Sequence[str], methods: Sequence[str], headers: Sequence[str]) -> None:
@@ -124,7 +124,7 @@ class AllowedOrigins:
         ]
 
     def headers(self, call: Call) -> list[tuple[str, str]]:
-        """What an answer says of who may read it."""
+        """The CORS headers of an answer."""
         if self._all:
             allowed = "*"
         else:
@@ -160,10 +160,10 @@ class Access:
 
     @classmethod
     def of(cls, settings: Settings) -> Access | None:
-        """What the settings ask for; None when that is nothing.
+        """The access rules in the settings; None when there are none.
 
         Raises:
-            UsageError: the file of keys cannot be used.
+            UsageError: the key file cannot be read.
         """
         keys = origins = None
         if settings.api_key_file:
@@ -174,7 +174,7 @@ class Access:
         return cls(keys, origins) if keys or origins else None
 
     def key(self, call: Call) -> str | None:
-        """The right key that a request brings; None when it needs none, as a browser's preflight.
+        """The valid key of a request; None when it needs none, as a browser's preflight.
 
         Raises:
             Unauthorized: it needs one.
@@ -188,19 +188,19 @@ class Access:
         return None if self._origins is None else self._origins.preflight(call)
 
     def headers(self, call: Call) -> list[tuple[str, str]]:
-        """What an answer says to browsers."""
+        """The CORS headers of an answer; none where no origins are set."""
         return [] if self._origins is None else self._origins.headers(call)
 
 
 class Gate:
-    """Lets requests in by what their heads say, before anything is kept of their bodies.
+    """Checks requests by their heads, before their bodies are read.
 
     Args:
         access: who may ask; None lets everybody in.
         rate_limit: how often one client may.
 
     Attributes:
-        needed: whether there is anything to check; without keys, origins and a limit nobody is refused.
+        needed: whether there are keys, origins or a limit to check.
     """
 
     def __init__(self, access: Access | None, rate_limit: RateLimit) -> None:
@@ -212,12 +212,12 @@ class Gate:
     def check(self, call: Call) -> None:
         """Let a request in; write into its call which client it counts against and what browsers are told.
 
-        The client is its API key where that is a right one, else its address: whoever sends another wrong key
+        The client is its API key where that is valid, else its address: whoever sends another wrong key
         each time stays the same client. Orchestrators' questions for health are not counted.
 
         Raises:
-            Unauthorized: it needs a key and brings none that is right.
-            RateLimited: its client asks more often than it may.
+            Unauthorized: it needs a key and has no valid one.
+            RateLimited: its client sends more requests than it may.
         """
         if self._access is not None:
             call.answer_headers = self._access.headers(call)

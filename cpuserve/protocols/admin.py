@@ -1,4 +1,4 @@
-"""What a running server says of itself to those who run it; it answers no model's requests."""
+"""Routes for those who run the server: log and trace settings, traces, placement."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Admin:
         self._made = 0.0
 
     def logging(self, call: Call) -> Reply:
-        """``GET`` and ``POST /v2/logging``: the log settings of all workers, after what the body changes.
+        """``GET`` and ``POST /v2/logging``: the log settings of all workers, once the body has changed them.
 
         Raises:
             RequestError: the body is no JSON object, or holds what cannot be set.
@@ -69,10 +69,10 @@ class Admin:
         return json_reply(self._switches.read())
 
     def trace_setting(self, call: Call) -> Reply:
-        """``GET`` and ``POST /v2/trace/setting``: whether all workers trace, after what the body changes.
+        """``GET`` and ``POST /v2/trace/setting``: whether all workers trace, once the body has changed it.
 
-        The words are those of Triton's trace extension. ``stack_rate`` is added: how often a second each
-        worker looks at its Python stacks, 0 for never.
+        The settings are those of Triton's trace extension, and ``stack_rate``: how many times a second each
+        worker samples its Python stacks, 0 for never.
 
         Raises:
             RequestError: the body is no JSON object, or holds what cannot be set.
@@ -105,7 +105,7 @@ class Admin:
         return json_reply({"requests": [_trace(record) for record in rows]})
 
     def trace(self, _call: Call, name: str) -> Reply:
-        """``GET /v2/trace/requests/NAME``: one of them, as its answer's ``X-Cpuserve-Trace`` called it.
+        """``GET /v2/trace/requests/NAME``: one trace, by the name in its answer's ``X-Cpuserve-Trace``.
 
         Raises:
             UnknownTrace: it is not there, or not any more.
@@ -121,10 +121,10 @@ class Admin:
         )
 
     def placement(self, _call: Call) -> Reply:
-        """``GET /v2/placement``: plan against fact for all workers, as `cpuserve doctor --json` writes it.
+        """``GET /v2/placement``: planned and actual seats of all workers, as by `cpuserve doctor --json`.
 
-        An answer is used again for half a second, since reading where pages are takes the worker's time. The
-        sample window reaches back to the answer before.
+        An answer is reused for half a second, since finding the node of every page costs the worker time.
+        Throttling is counted since the answer before.
         """
         with self._lock:
             now = time.monotonic()

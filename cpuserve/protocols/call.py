@@ -84,16 +84,16 @@ class Call:
         self._parsed_bytes = 0
 
     def request(self) -> Request:
-        """What takes the times of this request in the pipeline, and holds it to its deadline."""
+        """The pipeline's record of this request: its deadline and stage times."""
         return Request(self.arrived_ns, self.spans, self.due, self.limits.max_answer_bytes)
 
     def body(self) -> memoryview:
         """The whole body, inflated if it was sent compressed.
 
         Raises:
-            RequestError: a coding that is not gzip or deflate, or data that are not what it says.
-            BodyTooLarge: inflated it is larger than a body may be.
-            BodiesTooLarge: the worker holds too many bytes of bodies for that.
+            RequestError: a coding that is not gzip or deflate, or data in another format.
+            BodyTooLarge: it inflates to more bytes than a body may have.
+            BodiesTooLarge: the worker holds too many bytes of bodies.
         """
         data = memoryview(self.data)
         if "content-encoding" not in self.headers:
@@ -123,7 +123,7 @@ class Call:
             data: the first bytes of `body`.
 
         Raises:
-            RequestError: it is something else, or holds more values than it may, or its time is over.
+            RequestError: it is not JSON, has too many values, or the deadline is over.
         """
         if self._parsed_bytes and self._parsed_bytes == len(data):
             return self._parsed
@@ -133,7 +133,7 @@ class Call:
         """The whole body as JSON.
 
         Raises:
-            RequestError: it is something else, or holds more values than it may, or its time is over.
+            RequestError: it is not JSON, has too many values, or the deadline is over.
         """
         return self.read_json(self.body())
 
@@ -141,7 +141,7 @@ class Call:
         """The body as a JSON object; an empty one where there is no body.
 
         Raises:
-            RequestError: it is something else, or holds more values than it may, or its time is over.
+            RequestError: it is not JSON, has too many values, or the deadline is over.
         """
         body = self.body()
         document = self.read_json(body) if len(body) else {}

@@ -1,4 +1,4 @@
-"""DeepDetect's REST calls, as its benchmark client makes them, over the models served; it creates none."""
+"""The routes of DeepDetect's REST API that its benchmark client calls."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _SAID = {
 
 
 class DeepDetect:
-    """The routes.
+    """The routes over one worker's models.
 
     Args:
         pool: the models of the worker that answers.
-        services: what clients call them.
-        root: the directory that pictures named in a request are read from, and from nowhere else.
+        services: other names that clients gave to models.
+        root: the only directory that pictures named in a request are read from.
     """
 
     def __init__(self, pool: Pool, services: DeepDetectNames, root: Path) -> None:
@@ -56,7 +56,7 @@ class DeepDetect:
         return json_reply({"status": _status(200), "head": head})
 
     def create(self, call: Call, service: str) -> Reply:
-        """``PUT`` or ``POST /services/NAME``: gives a served model another name.
+        """``PUT`` or ``POST /services/NAME``: gives a served model a second name.
 
         The model is that of the service's name, else the one that ``model.repository`` ends in.
         """
@@ -72,7 +72,7 @@ class DeepDetect:
         return json_reply({"status": _status(201)}, 201)
 
     def service(self, _call: Call, service: str) -> Reply:
-        """``GET /services/NAME``: what it is and its counters."""
+        """``GET /services/NAME``: its model and counters."""
         pipeline = self._pipeline(service)
         totals = self._pool.statistics.totals(pipeline.name, pipeline.version)
         predictions, predict_ns = totals.duration("request")
@@ -99,7 +99,7 @@ class DeepDetect:
         return json_reply({"status": _status(200), "body": body})
 
     def delete(self, _call: Call, service: str) -> Reply:
-        """``DELETE /services/NAME``: forgets the name; the model stays, and so does its own name."""
+        """``DELETE /services/NAME``: removes the second name; the model stays."""
         if not self._services.drop(service):
             self._pipeline(service)
         return json_reply({"status": _status(200)})
@@ -130,7 +130,7 @@ class DeepDetect:
         return json_reply({"status": _status(200), "head": head, "body": {"predictions": predictions}})
 
     def guarded(self, handler: Callable[..., Reply]) -> Handler:
-        """A handler whose refusals have DeepDetect's form."""
+        """Wrap a handler so that its refusals have DeepDetect's form."""
 
         @functools.wraps(handler)
         def guard(call: Call, *words: str) -> Reply:
@@ -153,7 +153,7 @@ class DeepDetect:
         return self._pool.get(self._services.model(service) or service)
 
     def _picture(self, text: str) -> bytes | Path:
-        """What a text means: the file it names, or the picture it is.
+        """The file that a text names, or the picture that it holds as base64.
 
         Raises:
             RequestError: it is neither.
@@ -172,7 +172,7 @@ class DeepDetect:
             ) from None
 
     def _file(self, text: str) -> Path | None:
-        """The file below the root that a text names; None where it names none, as base64 does."""
+        """The file below the root that a text names; None where there is none."""
         if len(text) >= _LONGEST_PATH:
             return None
         try:
@@ -183,7 +183,7 @@ class DeepDetect:
 
 
 class _Pictures(Sequence[bytes]):
-    """The pictures of a request; files are read one after another, each when its turn has come."""
+    """The pictures of a request; a file is read when its picture is asked for."""
 
     def __init__(self, found: Sequence[bytes | Path], most_bytes: int) -> None:
         self._found = found

@@ -1,4 +1,4 @@
-"""Names that clients gave to models, the same in every worker; it knows no model."""
+"""The second names that clients gave to models, shared by all workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Service(Record):
 
 
 class DeepDetectNames:
-    """Names that clients gave to models, in memory that all workers share; made before the fork."""
+    """Second names of models, in shared memory; made before the workers are forked."""
 
     def __init__(self) -> None:
         block = Block("cpuserve-services", 1, Record, _Service, _PLACES)
@@ -25,7 +25,7 @@ class DeepDetectNames:
         self._lock = block.lock
 
     def put(self, service: str, model: str) -> None:
-        """Call a model ``service`` from now on.
+        """Give a model the second name ``service``.
 
         Raises:
             RequestError: the name is too long or holds control characters, or there are too many.
@@ -42,7 +42,7 @@ class DeepDetectNames:
             row.name = service
 
     def drop(self, service: str) -> bool:
-        """Forget a name; False where there is none."""
+        """Remove a name; False where there is none."""
         with self._lock:
             row = self._row(service)
             if row is not None:
@@ -50,12 +50,12 @@ class DeepDetectNames:
             return row is not None
 
     def model(self, service: str) -> str | None:
-        """The model of that name, or None."""
+        """The model with that second name, or None."""
         row = self._row(service)
         return None if row is None else row.model
 
     def names(self) -> list[str]:
-        """The names there are."""
+        """All second names."""
         return [name for row in self._rows if (name := row.name)]
 
     def _row(self, service: str) -> _Service | None:

@@ -1,4 +1,4 @@
-"""Inflates request bodies that were sent compressed, within limits."""
+"""Decompresses request bodies within limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_MEMBERS = 1000
 
 
 def inflate(data: memoryview, coding: str, limit: int, take: Callable[[int], None]) -> memoryview:
-    """The bytes that a compressed body stands for; of gzip, those of all its members (RFC 1952, section 2.2).
+    """Decompress a body; a gzip body may have several members (RFC 1952, section 2.2).
 
     Args:
         data: the body.
@@ -25,7 +25,7 @@ def inflate(data: memoryview, coding: str, limit: int, take: Callable[[int], Non
         take: called with a number of bytes before memory is taken for them; may raise.
 
     Raises:
-        RequestError: a coding that is not gzip or deflate, or data that are not what it says.
+        RequestError: a coding that is not gzip or deflate, or data in another format.
         BodyTooLarge: it inflates to more bytes.
     """
     bits = _WINDOW_BITS.get(coding)
@@ -56,7 +56,7 @@ def _inflate_member(
     limit: int,
     take: Callable[[int], None],
 ) -> int:
-    """Inflate one member; where it ends, or -1 when it does not."""
+    """Inflate one member; gives where it ends, or -1 when the data end first."""
     while True:
         piece = data[at : at + _STEP_BYTES]
         part = inflater.decompress(piece, min(_ROOM_BYTES, limit + 1 - len(out)))

@@ -1,4 +1,4 @@
-"""Reads a JSON body after it has counted its values and looked at the deadline."""
+"""Parses JSON bodies within a limit of values and a deadline."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _now = time.monotonic
 
 
 def read_json(body: memoryview | bytes, max_elements: int = MAX_JSON_ELEMENTS, due: float = math.inf) -> Any:
-    """The document in a JSON body.
+    """Parse a JSON body.
 
-    The parser holds the interpreter's lock until it has made every value, so what it is given is bounded
-    first: each value and each key stands behind one of ``, [ { :``, and counting them takes a small
-    part of the time.
+    The parser holds the interpreter's lock until it has made every value, so the values are counted first:
+    each value and each key stands behind one of ``, [ { :``, and counting those takes little time.
 
     Args:
         body: the JSON text.
@@ -33,7 +32,7 @@ def read_json(body: memoryview | bytes, max_elements: int = MAX_JSON_ELEMENTS, d
 
     Raises:
         TooManyElements: it may hold more values.
-        DeadlineExceeded: the time is over, before or after it was parsed.
+        DeadlineExceeded: the deadline is over, before or after parsing.
         RequestError: it is not JSON.
     """
     size = len(body)

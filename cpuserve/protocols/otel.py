@@ -1,7 +1,7 @@
 """Sends the stages of requests that come with a ``traceparent`` to an OpenTelemetry collector.
 
-The header is W3C Trace Context's, the protocol OTLP over HTTP. What is sent waits in a queue of the library
-and goes out from a thread of its own; where the collector does not answer, spans are dropped.
+The header is W3C Trace Context's, the protocol OTLP over HTTP. Spans wait in a queue of the library and are
+sent by its own thread; when the collector does not answer, they are dropped.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MODULES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Refuse what cannot be sent to, before a worker is forked.
+    """Check an endpoint before a worker is forked.
 
     Raises:
-        UsageError: it is no URL, or the extra is missing.
+        UsageError: it is no URL, or the extra is not installed.
     """
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -45,7 +45,7 @@ def check_endpoint(endpoint: str) -> None:
 
 
 class OpenTelemetry:
-    """Spans of one worker; made after the fork, since it has a thread.
+    """Sends the spans of one worker; made after the fork, since it starts a thread.
 
     Args:
         endpoint: of the collector, such as ``http://127.0.0.1:4318``.
@@ -70,7 +70,7 @@ class OpenTelemetry:
         self._server: Any = SpanKind.SERVER
 
     def close(self) -> None:
-        """Send what waits, and end the thread that sends."""
+        """Send the spans that wait, and end the thread."""
         self._provider.shutdown()
 
     def wants(self, call: Call) -> bool:
@@ -79,7 +79,7 @@ class OpenTelemetry:
         return found is not None and bool(int(found[1], 16) & 1)
 
     def send(self, call: Call, spans: Spans, end_ns: int, status: int) -> None:
-        """Send a span for the request, below its caller's, and one for each stage below that."""
+        """Send a span for the request, child of its caller's, and a child span for each stage."""
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415
 
         carrier = {name: call.headers[name] for name in (_PARENT, "tracestate") if name in call.headers}

@@ -1,4 +1,4 @@
-"""A token bucket a client, in memory that all workers share; it knows clients only by a hash."""
+"""Limits the requests per second of each client, over all workers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ class _Buckets(Record):
 
 
 class RateLimit:
-    """Lets each client send so many requests a second; made before the workers are forked.
+    """One token bucket per client in shared memory; made before the workers are forked.
+
+    Clients are stored as hashes.
 
     Args:
-        per_second: requests a second and client; 0 limits nothing.
+        per_second: requests per second and client; 0 sets no limit.
         burst: requests a client may send at once after a pause.
     """
 
@@ -38,7 +40,7 @@ class RateLimit:
         self._clients, self._tokens, self._looked = head.clients, head.tokens, head.looked
 
     def take(self, client: str, now: float | None = None) -> None:
-        """Let one request of a client pass.
+        """Count one request of a client.
 
         Args:
             client: its API key or address.
@@ -61,7 +63,7 @@ class RateLimit:
             )
 
     def _take(self, name: int, now: float) -> float:
-        """Take a token; below zero is what is missing, and nothing was taken."""
+        """Take a token and give what is left; a negative value says what is missing, and none was taken."""
         oldest_place, oldest_time = 0, float("inf")
         for step in range(_NEIGHBOURS):
             place = (name + step) % _PLACES

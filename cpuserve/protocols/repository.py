@@ -1,4 +1,4 @@
-"""Which models are served, told and changed over HTTP, for all workers at once; it loads nothing itself."""
+"""Routes that list, load, unload and reload models, for all workers at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAIT_S = 120.0
 
 
 class RepositoryRoutes:
-    """Triton's model repository extension, and OpenVINO Model Server's reload.
+    """Triton's model repository extension and OpenVINO Model Server's reload.
 
     Args:
         pool: the models of the worker that answers.
@@ -33,7 +33,7 @@ class RepositoryRoutes:
         self._pool = pool
 
     def index(self, call: Call) -> Reply:
-        """``POST /v2/repository/index``: every model there is and its state; ``{"ready": true}`` filters."""
+        """``POST /v2/repository/index``: every model and its state; ``{"ready": true}`` filters."""
         only_ready = call.document().get("ready") is True
         rows = [_row(one) for one in self._served()]
         rows += [_row(one) for one in self._unloaded()]
@@ -41,7 +41,7 @@ class RepositoryRoutes:
         return json_reply([row for row in rows if row["state"] == "READY" or not only_ready])
 
     def _served(self) -> list[ModelReport]:
-        """The models of this worker, and what is wrong with any as a whole."""
+        """The models of this worker, and models that failed as a whole."""
         return [one for one in self._pool.states() if one.name not in (REPOSITORY, CONFIG)]
 
     def _unloaded(self) -> list[ModelReport]:
@@ -89,7 +89,7 @@ class RepositoryRoutes:
         return f"{text} (served: version {', '.join(map(str, served))})" if text and served else text
 
     def unload(self, _call: Call, model: str) -> Reply:
-        """``POST /v2/repository/models/MODEL/unload``: requests inside it are answered, new ones are 404.
+        """``POST /v2/repository/models/MODEL/unload``: requests in progress are answered, new ones get 404.
 
         Raises:
             UnknownModel: there is no such model.
@@ -100,7 +100,7 @@ class RepositoryRoutes:
         return Reply(200, b"", [])
 
     def reload(self, _call: Call) -> Reply:
-        """``POST /v1/config/reload``: look at the repository and the ``config.json`` now.
+        """``POST /v1/config/reload``: read the repository and the ``config.json`` now.
 
         201 when something changed, else 200.
 

@@ -1,4 +1,4 @@
-"""A tensor as a client sent it: JSON numbers, binary data or BYTES elements, made into an array."""
+"""Makes arrays of the tensors that clients send: JSON numbers, binary data or BYTES elements."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 
 
 def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
-    """An array of JSON numbers.
+    """Make an array of JSON numbers.
 
     Args:
-        where: what they are, for messages.
+        where: the name of the values in messages.
         values: a number, or lists of numbers of any depth.
-        dtype: element type of the array; floats are not cut to integers.
+        dtype: element type of the array; floats are not rounded to integers.
 
     Raises:
         RequestError: rows differ in length, or the values are no numbers or do not fit the type.
@@ -124,7 +124,11 @@ class Tensor:
         return self._from_json(dtype, count)
 
     def _count(self) -> int:
-        """How many elements the shape has; it stops at the first product that no array can have."""
+        """How many elements the shape has.
+
+        Raises:
+            RequestError: more than an array can have.
+        """
         count = 0 if 0 in self.shape else 1
         for size in self.shape:
             count *= size

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST, which KServe calls v1: predict, status, metadata; it runs no TensorFlow."""
+"""TensorFlow Serving's REST API (KServe v1): predict, status and metadata routes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TensorFlowServing:
         return json_reply(status_of_all(self._pool))
 
     def status(self, _call: Call, model: str, version: str | None = None) -> Reply:
-        """``GET /v1/models/MODEL[/versions/VERSION]``: how far the versions are."""
+        """``GET /v1/models/MODEL[/versions/VERSION]``: the state of its versions."""
         known = self._pool.known(model, version)
         versions = self._pool.models.get(model, {}).values() if version is None else [known]
         return json_reply(_statuses(versions))

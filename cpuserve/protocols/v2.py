@@ -44,13 +44,13 @@ class V2:
         return json_reply({"name": "cpuserve", "version": cpuserve.__version__, "extensions": _EXTENSIONS})
 
     def live(self, _call: Call) -> Reply:
-        """``GET /v2/health/live``: 200 as long as the worker answers at all."""
+        """``GET /v2/health/live``: 200 while the worker answers."""
         return json_reply({"live": True})
 
     def ready(self, _call: Call) -> Reply:
-        """``GET /v2/health/ready``: 200 when models answer, else 503; with what is wrong in either case.
+        """``GET /v2/health/ready``: 200 when models answer, else 503, with what is missing.
 
-        By default one model that answers is enough once all were tried; `strict_readiness` wants them all.
+        Once all models were tried, one that answers is enough; with `strict_readiness` all have to.
         """
         pool = self._pool
         missing = {
@@ -90,7 +90,7 @@ class V2:
         )
 
     def config(self, _call: Call, model: str, version: str | None = None) -> Reply:
-        """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig, as its tools read it."""
+        """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig of the model."""
         pipeline = self._pool.get(model, version)
         sizes = list(pipeline.batcher.engine.sizes)
         return json_reply(

@@ -1,4 +1,4 @@
-"""Files of the package as they are: the page and the description of the interface; it makes none of them."""
+"""Serves the web page and the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ONLY_OURS = (
 
 
 class Page:
-    """The page, ``openapi.yaml``, and the same as JSON."""
+    """The routes of the web page and of the OpenAPI description."""
 
     def page(self, _call: Call) -> Reply:
-        """``GET /``: models, seats and a picture to try, for people; it asks the other routes."""
+        """``GET /``: the web page, which shows models and seats and tries a picture."""
         policy = ("Content-Security-Policy", f"{_ONLY_OURS}; frame-ancestors 'none'")
         return _file("index.html", "text/html; charset=utf-8", policy)
 
     def part(self, _call: Call, name: str) -> Reply:
-        """``GET /page/NAME``: what the page loads."""
+        """``GET /page/NAME``: a script or style of the page."""
         if name not in _PAGE:
             return json_reply({"error": f"the page has no {name}; it has {', '.join(_PAGE)}"}, 404)
         return _file(name, _PAGE[name])
