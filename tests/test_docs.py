@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -142,3 +143,15 @@ def test_every_route_is_in_the_docs():
     for route in routes(Mock(spec=Pool)):
         fixed = re.split("<|:", route.rule)[0]
         assert fixed in pages or fixed in without_optional_parts, route.rule
+
+
+def test_the_figures_of_fuzzing_and_memory_are_those_of_their_files():
+    page = (ROOT / "docs" / "security.md").read_text()
+    for target in json.loads((ROOT / "docs" / "results" / "fuzz.json").read_text())["targets"]:
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{target['target']}`:")]
+        figures = [str(target["seconds"]), f"{target['executions'] / 1e6:.1f}", str(len(target["findings"]))]
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == figures
+    soak = json.loads((ROOT / "docs" / "results" / "soak.json").read_text())
+    for kind in ("rss", "uss"):
+        before, after, growth = (soak[name][f"{kind}_mib"] for name in ("before", "after", "growth"))
+        assert f"| {kind.upper()} | {before:.0f} | {after:.0f} | {100 * growth:+.2f} % |" in page
