@@ -151,6 +151,9 @@ def test_the_figures_of_fuzzing_and_memory_are_those_of_their_files():
         (line,) = [line for line in page.splitlines() if line.startswith(f"| `{target['target']}`:")]
         figures = [str(target["seconds"]), f"{target['executions'] / 1e6:.1f}", str(len(target["findings"]))]
         assert [cell.strip() for cell in line.split("|")[2:-1]] == figures
+        for finding in target["findings"]:
+            file, _, test = finding["test"].partition("::")
+            assert f"def {test}(" in (ROOT / file).read_text(), finding["test"]
     soak = json.loads((ROOT / "docs" / "results" / "soak.json").read_text())
     for kind in ("rss", "uss"):
         before, after, growth = (soak[name][f"{kind}_mib"] for name in ("before", "after", "growth"))
