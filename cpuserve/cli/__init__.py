@@ -1,4 +1,4 @@
-"""The `cpuserve` command: names the subcommands, prints errors, sets exit codes; each command is a module."""
+"""The `cpuserve` command: lists the subcommands, prints errors and sets exit codes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from cpuserve.machine.standard_streams import reserve
 __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS = {
-    "serve": "serve the models of a repository over HTTP",
-    "pull": "fetch models of the catalogue into the repository",
+    "serve": "serve the models of the repository over HTTP",
+    "pull": "download models of the catalogue into the repository",
     "models": "list the models of the repository",
-    "convert": "turn a model of any framework into one that is served",
-    "quantize": "make an INT8 model of a float one, if it stays as good",
-    "doctor": "show what the machine allows and whether a server sits as planned",
-    "run": "start any program in a seat",
-    "predict": "answer pictures in this process, without a server",
+    "convert": "convert a model of any framework and publish it",
+    "quantize": "quantize a model to INT8 and check its accuracy",
+    "doctor": "check the machine, and whether a running server uses it as planned",
+    "run": "run any program on the CPUs of one seat",
+    "predict": "run a model on pictures, without a server",
     "cutpoints": "list where a model can be cut",
-    "cut": "cut a model in head, core and tail that are served as one",
-    "test-reload": "prove that replacing a model under load loses no request",
-    "profile": "account for every millisecond of a served model",
-    "tune": "find, keep and explain the settings that serve best here",
+    "cut": "cut a model into head, core and tail and serve them as one",
+    "test-reload": "test that replacing a model under load loses no request",
+    "profile": "show where a served model spends its time",
+    "tune": "find the fastest settings for a model on this machine",
     "bench": "measure servers, networks and frameworks",
 }
 
 EXIT_CODES = """\b
-Exit codes: 0 done, 1 refused or failed (the message says what and how to change it),
-2 wrong words on the command line."""
+Exit codes: 0 done, 1 refused or failed (the message says why and what to change),
+2 wrong options."""
 
 
 @click.command(
@@ -55,7 +55,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command and leave the process with its exit code."""
+    """Run the command and end the process with its exit code."""
     reserve()
     try:
         cli.main(arguments, prog_name="cpuserve", standalone_mode=True)

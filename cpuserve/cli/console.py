@@ -1,4 +1,4 @@
-"""What commands draw on: tables on stdout, progress on stderr of a terminal; it formats no figures."""
+"""Tables on stdout and progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GREP_WIDTH = 200
 
 
 def table_console() -> Console:
-    """A console for tables; outside a terminal it is wide, so that a row is a line for grep."""
+    """A console for tables. Outside a terminal it is wide, so that a row is one line for grep."""
     from rich.console import Console  # noqa: PLC0415  # not for --help
 
     console = Console(markup=False, highlight=False)
@@ -30,11 +30,11 @@ def table_console() -> Console:
 
 @contextmanager
 def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
-    """Bars that vanish when they are done; they are not drawn outside a terminal.
+    """Progress bars that vanish when they are done. Outside a terminal none are drawn.
 
     Args:
-        columns: of a bar; rich's own without them.
-        shown: False draws none anywhere.
+        columns: columns of a bar; rich's own if there are none.
+        shown: False draws no bars at all.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
@@ -47,7 +47,7 @@ def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
 
 @contextmanager
 def stepping(length: int, label: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yields what moves a bar on by so many steps; it is not drawn outside a terminal."""
+    """Yields a function that advances a progress bar. Outside a terminal it is not drawn."""
     hidden = not (shown and sys.stderr.isatty())
     with click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden) as bar:
         yield bar.update

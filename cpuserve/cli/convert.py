@@ -1,4 +1,4 @@
-"""`cpuserve convert`: a model file of any framework becomes a version of the repository."""
+"""`cpuserve convert`: converts a model file of any framework and publishes it in the repository."""
 
 from __future__ import annotations
 
@@ -34,27 +34,40 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     "inputs",
     multiple=True,
     metavar="NAME[SHAPE]",
-    help="Shape of an input, as in data[1,3,224,224]; -1 for a variable side; repeatable.",
+    help="Shape of an input, such as data[1,3,224,224], with -1 for a free dimension; repeatable.",
 )
 @click.option(
-    "--output", "outputs", multiple=True, metavar="NAME", help="Tensor to end in, instead of all; repeatable."
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="NAME",
+    help="Output to keep; without it all are kept; repeatable.",
 )
-@click.option("--labels", default="", metavar="FILE|A,B", help="Names of the classes, a file has one a line.")
+@click.option(
+    "--labels",
+    default="",
+    metavar="FILE|A,B",
+    help="Names of the classes, with commas or in a file with one name a line.",
+)
 @click.option(
     "--mean_values",
     "--mean-values",
     default="",
     metavar="R,G,B",
-    help="Subtracted, in 0-255 units; one or one a channel.",
+    help="Subtracted from pixels, which are 0 to 255: one number or three.",
 )
 @click.option(
-    "--scale_values", "--scale-values", default="", metavar="R,G,B", help="Divided by, after the mean."
+    "--scale_values",
+    "--scale-values",
+    default="",
+    metavar="R,G,B",
+    help="Divides pixels after the mean: one number or three.",
 )
 @click.option(
     "--reverse_input_channels",
     "--reverse-input-channels",
     is_flag=True,
-    help="The model wants RGB; without it BGR.",
+    help="The model takes RGB; without this option BGR.",
 )
 @click.option(
     "--resize_type",
@@ -62,42 +75,46 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     type=click.Choice(_RESIZE_TYPES),
     default="standard",
     show_default=True,
-    help="How a picture is brought to the input's size.",
+    help="How pictures are resized to the model's input.",
 )
 @click.option(
-    "--pad_value", "--pad-value", default="0", metavar="0-255", help="Grey of what the resize leaves free."
+    "--pad_value",
+    "--pad-value",
+    default="0",
+    metavar="0-255",
+    help="Grey value around pictures that do not fill the input.",
 )
 @click.option(
     "--model_type",
     "--model-type",
     default="",
-    help="Model API's word: Classification, Segmentation, YOLOX, ...",
+    help="Model type as in OpenVINO Model API: Classification, Segmentation, YOLOX, ...",
 )
 @click.option(
-    "--layout", default="", metavar="NHWC|NCHW", help="Layout of the input [default: judged by its shape]."
+    "--layout", default="", metavar="NHWC|NCHW", help="Layout of the input [default: follows from its shape]."
 )
 @click.option(
     "--set",
     "keys",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Any other key of the card, as in confidence_threshold=0.4; repeatable.",
+    help="Another key of the model's card, such as confidence_threshold=0.4; repeatable.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["f32", "f16"]),
     default="f32",
     show_default=True,
-    help="What float weights are stored as; f16 halves the file.",
+    help="Type of stored weights; f16 halves the file.",
 )
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|CSV",
-    help="Pictures to compare with the original on; random numbers without it.",
+    help="Pictures for the comparison with the original; without them random numbers are used.",
 )
 @click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
-@click.option("--force", is_flag=True, help="Put it in the place of a version that exists.")
+@click.option("--force", is_flag=True, help="Replace the version if it exists.")
 @report_options
 @setting_options("model_repository", "max_pixels")
 def command(
@@ -120,12 +137,13 @@ def command(
     model_repository: str | None,
     **said: Any,
 ) -> None:
-    """Convert SRC to OpenVINO IR with its card and publish it in the repository.
+    """Convert SRC to OpenVINO IR and publish it in the repository, with its card.
 
     SRC is an ONNX, TensorFlow Lite or PaddlePaddle file, a frozen TensorFlow graph, the directory of a
     SavedModel, an OpenVINO IR, a program of torch.export (.pt2) or TorchScript, or MODULE:CALLABLE that
-    builds a torch.nn.Module. The report says what the compiler folded, how large the model is, and how far
-    its answers are from those of the original framework, where that is installed.
+    returns a torch.nn.Module. The card says how pictures become the model's input and what its outputs mean.
+    The report lists what the compiler folded, the model's size, and how far its answers are from those of
+    the original framework, if that is installed.
 
     \b
     Example:
@@ -172,13 +190,13 @@ def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> Card:
 
 
 def _set(text: str, flags: set[str]) -> tuple[str, str]:
-    """The key and the value of ``--set``; what has a flag, or is asked of the graph, is no key."""
+    """The key and the value of ``--set``. Keys with an option of their own are refused."""
     from cpuserve.models.card import Card  # noqa: PLC0415
 
     key, equals, value = text.partition("=")
     known = sorted({field.name for field in dataclasses.fields(Card)} - flags - {"input_dtype"})
     if not equals or key not in known:
-        raise UsageError(f"--set {text}: it is KEY=VALUE, and KEY is one of {', '.join(known)}")
+        raise UsageError(f"--set {text}: write KEY=VALUE, where KEY is one of {', '.join(known)}")
     return key, value
 
 
@@ -192,13 +210,13 @@ def _labels(text: str) -> tuple[str, ...]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--labels {text} cannot be read: {error}") from error
     if "," not in text:
-        raise UsageError(f"--labels {text}: no such file, and no names with commas between")
+        raise UsageError(f"--labels {text}: no such file; give a file, or names with commas between")
     return tuple(label.strip() for label in text.split(","))
 
 
 @contextmanager
 def _status(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Yields what shows the step that is being done; nothing is drawn outside a terminal."""
+    """Yields a function that shows the current step. Outside a terminal nothing is shown."""
     from rich.console import Console  # noqa: PLC0415  # not for --help
 
     console = Console(stderr=True)

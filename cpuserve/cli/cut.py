@@ -1,4 +1,4 @@
-"""`cpuserve cut`: a model cut in head, core and tail, published as one model."""
+"""`cpuserve cut`: cuts a model into head, core and tail and publishes them as one model."""
 
 from __future__ import annotations
 
@@ -24,22 +24,31 @@ _SPEC = "ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
 @click.command("cut")
 @click.argument("model", metavar="MODEL|FILE")
 @click.option("--name", required=True, help="Name to publish the cut model under, as its next version.")
-@click.option("--input", "inputs", multiple=True, metavar="TENSOR", help="Where the core begins; repeatable.")
-@click.option("--output", "outputs", multiple=True, metavar="TENSOR", help="Where it ends; repeatable.")
-@click.option("--head", default="ir", metavar="SPEC", help=f"How the part before runs: {_SPEC}. [default ir]")
-@click.option("--tail", default="ir", metavar="SPEC", help=f"How the part behind runs: {_SPEC}. [default ir]")
-@click.option("--card", "card_of", default="", metavar="MODEL", help="Take the card of this model.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="TENSOR", help="Tensor where the core begins; repeatable."
+)
+@click.option(
+    "--output", "outputs", multiple=True, metavar="TENSOR", help="Tensor where the core ends; repeatable."
+)
+@click.option(
+    "--head", default="ir", metavar="SPEC", help=f"How the part before the core runs: {_SPEC}. [default ir]"
+)
+@click.option(
+    "--tail", default="ir", metavar="SPEC", help=f"How the part after the core runs: {_SPEC}. [default ir]"
+)
+@click.option("--card", "card_of", default="", metavar="MODEL", help="Use the card of this model.")
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
-    help="Picture, or directory of pictures, to compare cut and whole on; random numbers without it.",
+    help="Picture or directory of pictures for the comparison with the whole model; without it random"
+    " numbers are used.",
 )
 @click.option(
     "--min-agreement",
     type=click.FloatRange(0, 1),
     default=0.99,
     show_default=True,
-    help="Refuse a cut that gives fewer of the whole's classes than this share.",
+    help="Least share of equal classes between the cut and the whole model; below it nothing is published.",
 )
 @report_options
 @setting_options("model_repository", "allow_callables", "allow_unvalidated")
@@ -59,11 +68,11 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Cut MODEL (or MODEL/VERSION) of the repository, or FILE, in three and publish them as one model.
+    """Cut MODEL (or MODEL/VERSION) of the repository, or FILE, into three parts published as one.
 
-    The core is what --input and --output enclose; it is batched. What lies before (the head) runs with the
-    decoding, what lies behind (the tail) with the post-processing. Clients see the whole model. Whole and
-    parts are compared in f32 first, and what they agree in is kept beside the core.
+    The core lies between --input and --output and runs in batches. The part before it, the head, runs with
+    the decoding; the part after it, the tail, with the post-processing. Clients see one model. Before it is
+    published, its answers are compared in f32 with those of the whole model; the result is kept with it.
 
     \b
     Example:
@@ -71,7 +80,7 @@ def command(
       cpuserve cut digits --name digits_cut --output 254 --tail mine.tails:softmax --allow-callables
     """
     if not inputs and not outputs:
-        raise UsageError("cut where? name tensors with --input or --output; cpuserve cutpoints lists them")
+        raise UsageError("name the tensors to cut at with --input or --output; cpuserve cutpoints lists them")
     from cpuserve.authoring.cut import CutOrder, CutSource, cut  # noqa: PLC0415
     from cpuserve.machine.budget import Budget  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.cut_manifest import CutPart  # noqa: PLC0415

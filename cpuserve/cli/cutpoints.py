@@ -1,4 +1,4 @@
-"""`cpuserve cutpoints`: the tensors where a model can be cut, with the work on either side."""
+"""`cpuserve cutpoints`: lists the tensors where a model can be cut, with the work before and after each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["command"]
 
 @click.command("cutpoints")
 @click.argument("model", metavar="MODEL|FILE")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object a tensor.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each tensor.")
 @setting_options("model_repository")
 def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
     """List where MODEL (or MODEL/VERSION) of the repository, or FILE, can be cut at a single tensor.
 
-    Everything that the model computes passes each of these tensors. A frozen TensorFlow graph is listed with
-    the names and shapes of its source; another FILE with those OpenVINO gives it.
+    All of the model's computation passes through each of these tensors. For a frozen TensorFlow graph the
+    names and shapes are those of the graph, for other files those that OpenVINO gives.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Where a measuring command's figures go: the options that say so, and the delivery; it judges none."""
+"""Options for the results of measuring commands, and how results are written and printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OUTPUT_FILE", "deliver", "figures_options"]
 
 
 class _OutputFile(click.Path):
-    """A file to write; one that could not be is refused before hours are spent on what goes into it."""
+    """A file to write. It is refused before the measurement if its directory does not exist."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path of the file; `click.BadParameter` where its directory is not there."""
@@ -32,16 +32,16 @@ OUTPUT_FILE = _OutputFile(dir_okay=False, path_type=Path)
 def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--out``, ``--json`` (``as_json``) and ``--quiet``."""
     for option in (
-        click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it."),
+        click.option("--quiet", is_flag=True, help="Print nothing; see the exit code."),
         click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
-        click.option("--out", type=OUTPUT_FILE, help="Write all figures to this file (JSON)."),
+        click.option("--out", type=OUTPUT_FILE, help="Write all figures to this file, as JSON."),
     ):
         command = option(command)
     return command
 
 
 def deliver(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
-    """Write figures to the file that was asked for, if any, and print them as JSON, if that was."""
+    """Write figures to the file of ``--out`` and print them as JSON with ``--json``."""
     from cpuserve.measuring.results import write_result  # noqa: PLC0415  # not for --help
 
     if out is not None:

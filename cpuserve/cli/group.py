@@ -1,4 +1,4 @@
-"""A group of commands whose modules are loaded when they are asked for; it runs nothing itself."""
+"""A group of commands that imports the module of a command only when it is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LazyGroup"]
 
 
 class LazyGroup(click.Group):
-    """Loads a subcommand only when it is asked for, so that --help starts at once.
+    """Imports a subcommand only when it is called, so that --help is quick.
 
     Attributes:
         summaries: what each subcommand does, in the order of the help.

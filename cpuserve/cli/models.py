@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array, one object a model.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each model.")
 @setting_options("model_repository")
 def command(as_json: bool, config: Path | None, **flags: Any) -> None:
     """List the models of the repository, with the type, input and licence of the latest version of each.
@@ -39,7 +39,7 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     if not rows:
-        click.echo(f"no models in {root}; cpuserve pull --list shows what can be fetched")
+        click.echo(f"no models in {root}; cpuserve pull --list shows the catalogue")
         return
     table = Table("name", "versions", "type", "input", "labels", "MB", "licence", "description")
     for column in table.columns:

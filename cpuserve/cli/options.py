@@ -27,13 +27,13 @@ OWN_SERVER = (
     *("model_repository", "workers", "cores_per_worker", "threads", "decode", "precision", "max_batch"),
     *("max_queue_delay_us", "streams", "inference_threads", "plugin_config"),
 )
-"""Settings that a server which is started to be measured can be given."""
+"""Settings for a server that a command starts in order to measure it."""
 
 pictures_option = click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Directory of pictures, used in turn; without it one is made.",
+    help="Directory of pictures to send in turn; without it one picture is generated.",
 )
 """``--images`` of commands that measure."""
 
@@ -94,7 +94,7 @@ _METAVAR = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", tuple: "INT,.
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--json`` (``as_json``) and ``--quiet`` of commands that publish a model with a report."""
+    """Adds ``--json`` (``as_json``) and ``--quiet`` for commands that publish a model with a report."""
     command = click.option("--quiet", is_flag=True, help="Print errors only.")(command)
     return click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")(
         command
@@ -102,7 +102,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """The settings in force for a command that was given ``flags``.
+    """The settings of a command that was called with ``flags``; prints notes on former names.
 
     Raises:
         UsageError: a value is wrong.
@@ -119,10 +119,10 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def model_and_version(text: str) -> tuple[str, int | None]:
-    """``NAME`` or ``NAME/VERSION`` as it is typed; None is the latest version.
+    """Splits ``NAME`` or ``NAME/VERSION``; the version is None if it is not given.
 
     Raises:
-        UsageError: what follows the slash is no number.
+        UsageError: the version is not a number.
     """
     name, slash, version = text.partition("/")
     if slash and not (version.isascii() and version.isdigit() and len(version) <= 18):

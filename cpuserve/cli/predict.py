@@ -1,4 +1,4 @@
-"""`cpuserve predict`: loads a model and answers pictures from disk, without a server."""
+"""`cpuserve predict`: runs a model on picture files, without a server."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MEASURES = {  # what an answer says of each entry beside its class
 @click.command("predict")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--topk", type=int, help="Classes to show; the model's own number without it.")
+@click.option("--topk", type=int, help="Number of classes to show [default: the model's].")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
-    help="Draw the answer to the one picture over it.",
+    help="Write the picture with the answer drawn on it; for one picture only.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a picture, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line with a JSON object for each picture.")
 @setting_options("model_repository", "decode", "precision", "max_pixels", "allow_unvalidated")
 def command(
     model: str,
@@ -46,9 +46,9 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Answer pictures with MODEL (or MODEL/VERSION) of the repository, without a server.
+    """Run MODEL (or MODEL/VERSION) of the repository on pictures, without a server.
 
-    The answers are those of the server. Exits with 1 when a picture cannot be answered; the others still are.
+    The answers are the same as the server's. The exit code is 1 if a picture fails; the others are answered.
 
     \b
     Example:

@@ -94,7 +94,7 @@ def command(context: click.Context, /, **given: Any) -> None:
     ui.perfetto.dev), flamegraph.svg and stacks.speedscope.json.
 
     \b
-    Exit codes: 0 done, 1 refused or failed, 2 wrong words on the command line.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong options.
 
     \b
     Example:

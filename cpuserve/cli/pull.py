@@ -1,4 +1,4 @@
-"""`cpuserve pull`: fetches models of the catalogue, converts them and publishes them."""
+"""`cpuserve pull`: downloads models of the catalogue, converts and publishes them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _VERSION = 1
     envvar="CPUSERVE_MIRROR",
     default="",
     metavar="DIR|URL",
-    help="Take the files from here, by name, and not from where they are published. [env CPUSERVE_MIRROR]",
+    help="Get the files from here, by file name, instead of from their publishers. [env CPUSERVE_MIRROR]",
 )
-@click.option("--list", "as_list", is_flag=True, help="Show what the catalogue has, and end.")
-@click.option("--force", is_flag=True, help="Convert again what is already in the repository.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a model, one a line.")
+@click.option("--list", "as_list", is_flag=True, help="List the models of the catalogue.")
+@click.option("--force", is_flag=True, help="Convert models again that are already in the repository.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line with a JSON object for each model.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @setting_options("model_repository")
 def command(
@@ -47,10 +47,10 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Fetch the models NAME... of the catalogue, check them, convert them and publish them.
+    """Download the models NAME... of the catalogue, check, convert and publish them.
 
-    A transfer that was cut off is resumed by the next pull. A file with another checksum is refused and
-    deleted. A model that is in the repository already is left alone.
+    The next pull resumes a download that was interrupted. A file with a wrong checksum is deleted. Models
+    that are already in the repository are left unchanged.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def command(
         _print_catalogue(as_json)
         return
     if not names:
-        raise UsageError("pull which model? cpuserve pull --list shows what there is")
+        raise UsageError("name a model; cpuserve pull --list shows the catalogue")
     try:
         wanted = list(dict.fromkeys(find(name) for name in names))
     except UnknownCatalogEntry as error:

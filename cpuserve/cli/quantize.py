@@ -1,4 +1,4 @@
-"""`cpuserve quantize`: a float model of the repository becomes a measured INT8 one, or stays."""
+"""`cpuserve quantize`: makes an INT8 model of a float model and publishes it if its accuracy holds."""
 
 from __future__ import annotations
 
@@ -23,49 +23,55 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.command("quantize")
 @click.argument("model")
 @click.option(
-    "--calibration", required=True, type=_PATH, metavar="DIR|CSV", help="Pictures that set the ranges."
+    "--calibration",
+    required=True,
+    type=_PATH,
+    metavar="DIR|CSV",
+    help="Pictures from which the ranges of activations are measured.",
 )
 @click.option(
     "--validation",
     type=_PATH,
     metavar="DIR|CSV|JSON",
-    help="Pictures with what is right about them; without it: agreement with the float model on the"
+    help="Pictures with the right answers; without it the INT8 model is compared with the float model on the"
     " calibration pictures.",
 )
 @click.option(
     "--metric",
     default="",
     metavar="top1|miou|map|agreement|areas|MODULE:FUNCTION",
-    help="What accuracy is; without it: what --validation brings.",
+    help="Measure of accuracy [default: follows from --validation].",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0),
     default=0.01,
     show_default=True,
-    help="By how much the metric may fall, absolute.",
+    help="Largest absolute drop of the metric that is accepted.",
 )
 @click.option(
-    "--name", default="", help="Name of the INT8 model [default: NAME_int8]; its next version is made."
+    "--name",
+    default="",
+    help="Name to publish the INT8 model under, as its next version [default: NAME_int8].",
 )
 @click.option(
     "--subset-size",
     type=click.IntRange(1),
     default=300,
     show_default=True,
-    help="Calibrate with so many pictures at most, evenly chosen.",
+    help="Most pictures to calibrate with; they are chosen evenly.",
 )
 @click.option(
     "--preset",
     type=click.Choice(["performance", "mixed"]),
     default="performance",
     show_default=True,
-    help="NNCF's: mixed gives activations asymmetric ranges, for models with Swish, GELU and the like.",
+    help="NNCF's quantization preset: mixed has asymmetric ranges of activations, as Swish and GELU need.",
 )
 @click.option(
     "--accuracy-control/--no-accuracy-control",
     default=True,
-    help="Put operations back to floats when the metric fell by more [default: do].",
+    help="Change operations back to float if the metric drops too far [default: on].",
 )
 @report_options
 @setting_options("model_repository", "decode", "max_pixels")
@@ -85,16 +91,16 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Quantise MODEL (or MODEL/VERSION) to INT8 with NNCF, if it stays as good. Needs cpuserve[quantize].
+    """Quantize MODEL (or MODEL/VERSION) to INT8 with NNCF and publish it if its accuracy holds.
 
-    A DIR for --validation has a folder for each class, or pictures named after their class. A CSV has the
-    columns file,label or file,mask or file,x1,y1,x2,y2,class; COCO's JSON is understood. When the metric
-    falls by more than --max-drop, NNCF's accuracy control puts operations back to floats; when that does not
-    help nothing is published.
+    Needs cpuserve[quantize]. --validation takes a DIR with a folder for each class or with pictures named
+    after their class, a CSV with the columns file,label or file,mask or file,x1,y1,x2,y2,class, or COCO's
+    JSON. If the metric drops by more than --max-drop, NNCF's accuracy control changes operations back to
+    float. If that does not help, nothing is published.
 
     \b
-    Exit codes: 0 published, 1 refused or failed, 2 wrong words on the command line,
-    3 the INT8 model is not as good: the float model is kept.
+    Exit codes: 0 published, 1 refused or failed, 2 wrong options,
+    3 the INT8 model is not accurate enough and is not published.
 
     \b
     Example:
@@ -137,7 +143,7 @@ def _show(result: QuantizeReport) -> None:
     figures = f"{report['metric']} on {pictures}: float {report['accuracy_float']:.4f}, "
     figures += f"INT8 {report['accuracy']:.4f}"
     if report["metric"] in COMPARISONS:
-        figures += " (compared with the float model, not with what is right)"
+        figures += " (compared with the float model, not with right answers)"
     if result.published is None:
         why = f"{figures}; --max-drop {report['max_drop']:g} does not allow that"
         if report["method"] == "accuracy_control":

@@ -1,4 +1,4 @@
-"""`cpuserve test-reload`: proves on this machine that a reload loses no request."""
+"""`cpuserve test-reload`: tests on this machine that a reload loses no request."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ __all__ = ["command"]
 @click.command("test-reload")
 @click.argument("model")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--reloads", type=click.IntRange(1), default=20, show_default=True, help="How often to reload.")
-@click.option("--connections", type=click.IntRange(1), default=2, show_default=True, help="Clients at work.")
+@click.option("--reloads", type=click.IntRange(1), default=20, show_default=True, help="Number of reloads.")
+@click.option(
+    "--connections", type=click.IntRange(1), default=2, show_default=True, help="Number of clients."
+)
 @figures_options
 @setting_options("model_repository")
 def command(
@@ -33,11 +35,11 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Replace MODEL again and again under load, and count what clients notice.
+    """Replace MODEL again and again under load, and count requests that fail.
 
-    A server of its own serves a copy of MODEL; IMAGE is posted all the time. Ends with 0 when no request was
-    lost, every answer came from the old or the new version, and the 99th percentile of latency stayed under
-    three times the steady one; else with 1.
+    The command starts a server with a copy of MODEL and posts IMAGE to it all the time. The exit code is 0 if
+    no request failed, every answer came from the old or the new version, and the 99th percentile of latency
+    stayed below three times that without reloads; otherwise it is 1.
 
     \b
     Example:

@@ -66,7 +66,7 @@ def test_reports_for_people_and_for_programs(repository, run):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["digits", "--name", "parts"], "cut where?"),
+        (["digits", "--name", "parts"], "cpuserve cutpoints lists them"),
         (["digits", "--name", "parts", "--output", "imagee"], "no tensor 'imagee'; did you mean image"),
         (
             ["digits", "--name", "parts", "--output", "image", "--tail", "what"],

@@ -45,7 +45,7 @@ def command(
 
     \b
     Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),
-    2 wrong words on the command line.
+    2 wrong options.
 
     \b
     Example:

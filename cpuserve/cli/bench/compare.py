@@ -64,7 +64,7 @@ def command(
 
     \b
     Exit codes: 0 done, 1 OpenVINO cannot run the model (or it could not be measured),
-    2 wrong words on the command line.
+    2 wrong options.
 
     \b
     Example:

@@ -102,7 +102,7 @@ def command(
 
     \b
     Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),
-    2 wrong words on the command line, 3 a load never became stable (or LoadGen calls the run invalid).
+    2 wrong options, 3 a load never became stable (or LoadGen calls the run invalid).
 
     \b
     Example:

@@ -44,7 +44,7 @@ def command(
     process for all of the machine.
 
     \b
-    Exit codes: 0 done, 1 there is no such model, 2 there is no preset, or wrong words on the command line.
+    Exit codes: 0 done, 1 there is no such model, 2 there is no preset, or wrong options.
 
     \b
     Example:

@@ -57,7 +57,7 @@ def command(
     Several models are those that were tuned together. The page is one self-contained file.
 
     \b
-    Exit codes: 0 done, 2 there are no trials, or wrong words on the command line.
+    Exit codes: 0 done, 2 there are no trials, or wrong options.
 
     \b
     Example:

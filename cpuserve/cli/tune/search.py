@@ -103,7 +103,7 @@ def command(
     trial that was done.
 
     \b
-    Exit codes: 0 done, 1 it could not be measured, 2 wrong words on the command line,
+    Exit codes: 0 done, 1 it could not be measured, 2 wrong options,
     3 no settings keep the constraints: no preset is written, 130 ended by Ctrl-C.
 
     \b
