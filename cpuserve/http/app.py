@@ -26,7 +26,7 @@ from cpuserve.protocols.repository import RepositoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2 import V2
-from cpuserve.serving.log import Switches
+from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.trace_ring import TraceRing
 from cpuserve.serving.worker_table import WorkerTable
@@ -58,11 +58,11 @@ class Route:
 def routes(
     pool: Pool,
     worker_table: WorkerTable | None = None,
-    switches: Switches | None = None,
+    switches: LogSwitches | None = None,
     trace_ring: TraceRing | None = None,
 ) -> tuple[Route, ...]:
     """Every route of the server."""
-    admin = Admin(worker_table, switches or Switches("info"), trace_ring)
+    admin = Admin(worker_table, switches or LogSwitches("info"), trace_ring)
     v2, predictions, statistics = V2(pool), Predictions(pool), StatisticsRoutes(pool)
     tfs, page = TensorFlowServing(pool), Page()
     repository = RepositoryRoutes(pool)
@@ -126,7 +126,7 @@ class Application:
         pool: Pool,
         worker_table: WorkerTable | None = None,
         access: Access | None = None,
-        switches: Switches | None = None,
+        switches: LogSwitches | None = None,
         more: Sequence[Route] = (),
         trace_ring: TraceRing | None = None,
     ) -> None:

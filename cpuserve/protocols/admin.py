@@ -14,7 +14,7 @@ from cpuserve.machine.diagnosis import diagnose, throttling_sample
 from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.find_servers import find_servers, server_status
-from cpuserve.serving.log import Switches
+from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.stages import STAGE_NAMES
 from cpuserve.serving.trace_ring import TraceRecord, TraceRing
 from cpuserve.serving.worker_table import WorkerTable
@@ -43,7 +43,7 @@ class Admin:
     """
 
     def __init__(
-        self, worker_table: WorkerTable | None, switches: Switches, trace_ring: TraceRing | None = None
+        self, worker_table: WorkerTable | None, switches: LogSwitches, trace_ring: TraceRing | None = None
     ) -> None:
         self._switches = switches
         self._trace_ring = trace_ring or TraceRing(rows=1)

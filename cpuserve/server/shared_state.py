@@ -9,7 +9,7 @@ from typing import Any
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.rate_limit import RateLimit
-from cpuserve.serving.log import Switches
+from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.statistics import Statistics
 from cpuserve.serving.trace_ring import TraceRing
@@ -40,7 +40,7 @@ class SharedState:
     statistics: Statistics
     trace_ring: TraceRing
     rate_limit: RateLimit
-    log_switches: Switches
+    log_switches: LogSwitches
     deepdetect_names: DeepDetectNames
 
     @classmethod
@@ -64,7 +64,7 @@ class SharedState:
             statistics=Statistics(rows=rows),
             trace_ring=TraceRing(rows=rows),
             rate_limit=RateLimit(settings.rate_limit, settings.rate_burst),
-            log_switches=Switches(settings.log_level),
+            log_switches=LogSwitches(settings.log_level),
             deepdetect_names=DeepDetectNames(),
         )
 

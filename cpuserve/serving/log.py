@@ -1,4 +1,4 @@
-"""The server's log: one line an event, as text or as JSON, as much of it as the switches let through."""
+"""The server's log: one line an event, as text or JSON, filtered by switches that all workers share."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Bytes, Record
 
-__all__ = ["JsonFormatter", "Switches", "TextFormatter", "logging_config"]
+__all__ = ["JsonFormatter", "LogSwitches", "TextFormatter", "logging_config"]
 
 _TEXT = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 _INFO, _WARNING, _ERROR, _VERBOSE, _ISO = range(5)
 _ISO_TIME = "%Y-%m-%dT%H:%M:%S"
 
 
-class _Switches(Record):
+class _LogSwitchesRow(Record):
     values = Bytes(5)
 
 
-class Switches(logging.Filter):
-    """What is logged, in memory that all workers share; made before the fork.
+class LogSwitches(logging.Filter):
+    """Which records are written, in memory that all workers share; made before the fork.
 
     Args:
-        level: the least level that is written at first.
+        level: the least severe level that is written at first.
 
     Attributes:
         iso8601: whether times in lines of text are ISO 8601.
@@ -32,7 +32,7 @@ class Switches(logging.Filter):
 
     def __init__(self, level: str) -> None:
         super().__init__()
-        self._bytes = Block("cpuserve-log", 1, _Switches, Record).head.values
+        self._bytes = Block("cpuserve-log", 1, _LogSwitchesRow, Record).head.values
         least = logging.getLevelNamesMapping()[level.upper()]
         for place, of in ((_INFO, logging.INFO), (_WARNING, logging.WARNING), (_ERROR, logging.ERROR)):
             self._bytes[place] = least <= of
@@ -52,7 +52,7 @@ class Switches(logging.Filter):
         return bool(self._bytes[_INFO if record.levelno >= logging.INFO else _VERBOSE])
 
     def read(self) -> dict[str, Any]:
-        """The settings in the words of the protocol's logging extension."""
+        """The switches by their names in V2's logging extension."""
         return {
             "log_file": "",
             "log_info": bool(self._bytes[_INFO]),
@@ -63,10 +63,10 @@ class Switches(logging.Filter):
         }
 
     def change(self, settings: dict[str, Any]) -> None:
-        """Set what is given, for all workers at once; nothing where one of them is wrong.
+        """Set the switches given, for all workers at once; none of them if one is wrong.
 
         Raises:
-            ValueError: a name that is no setting, or a value it cannot have.
+            ValueError: an unknown name, or a value it cannot have.
         """
         found: dict[int, int] = {}
         for name, value in settings.items():
@@ -97,15 +97,15 @@ class TextFormatter(logging.Formatter):
     """Formats a record as one line of text.
 
     Args:
-        switches: say how times are written.
+        switches: tell the format of times.
     """
 
-    def __init__(self, switches: Switches) -> None:
+    def __init__(self, switches: LogSwitches) -> None:
         super().__init__(_TEXT)
         self._switches = switches
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's
-        """The time of a record."""
+        """The time of a record, as text."""
         return super().formatTime(record, _ISO_TIME if self._switches.iso8601 else datefmt)
 
 
@@ -126,11 +126,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def logging_config(switches: Switches, style: str) -> dict[str, Any]:
+def logging_config(switches: LogSwitches, style: str) -> dict[str, Any]:
     """The dictionary that configures Python's logging.
 
     Args:
-        switches: what is written.
+        switches: which records are written.
         style: ``text`` or ``json``.
     """
     formatters: dict[str, dict[str, Any]] = {

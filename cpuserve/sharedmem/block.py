@@ -1,7 +1,7 @@
-"""Memory that the arbiter makes before it forks: one head and numbered rows, each of named fields.
+"""Shared memory with a head and numbered rows of named fields, which the arbiter makes before it forks.
 
-The memory is an anonymous file that all processes hold open, so that another process of the same user can
-find it below /proc/PID/fd, also when the server no longer answers. Only pages that were written take memory.
+The memory is an anonymous file that all processes hold open. Another process of the same user finds it below
+/proc/PID/fd, also when the server no longer answers. Only pages that were written take memory.
 
 In the file: a header of 8 words, the head, the owner of each row (process and start time), the rows, a note.
 """
@@ -37,12 +37,16 @@ class _Header(Record):
 
 
 def link(name: str) -> str:
-    """What a descriptor of the block of that name links to in /proc/PID/fd."""
+    """What a descriptor of a block links to in /proc/PID/fd.
+
+    Args:
+        name: the block's.
+    """
     return f"/memfd:{name} (deleted)"
 
 
 class Block(Generic[H, R]):
-    """Shared memory with a layout; whoever opens it must know the same one.
+    """Shared memory with a versioned layout.
 
     Args:
         name: of the anonymous file.
@@ -50,13 +54,13 @@ class Block(Generic[H, R]):
         head: the fields that are there once.
         row: the fields of each row.
         rows: how many rows there are.
-        note: bytes behind the rows that do not change.
+        note: bytes after the rows; they do not change.
 
     Attributes:
         head: the head.
         rows: the rows.
         note: what was given.
-        lock: for whoever changes more than one field; nobody may wait for another lock inside.
+        lock: to be held while several fields change; do not wait for another lock meanwhile.
     """
 
     def __init__(
@@ -80,24 +84,24 @@ class Block(Generic[H, R]):
 
     @classmethod
     def open(cls, file: Path, name: str, version: int, head: type[H], row: type[R]) -> Block[H, R]:
-        """The block of another process, from a descriptor below /proc/PID/fd; what is written is seen there.
+        """Open the block of another process, from a descriptor below /proc/PID/fd; both then see all changes.
 
         Raises:
             OSError: the process is gone, or another user's.
-            ValueError: it is none, or of another layout.
+            ValueError: it is no such block, or has another layout.
         """
         with file.open("r+b") as opened:
             if not file.stat().st_size:
-                raise ValueError(f"{file} is no block of cpuserve")
+                raise ValueError(f"{file} is no shared memory of cpuserve")
             return cls._opened(memoryview(mmap.mmap(opened.fileno(), 0)), name, version, head, row)
 
     @classmethod
     def snapshot(cls, file: Path, name: str, version: int, head: type[H], row: type[R]) -> Block[H, R]:
-        """A copy of the block of another process as it is now; for the rest as `open`.
+        """Copy the block of another process as it is now, from a descriptor below /proc/PID/fd.
 
         Raises:
             OSError: the process is gone, or another user's.
-            ValueError: it is none, or of another layout.
+            ValueError: it is no such block, or has another layout.
         """
         return cls._opened(memoryview(file.read_bytes()), name, version, head, row)
 
@@ -106,10 +110,10 @@ class Block(Generic[H, R]):
         known = len(memory) >= _Header.size
         header = _Header(memory[: _Header.size] if known else memoryview(bytes(_Header.size)))
         if header.magic != _MAGIC:
-            raise ValueError(f"it is no {name} that this cpuserve knows: ask with the cpuserve that serves")
+            raise ValueError(f"it is no {name} of this version of cpuserve: use the version that serves")
         if (header.version, header.fingerprint) != (version, _fingerprint(name, head, row)):
             raise ValueError(
-                f"{name} version {header.version}, not {version} as here: ask with the cpuserve that serves"
+                f"{name} has version {header.version}, not {version} as here: use the version that serves"
             )
         block = cls.__new__(cls)
         block.name = name
@@ -128,7 +132,9 @@ class Block(Generic[H, R]):
         self.note = bytes(memory[start : start + header.note_bytes])
 
     def claim(self, preferred: int = 0) -> int:
-        """Make this process the owner of a row: ``preferred`` if nobody living owns it, else the first such.
+        """Make this process the owner of a free row: ``preferred``, else the first.
+
+        A row is free when its owner has died.
 
         Raises:
             CpuserveError: every row has a living owner.
@@ -142,19 +148,19 @@ class Block(Generic[H, R]):
         raise CpuserveError(f"all {len(self.rows)} rows of {self.name} have a living worker")
 
     def own(self, number: int) -> None:
-        """Make this process the owner of a row, whoever was."""
+        """Make this process the owner of a row, whoever owned it before."""
         pid = os.getpid()
-        self._owners[2 * number] = 0  # nobody takes the new process with the old one's start for a living one
+        self._owners[2 * number] = 0  # so that no reader joins the new process with the old one's start
         self._owners[2 * number + 1] = start_time(pid)
         self._owners[2 * number] = pid
 
     def owner(self, number: int) -> int:
-        """The living process that owns a row, or 0; a later process with its number is another."""
+        """The living process that owns a row, or 0; a later process with the same id is not the owner."""
         pid, started = self._owners[2 * number], self._owners[2 * number + 1]
         return pid if pid and start_time(pid) == started else 0
 
     def owners(self) -> dict[int, int]:
-        """Living owners by row."""
+        """The living owner of each row that has one."""
         return {number: pid for number in range(len(self.rows)) if (pid := self.owner(number))}
 
 

@@ -1,4 +1,4 @@
-"""Tells one process from a later one that got the same number."""
+"""Tells a process from a later one with the same process id, by the time it started."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 __all__ = ["start_time"]
 
-_START = 18  # proc(5) calls it field 22; the state, in front of it here, is field 3
+_START = 18  # field 22 in proc(5); these begin after field 3
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in the kernel's ticks, at least 1; 0 where there is none, or a dead one.
+    """When a process started, in the kernel's ticks, at least 1; 0 when there is none, or it has ended.
 
-    Other users' processes have one too: no signal is sent, so that nothing can be refused.
+    It works for other users' processes too.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

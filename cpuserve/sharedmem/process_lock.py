@@ -1,8 +1,8 @@
 """A lock between threads of several processes; the kernel frees it when its holder dies.
 
-It is an open-file-description lock. Each process opens the file anew, since a description that came with the
-fork would hold the lock in both. The kernel looks for no deadlocks among such locks. Among locks of processes
-(``lockf``) it does, takes two threads of a process for one, and refuses waits that would have ended.
+It is an open-file-description lock. Each process opens the file anew, since a description that is inherited
+at the fork would hold the lock in both. Locks of processes (``lockf``) would not do: the kernel takes two
+threads of a process for one, sees deadlocks where there are none, and refuses to wait.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ _FREE = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class ProcessLock:
-    """A lock that threads of this process and of those forked from it respect; it is not reentrant.
+    """A lock between the threads of this process and of those forked from it. It is not reentrant.
 
     Args:
-        name: shown by the kernel among the open files.
+        name: of its open file, as the kernel shows it.
     """
 
     def __init__(self, name: str) -> None:
         self._file = os.memfd_create(name, os.MFD_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
-        self._own: list[int] = []  # the descriptor this process opened, once it needs one
+        self._own: list[int] = []  # the descriptor that this process opened, if any
         weakref.finalize(self, _close_all, self._own)
         self._threads = threading.Lock()
-        self._holder: int | None = None  # the thread inside
+        self._holder: int | None = None  # the thread that has the lock
         _locks.add(self)
 
     def __enter__(self) -> None:
-        """Wait until nobody else is inside.
+        """Wait for the lock and take it.
 
         Raises:
-            RuntimeError: this thread is inside already.
-            OSError: the kernel cannot give the lock; then nothing is held.
+            RuntimeError: this thread has the lock already.
+            OSError: the kernel cannot give the lock; it is then not held.
         """
         self._enter(wait=True)
 
     @contextmanager
     def at_once(self) -> Iterator[bool]:
-        """Enter if nobody else is inside, without a wait; tells whether this thread is.
+        """Take the lock if it is free, without waiting; yields whether this thread has it.
 
-        For threads that others rely on: whoever is inside may be stopped by a signal.
+        For threads that must not wait: the holder may be stopped by a signal.
 
         Raises:
-            RuntimeError: this thread is inside already.
-            OSError: the kernel cannot give the lock; then nothing is held.
+            RuntimeError: this thread has the lock already.
+            OSError: the kernel cannot give the lock; it is then not held.
         """
         entered = self._enter(wait=False)
         try:
@@ -85,7 +85,7 @@ class ProcessLock:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
     ) -> None:
-        """Let others in; a process that was forked inside holds nothing and frees nothing."""
+        """Free the lock, unless this process was forked while its parent had it."""
         if self._holder == threading.get_ident():
             self._free()
 
@@ -103,7 +103,7 @@ class ProcessLock:
         return self._own[0]
 
     def _forked(self) -> None:
-        """Begin anew in a child: threads and the open file that it inherits are its parent's."""
+        """Start afresh in a child: the threads and open files that it inherited are its parent's."""
         self._threads = threading.Lock()
         self._holder = None
         _close_all(self._own)

@@ -1,15 +1,16 @@
-"""Named fields over a piece of shared memory, declared once as the attributes of a class.
+"""Named fields over a piece of memory, declared as the attributes of a class.
 
-    class Line(Record):
+    class WorkerRow(Record):
         pid = Word()
         samples = Words(4)
         name = Text(64)
 
-Every field begins at a multiple of 8 bytes, in the order of the declaration.
+Fields lie in the order of their declaration; each begins at a multiple of 8 bytes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, overload
 
@@ -32,25 +33,15 @@ class Field(Generic[T]):
     def __init__(self, count: int = 1) -> None:
         self.count = count
         self.name = ""
-        self.start = 0  # the record gives it
+        self.start = 0  # in words of 8 bytes; set by the record
 
     @property
     def size(self) -> int:
-        """Bytes it takes, those up to the next field included."""
+        """Bytes it takes, with padding."""
         return -(-self.count * self.width // _ALIGNED) * _ALIGNED
 
     def __set_name__(self, _owner: type, name: str) -> None:
         self.name = name
-
-    @overload
-    def __get__(self, record: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, record: Record, owner: type) -> T: ...
-    def __get__(self, record: Record | None, owner: type) -> T | Self:
-        return self if record is None else self._read(record.views[self.name])
-
-    def _read(self, view: memoryview) -> T:
-        raise NotImplementedError
 
 
 class Word(Field[int]):
@@ -72,7 +63,21 @@ class Word(Field[int]):
         record.words[self.start] = value
 
 
-class Words(Field[memoryview]):
+class _Viewed(Field[T], ABC):
+    """A field whose value is made of a view of its memory."""
+
+    @overload
+    def __get__(self, record: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, record: Record, owner: type) -> T: ...
+    def __get__(self, record: Record | None, owner: type) -> T | Self:
+        return self if record is None else self._read(record.views[self.name])
+
+    @abstractmethod
+    def _read(self, view: memoryview) -> T: ...
+
+
+class Words(_Viewed[memoryview]):
     """Whole numbers from 0 to 2**64 - 1, as a view."""
 
     format = "Q"
@@ -81,7 +86,7 @@ class Words(Field[memoryview]):
         return view
 
 
-class Floats(Field["memoryview[float]"]):
+class Floats(_Viewed["memoryview[float]"]):
     """Floating-point numbers of 64 bits, as a view."""
 
     format = "d"
@@ -90,7 +95,7 @@ class Floats(Field["memoryview[float]"]):
         return view  # type: ignore[return-value]  # cast to "d"
 
 
-class Bytes(Field[memoryview]):
+class Bytes(_Viewed[memoryview]):
     """Bytes, as a view."""
 
     format, width = "B", 1
@@ -99,7 +104,7 @@ class Bytes(Field[memoryview]):
         return view
 
 
-class Text(Field[str]):
+class Text(_Viewed[str]):
     """Text of at most ``count`` bytes of UTF-8, none of them 0."""
 
     format, width = "B", 1
@@ -108,7 +113,7 @@ class Text(Field[str]):
         return bytes(view).rstrip(b"\0").decode(errors="replace")
 
     def __set__(self, record: Record, value: str) -> None:
-        """Write it.
+        """Write the text.
 
         Raises:
             ValueError: it is too long.
@@ -126,8 +131,8 @@ class Record:
         memory: as many bytes as the fields take.
 
     Attributes:
-        views: the memory of each field by its name.
-        words: all of the memory in words of 8 bytes.
+        views: the memory of each field, by name.
+        words: all of the memory, as words of 8 bytes.
     """
 
     fields: ClassVar[tuple[Field[Any], ...]] = ()
@@ -151,7 +156,7 @@ class Record:
 
     @classmethod
     def described(cls) -> Iterable[str]:
-        """Each field as text, for telling one layout from another."""
+        """Each field as text, to tell one layout from another."""
         return (f"{field.name}:{field.count}{field.format}" for field in cls.fields)
 
     def clear(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cpuserve.protocols import admin as module
 from cpuserve.protocols.admin import Admin
-from cpuserve.serving.log import Switches
+from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.trace_ring import TraceRing
 from tests.protocols.fakes import ask
 
@@ -20,7 +20,7 @@ def trace_ring():
 
 @pytest.fixture
 def admin(trace_ring):
-    return Admin(None, Switches("info"), trace_ring)
+    return Admin(None, LogSwitches("info"), trace_ring)
 
 
 def test_log_settings_are_read_and_changed(admin):
@@ -90,5 +90,5 @@ def test_an_answer_about_the_placement_is_used_for_a_while(admin, monkeypatch):
 
 
 def test_without_a_server_there_is_no_trace(trace_ring):
-    alone = Admin(None, Switches("error"))
+    alone = Admin(None, LogSwitches("error"))
     assert json.loads(alone.traces(None).body) == {"requests": []}

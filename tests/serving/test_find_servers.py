@@ -113,7 +113,7 @@ def test_a_snapshot_is_the_board_as_it_is_now():
 def test_an_older_cpuserves_table_is_refused(tmp_path):
     file = tmp_path / "table"
     file.write_bytes((2).to_bytes(8, "little") * 8)
-    with pytest.raises(ValueError, match="no cpuserve-workers that this cpuserve knows"):
+    with pytest.raises(ValueError, match="no cpuserve-workers of this version"):
         WorkerTable.snapshot(file)
 
 

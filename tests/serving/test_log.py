@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.serving.log import JsonFormatter, Switches, TextFormatter, logging_config
+from cpuserve.serving.log import JsonFormatter, LogSwitches, TextFormatter, logging_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -25,7 +25,7 @@ def test_a_json_line_holds_message_level_and_exception():
 
 def test_both_styles_are_accepted_by_logging():
     for style in ("text", "json"):
-        logging.config.DictConfigurator(logging_config(Switches("info"), style))
+        logging.config.DictConfigurator(logging_config(LogSwitches("info"), style))
 
 
 def record(level):
@@ -33,7 +33,7 @@ def record(level):
 
 
 def test_switches_say_what_is_written():
-    switches = Switches("warning")
+    switches = LogSwitches("warning")
     levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
     assert [switches.filter(record(level)) for level in levels] == [False, False, True, True]
     switches.change({"log_verbose_level": 1, "log_info": True, "log_warning": False, "log_error": False})
@@ -56,7 +56,7 @@ def test_switches_say_what_is_written():
     ],
 )
 def test_a_wrong_setting_changes_nothing(settings, words):
-    switches = Switches("info")
+    switches = LogSwitches("info")
     before = switches.read()
     with pytest.raises(ValueError, match=words):
         switches.change({"log_warning": False, **settings})
