@@ -49,7 +49,7 @@ class CutPart:
         if _FUNCTION.fullmatch(text):
             return cls(PYTHON, text)
         raise UsageError(
-            f"{text!r} is no way to run a head or tail: ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
+            f"{text!r} cannot run a head or tail; give ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
         )
 
     def saved_in(self, folder: str) -> CutPart:

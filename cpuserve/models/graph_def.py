@@ -89,7 +89,7 @@ def _nodes(file: Path) -> Iterator[_GraphNode]:
     except OSError as error:
         raise ModelLoadError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, IndexError, StopIteration, RuntimeError) as error:
-        raise ModelLoadError(f"{file.name} is no frozen TensorFlow graph (a binary GraphDef)") from error
+        raise ModelLoadError(f"{file.name} is not a frozen TensorFlow graph (a binary GraphDef)") from error
 
 
 def _byte_fields(stream: io.BytesIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:

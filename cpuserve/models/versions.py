@@ -47,7 +47,7 @@ class VersionPolicy:
             return cls(count=int(found[1]))
         if re.fullmatch(r"specific:[1-9][0-9]*(,[1-9][0-9]*)*", words):
             return cls(count=None, only=frozenset(map(int, words.removeprefix("specific:").split(","))))
-        raise UsageError(f"model_version_policy {text!r} is none of {_HOW}")
+        raise UsageError(f"model_version_policy {text!r} is not {_HOW}")
 
     def candidates(self, there: Sequence[int]) -> list[int]:
         """Versions to try, newest first; the caller stops when ``count`` of them are ready."""

@@ -71,7 +71,7 @@ def streams_and_threads(settings: Settings, threads: int, cpus: int | None = Non
     if settings.share_weights is False and (wanted % streams or settings.enable_cpu_pinning):
         why = "enable_cpu_pinning puts all of them on the same CPUs"
         if wanted % streams:
-            why = f"{wanted} inference_threads are not shared evenly by {streams} streams"
+            why = f"{wanted} inference_threads cannot be divided evenly among {streams} streams"
         raise UsageError(
             f"share_weights false compiles the model once a stream, but {why}; change one of the two"
         )

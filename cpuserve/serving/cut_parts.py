@@ -256,7 +256,7 @@ def _function(what: str, _folder: Path) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise ModelLoadError(f"{what} is no function")
+        raise ModelLoadError(f"{what} is not a function")
     return found  # type: ignore[no-any-return]
 
 

@@ -146,7 +146,7 @@ class DecoderGuard:
                 self._forget(parent)
             finally:
                 theirs.close()
-        raise CpuserveError("the process that decodes pictures ends as soon as it is started")
+        raise CpuserveError("the process that decodes pictures exits as soon as it starts")
 
     def _forget(self, parent: tuple[subprocess.Popen[bytes], socket.socket]) -> None:
         with self._lock:

@@ -61,7 +61,7 @@ def apply_graph_settings(model: ov.Model, card: Card, settings: Settings) -> tup
             entry.preprocess().convert_color(_COLORS[own_color])
         except KeyError as error:
             raise ModelLoadError(
-                f"color_format {settings.color_format!r}: only RGB and BGR change"
+                f"color_format {settings.color_format!r}: only RGB and BGR can be converted"
             ) from error
     if mean or scale:
         if not model.input(0).element_type.is_real():

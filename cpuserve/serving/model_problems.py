@@ -34,7 +34,7 @@ class ModelProblems(dict[str, str]):
             _log.error("%s: %s", name, reason)
         else:
             del self[name]
-            _log.info("%s: as it should be again", name)
+            _log.info("%s: in order again", name)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget what is wrong with models other than these."""

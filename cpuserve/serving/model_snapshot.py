@@ -94,8 +94,8 @@ def _hold(file: ModelFile, before: Signature) -> None:
 
 def _changing(file: ModelFile) -> ModelChanging:
     return ModelChanging(
-        f"{file.xml.parent} changes while it is read: it is taken once its files are unchanged for a moment; "
-        "a version that is renamed into its place whole is taken at once"
+        f"{file.xml.parent} changes while it is read: it is loaded once its files no longer change; "
+        "a version that is renamed into place is taken at once"
     )
 
 

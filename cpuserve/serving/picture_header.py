@@ -85,7 +85,7 @@ def _reader(magic: bytes) -> Callable[[memoryview], ImageHeader]:
         if matches(magic):
             return read
     raise UnsupportedFormat(
-        f"the body is no picture of a known format (first bytes {magic[:8]!r}); send {', '.join(FORMATS)}"
+        f"the body is not a picture of a known format (first bytes {magic[:8]!r}); send {', '.join(FORMATS)}"
     )
 
 

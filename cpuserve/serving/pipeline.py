@@ -131,7 +131,7 @@ class Pipeline:
         segmenter = post if isinstance(post, Segmenter) else None
         if mask and segmenter is None:
             raise RequestError(
-                f"model {self.name} is no segmentation and makes no masks; ask for the overlay"
+                f"model {self.name} is not a segmentation model and has no mask; ask for the overlay"
             )
 
         def look(outputs: Sequence[Array], topk: int | None, frame: Frame) -> tuple[Answer, Pixels | None]:
@@ -258,7 +258,7 @@ class Pipeline:
     def _words(self) -> Postprocessor:
         if isinstance(self.post, TensorsOnly):
             raise RequestError(
-                f"model {self.name} has no answer in words: {self.post.reason}; "
+                f"model {self.name} answers tensors only: {self.post.reason}; "
                 "ask for its tensors at /v2/models/NAME/infer"
             )
         return self.post

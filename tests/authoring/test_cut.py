@@ -193,7 +193,7 @@ def test_what_is_left_out_is_the_clients_business(repository):
         ("cut_functions:two", "gives 2 arrays, not 1"),
         ("cut_functions:broken", "the tail fails: python cut_functions:broken failed: KeyError: 'no'"),
         ("cut_functions:missing", "cut_functions:missing cannot be imported"),
-        ("cut_functions:constant", "cut_functions:constant is no function"),
+        ("cut_functions:constant", "cut_functions:constant is not a function"),
         ("no_such_module:f", "no_such_module:f cannot be imported: .* install the module where cpuserve is"),
     ],
 )

@@ -70,7 +70,7 @@ def test_reports_for_people_and_for_programs(repository, run):
         (["digits", "--name", "parts", "--output", "imagee"], "no tensor 'imagee'; did you mean image"),
         (
             ["digits", "--name", "parts", "--output", "image", "--tail", "what"],
-            "no way to run a head or tail",
+            "cannot run a head or tail",
         ),
         (
             ["digitz", "--name", "parts", "--output", "image"],

@@ -124,7 +124,7 @@ def test_an_overlay_shows_the_boxes(server, data_dir):
     assert not changed[~(frame | name)].any()
     refused = server.post("/predictions/yolox_nano_416?render=mask", data)
     assert refused.status == 400
-    assert "no segmentation" in refused.json()["error"]
+    assert "not a segmentation" in refused.json()["error"]
     assert server.post("/predictions/yolox_nano_416", data, Accept="text/html").status == 406
 
 

@@ -35,7 +35,7 @@ def test_words(text, part):
 
 @pytest.mark.parametrize("text", ["", "IR", "onnx:", "mine", "os:system;rm", "mine:f()", "../mine:f"])
 def test_words_that_are_none(text):
-    with pytest.raises(UsageError, match="no way to run a head or tail"):
+    with pytest.raises(UsageError, match="cannot run a head or tail"):
         CutPart.parse(text)
 
 

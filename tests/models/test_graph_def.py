@@ -26,12 +26,12 @@ def node(name, kind, *sources):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"\x0a\xff\x01abc", "no frozen TensorFlow graph"),  # promises 255 bytes
-        (b"\x0b" + b"a" * 20, "no frozen TensorFlow graph"),  # no such wire type
-        (b"\x0a\x80", "no frozen TensorFlow graph"),  # a length that does not end
+        (b"\x0a\xff\x01abc", "not a frozen TensorFlow graph"),  # promises 255 bytes
+        (b"\x0b" + b"a" * 20, "not a frozen TensorFlow graph"),  # no such wire type
+        (b"\x0a\x80", "not a frozen TensorFlow graph"),  # a length that does not end
         (node("a", "Relu", "b"), r"reads 'b', which it does not have"),
         (node("a", "Relu", "b") + node("b", "Relu", "a"), "has a loop at"),
-        (b"\x0a\x03\x0a\x01a", "no frozen TensorFlow graph"),  # a node without an operation
+        (b"\x0a\x03\x0a\x01a", "not a frozen TensorFlow graph"),  # a node without an operation
     ],
 )
 def test_files_that_are_no_graph(tmp_path, data, why):
@@ -42,7 +42,7 @@ def test_files_that_are_no_graph(tmp_path, data, why):
 
 def test_a_truncated_graph(data_dir, tmp_path):
     (tmp_path / "short.pb").write_bytes((data_dir / "models" / FILE).read_bytes()[:-100])
-    with pytest.raises(ModelLoadError, match=r"short.pb is no frozen TensorFlow graph"):
+    with pytest.raises(ModelLoadError, match=r"short.pb is not a frozen TensorFlow graph"):
         GraphDef(tmp_path / "short.pb")
 
 

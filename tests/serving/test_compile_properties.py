@@ -37,7 +37,7 @@ def test_what_is_not_set_follows_from_the_seat(settings, expected):
         ({"streams": 9}, "streams 9, but a seat has 8 CPUs"),
         (
             {"share_weights": False, "streams": 3, "inference_threads": 4},
-            "share_weights false compiles the model once a stream, but 4 inference_threads are not shared",
+            "share_weights false compiles the model once a stream, but 4 inference_threads cannot be divided",
         ),
         ({"share_weights": False, "enable_cpu_pinning": True}, "but enable_cpu_pinning puts all of them"),
     ],
