@@ -1,4 +1,4 @@
-"""`cpuserve profile`: where the time of a served model goes, and which setting to change."""
+"""`cpuserve profile`: shows where the time of a served model goes, and which setting to change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHOWN = (
 
 
 class _ProfileGroup(click.Group):
-    """Profiles by itself; its subcommand is asked for by its name in the first place."""
+    """A command that profiles, with the subcommand ``diff``."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """``diff`` is the subcommand, any other first word the model."""
@@ -40,11 +40,11 @@ class _ProfileGroup(click.Group):
         return super().parse_args(context, ["", *args] if args[:1] == ["diff"] else args)
 
     def list_commands(self, _context: click.Context) -> list[str]:
-        """The one there is."""
+        """The only subcommand."""
         return ["diff"]
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """It, loaded when it is asked for."""
+        """The subcommand, imported when it is used."""
         from cpuserve.cli.profile_diff import command as diff  # noqa: PLC0415
 
         return diff if name == "diff" else None
@@ -68,10 +68,10 @@ class _ProfileGroup(click.Group):
 @click.option(
     "--rate",
     type=click.IntRange(0, 200),
-    help="Stacks a second, of all workers; 0 for none.  [default: 100, on less than 5 CPUs 20 for each]",
+    help="Python stacks a second, of all workers; 0: none.  [default: 100, on less than 5 CPUs 20 for each]",
 )
-@click.option("--native", is_flag=True, help="C frames in the stacks too; costs 10 to 25 % of the speed.")
-@click.option("--no-layers", is_flag=True, help="Do not compile the model once more to time its layers.")
+@click.option("--native", is_flag=True, help="Add C frames to the stacks; costs 10 to 25 % of the speed.")
+@click.option("--no-layers", is_flag=True, help="Do not compile the model again to time its layers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory to write.")
 @click.option(
     "--profiles-dir",
@@ -80,18 +80,18 @@ class _ProfileGroup(click.Group):
     show_default=True,
     help="Without --out: where DATE-MODEL is made.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print accounts and findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all sums and findings as JSON.")
 @click.option("--quiet", is_flag=True, help="Print the path of the page only.")
 @setting_options(*OWN_SERVER)
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Show where every millisecond of a served model goes, and which setting to change.
 
-    MODEL starts a server with the settings given here, loads it and stops it. --pid and --url watch a server
-    of the same user that runs, under the load it has or, with --load, under more. Stages of requests, threads
-    by the kernel's scheduler, Python stacks (py-spy) and throttling are watched together, on one clock; the
-    model's layers are timed afterwards. The directory has index.html, profile.json, trace.json (for
-    ui.perfetto.dev), flamegraph.svg and stacks.speedscope.json.
+    With MODEL, a server is started with the settings given here, put under load and stopped. With --pid or
+    --url, a running server of the same user is watched, under its own load or, with --load, under more.
+    Stages of requests, threads, Python stacks (py-spy) and CPU throttling are recorded together, on one
+    clock; the model's layers are timed afterwards. The result is a directory with index.html, profile.json,
+    trace.json (for ui.perfetto.dev), flamegraph.svg and stacks.speedscope.json.
 
     \b
     Exit codes: 0 done, 1 refused or failed, 2 wrong options.
@@ -184,7 +184,7 @@ def _settings(server: RunningServer) -> tuple[Settings | None, str]:
 
 
 def _only(settings: Settings | None) -> str | None:
-    """The one model that is served."""
+    """The name of the model, where the server has only one."""
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     names = Repository.of(settings).names() if settings is not None else []
@@ -215,7 +215,7 @@ def _completed(
     *,
     layers: bool,
 ) -> Recording:
-    """With the server's settings, and the layers of its model."""
+    """Add the server's settings, and the layer times of its model."""
     from dataclasses import replace  # noqa: PLC0415
 
     from cpuserve.profiling.layers import WHERE, layer_times, usual_batch  # noqa: PLC0415
@@ -250,7 +250,7 @@ def _completed(
 
 
 def _step(*, hidden: bool) -> Step:
-    """Says what comes next, where somebody is there to read it."""
+    """Prints what happens next, unless hidden."""
     return lambda words: None if hidden else click.echo(f"{words} ...", err=True)
 
 

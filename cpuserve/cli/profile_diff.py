@@ -1,4 +1,4 @@
-"""`cpuserve profile diff`: two profiles side by side."""
+"""`cpuserve profile diff`: compares two profiles."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LAYERS = 10
 @click.argument("after", metavar="B", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print all figures of both as JSON.")
 def command(before: Path, after: Path, *, as_json: bool) -> None:
-    """Hold profile B against profile A: stages, CPU time, layers, findings.
+    """Compare profile B with profile A: stages, CPU time, layers, findings.
 
     A and B are directories that cpuserve profile wrote, or their profile.json. Times of stages and CPU are
-    those of one request, so that profiles under different loads can be compared.
+    those of one request, so profiles under different loads can be compared.
 
     \b
     Example:

@@ -1,9 +1,10 @@
-"""Where the server's CPU time goes: decode, inference, Python, kernel, idle spinning; it judges nothing.
+"""Divides the server's CPU time by what it went into: decoding, inference, Python, kernel, idle spinning.
 
-The kernel counts a thread's time on a CPU and ready for one, the stages say what the thread was at
-meanwhile. Time ready without a CPU shortens all stages alike. What decoding and Python leave of it is
-inference, as far as the batches that the thread led took so long (else OpenVINO's own threads computed while
-it slept); the rest is the interpreter's. Of an OpenVINO thread, CPU time while no batch ran is spinning.
+The kernel counts how long a thread was on a CPU and how long it was ready for one; the stages tell what the
+thread did meanwhile. Time without a CPU is taken from all stages alike. CPU time that is neither decoding nor
+Python is inference, up to the length of the batches that the thread led (beyond it OpenVINO's own threads
+computed while this one slept); the rest is the interpreter's. CPU time of an OpenVINO thread while no batch
+ran is spinning.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Holds two profiles side by side: what became faster, slower, new or gone; it judges neither."""
+"""Compares two profiles: settings, figures of one request, layers, and findings that are gone or new."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Difference", "FigureChange", "compare"]
 
 @dataclass(frozen=True)
 class FigureChange:
-    """One figure in both profiles.
+    """One figure of both profiles.
 
     Attributes:
         name: of the figure.
@@ -34,7 +34,7 @@ class FigureChange:
 
     @property
     def factor(self) -> float | None:
-        """After over before; None where one is missing or nothing."""
+        """After over before; None where one is missing or 0."""
         return self.after / self.before if self.before and self.after is not None else None
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Difference:
 
 
 def compare(before: Recording, after: Recording) -> Difference:
-    """Put two recordings side by side, per request where their loads may differ."""
+    """Compare two recordings; times are those of one request, since their loads may differ."""
     sums = summarise(before), summarise(after)
     found = find(before, sums[0]), find(after, sums[1])
     rules = [{one.rule for one in findings} for findings in found]

@@ -1,4 +1,4 @@
-"""What a rule is given, and what it says: one sentence, the setting to change, the factor to expect."""
+"""Defines rules, what they look at, and their findings: what was seen, the setting to change, the gain."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Severity = Literal["high", "medium", "low"]
 
 @dataclass(frozen=True)
 class Case:
-    """What rules look at.
+    """What a rule looks at.
 
     Attributes:
-        recording: all that was seen.
+        recording: what was recorded.
         summary: its sums.
-        hot: Python functions by their samples.
+        hot: Python functions, the one with most samples first.
     """
 
     recording: Recording
@@ -42,14 +42,14 @@ class Case:
 
     @property
     def spare_cpus(self) -> float:
-        """Of these, how many the server did not use."""
+        """How many of these the server left unused."""
         return max(0.0, self.cpus - self.summary.cpu.total / (self.summary.window.seconds or 1.0))
 
     @property
     def headroom(self) -> float:
-        """How many times as many requests the CPUs would carry, if nothing but CPU time were in the way.
+        """The factor by which throughput could grow until the CPUs are full.
 
-        The CPUs that other programs leave, over what requests cost now in the server and in its clients.
+        That is the CPUs that other programs leave, over those that the server and its clients use now.
         """
         load = self.recording.load
         machine: Mapping[str, Any] = self.recording.placement.get("machine") or {}
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def flags(self) -> frozenset[str]:
-        """The processor's features, as far as they concern inference."""
+        """The instruction sets of the processor that matter to inference."""
         machine: Mapping[str, Any] = self.recording.placement.get("machine") or {}
         return frozenset(machine.get("flags") or ())
 
@@ -109,12 +109,12 @@ class ProfileFinding:
 
 @dataclass(frozen=True)
 class FindingRule:
-    """A way to find one thing.
+    """Finds one kind of problem.
 
     Attributes:
         name: short, of words and hyphens.
         settings: what its findings may ask to change.
-        judge: looks at a case; None where all is well.
+        judge: looks at a case; gives None where all is well.
     """
 
     name: str
@@ -123,7 +123,7 @@ class FindingRule:
 
     @property
     def summary(self) -> str:
-        """When it finds something, in one line: the docstring's first."""
+        """The first line of its docstring: what it finds."""
         return (self.judge.__doc__ or "").strip().splitlines()[0]
 
     def __call__(self, case: Case) -> ProfileFinding | None:
@@ -133,10 +133,10 @@ class FindingRule:
 
 
 def rule(name: str, *settings: str) -> Callable[[Callable[[Case], ProfileFinding | None]], FindingRule]:
-    """Makes a `FindingRule` of a function."""
+    """Makes a `FindingRule` from a function."""
     return lambda judge: FindingRule(name, settings, judge)
 
 
 def percent(share: float) -> str:
-    """A share as it is read: ``98 %``."""
+    """A share in percent: ``98 %``."""
     return f"{share:.0%}".replace("%", " %")

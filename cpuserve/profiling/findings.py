@@ -1,4 +1,4 @@
-"""All rules over one recording, the gravest finding first; it changes no setting."""
+"""Runs all rules over a recording and sorts what they find, the gravest first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ORDER = ("high", "medium", "low")
 
 
 def find(recording: Recording, sums: Summary | None = None) -> list[ProfileFinding]:
-    """What is worth changing on a server that was watched.
+    """Look for what is worth changing on a server.
 
     Args:
-        recording: what was seen.
-        sums: its account, where the caller has it already.
+        recording: of the server.
+        sums: its summary, where the caller has it already.
 
     Returns:
-        The gravest first, those that promise most first among equals.
+        The gravest first; among equals, the largest expected gain first.
     """
     case = Case(recording, sums or summarise(recording), tuple(hottest(recording.stacks)))
     found = [finding for rule in RULES if (finding := rule(case)) is not None]

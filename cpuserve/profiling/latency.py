@@ -1,4 +1,4 @@
-"""Where the latency of requests goes, stage by stage, and what no stage accounts for; it judges nothing."""
+"""Adds up the latency of requests by stage, and names the part that is in no stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StageTime:
     Attributes:
         name: of `cpuserve.serving.stages.STAGES`.
         mean_ms: a request, those without the stage counted as 0.
-        p99_ms: likewise.
+        p99_ms: 99th percentile, counted the same way.
         share: of the measured mean latency.
     """
 

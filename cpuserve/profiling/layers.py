@@ -1,8 +1,8 @@
-"""What each layer of a model takes, measured in this process after the run; the server is not touched.
+"""Measures what each layer of a model takes, in this process, after the server was watched.
 
-OpenVINO counts layers only in a model that was compiled to (``PERF_COUNT``), and counting slows every call.
-So the server's own model stays as it is, and the same graph is compiled here once more with the same
-properties: batch and precision are the server's, but one stream runs alone, on an otherwise idle server.
+OpenVINO times layers only in a model that was compiled with ``PERF_COUNT``, and timing slows every call. So
+the server's own model stays as it is. The same graph is compiled here once more with the server's properties,
+batch and precision, and runs in one stream.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lets all observers of a server look at the same time and joins what they saw; it drives no load."""
+"""Starts and stops all observers of a server together, and joins what they saw."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TICK_S = 1.2  # until every worker has heard that it is to sample its stacks
 
 @dataclass(frozen=True)
 class Observed:
-    """What the observers saw.
+    """What the observers saw, joined.
 
     Attributes:
         began_ns: when the last of them had started.
@@ -53,19 +53,19 @@ class Observed:
 
 
 def usual_rate() -> int:
-    """Stacks a second that cost about 5 % of the speed at most: a look takes a millisecond of some CPU."""
+    """Stacks a second that cost at most about 5 % of the speed: each takes a millisecond of CPU time."""
     return min(_MOST_RATE, _RATE_A_CPU * Budget.read().effective)
 
 
 @dataclass
 class Observers:
-    """All of them, for one span of time: `start`, then `stop`.
+    """All observers of a server, from `start` to `stop`.
 
     Attributes:
-        server: that is watched.
-        rate: Python stacks a second, over all workers; 0 takes none. A look stops all threads of a worker, so
-            that its price grows with the workers.
-        native: whether frames of C libraries are to be in them.
+        server: the one that is watched.
+        rate: Python stacks a second, over all workers; 0 takes none. Taking one stops all threads of a
+            worker, so the cost grows with the number of workers.
+        native: whether to include frames of C libraries.
     """
 
     server: RunningServer
@@ -76,7 +76,7 @@ class Observers:
     _inside: bool = False
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start all observers."""
         trace_ring = self.server.trace_ring
         self._cpu_s = _cpu_s()
         roster = self.server.roster()
@@ -92,7 +92,7 @@ class Observers:
         self._began_ns = time.perf_counter_ns()
 
     def stop(self) -> Observed:
-        """End, and join what was seen."""
+        """Stop them, and join what they saw."""
         trace_ring = self.server.trace_ring
         ended_ns = time.perf_counter_ns()
         trace_ring.tracing = False
@@ -124,7 +124,7 @@ class Observers:
         )
 
     def _stacks(self) -> None:
-        """Attach py-spy, or let the workers look at themselves."""
+        """Attach py-spy, or let the workers sample their own stacks."""
         why = hindrance(self.server.pid)
         if not why:
             self._spy = PySpy(self.server.pid, self._each, native=self.native)
@@ -156,6 +156,6 @@ class Observers:
 
 
 def _cpu_s() -> float:
-    """Of this process alone: its children may be clients."""
+    """CPU seconds of this process, without its children: they may be clients."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

@@ -1,4 +1,4 @@
-"""Writes a recording as a trace for Perfetto and chrome://tracing; it adds up nothing.
+"""Writes a recording as a trace for Perfetto and chrome://tracing.
 
 The format is Google's Trace Event Format: complete events (``X``) with microseconds, nestable asynchronous
 events (``b``, ``e``) for what waits beside the thread that will run it, and metadata (``M``).

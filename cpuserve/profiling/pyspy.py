@@ -1,4 +1,4 @@
-"""Python stacks by py-spy, attached from outside, and why it may not where it may not; it reads no stacks."""
+"""Takes Python stacks of another process with py-spy, and explains why where that is forbidden."""
 
 from __future__ import annotations
 

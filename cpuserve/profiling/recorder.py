@@ -1,4 +1,4 @@
-"""One profile of one server: without observers, with them, without them again, and what each was like."""
+"""Records a server under the load it has, or under a load from here, with and without observers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cpuserve.profiling.recording import Recording
 __all__ = ["DrivenLoad", "record", "record_under_load"]
 
 Step = Callable[[str], None]
-"""Is told what comes next, for a progress bar."""
+"""Is called with what happens next, for a progress bar."""
 
 _WARM_S = 1.0
 
 
 @dataclass(frozen=True)
 class DrivenLoad:
-    """The load that a profile drives itself.
+    """The load that is sent while a profile is taken.
 
     Attributes:
         target: the server's address and path.
@@ -42,13 +42,13 @@ class DrivenLoad:
 
 
 def record(observers: Observers, model: str, seconds: float, step: Step) -> Recording:
-    """Watch a server under whatever load it has.
+    """Record a server under the load it has.
 
     Args:
         observers: not started yet.
         model: its name; empty for all of the server.
         seconds: how long.
-        step: is told what comes next.
+        step: is called with what happens next.
     """
     observers.start()
     step(f"watching for {seconds:g} s")
@@ -71,7 +71,7 @@ def record_under_load(
         model: its name.
         seconds: how long it is watched.
         driven: the load.
-        step: is told what comes next.
+        step: is called with what happens next.
 
     Raises:
         CpuserveError: the load failed.

@@ -1,4 +1,4 @@
-"""What a profile saw: spans, threads, layers and stacks on one clock, as one JSON file; it judges nothing.
+"""Defines what a profile records: requests, batches, threads, layers and stacks, kept as one JSON file.
 
 All times are nanoseconds of CLOCK_MONOTONIC, which is the clock of `time.perf_counter_ns` on Linux and the
 same in all processes of a machine.

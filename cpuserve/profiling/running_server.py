@@ -1,4 +1,4 @@
-"""Finds the running server to be profiled, by process or port, and opens its trace ring; it asks nothing."""
+"""Finds a running server by its process or port, and opens its traced requests."""
 
 from __future__ import annotations
 

@@ -16,13 +16,13 @@ __all__ = ["Summary", "summarise"]
 
 @dataclass(frozen=True)
 class Summary:
-    """All sums over one recording.
+    """The sums over one recording.
 
     Attributes:
         window: the time they are over.
-        latency: where it goes.
-        cpu: where it goes.
-        utilisation: what limits.
+        latency: by stage.
+        cpu: CPU time by kind.
+        utilisation: how busy the resources are, and which one limits.
         threads: how busy each was, most CPU time first.
     """
 
@@ -34,7 +34,7 @@ class Summary:
 
     @property
     def accounted_share(self) -> float:
-        """The stages' sum over the measured latency."""
+        """The share of the measured latency that the stages add up to."""
         return self.latency.accounted_share
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Summary:
 
 
 def summarise(recording: Recording) -> Summary:
-    """Add everything up."""
+    """Add up a recording."""
     window = TimeSpan.of(recording)
     threads = sorted(
         (ThreadTimes.of(track, window) for track in recording.threads), key=lambda one: -one.cpu_s

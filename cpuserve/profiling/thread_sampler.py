@@ -1,4 +1,4 @@
-"""What the kernel's scheduler did with every thread of a server, sampled from /proc; it traces nothing."""
+"""Samples from /proc what the kernel's scheduler does with every thread of a server."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class ThreadSampler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start to sample."""
         self._scan()
         self._look()
         self._thread.start()
 
     def stop(self) -> None:
-        """End; `tracks` then has what was seen."""
+        """Stop; `tracks` has the samples then."""
         self._ending.set()
         self._thread.join()
         self._look()
@@ -83,7 +83,7 @@ class ThreadSampler:
             _close(thread)
 
     def tracks(self, serving: Iterable[int], arbiter: int) -> list[ThreadTrack]:
-        """What was seen.
+        """All threads that were seen.
 
         Args:
             serving: threads that are known to have run requests.

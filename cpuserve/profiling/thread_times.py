@@ -1,4 +1,4 @@
-"""How busy each thread was, over the whole time and over its parts; it does not say with what."""
+"""Tells how long each thread was on a CPU, or ready without one, in a span of time or its parts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["ThreadTimes", "TimeSpan", "main_cpu", "slices"]
 
 @dataclass(frozen=True)
 class TimeSpan:
-    """The time in which every worker's spans are known.
+    """The time for which the requests of every worker are known.
 
-    Workers keep only their last spans, so that of a long recording the beginning may be gone.
+    Workers keep only their last requests: the beginning of a long recording may be gone.
 
     Attributes:
         begin_ns: when it begins.
@@ -28,12 +28,12 @@ class TimeSpan:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Its length in seconds."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     @classmethod
     def of(cls, recording: Recording) -> TimeSpan:
-        """The time from the first span of the worker that has begun last, to the end of the last one."""
+        """From when the last worker has its first request, to the end of the last request."""
         begin, end = recording.began_ns, recording.ended_ns
         by_pid: dict[int, list[int]] = {}
         last = begin
@@ -51,13 +51,13 @@ class TimeSpan:
 
 @dataclass(frozen=True)
 class ThreadTimes:
-    """What one thread did in a window.
+    """CPU time and waiting time of one thread in a span of time.
 
     Attributes:
         track: the thread.
-        cpu_s: on a CPU.
-        wait_s: ready to run, without a CPU.
-        seconds: the window's part in which the thread was watched.
+        cpu_s: seconds on a CPU.
+        wait_s: seconds ready to run, without a CPU.
+        seconds: how long the thread was watched in that time.
     """
 
     track: ThreadTrack
@@ -67,12 +67,12 @@ class ThreadTimes:
 
     @property
     def cpu_share(self) -> float:
-        """Of the time, on a CPU."""
+        """The share of the time on a CPU."""
         return self.cpu_s / self.seconds if self.seconds else 0.0
 
     @property
     def wait_share(self) -> float:
-        """Of the time it wanted to run, without a CPU."""
+        """The share of the time it wanted to run in which it had no CPU."""
         wanted = self.cpu_s + self.wait_s
         return self.wait_s / wanted if wanted else 0.0
 
@@ -114,7 +114,7 @@ def main_cpu(track: ThreadTrack) -> tuple[int, float]:
 
 
 def _at(track: ThreadTrack, t_ns: int) -> tuple[float, float]:
-    """Both counters at a time, straight between the samples around it."""
+    """CPU and waiting time [ns] at ``t_ns``, linearly between the samples around it."""
     samples = track.samples
     after = min(max(1, bisect_right(samples, t_ns, key=lambda sample: sample[0])), len(samples) - 1)
     (t0, cpu0, wait0, _), (t1, cpu1, wait1, _) = samples[after - 1], samples[after]

@@ -1,4 +1,4 @@
-"""Reads a server's traced requests while it serves: spans of requests and batches; it switches nothing."""
+"""Reads the traced requests of a running server, as spans of requests and batches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cpuserve.serving.trace_ring import TraceRecord, TraceRing
 __all__ = ["TraceReader", "spans_of"]
 
 _EVERY_S = 0.25
-_LATE = 512  # how far back a request may still have been under way at the last look
+_LATE = 512  # requests: one this far back may still have been under way when the ring was last read
 
 
 class TraceReader:
-    """Collects all requests that end between `start` and `stop`.
+    """Collects the requests that end between `start` and `stop`.
 
     Args:
         trace_ring: the server's.
@@ -37,11 +37,11 @@ class TraceReader:
         self._thread = threading.Thread(target=self._run, name="traced", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start to collect."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; `records` is then whole."""
+        """Stop; `records` is complete then."""
         self._ending.set()
         self._thread.join()
         self._look()

@@ -1,4 +1,4 @@
-"""Which of serving threads, inference streams and CPUs limits the throughput; it gives no advice.
+"""Finds out whether serving threads, inference streams or CPUs limit the throughput.
 
 By the utilisation law a resource that is busy for a share u of the time at a rate X can carry X/u at most:
 the one with the largest u is the limit (Denning and Buzen, The Operational Analysis of Queueing Network
@@ -17,17 +17,17 @@ __all__ = ["Resource", "Utilisation"]
 
 _WAITING = ("queue", "batch_wait")
 _IDLE_BELOW = 0.7
-"""With every resource less busy than that, nothing of the server is the limit."""
+"""Below this share of every resource, the load limits the throughput, not the server."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Something that requests hold while they are worked on.
+    """Something that a request occupies while it is worked on.
 
     Attributes:
         name: ``serving threads``, ``inference streams`` or ``CPUs``.
         count: how many there are.
-        busy_share: of their time, 0 to 1.
+        busy_share: share of their time in which they are busy, 0 to 1.
         ceiling_per_s: requests a second at which they would be busy all the time.
     """
 
@@ -39,7 +39,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """What the server did a second, and what stops it from doing more.
+    """How much the server did each second, and what limits it.
 
     Attributes:
         rate: requests answered 200, a second.
@@ -72,7 +72,7 @@ class Utilisation:
 
     @classmethod
     def of(cls, recording: Recording, window: TimeSpan) -> Utilisation:
-        """Add up who was busy in a window."""
+        """Add up how busy each resource was in a span of time."""
         seconds = window.seconds or 1.0
         done = [
             one
@@ -119,7 +119,7 @@ def _resource(name: str, count: int, work: float, rate: float) -> Resource:
 
 
 def _counts(recording: Recording) -> dict[str, int]:
-    """How many there are of each; the settings win over what was seen, which misses what never ran."""
+    """How many there are of each, by the settings first: threads that never ran were not seen."""
     serving = sum(track.role == "serve" for track in recording.threads)
     seats = recording.placement.get("seats") or []
     workers = int(recording.settings.get("workers") or len(seats) or 1)

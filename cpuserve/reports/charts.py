@@ -12,7 +12,7 @@ __all__ = ["ChangeBar", "Dot", "PlotLine", "change_bars", "plot"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 18, 16, 46
 _LABEL_PX, _LINE_PX = 6.4, 14
-_NAMES_PX = 70  # below a plot whose x axis has words
+_NAMES_PX = 96  # below a plot whose x axis has words
 _LEGEND_PX = 190
 
 
@@ -155,7 +155,7 @@ def plot(
     turned = drawing.text(0, 0, y_title, anchor="middle")
     turned.set("transform", f"translate(14 {(_TOP + base) / 2:.0f}) rotate(-90)")
     if title:
-        drawing.text(right, 11, title, "strong", anchor="end")
+        drawing.text(right, _TOP - 3, title, "strong", anchor="end")
     for line in lines:
         if len(line.corners) > 1:
             corners = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in line.corners)

@@ -1,1 +1,1 @@
-"""The rules that findings are made by, a family a module; they change no setting."""
+"""The rules that make findings, a family a module."""

@@ -1,4 +1,4 @@
-"""Rules about decoding: too few threads for it, pictures larger than the model looks at."""
+"""Rules about decoding: too few threads for it, or pictures larger than the model needs."""
 
 from __future__ import annotations
 

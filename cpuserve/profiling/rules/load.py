@@ -1,4 +1,4 @@
-"""Rules about the load: too much of it, too little of it, refusals, and the cost of watching."""
+"""Rules about the load: too much or too little, refused requests, and the cost of watching."""
 
 from __future__ import annotations
 

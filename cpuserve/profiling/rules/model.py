@@ -1,4 +1,4 @@
-"""Rules about the model: slow kernels, wide numbers, batches, and what Python does behind it."""
+"""Rules about the model: slow kernels, 32-bit layers, batches, and the Python code after inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about threads and CPUs: shared cores, too many or too few threads, quotas, spinning, wandering."""
+"""Rules about threads and CPUs: shared cores, too many or too few threads, quotas, spinning, moves."""
 
 from __future__ import annotations
 
