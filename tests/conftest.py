@@ -59,8 +59,8 @@ def expected(data_dir: Path) -> dict[str, Any]:
 _NEEDS_VNNI = (
     "test_answers.py::test_all_photos_and_formats_answer_as_expected[mobilenet_v2_1.0_224_quant]",
     "test_answers.py::test_visual_wake_words",
-    "test_build.py::test_int8_answers_are_probabilities_in_the_graph",
-    "test_build.py::test_a_row_has_the_same_answer_in_any_batch[vww_96_int8]",
+    "test_pull.py::test_int8_answers_are_probabilities_in_the_graph",
+    "test_pull.py::test_a_row_has_the_same_answer_in_any_batch[vww_96_int8]",
     "test_convert.py::test_classifiers_answer_as_expected[mobilenet_v2_1.0_224_quant.tflite]",
     "test_convert.py::test_visual_wake_words_answer_as_expected[vww_96_int8.tflite]",
 )

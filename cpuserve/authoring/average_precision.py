@@ -1,8 +1,8 @@
-"""COCO's mean average precision of boxes; it finds no boxes.
+"""COCO's mean average precision of boxes, equal to what pycocotools computes.
 
-After T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context" (2014) and the evaluation COCO publishes:
-IoU thresholds 0.50, 0.55, ... 0.95, precision at 101 recalls, at most 100 boxes a picture, mean over
-thresholds and classes. Of the areas of objects it knows "all" only.
+After T.-Y. Lin et al., "Microsoft COCO: Common Objects in Context" (2014) and COCO's evaluation: IoU 0.50,
+0.55, ... 0.95, precision at 101 recalls, at most 100 boxes of a class in a picture, mean over thresholds and
+classes, objects of all areas.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Array = npt.NDArray[Any]
 
 
 class Detection(NamedTuple):
-    """One object that was found.
+    """One box that a detector found.
 
     Attributes:
         corners: x1, y1, x2, y2 in pixels of the upright picture.
-        class_id: what it is said to be.
-        score: how sure.
+        class_id: its class.
+        score: how sure the detector is.
     """
 
     corners: tuple[float, float, float, float]
@@ -39,10 +39,10 @@ class Detection(NamedTuple):
 
 
 def mean_average_precision(pictures: Sequence[tuple[Sequence[Detection], Sequence[Box]]]) -> float:
-    """The mAP over pictures, from 0 to 1; 0 where the truth has no object.
+    """The mAP over pictures, 0 to 1; 0 where no picture has an object.
 
     Args:
-        pictures: what was found in each, and what is there.
+        pictures: detections and true boxes of each.
     """
     classes = sorted({box.class_id for _, truth in pictures for box in truth if not box.crowd})
     if not classes:
@@ -54,8 +54,8 @@ def _of_class(pictures: Sequence[tuple[Sequence[Detection], Sequence[Box]]], cla
     scores: list[float] = []
     right, counted, there = [], [], 0
     for found, truth in pictures:
-        best = sorted(found, key=lambda one: -one.score)[:_MOST]
-        ours = [one for one in best if one.class_id == class_id]
+        ours = [one for one in found if one.class_id == class_id]
+        ours = sorted(ours, key=lambda one: -one.score)[:_MOST]
         theirs = [box for box in truth if box.class_id == class_id]
         theirs.sort(key=lambda box: box.crowd)  # an object is matched before a crowd is
         there += sum(not box.crowd for box in theirs)
@@ -70,7 +70,7 @@ def _of_class(pictures: Sequence[tuple[Sequence[Detection], Sequence[Box]]], cla
 
 
 def _matched(ours: Sequence[Detection], theirs: Sequence[Box]) -> tuple[Array, Array]:
-    """Whether each detection found an object, and whether it found a crowd; bool [thresholds, detections]."""
+    """Which detections match an object, and which match a crowd: bool [thresholds, detections] each."""
     hits = np.zeros((len(_THRESHOLDS), len(ours)), bool)
     ignored = hits.copy()
     overlaps = [[_overlap(one, box) for box in theirs] for one in ours]
@@ -82,7 +82,7 @@ def _matched(ours: Sequence[Detection], theirs: Sequence[Box]) -> tuple[Array, A
             ]
             objects = [k for k in free if not theirs[k].crowd]
             if objects:
-                taken.add(max(objects, key=lambda k: row[k]))
+                taken.add(max(objects, key=lambda k: (row[k], k)))  # of equal ones the last, as in COCO's
                 hits[number, index] = True
             else:
                 ignored[number, index] = bool(free)
@@ -90,7 +90,7 @@ def _matched(ours: Sequence[Detection], theirs: Sequence[Box]) -> tuple[Array, A
 
 
 def _overlap(one: Detection, box: Box) -> float:
-    """Intersection over union; over the detection alone where the truth is a crowd."""
+    """Intersection over union; intersection over the detection's area where the true box is a crowd."""
     ax1, ay1, ax2, ay2 = one.corners
     bx1, by1, bx2, by2 = box.corners
     both = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
@@ -100,11 +100,11 @@ def _overlap(one: Detection, box: Box) -> float:
 
 
 def _precision(hits: Array, there: int) -> float:
-    """Precision at 101 recalls, where precision is the best at that recall or a higher one."""
+    """Mean precision at 101 recalls; each counts the best precision at that recall or a higher one."""
     if not len(hits):
         return 0.0
     found = np.cumsum(hits)
     recall, precision = found / there, found / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, _RECALLS - 1e-9)
+    at = np.searchsorted(recall, _RECALLS)
     return float(np.sum(precision[at[at < len(precision)]]) / len(_RECALLS))
