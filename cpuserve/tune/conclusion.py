@@ -74,12 +74,12 @@ def _against(report: SearchReport) -> list[str]:
 
 def _knobs(report: SearchReport) -> list[str]:
     title = report.objective.metric.title
-    telling = [(one.knob, one.telling) for one in report.effects if one.telling is not None]
+    strongest = [(one.knob, one.strongest) for one in report.effects if one.strongest is not None]
 
     def listed(kind: str) -> str:
         found = [
             f"{knob}={effect.value} ({_ABOUT[effect.method]}{100 * effect.change:+.1f} %)"
-            for knob, effect in telling
+            for knob, effect in strongest
             if effect.kind == kind
         ]
         return ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
@@ -89,10 +89,10 @@ def _knobs(report: SearchReport) -> list[str]:
         found.append(f"What helps {title} most: {helpful}.")
     if harmful := listed("harmful"):
         found.append(f"What only harms: {harmful}.")
-    depends = [knob for knob, effect in telling if effect.kind == "depends"]
+    depends = [knob for knob, effect in strongest if effect.kind == "depends"]
     if depends:
         found.append(f"What helps or harms, depending on the other settings: {', '.join(depends)}.")
-    nothing = [knob for knob, effect in telling if effect.kind == "no effect"]
+    nothing = [knob for knob, effect in strongest if effect.kind == "no effect"]
     if nothing:
         found.append(f"No effect beyond noise: {', '.join(nothing)}.")
     by_words: dict[str, list[str]] = {}
@@ -105,7 +105,7 @@ def _knobs(report: SearchReport) -> list[str]:
 def _not_tried(effects: Sequence[KnobEffects]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for one in effects:
-        if one.telling is None and not one.known:
+        if one.strongest is None and not one.known:
             by_reason.setdefault(one.why.rstrip("."), []).append(one.knob)
     parts = [", ".join(knobs) + (f" ({why})" if why else "") for why, knobs in by_reason.items()]
     return [f"Not tried: {'; '.join(parts)}."] if parts else []

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from cpuserve.tune.objective import ObjectiveMetric
 from cpuserve.tune.trial import Figures, Knob, Point, Trial
 
-__all__ = ["Curve", "Spot", "batch_curve", "cores_curve", "cores_per_worker", "front"]
+__all__ = ["Curve", "CurvePoint", "batch_curve", "cores_curve", "cores_per_worker", "front"]
 
 _ENOUGH = 3  # values with everything else alike; with fewer the best of all values tell more
 _SEAT = ("cores_per_worker", "workers", "threads")  # how the machine is cut: they change together
 
 
 @dataclass(frozen=True)
-class Spot:
+class CurvePoint:
     """One point of a curve.
 
     Attributes:
@@ -38,7 +38,7 @@ class Curve:
         alike: whether everything else is the same along it; else each is the best of its value.
     """
 
-    spots: tuple[Spot, ...] = ()
+    spots: tuple[CurvePoint, ...] = ()
     alike: bool = True
 
 
@@ -124,13 +124,13 @@ def _curve(
 
 def _best_by(
     trials: Sequence[Trial], of: Callable[[Trial], float | None], metric: ObjectiveMetric
-) -> tuple[Spot, ...]:
-    best: dict[float, Spot] = {}
+) -> tuple[CurvePoint, ...]:
+    best: dict[float, CurvePoint] = {}
     for trial in trials:
         x = of(trial)
         if trial.figures is None or x is None:
             continue
         other = best.get(x)
         if other is None or metric.better(trial.figures, other.figures):
-            best[x] = Spot(x, trial.number, trial.figures)
+            best[x] = CurvePoint(x, trial.number, trial.figures)
     return tuple(best[x] for x in sorted(best))

@@ -92,7 +92,7 @@ class KnobEffects:
     known: str = ""
 
     @property
-    def telling(self) -> Effect | None:
+    def strongest(self) -> Effect | None:
         """The strongest effect: the most helpful, else one that depends, else the most harmful, else any."""
         order: tuple[Kind, ...] = ("helps", "depends", "harmful", "no effect", "not told apart", "failed")
         found = [effect for kind in order for effect in self.values if effect.kind == kind]
@@ -104,14 +104,14 @@ class KnobEffects:
     @property
     def words(self) -> str:
         """The verdict for people."""
-        if self.telling is None and self.known:
+        if self.strongest is None and self.known:
             return self.known
-        if self.telling is None:
+        if self.strongest is None:
             return f"not tried ({self.why.rstrip('.')})" if self.why else "not tried"
-        if self.telling.kind == "no effect":
+        if self.strongest.kind == "no effect":
             noise = max(effect.noise for effect in self.values if effect.kind == "no effect")
             return f"no effect (within noise {100 * noise:.1f} %)"
-        return self.telling.words
+        return self.strongest.words
 
 
 def effects(
@@ -148,10 +148,10 @@ def _measured(trials: Iterable[Trial]) -> list[tuple[Trial, Figures]]:
 
 
 def _size(one: KnobEffects) -> float:
-    telling = one.telling
-    if telling is None or math.isnan(telling.change):
+    strongest = one.strongest
+    if strongest is None or math.isnan(strongest.change):
         return -1.0
-    return abs(telling.change) if telling.kind != "no effect" else 0.0
+    return abs(strongest.change) if strongest.kind != "no effect" else 0.0
 
 
 def _knob(

@@ -160,7 +160,7 @@ class MachineFacts:
         one = _PROCESS_MIB + copies * sum(network.mib(sizes) for network in self.networks)
         return self.memory_factor * workers * one
 
-    def having_seen(self, openmp: Sequence[str], rss_mib: float) -> MachineFacts:
+    def with_first_trial(self, openmp: Sequence[str], rss_mib: float) -> MachineFacts:
         """The facts with what the trial of the defaults showed.
 
         Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
-from cpuserve.tune.point_grid import Grid
+from cpuserve.tune.point_grid import PointGrid
 from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space
 
@@ -43,7 +43,7 @@ class OptunaSearch:
                 "--mode optuna needs Optuna: pip install cpuserve[tune], or --mode quick"
             ) from error
         self._optuna = optuna
-        self._space, self._grid, self._file = space, Grid(space), file
+        self._space, self._grid, self._file = space, PointGrid(space), file
 
     def __call__(self, search: Search) -> None:
         """Ask until Optuna has proposed nothing new for long, or the limits are reached."""
@@ -62,7 +62,7 @@ class OptunaSearch:
             asked = study.ask(distributions)
             point = self._grid.nearest(asked.params)
             since_new = since_new + 1 if search.journal.of(point) else 0
-            found = search.look(point)
+            found = search.measure(point)
             asked.set_user_attr("point", repr(point))
             if found is None:
                 study.tell(asked, state=self._optuna.trial.TrialState.FAIL)

@@ -146,12 +146,12 @@ def _curve(curve: Curve, x_title: str, y_title: str) -> _Figure | None:
 def _knobs_chart(report: SearchReport) -> Drawing | None:
     rows = []
     for one in report.effects:
-        telling = one.telling
-        if telling is not None and not math.isnan(telling.change):
-            label = f"{one.knob.removeprefix('env.')}={telling.value}"
-            words = telling.words + (", by regression" if telling.method == "regression" else "")
-            kind = _COLOURS.get(telling.kind, "none")
-            rows.append(ChangeBar(label, telling.change, telling.noise, kind, words))
+        strongest = one.strongest
+        if strongest is not None and not math.isnan(strongest.change):
+            label = f"{one.knob.removeprefix('env.')}={strongest.value}"
+            words = strongest.words + (", by regression" if strongest.method == "regression" else "")
+            kind = _COLOURS.get(strongest.kind, "none")
+            rows.append(ChangeBar(label, strongest.change, strongest.noise, kind, words))
     return change_bars(rows, f"change of {report.objective.metric.title}") if rows else None
 
 

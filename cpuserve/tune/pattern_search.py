@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cpuserve.tune.objective import Standing
-from cpuserve.tune.point_grid import Grid
+from cpuserve.tune.point_grid import PointGrid
 from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space
 
@@ -52,7 +52,7 @@ class PatternSearch:
     """
 
     def __init__(self, space: Space) -> None:
-        self._grid = Grid(space)
+        self._grid = PointGrid(space)
         axes = [*_TOGETHER, *({knob: 1.0} for knob in self._grid.knobs)]
         self._axes = [self._grid.direction(axis) for axis in axes]
 
@@ -61,12 +61,12 @@ class PatternSearch:
         grid, expected = self._grid, search.expected_trials
         known = [grid.number(one.point) for one in search.objective.standings(search.journal.trials)]
         count = _STARTS if expected is None else min(_STARTS, expected // _TRIALS_A_START)
-        starts = [*known, *grid.drawn(count, _DRAW)]
+        starts = [*known, *grid.sample(count, _DRAW)]
         tops: list[int] = []
         for _ in range(_CLIMBS):
             ranked = self._ranked(search, starts)
             if tops:
-                apart = grid.apart(tops)
+                apart = grid.distances(tops)
                 ranked = [number for number in ranked if apart[number] >= np.median(apart) / 2]
             if not ranked:
                 return
@@ -76,7 +76,7 @@ class PatternSearch:
     def _climb(self, search: Search, start: int) -> int:
         here, times = start, 1
         while True:
-            now = search.look(self._grid.points[here], times=times)
+            now = search.measure(self._grid.points[here], times=times)
             better = self._step(search, here, now, times)
             if better is not None:
                 here, times = better, 1
@@ -96,9 +96,9 @@ class PatternSearch:
                 at, best = here, now
                 while (ahead := self._grid.ahead(at, direction)) is not None:
                     point = self._grid.points[ahead]
-                    found = search.look(point)
+                    found = search.measure(point)
                     if times == 2 and found and best and search.objective.tie(found, best):
-                        found = search.look(point, times=2)
+                        found = search.measure(point, times=2)
                     if not _better(found, best):
                         break
                     at, best = ahead, found
@@ -107,7 +107,7 @@ class PatternSearch:
         return None
 
     def _ranked(self, search: Search, numbers: list[int]) -> list[int]:
-        seen = {number: search.look(self._grid.points[number]) for number in dict.fromkeys(numbers)}
+        seen = {number: search.measure(self._grid.points[number]) for number in dict.fromkeys(numbers)}
         worked = [(one.excess, -one.score, number) for number, one in seen.items() if one is not None]
         return [number for _, _, number in sorted(worked)]
 

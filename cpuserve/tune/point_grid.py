@@ -12,13 +12,13 @@ import numpy.typing as npt
 from cpuserve.tune.space import Space
 from cpuserve.tune.trial import Point
 
-__all__ = ["Grid", "Vector"]
+__all__ = ["PointGrid", "Vector"]
 
 Vector = npt.NDArray[np.float32]
 """One number a knob that varies."""
 
 
-class Grid:
+class PointGrid:
     """Numbers the points and gives each coordinates; distances are L1.
 
     Attributes:
@@ -71,12 +71,12 @@ class Grid:
         best = int(distance.argmin())
         return best if np.isfinite(distance[best]) else None
 
-    def apart(self, numbers: Iterable[int]) -> Vector:
+    def distances(self, numbers: Iterable[int]) -> Vector:
         """The distance of each point to the nearest of some points."""
         apart = [np.abs(self._places - self._places[number]).sum(axis=1) for number in numbers]
         return np.asarray(np.min(apart, axis=0))
 
-    def drawn(self, count: int, seed: int) -> list[int]:
+    def sample(self, count: int, seed: int) -> list[int]:
         """Draw up to ``count`` points at random."""
         dice = random.Random(seed)  # noqa: S311  # a repeatable draw, no secret
         return dice.sample(range(len(self.points)), min(count, len(self.points)))

@@ -16,7 +16,7 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
 
-__all__ = ["IR", "MACHINE", "OPENVINO", "PresetKey", "digest_of"]
+__all__ = ["IR", "MACHINE", "OPENVINO", "PresetKey", "model_digest"]
 
 IR, OPENVINO = "IR digest", "OpenVINO version"
 
@@ -65,7 +65,7 @@ class PresetKey:
         """
         found = Fingerprint.read(root, Budget.read(root), Topology.read(root))
         machine = {name: getattr(found, name) for name in MACHINE} | {"flags": list(found.flags)}
-        digests = {file.name: digest_of(file) for file in files}
+        digests = {file.name: model_digest(file) for file in files}
         return cls(found.short, machine, _openvino(), digests)
 
     @classmethod
@@ -102,7 +102,7 @@ class PresetKey:
         )
 
 
-def digest_of(file: ModelFile) -> str:
+def model_digest(file: ModelFile) -> str:
     """SHA-256 over the contents of a model's files."""
     whole = hashlib.sha256()
     for path in file.files:

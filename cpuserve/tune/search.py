@@ -89,7 +89,7 @@ class Search:
         self._seen = seen
         self._reserved = 1
 
-    def look(self, point: Point, reason: str = "search", times: int = 1) -> Standing | None:
+    def measure(self, point: Point, reason: str = "search", times: int = 1) -> Standing | None:
         """The result of a point after ``times`` trials; missing trials are run.
 
         Returns:
@@ -100,12 +100,12 @@ class Search:
         """
         made = self.journal.of(point)
         while len(made) < times and all(trial.figures is not None for trial in made):
-            if not self.room:
+            if not self.has_room:
                 raise Ended
             made.append(self._try(point, reason))
         return next(iter(self.objective.standings(made)), None)
 
-    def first(self, hints: Mapping[str, Point]) -> None:
+    def measure_first(self, hints: Mapping[str, Point]) -> None:
         """Measure the defaults and the points of the hints, as far as the limits allow.
 
         Raises:
@@ -118,8 +118,8 @@ class Search:
                 raise CpuserveError(f"the defaults could not be measured: {trial.error}")
         self._reserved = 1
         for name, point in hints.items():
-            if self.room:
-                self.look(point, f"hint:{name}")
+            if self.has_room:
+                self.measure(point, f"hint:{name}")
 
     def run(self, strategy: Strategy) -> None:
         """Let a strategy choose points within the limits, then measure the best and the defaults again."""
@@ -141,7 +141,7 @@ class Search:
             self._try(Point(), "default-again")
 
     @property
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether the limits allow one more trial beside the reserved ones."""
         trials, limits = self.journal.trials, self.limits
         if limits.trials is not None and len(trials) + 1 + self._reserved > limits.trials:
@@ -172,7 +172,7 @@ class Search:
             once = [point for point in points if len(self.journal.of(point)) < 2]
             if not once:
                 return
-            self.look(once[0], times=2)
+            self.measure(once[0], times=2)
 
     def _try(self, point: Point, reason: str) -> Trial:
         began = time.monotonic()
@@ -189,4 +189,4 @@ class Search:
 
 
 Strategy = Callable[[Search], None]
-"""Calls `Search.look` on points until it is content."""
+"""Calls `Search.measure` on points until it is content."""

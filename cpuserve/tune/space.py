@@ -14,7 +14,7 @@ from cpuserve.tune.machine_facts import DEFAULT_BATCH, MachineFacts
 from cpuserve.tune.space_rules import RULES, SpaceRule, Values
 from cpuserve.tune.trial import Knob, Point
 
-__all__ = ["KNOBS", "Space", "digest_of"]
+__all__ = ["KNOBS", "Space", "space_digest"]
 
 KNOBS = (
     "workers",
@@ -63,34 +63,34 @@ class Space:
     """All points worth a trial.
 
     Attributes:
-        host: what they are for.
+        facts: what they are for.
         values: values of each knob, ascending where they are numbers.
         points: by point, where it lies; ``Point()``, the defaults, is always among them.
         total: how many there would be without rules.
         dropped: how many points each rule has dropped, by its name; a point counts for one rule only.
     """
 
-    host: MachineFacts
+    facts: MachineFacts
     values: Mapping[str, tuple[Knob | None, ...]]
     points: Mapping[Point, Steps]
     total: int
     dropped: Mapping[str, int]
 
     @classmethod
-    def of(cls, host: MachineFacts, precisions: Sequence[str] = ("auto",)) -> Space:
+    def of(cls, facts: MachineFacts, precisions: Sequence[str] = ("auto",)) -> Space:
         """The space of a machine and its models.
 
         Args:
-            host: what is known of both.
+            facts: what is known of both.
             precisions: those that may be tried; another precision gives other answers.
         """
-        values = _values(host, precisions)
+        values = _values(facts, precisions)
         dropped: Counter[str] = Counter()
-        points = {_canonical(host, _defaults(host)): _steps(values, _defaults(host))}
-        for found in _legal(host, values, dropped):
-            points.setdefault(_canonical(host, found), _steps(values, found))
+        points = {_canonical(facts, _defaults(facts)): _steps(values, _defaults(facts))}
+        for found in _legal(facts, values, dropped):
+            points.setdefault(_canonical(facts, found), _steps(values, found))
         total = math.prod(len(choices) for choices in values.values())
-        return cls(host, values, points, total, {rule.name: dropped[rule.name] for rule in RULES})
+        return cls(facts, values, points, total, {rule.name: dropped[rule.name] for rule in RULES})
 
     def full(self, point: Point) -> dict[str, Any]:
         """The value of every knob at a point of the space; None where an environment variable is not set."""
@@ -102,7 +102,7 @@ class Space:
         given = dict(point.knobs)
         if not given.keys() <= self.values.keys():
             return point
-        return _canonical(self.host, _completed(self.host, given))
+        return _canonical(self.facts, _completed(self.facts, given))
 
     def not_tried(self) -> dict[str, str]:
         """Knobs that no point changes, each with the reason."""
@@ -135,29 +135,29 @@ class Space:
         ]
 
 
-def digest_of(host: MachineFacts, precisions: Sequence[str]) -> str:
+def space_digest(facts: MachineFacts, precisions: Sequence[str]) -> str:
     """A digest of the space that a machine has before the first trial."""
-    known = replace(host, memory_bytes=0, memory_factor=1.0, openmp=())
+    known = replace(facts, memory_bytes=0, memory_factor=1.0, openmp=())
     text = repr(
         (known, tuple(precisions), sorted(_values(known, precisions).items()), [rule.why for rule in RULES])
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _defaults(host: MachineFacts) -> dict[str, Any]:
-    return _completed(host, {"workers": host.workers, "cores_per_worker": host.seat_cores})
+def _defaults(facts: MachineFacts) -> dict[str, Any]:
+    return _completed(facts, {"workers": facts.workers, "cores_per_worker": facts.seat_cores})
 
 
-def _completed(host: MachineFacts, given: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(facts: MachineFacts, given: Mapping[str, Any]) -> dict[str, Any]:
     """All knobs, those not given as the server chooses them."""
     found = {**_FIXED, **given}
     if "workers" not in given and "cores_per_worker" not in given:
-        found |= {"workers": host.workers, "cores_per_worker": host.seat_cores}
+        found |= {"workers": facts.workers, "cores_per_worker": facts.seat_cores}
     elif "workers" not in given:
-        found["workers"] = host.seats_of(given["cores_per_worker"])
+        found["workers"] = facts.seats_of(given["cores_per_worker"])
     elif "cores_per_worker" not in given:
-        found["cores_per_worker"] = max(1, host.total_cores // given["workers"])
-    seat = host.seat_threads(found["workers"], found["cores_per_worker"], logical=found["use_logical_core"])
+        found["cores_per_worker"] = max(1, facts.total_cores // given["workers"])
+    seat = facts.seat_threads(found["workers"], found["cores_per_worker"], logical=found["use_logical_core"])
     found.setdefault("threads", seat)
     found.setdefault("inference_threads", seat)
     found.setdefault("streams", min(seat, found["inference_threads"]))
@@ -171,11 +171,11 @@ def _shared(found: Values) -> bool:
     return streams == 1 or not prefers_own_weights(streams, threads, pinned=found["enable_cpu_pinning"])
 
 
-def _values(host: MachineFacts, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
-    defaults = _defaults(host)
-    cores = {*_powers(host.cores[0]), *host.cores, host.seat_cores}
-    workers = {*_powers(host.total_cores), host.workers, *(host.seats_of(count) for count in cores)}
-    threads = {*_powers(2 * host.cores[0] * host.siblings), *cores, defaults["threads"]}
+def _values(facts: MachineFacts, precisions: Sequence[str]) -> dict[str, tuple[Knob | None, ...]]:
+    defaults = _defaults(facts)
+    cores = {*_powers(facts.cores[0]), *facts.cores, facts.seat_cores}
+    workers = {*_powers(facts.total_cores), facts.workers, *(facts.seats_of(count) for count in cores)}
+    threads = {*_powers(2 * facts.cores[0] * facts.siblings), *cores, defaults["threads"]}
     values: dict[str, tuple[Knob | None, ...]] = {
         "workers": tuple(sorted(workers)),
         "cores_per_worker": tuple(sorted(cores)),
@@ -189,8 +189,8 @@ def _values(host: MachineFacts, precisions: Sequence[str]) -> dict[str, tuple[Kn
         "precision": tuple(dict.fromkeys(["auto", *precisions])),
         "enable_cpu_pinning": (False, True),
         "scheduling_core_type": _CORE_TYPES,
-        "allocator": ("none", *host.allocators),
-        "env.OMP_NUM_THREADS": (None, *_powers(host.cores[0])),
+        "allocator": ("none", *facts.allocators),
+        "env.OMP_NUM_THREADS": (None, *_powers(facts.cores[0])),
         "env.KMP_BLOCKTIME": _BLOCKTIMES,
         "env.KMP_AFFINITY": _AFFINITIES,
     }
@@ -202,7 +202,7 @@ def _powers(most: int) -> tuple[int, ...]:
 
 
 def _legal(
-    host: MachineFacts, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
+    facts: MachineFacts, values: Mapping[str, tuple[Knob | None, ...]], dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """Every combination that no rule drops; a rule is checked as soon as its knobs have values."""
     knobs = list(values)
@@ -216,7 +216,7 @@ def _legal(
         knob = knobs[place]
         for value in values[knob]:
             found[knob] = value
-            objecting = next((rule for rule in due[place] if not rule.allows(host, found)), None)
+            objecting = next((rule for rule in due[place] if not rule.allows(facts, found)), None)
             if objecting is not None:
                 dropped[objecting.name] += left[place]
             elif place + 1 < len(knobs):
@@ -231,14 +231,14 @@ def _steps(values: Mapping[str, tuple[Knob | None, ...]], found: Values) -> Step
     return tuple(choices.index(found[knob]) for knob, choices in values.items())
 
 
-def _canonical(host: MachineFacts, found: Values) -> Point:
+def _canonical(facts: MachineFacts, found: Values) -> Point:
     workers, cores = found["workers"], found["cores_per_worker"]
     layout: dict[str, Any] = {}
-    if not (host.even and (workers, cores) == (host.workers, host.seat_cores)):
+    if not (facts.even and (workers, cores) == (facts.workers, facts.seat_cores)):
         layout["workers"] = workers
-        if workers * cores != host.total_cores:  # else so many workers share all cores evenly
+        if workers * cores != facts.total_cores:  # else so many workers share all cores evenly
             layout["cores_per_worker"] = cores
-    implied = _completed(host, {**layout, "use_logical_core": found["use_logical_core"]})
+    implied = _completed(facts, {**layout, "use_logical_core": found["use_logical_core"]})
     implied |= {
         "use_logical_core": False,
         "streams": min(implied["streams"], found["inference_threads"]),

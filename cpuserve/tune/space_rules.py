@@ -47,64 +47,64 @@ def _rule(
 
 
 @_rule("env.OMP_NUM_THREADS", "cores_per_worker")
-def _openmp_is_there(host: MachineFacts, values: Values) -> bool:
+def _openmp_is_there(facts: MachineFacts, values: Values) -> bool:
     """OMP_NUM_THREADS says nothing to oneTBB: it is tried where OpenMP is mapped, below a seat's cores."""
     count = values["env.OMP_NUM_THREADS"]
     # the server sets it to the cores of the seat by itself
-    return count is None or (bool(host.openmp) and count < values["cores_per_worker"])
+    return count is None or (bool(facts.openmp) and count < values["cores_per_worker"])
 
 
 @_rule("env.KMP_BLOCKTIME", "env.KMP_AFFINITY")
-def _intel_openmp_is_there(host: MachineFacts, values: Values) -> bool:
+def _intel_openmp_is_there(facts: MachineFacts, values: Values) -> bool:
     """KMP_ variables are read by libiomp5 and libomp only: they are tried where a worker maps one."""
-    reads = any(name.startswith(("libiomp5", "libomp")) for name in host.openmp)
+    reads = any(name.startswith(("libiomp5", "libomp")) for name in facts.openmp)
     return reads or (values["env.KMP_BLOCKTIME"] is None and values["env.KMP_AFFINITY"] is None)
 
 
 @_rule("scheduling_core_type")
-def _two_kinds_of_core(host: MachineFacts, values: Values) -> bool:
+def _two_kinds_of_core(facts: MachineFacts, values: Values) -> bool:
     """A kind of core is chosen only on machines that have two."""
-    return len(host.kinds) > 1 or values["scheduling_core_type"] is None
+    return len(facts.kinds) > 1 or values["scheduling_core_type"] is None
 
 
 @_rule("use_logical_core")
-def _smt_is_there(host: MachineFacts, values: Values) -> bool:
+def _smt_is_there(facts: MachineFacts, values: Values) -> bool:
     """Logical CPUs are counted only where cores have more than one."""
-    return host.siblings > 1 or not values["use_logical_core"]
+    return facts.siblings > 1 or not values["use_logical_core"]
 
 
 @_rule("precision")
-def _native_precision(host: MachineFacts, values: Values) -> bool:
+def _native_precision(facts: MachineFacts, values: Values) -> bool:
     """A precision that the CPU does not compute in natively costs accuracy and brings no speed."""
     native = {"bf16": "BF16", "f16": "FP16"}.get(values["precision"])
-    return native is None or native in host.capabilities
+    return native is None or native in facts.capabilities
 
 
 @_rule("workers", "cores_per_worker")
-def _seats_fit(host: MachineFacts, values: Values) -> bool:
+def _seats_fit(facts: MachineFacts, values: Values) -> bool:
     """No more seats than the cores allow: a seat has its own cores, all of one NUMA node."""
     workers: int = values["workers"]
-    return workers <= host.seats_of(values["cores_per_worker"])
+    return workers <= facts.seats_of(values["cores_per_worker"])
 
 
 @_rule("workers", "cores_per_worker")
-def _cores_are_used(host: MachineFacts, values: Values) -> bool:
+def _cores_are_used(facts: MachineFacts, values: Values) -> bool:
     """At least half of the cores have a seat: fewer are dominated by the same seats, twice."""
     used: int = values["workers"] * values["cores_per_worker"]
-    return 2 * used >= min(host.total_cores, host.threads)
+    return 2 * used >= min(facts.total_cores, facts.threads)
 
 
 @_rule("workers", "cores_per_worker", "use_logical_core", "inference_threads")
-def _inference_fits_the_seat(host: MachineFacts, values: Values) -> bool:
+def _inference_fits_the_seat(facts: MachineFacts, values: Values) -> bool:
     """Inference has at most a thread a CPU of the seat and at least half as many: more would take turns."""
-    seat = _seat(host, values)
+    seat = _seat(facts, values)
     return bool(seat <= 2 * values["inference_threads"] <= 2 * seat)
 
 
 @_rule("workers", "inference_threads")
-def _threads_within_the_budget(host: MachineFacts, values: Values) -> bool:
+def _threads_within_the_budget(facts: MachineFacts, values: Values) -> bool:
     """The inference threads of all workers together are no more than may run at once."""
-    allowed = host.threads if host.quota else host.cpus
+    allowed = facts.threads if facts.quota else facts.cpus
     return bool(values["workers"] == 1 or values["workers"] * values["inference_threads"] <= allowed)
 
 
@@ -133,9 +133,9 @@ def _every_stream_is_fed(_host: MachineFacts, values: Values) -> bool:
 
 
 @_rule("workers", "cores_per_worker", "use_logical_core", "threads")
-def _serving_fits_the_seat(host: MachineFacts, values: Values) -> bool:
+def _serving_fits_the_seat(facts: MachineFacts, values: Values) -> bool:
     """Serving threads: from half as many as the seat has CPUs to twice as many, for they also wait."""
-    seat = _seat(host, values)
+    seat = _seat(facts, values)
     return bool(seat <= 2 * values["threads"] <= 4 * seat)
 
 
@@ -156,22 +156,22 @@ def _company_can_come(_host: MachineFacts, values: Values) -> bool:
 
 
 @_rule("inference_threads", "enable_cpu_pinning")
-def _pinning_can_matter(host: MachineFacts, values: Values) -> bool:
+def _pinning_can_matter(facts: MachineFacts, values: Values) -> bool:
     """Threads are pinned where one model has several, and no quota moves them about."""
-    may = values["inference_threads"] > 1 and len(host.networks) < 2 and not host.quota
+    may = values["inference_threads"] > 1 and len(facts.networks) < 2 and not facts.quota
     return may or not values["enable_cpu_pinning"]
 
 
 @_rule("workers", "streams", "share_weights", "max_batch")
-def _memory_fits(host: MachineFacts, values: Values) -> bool:
+def _memory_fits(facts: MachineFacts, values: Values) -> bool:
     """The estimated memory of all workers is within the limit."""
-    if not host.memory_bytes:
+    if not facts.memory_bytes:
         return True
     copies = 1 if values["share_weights"] else values["streams"]
-    return host.memory_mib(values["workers"], values["max_batch"], copies) <= host.memory_bytes / (1 << 20)
+    return facts.memory_mib(values["workers"], values["max_batch"], copies) <= facts.memory_bytes / (1 << 20)
 
 
-def _seat(host: MachineFacts, values: Values) -> int:
-    return host.seat_threads(
+def _seat(facts: MachineFacts, values: Values) -> int:
+    return facts.seat_threads(
         values["workers"], values["cores_per_worker"], logical=values["use_logical_core"]
     )

@@ -46,4 +46,4 @@ def brute(search: Search, space: Space) -> None:
     points = list(space.points)
     random.Random(0).shuffle(points)  # noqa: S311  # the same order after a break, no secret
     for point in points:
-        search.look(point)
+        search.measure(point)

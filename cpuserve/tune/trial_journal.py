@@ -12,11 +12,11 @@ from cpuserve.errors import UsageError
 from cpuserve.measuring.journal import Journal
 from cpuserve.tune.trial import Figures, Point, Trial
 
-__all__ = ["Recorded", "TrialJournal", "read_trials"]
+__all__ = ["RecordedTrials", "TrialJournal", "read_trials"]
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedTrials:
     """The contents of a file of trials.
 
     Attributes:
@@ -118,7 +118,7 @@ class TrialJournal:
         self._journal.append({"key": self.key})
 
 
-def read_trials(file: Path) -> Recorded:
+def read_trials(file: Path) -> RecordedTrials:
     """Read what a `TrialJournal` wrote.
 
     Raises:
@@ -128,7 +128,7 @@ def read_trials(file: Path) -> Recorded:
         records = Journal(file).read()
         spaces = [record["space"] for record in records if "space" in record]
         trials = tuple(_trial(record["trial"]) for record in records[1:] if "space" not in record)
-        return Recorded(records[0]["key"] if records else None, spaces[-1] if spaces else {}, trials)
+        return RecordedTrials(records[0]["key"] if records else None, spaces[-1] if spaces else {}, trials)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, UsageError) as error:

@@ -21,7 +21,7 @@ from cpuserve.tune.preset import Preset
 from cpuserve.tune.preset_key import PresetKey
 from cpuserve.tune.preset_store import PresetStore
 from cpuserve.tune.search import Search, SearchLimits
-from cpuserve.tune.space import Space, digest_of
+from cpuserve.tune.space import Space, space_digest
 from cpuserve.tune.strategies import strategy
 from cpuserve.tune.trial import Figures, Point, Trial
 from cpuserve.tune.trial_journal import TrialJournal
@@ -190,16 +190,16 @@ def tune(
     key = PresetKey.read(*files)
     name = "+".join(request.models)
     trials_file = PresetStore(request.tuning_dir).trials_file(key.fingerprint, name)
-    host = _host(files, request.precisions)
-    journal = TrialJournal(trials_file, _journal_key(request, key, digest_of(host, request.precisions)))
+    facts = _machine_facts(files, request.precisions)
+    journal = TrialJournal(trials_file, _journal_key(request, key, space_digest(facts, request.precisions)))
     began(journal.notes)
     search = Search(measuring, journal, request.objective, request.limits, lambda trial: seen(trial, search))
-    search.first({})
-    space = Space.of(_having_seen(host, journal.trials), request.precisions)
+    search.measure_first({})
+    space = Space.of(_having_seen(facts, journal.trials), request.precisions)
     journal.describe(space.document())
     reasons = {trial.reason for trial in journal.trials}
-    if search.room and not {"hint:THROUGHPUT", "hint:LATENCY"} <= reasons:
-        search.first({hint: space.canonical(point) for hint, point in measuring.hints().items()})
+    if search.has_room and not {"hint:THROUGHPUT", "hint:LATENCY"} <= reasons:
+        search.measure_first({hint: space.canonical(point) for hint, point in measuring.hints().items()})
     mode, chosen = strategy(
         request.mode, space, search.expected_trials, trials_file.with_name(f"{name}.optuna.jsonl")
     )
@@ -224,7 +224,7 @@ def parse_mix(text: str | None, models: Sequence[str]) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _host(files: Sequence[ModelFile], precisions: Sequence[str]) -> MachineFacts:
+def _machine_facts(files: Sequence[ModelFile], precisions: Sequence[str]) -> MachineFacts:
     topology, budget = Topology.read(), Budget.read()
     allocators = [name for name in ("jemalloc", "tcmalloc") if find_library(name, library_folders())]
     return MachineFacts.of(
@@ -257,10 +257,10 @@ def _journal_key(request: TuningRequest, key: PresetKey, space: str) -> dict[str
     }
 
 
-def _having_seen(host: MachineFacts, trials: Sequence[Trial]) -> MachineFacts:
-    """The host with what the defaults' first trial has shown of OpenMP and memory."""
+def _having_seen(facts: MachineFacts, trials: Sequence[Trial]) -> MachineFacts:
+    """The facts with what the defaults' first trial has shown of OpenMP and memory."""
     first = next(trial.figures for trial in trials if trial.reason == "default" and trial.figures)
-    return host.having_seen(first.facts.get("openmp", ()), first.rss_mib)
+    return facts.with_first_trial(first.facts.get("openmp", ()), first.rss_mib)
 
 
 def _outcome(

@@ -85,8 +85,8 @@ class SimulatedMachine:
             p50_ms=1000 * clients / rate,  # Little's law, a closed loop
             p95_ms=1200 * clients / rate,
             p99_ms=1500 * clients / rate,
-            cpu_ms=1000 * min(threads, self._space.host.cpus) / rate,
-            rss_mib=self._space.host.memory_mib(values["workers"], values["max_batch"]),
+            cpu_ms=1000 * min(threads, self._space.facts.cpus) / rate,
+            rss_mib=self._space.facts.memory_mib(values["workers"], values["max_batch"]),
             noise=2 * self._noise,
             windows=3,
         )

@@ -23,7 +23,7 @@ def space():
 
 def searched(tmp_path, machine, space, trials, objective):
     search = Search(machine, TrialJournal(tmp_path / "t.jsonl", {}), objective, SearchLimits(trials))
-    search.first({})
+    search.measure_first({})
     search.run(OptunaSearch(space, tmp_path / "study.jsonl"))
     return search
 

@@ -33,7 +33,7 @@ def searched(tmp_path, machine, quick, limits=None, objective=None):
     search = Search(
         machine, TrialJournal(tmp_path / "t.jsonl", {}), objective or Objective(), limits or SearchLimits()
     )
-    search.first(HINTS)
+    search.measure_first(HINTS)
     search.run(quick)
     return search
 

@@ -11,7 +11,7 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import ModelFile
-from cpuserve.tune.preset_key import IR, OPENVINO, PresetKey, digest_of
+from cpuserve.tune.preset_key import IR, OPENVINO, PresetKey, model_digest
 from cpuserve.tune.preset_store import PresetStore
 from tests.machine import trees
 from tests.tune import made_presets as made
@@ -83,7 +83,7 @@ def test_the_key_is_of_the_machine_and_of_the_files_content(tmp_path):
     key = PresetKey.read(file, root=root)
     assert key.fingerprint == Fingerprint.read(root, Budget.read(root), Topology.read(root)).short
     assert (key.machine["cores"], key.machine["nodes"], key.machine["smt"]) == (8, 2, True)
-    assert key.ir_sha256 == {"m": digest_of(file)}
+    assert key.ir_sha256 == {"m": model_digest(file)}
     (tmp_path / "m.bin").write_bytes(b"weight5")
     assert key.differences(PresetKey.read(file, root=root), "m").keys() == {IR}
     assert PresetKey.from_json(json.loads(json.dumps(key.to_json()))).differences(key, "m") == {}

@@ -62,7 +62,7 @@ def test_a_budget_that_is_none_is_refused(text):
 def test_defaults_come_first_and_last_and_the_hints_after_them(tmp_path, space):
     machine = Machine()
     found = search(tmp_path, machine)
-    found.first(HINTS)
+    found.measure_first(HINTS)
     found.run(lambda seeker: brute(seeker, space))
     made = reasons(found)
     assert made[:3] == ["default", "hint:THROUGHPUT", "hint:LATENCY"]
@@ -75,7 +75,7 @@ def test_defaults_come_first_and_last_and_the_hints_after_them(tmp_path, space):
 def test_the_best_are_measured_twice(tmp_path, space):
     machine = Machine()
     found = search(tmp_path, machine)
-    found.first({})
+    found.measure_first({})
     found.run(lambda seeker: brute(seeker, space))
     ranked = found.objective.standings(found.journal.trials)
     assert [len(found.journal.of(one.point)) for one in ranked[:3]] == [2, 2, 2]
@@ -85,7 +85,7 @@ def test_the_best_are_measured_twice(tmp_path, space):
 def test_no_more_trials_than_allowed_and_the_last_is_the_defaults(tmp_path, space):
     machine = Machine()
     found = search(tmp_path, machine, SearchLimits(trials=20))
-    found.first(HINTS)
+    found.measure_first(HINTS)
     found.run(lambda seeker: brute(seeker, space))
     assert len(machine.asked) == 20
     assert reasons(found)[-1] == "default-again"
@@ -95,7 +95,7 @@ def test_no_more_trials_than_allowed_and_the_last_is_the_defaults(tmp_path, spac
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_the_least_is_the_defaults(tmp_path, space, trials):
     found = search(tmp_path, Machine(), SearchLimits(trials=trials))
-    found.first(HINTS)
+    found.measure_first(HINTS)
     found.run(lambda seeker: brute(seeker, space))
     expected = [["default"], ["default", "default-again"], ["default", "hint:THROUGHPUT", "default-again"]]
     assert reasons(found) == expected[trials - 1]
@@ -105,7 +105,7 @@ def test_a_budget_of_time_leaves_room_for_the_last_trial(tmp_path, space, monkey
     clock = iter(range(0, 10**6, 5))  # a trial takes 5 s
     monkeypatch.setattr("cpuserve.tune.search.time.monotonic", lambda: float(next(clock)))
     found = search(tmp_path, Machine(), SearchLimits(seconds=52.0))
-    found.first({})
+    found.measure_first({})
     assert found.expected_trials == 10
     found.run(lambda seeker: brute(seeker, space))
     assert len(found.journal.trials) == 10
@@ -115,7 +115,7 @@ def test_a_budget_of_time_leaves_room_for_the_last_trial(tmp_path, space, monkey
 def test_a_trial_that_fails_is_kept_with_its_error_and_the_search_goes_on(tmp_path, space):
     broken = sorted(space.points, key=repr)[5:15]
     found = search(tmp_path, Machine(fails=broken))
-    found.first({})
+    found.measure_first({})
     found.run(lambda seeker: brute(seeker, space))
     failed = [trial for trial in found.journal.trials if trial.figures is None]
     assert {trial.point for trial in failed} == set(broken)
@@ -126,9 +126,9 @@ def test_a_trial_that_fails_is_kept_with_its_error_and_the_search_goes_on(tmp_pa
 
 def test_without_the_defaults_there_is_no_search_and_the_next_one_tries_again(tmp_path):
     with pytest.raises(CpuserveError, match="the defaults could not be measured: it cannot be served"):
-        search(tmp_path, Machine(fails=[Point()])).first({})
+        search(tmp_path, Machine(fails=[Point()])).measure_first({})
     found = search(tmp_path, Machine())
-    found.first({})
+    found.measure_first({})
     assert [trial.error for trial in found.journal.trials] == ["it cannot be served", ""]
 
 
@@ -137,16 +137,16 @@ def test_what_was_ended_goes_on_without_a_trial_done_twice(tmp_path, space, dies
     whole = Machine()
     (tmp_path / "whole").mkdir()
     straight = search(tmp_path / "whole", whole)
-    straight.first(HINTS)
+    straight.measure_first(HINTS)
     straight.run(lambda seeker: brute(seeker, space))
 
     first, second = Machine(dies_after=dies_after), Machine()
     ended = search(tmp_path, first)
     with pytest.raises(KeyboardInterrupt):
-        ended.first(HINTS)
+        ended.measure_first(HINTS)
         ended.run(lambda seeker: brute(seeker, space))
     again = search(tmp_path, second)
-    again.first(HINTS)
+    again.measure_first(HINTS)
     again.run(lambda seeker: brute(seeker, space))
     assert first.asked + second.asked == whole.asked
 
@@ -155,17 +155,17 @@ def test_a_search_that_is_complete_measures_nothing_more(tmp_path, space):
     for expected in (True, False):
         machine = Machine()
         found = search(tmp_path, machine)
-        found.first(HINTS)
+        found.measure_first(HINTS)
         found.run(lambda seeker: brute(seeker, space))
         assert bool(machine.asked) == expected
 
 
 def test_looking_beyond_the_limit_ends(tmp_path):
     found = search(tmp_path, Machine(), SearchLimits(trials=2))
-    found.first({})
+    found.measure_first({})
     with pytest.raises(Ended):
-        found.look(Point.of({"workers": 1}))
-    assert found.look(Point()).score == 100
+        found.measure(Point.of({"workers": 1}))
+    assert found.measure(Point()).score == 100
 
 
 @pytest.mark.parametrize(("expected", "mode"), [(None, "quick"), (10, "quick"), (1000, "brute")])

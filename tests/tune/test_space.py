@@ -131,7 +131,7 @@ def test_memory_is_estimated_and_the_estimate_corrected_by_the_first_trial():
     network = ModelMemory(weights_bytes=100 << 20, row_bytes=1 << 20)
     host = dataclasses.replace(TWO_CORES, memory_bytes=2 << 30, networks=(network,))
     assert values_of(Space.of(host), "workers") == {1, 2}
-    seen = host.having_seen((), 1800.0)
+    seen = host.with_first_trial((), 1800.0)
     assert seen.memory_mib(2, 8) == pytest.approx(1800.0)
     assert seen.memory_mib(1, 8) == pytest.approx(900.0)
     assert values_of(Space.of(dataclasses.replace(seen, memory_bytes=1 << 30)), "workers") == {1, 2}

@@ -135,9 +135,9 @@ def _show(report: SearchReport, conclusion: Sequence[str]) -> None:
         console.print(table)
     knobs = Table("knob", "verdict", "of", "method", title=f"effect on {report.objective.metric.title}")
     for one in report.effects:
-        telling = one.telling
-        value = "" if telling is None else f"{telling.value} against {telling.against}"
-        knobs.add_row(one.knob, one.words, value, "" if telling is None else telling.method)
+        strongest = one.strongest
+        value = "" if strongest is None else f"{strongest.value} against {strongest.against}"
+        knobs.add_row(one.knob, one.words, value, "" if strongest is None else strongest.method)
     if knobs.rows:
         console.print(knobs)
     if report.openmp:
