@@ -1,4 +1,4 @@
-"""Reads how much of the machine this process may use; decides nothing about where it sits."""
+"""Reads how much of the machine a process may use: CPUs, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Budget"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be used: the CPUs of the affinity mask, and a quota of CPU time over them.
+    """What a process may use of the machine.
 
     Attributes:
-        cpus: the affinity mask (the kernel has already cut it by the cpuset).
-        quota: CPUs' worth of time, the least over own and ancestor control groups; None is no quota.
+        cpus: the affinity mask; the kernel has removed the CPUs that the cpuset does not allow.
+        quota: CPU time in CPUs, the least of the own and ancestor control groups; None is no quota.
         quota_source: the control group file that sets it.
         memory_limit_bytes: the least memory limit; None is no limit.
         memory_source: the control group file that sets it.
-        mems: the NUMA nodes whose memory may be used; None when the kernel does not say.
+        mems: the NUMA nodes whose memory may be used; None when the kernel does not tell.
         online: how many CPUs the machine has online.
         stat_files: the ``cpu.stat`` of own and ancestor groups.
     """
@@ -68,20 +68,20 @@ class Budget:
 
     @property
     def effective(self) -> int:
-        """How many threads can really run at once: at least 1."""
+        """How many threads can run at once: at least 1."""
         return self.threads_over(len(self.cpus))
 
     @property
     def quota_binds(self) -> bool:
-        """Whether the quota, and not the mask, is what limits."""
+        """Whether the quota limits more than the mask."""
         return self.quota is not None and self.effective < len(self.cpus)
 
     def threads_over(self, cpus: int) -> int:
-        """How many threads can really run at once on ``cpus`` CPUs of the mask: at least 1."""
+        """How many threads can run at once on ``cpus`` CPUs of the mask: at least 1."""
         return max(1, cpus if self.quota is None else min(cpus, math.ceil(self.quota)))
 
     def explain(self) -> list[str]:
-        """Say in plain words how ``effective`` and the memory limit came about, a step a line."""
+        """Explain ``effective`` and the memory limit, one step a line."""
         online = f" of the machine's {self.online}" if self.online else ""
         lines = [f"affinity mask: {_cpus(len(self.cpus))}{online} ({format_cpulist(self.cpus) or 'none'})"]
         if self.quota is None:

@@ -1,4 +1,4 @@
-"""Finds the control groups a process is in and reads their limits; changes none of them."""
+"""Finds the control groups of a process and reads their limits and throttling counters."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class ThrottlingCounters:
-    """How often a control group has been stopped for using up its CPU quota, since it was made.
+    """How often a control group was stopped because it had used up its CPU quota, since it was made.
 
     Attributes:
         nr_periods: periods in which the group wanted to run.
         nr_throttled: those in which it was stopped.
         throttled_usec: time stopped, in microseconds, added up over its CPUs.
-        source: the file that says so.
+        source: the file with the counters.
     """
 
     nr_periods: int
@@ -57,14 +57,14 @@ class ThrottlingCounters:
 
 @dataclass(frozen=True)
 class ThrottlingChange:
-    """What the counters of one group did between two moments.
+    """How the throttling counters of one group changed between two moments.
 
     Attributes:
-        seconds: between the two.
+        seconds: between the two moments.
         nr_periods: periods in which the group wanted to run.
         nr_throttled: those in which it was stopped.
         throttled_usec: time stopped, in microseconds, added up over its CPUs.
-        source: the file that counts.
+        source: the file with the counters.
     """
 
     seconds: float
@@ -81,11 +81,11 @@ class ThrottlingChange:
 
 @dataclass(frozen=True)
 class ThrottlingSample:
-    """The counters of a process's own and ancestor groups at one moment.
+    """The throttling counters of a process's own and ancestor groups at one moment.
 
     Attributes:
         at: when, in seconds since the epoch.
-        groups: the file that counts, to its counters.
+        groups: each file and its counters.
     """
 
     at: float
@@ -98,7 +98,7 @@ class ThrottlingSample:
         return cls(time.time(), {str(count.source): count for count in counts if count is not None})
 
     def since(self, earlier: ThrottlingSample) -> ThrottlingChange | None:
-        """What happened after ``earlier``, in the group that was stopped longest; None where none counts."""
+        """The change since ``earlier`` in the group that was stopped longest; None without counters."""
         changes = [
             ThrottlingChange(
                 self.at - earlier.at,
@@ -119,7 +119,7 @@ class ThrottlingSample:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ThrottlingSample:
-        """What `to_json` wrote."""
+        """The sample that `to_json` wrote."""
         counts = [
             ThrottlingCounters(**{**group, "source": Path(group["source"])}) for group in content["groups"]
         ]

@@ -1,4 +1,4 @@
-"""Gathers all there is to say of a machine and a server on it into one report; changes nothing."""
+"""Makes the doctor's report on the machine and on a running server; ``GET /v2/placement`` answers it too."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from cpuserve.machine.topology import Topology
 __all__ = ["SECTIONS", "check_neighbours", "diagnose", "throttling_sample"]
 
 SECTIONS = ("budget", "throttling", "server", "openmp", "memory", "processor")
-"""What findings are about, in the order they are shown."""
+"""The sections of the report, in their order."""
 
 
-def throttling_sample(roster: ServerStatus | None, root: Path = Path("/")) -> ThrottlingSample:
-    """The throttling counters now, of the server's control groups or else the caller's."""
-    return ThrottlingSample.take(Budget.read(root, pid=roster.pid if roster else "self").stat_files)
+def throttling_sample(server: ServerStatus | None, root: Path = Path("/")) -> ThrottlingSample:
+    """The throttling counters now: of the server's control groups, without a server of the caller's."""
+    return ThrottlingSample.take(Budget.read(root, pid=server.pid if server else "self").stat_files)
 
 
 def diagnose(
-    roster: ServerStatus | None,
+    server: ServerStatus | None,
     before: ThrottlingSample | None = None,
     *,
     neighbours: Iterable[ServerStatus] = (),
     root: Path = Path("/"),
 ) -> dict[str, Any]:
-    """Hold a server against its plan and the machine; or only look at the machine.
+    """Compare a server with its plan and check the machine.
 
     Args:
-        roster: the server, None when none runs.
+        server: the server; None checks the machine alone.
         before: the throttling counters at the start of the sample window.
         neighbours: other servers on this machine.
         root: where /sys and /proc are.
@@ -59,33 +59,31 @@ def diagnose(
     Returns:
         level, budget, topology, machine, server, seats, workers, throttling, preset, findings.
     """
-    budget = Budget.read(root, pid=roster.pid if roster else "self")
+    budget = Budget.read(root, pid=server.pid if server else "self")
     topology = Topology.read(root)
     machine = Fingerprint.read(root, budget, topology)
     now = ThrottlingSample.take(budget.stat_files)
     window = now.since(before) if before else None
     # the server may have been moved to other groups since
-    life = (now.since(roster.start) if roster else None) or _ever(now)
-    threads = roster.threads if roster else None
+    life = (now.since(server.start) if server else None) or _ever(now)
+    threads = server.threads if server else None
     found: dict[str, list[DoctorFinding]] = {section: [] for section in SECTIONS}
-    sitters: tuple[SeatedProcess, ...] = ()
+    seated: tuple[SeatedProcess, ...] = ()
     libraries: dict[int, Libraries] = {}
-    if roster is None:
+    if server is None:
         found["server"].append(
-            DoctorFinding("green", "no server of this user runs here: nothing to hold against a plan")
+            DoctorFinding("green", "no server of this user runs here: only the machine was checked")
         )
     else:
-        report = _check(roster, budget, root)
-        sitters = report.sitters
-        found["server"] += [*report.findings, *_others(roster, neighbours)]
+        report = _check(server, budget, root)
+        seated = report.seated
+        found["server"] += [*report.findings, *_others(server, neighbours)]
         libraries = {
-            sitter.pid: read
-            for sitter in sitters
-            if sitter.process and (read := Libraries.read(sitter.pid, root))
+            one.pid: read for one in seated if one.process and (read := Libraries.read(one.pid, root))
         }
-        found["openmp"] += [*_arbiter(roster, root), *check_openmp(tuple(libraries.values()))]
+        found["openmp"] += [*_arbiter(server, root), *check_openmp(tuple(libraries.values()))]
         used = [one.anonymous_bytes for one in libraries.values() if one.anonymous_bytes is not None]
-        found["memory"] += _policy(sitters, topology)
+        found["memory"] += _policy(seated, topology)
         found["memory"] += check_memory(budget, sum(used) if used else None)
         found["memory"] += check_allocator(libraries.values())
     found["budget"] += check_budget(budget, threads)
@@ -98,13 +96,13 @@ def diagnose(
         "budget": _budget(budget),
         "topology": _topology(topology),
         "machine": asdict(machine) | {"name": machine.short},
-        "server": {"pid": roster.pid, "address": roster.address, "threads": roster.threads}
-        if roster
+        "server": {"pid": server.pid, "address": server.address, "threads": server.threads}
+        if server
         else None,
-        "seats": [seat_to_json(seat) for seat in roster.seats] if roster else [],
-        "workers": _workers(roster, sitters, libraries) if roster else [],
+        "seats": [seat_to_json(seat) for seat in server.seats] if server else [],
+        "workers": _workers(server, seated, libraries) if server else [],
         "throttling": {"window": _change(window), "life": _change(life)},
-        "preset": roster.preset if roster else None,
+        "preset": server.preset if server else None,
         "findings": [
             {"section": section, "level": one.level, "text": one.text, "advice": one.advice}
             for section, one in findings
@@ -113,7 +111,7 @@ def diagnose(
 
 
 def check_neighbours(seats: Iterable[Seat], neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:
-    """Whether other servers have CPUs of these seats too.
+    """Find servers that use CPUs of these seats too.
 
     Args:
         seats: of one server.
@@ -130,60 +128,60 @@ def check_neighbours(seats: Iterable[Seat], neighbours: Iterable[ServerStatus]) 
     return findings
 
 
-def _check(roster: ServerStatus, budget: Budget, root: Path) -> SeatReport:
-    by_index = {seat.index: seat for seat in roster.seats}
-    seated = {by_index[worker.seat]: worker.pid for worker in roster.workers if worker.pid}
+def _check(server: ServerStatus, budget: Budget, root: Path) -> SeatReport:
+    by_index = {seat.index: seat for seat in server.seats}
+    seated = {by_index[worker.seat]: worker.pid for worker in server.workers if worker.pid}
     report = check_seats(seated, root)
     findings = []
-    for worker in roster.workers:
+    for worker in server.workers:
         seat = by_index[worker.seat]
         if not worker.pid:
-            advice = (
-                "it is being started, or the number of workers was lowered (SIGTTOU): read the server's log"
-            )
-            findings.append(DoctorFinding("yellow", f"seat {seat.index}: no worker sits there", advice))
+            advice = "it is starting, or the number of workers was lowered (SIGTTOU): read the server's log"
+            findings.append(DoctorFinding("yellow", f"seat {seat.index}: it has no worker", advice))
         elif worker.state == SUSPENDED:
             text = f"seat {seat.index} (pid {worker.pid}): the worker does not run, its connections hang"
-            advice = f"let it go on (kill -CONT {worker.pid}), or end it (kill -KILL): another takes its seat"
+            advice = (
+                f"continue it (kill -CONT {worker.pid}) or end it (kill -KILL): a new worker takes its seat"
+            )
             findings.append(DoctorFinding("red", text, advice))
         elif worker.state != "ready":
             text = f"seat {seat.index} (pid {worker.pid}): the worker is {worker.state}"
-            findings.append(DoctorFinding("yellow", text, "ask again when it is ready"))
+            findings.append(DoctorFinding("yellow", text, "run the doctor again when it is ready"))
         gone = set(seat.cpus) - budget.cpus
         if gone:
             text = f"seat {seat.index}: CPUs {format_cpulist(gone)} are no longer allowed for this server"
-            advice = "its mask or cpuset was narrowed after the start: restart it, so that it plans anew"
+            advice = "its mask or cpuset was narrowed after the start: restart it, so that it plans again"
             findings.append(DoctorFinding("yellow", text, advice))
-    return SeatReport(report.sitters, (*report.findings, *findings))
+    return SeatReport(report.seated, (*report.findings, *findings))
 
 
-def _others(roster: ServerStatus, neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:
+def _others(server: ServerStatus, neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:
     findings = []
-    if roster.others:
-        pids = ", ".join(map(str, roster.others))
-        text = f"processes {pids} sit beside another worker in a seat"
-        advice = "a reload is going on and they are leaving: ask again in a moment"
+    if server.others:
+        pids = ", ".join(map(str, server.others))
+        text = f"processes {pids} share a seat with another worker"
+        advice = "a reload is going on and they will end: run the doctor again in a moment"
         findings.append(DoctorFinding("yellow", text, advice))
-    findings += check_neighbours(roster.seats, neighbours)
-    findings += [DoctorFinding("green", f"planned so: {note}") for note in roster.notes]
+    findings += check_neighbours(server.seats, neighbours)
+    findings += [DoctorFinding("green", f"plan: {note}") for note in server.notes]
     return findings
 
 
-def _arbiter(roster: ServerStatus, root: Path) -> list[DoctorFinding]:
-    arbiter = Process.read(roster.pid, root)
+def _arbiter(server: ServerStatus, root: Path) -> list[DoctorFinding]:
+    arbiter = Process.read(server.pid, root)
     if arbiter is None:
         return []
-    status = read_text(root / f"proc/{roster.pid}/status") or ""
+    status = read_text(root / f"proc/{server.pid}/status") or ""
     above = re.search(r"^PPid:\s*(\d+)", status, re.MULTILINE)
     parent = Process.read(int(above[1]), root) if above else None
-    return check_mask(arbiter, parent, Libraries.read(roster.pid, root))
+    return check_mask(arbiter, parent, Libraries.read(server.pid, root))
 
 
-def _policy(sitters: Iterable[SeatedProcess], topology: Topology) -> list[DoctorFinding]:
-    """Whether the workers' memory policy is in force; with one node of memory it makes no difference."""
+def _policy(seated: Iterable[SeatedProcess], topology: Topology) -> list[DoctorFinding]:
+    """Check the memory policy of the workers; with one node of memory it makes no difference."""
     if sum(not node.memoryless for node in topology.nodes) < 2:
         return []
-    seated = [sitter for sitter in sitters if sitter.process and sitter.process.policy]
+    seated = [one for one in seated if one.process and one.process.policy]
     refused = [
         s for s in seated if s.seat.memory_node is not None and s.process and s.process.policy == "default"
     ]
@@ -191,16 +189,14 @@ def _policy(sitters: Iterable[SeatedProcess], topology: Topology) -> list[Doctor
         text = f"memory policy: first touch in seats {format_cpulist(s.seat.index for s in refused)}"
         advice = "set_mempolicy was refused: --cap-add SYS_NICE (docker), capabilities.add (Kubernetes)"
         return [
-            DoctorFinding(
-                "green", text + " (pages are local as long as workers sit before they load)", advice
-            )
+            DoctorFinding("green", text + " (pages are local as long as workers load in their seats)", advice)
         ]
     words = sorted({s.process.policy for s in seated if s.process and s.process.policy})
     return [DoctorFinding("green", f"memory policy: {', '.join(words)}")] if words else []
 
 
 def _ever(now: ThrottlingSample) -> ThrottlingChange | None:
-    """Since the control groups were made, which no file tells when."""
+    """The change since the control groups were made; no file tells when that was."""
     counts = max(now.groups.items(), key=lambda item: item[1].throttled_usec, default=None)
     if counts is None:
         return None
@@ -249,14 +245,14 @@ def _topology(topology: Topology) -> dict[str, Any]:
 
 
 def _workers(
-    roster: ServerStatus, sitters: Iterable[SeatedProcess], libraries: Mapping[int, Libraries]
+    server: ServerStatus, seated: Iterable[SeatedProcess], libraries: Mapping[int, Libraries]
 ) -> list[dict[str, Any]]:
-    processes = {sitter.pid: sitter.process for sitter in sitters}
+    processes = {one.pid: one.process for one in seated}
     workers = []
-    for worker in roster.workers:
+    for worker in server.workers:
         process, mapped = processes.get(worker.pid), libraries.get(worker.pid)
         pages = process.anonymous_bytes if process else None
-        node = roster.seats[worker.seat].memory_node
+        node = server.seats[worker.seat].memory_node
         share = process.share_on(node) if process and node is not None else None
         workers.append(
             {

@@ -1,4 +1,4 @@
-"""Reads the small text files of /sys and /proc; a file that is not there is None, never an error."""
+"""Reads the small text files of /sys and /proc; a missing file is None, not an error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["format_cpulist", "parse_cpulist", "read_cpulist", "read_int", "read_
 def read_text(path: Path) -> str | None:
     """Return the text of ``path`` without surrounding white space, or None when it cannot be read.
 
-    Kernel files come and go with configuration, hotplug and container masking, and reading one may fail in
-    as many ways as there are drivers, so that any ``OSError`` means "this kernel does not say".
+    Which kernel files exist depends on configuration, hotplug and containers, and each driver fails in its
+    own way. So any ``OSError`` means that the kernel does not tell.
     """
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
@@ -21,7 +21,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_int(path: Path) -> int | None:
-    """Return the one whole number in ``path``, or None when there is none."""
+    """Return the whole number in ``path``, or None when there is none."""
     text = read_text(path)
     try:
         return None if text is None else int(text)
@@ -30,13 +30,13 @@ def read_int(path: Path) -> int | None:
 
 
 def read_cpulist(path: Path) -> tuple[int, ...] | None:
-    """Return the list in ``path`` (may be empty), or None when there is no such file."""
+    """Return the list in ``path``, which may be empty, or None when there is no such file."""
     text = read_text(path)
     return None if text is None else parse_cpulist(text)
 
 
 def parse_cpulist(text: str) -> tuple[int, ...]:
-    """Read the kernel's list form, such as ``0-3,8,10-11``; an empty text is an empty list.
+    """Read a list such as ``0-3,8,10-11``, as the kernel writes it; an empty text is an empty list.
 
     Returns:
         The numbers in rising order, each once.
@@ -59,7 +59,7 @@ def parse_cpulist(text: str) -> tuple[int, ...]:
 
 
 def format_cpulist(cpus: Iterable[int]) -> str:
-    """Write numbers in the kernel's list form: ``0-3,8``; nothing is the empty text."""
+    """Write numbers as a list such as ``0-3,8``, as the kernel does; no numbers are the empty text."""
     parts: list[str] = []
     ordered = sorted(set(cpus))
     start = 0

@@ -1,4 +1,4 @@
-"""Names the machine by what decides its speed, so that tuned settings know where they hold; no host names."""
+"""Names a machine by what decides its speed, so that presets are applied only where they were measured."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _NOISE = re.compile(r"\((?:R|TM)\)|@.*|\b(?:CPU|Processor|\d+-Core|with .*)", re
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is known of the machine, as far as this process may use it.
+    """What is known of the part of the machine that this process may use.
 
     Attributes:
         cpu: the processor's name.
-        vendor: who made it; an implementer's number on ARM.
-        family: with ``model`` and ``stepping`` the exact part; empty when the kernel does not say.
+        vendor: its maker; on ARM the implementer's number.
+        family: with ``model`` and ``stepping`` the exact part; empty when the kernel does not tell.
         model: see ``family``.
         stepping: see ``family``.
-        flags: those of ``FLAGS`` it has.
+        flags: which of ``FLAGS`` it has.
         cpus: usable logical CPUs.
         cores: usable physical cores.
         kinds: usable cores of each kind, such as ``6P8E``; empty on a machine of one kind.
-        threads: how many threads really run at once, the quota counted.
-        quota: CPUs' worth of time, None without a quota.
+        threads: how many threads can run at once under the quota.
+        quota: CPU time in CPUs; None is no quota.
         nodes: NUMA nodes with usable CPUs, 1 when the kernel shows none.
         smt: whether two usable CPUs share a core.
         cache_bytes: the largest last-level cache over usable CPUs.
-        governor: of the clock frequency; empty when the kernel does not say.
-        memory_bytes: what may be used: the machine's, or the control group's limit when less.
+        governor: of the clock frequency; empty when the kernel does not tell.
+        memory_bytes: the machine's memory, or the control group's limit when that is less.
         kernel: its release.
     """
 
@@ -79,7 +79,7 @@ class Fingerprint:
 
     @classmethod
     def read(cls, root: Path, budget: Budget, topology: Topology) -> Fingerprint:
-        """Read ``root/proc/cpuinfo`` and its like, for what ``budget`` allows of ``topology``."""
+        """Read /proc and /sys below ``root``, for the part of ``topology`` that ``budget`` allows."""
         info = _cpuinfo(root, min(budget.cpus, default=0))
         words = set((info.get("flags") or info.get("Features") or "").split())
         usable = [topology.by_id[cpu] for cpu in sorted(budget.cpus) if cpu in topology.by_id]

@@ -1,4 +1,4 @@
-"""Prepares any program for a seat: libraries to load ahead of it and variables it reads; starts nothing."""
+"""Finds libraries to preload and sets variables, for a program in a seat and for cpuserve itself."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _INTEL = {
 
 @dataclass(frozen=True)
 class Preload:
-    """Libraries to load ahead of a program.
+    """Libraries to preload.
 
     Attributes:
         allocator: the allocator's file, or None for the program's own.
         openmp: the OpenMP runtime's file, or None.
-        missing: what ``auto`` looked for and did not find.
+        missing: the libraries that ``auto`` did not find.
     """
 
     allocator: Path | None = None
@@ -59,14 +59,14 @@ class Preload:
 def find_preload(
     allocator: Allocator, openmp: OpenMP, where: Iterable[Path], env: Mapping[str, str] = os.environ
 ) -> Preload:
-    """Find the libraries that were asked for.
+    """Find the libraries to preload.
 
-    A library of the same kind that the user's own LD_PRELOAD names stays the only one.
+    Where the user's LD_PRELOAD already names a library of a kind, none of that kind is added.
 
     Args:
         allocator: ``auto`` is jemalloc, else tcmalloc, else the program's own.
         openmp: ``auto`` is libiomp5 when it is found.
-        where: the folders to look in, first come first served.
+        where: the folders to look in, in this order.
         env: the program's environment.
 
     Raises:
@@ -108,7 +108,7 @@ def find_library(name: str, where: Iterable[Path]) -> Path | None:
 
 
 def library_folders(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
-    """Where libraries are looked for: this Python, the active environment, the user's, the system's."""
+    """The folders to look in: those of this Python, the active environment, the user, the system."""
     roots = [sys.prefix, env.get("VIRTUAL_ENV"), env.get("CONDA_PREFIX")]
     places = [Path(root) / "lib" for root in roots if root]
     if env.get("HOME"):
@@ -119,10 +119,10 @@ def library_folders(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
 
 
 def program_environment(seat: Seat, found: Preload, env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables to add for a program that computes with all of the seat; what the user has set stays.
+    """The variables to add for a program that uses a whole seat; variables that are set already stay.
 
-    OpenMP's other ways to place threads (GOMP_CPU_AFFINITY, OMP_PLACES) are left alone: the seat's mask
-    already says where threads may run.
+    OpenMP's other ways to place threads (GOMP_CPU_AFFINITY, OMP_PLACES) are not needed: the affinity mask
+    confines the threads.
     """
     wanted = numa.seat_environment(seat, env, blas_threads=seat.threads)
     wanted["CPUSERVE_SEAT"] = str(seat.index)
@@ -135,9 +135,9 @@ def program_environment(seat: Seat, found: Preload, env: Mapping[str, str] = os.
 
 
 def relaunch(allocator: Allocator, variables: Mapping[str, str]) -> None:
-    """Replace this process by itself with the allocator and the variables; return when it has both.
+    """Start this program again, in this process, with the allocator and variables; return if it has them.
 
-    A library reads its variables when it is loaded, and others read them in /proc/PID/environ.
+    An allocator must be loaded first, and a library reads its variables when it is loaded.
 
     Raises:
         CpuserveError: an allocator that was asked for by name is not there.
@@ -150,12 +150,12 @@ def relaunch(allocator: Allocator, variables: Mapping[str, str]) -> None:
 def relaunch_environment(
     allocator: Allocator, variables: Mapping[str, str], env: Mapping[str, str]
 ) -> dict[str, str] | None:
-    """The environment to start again with; None where it is the one there is.
+    """The environment for starting again; None when the present one is right.
 
     Args:
-        allocator: to load, unless the user's LD_PRELOAD has one.
+        allocator: to preload, unless the user's LD_PRELOAD has one.
         variables: to add; those that are set already stay.
-        env: the environment there is.
+        env: the present environment.
 
     Raises:
         CpuserveError: an allocator that was asked for by name is not there.

@@ -1,4 +1,4 @@
-"""Reads which allocator and which thread libraries a running process has mapped; judges nothing."""
+"""Reads which allocator and which thread libraries a running process has mapped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VARIABLES = re.compile(r"((OMP|KMP|GOMP|MKL|OPENBLAS)_\w+|CPUSERVE_SEAT)=")
 
 @dataclass(frozen=True)
 class Libraries:
-    """What of one process's mapped files and environment decides about its threads and its heap.
+    """The libraries and variables of a process that decide about its threads and its heap.
 
     Attributes:
         openmp: file names of the OpenMP runtimes, such as ``libgomp.so.1.0.0``.

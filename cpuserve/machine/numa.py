@@ -1,4 +1,4 @@
-"""Sits a process in its seat (CPU affinity and memory policy); the only module that changes either."""
+"""Binds a process to its seat: CPU affinity and memory policy. No other module changes either."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Binding:
-    """What a process got when it sat down.
+    """What the kernel granted when a process was bound to its seat.
 
     Attributes:
         cpus: the CPUs every thread may now run on, read back from the kernel.
         policy: ``preferred`` when memory comes from the seat's node as long as it has any, ``first-touch``
             when each page comes from the node of the CPU that first writes it.
-        reason: one line on whatever fell short of the seat, or None.
+        reason: one line on what was not granted, or None.
     """
 
     cpus: tuple[int, ...]
@@ -51,13 +51,13 @@ class Binding:
 def bind_to_seat(seat: Seat, *, strict: bool = False) -> Binding:
     """Move all threads of this process to the seat's CPUs and its memory to the seat's node.
 
-    Call it before numpy or OpenVINO is imported: pages that are already placed do not move, and the memory
+    Call it before numpy or OpenVINO is imported: pages that are already allocated do not move, and the memory
     policy holds for the calling thread and those it starts later.
 
     Args:
-        seat: where to sit.
-        strict: fail when the CPUs are not exactly the seat's. The memory policy is a refinement of what
-            affinity alone brings about and never fails.
+        seat: the seat.
+        strict: fail when the CPUs are not exactly the seat's. The memory policy may still be refused: with
+            the affinity alone, first touch puts pages on the same node.
 
     Raises:
         PlacementError: ``strict``, and a thread could not be given the seat's CPUs.
@@ -73,14 +73,14 @@ def bind_to_seat(seat: Seat, *, strict: bool = False) -> Binding:
 def seat_environment(
     seat: Seat, env: Mapping[str, str] = os.environ, *, blas_threads: int = 1
 ) -> dict[str, str]:
-    """The variables that keep numerical libraries inside the seat, for those that ``env`` leaves unset.
+    """The variables that limit numerical libraries to the seat's threads, except those that ``env`` has.
 
-    Where the user has set OMP_NUM_THREADS, MKL's and numexpr's are left out: both follow it by themselves,
-    and PyTorch would heed MKL_NUM_THREADS before it.
+    Where the user has set OMP_NUM_THREADS, MKL's and numexpr's are left out: both follow it, and PyTorch
+    would prefer MKL_NUM_THREADS to it.
 
     Args:
         seat: its ``threads`` is the size of every OpenMP team.
-        env: what the user has set already; it wins.
+        env: the variables that are set already.
         blas_threads: OpenBLAS's own pool, which only a program that computes with it needs.
     """
     wanted = {"OPENBLAS_NUM_THREADS": blas_threads}
@@ -91,7 +91,7 @@ def seat_environment(
 
 
 def _move(wanted: frozenset[int]) -> tuple[tuple[int, ...], str | None]:
-    """Give every thread the mask, new ones too, until a round finds all in place."""
+    """Give every thread the mask, and repeat for new threads until there are none."""
     if not wanted:
         return tuple(sorted(os.sched_getaffinity(0))), "a seat without CPUs"
     masks: dict[int, frozenset[int]] = {}
@@ -130,7 +130,7 @@ def _threads() -> list[int]:
 
 
 def _prefer(node: int) -> str | None:
-    """Ask for memory of ``node`` first; return why not, or None when it was granted."""
+    """Prefer memory of ``node``; return why that was refused, or None."""
     machine = platform.machine()
     number = _SET_MEMPOLICY.get(machine)
     # A 32-bit program on a 64-bit kernel reports the same machine but counts its calls differently.

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MANY = 0.05
-"""The part of the periods that may be throttled before it is a fault: one slow request in twenty is."""
+"""The part of the periods, 0 to 1, from which throttling is a fault: about one slow request in twenty."""
 
 _FULL = 0.9
 
@@ -49,7 +49,12 @@ _ARM = {
 
 
 def check_budget(budget: Budget, threads: int | None) -> list[DoctorFinding]:
-    """The budget and its arithmetic; ``threads`` is how many compute threads the server runs, if one does."""
+    """Check the budget.
+
+    Args:
+        budget: of the server, or of this process.
+        threads: compute threads of all workers together; None when no server runs.
+    """
     lines = [DoctorFinding("green", line) for line in budget.explain()]
     if budget.online and len(budget.cpus) < budget.online:
         advice = (
@@ -81,13 +86,13 @@ def check_budget(budget: Budget, threads: int | None) -> list[DoctorFinding]:
 def check_throttling(
     budget: Budget, threads: int | None, window: ThrottlingChange | None, life: ThrottlingChange | None
 ) -> list[DoctorFinding]:
-    """Whether the quota stops the server: in the sample window, and over its life.
+    """Check whether the quota stops the server: in the sample window, and since its start.
 
     Args:
         budget: the server's.
         threads: compute threads of all workers together; None when no server runs.
-        window: what the counters did just now.
-        life: what they did since the server started, or since the group was made.
+        window: the change of the counters just now.
+        life: their change since the server started, or since the group was made.
     """
     if budget.quota is None and not (window and window.nr_throttled):
         return [DoctorFinding("green", "throttling: none, there is no quota in sight")]
@@ -134,7 +139,7 @@ def _advice(budget: Budget, threads: int | None) -> str:
 
 
 def check_mask(arbiter: Process, parent: Process | None, libraries: Libraries | None) -> list[DoctorFinding]:
-    """Whether an OpenMP runtime took CPUs from the arbiter before it planned."""
+    """Check whether an OpenMP runtime took CPUs from the arbiter before it planned the seats."""
     variables = ", ".join(arbiter.affinity_variables)
     if not variables or libraries is None or not libraries.openmp:
         return []
@@ -155,7 +160,7 @@ def check_mask(arbiter: Process, parent: Process | None, libraries: Libraries | 
 
 
 def check_memory(budget: Budget, used: int | None) -> list[DoctorFinding]:
-    """How near the workers' own memory, in bytes, is to the control group's limit."""
+    """Check how near the workers' own memory, in bytes, is to the control group's limit."""
     limit = budget.memory_limit_bytes
     if limit is None or used is None:
         return []
@@ -167,7 +172,7 @@ def check_memory(budget: Budget, used: int | None) -> list[DoctorFinding]:
 
 
 def check_processor(machine: Fingerprint) -> list[DoctorFinding]:
-    """The instruction sets that inference kernels choose by, and the governor of the clock."""
+    """Check the instruction sets that inference kernels use, and the governor of the clock frequency."""
     flags = set(machine.flags)
     kinds = _ARM if flags & {"asimd", "sve"} else _X86
     there = {name: bool(flags & words) for name, words in kinds.items()}
@@ -198,7 +203,7 @@ def check_processor(machine: Fingerprint) -> list[DoctorFinding]:
 
 
 def check_openmp(workers: Sequence[Libraries]) -> list[DoctorFinding]:
-    """Whether OpenMP's variables can have any effect on the workers."""
+    """Check whether OpenMP's variables have any effect on the workers."""
     runtimes = sorted({name for libraries in workers for name in libraries.openmp})
     variables = sorted({word for libraries in workers for word in libraries.variables})
     openmp = [word for word in variables if word.startswith(("OMP_", "KMP_", "GOMP_"))]
@@ -245,7 +250,7 @@ def check_allocator(workers: Iterable[Libraries]) -> list[DoctorFinding]:
 
 
 def check_pages(root: Path, workers: Sequence[Libraries]) -> list[DoctorFinding]:
-    """Transparent and reserved huge pages, and how much of the workers' memory is in them."""
+    """Check transparent and reserved huge pages, and how much of the workers' memory is in them."""
     choice = read_text(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""
     chosen = re.search(r"\[(\w+)\]", choice)
     reserved = read_int(root / "proc/sys/vm/nr_hugepages") or 0

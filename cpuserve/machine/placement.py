@@ -1,4 +1,4 @@
-"""Plans the seats: which worker gets which CPUs of which NUMA node; a pure function that touches nothing."""
+"""Plans the seats: the CPUs and the NUMA node of each worker. A seat is that set of CPUs and its node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LATENCY_CORES", "MAX_CORES", "Mode", "Seat", "SeatPlan", "plan_for_s
 Mode = Literal["latency", "throughput"]
 
 MAX_CORES = 8
-"""Physical cores a seat gets at most until tuning has measured better."""
+"""Most physical cores of a seat, unless tuning has measured better."""
 
 LATENCY_CORES = 4
 """Physical cores a seat gets in latency mode."""
@@ -28,14 +28,14 @@ _SMALL_MACHINE_CORES = 4
 
 @dataclass(frozen=True)
 class Seat:
-    """Where one worker sits.
+    """The CPUs and NUMA node of one worker.
 
     Attributes:
         index: the seat's number, 0 first; a replacement worker takes the same one.
         node: the NUMA node of all its CPUs, or None when the kernel shows no nodes.
         cpus: the logical CPUs of its mask; no other seat has them.
-        threads: how many compute threads it may run, its share of the quota; at most ``len(cpus)``.
-        memory_node: the node its memory should come from, or None where there is none to prefer.
+        threads: its compute threads, which share the quota; at most ``len(cpus)``.
+        memory_node: the node to prefer for its memory, or None.
     """
 
     index: int
@@ -47,11 +47,11 @@ class Seat:
 
 @dataclass(frozen=True)
 class SeatPlan:
-    """All seats, and what there is to say about them.
+    """All seats, with notes on them.
 
     Attributes:
         seats: by index.
-        notes: one sentence each: what is left idle, mixed or shared, and how to change it.
+        notes: one sentence each on what is idle, mixed or shared, and how to change it.
     """
 
     seats: tuple[Seat, ...]
@@ -85,15 +85,15 @@ def plan_seats(
     node_ids: Collection[int] | None = None,
     mode: Mode | None = None,
 ) -> SeatPlan:
-    """Divide what may be used into seats.
+    """Divide the budget into seats.
 
-    Seats never share a CPU, never share a physical core unless more workers than cores are asked for, and
-    never span NUMA nodes. Under a quota that is smaller than the mask the masks stay wide, so that the
-    scheduler can go around busy neighbours, and only the number of threads is cut.
+    Seats never share a CPU and never span NUMA nodes. They share a physical core only when there are more
+    workers than cores. A quota smaller than the mask reduces the number of threads, not of CPUs, so that the
+    scheduler can avoid CPUs that others keep busy.
 
     Args:
         topology: the machine.
-        budget: what may be used of it.
+        budget: what this process may use of it.
         workers: how many seats; None is as few as possible with at most ``MAX_CORES`` cores a seat.
         cores_per_worker: physical cores a seat, exactly; None spreads the cores evenly.
         use_logical_cores: count a thread for each logical CPU in place of each physical core.
@@ -143,11 +143,11 @@ def plan_seats(
 
 
 def plan_for_settings(topology: Topology, budget: Budget, settings: Settings) -> SeatPlan:
-    """The seats that the settings ask for.
+    """Plan the seats that the settings ask for.
 
-    Unless they say: on a small machine a seat a core, which was measured to be fastest there
-    (docs/results/worker-shape.json); on a larger one, where a copy of the model a core costs more than it
-    brings, as few seats as possible.
+    By default a machine of up to 4 cores has one seat a core, which is fastest there
+    (docs/results/worker-shape.json). A larger one has as few seats as possible, since every worker has its
+    own copy of the models.
 
     Raises:
         PlacementError: they do not fit what this process may use.

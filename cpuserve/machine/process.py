@@ -1,4 +1,4 @@
-"""Reads how one running process sits: its threads' CPUs and its pages' nodes; judges nothing."""
+"""Reads a running process: the CPUs of its threads and the NUMA nodes of its memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Thread:
     """One thread of a process.
 
     Attributes:
-        tid: its number; the main thread's is the process's.
+        tid: its id; the main thread has that of the process.
         name: as the kernel shows it, at most 15 characters.
         allowed: the CPUs it may run on.
-        last_cpu: the CPU it ran on last, or None when the kernel does not say.
+        last_cpu: the CPU it ran on last, or None when the kernel does not tell.
     """
 
     tid: int
@@ -37,13 +37,13 @@ class Process:
     """One process at one moment.
 
     Attributes:
-        pid: its number.
-        threads: by number, the main thread first.
+        pid: its id.
+        threads: by id, the main thread first.
         anonymous_bytes: node to bytes of anonymous memory there (heap, stacks, weights that were copied);
             None when it may not be read.
-        affinity_variables: the variables in its environment, with values, that make OpenMP move threads.
-        policy: where the kernel is told to take its memory, such as ``prefer:0`` or ``default`` (first
-            touch); None when it may not be read.
+        affinity_variables: ``NAME=value`` of the variables in its environment that make OpenMP move threads.
+        policy: its memory policy, such as ``prefer:0`` or ``default`` (first touch); None when it may not be
+            read.
     """
 
     pid: int
@@ -73,7 +73,7 @@ class Process:
         return frozenset(cpu for thread in self.threads for cpu in thread.allowed)
 
     def share_on(self, node: int) -> float | None:
-        """The part, 0 to 1, of the anonymous memory that is on ``node``; None when there is none to see."""
+        """The part, 0 to 1, of the anonymous memory that is on ``node``; None when no memory can be seen."""
         total = sum((self.anonymous_bytes or {}).values())
         return (self.anonymous_bytes or {}).get(node, 0) / total if total else None
 

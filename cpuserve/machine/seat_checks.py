@@ -1,4 +1,4 @@
-"""Compares the seats that were planned with how the processes really sit; changes nothing."""
+"""Checks that the processes of a server run in the seats that were planned."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
 Level = Literal["green", "yellow", "red"]
 
 MIN_SHARE = 0.85
-"""The part of a worker's anonymous memory that must be on its own node. Never 1: the pages it shares with
-the process that forked it stay where that one put them."""
+"""The part of a worker's anonymous memory that must be on its own node. It is below 1, because pages shared
+with the arbiter stay on the arbiter's node."""
 
 MIN_BYTES = 16 << 20
-"""Below this much anonymous memory those inherited pages outweigh the worker's own."""
+"""Anonymous memory below which the pages shared with the arbiter decide the share."""
 
 _ORDER: tuple[Level, ...] = ("green", "yellow", "red")
 
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """One line of a report.
+    """One line of the doctor's report.
 
     Attributes:
-        level: ``green`` is as planned, ``yellow`` costs speed or cannot be seen, ``red`` is not as planned.
-        text: what was seen.
-        advice: what to do about it; empty when nothing.
+        level: ``green`` is as planned, ``yellow`` costs speed or is unknown, ``red`` is not as planned.
+        text: what was found.
+        advice: what to do about it; empty for nothing.
     """
 
     level: Level
@@ -51,7 +51,7 @@ class DoctorFinding:
 
 @dataclass(frozen=True)
 class SeatedProcess:
-    """A seat and the process found in it, None when there is none."""
+    """A seat and its process; None when there is no such process."""
 
     seat: Seat
     pid: int
@@ -60,14 +60,14 @@ class SeatedProcess:
 
 @dataclass(frozen=True)
 class SeatReport:
-    """What was seen, and what it means.
+    """The processes of all seats and the findings on them.
 
     Attributes:
-        sitters: by seat.
+        seated: one a seat, by its number.
         findings: seat by seat, then those about several seats.
     """
 
-    sitters: tuple[SeatedProcess, ...]
+    seated: tuple[SeatedProcess, ...]
     findings: tuple[DoctorFinding, ...]
 
     @property
@@ -82,28 +82,28 @@ def worst_level(findings: Iterable[DoctorFinding]) -> Level:
 
 
 def check_seats(pids_by_seat: Mapping[Seat, int], root: Path = Path("/")) -> SeatReport:
-    """Read the process of every seat back and hold it against the plan.
+    """Read the process of every seat and compare it with the plan.
 
     Args:
-        pids_by_seat: each seat and the process that should sit there.
+        pids_by_seat: each seat and the id of its process.
         root: where /proc is.
     """
     ordered = sorted(pids_by_seat.items(), key=lambda item: item[0].index)
-    sitters = tuple(SeatedProcess(seat, pid, Process.read(pid, root)) for seat, pid in ordered)
+    seated = tuple(SeatedProcess(seat, pid, Process.read(pid, root)) for seat, pid in ordered)
     findings: list[DoctorFinding] = []
-    for sitter in sitters:
-        if sitter.process is None:
-            text = f"{_who(sitter)}: there is no such process"
+    for one in seated:
+        if one.process is None:
+            text = f"{_who(one)}: there is no such process"
             findings.append(DoctorFinding("red", text, "the worker has died: read the server's log"))
         else:
-            findings += _threads(sitter, sitter.process)
-            findings += _pages(sitter, sitter.process)
-    findings += _overlaps(sitters)
-    return SeatReport(sitters, tuple(findings))
+            findings += _threads(one, one.process)
+            findings += _pages(one, one.process)
+    findings += _overlaps(seated)
+    return SeatReport(seated, tuple(findings))
 
 
-def _threads(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
-    seat = frozenset(sitter.seat.cpus)
+def _threads(one: SeatedProcess, process: Process) -> list[DoctorFinding]:
+    seat = frozenset(one.seat.cpus)
     where = f"CPUs {format_cpulist(seat)}"
     strays = [thread for thread in process.threads if not seat.issuperset(thread.allowed)]
     if strays:
@@ -111,32 +111,32 @@ def _threads(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
         return [
             DoctorFinding(
                 "red",
-                f"{_who(sitter)}: {len(strays)} of {len(process.threads)} threads may leave {where} "
+                f"{_who(one)}: {len(strays)} of {len(process.threads)} threads may leave {where} "
                 f"(they may run on {allowed}): {_names(strays)}",
-                "another program has moved them, or they started before the worker sat down (a preloaded "
-                "application): restart the worker",
+                "another program has moved them, or they started before the worker took its seat (a "
+                "preloaded application): restart the worker",
             )
         ]
-    narrowed = _narrowed(sitter, process)
+    narrowed = _narrowed(one, process)
     if narrowed:
         return [narrowed]
-    text = f"{_who(sitter)}: all {len(process.threads)} threads stay on {where}"
+    text = f"{_who(one)}: all {len(process.threads)} threads stay on {where}"
     unused = seat - process.allowed
     if unused:
         text += f", though none may use {format_cpulist(unused)}"
     return [DoctorFinding("green", text)]
 
 
-def _narrowed(sitter: SeatedProcess, process: Process) -> DoctorFinding | None:
+def _narrowed(one: SeatedProcess, process: Process) -> DoctorFinding | None:
     """Whether something has taken CPUs of the seat away from the threads, as OpenMP runtimes do."""
-    seat = frozenset(sitter.seat.cpus)
+    seat = frozenset(one.seat.cpus)
     masks = [frozenset(thread.allowed) for thread in process.threads]
     main = masks[0]
     crowd = masks.count(main)
     # One thread a CPU may be pinned on purpose. A mask smaller than the seat that many threads have in common
     # was inherited from a main thread that has been narrowed.
     crowded = main < seat and crowd > len(main) and 2 * crowd > len(masks)
-    starved = len(process.allowed) < sitter.seat.threads
+    starved = len(process.allowed) < one.seat.threads
     if not crowded and not starved:
         return None
     pinned_elsewhere = any(mask < seat and mask != main for mask in masks)
@@ -145,26 +145,26 @@ def _narrowed(sitter: SeatedProcess, process: Process) -> DoctorFinding | None:
     variables = ", ".join(process.affinity_variables)
     return DoctorFinding(
         level,
-        f"{_who(sitter)}: {count} of {len(masks)} threads are confined to CPUs {format_cpulist(cpus)} of "
-        f"{format_cpulist(seat)}, where {sitter.seat.threads} threads were planned"
+        f"{_who(one)}: {count} of {len(masks)} threads are confined to CPUs {format_cpulist(cpus)} of "
+        f"{format_cpulist(seat)}, where {one.seat.threads} threads were planned"
         + (f"; its environment has {variables}" if variables else ""),
         "an OpenMP runtime or a library has narrowed the mask: unset OMP_PROC_BIND, OMP_PLACES, "
         "KMP_AFFINITY and GOMP_CPU_AFFINITY",
     )
 
 
-def _pages(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
-    node = sitter.seat.memory_node
+def _pages(one: SeatedProcess, process: Process) -> list[DoctorFinding]:
+    node = one.seat.memory_node
     if node is None:
         return []
     if process.anonymous_bytes is None:
-        text = f"{_who(sitter)}: its pages' nodes cannot be read (/proc/{sitter.pid}/numa_maps)"
+        text = f"{_who(one)}: its pages' nodes cannot be read (/proc/{one.pid}/numa_maps)"
         return [
             DoctorFinding("yellow", text, "ask as root or as the server's own user, on a kernel with NUMA")
         ]
     total = sum(process.anonymous_bytes.values())
     share = process.share_on(node) or 0.0
-    text = f"{_who(sitter)}: {share:.1%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
+    text = f"{_who(one)}: {share:.1%} of {total / (1 << 20):.0f} MiB anonymous memory is on node {node}"
     if total < MIN_BYTES:
         return [DoctorFinding("green", text + " (too little to judge)")]
     if share >= MIN_SHARE:
@@ -174,38 +174,38 @@ def _pages(sitter: SeatedProcess, process: Process) -> list[DoctorFinding]:
         DoctorFinding(
             level,
             f"{text}, less than {MIN_SHARE:.0%}",
-            "pages stay where they were first written: restart the worker, so that it loads its models after "
-            "it sits, and see whether the node is full",
+            "pages stay where they were first written: restart the worker, so that it loads its models in "
+            "its seat, and see whether the node is full",
         )
     ]
 
 
-def _overlaps(sitters: Iterable[SeatedProcess]) -> list[DoctorFinding]:
+def _overlaps(seated: Iterable[SeatedProcess]) -> list[DoctorFinding]:
     users: dict[int, set[SeatedProcess]] = {}
-    for sitter in sitters:
-        seen = sitter.process.allowed if sitter.process else frozenset[int]()
-        for cpu in seen | frozenset(sitter.seat.cpus):
-            users.setdefault(cpu, set()).add(sitter)
+    for one in seated:
+        seen = one.process.allowed if one.process else frozenset[int]()
+        for cpu in seen | frozenset(one.seat.cpus):
+            users.setdefault(cpu, set()).add(one)
     shared: dict[tuple[int, ...], list[int]] = {}
     who: dict[int, SeatedProcess] = {}
     for cpu, group in sorted(users.items()):
-        who |= {sitter.seat.index: sitter for sitter in group}
+        who |= {one.seat.index: one for one in group}
         if len(group) > 1:
-            shared.setdefault(tuple(sorted(sitter.seat.index for sitter in group)), []).append(cpu)
+            shared.setdefault(tuple(sorted(one.seat.index for one in group)), []).append(cpu)
     return [
         DoctorFinding(
             "red",
             f"CPUs {format_cpulist(cpus)} are shared by seats "
             + ", ".join(f"{index} (pid {who[index].pid})" for index in indices),
             "two workers on one CPU slow each other many times: give each server its own CPUs "
-            "(--workers, cpuset, taskset), or restart it so that it plans anew",
+            "(--workers, cpuset, taskset), or restart it so that it plans again",
         )
         for indices, cpus in shared.items()
     ]
 
 
-def _who(sitter: SeatedProcess) -> str:
-    return f"seat {sitter.seat.index} (pid {sitter.pid})"
+def _who(one: SeatedProcess) -> str:
+    return f"seat {one.seat.index} (pid {one.pid})"
 
 
 def _names(threads: list[Thread]) -> str:

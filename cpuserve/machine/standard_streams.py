@@ -1,4 +1,4 @@
-"""Keeps descriptors 0, 1 and 2 what they are for, and takes what native libraries write to stderr."""
+"""Keeps descriptors 0, 1 and 2 open, and puts what native libraries write to stderr into the log."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _READ_BYTES = 1 << 16
 def reserve() -> None:
     """Open ``/dev/null`` as each of the descriptors 0, 1 and 2 that is closed.
 
-    Else the next file, socket or memory that is opened gets its number, and what a library writes to stderr
-    goes there.
+    Otherwise the next file or socket that is opened gets such a number, and libraries that write to stderr
+    write into it.
     """
     for number in range(3):
         try:
@@ -32,10 +32,10 @@ def reserve() -> None:
 
 
 class NativeOutput:
-    """Lines that native libraries of one process write to stderr, for the log.
+    """Puts the lines that native libraries of a process write to stderr into the log.
 
-    They go into a pipe that the process reads now and then, and its parent once more when it has ended. A
-    write never waits for that: what does not fit is lost.
+    They go into a pipe that the process reads regularly, and its parent once more when the process has ended.
+    A write never blocks: what does not fit into the pipe is lost.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class NativeOutput:
         self._rest = b""
 
     def take_over(self) -> None:
-        """Let Python's own stderr and the log go where they went, and descriptor 2 into the pipe."""
+        """Connect descriptor 2 to the pipe; Python's own stderr and the log keep their target."""
         before = sys.stderr
         with suppress(OSError, ValueError):
             before.flush()
@@ -57,10 +57,10 @@ class NativeOutput:
         os.dup2(self._write, 2)
 
     def log(self, *, ended: bool = False) -> None:
-        """Write what has come to the log, a warning a line.
+        """Write what the pipe holds to the log, a warning a line.
 
         Args:
-            ended: nothing more will come: a line without its end counts.
+            ended: the process has ended, so that an unfinished line is written too.
         """
         try:
             self._rest += os.read(self._read, _READ_BYTES)
@@ -78,6 +78,6 @@ class NativeOutput:
             self._rest = self._rest[:_LONGEST_LINE]
 
     def close(self) -> None:
-        """Let go of the pipe."""
+        """Close the pipe."""
         os.close(self._read)
         os.close(self._write)

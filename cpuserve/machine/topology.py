@@ -1,4 +1,4 @@
-"""Reads which CPUs, cores, caches and NUMA nodes there are; does not ask which of them may be used."""
+"""Reads which CPUs, cores, caches and NUMA nodes the machine has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cache:
     Attributes:
         level: 1, 2, 3 ...
         type: ``Data``, ``Instruction`` or ``Unified``.
-        size_bytes: 0 when the kernel does not say.
+        size_bytes: 0 when the kernel does not tell.
         cpus: the logical CPUs that share it.
     """
 
@@ -42,8 +42,8 @@ class Cpu:
 
     Attributes:
         id: the kernel's number.
-        package: the socket, 0 when the kernel does not say.
-        core: the core's number inside its package, the CPU's own number when the kernel does not say.
+        package: the socket, 0 when the kernel does not tell.
+        core: the core's number inside its package, the CPU's own number when the kernel does not tell.
         node: the NUMA node, or None when the kernel shows no nodes.
         siblings: all online CPUs of the same physical core, this one among them.
         kind: ``P`` or ``E`` on a machine that has both, else None.
@@ -60,7 +60,7 @@ class Cpu:
 
     @property
     def last_cache(self) -> Cache | None:
-        """The largest-level cache, the one worth sharing, if the kernel shows any."""
+        """The cache of the highest level, if the kernel shows any."""
         return max(self.caches, key=lambda cache: cache.level, default=None)
 
 
@@ -71,7 +71,7 @@ class Node:
     Attributes:
         id: the kernel's number.
         cpus: its online CPUs; empty for a memory-only node.
-        memory_bytes: 0 for a memoryless node, None when the kernel does not say.
+        memory_bytes: 0 for a memoryless node, None when the kernel does not tell.
         distances: node number to distance (10 is the node itself).
     """
 
@@ -82,18 +82,18 @@ class Node:
 
     @property
     def memory_only(self) -> bool:
-        """Whether nothing can run here."""
+        """Whether it has no CPUs."""
         return not self.cpus
 
     @property
     def memoryless(self) -> bool:
-        """Whether nothing can be stored here."""
+        """Whether it has no memory."""
         return self.memory_bytes == 0
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The machine as the kernel draws it.
+    """The CPUs and NUMA nodes of the machine.
 
     Attributes:
         cpus: online logical CPUs, by number.

@@ -103,7 +103,7 @@ def test_the_page(doctor, reports, monkeypatch):
     assert "    seat 1, 2 threads | 2+6 3+7" in lines
     assert "  green  seat 0 (pid 100): all 3 threads stay on CPUs 0-1,4-5" in lines
     assert "  1     200  ready  3        2-3,6-7     4-6" in lines
-    assert "  green  planned so: a note" in lines
+    assert "  green  plan: a note" in lines
     assert lines[-1].endswith(" 0 red")
 
 

@@ -92,8 +92,8 @@ def test_an_empty_seat_and_workers_beside_each_other(tmp_path):
     report = diagnose(crowded, root=tmp_path)
     yellow = [one["text"] for one in of(report, "server") if one["level"] == "yellow"]
     assert yellow == [
-        "seat 0: no worker sits there",
-        "processes 300, 301 sit beside another worker in a seat",
+        "seat 0: it has no worker",
+        "processes 300, 301 share a seat with another worker",
     ]
     assert report["workers"][0]["threads"] == []
 

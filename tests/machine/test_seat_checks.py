@@ -63,7 +63,7 @@ def test_all_as_planned(tmp_path):
         "seat 1 (pid 200): all 9 threads stay on CPUs 4-7",
         "seat 1 (pid 200): 90.0% of 100 MiB anonymous memory is on node 1",
     ]
-    first = report.sitters[0].process
+    first = report.seated[0].process
     assert first is not None
     assert [(t.tid, t.allowed, t.last_cpu) for t in first.threads][:2] == [
         (100, (0, 1, 2, 3), 4),
@@ -221,7 +221,7 @@ def test_real_process_in_its_seat():
     with running(SIT.format(cpus=HERE[-1:])) as pid:
         report = check_seats({seat: pid})
     assert report.level == "green"
-    sitting = report.sitters[0].process
+    sitting = report.seated[0].process
     assert sitting is not None
     assert len(sitting.threads) == 4
     if Path("/proc/self/numa_maps").exists():

@@ -132,7 +132,7 @@ def picture(running: Server, seats: Collection[Seat]) -> Seen:
     return {
         "workers": len(running.workers()),
         "answer": answer.json()["predictions"][0]["label"] if answer.status == 200 else answer.status,
-        "seats": [sitter(found) for found in report.sitters],
+        "seats": [sitter(found) for found in report.seated],
         "level": report.level,
         "findings": [finding.text for finding in report.findings],
     }
