@@ -10,7 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import table_console
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import json_option, setting_options, settings_from
 
 if TYPE_CHECKING:
     from cpuserve.authoring.cutpoints import CutPoint
@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 @click.command("cutpoints")
 @click.argument("model", metavar="MODEL|FILE")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each tensor.")
+@json_option("Print a JSON array with an object for each tensor.")
 @setting_options("model_repository")
 def command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
     """List where MODEL (or MODEL/VERSION) of the repository, or FILE, can be cut at a single tensor.

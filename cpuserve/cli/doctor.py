@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 import orjson
 
+from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TITLES = {
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, the same as GET /v2/placement.")
+@json_option("One JSON object, the same as GET /v2/placement.")
 @click.option("--url", metavar="URL", help="Ask the server at this address, such as http://127.0.0.1:8000.")
 @click.option(
     "--api-key",

@@ -11,6 +11,8 @@ from typing import Any
 import click
 import orjson
 
+from cpuserve.cli.options import json_option
+
 __all__ = ["OUTPUT_FILE", "deliver", "figures_options"]
 
 
@@ -33,7 +35,7 @@ def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--out``, ``--json`` (``as_json``) and ``--quiet``."""
     for option in (
         click.option("--quiet", is_flag=True, help="Print nothing; see the exit code."),
-        click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
+        json_option("Print the figures as JSON."),
         click.option("--out", type=OUTPUT_FILE, help="Write all figures to this file, as JSON."),
     ):
         command = option(command)

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import table_console
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.models.listing import list_models
 from cpuserve.models.repository import Repository
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each model.")
+@json_option("Print a JSON array with an object for each model.")
 @setting_options("model_repository")
 def command(as_json: bool, config: Path | None, **flags: Any) -> None:
     """List the models of the repository, with the type, input and licence of the latest version of each.

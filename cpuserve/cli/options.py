@@ -15,6 +15,7 @@ from cpuserve.settings import SETTINGS, Setting, Settings, load, with_new_names
 
 __all__ = [
     "OWN_SERVER",
+    "json_option",
     "model_and_version",
     "pictures_option",
     "print_notes",
@@ -93,12 +94,15 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
 _METAVAR = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", tuple: "INT,..."}
 
 
+def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--json`` (``as_json``) with its help."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--json`` (``as_json``) and ``--quiet`` for commands that publish a model with a report."""
     command = click.option("--quiet", is_flag=True, help="Print errors only.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")(
-        command
-    )
+    return json_option("Print the report as one JSON object.")(command)
 
 
 def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import model_and_version, setting_options, settings_from
+from cpuserve.cli.options import json_option, model_and_version, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _MEASURES = {  # what an answer says of each entry beside its class
     metavar="FILE.png",
     help="Write the picture with the answer drawn on it; for one picture only.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a line with a JSON object for each picture.")
+@json_option("Print a line with a JSON object for each picture.")
 @setting_options("model_repository", "decode", "precision", "max_pixels", "allow_unvalidated")
 def command(
     model: str,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import OWN_SERVER, setting_options
+from cpuserve.cli.options import OWN_SERVER, json_option, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _ProfileGroup(click.Group):
     show_default=True,
     help="Without --out: where DATE-MODEL is made.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all sums and findings as JSON.")
+@json_option("Print all sums and findings as JSON.")
 @click.option("--quiet", is_flag=True, help="Print the path of the page only.")
 @setting_options(*OWN_SERVER)
 @click.pass_context

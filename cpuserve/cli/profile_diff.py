@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from cpuserve.cli.options import json_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ _LAYERS = 10
 @click.command("diff")
 @click.argument("before", metavar="A", type=click.Path(exists=True, path_type=Path))
 @click.argument("after", metavar="B", type=click.Path(exists=True, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print all figures of both as JSON.")
+@json_option("Print all figures of both as JSON.")
 def command(before: Path, after: Path, *, as_json: bool) -> None:
     """Compare profile B with profile A: stages, CPU time, layers, findings.
 

@@ -13,7 +13,7 @@ import orjson
 from cpuserve.authoring.catalog import CatalogFile, entries, find
 from cpuserve.authoring.download import Downloader, Progress
 from cpuserve.cli.console import progress, table_console
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import UnknownCatalogEntry, UsageError
 from cpuserve.models.repository import Repository
 
@@ -33,7 +33,7 @@ _VERSION = 1
 )
 @click.option("--list", "as_list", is_flag=True, help="List the models of the catalogue.")
 @click.option("--force", is_flag=True, help="Convert models again that are already in the repository.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line with a JSON object for each model.")
+@json_option("Print a line with a JSON object for each model.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @setting_options("model_repository")
 def command(

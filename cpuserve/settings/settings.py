@@ -289,7 +289,7 @@ class Settings:
     )
 
     api_key_file: str = Group.SECURITY.setting(
-        "", "File of API keys, one a line. With it every request needs one of the keys."
+        "", "File of API keys, one a line. With it requests need one of the keys."
     )
     api_key_for_metrics: bool = Group.SECURITY.setting(False, "Ask for an API key on /metrics too.")
     priority_from: Literal["anyone", "keys", "nobody"] = Group.SECURITY.setting(

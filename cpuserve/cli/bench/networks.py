@@ -13,6 +13,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import progress
+from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ __all__ = ["command"]
     metavar="MB",
     help="Skip what needs more MiB than this.  [default: 80 % of what is free]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option("Print the figures as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing.")
 def command(
     *,

@@ -10,7 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import table_console
-from cpuserve.cli.options import setting_options, settings_from
+from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _OPENMP = "openmp.json"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help=f"Verdicts of python -m benchmarks.openmp to show; default: {_OPENMP} beside the trials.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; no page is written.")
+@json_option("Print the report as JSON; no page is written.")
 @click.option("--quiet", is_flag=True, help="Print only where the page is.")
 @setting_options("tuning_dir")
 def command(

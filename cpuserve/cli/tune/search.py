@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import orjson
 
-from cpuserve.cli.options import pictures_option, setting_options, settings_from
+from cpuserve.cli.options import json_option, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
     type=click.FloatRange(0.1),
     help="Of one window; without it a 120th of the budget, from 0.25 to 2.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@json_option("Print what was found as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the preset and the exit code say it.")
 @setting_options("model_repository", "tuning_dir")
 def command(
