@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MODEL_INFO", "OWN", "Card"]
 
 MODEL_INFO = "model_info"  # the section of `rt_info` that Model API and its exporters use
-OWN = "cpuserve"  # the section for what Model API has no word for
+OWN = "cpuserve"  # the section for keys that Model API does not have
 
 _OWN_KEYS = ("decode", "precision", "licence", "source", "description")
 _CHOICES = {
@@ -145,7 +145,7 @@ def _section(model: ov.Model, name: str) -> dict[str, str]:
 
 
 def _put(model: ov.Model, path: list[str], text: str) -> None:
-    # Keys cannot be deleted, so one that is there already is emptied: empty means absent to `read`.
+    # Keys cannot be deleted, so an existing one is emptied: to `read` empty means absent.
     if text or model.has_rt_info(path):
         model.set_rt_info(text, path)
 

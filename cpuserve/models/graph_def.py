@@ -93,7 +93,7 @@ def _nodes(file: Path) -> Iterator[_GraphNode]:
 
 
 def _byte_fields(stream: io.BytesIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of the fields of a message that is there whole."""
+    """Number, start and end of the fields of a message that is complete."""
     for field in fields(stream, start, end):
         if not field.number or field.end > end:
             raise ValueError("damaged or cut short")

@@ -84,7 +84,7 @@ def _belonging(file: Path) -> Iterator[Path]:
 
 
 def _parts(file: Path) -> Iterator[str]:
-    """The files that a ``cut.json`` names as head and tail; what is wrong with it is told by the load."""
+    """The files that a ``cut.json`` names as head and tail; a damaged one is reported by the load."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -44,7 +44,7 @@ class OvmsConfig:
 
     Attributes:
         models: settings by model name, as a settings file has them in ``[models.NAME]``.
-        notes: what is read otherwise than written, one sentence each.
+        notes: keys that are read differently from what they say, one sentence each.
     """
 
     models: Mapping[str, Mapping[str, Any]]
@@ -57,7 +57,7 @@ def read_ovms_config(file: Path) -> OvmsConfig:
     Keys that mean nothing here, or nothing at all, are named in ``notes``.
 
     Raises:
-        UsageError: it is no such file, or asks for what cannot be done.
+        UsageError: it is not such a file, or asks for something that is not supported.
     """
     try:
         document = json.loads(file.read_text())
@@ -114,7 +114,7 @@ def with_models_of(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
     A settings file's ``[models.NAME]`` wins over the ``config.json``.
 
     Raises:
-        UsageError: it is no such file, or asks for what cannot be done.
+        UsageError: it is not such a file, or asks for something that is not supported.
     """
     found = read_ovms_config(Path(settings.config_path))
     own = settings.models if settings.own_models is None else settings.own_models
@@ -198,7 +198,7 @@ def check_device(value: object) -> None:
     """Whether ``target_device`` can be served.
 
     Raises:
-        UsageError: it is no CPU.
+        UsageError: it is not a CPU.
     """
     text = str(value).upper()
     parts = [part for part in text.replace("AUTO:", "").replace("MULTI:", "").split(",") if part]

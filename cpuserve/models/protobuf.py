@@ -16,7 +16,7 @@ class ProtobufField(NamedTuple):
     """The place of one field in the file.
 
     Attributes:
-        number: as the .proto file has it; 0 for bytes that are no field.
+        number: as the .proto file has it; 0 for bytes that are not a field.
         start: of its bytes in the file.
         end: behind them; the same as ``start`` for a number, which is in ``value``.
         value: of a field that is a whole number.
@@ -36,7 +36,7 @@ def size_of(file: BinaryIO) -> int:
 def fields(file: BinaryIO, start: int, end: int) -> Iterator[ProtobufField]:
     """The fields of the message between two places.
 
-    The last may end behind ``end`` where the message was cut off. What is no field ends the walk.
+    The last may end behind ``end`` if the message was cut off. Bytes that are not a field end the walk.
     """
     at = start
     while at < end:

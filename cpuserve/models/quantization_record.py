@@ -83,7 +83,7 @@ class Validation:
 
 
 def check_validated(model: ov.Model, name: str, *, allow: bool) -> None:
-    """Refuses a model that NNCF quantised and nobody measured.
+    """Refuses a model that NNCF quantised and whose accuracy was not measured.
 
     Models that were trained quantised (TFLite's uint8) carry no mark of NNCF: their publisher's figures hold.
 

@@ -111,7 +111,7 @@ class Repository:
         try:
             return bool(self.versions(name))
         except (RepositoryError, OSError):
-            return True  # whoever opens it is told why it cannot be opened
+            return True  # opening it gives the reason
 
     def wants(self, name: str) -> bool:
         """Whether a model of that name would be served if it existed."""
@@ -325,7 +325,7 @@ class Repository:
             return []
         home = self._home(name)
         found = sorted(int(entry) for entry in _entries(home) if _VERSION.fullmatch(entry))
-        # whoever names a path means it, so that the message about it is about the model
+        # a path that was named counts as a model, so that the message is about it
         return found or [1] if name in self._elsewhere else found
 
     def _home(self, name: str) -> Path:

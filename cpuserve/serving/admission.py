@@ -10,19 +10,19 @@ from cpuserve.errors import DeadlineExceeded, QueueFull
 __all__ = ["Admission"]
 
 _NEW_SHARE = 0.05  # of the latest request in the running means
-_OUTDATED_S, _OUTDATED_SERVICES = 1.0, 2.0  # without a served request: then the mean is of another time
-_KINDS = 256  # that are remembered; the one longest not served gives way
+_OUTDATED_S, _OUTDATED_SERVICES = 1.0, 2.0  # after so long without a served request the mean no longer counts
+_KINDS = 256  # kinds of requests that are remembered; the one served longest ago is forgotten first
 _MARGIN_AT_FIRST, _MARGIN_LEAST, _MARGIN_MOST = 1.25, 1.05, 3.0
 # The margin is a running quantile: one accepted request in a hundred may take longer than was allowed for.
 _LATE_SHARE = 0.01
 _LATER = 1.05
 _EARLIER = 1 - (_LATER - 1) * _LATE_SHARE / (1 - _LATE_SHARE)
-_TELLING = 0.5  # of its time a request must have been expected to need, to tell whether the margin is right
+_TELLING = 0.5  # share of its time limit that a request must be expected to need, to adjust the margin by it
 
 
 @dataclass(slots=True)
 class _Kind:
-    """What is known of requests for one model and of one kind.
+    """What was learned of one kind of request for one model.
 
     Attributes:
         service_s: running mean of the time one takes its thread.
@@ -40,7 +40,7 @@ class _Kind:
 class Admission:
     """Bounds the requests that wait for a thread of one worker, in number and by their deadlines.
 
-    It learns, for each kind of request, how long one takes and by how much its expectations were wrong.
+    It learns, for each kind of request, how long one takes and how wrong its expectations were.
 
     Args:
         queue_size: requests that may wait.
@@ -92,7 +92,7 @@ class Admission:
             known.margin = max(_MARGIN_LEAST, known.margin * _EARLIER)
 
     def admit(self, kind: str, waiting: int, ahead: int, ahead_s: float, left_s: float) -> float:
-        """Let one more request wait.
+        """Let one more request wait, or refuse it.
 
         Args:
             kind: of the request.
@@ -132,7 +132,7 @@ class Admission:
         """Check the deadline once more, when a request's turn has come.
 
         Raises:
-            DeadlineExceeded: the deadline is over, or will be before an answer is there.
+            DeadlineExceeded: the deadline is over, or will be before the answer is ready.
         """
         known = self._kinds.get(kind)
         needed = 0.0 if known is None else known.service_s + known.deviation_s
@@ -148,7 +148,7 @@ class Admission:
         """Forget a service time that was not confirmed for long; returns whether it was forgotten.
 
         A process that was frozen, or a machine that swapped, learns a time beyond every deadline. It would
-        refuse all there is, and never learn that it is quick again.
+        refuse every request, and never learn that it is fast again.
         """
         outdated = max(_OUTDATED_S, _OUTDATED_SERVICES * known.service_s)
         if time.monotonic() - known.served_at < outdated:

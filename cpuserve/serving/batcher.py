@@ -3,7 +3,7 @@
 A request claims rows of the slot that is filling, writes its pictures straight into them and asks for
 them to be run. With a stream idle they run at once, alone, by the thread that wrote them. With every stream
 busy they wait, and the thread whose rows have waited longest takes all written rows of its slot along when
-a stream falls free (leader and followers). So batches grow with the load, and at low load no request waits.
+a stream becomes free (leader and followers). So batches grow with the load, and at low load no request waits.
 The batcher has no thread and no timer.
 """
 
@@ -88,7 +88,7 @@ class Batcher:
 
     Attributes:
         max_batch: rows of a slot.
-        delay_us: how long rows wait although a stream is idle, microseconds.
+        delay_us: how long rows wait for others although a stream is idle, microseconds.
     """
 
     delay_us = 0.0
@@ -127,7 +127,7 @@ class Batcher:
                     self._free.append(slot)
 
     def run(self, rows: BatchRows) -> None:
-        """Run written rows and return when their outputs are there.
+        """Run written rows and return when their outputs are ready.
 
         Raises:
             Exception: what the engine raised for the batch these rows were in.
@@ -191,10 +191,10 @@ class DelayedBatcher(Batcher):
     """A batcher whose rows wait for others although a stream is idle, as with Triton's queue delay.
 
     The first row that is written into a slot opens a window (``max_queue_delay_microseconds``). The slot runs
-    when all its rows are written or the window ends, and with no stream idle then, when one falls free.
+    when all its rows are written or the window ends. If no stream is idle then, it waits for one.
 
     The rows whose window is open are in ``_windows``; those that are ready to run are pending, as with any
-    batcher, and taken by whoever gives a stream back.
+    batcher, and are taken by the thread that frees a stream.
 
     Args:
         engine: what runs the rows.
@@ -277,7 +277,7 @@ def split(ranges: Sequence[Part], sizes: Sequence[int], streams: int = 1) -> lis
         (first row, size) in ascending order.
     """
     if len(ranges) == 1 and ranges[0][1] == sizes[0]:
-        return [ranges[0]]  # a single row: nearly every batch where nobody waits
+        return [ranges[0]]  # a single row: nearly every batch at low load
     total = sum(count for _, count in ranges)
     share = -(-total // streams)
     allowed = [size for size in sizes if size <= share] or [sizes[0]]

@@ -26,10 +26,10 @@ from cpuserve.serving.request import Request
 __all__ = ["ENTRY_BYTES", "CachingPipeline", "Kept", "ResultCache", "check_repeatable", "digest"]
 
 Kept = bytes | tuple[Array, ...]
-"""A packed answer, or tensors that nobody may write to."""
+"""An answer as JSON or PNG, or read-only tensors."""
 
 ENTRY_BYTES = 512
-"""What an entry takes beside the data of its answer: its key, its place in the order, the objects' heads."""
+"""Bytes of an entry beside its answer: its key, its place in the order, the headers of objects."""
 
 _CHANGING = frozenset({"RandomUniform", "Multinomial", "ReadValue", "Assign"})
 """Operations that give other outputs for the same inputs."""
@@ -57,7 +57,7 @@ class ResultCache:
     """Answers of one version of a model in one worker; the least recently used make room.
 
     Args:
-        limit_bytes: of all answers, with what it takes to keep them.
+        limit_bytes: of all answers, including what an entry takes itself.
     """
 
     def __init__(self, limit_bytes: int) -> None:

@@ -17,7 +17,7 @@ __all__ = [
     "streams_and_threads",
 ]
 
-_OWN_UP_TO = 4  # streams: beyond, a copy of the weights a core costs more memory than it brings
+_OWN_UP_TO = 4  # streams: with more, a copy of the weights per core costs more memory than it gains speed
 
 
 def compile_properties(settings: Settings, threads: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def compile_properties(settings: Settings, threads: int) -> dict[str, Any]:
         threads: compute threads of the seat.
 
     Raises:
-        UsageError: ``plugin_config`` is no JSON object, or the streams do not fit their threads.
+        UsageError: ``plugin_config`` is not a JSON object, or the streams do not fit their threads.
     """
     properties, _ = properties_of(settings.plugin_config)
     properties |= stream_properties(settings, threads)
@@ -57,7 +57,7 @@ def streams_and_threads(settings: Settings, threads: int, cpus: int | None = Non
     asked, shared = settings.streams, settings.inference_threads
     if asked is not None and shared is not None and asked > shared:
         raise UsageError(
-            f"streams {asked} with inference_threads {shared}: a stream needs a thread of its own; "
+            f"streams {asked} with inference_threads {shared}: each stream needs its own thread; "
             f"give --streams {shared} or less, or more --inference-threads"
         )
     streams = asked or min(threads, shared or threads)

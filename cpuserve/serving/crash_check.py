@@ -49,7 +49,7 @@ class CrashChecks:
     def check(self, file: ModelFile, checksum: str, settings: Settings, threads: int) -> None:
         """Load a version in a child, unless one has done so with the same files and settings.
 
-        A model that the child refuses is good here: its own load says what is wrong with it.
+        A model that the child refuses passes this check: the load in the worker then gives the reason.
 
         Args:
             file: the files as they will be loaded.

@@ -55,13 +55,13 @@ class CutPartsLoader:
 
     Args:
         file: the version.
-        parts: what it is made of.
+        parts: its `cut.json`.
         read: reads a graph from its file.
         compiled: compiles a graph for one row, as the core is compiled.
         allow_callables: whether Python functions may be named.
 
     Raises:
-        ModelLoadError: a function is named and may not be.
+        ModelLoadError: a Python function is named though `allow_callables` is off.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class CutPartsLoader:
     def front(self) -> ov.Model | None:
         """The graph that gets what clients send; None where that is the core.
 
-        Before a head that is no graph of OpenVINO it passes the whole's inputs on as they are; preparing it
-        for pictures puts their type, mean, scale and layout there.
+        For a head that is not an OpenVINO graph it passes the whole's inputs on. When it is prepared for
+        pictures, their type, mean, scale and layout are put there.
         """
         head = self._parts.head
         if head is None or head.run == NONE:
@@ -102,7 +102,7 @@ class CutPartsLoader:
         """The inputs of ``front``, and the runner from these to the core's inputs ``wanted``.
 
         Raises:
-            ModelLoadError: the head cannot be loaded, or gives other than the core takes.
+            ModelLoadError: the head cannot be loaded, or its outputs are not the core's inputs.
         """
         graph = GraphRunner(self._compiled(front))
         part = self._parts.head
@@ -115,7 +115,7 @@ class CutPartsLoader:
         """The outputs that clients get, and the runner from the core's outputs ``given`` to these.
 
         Raises:
-            ModelLoadError: the tail cannot be loaded, or gives other than the whole does.
+            ModelLoadError: the tail cannot be loaded, or its outputs are not those of the whole.
         """
         part = self._parts.tail
         if part is None or part.run == NONE:
@@ -186,12 +186,12 @@ def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> lis
 
     Args:
         given: an array, or several in a tuple or list.
-        ports: what has to come.
+        ports: the arrays that are wanted.
         count: rows.
         what: the part, for messages.
 
     Raises:
-        ModelLoadError: it is something else.
+        ModelLoadError: their number, shape or type is wrong.
     """
     found = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(found) != len(ports):
@@ -224,10 +224,10 @@ def _runner(part: CutPart, folder: Path, ports: Sequence[Port]) -> Runner:
     Args:
         part: a Python function, or a file for onnxruntime or TensorFlow.
         folder: the version's directory.
-        ports: what it has to give.
+        ports: the arrays it has to give.
 
     Raises:
-        ModelLoadError: it cannot be imported or read, or what runs it is not installed. What is returned
+        ModelLoadError: it cannot be imported or read, or its library is not installed. The runner
             raises `ModelFailed` when the part itself fails.
     """
     run = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run](part.what, folder)

@@ -21,15 +21,17 @@ __all__ = ["MAX_SCAN_PIXELS", "Decoded", "Decoder", "Pixels", "scaled_size"]
 Pixels = npt.NDArray[np.uint8]
 Order = Literal["RGB", "BGR", "GRAY"]
 
-cv2.setNumThreads(1)  # the parallelism is across requests; OpenCV's own threads would leave the seat's plan
-cv2.utils.logging.setLogLevel(0)  # what OpenCV says of a bad picture goes to the client, not to stderr
+cv2.setNumThreads(
+    1
+)  # requests run in parallel already; OpenCV's own threads would run beside those planned for the seat
+cv2.utils.logging.setLogLevel(0)  # messages about bad pictures go to the client, not to stderr
 
 _OPENCV_FLAGS = {
     "RGB": cv2.IMREAD_COLOR_RGB,
     "BGR": cv2.IMREAD_COLOR,
     "GRAY": cv2.IMREAD_GRAYSCALE,
 }
-# What libjpeg-turbo warns of though every pixel is there; any other warning means lost data.
+# Warnings of libjpeg-turbo that come without lost pixels; any other warning means lost data.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "Inconsistent progression", "Adobe", "JFIF")
 
 
@@ -148,7 +150,7 @@ class Decoder:
                 data, self.order, min_width=width, min_height=height, min_factor=1, buffer=pixels
             )
         except ValueError as error:
-            # raised once all is decoded: what warns of no lost pixel is no reason to begin again
+            # raised after everything is decoded: the pixels are good if the warning is a harmless one
             if not any(words in str(error) for words in _HARMLESS):
                 raise UndecodableImage(f"the JPEG is damaged or truncated: {error}") from None
         return Decoded(

@@ -31,7 +31,7 @@ _GUARDED = {
     "all": frozenset(("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")),
 }
 _KEPT_BYTES = 16 << 20  # memory of an idle child; what a larger picture took goes back to the kernel
-_GRACE_S = 5.0  # the child ends itself when its time is over; this is for one that was stopped
+_GRACE_S = 5.0  # the child ends itself when its time is over; this limit is for a child that was stopped
 _PAGE = mmap.PAGESIZE
 
 

@@ -163,7 +163,7 @@ class OpenVinoEngine:
             streams: NUM_STREAMS.
             threads: INFERENCE_NUM_THREADS, over all streams.
             properties: further OpenVINO CPU properties; they win over ``streams`` and ``threads``.
-            own_weights: give each stream a compiled model, with weights, of its own.
+            own_weights: give each stream its own compiled model and weights.
 
         Raises:
             ModelLoadError: OpenVINO cannot compile it.
@@ -270,7 +270,7 @@ def _together(requests: Sequence[ov.InferRequest]) -> None:
             request.start_async()
             started += 1
         requests[-1].infer(share_outputs=True)
-    finally:  # nobody may write their rows before they have ended
+    finally:  # their rows must not be written before they have ended
         _wait_for(requests[:started])
 
 

@@ -12,7 +12,7 @@ __all__ = ["first_image"]
 
 Encoded = bytes | bytearray | memoryview
 
-# What makes pixels, and what is too short to do harm; animation, text and profiles are nothing to a model.
+# Chunks that make pixels, and those too short to do harm; animation, text and profiles are left out.
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 _PNG_SHORT = {b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME", b"bKGD", b"cICP"}
 _SHORT_BYTES = 64
@@ -24,11 +24,11 @@ def first_image(data: Encoded, kind: str) -> Encoded:
     """The file with its first image only; the same file where there is nothing else.
 
     Args:
-        data: the whole file, whose header was read without complaint.
+        data: the whole file, whose header was read without an error.
         kind: its format.
 
     Raises:
-        UndecodableImage: it ends inside its structure, or its first image does not stand for itself.
+        UndecodableImage: it ends inside its structure, or its first image needs another one.
     """
     cut = _CUTS.get(kind)
     if cut is None:

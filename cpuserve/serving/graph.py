@@ -44,7 +44,7 @@ class ImageInput:
         width: pixels.
         height: pixels.
         channels: 3, or 1 for a grey model.
-        layout: "NHWC" or "NCHW", of the model itself; what is served is always u8 NHWC.
+        layout: "NHWC" or "NCHW", of the model itself; pictures are always sent as u8 NHWC.
     """
 
     name: str

@@ -36,7 +36,7 @@ from cpuserve.settings import Settings
 
 __all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
 
-_LARGEST_BATCH = 8  # where nobody says otherwise
+_LARGEST_BATCH = 8  # by default
 
 
 def new_core() -> ov.Core:
@@ -55,7 +55,7 @@ class Compiler:
         properties: further OpenVINO properties.
         recorder: counts the batches.
         delay_us: how long rows wait for others although a stream is idle, microseconds.
-        own_weights: whether each stream has a compiled model of its own.
+        own_weights: whether each stream has its own compiled model.
     """
 
     core: ov.Core
@@ -122,7 +122,7 @@ def load_pipeline(
         file: the version.
         settings: the settings in force.
         threads: compute threads, one stream each.
-        recorder: counts what is done with it; None where nobody reads the counts.
+        recorder: counts its requests; None where the counts are not read.
         crash_checks: loads it in a child process first; None: not.
         settle_s: how long its files have to be unchanged before.
 
@@ -135,7 +135,7 @@ def load_pipeline(
             if crash_checks is not None:
                 crash_checks.check(found.file, found.checksum, settings, threads)
             made = assemble(core, found.file, settings, threads, recorder)
-        except ModelLoadError as error:  # people know the files by where they lie
+        except ModelLoadError as error:  # name the files by their place in the repository
             said = str(error).replace(str(found.file.xml.parent), str(file.xml.parent))
             raise type(error)(said) from error
     return replace(made, checksum=found.checksum)
@@ -144,14 +144,14 @@ def load_pipeline(
 def assemble(
     core: ov.Core, file: ModelFile, settings: Settings, threads: int, recorder: Recorder | None = None
 ) -> Pipeline:
-    """Read, compile and warm one version of a model from files that nobody changes.
+    """Read, compile and warm one version of a model from files that do not change.
 
     Args:
         core: the process's OpenVINO core.
         file: the version.
         settings: the settings in force.
         threads: compute threads, one stream each.
-        recorder: counts what is done with it; None where nobody reads the counts.
+        recorder: counts its requests; None where the counts are not read.
 
     Raises:
         ModelLoadError: the IR cannot be read or compiled, or its metadata contradict it.

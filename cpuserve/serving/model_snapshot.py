@@ -34,7 +34,7 @@ class ModelSnapshot:
 
     Attributes:
         file: what to load: the private copy, or the repository's own file.
-        checksum: SHA-256 of the list of names and SHA-256 of what was read, as ``sha256sum`` prints it.
+        checksum: SHA-256 of the list that ``sha256sum`` prints for the files.
     """
 
     file: ModelFile
@@ -82,7 +82,9 @@ def _still(file: ModelFile, settle_s: float) -> Signature:
             raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
     since_s = time.time() - changed
     if since_s < settle_s:
-        time.sleep(min(settle_s, settle_s - since_s))  # a clock that was set back: the time whole
+        time.sleep(
+            min(settle_s, settle_s - since_s)
+        )  # at most the whole time, should the clock have been set back
         _hold(file, signature)
     return signature
 

@@ -40,7 +40,7 @@ class ModelReport:
         name: of the model.
         version: its number; 0 for what concerns the model as a whole.
         state: "LOADING", "READY" or "UNAVAILABLE".
-        reason: why it is unavailable, or why the newest files of a version are not what is served.
+        reason: why it is unavailable, or why its newest files are not served.
     """
 
     name: str

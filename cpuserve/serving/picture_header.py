@@ -76,7 +76,7 @@ def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:
 
 
 def _reader(magic: bytes) -> Callable[[memoryview], ImageHeader]:
-    """What reads the header of a picture that is no JPEG, by its first twelve bytes.
+    """Find the reader for the header of a picture other than JPEG, by its first twelve bytes.
 
     Raises:
         UnsupportedFormat: they are of no format in `FORMATS`.
@@ -211,7 +211,7 @@ def _png(view: memoryview) -> ImageHeader:
     at, end = 8, len(view)
     for _ in range(_MOST_PNG_CHUNKS):
         if at + 4 > end:
-            return header  # without its end: the decoder decides what there is
+            return header  # cut short: the decoder decides whether it can be decoded
         (length,) = struct.unpack_from(">I", view, at)
         if at + 12 + length > end:
             # OpenCV makes room for what a chunk promises, up to 4 GiB, before it reads

@@ -64,7 +64,7 @@ class PictureInput:
             source: the model's picture input.
             card: its metadata.
             exact: decode every pixel of a JPEG, also where fewer would do.
-            max_pixels: largest picture that is taken.
+            max_pixels: of the largest picture.
             max_scan_pixels: most scans times pixels of a JPEG of several scans.
             guard: decodes some formats in processes of their own; None decodes all here.
         """
@@ -80,11 +80,11 @@ class PictureInput:
 
         Args:
             picture: the whole file.
-            row: what is written.
-            spans: take when either was done.
+            row: takes the pixels.
+            spans: takes the times of both.
 
         Raises:
-            RequestError: it is no picture that can be taken.
+            RequestError: it is not a picture, is damaged, or is too large.
         """
         resizer = self.resizer
         pixels, orientation, width, height = self.decoder.decode(picture, resizer.width, resizer.height)
@@ -100,7 +100,7 @@ class PictureInput:
         """A picture as a row of its own, u8 [H, W, C].
 
         Raises:
-            RequestError: it is no picture that can be taken.
+            RequestError: it is not a picture, is damaged, or is too large.
         """
         row: Pixels = np.empty((self.resizer.height, self.resizer.width, self.channels), np.uint8)
         self.into(picture, row)

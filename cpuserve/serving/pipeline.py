@@ -47,7 +47,7 @@ class PicturePath:
         """Decode, resize and run the head into row ``place`` of ``rows``.
 
         Raises:
-            RequestError: it is no picture that can be taken.
+            RequestError: it is not a picture, is damaged, or is too large.
         """
         resizer = self.picture_input.resizer
         pixels = np.empty((1, resizer.height, resizer.width, self.picture_input.channels), np.uint8)
@@ -122,10 +122,10 @@ class Pipeline:
             picture: the whole file; it is decoded once more, whole.
             request: takes the stage timings.
             topk: number of classes wanted; None for the model's own.
-            mask: the class of each pixel instead of what was answered, drawn over the picture.
+            mask: answer the class of each pixel instead of the answer drawn over the picture.
 
         Raises:
-            RequestError: a bad picture, a model that answers none, or a mask of what is no segmentation.
+            RequestError: a bad picture, a model that answers none, or no segmentation asked for a mask.
         """
         post = self._words()
         segmenter = post if isinstance(post, Segmenter) else None
@@ -153,7 +153,7 @@ class Pipeline:
         topk: int | None,
         look: Callable[[Sequence[Array], int | None, Frame], _Seen],
     ) -> _Seen:
-        """Run one encoded picture, and ``look`` at its outputs while they are there."""
+        """Run one encoded picture and call ``look`` with its outputs while they are valid."""
         pictures = self._pictures()
         batcher = pictures.batcher
         with _Counted(self.recorder, request, 1):

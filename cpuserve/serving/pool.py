@@ -34,18 +34,18 @@ class Pool:
     """The models of one worker, loaded and dropped as the repository, the version policy and clients want.
 
     A version is loaded and warmed beside those that serve, then takes their place in one assignment; requests
-    inside an old one finish there. A version that cannot be loaded never takes the place of one that can: the
-    older one is kept, and one that is started anew falls back to the newest that loads. Whatever a model's
-    own code raises while it is loaded is the reason why that version is unavailable, and nothing more.
+    in an old one finish there. A version that cannot be loaded never takes the place of one that can: the
+    older one is kept, and a new worker falls back to the newest that loads. Whatever a model's own code
+    raises while it is loaded makes that version unavailable, nothing else.
 
     A model whose files were removed is served for `removal_grace_s` more. Where the repository is missing, or
-    is empty of models all at once, nothing was removed: everything is served on.
+    loses all its models at once, nothing counts as removed: everything is still served.
 
     Attributes:
         models: every version that is known, by model and number.
         problems: what is wrong with models as a whole, by name, and with the `REPOSITORY`.
         stopping: whether the worker was told to end.
-        dead: whether nobody follows the repository any more.
+        dead: whether the thread that follows the repository has ended.
 
     Args:
         settings: the settings in force.
@@ -118,7 +118,7 @@ class Pool:
         return model.pipeline
 
     def known(self, name: str, version: str | None = None) -> ModelState:
-        """The state of a version, by default the one that answers, else the newest.
+        """The state of a version; by default the newest that is ready, else the newest.
 
         Raises:
             UnknownModel: there is no such model or version.
@@ -169,7 +169,7 @@ class Pool:
     def start(self, stop: threading.Event) -> None:
         """Look at the repository for the first time, and wait a while for files that change just now.
 
-        Other workers may serve it from before the change: this one is not to refuse what they answer.
+        Other workers may still serve the files from before the change: this one must not refuse those.
 
         Args:
             stop: no further version is loaded once it is set.
@@ -226,7 +226,7 @@ class Pool:
         return found + [ModelReport(name, 0, "UNAVAILABLE", reason) for name, reason in self.problems.items()]
 
     def _names(self) -> tuple[list[str], str]:
-        """Names of the models that are there, or why that cannot be told."""
+        """Names of the models in the repository, or why they cannot be listed."""
         try:
             names, ignored = self.repository.names(), self.repository.ignored()
         except (RepositoryError, OSError) as error:
@@ -273,7 +273,7 @@ class Pool:
         self.problems.put(REPOSITORY, reason)
 
     def check_config(self) -> None:
-        """Read the ``config.json`` without taking it over.
+        """Read the ``config.json`` without applying it.
 
         Raises:
             UsageError: it is wrong.
@@ -282,9 +282,9 @@ class Pool:
             with_models_of(self._settings)
 
     def _follow_config(self) -> None:
-        """Take over what the ``config.json`` says now; one that is wrong changes nothing.
+        """Apply the ``config.json`` as it is now; one that is wrong changes nothing.
 
-        A model of which it says something else than before is loaded anew, beside the one that serves.
+        A model whose settings changed in it is loaded again, beside the one that serves.
         """
         try:
             settings, _ = with_models_of(self._settings)
@@ -327,7 +327,7 @@ class Pool:
             enough += known.pipeline is not None
         if enough or not any(model.pipeline for model in served.values()):
             dropped = [version for version in served if version not in keep]
-        else:  # nothing wanted can be loaded: what serves goes on
+        else:  # no wanted version can be loaded: those that serve stay
             dropped = [
                 version for version, model in served.items() if version not in keep and not model.pipeline
             ]

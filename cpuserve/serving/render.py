@@ -47,7 +47,7 @@ def upright(picture: Encoded, decoder: Decoder) -> Pixels:
         decoder: the model's; its limit counts.
 
     Raises:
-        RequestError: it is no picture that can be taken.
+        RequestError: it is not a picture, is damaged, or is too large.
     """
     whole = dataclasses.replace(decoder, order="BGR", exact=True)
     pixels, orientation, width, height = whole.decode(picture)

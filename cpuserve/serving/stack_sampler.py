@@ -29,7 +29,7 @@ class StackSampler:
 
     Args:
         trace_ring: has the rate.
-        row: takes what was seen.
+        row: takes the stacks.
     """
 
     def __init__(self, trace_ring: TraceRing, row: TraceRow) -> None:

@@ -151,7 +151,7 @@ _FRAMES = [
 
 
 def stage_of(frame: str) -> str | None:
-    """The stage in which a frame's function runs, or None for one that is in no file of `STAGES`.
+    """The stage in which a frame's function runs, or None for one whose file is not in `STAGES`.
 
     Args:
         frame: ``name (file.py)``, with a line number or without.

@@ -57,7 +57,7 @@ COUNTERS = (
     "last_inference_ms",  # since the epoch
     "released_idle",  # batches run because a stream was idle
     "released_gathered",  # batches run when a stream fell free
-    "released_timeout",  # batches run because rows had waited max_queue_delay_us for company
+    "released_timeout",  # batches run because rows had waited max_queue_delay_us for others
     "in_flight",  # requests inside the pipeline now
     "queue_depth",  # whole requests that wait for a thread now
     "streams",  # inference streams of a worker
@@ -82,7 +82,7 @@ _WORDS = _BATCH_BASE + 2 * len(BATCH_SIZES)  # of each batch size: executions, n
 _LARGEST_BATCH = BATCH_SIZES[-1]
 _BATCH_PLACES = [_BATCH_BASE + 2 * bisect_left(BATCH_SIZES, size) for size in range(_LARGEST_BATCH + 1)]
 
-_MOST = 1025  # for the server itself and versions of models; those that nobody uses take no memory
+_MOST = 1025  # for the server itself and versions of models; unused ones take no memory
 _NAME_BYTES = 288  # a folder's name, a slash and a number
 _ZEROS = memoryview(bytes(8 * _WORDS)).cast("Q")
 _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; all else is added up
@@ -101,7 +101,7 @@ class _Served(Record):
 
 
 class _StatisticsRow(Record):
-    settled = Word()  # whether this worker has loaded what it wants
+    settled = Word()  # whether this worker has loaded its models
     held = Words(_MOST)  # recorders that the worker has for each place
     cells = Words(_MOST * _WORDS)
 
@@ -205,7 +205,7 @@ class Statistics:
         return place
 
     def _free_places(self) -> None:
-        """Forget versions that no living worker has, once there is one that knows what is served."""
+        """Forget versions that no living worker has, once a worker has loaded its models."""
         while self._left:
             pid, row, place = self._left.popleft()
             if pid == os.getpid() and self._rows[row].held[place]:

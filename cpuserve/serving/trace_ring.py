@@ -26,7 +26,7 @@ LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
 _VERSION = 2
-_SLOTS = 4096  # requests a worker; whoever reads along does so several times a second
+_SLOTS = 4096  # requests a worker; a reader looks several times a second
 _SLOT_WORDS = 128
 _FIXED = 8  # number + 1, pid, tid, end, status, entries, entries that had no room, 0
 _MOST_ENTRIES = (_SLOT_WORDS - _FIXED) // 3
@@ -97,7 +97,7 @@ class TraceRow:
         lost = len(spans.entries) - len(entries)
         pid, tid = os.getpid(), threading.get_native_id()
         at = spans.number % _SLOTS * _SLOT_WORDS * 8
-        struct.pack_into("Q", self._ring, at, 0)  # nobody reads it half written
+        struct.pack_into("Q", self._ring, at, 0)  # so that it is not read half written
         struct.pack_into(
             f"{_FIXED - 1 + 3 * len(entries)}Q",
             *(self._ring, at + 8, pid, tid, end_ns, status, len(entries), lost, 0),

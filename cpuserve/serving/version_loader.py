@@ -24,8 +24,8 @@ from cpuserve.settings import Settings
 __all__ = ["ModelState", "VersionLoader"]
 
 _log = logging.getLogger("cpuserve.pool")
-_STUCK_S = 900.0  # a version that loads for longer is taken for one that hangs
-_SETTLE_S = 1.0  # files that are unchanged for so long are taken
+_STUCK_S = 900.0  # a version that loads for longer counts as hanging
+_SETTLE_S = 1.0  # files that are unchanged for so long are loaded
 
 
 @dataclass
@@ -34,9 +34,9 @@ class ModelState:
 
     Attributes:
         file: where it lies.
-        signature: what its files looked like; a change means another model under the same version.
+        signature: of its files; it differs once they were replaced.
         state: "LOADING", "READY" or "UNAVAILABLE", Triton's words.
-        reason: why it is unavailable, or, beside a pipeline, why newer files of it are not what is served.
+        reason: why it is unavailable, or, beside a pipeline, why its newer files are not served.
         pipeline: what answers, once it is ready.
         changing: whether it is unavailable since its files changed while they were read.
     """
@@ -120,7 +120,7 @@ class VersionLoader:
             *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
         )
         if isinstance(model.pipeline.post, TensorsOnly):
-            # a model that says what it answers was meant to answer in words; another may be meant for tensors
+            # a model with a model_type was meant to give answers; another may be meant for tensors only
             level = logging.WARNING if model.pipeline.card.model_type else logging.INFO
             reason = model.pipeline.post.reason
             _log.log(level, "model %s version %d answers tensors only: %s", file.name, file.version, reason)

@@ -73,7 +73,7 @@ def postprocessor(
     except ValueError as error:
         return TensorsOnly(without_directories(str(error)))
     if not kind:
-        return TensorsOnly("its metadata have no model_type, and its outputs do not tell what they are")
+        return TensorsOnly("its metadata have no model_type, and its outputs fit none")
     return TensorsOnly(f"model_type {kind!r} is none of {', '.join(MODEL_TYPES)}")
 
 
@@ -123,5 +123,5 @@ def _by_model_api(
         points = modelapi.PointsOf(kind, model, card, outputs, *size)
         return Keypoints(points, card.labels, resizer, confidence=card.confidence_threshold or 0.0)
     if kind == "YOLO" and len(outputs) == 1 and len(outputs[0].row_shape) == 2:
-        kind = "YOLOv8"  # what Ultralytics' exporter calls all of its own, v5 to 11
+        kind = "YOLOv8"  # Ultralytics' exporter calls all its models YOLO, v5 to 11
     return Detector(modelapi.BoxesOf(kind, model, card, outputs, *size), card.labels, resizer)

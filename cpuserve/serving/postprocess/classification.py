@@ -32,7 +32,7 @@ class Classifier:
         """``{"predictions": [{"class_id", "label", "probability"}]}``, best first.
 
         Raises:
-            RequestError: ``topk`` is no number from 1 to the number of classes.
+            RequestError: ``topk`` is not a number from 1 to the number of classes.
         """
         scores = outputs[0].reshape(-1)
         count = min(self._topk, scores.size) if topk is None else topk

@@ -142,7 +142,7 @@ class _Head(ABC):
         try:
             self._wrapper = _wrapper(Model.get_model_class(kind), described, wanted)
             self([np.zeros(port.row_shape, port.dtype) for port in outputs])  # what does not fit shows now
-        except Exception as error:  # a wrapper raises anything when outputs are not what it takes
+        except Exception as error:  # wrappers raise anything when outputs do not fit
             shapes = ", ".join(f"{port.names[0]} {[1, *port.row_shape]}" for port in outputs)
             raise ValueError(f"Model API's {kind} does not take the outputs {shapes}: {error}") from error
 

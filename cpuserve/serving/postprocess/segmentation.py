@@ -16,7 +16,7 @@ from cpuserve.serving.preprocess import Resizer
 
 __all__ = ["NOT_SEEN", "Segmenter"]
 
-NOT_SEEN = 255  # in a mask: what the model was not shown, as PASCAL VOC marks what is to be ignored
+NOT_SEEN = 255  # in a mask: pixels the model did not see; PASCAL VOC marks those to be ignored so
 
 
 class Segmenter:
