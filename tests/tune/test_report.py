@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -127,6 +128,13 @@ def test_the_page_is_whole_escaped_and_asks_nobody():
     assert "prefers-color-scheme: dark" in text
     assert "4 workers &amp; more &lt;do&gt; not fit" in text
     assert "PyTorch &lt;head&gt;" in text
+
+
+def test_a_model_may_be_called_anything():
+    report = replace(reported(), model="<script>alert(1)</script>")
+    text = page(report, conclude(report))
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2  # title and heading
 
 
 def test_plots_have_every_trial_and_the_front():
