@@ -1,4 +1,4 @@
-"""Runs one copy of a program in every seat and puts the seat's number before its lines; knows no machine."""
+"""Runs one copy of a program in every seat and puts the seat's number before each line of its output."""
 
 from __future__ import annotations
 

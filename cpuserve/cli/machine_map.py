@@ -1,4 +1,4 @@
-"""Draws nodes, cores and SMT siblings as lines of text, the seats written in; it knows no colours."""
+"""Draws NUMA nodes, cores, SMT siblings and seats as lines of text."""
 
 from __future__ import annotations
 

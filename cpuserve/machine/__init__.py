@@ -1,1 +1,1 @@
-"""What this process may use of the machine, and where each worker sits; knows no OpenVINO and no HTTP."""
+"""What this process may use of the machine, and where each worker sits."""

@@ -1,1 +1,1 @@
-"""Accounts for the time a served model takes, from several observers on one clock; it serves nothing."""
+"""Records where the time of a served model goes and reports what to change."""
