@@ -1,0 +1,49 @@
+"""What the list of a repository says of its models, read from XML alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cpuserve.errors import RepositoryError
+from cpuserve.models.listing import list_models
+from cpuserve.models.repository import Repository
+
+XML = """<net name="n"><layers><layer id="0" name="data" type="Parameter">
+<data shape="?,3,8,8" element_type="f32"/><output><port id="0" names="{names}"/></output></layer></layers>
+<rt_info><model_info><model_type value="Classification"/><labels value="a b"/></model_info></rt_info></net>"""
+
+
+def put(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model.bin").write_bytes(b"12345")
+    (folder / "model.xml").write_text(text)
+    return folder / "model.xml"
+
+
+def test_a_row_is_of_the_latest_version(tmp_path):
+    put(tmp_path / "cats" / "2", "<net")
+    xml = put(tmp_path / "cats" / "10", XML.format(names="pixels"))
+    (row,) = list_models(Repository(tmp_path))
+    assert (row["name"], row["versions"], row["path"], row["error"]) == ("cats", [2, 10], str(xml), None)
+    assert row["inputs"] == [{"name": "pixels", "type": "f32", "shape": [-1, 3, 8, 8]}]
+    assert (row["model_type"], row["labels"], row["bytes"]) == ("Classification", 2, xml.stat().st_size + 5)
+
+
+def test_an_input_without_a_tensor_name_has_that_of_its_layer(tmp_path):
+    put(tmp_path / "cats" / "1", XML.format(names=""))
+    assert list_models(Repository(tmp_path))[0]["inputs"][0]["name"] == "data"
+
+
+def test_a_broken_file_is_an_error_of_its_row_only(tmp_path):
+    put(tmp_path / "bad" / "1", "<net")
+    put(tmp_path / "good" / "1", XML.format(names="pixels"))
+    bad, good = list_models(Repository(tmp_path))
+    assert "unclosed token" in bad["error"]
+    assert good["error"] is None
+
+
+def test_without_a_repository_there_is_no_list(tmp_path):
+    with pytest.raises(RepositoryError, match="no model repository"):
+        list_models(Repository(tmp_path / "nowhere"))
