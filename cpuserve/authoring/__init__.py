@@ -1,1 +1,1 @@
-"""From a model file of any framework to a published version of the repository."""
+"""Turns model files of any framework into published versions of the repository."""

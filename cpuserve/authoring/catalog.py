@@ -1,4 +1,4 @@
-"""The catalogue of models that `pull` knows: where each file is and how to use it; it fetches nothing."""
+"""The catalogue of models that `cpuserve pull` knows: where each file is and how to use it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CATALOG = Path(__file__).with_name("catalog.toml")
 
 @dataclass(frozen=True)
 class CatalogFile:
-    """A file that can be fetched and recognised.
+    """A file of the catalogue, which can be downloaded and verified.
 
     Attributes:
-        file: its name, in a mirror and in the cache.
+        file: its name in a mirror and in the cache.
         bytes: its size.
         sha256: its checksum, in hexadecimal.
-        licence: the licence it comes under.
-        url: where it is published, at a fixed commit; empty when it is in mirrors only.
+        licence: its licence.
+        url: where it is published, at a fixed commit; empty when only mirrors have it.
         mirror_only: why there is no URL.
     """
 
@@ -56,9 +56,9 @@ class CatalogEntry:
         source: the model file.
         labels: names of the classes, or the file that lists them, one a line.
         input_shape: shape of the input, NHWC; -1 is any batch.
-        output: how the output is turned into real numbers; None when it is real already, or class ids.
-        compress_to_fp16: the weights are stored as f16, which halves the file and keeps the answers.
-        card: everything else that is known, without the labels.
+        output: how the integers of the output become real numbers; None when they are real or class ids.
+        compress_to_fp16: store the weights as f16, which halves the file and keeps the answers.
+        card: the card, without the labels.
     """
 
     name: str
@@ -83,7 +83,7 @@ def find(name: str) -> CatalogEntry:
     """Finds a model by its name or one of its aliases.
 
     Raises:
-        UnknownCatalogEntry: there is none; the message names those with similar names.
+        UnknownCatalogEntry: there is none; the message has similar names.
     """
     known = {alias: entry for entry in entries().values() for alias in (entry.name, *entry.aliases)}
     if name in known:
@@ -94,7 +94,7 @@ def find(name: str) -> CatalogEntry:
 
 
 def label_names(text: str) -> tuple[str, ...]:
-    """Reads a file of labels, one class a line; of several names of a class, the one before the comma."""
+    """Reads a file of labels, one class a line; a comma ends the name."""
     return tuple(line.split(",")[0].strip() for line in text.splitlines())
 
 
@@ -109,7 +109,7 @@ def _entry(name: str, row: dict[str, Any], labels: dict[str, tuple[str, ...] | C
     input_shape = tuple(row.pop("input_shape"))
     aliases = tuple(row.pop("aliases", ()))
     compress_to_fp16 = row.pop("compress_to_fp16", False)
-    # What is left are fields of the card; a word that is none fails here, and in the tests.
+    # The rest are fields of the card; an unknown word fails here, and in the tests.
     said: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
     }

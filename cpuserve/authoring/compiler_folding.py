@@ -1,8 +1,8 @@
-"""Reads out of the compiled graph what the compiler has folded of a model; it changes neither.
+"""Reads from a compiled graph which operations of the model the compiler merged or computed ahead.
 
-OpenVINO's CPU plugin shows what it runs as a graph whose nodes carry, in `originalLayersNames`, the names of
-the operations they were made of (`CompiledModel.get_runtime_model`). An operation of the model that no node
-is named after is folded; what it was folded into follows from where else its name stands.
+`CompiledModel.get_runtime_model` gives the graph that OpenVINO's CPU plugin runs. Its nodes list in
+`originalLayersNames` the operations they were made of. An operation without a node of its own name is folded;
+the node that lists it tells into what.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class Folding:
-    """What became of a model's operations.
+    """What the compiler did with the operations of a model.
 
     Attributes:
-        operations: of the model, without constants, inputs and outputs.
-        executed: nodes that run, reorders of memory among them.
+        operations: number of operations of the model, without constants, inputs and outputs.
+        executed: nodes that run, including reorders of memory.
         batch_norms: normalisations by constants: `BatchNormInference`, and chains of arithmetic with a factor
             a channel behind a convolution or a matrix product, as importers write them.
-        batch_norms_merged: those of them that have no node of their own any more.
-        constants: operations that were computed while compiling, as they do not depend on the input.
+        batch_norms_merged: those that have no node of their own any more.
+        constants: operations computed while compiling, because they do not depend on the input.
         fused: operations that run inside the node of another, by type.
-        transposes: of the model, where data pass.
+        transposes: transposes of the model that move data.
         transposes_left: transposes that run.
-        reorders: changes of the layout in memory that the compiler has put in, by "FROM to TO".
+        reorders: changes of the memory layout that the compiler added, by "FROM to TO".
     """
 
     operations: int
@@ -62,11 +62,11 @@ class Folding:
 
 
 def folding(model: ov.Model, compiled: ov.CompiledModel) -> Folding:
-    """Compares a model with what is run for it.
+    """Compares a model with its compiled graph.
 
     Args:
-        model: as it was given to `compile_model`; the names of its operations are looked for.
-        compiled: what that gave, on the CPU.
+        model: the model that was given to `compile_model`.
+        compiled: the result, on the CPU.
     """
     nodes = model.get_ordered_ops()
     of_type = {node.get_friendly_name(): node.get_type_name() for node in nodes}
@@ -131,7 +131,7 @@ def _batch_norms(nodes: list[ov.Node], constant: set[str]) -> list[set[str]]:
 
 
 def _chain(node: ov.Node, constant: set[str]) -> list[ov.Node]:
-    """The arithmetic with constants, a value a channel, that follows; the data may be rearranged before."""
+    """The following arithmetic with one constant a channel; the data may be rearranged before it."""
     chain: list[ov.Node] = []
     while True:
         readers = [target.get_node() for target in node.output(0).get_target_inputs()]

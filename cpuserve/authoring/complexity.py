@@ -1,4 +1,4 @@
-"""Counts a graph's multiply-adds and weights from its shapes alone; it compiles and runs nothing.
+"""Counts the multiply-adds and weights of a graph from its shapes.
 
 One multiply-add is one multiplication with its addition, as papers on vision networks count them ("FLOPs" in
 most of their tables): of convolutions, deconvolutions and matrix products. Element-wise operations, pooling,
@@ -33,12 +33,12 @@ _RESHAPING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Broadcast", "Tile
 
 @dataclass(frozen=True)
 class Complexity:
-    """The size of a network, in the words of its paper.
+    """The size of a network, as papers state it.
 
     Attributes:
         multiply_adds: for the batch counted; see `multiply_adds`.
         parameters: elements of the weights; see `complexity`.
-        bytes: what those weights take as they are stored, scales and zero points of quantised ones included.
+        bytes: size of those weights as stored, with scales and zero points of quantised ones.
     """
 
     multiply_adds: int

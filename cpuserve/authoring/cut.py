@@ -1,4 +1,4 @@
-"""Cuts a model: source, head and core and tail, comparison with the whole, publish."""
+"""Cuts a model into head, core and tail: source, split, comparison with the whole, publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's pictures prepared as served ones are, for work without a server; it answers no request."""
+"""Prepares pictures for a model as a server does, to evaluate and quantise the model without one."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from cpuserve.settings import Settings
 
 __all__ = ["EvaluationModel", "EvaluationRows"]
 
-_LOW = 0.01  # score from which on boxes count for a mean average precision
+_LOW = 0.01  # boxes with lower scores do not count for a mean average precision
 
 
 @dataclass(frozen=True)
 class EvaluationRows:
-    """Pictures that could be read.
+    """Decoded pictures.
 
     Attributes:
-        samples: they.
-        rows: u8 [H, W, C] of each.
-        frames: size of each.
-        left_out: file and reason of those that could not.
+        samples: the pictures that could be decoded, with their labels.
+        rows: input row of each, u8 [H, W, C].
+        frames: size of each picture.
+        left_out: file and reason of each picture that could not be decoded.
     """
 
     samples: list[LabelledPicture]
@@ -59,13 +59,13 @@ class EvaluationRows:
 
 @dataclass(frozen=True)
 class EvaluationModel:
-    """One model, and the way of pictures into it.
+    """A model and how pictures become its input.
 
     Attributes:
-        model: as its IR has it.
-        card: its metadata.
+        model: the model of the IR.
+        card: its card.
         source: its picture input.
-        picture_input: files to rows.
+        picture_input: decodes files to rows.
     """
 
     model: ov.Model
@@ -96,7 +96,11 @@ class EvaluationModel:
         )
 
     def served(self, model: ov.Model, batch: int = 1) -> ov.Model:
-        """The graph that is compiled to serve pictures with ``model``, this one or one made of it.
+        """The graph that a server compiles for pictures.
+
+        Args:
+            model: this model, or one made of it.
+            batch: pictures in a batch.
 
         Raises:
             ModelLoadError: it cannot be fixed to that batch.
@@ -108,32 +112,32 @@ class EvaluationModel:
 
     @cached_property
     def prepare(self) -> Callable[[Pixels], Array]:
-        """What the served graph makes of a row before the model's first operation: a batch of one.
+        """Makes the model's input, a batch of one, from a row.
 
-        Made by the same graph with nothing behind it, so that there is one preparation only.
+        It runs the preparation of the served graph without the model, so that both are the same.
         """
         entry = self.model.input(0)
         shape = entry.partial_shape
         shape[0] = 1
         data = ops.parameter(shape, entry.element_type, name="data")
-        nothing = ov.Model([ops.result(data)], [data], "nothing")
-        graph = image_graph(nothing, self.source, self.card)
+        identity = ov.Model([ops.result(data)], [data], "identity")
+        graph = image_graph(identity, self.source, self.card)
         compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda row: np.array(compiled(row[np.newaxis])[0])
 
     @property
     def task(self) -> QuantizeTask:
-        """What is quantised."""
+        """The model and its preparation, for NNCF."""
         return QuantizeTask(self.model, self.served, self.prepare)
 
     def rows(
         self, samples: Sequence[LabelledPicture], seen: Callable[[], None] = lambda: None
     ) -> EvaluationRows:
-        """Decodes pictures; those that are damaged are left out.
+        """Decodes pictures and leaves out damaged ones.
 
         Args:
-            samples: which.
-            seen: called after each.
+            samples: the pictures.
+            seen: called after each picture.
 
         Raises:
             UsageError: none could be decoded.
@@ -158,10 +162,10 @@ class EvaluationModel:
         return found
 
     def mask(self, sample: LabelledPicture) -> Pixels:
-        """The mask of a picture, class ids u8 [H, W], brought to the input as the picture is.
+        """The mask of a picture, class ids u8 [H, W], resized as the picture is.
 
         Raises:
-            UsageError: it has none, or it is no grey picture.
+            UsageError: it has none, or the mask is not a grey picture of 8 bit.
         """
         if sample.mask is None:
             raise UsageError(f"{sample.file} has no mask")
@@ -179,13 +183,13 @@ class EvaluationModel:
         return row[..., 0]
 
     def detector(self, frames: Sequence[Frame]) -> Callable[[Sequence[Array], int], list[Detection]]:
-        """What finds boxes in the outputs for a picture, by the post-processing that serves the model.
+        """A function that reads boxes from the outputs for a picture, by the served post-processing.
 
         Args:
             frames: size of each picture.
 
         Raises:
-            UsageError: the model's answers have no boxes.
+            UsageError: the model does not answer with boxes.
         """
         card = replace(self.card, confidence_threshold=_LOW)
         ports = [_port(port) for port in self.served(self.model).outputs]

@@ -1,4 +1,4 @@
-"""Tells from its content which format a model file has and what is wrong with it; it loads no model."""
+"""Recognises the format of a model file by its content, and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Format(NamedTuple):
     """A format that can be converted.
 
     Attributes:
-        framework: OpenVINO's word for where it comes from: "onnx", "tf", "tflite", "paddle", "pytorch", "ir".
+        framework: OpenVINO's word for the framework: "onnx", "tf", "tflite", "paddle", "pytorch", "ir".
         title: the format, for people.
-        endings: what its file names end in; the first is the usual one, none for a directory.
+        endings: endings of its file names, the usual one first; none for a directory.
     """
 
     framework: str
@@ -36,7 +36,7 @@ _TORCHSCRIPT = Format("pytorch", "a TorchScript model", (".pt", ".pth", ".ts", "
 EXPORTED = Format("pytorch", "a program of torch.export", (".pt2", ".pt"))
 _IR = Format("ir", "an OpenVINO IR", (".xml",))
 
-_OTHERS = {  # what people hand over instead, and what to hand over
+_OTHERS = {  # files that people take for a model, and what to do
     b"version https://git-lfs": "is a Git LFS pointer, not the model: run `git lfs pull` where it came from",
     b"\x89HDF\r\n": "is HDF5, as Keras saves it: save a SavedModel with `model.export(DIRECTORY)`",
     b"\x80\x02": "is a Python pickle, which is not loaded: export it with torch.export or ONNX",

@@ -1,4 +1,4 @@
-"""Times several things in turn, so that what disturbs one disturbs all; it judges nothing."""
+"""Times several calls in turn, so that a disturbance of the machine hits all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Timing:
     """How long one call took, in milliseconds.
 
     Attributes:
-        windows_ms: mean of each window, in the order of the rounds.
+        windows_ms: mean of each window, one a round.
     """
 
     windows_ms: tuple[float, ...]
@@ -27,7 +27,7 @@ class Timing:
 
     @property
     def noise(self) -> float:
-        """Longest less shortest window over the median."""
+        """Longest minus shortest window, over the median."""
         return (max(self.windows_ms) - min(self.windows_ms)) / self.median_ms
 
 
@@ -38,13 +38,13 @@ def alternate(
     seconds: float = 0.2,
     seen: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Timing]:
-    """Time calls one after the other, several rounds over, every other round in the opposite order.
+    """Times calls in turn for several rounds; every other round runs in the opposite order.
 
     Args:
-        calls: what to time, by name.
-        rounds: windows for each.
-        seconds: of one window; it holds at least one call.
-        seen: told the number of every round that is done, from 1.
+        calls: the calls by name.
+        rounds: windows of each call.
+        seconds: length of a window, which holds at least one call.
+        seen: called with the number of each finished round, from 1.
     """
     for call in calls.values():
         call()
@@ -57,7 +57,7 @@ def alternate(
 
 
 def ratio(slow: Timing, fast: Timing) -> float:
-    """How many times as long the one takes as the other: the median over the rounds, each its own pair."""
+    """How many times as long ``slow`` takes as ``fast``: the median of the ratios of all rounds."""
     return statistics.median(a / b for a, b in zip(slow.windows_ms, fast.windows_ms, strict=True))
 
 

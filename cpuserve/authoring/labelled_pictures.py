@@ -22,12 +22,13 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True)
 class Box:
-    """One object in a picture.
+    """One true object in a picture.
 
     Attributes:
         corners: x1, y1, x2, y2 in pixels of the upright picture.
-        class_id: what it is.
-        crowd: several objects at once: to find them is neither right nor wrong (COCO's ``iscrowd``).
+        class_id: its class.
+        crowd: the box holds several objects; detections of it count as neither right nor wrong (COCO's
+            ``iscrowd``).
     """
 
     corners: tuple[float, float, float, float]
@@ -37,13 +38,13 @@ class Box:
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One picture.
+    """A picture and its labels.
 
     Attributes:
-        file: where it is.
-        classes: the classes that are right; several where labels have one name. None: unknown.
-        mask: a picture of class ids, 255 for pixels that do not count. None: unknown.
-        boxes: the objects in it. None: unknown.
+        file: its file.
+        classes: its true class; several where classes share a name. None: unknown.
+        mask: a picture of class ids; pixels of 255 do not count. None: unknown.
+        boxes: its true objects. None: unknown.
     """
 
     file: Path
@@ -82,14 +83,14 @@ def read_pictures(place: Path, labels: Sequence[str]) -> list[LabelledPicture]:
 
 
 def evenly_chosen(samples: Sequence[LabelledPicture], most: int) -> list[LabelledPicture]:
-    """At most so many of them, evenly from the first to the last."""
+    """At most ``most`` of the pictures, evenly chosen from first to last."""
     if len(samples) <= most:
         return list(samples)
     return [samples[index * len(samples) // most] for index in range(most)]
 
 
 def pictures_checksum(files: Iterable[Path]) -> str:
-    """A name for a set of pictures, whatever they are called.
+    """A checksum of a set of pictures; file names do not matter.
 
     The same as ``sha256sum FILES | cut -c1-64 | sort | sha256sum``.
     """
@@ -165,7 +166,7 @@ def _box(corners: Sequence[Any], class_id: int, file: Path, *, crowd: bool = Fal
 
 
 class _Names:
-    """Classes by name or number; case, `_` and `-` do not matter."""
+    """Finds classes by name or number; case, `_` and `-` do not matter."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
@@ -174,17 +175,17 @@ class _Names:
             self._known.setdefault(_plain(label), set()).add(index)
 
     def named(self, text: str) -> frozenset[int]:
-        """The classes of that name; none when there are none."""
+        """The classes of a name; empty when there is none."""
         return frozenset(self._known.get(_plain(text), ()))
 
     def find(self, text: str) -> frozenset[int]:
-        """The classes of that name, else the one of that number; none when there are none."""
+        """The classes of a name, else the class of a number; empty when there is none."""
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
         there = 0 <= number < (len(self._labels) or 10**9)
         return self.named(text) or frozenset((number,) if there else ())
 
     def must(self, text: str, file: Path) -> frozenset[int]:
-        """The same, where there must be one."""
+        """Like `find`, but a missing class is an error."""
         if found := self.find(text):
             return found
         raise UsageError(
@@ -193,7 +194,7 @@ class _Names:
         )
 
     def one(self, text: str, file: Path) -> int:
-        """The first of them."""
+        """The first class of a name or number."""
         return min(self.must(str(text), file))
 
 

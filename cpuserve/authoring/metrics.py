@@ -1,4 +1,4 @@
-"""How right answers are, as one number: top1, miou, map and more, or a function; it runs no model."""
+"""Metrics that turn a model's answers into one number: top1, miou, map, agreement, areas or a function."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ _IGNORED = 255  # in masks: the pixel does not count, as in PASCAL VOC
 
 
 class AccuracyMetric(Protocol):
-    """Turns outputs into a number; of each picture it keeps what it needs for that and no more.
+    """Turns the outputs for some pictures into a number; keeps of each picture only what that needs.
 
     Attributes:
-        name: as `--metric` and the card call it.
+        name: its name in `--metric` and in the card.
     """
 
     @property
     def name(self) -> str:
-        """As ``--metric`` and the card call it."""
+        """Its name in ``--metric`` and in the card."""
 
     def keep(self, outputs: Outputs, index: int) -> Any:
-        """What of the outputs of picture ``index`` the value needs."""
+        """Keeps what `value` needs of the outputs for picture ``index``."""
 
     def value(self, kept: Sequence[Any]) -> float:
-        """The number for these pictures; more is better."""
+        """The number for some pictures; more is better."""
 
 
 class Top1:
-    """Share of the pictures whose best class is a right one.
+    """Share of the pictures whose best class is a true one.
 
     Args:
-        classes: the right classes of each picture.
+        classes: the true classes of each picture.
     """
 
     name = "top1"
@@ -61,21 +61,21 @@ class Top1:
         self._classes = classes
 
     def keep(self, outputs: Outputs, index: int) -> bool:
-        """Whether it is right."""
+        """Whether the best class is true."""
         return int(outputs[0].argmax()) in self._classes[index]
 
     def value(self, kept: Sequence[bool]) -> float:
-        """Their share."""
+        """The share of true ones."""
         return sum(kept) / len(kept)
 
 
 class MeanIou:
-    """Intersection over union by class, mean over the classes, counted over all pictures as in PASCAL VOC.
+    """Mean over the classes of intersection over union, counted over all pictures as in PASCAL VOC.
 
-    Classes that neither the masks nor the answers name do not count; pixels with 255 in the mask neither.
+    Classes that are in neither the masks nor the answers do not count, nor do pixels of 255 in a mask.
 
     Args:
-        masks: u8 [H, W] of each picture, brought to the model's input as the picture is.
+        masks: mask of each picture, u8 [H, W], resized as the picture is.
     """
 
     name = "miou"
@@ -84,7 +84,7 @@ class MeanIou:
         self._masks = masks
 
     def keep(self, outputs: Outputs, index: int) -> tuple[Array, Array]:
-        """Pixels in the intersection and in the union, [256] each."""
+        """Number of pixels in intersection and union of each class, [256] each."""
         found = class_map(outputs[0])
         height, width = found.shape
         mask = self._masks[index]
@@ -109,8 +109,8 @@ class MeanAveragePrecision:
     """COCO's mAP over IoU 0.50 to 0.95.
 
     Args:
-        truth: the objects in each picture.
-        detections: what a picture's outputs say is there, given the outputs and the picture's number.
+        truth: true objects of each picture.
+        detections: reads detections from the outputs for a picture and the picture's number.
     """
 
     name = "map"
@@ -124,7 +124,7 @@ class MeanAveragePrecision:
         self._detections = detections
 
     def keep(self, outputs: Outputs, index: int) -> tuple[Sequence[Detection], Sequence[Box]]:
-        """The detections and the truth."""
+        """The detections and the true objects."""
         return self._detections(outputs, index), self._truth[index]
 
     def value(self, kept: Sequence[tuple[Sequence[Detection], Sequence[Box]]]) -> float:
@@ -133,13 +133,13 @@ class MeanAveragePrecision:
 
 
 class FloatAgreement:
-    """How often the answer is that of the float model: what there is without a truth to compare with.
+    """How far answers agree with the float model's, for pictures without labels.
 
-    For class scores the share of the pictures with the same best class; for class maps the share of the
-    pixels with the same class, mean over the pictures; for other outputs their cosine similarity.
+    Class scores: share of the pictures with the same best class. Class maps: share of the pixels with the
+    same class, mean over the pictures. Other outputs: cosine similarity.
 
     Args:
-        kind: of the card, "Classification" or "Segmentation" in any case; empty: judged by the first output.
+        kind: ``model_type`` of the card; empty: judged by the first output.
     """
 
     name = "agreement"
@@ -149,11 +149,11 @@ class FloatAgreement:
         self._reference: list[Any] = []
 
     def learn(self, outputs: Outputs) -> None:
-        """Takes the float model's outputs for the next picture as the truth."""
+        """Takes the float model's outputs for the next picture as the reference."""
         self._reference.append(self._essence(outputs))
 
     def keep(self, outputs: Outputs, index: int) -> float:
-        """How much of the picture's answer is the same."""
+        """How far the answer for a picture agrees, 0 to 1."""
         before, after = self._reference[index], self._essence(outputs)
         if isinstance(before, int):
             return float(before == after)
@@ -179,9 +179,9 @@ class FloatAgreement:
 
 
 class Areas(FloatAgreement):
-    """How far the class areas are from the float model's: 1 less the largest difference in any picture.
+    """1 minus the largest difference of a class's area to the float model's in any picture.
 
-    An area is the share of a picture's pixels that have the class, which is what a segmentation answers.
+    The area of a class is its share of the picture's pixels.
     """
 
     name = "areas"
@@ -190,7 +190,7 @@ class Areas(FloatAgreement):
         super().__init__("segmentation")
 
     def keep(self, outputs: Outputs, index: int) -> float:
-        """1 less the picture's largest difference."""
+        """1 minus the picture's largest difference."""
         before, after = self._reference[index].ravel(), self._essence(outputs).ravel()
         most = int(max(before.max(), after.max())) + 1
         counts = np.bincount(before, minlength=most) - np.bincount(after, minlength=most)
@@ -198,18 +198,18 @@ class Areas(FloatAgreement):
         return 1 - largest / int(before.size)
 
     def value(self, kept: Sequence[float]) -> float:
-        """That of the worst picture."""
+        """The value of the worst picture."""
         return min(kept)
 
 
 class CustomMetric:
-    """A function of the user's.
+    """A metric that the user wrote.
 
     Args:
-        name: as MODULE:FUNCTION.
-        function: given, for some pictures, a list of the outputs of each (arrays without the batch) and a
-            list of their files; returns a number, more is better.
-        files: of all pictures.
+        name: MODULE:FUNCTION.
+        function: takes a list with the outputs of each picture (arrays without the batch) and a list of the
+            files; returns a number, more is better.
+        files: files of all pictures.
     """
 
     def __init__(
@@ -221,18 +221,18 @@ class CustomMetric:
 
     @property
     def name(self) -> str:
-        """As MODULE:FUNCTION."""
+        """MODULE:FUNCTION."""
         return self._name
 
     def keep(self, outputs: Outputs, index: int) -> tuple[list[Array], Path]:
-        """All of them."""
+        """A copy of the outputs, and the file."""
         return [np.array(output) for output in outputs], self._files[index]
 
     def value(self, kept: Sequence[tuple[list[Array], Path]]) -> float:
-        """What the function returns.
+        """Calls the function.
 
         Raises:
-            UsageError: that is no finite number.
+            UsageError: it returns no finite number.
         """
         found = self._function([outputs for outputs, _ in kept], [file for _, file in kept])
         try:
@@ -245,7 +245,7 @@ class CustomMetric:
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function MODULE:FUNCTION; the module may lie in the working directory.
+    """Imports MODULE:FUNCTION; the module may be in the working directory.
 
     Raises:
         UsageError: there is none.

@@ -1,4 +1,4 @@
-"""Runs a model in the framework it comes from, to compare with; it converts nothing and judges nothing."""
+"""Runs a model in the framework it comes from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EXACT", "OriginalModel", "load_original"]
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": False, "NUM_STREAMS": 1}
-"""OpenVINO in f32 also where a graph is quantised: CPUs without VNNI add int8 products in 16 bits, which
+"""Properties that run quantised graphs in f32 too: CPUs without VNNI add int8 products in 16 bits, which
 saturate. One stream: with more, OpenVINO 2026.4 reads memory it has not written when that mode is off."""
 
 _EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "torch": "train"}
@@ -40,7 +40,7 @@ class OriginalModel:
 
     Attributes:
         title: framework and version.
-        run: the outputs for a batch of one; inputs and outputs in the order of the source's graph.
+        run: computes the outputs for a batch of one, in the order of the source's graph.
     """
 
     title: str
@@ -48,9 +48,9 @@ class OriginalModel:
 
 
 def load_original(source: SourceModel) -> OriginalModel | str:
-    """The source in the framework it comes from, or in a few words why it cannot be run there.
+    """Loads the source in its own framework, or says in a few words why it cannot be run there.
 
-    An IR comes from OpenVINO and is run by it as it was read; the other frameworks are extras.
+    The framework of an IR is OpenVINO; the other frameworks are extras.
 
     Raises:
         ModelLoadError: the framework refuses its own file.
@@ -182,10 +182,10 @@ def _openvino(framework: Any, source: SourceModel) -> Run:
 
 
 def _matched(ports: Sequence[ov.Output], there: Sequence[str]) -> list[str]:
-    """The framework's name for each input or output of the graph; by place where no name is the same.
+    """The framework's name for each input or output of the graph; by position where no name is equal.
 
     Raises:
-        ModelLoadError: one has none, as an inner tensor that the graph was told to end in.
+        ModelLoadError: one has no name there, such as an inner tensor chosen as output.
     """
     found = []
     for port in ports:

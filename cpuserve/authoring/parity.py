@@ -1,4 +1,4 @@
-"""How far the answers of two forms of one model are apart; it runs neither of them and judges nothing."""
+"""Computes how far the answers of two forms of one model differ."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _SEGMENTATION, _CLASSIFICATION = "segmentation", "classification"
 
 @dataclass(frozen=True)
 class Parity:
-    """What two sets of answers to the same pictures have in common.
+    """How far two sets of answers to the same pictures differ.
 
     Attributes:
-        pictures: how many were compared.
+        pictures: number of pictures.
         max_abs_diff: largest difference of two numbers; None where the numbers are class ids.
         mean_abs_diff: mean difference of two numbers; None where the numbers are class ids.
         top1_agreement: share of the pictures with the same best class, 0 to 1; None unless it classifies.
         pixel_agreement: share of the pixels with the same class, 0 to 1; None unless it segments.
-        mean_iou: intersection over union of the pixels of a class, mean over the classes that either side
-            names, counted over all pictures together as in PASCAL VOC; None unless it segments.
+        mean_iou: intersection over union of the pixels of a class, mean over the classes of either
+            side, counted over all pictures together as in PASCAL VOC; None unless it segments.
     """
 
     pictures: int
@@ -46,12 +46,12 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: 
 
     Args:
         reference: the output for each picture, of any shape; a batch dimension of 1 may be there.
-        candidate: the same of the other form of the model, in the same order; sides of 1 may be others.
+        candidate: the same from the other form of the model, in the same order; sides of 1 may differ.
         model_type: "Classification" or "Segmentation" as in the card; any other word compares the numbers
             only. Empty: class ids with two sides are a segmentation, one vector of numbers a classification.
 
     Raises:
-        UsageError: nothing to compare, or the two sides do not have the same shapes.
+        UsageError: there is nothing to compare, or the shapes differ.
     """
     if not reference or len(reference) != len(candidate):
         raise UsageError(f"cannot compare the answers to {len(reference)} and to {len(candidate)} pictures")

@@ -1,4 +1,4 @@
-"""What the precisions of a model's arithmetic change: answers and time; it chooses none."""
+"""Compiles a model for f32, bf16 and f16 and compares the answers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HINTS = ("f32", "bf16", "f16")
 
 @dataclass(frozen=True)
 class Precision:
-    """One precision of one model.
+    """A model in one precision.
 
     Attributes:
-        asked: INFERENCE_PRECISION_HINT as it was given.
-        in_force: as OpenVINO reads it back; a CPU without the arithmetic runs in f32.
+        asked: the INFERENCE_PRECISION_HINT that was set.
+        in_force: the one that OpenVINO reports; a CPU without the arithmetic runs in f32.
         agreement: with f32, a `FloatAgreement`; None where it runs in f32 anyway.
     """
 
@@ -33,18 +33,18 @@ class Precision:
 
     @property
     def note(self) -> str:
-        """What to say of it where it is not what was asked for; else empty."""
+        """What to tell the user where another precision is in force; else empty."""
         if self.asked == self.in_force:
             return ""
         return f"this CPU has no arithmetic in {self.asked}: OpenVINO runs it in {self.in_force}"
 
 
 def compiled_for(core: ov.Core, graph: ov.Model, precision: str, threads: int = 0) -> ov.CompiledModel:
-    """A graph compiled for one stream.
+    """Compiles a graph for one stream.
 
     Args:
         core: OpenVINO's core.
-        graph: what to compile.
+        graph: the graph.
         precision: INFERENCE_PRECISION_HINT.
         threads: INFERENCE_NUM_THREADS; 0: OpenVINO's choice.
 
@@ -61,16 +61,16 @@ def compiled_for(core: ov.Core, graph: ov.Model, precision: str, threads: int = 
 
 
 def in_force(compiled: ov.CompiledModel) -> str:
-    """The precision a compiled model really runs in."""
+    """The precision that a compiled model runs in."""
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
 def run(compiled: ov.CompiledModel, rows: Sequence[Array]) -> Iterator[list[Array]]:
-    """The outputs for each row, without the batch; they are overwritten by the next.
+    """Yields the outputs for each row, without the batch; the next row overwrites them.
 
     Args:
-        compiled: for batches of one.
-        rows: as its input wants them, without the batch.
+        compiled: a model compiled for batches of one.
+        rows: its input rows, without the batch.
     """
     request = compiled.create_infer_request()
     for row in rows:
@@ -79,12 +79,12 @@ def run(compiled: ov.CompiledModel, rows: Sequence[Array]) -> Iterator[list[Arra
 
 
 def compare_precisions(core: ov.Core, graph: ov.Model, rows: Sequence[Array], kind: str) -> list[Precision]:
-    """How far bf16 and f16 are from f32 on some pictures.
+    """Compares the answers in bf16 and f16 with those in f32.
 
     Args:
         core: OpenVINO's core.
-        graph: takes the rows, one at a time.
-        rows: pictures.
+        graph: takes one row at a time.
+        rows: rows of the pictures.
         kind: the card's ``model_type``.
     """
     agreement = FloatAgreement(kind)

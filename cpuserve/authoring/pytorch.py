@@ -1,6 +1,6 @@
-"""PyTorch programs into graphs, through OpenVINO's own frontend; nothing is reported over the network.
+"""Imports PyTorch programs through OpenVINO's frontend.
 
-`ov.convert_model` is not used: it reports its use unless the user has opted out.
+`ov.convert_model` is not used: it reports its use over the network unless the user has opted out.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MISSING = "PyTorch models need torch, which is not installed (pip install cpuse
 
 
 def load_archive(file: Path, *, exported: bool) -> Any:
-    """The program in a file.
+    """Loads the program in a file.
 
     Args:
         file: the file.
-        exported: it holds an `ExportedProgram` of torch.export, and not a TorchScript module.
+        exported: it holds an `ExportedProgram` of torch.export; else a TorchScript module.
 
     Raises:
         ModelLoadError: PyTorch is not installed, or refuses the file.
@@ -50,9 +50,9 @@ def load_archive(file: Path, *, exported: bool) -> Any:
 
 
 def build_module(name: str) -> Any:
-    """The module that ``module:callable`` stands for: an `nn.Module`, or what makes one without arguments.
+    """Builds the `nn.Module` that ``module:callable`` names; the callable takes no arguments.
 
-    The code is run; the working directory may hold it, as with gunicorn and uvicorn.
+    Runs the code; the working directory may hold it, as with gunicorn and uvicorn.
 
     Raises:
         UsageError: there is no such module or name in it.
@@ -74,11 +74,11 @@ def build_module(name: str) -> Any:
 
 
 def graph_of(program: Any, shapes: Sequence[ov.PartialShape]) -> ov.Model:
-    """The graph of an `ExportedProgram`, a TorchScript module or an `nn.Module`.
+    """Imports an `ExportedProgram`, a TorchScript module or an `nn.Module` as a graph.
 
     Args:
-        program: which.
-        shapes: of the inputs; an `nn.Module` is exported with them, of the others they may be empty.
+        program: the program.
+        shapes: shapes of the inputs to export an `nn.Module` with; the others need none.
 
     Raises:
         UsageError: an `nn.Module` without the shapes of its inputs.
@@ -116,7 +116,7 @@ def _examples(shapes: Sequence[ov.PartialShape]) -> tuple[torch.Tensor, ...]:
 
 
 def _fix_sides(model: ov.Model, program: Any) -> None:
-    """Gives the inputs the sides they were exported with; OpenVINO's frontend leaves some of them open."""
+    """Sets the input shapes that the program was exported with; OpenVINO's frontend leaves some open."""
     users = set(program.graph_signature.user_inputs)
     values = [
         node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users
@@ -138,7 +138,7 @@ def _torch() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of PyTorch and OpenVINO about each other's insides."""
+    """Hides warnings of PyTorch and OpenVINO about each other."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

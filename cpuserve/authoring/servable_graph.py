@@ -1,4 +1,4 @@
-"""Edits a graph so that it can be served - any batch size, real numbers out - and saves it as IR."""
+"""Edits a graph so that it can be served (any batch size, real outputs), and saves it as IR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a model of any framework into a graph or says why it cannot; it compiles and writes nothing."""
+"""Reads a model of any framework into an OpenVINO graph, or says why it cannot be read."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NOISE = (".cpp:", ".hpp:", "FrontEnd API failed", "wasn't fully converted", "Su
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _PORT = re.compile(r":\d+$")
 _INPUT = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?")
-_BETWEEN = re.compile(r",(?![^\[]*\])")  # commas that stand in no brackets
+_BETWEEN = re.compile(r",(?![^\[]*\])")  # commas outside of brackets
 
-_ADVICE = (  # what to try, by what OpenVINO says; the first that fits
+_ADVICE = (  # words of OpenVINO's message, and what to try; the first match counts
     ("corrupted", "copy or download it again"),
     (
         "conversion rule",
@@ -39,16 +39,16 @@ Shapes = Mapping[str, ov.PartialShape]
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A model as its framework left it, and the graph OpenVINO makes of it.
+    """A model of any framework, and the graph that OpenVINO makes of it.
 
     Attributes:
-        model: the graph, with the shapes that were asked for and every operation of the source.
+        model: the graph, with the shapes that were asked for.
         framework: OpenVINO's word: "onnx", "tf", "tflite", "paddle", "pytorch", "ir".
         title: the format, for people.
         name: file name, name of the directory, or ``module:callable``.
         sha256: of the file, of all files of a directory in the order of their names; empty for a callable.
         path: the file or directory; None for a callable.
-        program: what PyTorch loaded, to be run beside the graph; None for other frameworks.
+        program: the program that PyTorch loaded; None for other frameworks.
     """
 
     model: ov.Model
@@ -61,12 +61,12 @@ class SourceModel:
 
 
 def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str] = ()) -> SourceModel:
-    """Reads a file, the directory of a SavedModel, or what ``module:callable`` builds (PyTorch).
+    """Reads a file, the directory of a SavedModel, or the PyTorch module that ``module:callable`` builds.
 
     Args:
-        source: which.
-        shapes: shape by name of an input; "" is the only input.
-        outputs: tensors the graph shall end in; all outputs of the source when empty.
+        source: path or ``module:callable``.
+        shapes: shapes of inputs by name; the name "" is the only input.
+        outputs: tensors to end the graph in; empty: the outputs of the source.
 
     Raises:
         UsageError: there is no such file or callable, or no tensor of a name in ``shapes`` or ``outputs``.
@@ -94,25 +94,25 @@ def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str
 
 
 def read_model(file: Path) -> ov.Model:
-    """The graph of a model file of any format but PyTorch's, or of the directory of a SavedModel.
+    """Reads the graph of a model file (not PyTorch's), or of the directory of a SavedModel.
 
-    The runtime's own reader, and not `ov.convert_model`, which reports its use over the network unless the
-    user has opted out.
+    Uses the runtime's reader: `ov.convert_model` reports its use over the network unless the user has opted
+    out.
 
     Raises:
         UsageError: there is no such file.
-        ModelLoadError: the file is damaged or of no format that is known, or OpenVINO refuses it.
+        ModelLoadError: the file is damaged or of an unknown format, or OpenVINO refuses it.
     """
     return _import(file, recognise(file))[1]
 
 
 def input_shapes(words: Sequence[str]) -> dict[str, ov.PartialShape]:
-    """Reads ``name[1,3,224,224]``, also several with commas between; -1, ? and 1..8 are variable sides.
+    """Parses ``name[1,3,224,224]``, also several separated by commas; -1, ? and 1..8 are variable sides.
 
-    A name may be left out where there is one input, and so may a shape: the name is then only checked.
+    The name may be left out for an only input; without a shape the name is only checked.
 
     Raises:
-        UsageError: it does not read so.
+        UsageError: a word has another form.
     """
     found: dict[str, ov.PartialShape] = {}
     for part in [part.strip() for word in words for part in _BETWEEN.split(word)]:
@@ -128,7 +128,7 @@ def input_shapes(words: Sequence[str]) -> dict[str, ov.PartialShape]:
 
 
 def names_in(model: ov.Model) -> list[str]:
-    """Names of the tensors of a graph, sorted; operations without one are known by their own name."""
+    """Sorted names of the tensors of a graph; a tensor without a name has its operation's."""
     found: set[str] = set()
     for node in model.get_ordered_ops():
         if node.get_type_name() not in ("Constant", "Result"):
@@ -141,7 +141,7 @@ def select(model: ov.Model, outputs: Sequence[str]) -> ov.Model:
     """A copy of a graph that ends in ``outputs``, in their order: tensor names, or names of operations.
 
     Raises:
-        UsageError: no tensor has such a name; the message has near ones.
+        UsageError: no tensor has such a name; the message has similar ones.
     """
     copy = model.clone()
     ends = []
@@ -156,7 +156,7 @@ def select(model: ov.Model, outputs: Sequence[str]) -> ov.Model:
 
 
 def reason(error: Exception) -> str:
-    """What OpenVINO said, without its own source files and its saying that it failed."""
+    """The reason in an error of OpenVINO, without its source lines and phrases."""
     lines = [line.strip(" -:") for line in str(error).splitlines()]
     said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
     return "; ".join(said[:3])[:600] or "no reason given"

@@ -7,7 +7,7 @@ one in int8 (NNCF). Their IRs and ``figures.json`` go to DIR; ``--measure-only``
 
 from __future__ import annotations
 
-import silent  # noqa: F401  # before OpenVINO and NNCF
+import no_telemetry  # noqa: F401  # before OpenVINO and NNCF
 
 # isort: split
 import argparse

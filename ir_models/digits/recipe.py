@@ -6,7 +6,7 @@ the digits inside scikit-learn and shapes.txt.
 
 from __future__ import annotations
 
-import silent  # noqa: F401  # before OpenVINO
+import no_telemetry  # noqa: F401  # before OpenVINO
 
 # isort: split
 import argparse

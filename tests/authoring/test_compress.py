@@ -84,7 +84,7 @@ def test_result_is_of_a_long_run_on_the_sets_of_the_model() -> None:
 def test_nothing_is_reported_over_the_network(tmp_path: Path) -> None:
     # what would report writes an identity to the home directory first
     start = "openvino.tools.ovc.telemetry_utils import init_ovc_telemetry"
-    code = f"import silent, nncf\nfrom {start}\ninit_ovc_telemetry()"
+    code = f"import no_telemetry, nncf\nfrom {start}\ninit_ovc_telemetry()"
     done = python("-c", code, env={"HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
@@ -182,7 +182,7 @@ class TestTrial:
 @pytest.mark.frameworks
 def test_convolution_of_rank_one_is_split_without_loss() -> None:
     code = (
-        "import silent, recipe, compress, torch\n"
+        "import no_telemetry, recipe, compress, torch\n"
         "torch.manual_seed(1)\n"
         "net = recipe.network().eval()\n"
         "with torch.no_grad():\n"

@@ -1,1 +1,1 @@
-"""Networks from papers, built as graphs with random weights to measure machines with; none is trained."""
+"""Networks from papers, built as graphs with random weights, to measure the speed of machines."""

@@ -1,4 +1,4 @@
-"""Publishes a network with random weights in a repository: for measuring a server, not for answers.
+"""Publishes a network with random weights in a repository, to measure a server with.
 
 Run as ``python -m cpuserve.authoring.zoo resnet50 --model-repository DIR``.
 """

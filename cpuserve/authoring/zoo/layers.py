@@ -1,4 +1,4 @@
-"""The layers that the networks of the zoo are written in, with seeded weights; it knows no network.
+"""Layers with seeded random weights, of which the networks of the zoo are built.
 
 Weights are drawn as in He et al., "Delving Deep into Rectifiers" (2015): normal, with variance 2 / inputs, so
 that values neither grow nor vanish on their way through a deep network.

@@ -1,4 +1,4 @@
-"""MobileNet (Howard et al., 2017), width 1.0; nothing of its successors."""
+"""MobileNet (Howard et al., 2017), width 1.0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of networks that can be built by name, with their published sizes; it builds, it runs nothing."""
+"""The networks of the zoo by name, with their published sizes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ZooNetwork:
     """A network of DeepDetect's performance report.
 
     Attributes:
-        layers: makes it.
-        gflops: multiply-adds of an image in thousands of millions, as the report has them.
-        parameters: its weights in millions, as the report has them.
+        layers: builds its layers.
+        gflops: multiply-adds of an image in thousands of millions, by the report.
+        parameters: its weights in millions, by the report.
     """
 
     layers: Builder

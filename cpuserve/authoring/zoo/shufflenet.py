@@ -1,4 +1,4 @@
-"""ShuffleNet (Zhang et al., 2017), width 1 with 3 groups; nothing of its successor."""
+"""ShuffleNet (Zhang et al., 2017), width 1 with 3 groups."""
 
 from __future__ import annotations
 

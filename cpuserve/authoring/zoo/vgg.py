@@ -1,4 +1,4 @@
-"""VGG 16 and 19 (Simonyan and Zisserman, 2014): nothing but 3x3 convolutions and three large dense layers."""
+"""VGG 16 and 19 (Simonyan and Zisserman, 2014): 3x3 convolutions and three large dense layers."""
 
 from __future__ import annotations
 
