@@ -178,7 +178,7 @@ def _server(
 def _settings(server: RunningServer) -> tuple[Settings | None, str]:
     """The server's settings, or None and why they are not known."""
     try:
-        return server.roster().settings, ""
+        return server.status().settings, ""
     except CpuserveError as error:
         return None, f"the server's settings: {error}"
 

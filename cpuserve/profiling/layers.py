@@ -24,7 +24,7 @@ __all__ = ["WHERE", "layer_times", "usual_batch"]
 WHERE = (
     "compiled once more beside the server, with its properties and PERF_COUNT; one stream, alone, afterwards"
 )
-"""How the layers' times came about."""
+"""How the layers were timed, for the page."""
 
 _SECONDS = 2.0
 _MOST_CALLS = 200
@@ -32,7 +32,7 @@ _WARM = 3
 
 
 def layer_times(settings: Settings, model: str, batch: int) -> list[LayerTime]:
-    """The layers of a model, the longest first.
+    """Time the layers of a model; the slowest comes first.
 
     Args:
         settings: as the server has them.
@@ -86,7 +86,7 @@ def layer_times(settings: Settings, model: str, batch: int) -> list[LayerTime]:
 
 
 def usual_batch(batches: Sequence[BatchSpan]) -> int:
-    """The size that most rows were computed in; 1 of no batches."""
+    """The batch size in which most rows were computed; 1 where there was no batch."""
     rows: Counter[int] = Counter()
     for batch in batches:
         rows[batch.size] += batch.size
@@ -94,7 +94,7 @@ def usual_batch(batches: Sequence[BatchSpan]) -> int:
 
 
 def _counting(settings: Settings, model: str) -> Settings:
-    """The settings with layers counted, and without the cache: what is in it was not compiled to count."""
+    """The settings with ``PERF_COUNT`` and without the cache, which holds models compiled without it."""
     own = settings.for_model(model, {})
     properties = {**(json.loads(own.plugin_config) if own.plugin_config else {}), "PERF_COUNT": True}
     return dataclasses.replace(
@@ -106,7 +106,7 @@ def _counting(settings: Settings, model: str) -> Settings:
 
 
 def _precisions(request: Any) -> dict[str, str]:
-    """Of each layer of the compiled graph."""
+    """The precision of each layer of the compiled graph, by its name."""
     found = {}
     for op in request.get_compiled_model().get_runtime_model().get_ops():
         info = op.get_rt_info()

@@ -79,9 +79,9 @@ class Observers:
         """Start all observers."""
         trace_ring = self.server.trace_ring
         self._cpu_s = _cpu_s()
-        roster = self.server.roster()
-        self._before: ThrottlingSample = throttling_sample(roster)
-        self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(roster.workers)))
+        status = self.server.status()
+        self._before: ThrottlingSample = throttling_sample(status)
+        self._each = max(min(_LEAST_RATE, self.rate), self.rate // max(1, len(status.workers)))
         if self.rate:
             self._stacks()
         self._reader = TraceReader(trace_ring)
@@ -101,7 +101,7 @@ class Observers:
         cpu_s = _cpu_s() - self._cpu_s + (0.0 if self._spy is None else self._spy.cpu_s())
         stacks = self._taken((ended_ns - self._began_ns) / 1e9)
         self._reader.stop()
-        roster = self.server.roster()
+        status = self.server.status()
         requests, batches = spans_of(self._reader.records)
         if self._reader.lost:
             self._missing.append(
@@ -109,7 +109,7 @@ class Observers:
             )
         if any(record.lost for record in self._reader.records):
             self._missing.append("some requests had more stages than are kept: send fewer pictures in one")
-        change = throttling_sample(roster).since(self._before)
+        change = throttling_sample(status).since(self._before)
         return Observed(
             began_ns=self._began_ns,
             ended_ns=ended_ns,
@@ -117,7 +117,7 @@ class Observers:
             batches=batches,
             threads=self._scheduler.tracks({request.tid for request in requests}, self.server.pid),
             stacks=stacks,
-            placement=diagnose(roster, self._before),
+            placement=diagnose(status, self._before),
             throttling={} if change is None else {**vars(change), "share": change.share},
             missing=self._missing,
             cpu_s=cpu_s,

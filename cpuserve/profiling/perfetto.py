@@ -69,7 +69,7 @@ def _complete(name: str, kind: str, begin_ns: int, end_ns: int, zero: int) -> Ev
 
 
 def _request(request: RequestSpan, zero: int) -> list[Event]:
-    """Its stages on its thread, its whole way and its waiting as an asynchronous event."""
+    """Its stages as events of its thread; the whole request and its wait as asynchronous events."""
     where = {"pid": request.pid, "tid": request.tid}
     key = {"cat": "request", "id": f"{request.pid}.{request.id}", "pid": request.pid, "tid": request.tid}
     args = {
@@ -94,7 +94,7 @@ def _request(request: RequestSpan, zero: int) -> list[Event]:
 
 
 def _scheduled(track: ThreadTrack, zero: int) -> list[Event]:
-    """When it was on a CPU, ready without one, or waiting: what it was most, sample by sample, joined."""
+    """When it was on a CPU, or ready without one; equal states of consecutive samples are one event."""
     found: list[Event] = []
     for (t0, cpu0, wait0, _), (t1, cpu1, wait1, last) in pairwise(track.samples):
         if t1 <= t0:

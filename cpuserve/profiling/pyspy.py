@@ -44,7 +44,7 @@ class PySpy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Attach; returns "" or, in words, why that cannot be."""
+        """Attach; returns "" or a sentence on why that is impossible."""
         self._folder = tempfile.TemporaryDirectory(prefix="cpuserve-profile-")
         command = [*self._command, "--output", str(Path(self._folder.name) / "raw")]
         try:
@@ -65,7 +65,7 @@ class PySpy:
         return why
 
     def stop(self) -> tuple[dict[str, int], str]:
-        """Detach; returns the folded stacks, and "" or why there are none."""
+        """Detach; returns the number of samples by stack, and "" or why there are none."""
         if self._process is None or self._folder is None:
             return {}, ""
         self._process.send_signal(signal.SIGINT)
@@ -81,7 +81,7 @@ class PySpy:
         return found, why
 
     def cpu_s(self) -> float:
-        """CPU seconds it has used until now."""
+        """CPU seconds that py-spy has used until now."""
         if self._process is None:
             return 0.0
         try:
@@ -91,7 +91,7 @@ class PySpy:
         return float(times.user + times.system)
 
     def _said(self) -> str:
-        """What hindered it, else its last words."""
+        """Why it failed: what forbids it, and the last line it printed."""
         lines = [line.strip() for line in self._log().splitlines() if line.strip()]
         told = f"it said: {lines[-1][:300]}" if lines else "it said nothing"
         why = hindrance(self._pid, tried=True)
@@ -113,12 +113,12 @@ def folded_of(raw: str) -> dict[str, int]:
 
 
 def hindrance(pid: int, root: Path = Path("/"), *, tried: bool = False) -> str:
-    """What forbids this process to trace another, with the line that would allow it; "" for nothing known.
+    """What forbids this process to trace another one, and how to allow it; "" where nothing is known to.
 
     Args:
-        pid: the other.
+        pid: the other process.
         root: where /proc is.
-        tried: tracing has failed, so that what may forbid it has done so.
+        tried: tracing has failed already: name what may have forbidden it.
     """
     status, own = read_text(root / f"proc/{pid}/status"), read_text(root / "proc/self/status")
     if status is None or own is None:

@@ -64,7 +64,7 @@ def record(observers: Observers, model: str, seconds: float, step: Step) -> Reco
 def record_under_load(
     observers: Observers, model: str, seconds: float, driven: DrivenLoad, step: Step
 ) -> Recording:
-    """Load a server and watch it, with half as long unwatched before and after, to know what watching costs.
+    """Record a server under load, and half as long before and after without observers, to tell their cost.
 
     Args:
         observers: not started yet.
@@ -132,7 +132,7 @@ def _load(window: LoadWindow, driven: DrivenLoad) -> dict[str, Any]:
 
 
 def _overhead(before: LoadWindow, watched: LoadWindow, after: LoadWindow, seen: Observed) -> dict[str, Any]:
-    """What watching cost: the lower rate, and the CPU time beyond what requests cost unwatched."""
+    """What the observers cost: requests a second, and CPU time a request."""
     off = LoadWindow.sum([before, after])
     found: dict[str, Any] = {
         "share": 1 - watched.per_s / off.per_s if off.per_s else None,

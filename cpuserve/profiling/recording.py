@@ -34,16 +34,16 @@ class RequestSpan:
     """One request, from its first byte seen to its answer handed to the kernel.
 
     Attributes:
-        id: a number, or what the client called it.
+        id: a number, or the name that the client gave it.
         pid: of the worker.
         tid: of the thread that ran it.
-        arrived_ns: when the worker had it whole.
+        arrived_ns: when the worker had all of it.
         ended_ns: when its answer was handed to the kernel.
         stages: (name, begin_ns, end_ns) of `cpuserve.serving.stages.STAGES`, in order of time; a stage
             entered twice is there twice.
-        batch_id: of the `BatchSpan` it was last in; None where none was run.
-        images: pictures or rows.
-        status: of HTTP.
+        batch_id: the last `BatchSpan` it was in; None where it was in none.
+        images: how many pictures or rows.
+        status: the HTTP status of the answer.
     """
 
     id: str
@@ -84,7 +84,7 @@ class ThreadTrack:
 
     Attributes:
         pid: of its process.
-        tid: its own number.
+        tid: its number.
         name: as the kernel shows it, at most 15 characters.
         role: ``serve``, ``accept``, ``openvino``, ``admin``, ``arbiter`` or ``other``.
         samples: (t_ns, cpu_ns, wait_ns, last_cpu); cpu_ns and wait_ns count from the thread's beginning:
@@ -108,14 +108,14 @@ class ThreadTrack:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """What one layer of the compiled model took.
+    """How long one layer of the compiled model takes.
 
     Attributes:
         name: of the layer.
         type: of the operation.
         exec_type: the kernel that was chosen, such as ``jit_avx512_I8``.
-        precision: it computes in, as far as the plugin says.
-        calls: it was measured in.
+        precision: what it computes in, as far as the plugin says.
+        calls: how many calls were measured.
         mean_us: microseconds of one call, on average.
         batch: the rows of one call.
     """
@@ -135,8 +135,8 @@ class Stacks:
 
     Attributes:
         rate: samples a second of each process.
-        seconds: they were taken for.
-        folded: stack, outermost frame first, frames parted by ``;``, to its count of samples.
+        seconds: how long they were taken.
+        folded: number of samples by stack; a stack is its frames joined by ``;``, the outermost first.
         source: ``py-spy record``, ``py-spy attach`` or ``in-process sampler``.
         native: whether frames of C libraries are in them.
     """

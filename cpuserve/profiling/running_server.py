@@ -34,7 +34,7 @@ class RunningServer:
 
     @classmethod
     def at(cls, pid: int | None, port: int | None = None) -> RunningServer:
-        """The server that a process belongs to, or that listens on a port.
+        """Find the server that a process belongs to, or that listens on a port.
 
         Raises:
             UsageError: there is no such process or no such server.
@@ -59,8 +59,8 @@ class RunningServer:
         there = ", ".join(f"{server.pid} ({server.address})" for server in servers) or "none"
         raise UsageError(f"{where} is no cpuserve server that this user may look into; there are: {there}")
 
-    def roster(self) -> ServerStatus:
-        """Who works now.
+    def status(self) -> ServerStatus:
+        """The workers it has now.
 
         Raises:
             CpuserveError: the server has ended.
@@ -71,7 +71,7 @@ class RunningServer:
         raise CpuserveError(f"the server (process {self.pid}) has ended")
 
     def processes(self) -> Iterator[int]:
-        """The arbiter and its workers, those that start meanwhile too."""
+        """The arbiter and the workers that there are at the time of the call."""
         yield self.pid
         text = read_text(Path(f"/proc/{self.pid}/task/{self.pid}/children")) or ""
         yield from map(int, text.split())
@@ -89,7 +89,7 @@ def _trace_ring(pid: int) -> TraceRing:
 
 
 def _owner(port: int) -> int | None:
-    """The user whose process listens on a TCP port, as the kernel tells everybody."""
+    """The user id of the process that listens on a TCP port, by /proc/net; None where none does."""
     for name in ("tcp", "tcp6"):
         for line in (read_text(Path(f"/proc/net/{name}")) or "").splitlines()[1:]:
             words = line.split()

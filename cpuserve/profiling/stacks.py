@@ -35,12 +35,12 @@ _IDLE = re.compile(
 
 @dataclass(frozen=True)
 class HotFunction:
-    """A function and its part of the samples.
+    """A function and its share of the samples.
 
     Attributes:
         function: as ``name (file.py)``.
-        self_share: of the samples, those in which it was innermost.
-        total_share: those in which it was anywhere.
+        self_share: share of the samples in which it was innermost.
+        total_share: share of the samples in which it was anywhere in the stack.
     """
 
     function: str
@@ -54,7 +54,7 @@ def function_of(frame: str) -> str:
 
 
 def busy_stacks(stacks: Stacks) -> Iterator[tuple[list[str], int]]:
-    """Stacks that were at work, outermost frame first, without the lines of processes and threads."""
+    """(frames, samples) of stacks that did not wait, outermost first, without process and thread."""
     for folded, count in stacks.folded.items():
         frames = [frame for frame in folded.split(";") if frame and not _ROOT.match(frame)]
         if frames and not _IDLE.match(frames[-1]):
@@ -89,14 +89,14 @@ class StackGraph(NamedTuple):
 
 
 def stack_graph(stacks: Stacks) -> StackGraph | None:
-    """Draw all stacks that were at work, merged by function; None of none."""
+    """Draw all stacks that did not wait, merged by function; None where there are none."""
     found = [([function_of(frame) for frame in frames], count) for frames, count in busy_stacks(stacks)]
     drawing = flame_graph(found, _kind_of)
     return None if drawing is None else StackGraph(drawing, sum(count for _, count in found))
 
 
 def _kind_of(frame: str, above: str) -> str:
-    """The stage of a frame; what the tail of a user calls belongs to the stage that called it."""
+    """The stage of a frame; what a user's own tail calls belongs to the stage that called the tail."""
     own = stage_of(frame)
     return own if own and not (own == "serialise" and above not in ("other", "serialise")) else above
 
