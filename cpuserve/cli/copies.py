@@ -24,8 +24,8 @@ class Copy:
     """One copy to start.
 
     Attributes:
-        name: what is put before its lines.
-        env: its whole environment.
+        name: is put before its lines.
+        env: its environment.
         prepare: called in the new process before the program starts.
     """
 
@@ -35,7 +35,7 @@ class Copy:
 
 
 class Copies:
-    """The copies that run.
+    """Running copies of a program.
 
     Args:
         words: the program and its arguments.
@@ -58,11 +58,11 @@ class Copies:
             raise
 
     def run(self) -> int:
-        """Pass lines and signals on until all have ended.
+        """Pass lines and signals on until all copies have ended.
 
         Returns:
-            The exit code of the first that ended with another than 0; 128 and the signal's number for one
-            that was ended by a signal.
+            The exit code of the first copy that failed, which is 128 and the signal's number if a signal
+            ended it; else 0.
         """
         for number in _FORWARDED:
             signal.signal(number, self._signal)
@@ -102,7 +102,7 @@ class Copies:
 
 
 class _Lines:
-    """One stream of one copy."""
+    """The lines of one output stream of one copy."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], stream: IO[bytes], out: IO[bytes], prefix: bytes
@@ -115,7 +115,7 @@ class _Lines:
         self._rest = b""
 
     def read(self) -> None:
-        """Pass on what has come, whole lines only."""
+        """Pass on the whole lines that have come."""
         data = os.read(self._stream.fileno(), _READ)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if not data:

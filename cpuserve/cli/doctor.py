@@ -1,4 +1,4 @@
-"""`cpuserve doctor`: what this machine allows, and whether a running server sits as it was planned."""
+"""`cpuserve doctor`: shows what this machine allows and checks that a server runs as planned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIMEOUT_S = 10
 _TITLES = {
     "budget": "Budget",
     "throttling": "Throttling",
-    "server": "Plan against fact",
+    "server": "Server",
     "openmp": "OpenMP",
     "memory": "Memory",
     "processor": "Processor",
@@ -35,30 +35,30 @@ _TITLES = {
 
 
 @click.command("doctor")
-@json_option("One JSON object, the same as GET /v2/placement.")
+@json_option("Print JSON, as GET /v2/placement answers it.")
 @click.option("--url", metavar="URL", help="Ask the server at this address, such as http://127.0.0.1:8000.")
 @click.option(
     "--api-key",
     envvar="CPUSERVE_API_KEY",
     metavar="KEY",
-    help="For --url, if it wants one. [env CPUSERVE_API_KEY]",
+    help="API key for --url. [env CPUSERVE_API_KEY]",
 )
-@click.option("--pid", type=int, help="Look at the server whose arbiter this is; needs no answer from it.")
+@click.option("--pid", type=int, help="Check the server of this process; it need not answer.")
 @click.option(
     "--window",
     type=click.FloatRange(0, 600),
     default=1.0,
     show_default=True,
-    help="Seconds over which throttling is counted; say more under load.",
+    help="Seconds over which throttling is counted.",
 )
-@click.option("--threads", "each_thread", is_flag=True, help="List every thread, not only groups of them.")
+@click.option("--threads", "each_thread", is_flag=True, help="List every thread instead of groups.")
 def command(
     *, as_json: bool, url: str | None, api_key: str | None, pid: int | None, window: float, each_thread: bool
 ) -> None:
-    """Show what this machine allows, and hold a running server against its plan.
+    """Show what this machine allows and check that a running server uses its seats as planned.
 
-    Without --url and --pid it looks for a server of this user; without a server it shows the machine alone.
-    Every line is green, yellow (costs speed, or cannot be seen) or red (not as planned). Ends with 1 when a
+    Without --url and --pid it looks for a server of this user. Without a server it checks the machine alone.
+    Every line is green, yellow (costs speed or is unknown) or red (not as planned). The exit code is 1 when a
     line is red.
 
     \b
@@ -86,7 +86,7 @@ def _look(pid: int | None, window: float) -> dict[str, Any]:
     time.sleep(window if server else 0)
     others = [other for other in servers if server and other.pid != server.pid]
     if server:
-        # workers come and go: the newest word is the one to check
+        # workers come and go: check those of now
         server = next((one for one in find_servers() if one.pid == server.pid), server)
     return diagnose(server, before, neighbours=others)
 
@@ -100,7 +100,7 @@ def _choose(servers: tuple[ServerStatus, ...], pid: int | None) -> ServerStatus 
     for server in servers:
         if pid in (server.pid, *(worker.pid for worker in server.workers)):
             return server
-    raise UsageError(f"--pid {pid} is no server that this user may look into; there are: {there}")
+    raise UsageError(f"--pid {pid} is no server of this user; there are: {there}")
 
 
 def _ask(url: str, api_key: str | None, window: float) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _ask(url: str, api_key: str | None, window: float) -> dict[str, Any]:
     connection = kind(parts.hostname, port, timeout=_TIMEOUT_S)
     path = parts.path.rstrip("/") + "/v2/placement"
     try:
-        # The same worker answers twice, and the second answer counts from the first.
+        # The same worker answers twice, and the second answer counts throttling from the first.
         _get(connection, path, api_key)
         time.sleep(window)
         return _get(connection, path, api_key)
@@ -135,7 +135,7 @@ def _get(connection: http.client.HTTPConnection, path: str, api_key: str | None)
             if isinstance(report, dict) and "findings" in report:
                 return report
     if response.status == 401:
-        raise CpuserveError("the server wants an API key: --api-key, or CPUSERVE_API_KEY in the environment")
+        raise CpuserveError("the server needs an API key: give --api-key, or set CPUSERVE_API_KEY")
     raise CpuserveError(f"GET {path} was answered {response.status}, no report: is it a cpuserve server?")
 
 

@@ -12,14 +12,14 @@ __all__ = ["draw"]
 
 
 def draw(report: Mapping[str, Any], width: int) -> list[str]:
-    """The map of a report of `cpuserve.machine.diagnosis`.
+    """Draw the map of a report of `cpuserve.machine.diagnosis`.
 
-    Every core is a cell of its CPUs, siblings joined by ``+``: under the name of the seat that has them, or
-    under ``idle`` (allowed, in no seat) or ``barred`` (not in this server's mask).
+    Every core is a cell with its CPUs, siblings joined by ``+``. Cells are grouped by seat, ``idle``
+    (allowed, in no seat) and ``barred`` (not in this server's mask).
 
     Args:
         report: its ``topology``, ``budget`` and ``seats`` are read.
-        width: columns there are.
+        width: of the terminal, in columns.
     """
     cores = [core for node in report["topology"]["nodes"] for core in node["cores"]]
     kinds = {parse_cpulist(core["cpus"]): core["kind"] for core in cores}

@@ -1,4 +1,4 @@
-"""`cpuserve run`: any program in a seat, or a copy of it in every seat."""
+"""`cpuserve run`: runs any program in a seat, or a copy of it in every seat."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as env, nice and the shells answer
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--seats", default="auto", metavar="auto|INT", help="How many seats to cut; auto: as few as fit."
+    "--seats", default="auto", metavar="auto|INT", help="Number of seats; auto: as few as possible."
 )
-@click.option("--seat", "index", type=click.IntRange(0), help="Only this seat, and become the program.")
+@click.option(
+    "--seat", "index", type=click.IntRange(0), help="Run the program in this seat only, in this process."
+)
 @setting_options("cores_per_worker", "node_id", "use_logical_core")
 @click.option(
     "--allocator",
     type=click.Choice(["none", "auto", "jemalloc", "tcmalloc"]),
     default="none",
     show_default=True,
-    help="Load this allocator ahead of the program; auto: the first that is found, if any.",
+    help="Preload this allocator; auto: the first that is found, if any.",
 )
 @click.option(
     "--openmp",
     type=click.Choice(["auto", "none", "libiomp5"]),
     default="auto",
     show_default=True,
-    help="Load this OpenMP runtime ahead of the program; auto: libiomp5 when it is found.",
+    help="Preload this OpenMP runtime; auto: libiomp5 if it is found.",
 )
-@click.option("--quiet", is_flag=True, help="Do not say on stderr what was done.")
+@click.option("--quiet", is_flag=True, help="Print nothing about the seat on stderr.")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def command(
     *,
@@ -55,11 +57,11 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Start a program where it may run: its CPUs, its NUMA node's memory, its number of threads.
+    """Run a program with the CPUs, the NUMA node's memory and the number of threads of a seat.
 
-    Without --seat a copy of the program is started in every seat. Their lines come out with the seat's number
-    in front, signals are passed on to them, and the exit code is that of the first copy that failed. The
-    program finds its seat's number in CPUSERVE_SEAT. Variables that are set already are left alone.
+    Without --seat a copy of the program runs in every seat. The seat's number is printed before each line
+    of a copy, signals go to all copies, and the exit code is that of the first copy that failed. The program
+    finds the number in CPUSERVE_SEAT. Variables that are set already stay.
 
     \b
     Example:
@@ -86,14 +88,14 @@ def command(
         raise PlacementError(str(error).replace("--workers", "--seats")) from error
     count = len(made.seats)
     if index is not None and index >= count:
-        raise UsageError(f"--seat {index}, but seats are numbered 0 to {count - 1} (--seats cuts more)")
+        raise UsageError(f"--seat {index}, but seats are numbered 0 to {count - 1}: --seats makes more")
     found = launch.find_preload(allocator, openmp, launch.library_folders())
     copies = []
     for seat in made.seats:
         added = launch.program_environment(seat, found)
         facts = [f"{name}={value}" for name, value in added.items()]
         facts += [f"(not found: {', '.join(found.missing)})"] if found.missing else []
-        prepare = partial(_sit, seat, None if quiet else f"seat {seat.index} of {count}", facts)
+        prepare = partial(_bind, seat, None if quiet else f"seat {seat.index} of {count}", facts)
         copies.append(Copy(str(seat.index), {**os.environ, **added}, prepare))
     try:
         if index is None:
@@ -107,28 +109,28 @@ def command(
         sys.exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
 
 
-def _sit(seat: Seat, name: str | None, facts: list[str]) -> None:
-    """Sit down in a process that is about to become the program; leave it when that is refused.
+def _bind(seat: Seat, name: str | None, facts: list[str]) -> None:
+    """Bind a process that is about to become the program to its seat; end it when that is refused.
 
     Args:
-        seat: where.
-        name: what to call it in the line that says what was done; None says nothing.
+        seat: the seat.
+        name: the seat's name in the line that is printed; None prints nothing.
         facts: what else that line says.
     """
     from cpuserve.machine.files import format_cpulist  # noqa: PLC0415
     from cpuserve.machine.numa import bind_to_seat  # noqa: PLC0415
 
     try:
-        sitting = bind_to_seat(seat, strict=True)
+        binding = bind_to_seat(seat, strict=True)
     except PlacementError as error:
         os.write(2, f"cpuserve: error: {error}\n".encode())
         os._exit(1)
     if name is not None:
         memory = (
-            f"memory of node {seat.memory_node} first" if sitting.policy == "preferred" else "first touch"
+            f"memory of node {seat.memory_node} first" if binding.policy == "preferred" else "first touch"
         )
-        reason = f" [{sitting.reason}]" if sitting.reason else ""
-        place = f"CPUs {format_cpulist(sitting.cpus)}, {memory}{reason}"
+        reason = f" [{binding.reason}]" if binding.reason else ""
+        place = f"CPUs {format_cpulist(binding.cpus)}, {memory}{reason}"
         os.write(2, f"cpuserve run: {name}: {place}; {' '.join(facts)}\n".encode())
 
 

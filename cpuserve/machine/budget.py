@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpuserve.machine import cgroup
-from cpuserve.machine.files import format_cpulist, read_cpulist, read_text
-from cpuserve.machine.topology import parse_cpulist
+from cpuserve.machine.files import format_cpulist, parse_cpulist, read_cpulist, read_text
 
 __all__ = ["Budget"]
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from cpuserve.machine.files import format_cpulist, parse_cpulist, read_cpulist, read_int, read_text
+from cpuserve.machine.files import read_cpulist, read_int, read_text
 
-__all__ = ["Cache", "Cpu", "Kind", "Node", "Topology", "format_cpulist", "parse_cpulist"]
+__all__ = ["Cache", "Cpu", "Kind", "Node", "Topology"]
 
 Kind = Literal["P", "E"]
 

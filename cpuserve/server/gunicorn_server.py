@@ -34,11 +34,12 @@ from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.diagnosis import check_neighbours
+from cpuserve.machine.files import format_cpulist
 from cpuserve.machine.placement import Seat, plan_for_settings
 from cpuserve.machine.process_controls import malloc_settings
 from cpuserve.machine.server_status import describe_server
 from cpuserve.machine.standard_streams import NativeOutput
-from cpuserve.machine.topology import Topology, format_cpulist
+from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cpuserve.machine.topology import Topology, format_cpulist, parse_cpulist
+from cpuserve.machine.files import format_cpulist, parse_cpulist
+from cpuserve.machine.topology import Topology
 from tests.machine import trees
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cpuserve.machine.topology import format_cpulist
+from cpuserve.machine.files import format_cpulist
 
 MIB = 1 << 20
 
