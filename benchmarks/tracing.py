@@ -48,7 +48,7 @@ def measure(rounds: int) -> dict[str, Any]:
         if tracer.wants(call):
             spans = tracer.begin(call, arrived)
             for stage in ("queue", "decode", "decode", "queue", "infer", "queue", "post"):
-                spans.close(stage, time.perf_counter_ns())
+                spans.end_counted(stage, time.perf_counter_ns())
             tracer.end(call, spans, 200)
 
     found: dict[str, list[float]] = {"request_us": [], "off_us": [], "on_us": []}

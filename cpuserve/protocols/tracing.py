@@ -64,7 +64,7 @@ class Tracer:
     def end(self, call: Call, spans: Spans, status: int) -> None:
         """Keep the trace of a request whose answer was handed to the kernel."""
         now = time.perf_counter_ns()
-        spans.to(SERIALISE, now)
+        spans.end(SERIALISE, now)
         self._row.put(spans, now, status)
         if self._telemetry is not None and self._telemetry.wants(call):
             try:

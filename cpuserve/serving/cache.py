@@ -23,9 +23,9 @@ from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.request import Request
 
-__all__ = ["ENTRY_BYTES", "CachingPipeline", "Kept", "ResultCache", "check_repeatable", "digest"]
+__all__ = ["ENTRY_BYTES", "CachedAnswer", "CachingPipeline", "ResultCache", "check_repeatable", "digest"]
 
-Kept = bytes | tuple[Array, ...]
+CachedAnswer = bytes | tuple[Array, ...]
 """An answer as JSON or PNG, or read-only tensors."""
 
 ENTRY_BYTES = 512
@@ -63,7 +63,7 @@ class ResultCache:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._bytes = 0
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -71,7 +71,7 @@ class ResultCache:
         """Bytes in use."""
         return self._bytes
 
-    def get(self, key: bytes) -> Kept | None:
+    def get(self, key: bytes) -> CachedAnswer | None:
         """The answer, or None."""
         with self._lock:
             found = self._kept.get(key)
@@ -79,7 +79,7 @@ class ResultCache:
                 self._kept.move_to_end(key)
             return found
 
-    def put(self, key: bytes, answer: Kept) -> None:
+    def put(self, key: bytes, answer: CachedAnswer) -> None:
         """Keep an answer, unless it is larger than the limit."""
         size = _size(answer)
         if size > self.limit_bytes:
@@ -93,7 +93,7 @@ class ResultCache:
                 self._bytes -= _size(oldest)
 
 
-def _size(answer: Kept) -> int:
+def _size(answer: CachedAnswer) -> int:
     if isinstance(answer, bytes):
         return ENTRY_BYTES + len(answer)
     return ENTRY_BYTES * (1 + len(answer)) + sum(array.nbytes for array in answer)
@@ -115,14 +115,14 @@ class CachingPipeline(Pipeline):
     def predict(self, picture: Encoded, request: Request, topk: int | None = None) -> Answer:
         """As `Pipeline.predict`."""
         make = partial(super().predict, picture, request, topk)
-        return cast("Answer", self._words_once(("predict", topk), [picture], request, make))
+        return cast("Answer", self._answer_once(("predict", topk), [picture], request, make))
 
     def predict_all(
         self, pictures: Sequence[Encoded], request: Request, topk: int | None = None
     ) -> list[Answer]:
         """As `Pipeline.predict_all`."""
         make = partial(super().predict_all, pictures, request, topk)
-        return cast("list[Answer]", self._words_once(("predict_all", topk), pictures, request, make))
+        return cast("list[Answer]", self._answer_once(("predict_all", topk), pictures, request, make))
 
     def render(
         self, picture: Encoded, request: Request, topk: int | None = None, *, mask: bool = False
@@ -140,13 +140,13 @@ class CachingPipeline(Pipeline):
         make = partial(super().infer_pictures, pictures, request, frames)
         if frames is not None:
             return make()
-        return self._tensors_once("infer_pictures", pictures, request, make)
+        return self._outputs_once("infer_pictures", pictures, request, make)
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
         """As `Pipeline.infer`."""
-        return self._tensors_once("infer", tensors, request, partial(super().infer, tensors, request))
+        return self._outputs_once("infer", tensors, request, partial(super().infer, tensors, request))
 
-    def _words_once(
+    def _answer_once(
         self,
         words: Sequence[object],
         contents: Sequence[Encoded],
@@ -160,7 +160,7 @@ class CachingPipeline(Pipeline):
         self._keep(key, orjson.dumps(made))
         return made
 
-    def _tensors_once(
+    def _outputs_once(
         self,
         word: str,
         contents: Sequence[Encoded | Array],
@@ -174,20 +174,20 @@ class CachingPipeline(Pipeline):
 
     def _find(
         self, words: Sequence[object], contents: Sequence[Encoded | Array], request: Request
-    ) -> tuple[bytes, Kept | None]:
+    ) -> tuple[bytes, CachedAnswer | None]:
         request.done("queue")
         began = time.perf_counter_ns()
         key = digest(words, contents)
         kept = self.results.get(key)
         spent = time.perf_counter_ns() - began
         if kept is None:
-            self.recorder.missed(spent)
+            self.recorder.cache_miss(spent)
             request.start()  # looking it up belongs to no stage
         else:
-            self.recorder.remembered(request, spent)
+            self.recorder.cache_hit(request, spent)
         return key, kept
 
-    def _keep(self, key: bytes, answer: Kept) -> Kept:
+    def _keep(self, key: bytes, answer: CachedAnswer) -> CachedAnswer:
         self.results.put(key, answer)
         return answer
 

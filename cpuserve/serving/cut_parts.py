@@ -45,7 +45,7 @@ class CutParts:
     head: Runner | None
     tail: Runner | None
 
-    def answers(self, outputs: Sequence[Array]) -> Sequence[Array]:
+    def whole_outputs(self, outputs: Sequence[Array]) -> Sequence[Array]:
         """The outputs of the whole model for those of the core."""
         return outputs if self.tail is None else self.tail(outputs)
 

@@ -171,10 +171,10 @@ def assemble(
     parts = CutManifest.of(file.xml)
     if parts is None:
         model, card = apply_graph_settings(model, card, settings)
-        tensors, pictures = _way_in(model, image_input(model, card), card, settings, compiler)
+        tensors, pictures = _whole_model(model, image_input(model, card), card, settings, compiler)
         cut, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
     else:
-        tensors, pictures, cut, card = _cut(file, model, parts, card, settings, compiler)
+        tensors, pictures, cut, card = _cut_model(file, model, parts, card, settings, compiler)
         outputs, probabilities = cut.outputs, parts.probabilities
     resizer = None if pictures is None else pictures.picture_input.resizer
     post = postprocessor(
@@ -201,7 +201,7 @@ def read(core: ov.Core, file: Path) -> ov.Model:
         raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
 
 
-def _way_in(
+def _whole_model(
     graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
 ) -> tuple[Batcher, PicturePath | None]:
     """The batchers for tensors and for pictures of a graph that takes both itself."""
@@ -217,7 +217,7 @@ def _way_in(
     return compiler.batcher(graph, [1]), pictures
 
 
-def _cut(
+def _cut_model(
     file: ModelFile, core: ov.Model, parts: CutManifest, card: Card, settings: Settings, compiler: Compiler
 ) -> tuple[Batcher, PicturePath | None, CutParts, Card]:
     """The batchers, head and tail of a cut model, and the card for what clients send."""
@@ -233,7 +233,7 @@ def _cut(
     front = loader.front()
     if front is None:
         core, card = apply_graph_settings(core, card, settings)
-        tensors, pictures = _way_in(core, image_input(core, card), card, settings, compiler)
+        tensors, pictures = _whole_model(core, image_input(core, card), card, settings, compiler)
         inputs, head = tensors.engine.inputs, None
     else:
         front, card = apply_graph_settings(front, card, settings)

@@ -91,9 +91,9 @@ class PictureInput:
         if spans is None:
             resizer.into(row, pixels, orientation)
         else:
-            spans.to(DECODE, time.perf_counter_ns())
+            spans.end(DECODE, time.perf_counter_ns())
             resizer.into(row, pixels, orientation)
-            spans.to(RESIZE, time.perf_counter_ns())
+            spans.end(RESIZE, time.perf_counter_ns())
         return Frame(width, height)
 
     def row(self, picture: Encoded) -> Pixels:

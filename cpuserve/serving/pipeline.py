@@ -55,7 +55,7 @@ class PicturePath:
         for target, made in zip(rows.inputs, head([pixels]), strict=True):
             target[place] = made[0]
         if spans is not None:
-            spans.to(INFER, time.perf_counter_ns())
+            spans.end(INFER, time.perf_counter_ns())
         return frame
 
 
@@ -111,7 +111,7 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, or a model that answers no pictures.
         """
-        return self._look(picture, request, topk, self._words().answer)
+        return self._look(picture, request, topk, self._postprocessor().answer)
 
     def render(
         self, picture: Encoded, request: Request, topk: int | None = None, *, mask: bool = False
@@ -127,7 +127,7 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, a model that answers none, or no segmentation asked for a mask.
         """
-        post = self._words()
+        post = self._postprocessor()
         segmenter = post if isinstance(post, Segmenter) else None
         if mask and segmenter is None:
             raise RequestError(
@@ -166,7 +166,7 @@ class Pipeline:
                     frame = pictures.through_head(pictures.head, picture, rows, 0, request.spans)
                 request.done("decode")
                 _run(batcher, rows, request)
-                outputs = rows.outputs if self.cut is None else self.cut.answers(rows.outputs)
+                outputs = rows.outputs if self.cut is None else self.cut.whole_outputs(rows.outputs)
                 seen = look([output[0] for output in outputs], topk, frame)
                 request.done("post")
             finally:
@@ -181,7 +181,7 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, named by its place, or a model that answers no pictures.
         """
-        post = self._words()
+        post = self._postprocessor()
         frames: dict[int, Frame] = {}
         outputs = self.infer_pictures(pictures, request, frames)
         return [
@@ -255,7 +255,7 @@ class Pipeline:
                 raise RequestError(f"input {port.names[0]!r} has shape {wanted}, not {list(tensor.shape)}")
         return count
 
-    def _words(self) -> Postprocessor:
+    def _postprocessor(self) -> Postprocessor:
         if isinstance(self.post, TensorsOnly):
             raise RequestError(
                 f"model {self.name} answers tensors only: {self.post.reason}; "
@@ -307,7 +307,7 @@ def _in_batches(
             fill(rows, start)
             request.done("decode")
             _run(batcher, rows, request)
-            outputs = rows.outputs if cut is None else cut.answers(rows.outputs)
+            outputs = rows.outputs if cut is None else cut.whole_outputs(rows.outputs)
             if not gathered:
                 request.check_answer(count, sum(output[:1].nbytes for output in outputs))
                 gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]

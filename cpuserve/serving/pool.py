@@ -206,7 +206,7 @@ class Pool:
                     return
                 if not self.control.is_unloaded(name):
                     again = self.control.table.load_was_asked(name, before, generation)
-                    self._guarded(name, beside_traffic=beside_traffic, again=again)
+                    self._try_bring_up(name, beside_traffic=beside_traffic, again=again)
             self._drop_gone(names, failure)
             self._synced = True
         except Exception as error:  # noqa: BLE001  # a repository that cannot be followed now may be at the next look
@@ -237,7 +237,7 @@ class Pool:
         self._ignored = ignored
         return names, ""
 
-    def _guarded(self, name: str, *, beside_traffic: bool, again: bool) -> None:
+    def _try_bring_up(self, name: str, *, beside_traffic: bool, again: bool) -> None:
         """Bring a model up; whatever that raises is a problem of this model only."""
         try:
             self._bring_up(name, beside_traffic=beside_traffic, again=again)

@@ -43,7 +43,7 @@ class Spans:
         self.entries = [[QUEUE, arrived_ns, began_ns]]
         self._at = began_ns
 
-    def to(self, stage: int, at_ns: int) -> None:
+    def end(self, stage: int, at_ns: int) -> None:
         """End the stage that is under way, which was ``stage``, at ``at_ns``."""
         last = self.entries[-1]
         if last[0] == stage:
@@ -52,15 +52,15 @@ class Spans:
             self.entries.append([stage, self._at, at_ns])
         self._at = at_ns
 
-    def close(self, stage: str, at_ns: int) -> None:
+    def end_counted(self, stage: str, at_ns: int) -> None:
         """End a stage by its name in `COUNTED_STAGES`."""
         before = self.entries[-1][0]
         if stage == "queue":
-            self.to(SERIALISE if before == QUEUE else BATCH_WAIT, at_ns)
+            self.end(SERIALISE if before == QUEUE else BATCH_WAIT, at_ns)
         elif stage == "decode":
-            self.to(RESIZE if before == RESIZE else DECODE, at_ns)
+            self.end(RESIZE if before == RESIZE else DECODE, at_ns)
         else:
-            self.to(INFER if stage == "infer" else POST, at_ns)
+            self.end(INFER if stage == "infer" else POST, at_ns)
 
     def ran(self, rows: int, *, led: bool) -> None:
         """The stage that was closed last was a batch with so many rows of this request."""
@@ -131,7 +131,7 @@ class Request:
         """Let the next stage begin now: time since the last mark belongs to none."""
         self._mark_ns = now = time.perf_counter_ns()
         if self.spans is not None:
-            self.spans.close("queue", now)
+            self.spans.end_counted("queue", now)
 
     def done(self, stage: str, at_ns: int | None = None) -> None:
         """Close ``stage`` now, or at ``at_ns``; the next one begins there."""
@@ -139,7 +139,7 @@ class Request:
         self.stages_ns[stage] += now - self._mark_ns
         self._mark_ns = now
         if self.spans is not None:
-            self.spans.close(stage, now)
+            self.spans.end_counted(stage, now)
 
     def ran(
         self, started_ns: int, finished_ns: int, rows: int, *, led: bool, at_ns: int | None = None
@@ -153,10 +153,10 @@ class Request:
         stages["infer"] += finished_ns - started_ns
         self._mark_ns = now
         if self.spans is not None:
-            self.spans.close("queue", started_ns)
-            self.spans.close("infer", finished_ns)
+            self.spans.end_counted("queue", started_ns)
+            self.spans.end_counted("infer", finished_ns)
             self.spans.ran(rows, led=led)
-            self.spans.close("queue", now)
+            self.spans.end_counted("queue", now)
 
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start.

@@ -304,7 +304,7 @@ class Recorder:
             self._words[_FIELDS["fail_request_count"]] += 1
             self._words[_FIELDS["fail_request_ns"]] += time.perf_counter_ns() - request.started_ns
 
-    def remembered(self, request: Request, nanoseconds: int) -> None:
+    def cache_hit(self, request: Request, nanoseconds: int) -> None:
         """Count a request that was answered from the cache, and how long it took to find the answer there."""
         total = time.perf_counter_ns() - request.started_ns
         words = self._words
@@ -314,7 +314,7 @@ class Recorder:
             words[_FIELDS["cache_hit_ns"]] += nanoseconds
             self._observe(total)
 
-    def missed(self, nanoseconds: int) -> None:
+    def cache_miss(self, nanoseconds: int) -> None:
         """Count a request that the cache has no answer to, and how long it took to learn that."""
         with self._lock:
             self._words[_FIELDS["cache_miss_count"]] += 1

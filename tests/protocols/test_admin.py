@@ -59,7 +59,7 @@ def test_traces_of_all_workers_are_listed_and_found_by_name(admin, trace_ring):
     for row, status in ((0, 200), (1, 503)):
         ring = trace_ring.row(row)
         spans = ring.spans(1_000, 2_000)
-        spans.close("decode", 3_000)
+        spans.end_counted("decode", 3_000)
         ring.put(spans, 4_000, status)
     found = ask(admin.traces, method="GET")[2]["requests"]
     assert sorted(one["status"] for one in found) == [200, 503]

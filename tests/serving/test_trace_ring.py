@@ -25,8 +25,8 @@ def traced():
     spans = Spans(0, 10, 20)
     request = Request(10, spans)
     request.done("queue", 30)
-    spans.to(DECODE, 40)
-    spans.to(RESIZE, 50)
+    spans.end(DECODE, 40)
+    spans.end(RESIZE, 50)
     request.done("decode", 51)
     request.ran(60, 70, 3, led=True, at_ns=75)
     return spans, request
@@ -35,7 +35,7 @@ def traced():
 def test_stages_follow_each_other_without_a_gap():
     spans, request = traced()
     request.done("post", 80)
-    spans.to(SERIALISE, 90)
+    spans.end(SERIALISE, 90)
     assert named(spans) == [
         ("queue", 10, 20),
         ("serialise", 20, 30),
@@ -78,7 +78,7 @@ def put(row, count, entries=1):
 
 def test_records_come_out_as_they_went_in(there):
     spans = there.row(1).spans(5, 6)
-    spans.to(DECODE, 7)
+    spans.end(DECODE, 7)
     there.row(1).put(spans, 8, 415)
     (record,) = there.records(1, 0)
     assert there.heads() == [0, 1]
