@@ -24,7 +24,7 @@ class QuietWindows:
         once: measures the window of a number.
         limit: cores that others may use.
         most: windows that may be repeated, over all.
-        seen: is called with each window and whether it counts.
+        on_window: is called with each window and whether it counts.
 
     Attributes:
         repeated: windows that were measured again.
@@ -37,12 +37,12 @@ class QuietWindows:
         *,
         limit: float,
         most: int,
-        seen: Callable[[LoadWindow, bool], None],
+        on_window: Callable[[LoadWindow, bool], None],
     ) -> None:
         self._once = once
         self._limit = limit
         self._most = most
-        self._seen = seen
+        self._on_window = on_window
         self.repeated = 0
         self.spoiled = 0
 
@@ -53,7 +53,7 @@ class QuietWindows:
             quiet = foreign_cores(window) <= self._limit
             if quiet or self.repeated >= self._most:
                 self.spoiled += not quiet
-                self._seen(window, True)
+                self._on_window(window, True)
                 return window
             self.repeated += 1
-            self._seen(window, False)
+            self._on_window(window, False)

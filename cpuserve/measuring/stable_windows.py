@@ -60,7 +60,7 @@ class LoadLevel:
 
 
 def measure_level(
-    load: Load, once: Callable[[int], LoadWindow], most: int, seen: Callable[[LoadWindow], None]
+    load: Load, once: Callable[[int], LoadWindow], most: int, on_window: Callable[[LoadWindow], None]
 ) -> LoadLevel:
     """Measure windows until the last three agree within 10 %, or there were ``most``.
 
@@ -73,12 +73,12 @@ def measure_level(
         load: how much is asked.
         once: measures a window, given its number.
         most: windows at most; with fewer than three they never agree.
-        seen: told of every window.
+        on_window: is called with every window.
     """
     windows: list[LoadWindow] = []
     while len(windows) < most:
         windows.append(once(len(windows)))
-        seen(windows[-1])
+        on_window(windows[-1])
         if _agree(windows[-_AGREE:], opened=bool(load.rate)):
             return LoadLevel(load, tuple(windows), stable=True)
     return LoadLevel(load, tuple(windows), stable=False)

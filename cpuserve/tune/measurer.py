@@ -42,7 +42,7 @@ class Measurer:
             are of ``http`` only: at ``engine`` each serving thread has one picture under way.
         fixed: settings of every trial, by name; a point's own win.
         foreign_limit: cores used by others above which a window is spoiled and measured again.
-        seen: told of every window: images a second, and whether it counts.
+        on_window: is called with every window: images a second, and whether it counts.
 
     Raises:
         UsageError: the mix does not fit the models.
@@ -61,7 +61,7 @@ class Measurer:
         connections: int | None = None,
         fixed: Mapping[str, Any] | None = None,
         foreign_limit: float = 0.25,
-        seen: Callable[[float, bool], None] = lambda _rate, _counts: None,
+        on_window: Callable[[float, bool], None] = lambda _rate, _counts: None,
     ) -> None:
         self.models = tuple(models)
         self.mix = tuple(mix) if mix else (1,) * len(self.models)
@@ -78,7 +78,7 @@ class Measurer:
         self.connections = connections or 4 * Budget.read().effective
         self.fixed = dict(fixed or {})
         self.foreign_limit = foreign_limit
-        self._seen = seen
+        self._on_window = on_window
 
     def __call__(self, point: Point) -> Figures:
         """Measure a point.
@@ -118,11 +118,11 @@ class Measurer:
         def once(number: int) -> LoadWindow:
             return running.window(number, self.window_seconds)
 
-        def seen(window: LoadWindow, counts: bool) -> None:
-            self._seen(window.per_s, counts)
+        def on_window(window: LoadWindow, counts: bool) -> None:
+            self._on_window(window.per_s, counts)
 
         running.window(-1, min(_WARM_S, self.window_seconds))
-        quiet = QuietWindows(once, limit=self.foreign_limit, most=self.max_windows, seen=seen)
+        quiet = QuietWindows(once, limit=self.foreign_limit, most=self.max_windows, on_window=on_window)
         load = Load(connections=self.connections)
         level = measure_level(load, quiet, self.max_windows, lambda _: None)
         facts = running.facts() | {"pictures": name, "errors": level.last.errors}

@@ -71,7 +71,7 @@ class Search:
         journal: the trials.
         objective: what is best.
         limits: how long it may be.
-        seen: told of every trial when it is done.
+        on_trial: is called with every finished trial.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Search:
         journal: TrialJournal,
         objective: Objective,
         limits: SearchLimits,
-        seen: Callable[[Trial], None] = lambda _trial: None,
+        on_trial: Callable[[Trial], None] = lambda _trial: None,
     ) -> None:
         self.journal = journal
         self.objective = objective
         self.limits = limits
         self._measure = measure
-        self._seen = seen
+        self._on_trial = on_trial
         self._reserved = 1
 
     def measure(self, point: Point, reason: str = "search", times: int = 1) -> Standing | None:
@@ -184,7 +184,7 @@ class Search:
         seconds = time.monotonic() - began
         trial = Trial(len(self.journal.trials), point, reason, figures, error, round(seconds, 3))
         self.journal.append(trial)
-        self._seen(trial)
+        self._on_trial(trial)
         return trial
 
 

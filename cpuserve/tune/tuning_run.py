@@ -172,16 +172,16 @@ def tune(
     request: TuningRequest,
     measuring: PointMeasurer,
     *,
-    began: Callable[[Sequence[str]], None] = lambda _notes: None,
-    seen: Callable[[Trial, Search], None] = lambda _trial, _search: None,
+    on_start: Callable[[Sequence[str]], None] = lambda _notes: None,
+    on_trial: Callable[[Trial, Search], None] = lambda _trial, _search: None,
 ) -> TuningResult:
     """Search, keep every trial, and write the presets.
 
     Args:
         request: what is to be tuned.
         measuring: measures points of these models.
-        began: told what is remarkable about the journal, before the first trial.
-        seen: told of every trial when it is done, with the search as it stands.
+        on_start: is called with the notes of the journal before the first trial.
+        on_trial: is called with every finished trial, with the search as it stands.
 
     Raises:
         CpuserveError: a model is not there, the defaults cannot be measured, or nothing can be written.
@@ -192,8 +192,10 @@ def tune(
     trials_file = PresetStore(request.tuning_dir).trials_file(key.fingerprint, name)
     facts = _machine_facts(files, request.precisions)
     journal = TrialJournal(trials_file, _journal_key(request, key, space_digest(facts, request.precisions)))
-    began(journal.notes)
-    search = Search(measuring, journal, request.objective, request.limits, lambda trial: seen(trial, search))
+    on_start(journal.notes)
+    search = Search(
+        measuring, journal, request.objective, request.limits, lambda trial: on_trial(trial, search)
+    )
     search.measure_first({})
     space = Space.of(_having_seen(facts, journal.trials), request.precisions)
     journal.describe(space.document())

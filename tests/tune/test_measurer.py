@@ -65,7 +65,7 @@ def test_spoiled_windows_are_measured_again_and_do_not_count(scripted):
     seen = []
     noisy = window(30, foreign=0.5)
     windows = [noisy, window(100), noisy, window(101), window(102)]
-    found = scripted(*windows, seen=lambda rate, counts: seen.append((rate, counts)))(Point())
+    found = scripted(*windows, on_window=lambda rate, counts: seen.append((rate, counts)))(Point())
     assert (found.repeated, found.windows, found.facts["spoiled"]) == (2, 3, 0)
     assert found.images_per_s == pytest.approx(50.5)
     assert seen[:2] == [(15.0, False), (50.0, True)]

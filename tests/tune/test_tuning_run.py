@@ -47,7 +47,7 @@ def request_for(tmp_path):
 def test_from_a_model_to_its_preset(request_for):
     measuring, seen = Measuring(), []
     request = request_for("digits", command="cpuserve tune digits")
-    outcome = tune(request, measuring, seen=lambda trial, _search: seen.append(trial))
+    outcome = tune(request, measuring, on_trial=lambda trial, _search: seen.append(trial))
     assert outcome.mode == "quick"
     assert seen == list(outcome.trials)
     assert len(seen) == 14
@@ -81,7 +81,7 @@ def test_the_hint_that_is_the_defaults_costs_no_trial(request_for):
 def test_going_on_measures_what_is_missing(request_for):
     tune(request_for("digits", limits=SearchLimits(trials=6)), Measuring())
     again, notes = Measuring(), []
-    outcome = tune(request_for("digits"), again, began=notes.extend)
+    outcome = tune(request_for("digits"), again, on_start=notes.extend)
     assert len(again.asked) == 8
     assert len(outcome.trials) == 14
     assert "going on after 6 trials" in notes[0]

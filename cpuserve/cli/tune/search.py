@@ -145,9 +145,9 @@ def command(
         mix=request.mix,
         window_seconds=window_seconds or _window_s(limits.seconds),
     )
-    with _progress(request, hidden=quiet or as_json) as (began, seen):
+    with _progress(request, hidden=quiet or as_json) as (on_start, on_trial):
         try:
-            outcome = tune(request, measurer, began=began, seen=seen)
+            outcome = tune(request, measurer, on_start=on_start, on_trial=on_trial)
         except KeyboardInterrupt:
             if not quiet:
                 click.echo(f"ended; every trial that was done is kept. Go on: {request.command}", err=True)
@@ -187,11 +187,11 @@ def _progress(request: TuningRequest, *, hidden: bool) -> Iterator[tuple[Any, An
     task = live.add_task("the defaults", total=None)
     unit = request.objective.metric.title
 
-    def began(notes: Sequence[str]) -> None:
+    def on_start(notes: Sequence[str]) -> None:
         for note in notes:
             console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
 
-    def seen(trial: Trial, search: Search) -> None:
+    def on_trial(trial: Trial, search: Search) -> None:
         best = search.objective.best(search.journal.trials)
         if best is not None and best.trial.figures is not None:
             value = search.objective.value(best.trial.figures)
@@ -204,7 +204,7 @@ def _progress(request: TuningRequest, *, hidden: bool) -> Iterator[tuple[Any, An
             console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     with live:
-        yield began, seen
+        yield on_start, on_trial
 
 
 def _words(point: Any) -> str:
