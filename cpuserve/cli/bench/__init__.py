@@ -9,8 +9,8 @@ from cpuserve.cli.group import LazyGroup
 __all__ = ["COMMANDS", "command"]
 
 COMMANDS: dict[str, str] = {
-    "serve": "load a server: throughput, latency and CPU from one client to many",
-    "ceiling": "hold a server against the same work without HTTP",
+    "serve": "measure throughput, latency and CPU time of a server under load",
+    "ceiling": "compare a server with the same work without HTTP",
     "compare": "run a network through OpenVINO and other frameworks",
     "networks": "time 13 well-known networks over batch sizes and precisions",
 }

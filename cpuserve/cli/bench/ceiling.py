@@ -19,9 +19,15 @@ __all__ = ["command"]
 @click.command("ceiling")
 @click.argument("model")
 @pictures_option
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Clients.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of one window each.")
-@click.option("--window-seconds", type=click.FloatRange(0.1), default=4.0, show_default=True)
+@click.option(
+    "--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Number of clients."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of one window each way."
+)
+@click.option(
+    "--window-seconds", type=click.FloatRange(0.1), default=4.0, show_default=True, help="Length of a window."
+)
 @figures_options
 @setting_options(*OWN_SERVER)
 def command(
@@ -37,11 +43,11 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Measure MODEL served, and the same decode, resize and inference without HTTP, by turns.
+    """Measure a server of MODEL and, by turns, the same decoding, resizing and inference without HTTP.
 
-    The second runs in one process a seat, on the CPUs and with the threads of the server's workers, all seats
-    at once: the most that this machine can do. The ratios say how near the server comes; a ratio of CPU time
-    of 1.00 would be a server that costs nothing.
+    Without HTTP there is one process for each seat, with the CPUs and threads of the server's workers. That
+    is the ceiling: the most this machine can do. The ratios show how close the server comes to it. A ratio of
+    CPU time of 1.00 means that HTTP takes no time.
 
     \b
     Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),

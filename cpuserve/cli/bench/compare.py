@@ -24,19 +24,29 @@ _ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
 
 @click.command("compare")
 @click.argument("model")
-@click.option("--with", "others", default=_ALL, show_default=True, metavar="NAME,...", help="The frameworks.")
+@click.option(
+    "--with", "others", default=_ALL, show_default=True, metavar="NAME,...", help="The other frameworks."
+)
 @click.option("--input", "shapes", multiple=True, metavar="NAME[1,3,224,224]", help="Shape of the input.")
 @pictures_option
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures in a batch.")
 @click.option(
     "--precision",
     type=click.Choice(["f32", "bf16", "auto"]),
     default="f32",
     show_default=True,
-    help="OpenVINO's INFERENCE_PRECISION_HINT; the others compute as the model file says.",
+    help="OpenVINO's INFERENCE_PRECISION_HINT; other frameworks compute as the model file says.",
 )
-@click.option("--rounds", type=click.IntRange(3), default=7, show_default=True)
-@click.option("--window-seconds", type=click.FloatRange(0.05), default=1.0, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(3), default=7, show_default=True, help="Windows of each framework."
+)
+@click.option(
+    "--window-seconds",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    help="Length of a window.",
+)
 @figures_options
 @setting_options("model_repository")
 def command(
@@ -55,12 +65,12 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Run MODEL through OpenVINO and other frameworks, by turns, and compare times and outputs.
+    """Run MODEL with OpenVINO and other frameworks, by turns, and compare times and outputs.
 
     MODEL is a file (.onnx, .tflite, .pb, TorchScript), a SavedModel, module:callable, a network of `bench
-    networks`, or a model of the repository; the last two OpenVINO alone can run. One call at a time; every
-    framework gets the number of threads at which it was fastest in a trial window. A tie is where the rounds
-    disagree about who is faster.
+    networks`, or a model of the repository; only OpenVINO can run the last two. Calls are made one after the
+    other. Each framework has the number of threads that was fastest in a first window. If rounds disagree on
+    which is faster, the result is a tie.
 
     \b
     Exit codes: 0 done, 1 OpenVINO cannot run the model (or it could not be measured),

@@ -26,36 +26,38 @@ __all__ = ["command"]
 
 @click.command("networks")
 @click.option(
-    "--networks", default="all", show_default=True, metavar="NAME,...", help="Which of the 13 networks."
+    "--networks", default="all", show_default=True, metavar="NAME,...", help="Networks to time, of the 13."
 )
 @click.option(
-    "--batches", default="1,2,4,8,16,32,64,128", show_default=True, metavar="INT,...", help="Images at once."
+    "--batches", default="1,2,4,8,16,32,64,128", show_default=True, metavar="INT,...", help="Batch sizes."
 )
 @click.option(
     "--precisions",
     default="f32,bf16",
     show_default=True,
     metavar="NAME,...",
-    help="Of f32, bf16, f16, and int8 (which needs cpuserve[quantize]).",
+    help="Precisions: f32, bf16, f16 and int8 (which needs cpuserve[quantize]).",
 )
-@click.option("--passes", type=click.IntRange(1), default=5, show_default=True, help="Timed passes a figure.")
+@click.option(
+    "--passes", type=click.IntRange(1), default=5, show_default=True, help="Timed passes for each figure."
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep figures, tables and plots (SVG) in this directory.",
+    help="Write figures, tables and plots (SVG) to this directory.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run that is in --out.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
     "--compare",
     "table",
     type=click.Path(path_type=Path),
-    help="A table.csv of another machine to lay beside.",
+    help="A table.csv of another machine to compare with.",
 )
 @click.option(
     "--memory-limit",
     type=click.IntRange(1),
     metavar="MB",
-    help="Skip what needs more MiB than this.  [default: 80 % of what is free]",
+    help="Skip what needs more MiB than this.  [default: 80 % of free memory]",
 )
 @json_option("Print the figures as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing.")

@@ -30,10 +30,18 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
 
 @click.command("serve")
 @click.argument("server", metavar="URL|MODEL")
-@click.option("--model", metavar="NAME", help="With a URL: the model; not needed where there is one only.")
-@click.option("--concurrency-range", "clients", metavar="RANGE", help="Closed loop: 1:32:x2 or 1:8:1.")
+@click.option("--model", metavar="NAME", help="With a URL: the model. Not needed if the server has only one.")
 @click.option(
-    "--request-rate-range", "rates", metavar="RANGE", help="Open loop, Poisson: 100:300:100 a second."
+    "--concurrency-range",
+    "clients",
+    metavar="RANGE",
+    help="Numbers of clients that each wait for an answer, such as 1:32:x2 or 1:8:1.",
+)
+@click.option(
+    "--request-rate-range",
+    "rates",
+    metavar="RANGE",
+    help="Requests a second at random times (Poisson), such as 100:300:100.",
 )
 @pictures_option
 @click.option(
@@ -44,29 +52,41 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
     help="Pictures to /predictions, pictures to /v2, or the model's input tensors as binary data to /v2.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), help="Rows of a request of --protocol tensors; figures count requests."
+    "--batch",
+    type=click.IntRange(1),
+    help="Rows of a request with --protocol tensors. Figures count requests.",
 )
-@click.option("--window-seconds", type=click.FloatRange(0.1), default=2.0, show_default=True)
+@click.option(
+    "--window-seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Length of a window."
+)
 @click.option(
     "--max-windows",
     type=click.IntRange(1),
     default=10,
     show_default=True,
-    help="Of one load, then it is unstable.",
+    help="Most windows of one load; after these it counts as unstable.",
 )
-@click.option("--scenario", type=click.Choice(_SCENARIOS), help="Let MLPerf LoadGen send instead.")
+@click.option("--scenario", type=click.Choice(_SCENARIOS), help="Let MLPerf LoadGen send the requests.")
 @click.option(
-    "--target-qps", type=click.FloatRange(0.1), default=100.0, show_default=True, help="For --scenario."
+    "--target-qps",
+    type=click.FloatRange(0.1),
+    default=100.0,
+    show_default=True,
+    help="Requests a second of --scenario server.",
 )
 @click.option(
     "--target-latency-ms",
     type=click.FloatRange(0.1),
     default=15.0,
     show_default=True,
-    help="Bound of --scenario server.",
+    help="Latency that --scenario server allows.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0.5), default=10.0, show_default=True, help="Least, for --scenario."
+    "--seconds",
+    type=click.FloatRange(0.5),
+    default=10.0,
+    show_default=True,
+    help="Least length of a --scenario.",
 )
 @click.option("--csv", "table", type=OUTPUT_FILE, help="Write the table to this file.")
 @figures_options
@@ -93,12 +113,12 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Load a server and show what it answers and what that costs.
+    """Put a server under load and show its throughput, its latency and the CPU time it takes.
 
-    URL is a server that runs; for MODEL one is started with the settings given here (and tuned ones:
-    --preset auto) and stopped afterwards. Latency in the closed loop counts from sending, in the open loop
-    from the time a request was due. A load is measured in windows until the last three agree within 10 %;
-    these three are shown. CPU-ms are of all processes of the server, where it is on this machine.
+    URL is a running server. For MODEL a server is started with the settings given here (add --preset auto for
+    tuned ones) and stopped afterwards. Latency counts from sending or, with --request-rate-range, from the
+    time at which a request was due. A load is measured in windows until the last three agree within 10 %;
+    these three are shown. CPU-ms is the time of all processes of a server on this machine.
 
     \b
     Exit codes: 0 done, 1 requests were not answered 200 (or it could not be measured),

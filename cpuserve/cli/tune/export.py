@@ -16,16 +16,18 @@ __all__ = ["command"]
 
 @click.command("export")
 @click.argument("model")
-@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="The program it is for.")
+@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not to the terminal."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of the terminal.",
 )
 @click.option(
-    "--machine", metavar="FINGERPRINT", help="Directory of the tuning_dir; default: what fits here best."
+    "--machine",
+    metavar="FINGERPRINT",
+    help="Directory of tuning_dir to take the preset from [default: the one that fits best].",
 )
-@click.option(
-    "--quiet", is_flag=True, help="Say nothing about a preset that is not of this machine and model."
-)
+@click.option("--quiet", is_flag=True, help="Print no warning if the preset is of another machine or model.")
 @setting_options("model_repository", "tuning_dir")
 def command(
     model: str,
@@ -37,11 +39,11 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Write what cpuserve tune found for MODEL as another program takes it.
+    """Write the preset of MODEL in the format of another program.
 
-    env is NAME=VALUE a line, for docker run --env-file; ovms a config.json of OpenVINO Model Server; triton
-    the part of a config.pbtxt; benchmark_app a file for its -load_config. Programs that know no seats get one
-    process for all of the machine.
+    env is a line NAME=VALUE for each setting, as docker run --env-file takes it; ovms is a config.json of
+    OpenVINO Model Server; triton is a part of a config.pbtxt; benchmark_app is a file for its -load_config.
+    Programs without seats get the settings for one process on the whole machine.
 
     \b
     Exit codes: 0 done, 1 there is no such model, 2 there is no preset, or wrong options.

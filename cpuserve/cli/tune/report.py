@@ -26,20 +26,22 @@ _OPENMP = "openmp.json"
 @click.command("report")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
-    "--machine", metavar="FINGERPRINT", help="Directory of the tuning_dir to report; default: this machine's."
+    "--machine",
+    metavar="FINGERPRINT",
+    help="Directory of tuning_dir to report [default: that of this machine].",
 )
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the page goes; default: MODEL.html beside the trials.",
+    help="File of the page [default: MODEL.html beside the trials].",
 )
 @click.option(
     "--openmp",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"Verdicts of python -m benchmarks.openmp to show; default: {_OPENMP} beside the trials.",
+    help=f"Results of python -m benchmarks.openmp to show [default: {_OPENMP} beside the trials].",
 )
 @json_option("Print the report as JSON; no page is written.")
-@click.option("--quiet", is_flag=True, help="Print only where the page is.")
+@click.option("--quiet", is_flag=True, help="Print only the path of the page.")
 @setting_options("tuning_dir")
 def command(
     models: tuple[str, ...],
@@ -52,9 +54,9 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Report a search for the settings of MODEL: what was chosen, how much better it is, what each knob did.
+    """Show what tuning MODEL found: the chosen settings, their gain, and the effect of each setting.
 
-    Several models are those that were tuned together. The page is one self-contained file.
+    Name several models that were tuned together. The page is one self-contained file.
 
     \b
     Exit codes: 0 done, 2 there are no trials, or wrong options.
