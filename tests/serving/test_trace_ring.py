@@ -123,7 +123,7 @@ def test_another_versions_is_refused(there, tmp_path):
     old = tmp_path / "old"
     with file.open("rb") as opened:
         old.write_bytes(opened.read(8) + b"\7" + bytes(7) + opened.read(4096))
-    with pytest.raises(ValueError, match="cpuserve-trace-ring version 7, not 2 as here"):
+    with pytest.raises(ValueError, match="cpuserve-trace-ring has version 7, not 2 as here"):
         TraceRing.open(old)
 
 
