@@ -1,0 +1,120 @@
+"""The card is merged once, the written IR is compared with the original, and refusals publish nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from cpuserve.authoring.convert import ConvertOrder, convert
+from cpuserve.authoring.original_framework import OriginalModel
+from cpuserve.authoring.source import SourceModel, read_source
+from cpuserve.errors import UsageError
+from cpuserve.models.card import OWN, Card
+from cpuserve.models.repository import Repository
+from cpuserve.settings import Settings
+
+
+def source(folder: Path, shape: Any = (1, 8, 8, 3), card: Card | None = None) -> SourceModel:
+    """An IR that takes the mean of each channel of a picture: three classes."""
+    data = ops.parameter(ov.PartialShape(list(shape)), np.float32, name="data")
+    data.output(0).set_names({"data"})
+    mean = ops.reduce_mean(data, np.array([1, 2]))
+    mean.output(0).set_names({"mean"})
+    model = ov.Model([ops.result(mean)], [data])
+    if card is not None:
+        card.write(model)
+    ov.save_model(model, folder / "means.xml", compress_to_fp16=False)
+    return read_source(str(folder / "means.xml"))
+
+
+def published(found: SourceModel, folder: Path, card: Card | None = None, **more: Any) -> tuple[Any, Any]:
+    said: list[str] = []
+    order = ConvertOrder("means", card or Card(), **more)
+    file, report = convert(found, order, Repository(folder / "models"), Settings(), said.append)
+    assert said[0] == "converting means.xml"
+    return ov.Core().read_model(file.xml), report
+
+
+def test_the_users_words_overrule_the_sources_card_and_the_rest_stays(tmp_path):
+    brought = Card(labels=("r", "g", "b"), topk=2, mean_values=(1.0,), input_dtype="u8")
+    model, _ = published(source(tmp_path, card=brought), tmp_path, Card(mean_values=(9.0,), topk=1))
+    card = Card.read(model)
+    assert (card.labels, card.topk, card.mean_values) == (("r", "g", "b"), 1, (9.0,))
+    assert (card.source, card.input_dtype) == ("means.xml", "f32")  # a fact of the graph, whatever was said
+    assert model.get_rt_info([OWN, "converted", "framework"]).astype(str) == "ir"
+
+
+def test_a_source_that_is_named_is_kept(tmp_path):
+    model, _ = published(source(tmp_path, card=Card(source="a paper")), tmp_path)
+    assert Card.read(model).source == "a paper"
+    again, _ = published(source(tmp_path, card=Card(source="a paper")), tmp_path, Card(source="a page"))
+    assert Card.read(again).source == "a page"
+
+
+@pytest.mark.parametrize("model_type", ["", "Classification"])
+def test_labels_of_another_number_than_the_classes_publish_nothing(tmp_path, model_type):
+    card = Card(labels=("a", "b"), model_type=model_type)
+    with pytest.raises(UsageError, match="--labels has 2 names, the model 3 classes"):
+        published(source(tmp_path), tmp_path, card)
+    assert not (tmp_path / "models").exists()
+
+
+def test_labels_of_other_model_types_are_not_counted(tmp_path):
+    model, _ = published(source(tmp_path), tmp_path, Card(labels=("a", "b"), model_type="YOLOX"))
+    assert Card.read(model).labels == ("a", "b")
+
+
+def test_the_report_is_kept_beside_the_ir_and_compares_with_the_original(tmp_path):
+    _, report = published(source(tmp_path), tmp_path)
+    assert json.loads((tmp_path / "models" / "means" / "1" / "report.json").read_text()) == report
+    assert (report["inputs"], report["outputs"]) == (["data f32[1,8,8,3]"], ["mean f32[1,3]"])
+    parity = report["parity"]
+    assert parity["original"].startswith("openvino ")
+    assert parity["outputs"][0] == {
+        "name": "mean",
+        "pictures": 4,
+        "max_abs_diff": 0.0,
+        "mean_abs_diff": 0.0,
+        "top1_agreement": 1.0,
+        "pixel_agreement": None,
+        "mean_iou": None,
+    }
+
+
+def test_an_original_that_answers_otherwise_is_seen(tmp_path, monkeypatch):
+    other = OriginalModel("other 1.0", lambda _: [np.array([[9, 0, 0]], np.float32)])
+    monkeypatch.setattr("cpuserve.authoring.convert.load_original", lambda _: other)
+    _, report = published(source(tmp_path), tmp_path)
+    assert report["parity"]["original"] == "other 1.0"
+    assert report["parity"]["outputs"][0]["max_abs_diff"] == pytest.approx(9, abs=1)
+    assert report["parity"]["outputs"][0]["top1_agreement"] < 1
+
+
+def test_without_a_framework_to_run_the_report_says_why(tmp_path):
+    paddle = dataclasses.replace(source(tmp_path), framework="paddle", title="a PaddlePaddle model")
+    _, report = published(paddle, tmp_path)
+    assert report["parity"] == {"not_compared": "a PaddlePaddle model is not run in its own framework"}
+    _, unasked = published(paddle, tmp_path, parity=False)
+    assert unasked["parity"] is None
+
+
+def test_pictures_for_a_model_that_takes_none_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="--images: the model has no picture input"):
+        published(source(tmp_path, (1, 8, 8, 7)), tmp_path, images=tmp_path)
+    assert not (tmp_path / "models" / "means").exists()
+
+
+def test_variable_sides_are_noted_and_not_counted(tmp_path):
+    _, report = published(source(tmp_path, (1, -1, -1, 3)), tmp_path)
+    assert report["complexity"] is None
+    (note,) = report["notes"]
+    assert note.startswith("input data has variable sides [1,?,?,3]: it takes tensors, but no pictures")
+    _, fixed = published(source(tmp_path), tmp_path)
+    assert (fixed["notes"], fixed["complexity"]["multiply_adds"]) == ([], 0)
