@@ -1,4 +1,4 @@
-"""The client: what it sends is smaller, what comes back is the same."""
+"""The client shrinks pictures before it sends them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def size(picture: bytes) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-def test_a_picture_is_as_small_as_still_covers_the_input(data_dir: Path) -> None:
+def test_shrink_makes_the_smallest_picture_that_covers_the_input(data_dir: Path) -> None:
     picture = (data_dir / "images" / "mug_8mp.jpg").read_bytes()
     small = shrink(picture, 224, 224)
     assert size(small) == (299, 224)
@@ -30,7 +30,7 @@ def test_a_picture_is_as_small_as_still_covers_the_input(data_dir: Path) -> None
         assert width / height == pytest.approx(size(picture)[0] / size(picture)[1], rel=0.03)
 
 
-def test_what_would_not_become_smaller_or_cannot_be_read_is_sent_as_it_is(data_dir: Path) -> None:
+def test_shrink_returns_a_picture_it_cannot_make_smaller_or_read(data_dir: Path) -> None:
     small = (data_dir / "images" / "golden_retriever.jpeg").read_bytes()
     assert shrink(small, 2000, 2000) is small
     for bad in (

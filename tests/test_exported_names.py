@@ -20,7 +20,7 @@ def test_the_exported_names():
     assert isinstance(cpuserve.__version__, str)
 
 
-def test_no_other_name_is_made_up() -> None:  # annotated, so that mypy has to know it too
+def test_an_unknown_name_is_an_attribute_error() -> None:  # annotated, so that mypy has to know it too
     with pytest.raises(AttributeError, match="module 'cpuserve' has no attribute 'serve'"):
         _ = cpuserve.serve  # type: ignore[attr-defined]
 
@@ -40,6 +40,6 @@ def test_a_star_import_takes_the_exported_names_alone():
         ("import cpuserve; cpuserve.load", {"flask", "gunicorn", "click"}),
     ],
 )
-def test_what_an_import_does_not_load(code, unloaded):
+def test_imports_do_not_load_what_they_do_not_need(code, unloaded):
     check = f"{code}\nimport sys; sys.exit(', '.join({unloaded} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", check], check=True)

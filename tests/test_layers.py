@@ -83,7 +83,7 @@ def violations(root: Path) -> list[str]:
     return found
 
 
-def test_nobody_imports_what_stands_above():
+def test_packages_import_only_those_below_them():
     assert violations(ROOT) == []
 
 

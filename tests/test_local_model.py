@@ -77,7 +77,7 @@ def labels(answer):
 
 
 @pytest.mark.parametrize("name", ["rgb", "bgr"])
-def test_a_path_bytes_and_pixels_have_one_answer(repository, pixels, png, name):
+def test_a_path_bytes_and_pixels_get_the_same_answer(repository, pixels, png, name):
     with cpuserve.load(name, model_repository=repository) as model:
         answer = model.predict(png)
         assert labels(answer) == ["blue", "green", "red"]
@@ -126,7 +126,7 @@ def test_a_server_gives_the_same_answers(repository, pixels, png, tmp_path):
         assert model.render(png) == drawn == model.render(pixels)
 
 
-def test_pixels_are_not_drawn_on(repository, pixels):
+def test_render_leaves_the_array_unchanged(repository, pixels):
     before = pixels.copy()
     with cpuserve.load("rgb", model_repository=repository) as model:
         model.render(pixels)
@@ -197,7 +197,7 @@ def test_a_model_of_the_repository_comes_before_a_path(repository, tmp_path, mon
         (Path("bgr"), "no model at bgr"),
     ],
 )
-def test_a_model_that_is_not_there_is_named(repository, model, said):
+def test_the_error_names_a_model_that_does_not_exist(repository, model, said):
     with pytest.raises(UnknownModel, match=said):
         cpuserve.load(model, model_repository=repository)
 
@@ -236,12 +236,12 @@ def test_settings_come_from_a_file_too(repository, pixels, tmp_path):
         ([SEVEN, b"no picture"], RequestError, "picture 1 of 2: the body is not a picture"),
     ],
 )
-def test_what_is_no_picture_is_refused(repository, picture, kind, said):
+def test_inputs_that_are_no_picture_are_refused(repository, picture, kind, said):
     with cpuserve.load("rgb", model_repository=repository) as model, pytest.raises(kind, match=said):
         model.predict(picture)
 
 
-def test_a_model_without_answers_in_words_says_so(tmp_path, pixels):
+def test_a_model_without_postprocessing_answers_tensors_only(tmp_path, pixels):
     entry = ops.parameter((1, 5), np.float32, name="numbers")
     twice = ops.multiply(entry, ops.constant(np.float32(2)))
     ov.save_model(ov.Model([ops.result(twice)], [entry]), tmp_path / "twice.xml")

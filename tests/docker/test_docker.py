@@ -209,7 +209,7 @@ def test_with_the_capability_the_policy_is_granted(image, profile, result, tmp_p
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="takes two CPUs")
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="no taskset")
-def test_two_services_on_disjoint_cpus_stay_out_of_each_others_way(image, profile, result, tmp_path):
+def test_two_services_stay_on_their_own_cpus(image, profile, result, tmp_path):
     mine = sorted(os.sched_getaffinity(0))
     halves = [format_cpulist(half) for half in (mine[: len(mine) // 2], mine[len(mine) // 2 :])]
     options = ("--security-opt", profile)

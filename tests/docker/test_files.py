@@ -30,7 +30,7 @@ def arguments(name, instructions=FINAL):
     return [rest for instruction, rest in instructions if instruction == name]
 
 
-def test_both_stages_stand_on_one_python():
+def test_both_stages_use_the_same_python():
     assert INSTRUCTIONS[0] == ["ARG", "BASE=python:3.11-slim"]
     stages = arguments("FROM", INSTRUCTIONS)
     assert [stage.split(" AS ")[0] for stage in stages] == ["${BASE}", "${BASE}"]
@@ -63,7 +63,7 @@ def test_the_final_stage_only_copies_what_was_built():
     ]
 
 
-def test_the_final_stage_runs_the_server_as_nobody_in_particular():
+def test_the_server_runs_as_an_unprivileged_user():
     user = arguments("USER")[-1]
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user)
     assert arguments("STOPSIGNAL") == ["SIGTERM"]
@@ -122,7 +122,7 @@ def test_the_health_check_fails_without_a_server():
     assert check_health(free_port()) != 0
 
 
-def test_the_build_is_given_what_it_copies_and_nothing_else():
+def test_the_build_context_holds_only_what_is_copied():
     copied = [rest.split()[:-1] for rest in arguments("COPY", INSTRUCTIONS) if "--from" not in rest]
     wanted = sorted(name for names in copied for name in names)
     lines = (ROOT / ".dockerignore").read_text().splitlines()
@@ -143,7 +143,7 @@ def test_the_readme_names_what_there_is():
         assert (ROOT / "docker" / target).exists(), target
 
 
-def test_no_image_is_whatever_is_latest():
+def test_every_image_has_a_fixed_tag():
     compose = (ROOT / "docker" / "compose.yaml").read_text()
     named = re.findall(r"^\s*image: (.+)$", compose, flags=re.MULTILINE)
     named.append(INSTRUCTIONS[0][1].removeprefix("BASE="))
@@ -173,7 +173,7 @@ def test_no_service_has_more_rights_than_it_needs(services):
     }
 
 
-def test_there_is_a_service_a_node_and_one_for_all(services):
+def test_compose_has_a_service_for_each_node_and_one_for_the_machine(services):
     nodes = [service for service in services.values() if service["profiles"] == ["nodes"]]
     assert [service["cpuset"] for service in nodes] == ["${NODE0_CPUS:-0}", "${NODE1_CPUS:-1}"]
     assert [service["ports"] for service in nodes] == [["8000:8000"], ["8001:8000"]]
@@ -184,7 +184,7 @@ def test_there_is_a_service_a_node_and_one_for_all(services):
         assert service["ports"] == ["8000:8000"]
 
 
-def test_the_grace_period_covers_the_servers_own(services):
+def test_the_stop_grace_period_is_longer_than_the_shutdown_timeout(services):
     from cpuserve.settings import Settings
 
     for service in services.values():
