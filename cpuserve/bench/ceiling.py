@@ -44,7 +44,7 @@ class Ceiling:
 
     Attributes:
         connections: clients of the server.
-        rounds: in order.
+        rounds: all rounds, in order.
     """
 
     connections: int
@@ -97,11 +97,11 @@ def measure_ceiling(
 
     Args:
         target: the server.
-        seats: the same work without it, in the server's seats.
+        seats: the same work without HTTP, in the server's seats.
         files: the pictures.
         connections: clients, each with one request under way.
         rounds: how many, after a short one that does not count.
-        seconds: of each window.
+        seconds: length of each window.
         done: called after each round.
     """
     load = Load(connections=connections)

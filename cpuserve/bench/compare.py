@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cpuserve.authoring.parity import compare as agreement
+from cpuserve.authoring import parity
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.measuring.stable_windows import spread
 from cpuserve.serving.engine import Array
@@ -30,11 +30,11 @@ class FrameworkResult:
     """The times and outputs of one framework.
 
     Attributes:
-        name: of the framework; OpenVINO is the first and the measure of the others.
+        name: name of the framework; the others are compared with OpenVINO.
         refused: why it was not measured; "" when it was.
         tried: ms an image by number of threads, in one window each.
-        threads: the best of them.
-        ms: an image, by round.
+        threads: the fastest number of threads.
+        ms: ms an image, by round.
         cpu_ms: CPU of the process an image, by round.
         difference: largest absolute difference of its outputs to OpenVINO's; None for class ids.
         top1: share of the pictures with the same best class; None where the output holds none.
@@ -112,13 +112,13 @@ def compare(
         source: a model file, directory or ``module:callable``.
         frameworks: names of `cpuserve.bench.frameworks.FRAMEWORKS`.
         tensors: one input [batch, ...] or more; all are compared, the first is timed.
-        folder: for what passes between the processes.
+        folder: where the processes exchange files.
         shapes: ``NAME[1,3,224,224]``, as for `cpuserve.authoring.source.input_shapes`.
-        precision: of OpenVINO.
-        threads: to be tried.
+        precision: OpenVINO's precision.
+        threads: numbers of threads to try.
         rounds: windows of each framework, by turns.
-        seconds: of each window.
-        done: called after every framework that was tuned and after every round.
+        seconds: length of each window.
+        done: is called after every tuned framework and every round.
 
     Raises:
         CpuserveError: OpenVINO itself cannot run it.
@@ -252,7 +252,7 @@ def _agree(entry: FrameworkResult, reference: list[list[Array]], candidate: list
         for row in outputs[place].reshape(first[0].shape)
     ]
     try:
-        found = agreement(rows, others)
+        found = parity.compare(rows, others)
     except UsageError as error:
         entry.note = str(error)
         return

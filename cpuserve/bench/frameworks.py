@@ -30,7 +30,7 @@ class Framework:
 
     Attributes:
         formats: what it reads, in the words of `cpuserve.authoring.source.SourceModel.framework`.
-        takes: the same for people.
+        takes: the formats in words.
         install: how to get it.
         load: makes a `Run` of a source, a tensor and a number of threads.
     """
@@ -49,8 +49,8 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
         source: a file, a directory or ``module:callable``.
         shapes: of inputs, as for `cpuserve.authoring.source.read_source`.
         tensor: the input.
-        threads: for one pass.
-        precision: of OpenVINO's; "auto" is what it chooses. The others compute as their files say.
+        threads: threads for one pass.
+        precision: OpenVINO's precision, or "auto". The others compute as their files say.
 
     Raises:
         Refused: it is not installed, or cannot run this source.

@@ -45,11 +45,11 @@ def run_scenario(
 
     Args:
         target: the server.
-        images: posted in turn.
+        images: pictures, posted in turn.
         scenario: ``singlestream``, ``multistream``, ``server`` or ``offline``.
         qps: arrivals a second (server); samples a second that are expected (offline).
-        latency_ms: the bound (server).
-        seconds: at least.
+        latency_ms: the latency limit (server).
+        seconds: least duration.
 
     Returns:
         ``client``, ``scenario``, ``result`` ("VALID" or "INVALID"), ``reasons``, ``summary`` (LoadGen's own

@@ -45,10 +45,10 @@ class NetworksPlan:
 
     Attributes:
         networks: names of the zoo.
-        precisions: of `PRECISIONS`.
+        precisions: some of `PRECISIONS`.
         batches: images at once.
         passes: timed passes a cell.
-        limit_bytes: of memory for the process that measures.
+        limit_bytes: memory limit of the process that measures.
 
     Raises:
         UsageError: a name or number that cannot be; int8 without NNCF.
@@ -85,17 +85,17 @@ class NetworkRow:
     """The figure of one network, precision and batch size, or why there is none.
 
     Attributes:
-        network: of the zoo.
-        precision: of `PRECISIONS`.
+        network: a name of the zoo.
+        precision: one of `PRECISIONS`.
         batch: images at once.
         ms_per_image: mean over the passes of a batch's time / its images; None when it was skipped.
         spread_ms: standard deviation of the passes, an image.
-        passes_ms: each pass.
-        estimated_mib: memory that was expected before compiling.
-        peak_mib: memory that the process took at most until then.
+        passes_ms: ms an image of each pass.
+        estimated_mib: memory estimated before compiling.
+        peak_mib: most memory that the process had taken.
         gmacs: multiply-adds of an image, in thousands of millions, counted in the graph.
-        foreign_cores: that other processes used meanwhile: what they took, the figure lacks.
-        skipped: the reason; empty when it was measured.
+        foreign_cores: cores that other processes used meanwhile.
+        skipped: why it was skipped; empty if it was measured.
     """
 
     network: str

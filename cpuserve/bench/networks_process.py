@@ -44,9 +44,9 @@ def measure(
         network: a name of the zoo.
         precision: f32, f16, bf16, or int8 (quantised after training, the rest of it in f32).
         batches: images at once.
-        passes: that are timed, after one that is not.
-        threads: of OpenVINO; one stream, so that all of them work on one batch.
-        limit_bytes: of memory for this process.
+        passes: timed passes, after one that is not timed.
+        threads: threads of the one stream, which all work on one batch.
+        limit_bytes: memory limit of this process.
 
     Yields:
         For each batch ``batch`` and either ``skipped``, the reason; or ``passes_ms`` an image, their mean

@@ -30,8 +30,8 @@ class SavedTable:
     """A table of another machine, or of this one at another time.
 
     Attributes:
-        name: of the machine; of the file, when that does not say.
-        ms: per image, by network, precision and batch.
+        name: name of the machine, else of the file.
+        ms: ms an image, by network, precision and batch.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Comparison:
 
     Attributes:
         cell: network, precision and batch.
-        this_ms: per image here.
-        other_ms: per image there.
+        this_ms: ms an image here.
+        other_ms: ms an image there.
         ratio: how many times as fast this machine is.
     """
 

@@ -39,7 +39,7 @@ class ReloadReport:
 
     Attributes:
         reloads: how many there were.
-        requests: answered while they went on.
+        requests: requests answered meanwhile.
         lost: requests that were not answered 200, one line each.
         strays: answers from a version that was neither the old nor the new one.
         steady_p99_ms: without reloads.
@@ -77,11 +77,11 @@ def measure_reloads(
     """Serve copies of a model from a directory of its own and replace it under load.
 
     Args:
-        model: the version to serve; it is copied and left alone.
-        picture: posted all the time.
+        model: the version to copy and serve.
+        picture: the picture that clients post.
         reloads: how often the version is replaced.
         connections: clients, each with one request under way.
-        progress: called after each reload with their number.
+        progress: is called after each reload with the number of reloads.
 
     Raises:
         CpuserveError: the server does not start, or a new version does not arrive.

@@ -38,10 +38,10 @@ class LoopFigures:
     """What all seats did in one window.
 
     Attributes:
-        images: that were decoded and inferred.
-        seconds: the longest of the seats.
+        images: images decoded and inferred.
+        seconds: duration in the slowest seat.
         cpu_s: CPU time of all seats.
-        latencies_ms: of each image, ascending.
+        latencies_ms: latency of each image, ascending.
     """
 
     images: int

@@ -38,12 +38,12 @@ class Target:
     Attributes:
         host: its address.
         port: its port.
-        path: where pictures are posted to.
-        then: where they are posted to after that, in turn; other models of the same server.
-        headers: of every request, beside Host and Content-Length.
-        pid: the process whose tree is the server; None where it cannot be seen.
+        path: the path that pictures are posted to.
+        then: further paths that take turns with it: other models of the same server.
+        headers: headers of every request, beside Host and Content-Length.
+        pid: the top process of the server; None if it cannot be seen.
         unseen: why it cannot be seen.
-        model: the name that its statistics go by; empty where nobody asks.
+        model: the name in its statistics; may be empty.
     """
 
     host: str
@@ -74,16 +74,16 @@ class LoadWindow:
     """What was measured in one window, or in several added up.
 
     Attributes:
-        requests: answered, or due in an open loop.
+        requests: requests answered, or due in an open loop.
         offered_s: seconds in which requests were sent.
         seconds: until the last answer.
-        statuses: how many answers by HTTP status; "closed" and "unanswered" are those that got none.
+        statuses: number of answers by HTTP status; "closed" and "unanswered" are requests without one.
         latencies_ms: of those answered 200, ascending; in an open loop from the time they were due.
         client_cpu_s: CPU time of the client.
         foreign_cpu_s: CPU time of everything else on the machine, of ``wall_s`` seconds.
-        wall_s: the window with the client's start and end.
-        server_cpu_s: CPU time of the server's processes; None where they cannot be seen.
-        unique_mib: memory that the server's processes share with nobody, at the end; None likewise.
+        wall_s: length of the window with the client's start and end.
+        server_cpu_s: CPU time of the server's processes; None if they cannot be seen.
+        unique_mib: memory that the server's processes share with no other, at the end; None likewise.
     """
 
     requests: int
@@ -167,9 +167,9 @@ def measure_window(
     Args:
         target: the server.
         images: files, posted in turn.
-        load: how much is asked.
+        load: how much load.
         seconds: how long.
-        seed: of the arrivals of an open loop.
+        seed: random seed of the arrivals of an open loop.
 
     Raises:
         CpuserveError: the client failed: the server is not there.

@@ -22,13 +22,13 @@ class QuietWindows:
 
     Args:
         once: measures the window of a number.
-        limit: cores that others may use.
-        most: windows that may be repeated, over all.
+        limit: cores that other programs may use.
+        most: most windows that may be repeated.
         on_window: is called with each window and whether it counts.
 
     Attributes:
         repeated: windows that were measured again.
-        spoiled: windows that count although they were spoiled.
+        spoiled: windows that count although other programs used too much CPU.
     """
 
     def __init__(

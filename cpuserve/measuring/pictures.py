@@ -20,7 +20,7 @@ class PictureFiles:
     """Picture files that are sent in turn.
 
     Attributes:
-        name: what they are, for tables and result files.
+        name: a description for tables and result files.
         files: by name.
     """
 

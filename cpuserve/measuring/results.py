@@ -19,8 +19,8 @@ def write_result(file: Path, command: Sequence[str], content: Mapping[str, Any])
     """Write a result file.
 
     Args:
-        file: where to.
-        command: as it was typed; directories of this machine are left out of it.
+        file: the file to write.
+        command: the command line; directories are removed from it.
         content: the figures.
     """
     words = [Path(word).name if "/" in word else word for word in command]

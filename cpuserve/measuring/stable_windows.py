@@ -21,10 +21,10 @@ class LoadLevel:
     """One load and the windows measured under it.
 
     Attributes:
-        load: how much was asked.
-        windows: all of them, in order.
+        load: the load.
+        windows: all windows, in order.
         stable: whether the last three agreed.
-        batches: what the server counted in all windows; None where it does not say.
+        batches: what the server counted in all windows; None if it has no such metrics.
     """
 
     load: Load
@@ -70,9 +70,9 @@ def measure_level(
     none.
 
     Args:
-        load: how much is asked.
-        once: measures a window, given its number.
-        most: windows at most; with fewer than three they never agree.
+        load: the load.
+        once: measures the window of a number.
+        most: most windows; fewer than three never agree.
         on_window: is called with every window.
     """
     windows: list[LoadWindow] = []

@@ -26,7 +26,7 @@ def target_at(url: str, model: str | None, protocol: str) -> Target:
 
     Args:
         url: ``http://HOST:PORT``.
-        model: its name; None where the server has one model only.
+        model: its name; None if the server has one model.
         protocol: ``predictions`` posts a picture to ``/predictions/MODEL``; ``v2`` posts the same bytes as
             the Open Inference Protocol's raw binary request; ``tensors`` posts an infer request there, whose
             headers `cpuserve.measuring.tensors` makes.

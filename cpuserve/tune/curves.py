@@ -19,8 +19,8 @@ class CurvePoint:
     """One point of a curve.
 
     Attributes:
-        x: the setting.
-        trial: the number of the trial it is from, the best one there is.
+        x: the setting's value.
+        trial: the number of the best trial with this value.
         figures: its figures.
     """
 
@@ -35,7 +35,7 @@ class Curve:
 
     Attributes:
         spots: in ascending order.
-        alike: whether everything else is the same along it; else each is the best of its value.
+        alike: whether all other settings are equal along the curve; else each point is the best of its value.
     """
 
     spots: tuple[CurvePoint, ...] = ()
@@ -62,10 +62,10 @@ def batch_curve(trials: Sequence[Trial], chosen: Point, default: Knob, metric: O
     """Figures over ``max_batch``.
 
     Args:
-        trials: all.
+        trials: all trials.
         chosen: the settings whose neighbours are preferred.
-        default: the batch of a point that says none.
-        metric: which of several trials is the best.
+        default: the batch of a point that does not set it.
+        metric: the figure that decides which of several trials is best.
     """
     return _curve(
         trials, chosen, lambda trial: float(trial.point.get("max_batch", default)), ("max_batch",), metric
@@ -80,10 +80,10 @@ def cores_curve(trials: Sequence[Trial], chosen: Point, cores: int, metric: Obje
     service and took 8 to 16 of them. There are always as many workers as the machine has room for.
 
     Args:
-        trials: all.
+        trials: all trials.
         chosen: the settings whose neighbours are preferred.
-        cores: of the machine, that may be used.
-        metric: which of several trials is the best.
+        cores: usable cores of the machine.
+        metric: the figure that decides which of several trials is best.
     """
     filling = [trial for trial in trials if _fills(trial, cores)]
     return _curve(filling, chosen, lambda trial: cores_per_worker(trial, cores), _SEAT, metric)

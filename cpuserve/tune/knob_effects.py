@@ -42,14 +42,14 @@ class Effect:
     Attributes:
         value: the value.
         against: the value it is compared with.
-        kind: the verdict in a word.
-        change: of the figure, as a share: 0.08 is 8 % more; NaN where there is no comparison.
-        noise: as a share; a smaller change than this says nothing.
+        kind: the verdict as a keyword.
+        change: relative change of the figure: 0.08 is 8 % more; NaN without a comparison.
+        noise: relative noise; smaller changes mean nothing.
         method: ``pairs``, ``regression`` or empty.
         pairs: how many pairs were compared.
         low: the smallest change of a pair.
         high: the largest change of a pair.
-        why: of a failure.
+        why: the reason of a failure.
     """
 
     value: Knob
@@ -81,9 +81,9 @@ class KnobEffects:
 
     Attributes:
         knob: its name.
-        values: one effect a value that is not the reference.
-        why: of a knob that was not tried.
-        known: what is known of it without a trial; empty for nothing.
+        values: the effect of each value except the reference.
+        why: the reason why it was not tried.
+        known: what is known without a trial; may be empty.
     """
 
     knob: str
@@ -120,9 +120,9 @@ def effects(
     """The effects of all knobs, largest first, with untried knobs at the end.
 
     Args:
-        trials: all that were made; failed ones count as failures of a value that never worked.
+        trials: all trials; a value that never worked counts as failed.
         metric: the figure.
-        not_tried: knobs that no trial has set, with the reason.
+        not_tried: the reasons of the knobs that no trial set.
     """
     names = sorted({name for trial in trials for name, _ in trial.point.knobs})
     measured = _measured(trials)

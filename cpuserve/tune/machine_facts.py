@@ -28,8 +28,8 @@ class ModelMemory:
     """The sizes of a model that decide how much memory a worker needs.
 
     Attributes:
-        weights_bytes: of its weights.
-        row_bytes: of one input row as float32.
+        weights_bytes: size of the weights.
+        row_bytes: size of one input row as float32.
     """
 
     weights_bytes: int
@@ -60,18 +60,18 @@ class MachineFacts:
     Attributes:
         cores: usable physical cores of each NUMA node, the largest first.
         cpus: usable logical CPUs.
-        threads: how many threads really run at once, the quota counted.
-        quota: whether a CPU quota is what limits.
+        threads: how many threads can run at once under the CPU quota.
+        quota: whether the CPU quota is the limit.
         kinds: kinds of core, ``P`` and ``E``; empty on a machine of one kind.
-        memory_bytes: what may be used; 0 when that is not known.
-        workers: seats the defaults make.
-        seat_cores: physical cores of the smallest of them.
+        memory_bytes: usable memory; 0 if unknown.
+        workers: number of seats that the defaults make.
+        seat_cores: physical cores of the smallest of these seats.
         even: whether these seats are all of one size.
         capabilities: what OpenVINO computes in natively (its ``OPTIMIZATION_CAPABILITIES``).
-        allocators: those that are installed, beside the C library's own.
+        allocators: installed allocators beside the C library's.
         openmp: file names of the OpenMP runtimes a worker maps.
         networks: the models.
-        memory_factor: by how much memory that was measured exceeds the estimate.
+        memory_factor: measured memory over estimated memory.
     """
 
     cores: tuple[int, ...]
@@ -152,7 +152,7 @@ class MachineFacts:
         """Estimated memory of so many workers with batches of up to ``max_batch`` rows.
 
         Args:
-            workers: processes.
+            workers: number of workers.
             max_batch: the largest batch.
             copies: compiled models of each batch in a worker.
         """
@@ -165,7 +165,7 @@ class MachineFacts:
 
         Args:
             openmp: file names of the OpenMP runtimes its workers have mapped.
-            rss_mib: what it took.
+            rss_mib: the memory it took.
         """
         factor = rss_mib / self.memory_mib(self.workers, DEFAULT_BATCH) if rss_mib else 1.0
         return replace(self, openmp=tuple(openmp), memory_factor=factor * self.memory_factor)

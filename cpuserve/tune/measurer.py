@@ -33,15 +33,15 @@ class Measurer:
     Args:
         models: names in the repository; several are served together.
         repository: where they are.
-        images: a directory of pictures; None for a made one.
+        images: a directory of pictures; None generates one.
         level: ``http`` loads a real server; ``engine`` loops over the pipeline in seats, without HTTP.
-        window_seconds: of one window; three that agree make a measurement.
-        max_windows: windows at most that count; spoiled ones are extra, as many again at most.
+        window_seconds: length of a window; three that agree make a measurement.
+        max_windows: most windows that count; as many spoiled ones may be repeated.
         mix: how many requests for each model in turn, such as (3, 1); None is one each.
         connections: clients with one request under way each, for every point; None is 4 a usable CPU. They
             are of ``http`` only: at ``engine`` each serving thread has one picture under way.
-        fixed: settings of every trial, by name; a point's own win.
-        foreign_limit: cores used by others above which a window is spoiled and measured again.
+        fixed: settings of every trial, by name; those of a point override them.
+        foreign_limit: a window in which other programs use more cores is spoiled and repeated.
         on_window: is called with every window: images a second, and whether it counts.
 
     Raises:

@@ -19,9 +19,9 @@ class ObjectiveMetric:
     """The figure that an objective is about.
 
     Attributes:
-        field: its name in `Figures`.
+        field: the attribute of `Figures`.
         title: for people, with the unit.
-        more_is_better: whether it should grow.
+        more_is_better: whether a larger value is better.
     """
 
     field: str
@@ -73,7 +73,7 @@ class Constraint:
 
     Attributes:
         figure: its name, one of `FIGURES`.
-        most: whether the bound is the most it may be; else it is the least.
+        most: whether the bound is an upper limit; else it is a lower one.
         bound: the value, in the figure's unit.
     """
 
@@ -112,12 +112,12 @@ class Standing:
 
     Attributes:
         point: the point.
-        trial: the one nearest to their mean: its figures stand for all.
-        score: mean of those that worked, the larger the better.
-        noise: width of what it may really be, as a share of the score: the largest of the windows' spread,
+        trial: the trial nearest to the mean, whose figures stand for all.
+        score: mean score of the trials that worked; larger is better.
+        noise: width of the range of the score, as a share of it: the largest of the windows' spread,
             the spread between its trials, and the spread between the trials of the defaults, which is drift;
             divided by the root of the number of its trials.
-        excess: by which share constraints are broken, added up; 0 where all are kept.
+        excess: how far the constraints are exceeded, added up; 0 if all are kept.
     """
 
     point: Point

@@ -35,7 +35,7 @@ def hint_points(xml: Path, environ: Mapping[str, str]) -> dict[str, Point]:
 
     Args:
         xml: the model.
-        environ: of the process that asks.
+        environ: environment of the process that asks.
 
     Raises:
         CpuserveError: it cannot be compiled.

@@ -28,8 +28,8 @@ class OptunaSearch:
     not know are told to it first, and what it was asking when it was ended is given up.
 
     Args:
-        space: the points there are.
-        file: of the study.
+        space: the points to choose from.
+        file: where the study is kept.
 
     Raises:
         UsageError: Optuna is not installed.

@@ -48,7 +48,7 @@ class PatternSearch:
     """The pattern search; call it with a `Search`.
 
     Args:
-        space: the points there are.
+        space: the points to choose from.
     """
 
     def __init__(self, space: Space) -> None:

@@ -23,10 +23,10 @@ class PointGrid:
 
     Attributes:
         points: by number.
-        knobs: those that vary, a coordinate each.
+        knobs: the knobs that vary, one coordinate each.
 
     Args:
-        space: the points there are.
+        space: the points to choose from.
     """
 
     def __init__(self, space: Space) -> None:

@@ -37,22 +37,22 @@ class Preset:
     """What tuning found for a model.
 
     Attributes:
-        model: whose it is.
-        models: those that were served together when it was measured, this one among them.
+        model: the model it is for.
+        models: all models that were served together when it was measured.
         mix: requests for each of them in turn.
-        key: what it is good for.
-        settings: of `LAYOUT` and `PER_MODEL`, by name; what is absent was best at its default.
+        key: the machine, OpenVINO and models it was measured with.
+        settings: of `LAYOUT` and `PER_MODEL`, by name; settings that are absent were best at their default.
         environ: OpenMP's and BLAS's variables of the workers.
         properties: OpenVINO's of one process that would use the machine alone, as one that knows no workers
             (benchmark_app, OpenVINO Model Server) takes them.
-        measured: with these settings.
-        defaults: with cpuserve's own.
+        measured: the figures with these settings.
+        defaults: the figures with the default settings.
         runner_up: the next best point, its figures, and what it ``lost``, as parts of the best one's.
-        objective: what was sought, such as ``throughput``.
-        constraints: what had to hold, such as ``p99_ms<=50``.
+        objective: what was optimised, such as ``throughput``.
+        constraints: such as ``p99_ms<=50``.
         level: ``http`` or ``engine``.
-        command: as it was typed.
-        date: when, ISO 8601.
+        command: the command line.
+        date: ISO 8601.
     """
 
     model: str
@@ -90,17 +90,17 @@ class Preset:
         """The preset of a finished search, with the current date.
 
         Args:
-            model: whose it is.
-            key: of all models that were served together.
-            best: the trial it is made of; it has figures.
+            model: the model it is for.
+            key: the key of all models that were served together.
+            best: the trial with the best settings; it has figures.
             runner_up: the next best one that has figures.
-            default: that of the default settings.
-            models: that were served together; empty for this one alone.
-            mix: requests for each of them; empty for one each.
-            objective: what was sought.
-            constraints: what had to hold.
-            level: what was measured.
-            command: as it was typed; directories of this machine are left out of it.
+            default: the trial of the default settings.
+            models: the models that were served together; empty for this one alone.
+            mix: requests for each of them in turn; empty for one each.
+            objective: what was optimised.
+            constraints: limits that had to be kept.
+            level: ``http`` or ``engine``.
+            command: the command line; directories are removed from it.
 
         Raises:
             UsageError: the best trial failed, or holds what no preset may set.

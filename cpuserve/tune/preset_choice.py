@@ -44,10 +44,10 @@ class Transfer:
     """The settings of a preset that hold on this machine.
 
     Attributes:
-        settings: that hold.
-        environ: that hold.
+        settings: the settings that hold here.
+        environ: the variables that hold here.
         left_out: the other settings, each with the reason.
-        scaled: what became of the seats; empty where nothing did.
+        scaled: how the seats were adapted; empty if they were not.
     """
 
     settings: Mapping[str, Knob]
@@ -65,7 +65,7 @@ def transfer_preset(match: PresetMatch, here: Mapping[str, Any]) -> Transfer:
     of core, or seats that do not fit, everything about them is left to the defaults.
 
     Args:
-        match: with a preset.
+        match: a match with a preset.
         here: this machine, as `MACHINE` names it.
     """
     preset = match.preset
@@ -117,9 +117,9 @@ class AppliedPresets:
     """The settings with presets applied.
 
     Attributes:
-        settings: with what the presets say where nobody else said anything.
+        settings: the settings, with those of presets where nothing else sets them.
         environ: variables for the workers.
-        document: what ``/v2/placement`` says of it under ``preset``; None with ``--preset off``.
+        document: the value of ``preset`` in ``/v2/placement``; None with ``--preset off``.
         said: lines for the log, each with its level.
     """
 
@@ -140,8 +140,8 @@ def apply_presets(
     comes along for models whose own preset has the same shape.
 
     Args:
-        settings: as they were given.
-        environ: what the user has set; it wins.
+        settings: the settings in force without presets.
+        environ: the user's variables, which override those of presets.
         root: where /sys and /proc are.
     """
     if settings.preset == "off":

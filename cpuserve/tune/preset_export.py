@@ -22,7 +22,7 @@ def export_preset(preset: Preset, to: str) -> str:
     """Write a preset in another format.
 
     Args:
-        preset: what was found.
+        preset: the preset to export.
         to: one of `FORMATS`: ``env`` is lines NAME=VALUE for a shell or ``docker run --env-file``; ``ovms``
             an OpenVINO Model Server ``config.json``; ``triton`` what belongs in a ``config.pbtxt`` of
             Triton's OpenVINO backend; ``benchmark_app`` a file for its ``-load_config``.

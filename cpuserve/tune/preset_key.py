@@ -44,7 +44,7 @@ class PresetKey:
     """The machine, OpenVINO version and models that a preset belongs to.
 
     Attributes:
-        fingerprint: the machine's short name, which is also the preset's directory.
+        fingerprint: short name of the machine, also the name of the preset's directory.
         machine: the rows of `MACHINE`, by name.
         openvino: the version of OpenVINO.
         ir_sha256: of the model's files, by the model's name.

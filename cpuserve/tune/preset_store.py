@@ -28,9 +28,9 @@ class PresetMatch:
             ``nearest``, of another machine; or ``none``.
         preset: None with ``none``.
         path: its file.
-        distance: how unlike the machines are, 0 for the same (`PresetKey.distance`).
-        differs: what differs, by name, each as the preset's and this one's.
-        refused: files that were meant to be presets and are none, one sentence each.
+        distance: how much the machines differ (`PresetKey.distance`).
+        differs: the differences by name, as pairs of the preset's value and this machine's.
+        refused: files that are no presets, with the reason, one sentence each.
     """
 
     kind: MatchKind
@@ -89,7 +89,7 @@ class PresetStore:
 
         Args:
             model: its name.
-            key: of this machine and of the model as it is now.
+            key: the key of this machine and the model as it is now.
         """
         found: list[PresetMatch] = []
         refused: list[str] = []

@@ -25,9 +25,9 @@ class ComparedSettings:
 
     Attributes:
         name: ``defaults`` or ``OpenVINO's hint NAME``.
-        standing: what all its trials say.
-        change: of the objective's figure, from the rival's to the chosen one's, as a share.
-        noise: half the widths of both, added, as a share.
+        standing: the result of all its trials.
+        change: relative change of the objective's figure from these settings to the chosen ones.
+        noise: half of both ranges, added, as a share.
         tie: whether the difference is within that noise.
     """
 
@@ -43,13 +43,13 @@ class SearchReport:
     """What one search found.
 
     Attributes:
-        model: whose settings they are; several joined by " + ".
-        machine: where they hold, by its fingerprint.
-        objective: what was sought.
-        trials: all, in order.
-        best: the settings to use; None where no trial worked.
-        rivals: the defaults, then the hints, as far as they were measured.
-        effects: of the knobs, the largest first.
+        model: the model; several joined by " + ".
+        machine: fingerprint of the machine.
+        objective: what was optimised.
+        trials: all trials, in order.
+        best: the settings to use; None if no trial worked.
+        rivals: the defaults, then the points of the hints, as far as they were measured.
+        effects: effects of the knobs, largest first.
         front: numbers of the trials on the Pareto front of throughput and p99.
         batches: figures over max_batch.
         cores: figures of the whole machine over the cores of a worker.
@@ -87,9 +87,9 @@ class SearchReport:
         Args:
             model: whose settings they are.
             machine: its fingerprint.
-            objective: what was sought.
+            objective: what was optimised.
             trials: all.
-            cores: of the machine, that may be used.
+            cores: usable cores of the machine.
             not_tried: knobs that no trial set, with the reason.
             openmp: verdicts to show, see the attribute.
 
