@@ -86,7 +86,7 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
         cls=SectionedOption,
         section=setting.group,
         type=click.Choice(choices, case_sensitive=False) if setting.choices else str,
-        metavar=None if setting.choices else _METAVAR[setting.kind],
+        metavar=None if setting.choices else setting.metavar or _METAVAR[setting.kind],
         help=text,
     )
 

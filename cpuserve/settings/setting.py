@@ -37,6 +37,7 @@ class Group(StrEnum):
         per_model: bool = False,
         ovms: str = "",
         formerly: str = "",
+        metavar: str = "",
     ) -> T:
         """Declares a setting of this group as a field of a dataclass; `Setting` explains the arguments.
 
@@ -49,6 +50,7 @@ class Group(StrEnum):
             "per_model": per_model,
             "ovms": ovms,
             "formerly": formerly,
+            "metavar": metavar,
         }
         return dataclasses.field(default=default, metadata={"setting": more})
 
@@ -68,6 +70,7 @@ class Setting:
         per_model: a settings file may also give it for one model, in ``[models.NAME]``.
         ovms: OpenVINO Model Server's flag for it, where that has another name.
         formerly: the name it had in the release before, which still works.
+        metavar: what ``--help`` shows as its value; empty for the name of its type.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Setting:
     per_model: bool = False
     ovms: str = ""
     formerly: str = ""
+    metavar: str = ""
 
     @property
     def former(self) -> Setting | None:

@@ -27,9 +27,7 @@ class Settings:
     """
 
     host: str = Group.NETWORK.setting(
-        "127.0.0.1",
-        "Address to listen on; 0.0.0.0 listens on every interface.",
-        ovms="rest_bind_address",
+        "127.0.0.1", "Address to listen on; 0.0.0.0 listens on every interface.", ovms="rest_bind_address"
     )
     port: int = Group.NETWORK.setting(8000, "TCP port to listen on.", minimum=0, ovms="rest_port")
     max_connections: int = Group.NETWORK.setting(
@@ -84,6 +82,7 @@ class Settings:
         "Tuned settings to apply: auto takes for each model the preset in tuning_dir that fits best, off "
         "takes none, anything else is the file of a preset.",
         formerly="profile",
+        metavar="auto|off|FILE",
     )
     tuning_dir: Path = Group.SEATS.setting(
         Path("tuning"), "Directory of the presets that cpuserve tune wrote, by machine."
@@ -105,7 +104,7 @@ class Settings:
         per_model=True,
     )
     config_path: str = Group.MODELS.setting(
-        "", "config.json of OpenVINO Model Server; the models it lists are served."
+        "", "config.json of OpenVINO Model Server; the models it lists are served.", metavar="FILE"
     )
     model_version_policy: str = Group.MODELS.setting(
         "latest",
@@ -160,9 +159,7 @@ class Settings:
         per_model=True,
     )
     scale: str = Group.MODELS.setting(
-        "",
-        "Divides every input value after mean: one number or one for each channel.",
-        per_model=True,
+        "", "Divides every input value after mean: one number or one for each channel.", per_model=True
     )
     color_format: str = Group.MODELS.setting(
         "",
@@ -235,11 +232,10 @@ class Settings:
         "",
         'More properties of OpenVINO\'s CPU plugin as JSON, such as {"ENABLE_MMAP": false}.',
         per_model=True,
+        metavar="JSON",
     )
     cache_dir: str = Group.INFERENCE.setting(
-        "",
-        "Directory where OpenVINO keeps compiled models, for a faster next start.",
-        per_model=True,
+        "", "Directory where OpenVINO keeps compiled models, for a faster next start.", per_model=True
     )
     enable_mmap: bool = Group.INFERENCE.setting(
         False,
@@ -270,9 +266,7 @@ class Settings:
         minimum=1,
     )
     queue_size: int = Group.LIMITS.setting(
-        64,
-        "Requests that may wait for a thread in one worker; further ones are answered 503.",
-        minimum=1,
+        64, "Requests that may wait for a thread in one worker; further ones are answered 503.", minimum=1
     )
     deadline_ms: float = Group.LIMITS.setting(
         10_000.0,
@@ -280,21 +274,18 @@ class Settings:
         minimum=1,
     )
     rate_limit: float = Group.LIMITS.setting(
-        0.0,
-        "Requests a second from one client, told apart by API key or address; 0 is no limit.",
-        minimum=0,
+        0.0, "Requests a second from one client, told apart by API key or address; 0 is no limit.", minimum=0
     )
     rate_burst: float = Group.LIMITS.setting(
         20.0, "Requests one client may send at once under rate_limit.", minimum=1
     )
 
     api_key_file: str = Group.SECURITY.setting(
-        "", "File of API keys, one a line. With it requests need one of the keys."
+        "", "File of API keys, one a line. With it requests need one of the keys.", metavar="FILE"
     )
     api_key_for_metrics: bool = Group.SECURITY.setting(False, "Ask for an API key on /metrics too.")
     priority_from: Literal["anyone", "keys", "nobody"] = Group.SECURITY.setting(
-        "keys",
-        "Clients whose X-Request-Priority is obeyed: keys are those with a key of api_key_file.",
+        "keys", "Clients whose X-Request-Priority is obeyed: keys are those with a key of api_key_file."
     )
     guarded_decoding: Literal["none", "rare", "all"] = Group.SECURITY.setting(
         "rare",
@@ -307,8 +298,7 @@ class Settings:
         minimum=1,
     )
     allow_callables: bool = Group.SECURITY.setting(
-        False,
-        "Allow cut models to run an installed Python function (MODULE:FUNCTION) as head or tail.",
+        False, "Allow cut models to run an installed Python function (MODULE:FUNCTION) as head or tail."
     )
     allowed_origins: str = Group.SECURITY.setting(
         "",
