@@ -21,9 +21,8 @@ from cpuserve.errors import CpuserveError, QueueFull
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
-from cpuserve.http.queued_request import QueuedRequest
 from cpuserve.http.request_queue import RequestQueue
-from cpuserve.http.request_runner import RequestRunner
+from cpuserve.http.request_runner import QueuedRequest, RequestRunner
 from cpuserve.http.slow_requests import SlowRequests
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cpuserve.errors import (
     BodiesTooLarge,
@@ -15,14 +16,13 @@ from cpuserve.errors import (
     Unauthorized,
 )
 from cpuserve.http.connection import Connection
-from cpuserve.http.queued_request import QueuedRequest
 from cpuserve.http.stamped_socket import kernel_arrival_ns
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.statistics import Recorder
 
-__all__ = ["RequestRunner"]
+__all__ = ["QueuedRequest", "RequestRunner"]
 
 _log = logging.getLogger("cpuserve.http")
 _REFUSED: dict[type[CpuserveError], str] = {
@@ -35,6 +35,27 @@ _REFUSED: dict[type[CpuserveError], str] = {
 _LATE_S = 1.0  # beyond its deadline: less is the uncertainty of what was expected
 _LATE_EVERY_S = 10.0  # of such lines
 _REDIRECTION = 300
+
+
+@dataclass(slots=True)
+class QueuedRequest:
+    """A whole request that waits for its turn.
+
+    Attributes:
+        connection: has the request.
+        kind: its path, by which its service time is known.
+        since: when it arrived at the latest, on the clock of `time.monotonic`.
+        timeout_s: seconds from then to its deadline.
+        queued: when it was read, on the same clock.
+        expected_s: seconds from then to its expected answer.
+    """
+
+    connection: Connection
+    kind: str
+    since: float
+    timeout_s: float
+    queued: float
+    expected_s: float
 
 
 class RequestRunner:
