@@ -119,7 +119,7 @@ def test_every_room_of_the_package_has_its_rule():
         ("serving/pool.py", "import importlib\nimportlib.import_module('cpuserve.cli')"),
         ("http/app.py", "importlib.import_module('cpuserve.server.arbiter')"),
         ("sharedmem/block.py", "run([sys.executable, '-m', 'cpuserve.machine.budget'])"),
-        ("bench/networks.py", "command = leashed(sys.executable, '-m', 'cpuserve.cli')"),
+        ("bench/networks.py", "command = die_with_parent(sys.executable, '-m', 'cpuserve.cli')"),
         ("sharedmem/block.py", "run('python -m cpuserve.machine 1')"),
         ("models/card.py", "LAZY = {'Pool': 'cpuserve.serving.pool:Pool'}"),
         ("models/card.py", "def load(name):\n    return import_module(f'cpuserve.authoring.zoo.{name}')"),

@@ -1,1 +1,1 @@
-"""What this process may use of the machine, and where each worker sits."""
+"""What this process may use of the machine, and the seat of each worker."""

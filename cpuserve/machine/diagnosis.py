@@ -132,19 +132,20 @@ def _check(server: ServerStatus, budget: Budget, root: Path) -> SeatReport:
     by_index = {seat.index: seat for seat in server.seats}
     seated = {by_index[worker.seat]: worker.pid for worker in server.workers if worker.pid}
     report = check_seats(seated, root)
+    dead = {one.pid for one in report.seated if one.process is None}
     findings = []
     for worker in server.workers:
         seat = by_index[worker.seat]
         if not worker.pid:
             advice = "it is starting, or the number of workers was lowered (SIGTTOU): read the server's log"
             findings.append(DoctorFinding("yellow", f"seat {seat.index}: it has no worker", advice))
-        elif worker.state == SUSPENDED:
+        elif worker.state == SUSPENDED and worker.pid not in dead:
             text = f"seat {seat.index} (pid {worker.pid}): the worker does not run, its connections hang"
             advice = (
                 f"continue it (kill -CONT {worker.pid}) or end it (kill -KILL): a new worker takes its seat"
             )
             findings.append(DoctorFinding("red", text, advice))
-        elif worker.state != "ready":
+        elif worker.state != "ready" and worker.pid not in dead:
             text = f"seat {seat.index} (pid {worker.pid}): the worker is {worker.state}"
             findings.append(DoctorFinding("yellow", text, "run the doctor again when it is ready"))
         gone = set(seat.cpus) - budget.cpus

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cpuserve.errors import CpuserveError
-from cpuserve.sharedmem.identity import start_time
 from cpuserve.sharedmem.process_lock import ProcessLock
 from cpuserve.sharedmem.record import Record, Word, Words
 
-__all__ = ["Block", "link"]
+__all__ = ["Block", "link", "start_time"]
 
 H = TypeVar("H", bound=Record)
 R = TypeVar("R", bound=Record)
 _MAGIC = int.from_bytes(b"cpuserve", "little")
 _LINE = 64  # rows begin at a cache line, so that workers do not write into each other's
+_START = 18  # field 22 in proc(5); these begin after field 3
 
 
 class _Header(Record):
@@ -43,6 +43,19 @@ def link(name: str) -> str:
         name: the block's.
     """
     return f"/memfd:{name} (deleted)"
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in the kernel's ticks, at least 1; 0 when there is none, or it has ended.
+
+    It works for other users' processes too.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or hidden from this user
+        return 0
+    state, *fields = text.rpartition(")")[2].split()  # the name in front may hold anything
+    return 0 if state in "ZX" else int(fields[_START]) + 1
 
 
 class Block(Generic[H, R]):

@@ -63,7 +63,7 @@ class Container(Server):
         """Seat number to CPUs and node, as the log tells them."""
         return {int(seat): {"cpus": cpus, "node": node} for seat, cpus, node in _SEAT.findall(self.text())}
 
-    def sitters(self) -> dict[int, str]:
+    def worker_pids(self) -> dict[int, str]:
         """Seat number to the process id, inside the container, of the worker that said it is ready there."""
         return {int(seat): pid for pid, seat in _READY.findall(self.text())}
 
@@ -112,7 +112,7 @@ def container(log: Path, *options: str, cpus: str | None = None) -> Iterator[Con
     server = Container(process, port, log, name)
     try:
         server.wait_until(
-            lambda: server.planned() and server.sitters().keys() == server.planned().keys(),
+            lambda: server.planned() and server.worker_pids().keys() == server.planned().keys(),
             "ready in every seat",
         )
         yield server

@@ -100,11 +100,11 @@ def is_answered(server: Container) -> dict[str, Any]:
 
 def seats_as_planned(server: Container, seen: dict[str, Any]) -> list[dict[str, Any]]:
     """Every thread of every worker has the mask of its seat in the log; no two seats overlap."""
-    seats, sitters = server.planned(), server.sitters()
+    seats, worker_pids = server.planned(), server.worker_pids()
     taken: list[int] = []
     rows = []
     for number, seat in seats.items():
-        process = seen["processes"][sitters[number]]
+        process = seen["processes"][worker_pids[number]]
         assert set(process["masks"]) == {seat["cpus"]}, f"seat {number}: {process['masks']}"
         masked = {"threads_with_this_mask": len(process["masks"]), "policy": process["policies"]}
         rows.append({"seat": number, **seat, **masked})

@@ -1,4 +1,4 @@
-"""The doctor and real servers: green as planned, red for each way of sitting wrongly, caused here."""
+"""The doctor and real servers: green as planned, red for each way of leaving a seat, caused here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pin(pid: int, cpus: set[int]) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers that sit as planned."""
+    """Two workers in their seats."""
     log = tmp_path_factory.mktemp("doctor") / "log"
     with serving(log, *MODELS, "--workers", "2", ready=2) as running:
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.cgroup import ThrottlingSample
@@ -47,9 +48,9 @@ def two_sockets(tmp_path):
 
 def test_a_server_that_sits_as_planned_is_green(tmp_path):
     tree = two_sockets(tmp_path)
-    roster, made = server(tree, "0-1,4-5", "2-3,6-7")
-    assert roster.seats == made.seats
-    report = json.loads(json.dumps(diagnose(roster, throttling_sample(roster, tmp_path), root=tmp_path)))
+    status, made = server(tree, "0-1,4-5", "2-3,6-7")
+    assert status.seats == made.seats
+    report = json.loads(json.dumps(diagnose(status, throttling_sample(status, tmp_path), root=tmp_path)))
     assert [one for one in report["findings"] if one["level"] == "red"] == []
     assert {one["level"] for one in of(report, "server")} == {"green"}
     assert [seat["cpus"] for seat in report["seats"]] == ["0-1,4-5", "2-3,6-7"]
@@ -67,10 +68,10 @@ def test_a_server_that_sits_as_planned_is_green(tmp_path):
 
 def test_every_red_and_yellow_line_says_what_to_do(tmp_path):
     tree = trees.quota(tmp_path)
-    roster, _ = server(tree, "0-7", "4", states=("ready", "loading"))
-    before = throttling_sample(roster, tmp_path)
+    status, _ = server(tree, "0-7", "4", states=("ready", "loading"))
+    before = throttling_sample(status, tmp_path)
     tree.put("sys/fs/cgroup/cpu.stat", "nr_periods 325\nnr_throttled 186\nthrottled_usec 981234")
-    report = diagnose(roster, before, root=tmp_path)
+    report = diagnose(status, before, root=tmp_path)
     assert report["level"] == "red"
     assert report["throttling"]["window"]["nr_throttled"] == 10
     texts = {one["text"]: one["advice"] for one in report["findings"] if one["level"] != "green"}
@@ -87,8 +88,8 @@ def test_every_red_and_yellow_line_says_what_to_do(tmp_path):
 
 
 def test_an_empty_seat_and_workers_beside_each_other(tmp_path):
-    roster, _ = server(two_sockets(tmp_path), "", "2-3,6-7")
-    crowded = ServerStatus(**{**vars(roster), "others": (300, 301)})
+    status, _ = server(two_sockets(tmp_path), "", "2-3,6-7")
+    crowded = ServerStatus(**{**vars(status), "others": (300, 301)})
     report = diagnose(crowded, root=tmp_path)
     yellow = [one["text"] for one in of(report, "server") if one["level"] == "yellow"]
     assert yellow == [
@@ -98,31 +99,42 @@ def test_an_empty_seat_and_workers_beside_each_other(tmp_path):
     assert report["workers"][0]["threads"] == []
 
 
+def test_a_dead_worker_is_not_called_suspended_too(tmp_path):
+    tree = two_sockets(tmp_path)
+    status, _ = server(tree, "0-1,4-5", "2-3,6-7", states=("suspended", "suspended"))
+    shutil.rmtree(tree.root / "proc/100")
+    red = [one["text"] for one in of(diagnose(status, root=tmp_path), "server") if one["level"] == "red"]
+    assert red == [
+        "seat 0 (pid 100): there is no such process",
+        "seat 1 (pid 200): the worker does not run, its connections hang",
+    ]
+
+
 def test_a_mask_that_was_narrowed_after_the_start(tmp_path):
     tree = two_sockets(tmp_path)
-    roster, _ = server(tree, "0-1,4-5", "2-3,6-7")
+    status, _ = server(tree, "0-1,4-5", "2-3,6-7")
     tree.put(
         f"proc/{ARBITER}/status", "Name:\tcpuserve\nCpus_allowed_list:\t0-2,4-7\nMems_allowed_list:\t0-1"
     )
-    (found,) = [one for one in of(diagnose(roster, root=tmp_path), "server") if one["level"] == "yellow"]
+    (found,) = [one for one in of(diagnose(status, root=tmp_path), "server") if one["level"] == "yellow"]
     assert found["text"] == "seat 1: CPUs 3 are no longer allowed for this server"
 
 
 def test_a_neighbour_on_the_same_cpus_is_red(tmp_path):
     tree = two_sockets(tmp_path)
-    roster, _ = server(tree, "0-1,4-5", "2-3,6-7")
-    other = ServerStatus(**{**vars(roster), "pid": 500, "address": "0.0.0.0:9", "seats": roster.seats[1:]})
-    report = diagnose(roster, neighbours=[other], root=tmp_path)
+    status, _ = server(tree, "0-1,4-5", "2-3,6-7")
+    other = ServerStatus(**{**vars(status), "pid": 500, "address": "0.0.0.0:9", "seats": status.seats[1:]})
+    report = diagnose(status, neighbours=[other], root=tmp_path)
     (found,) = [one for one in report["findings"] if one["level"] == "red"]
     assert found["text"] == "another server (pid 500, 0.0.0.0:9) also has CPUs 2-3,6-7"
 
 
 def test_a_refused_memory_policy_is_told_where_it_matters(tmp_path):
     tree = two_sockets(tmp_path)
-    roster, _ = server(tree, "0-1,4-5", "2-3,6-7")
+    status, _ = server(tree, "0-1,4-5", "2-3,6-7")
     for pid, node in ((100, 0), (200, 1)):
         tree.put(f"proc/{pid}/numa_maps", heap(**{f"N{node}": 64}).replace("prefer:0", "default"))
-    told = [one for one in of(diagnose(roster, root=tmp_path), "memory") if "policy" in one["text"]]
+    told = [one for one in of(diagnose(status, root=tmp_path), "memory") if "policy" in one["text"]]
     assert [(one["level"], "SYS_NICE" in one["advice"]) for one in told] == [("green", True)]
     assert "first touch in seats 0-1" in told[0]["text"]
 

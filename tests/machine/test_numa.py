@@ -25,8 +25,8 @@ from cpuserve.machine.numa import bind_to_seat
 from cpuserve.machine.placement import Seat
 from tests.sandbox import refuse
 
-def out(sitting, **more):
-    print(json.dumps({"cpus": sitting.cpus, "policy": sitting.policy, "reason": sitting.reason, **more}))
+def out(binding, **more):
+    print(json.dumps({"cpus": binding.cpus, "policy": binding.policy, "reason": binding.reason, **more}))
 
 def masks():
     found = []
@@ -68,10 +68,10 @@ def test_every_thread_sits(cpu):
 stop = threading.Event()
 before = threading.Thread(target=stop.wait, daemon=True)
 before.start()
-sitting = bind_to_seat(Seat(0, 0, ({cpu},), 1, None), strict=True)
+binding = bind_to_seat(Seat(0, 0, ({cpu},), 1, None), strict=True)
 after = threading.Thread(target=stop.wait, daemon=True)
 after.start()
-out(sitting, masks=masks())
+out(binding, masks=masks())
 stop.set()
 """)
     assert got["cpus"] == [cpu]
@@ -88,10 +88,10 @@ def spawn():
 spawners = [threading.Thread(target=spawn, daemon=True) for _ in range(2)]
 for spawner in spawners:
     spawner.start()
-sitting = bind_to_seat(Seat(0, 0, ({HERE[-1]},), 1, None))
+binding = bind_to_seat(Seat(0, 0, ({HERE[-1]},), 1, None))
 found = masks()
 stop.set()
-out(sitting, masks=found)
+out(binding, masks=found)
 """)
     assert got["reason"] is None
     assert all(mask == [HERE[-1]] for mask in got["masks"])
@@ -100,10 +100,10 @@ out(sitting, masks=found)
 @pytest.mark.usefixtures("policy_allowed")
 def test_memory_is_preferred_from_the_node():
     got = child(f"""
-sitting = bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True)
+binding = bind_to_seat(Seat(0, 0, {tuple(HERE)}, 1, 0), strict=True)
 maps = pathlib.Path("/proc/self/numa_maps")
 policies = {{line.split()[1] for line in maps.read_text().splitlines()}} if maps.exists() else set()
-out(sitting, policies=sorted(policies))
+out(binding, policies=sorted(policies))
 """)
     assert (got["cpus"], got["policy"], got["reason"]) == (HERE, "preferred", None)
     assert got["policies"] in ([], ["prefer:0"])

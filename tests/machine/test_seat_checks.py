@@ -206,7 +206,7 @@ def running(code: str) -> Iterator[int]:
     assert started.returncode == 0
 
 
-SIT = """
+BOUND = """
 from cpuserve.machine.numa import bind_to_seat
 from cpuserve.machine.placement import Seat
 stop = threading.Event()
@@ -218,19 +218,19 @@ ballast = bytes(range(256)) * (24 << 12)
 
 def test_real_process_in_its_seat():
     seat = Seat(0, 0, HERE[-1:], 1, None)
-    with running(SIT.format(cpus=HERE[-1:])) as pid:
+    with running(BOUND.format(cpus=HERE[-1:])) as pid:
         report = check_seats({seat: pid})
     assert report.level == "green"
-    sitting = report.seated[0].process
-    assert sitting is not None
-    assert len(sitting.threads) == 4
+    first = report.seated[0].process
+    assert first is not None
+    assert len(first.threads) == 4
     if Path("/proc/self/numa_maps").exists():
-        assert sum((sitting.anonymous_bytes or {}).values()) >= 24 << 20
+        assert sum((first.anonymous_bytes or {}).values()) >= 24 << 20
 
 
 @pytest.mark.skipif(len(HERE) < 2, reason="needs two CPUs")
 def test_real_processes_that_share_cpus():
-    with running(SIT.format(cpus=HERE)) as one, running(SIT.format(cpus=HERE[1:])) as two:
+    with running(BOUND.format(cpus=HERE)) as one, running(BOUND.format(cpus=HERE[1:])) as two:
         report = check_seats({Seat(0, 0, HERE[:1], 1, None): one, Seat(1, 0, HERE[1:], 1, None): two})
     reds = [finding.text for finding in report.findings if finding.level == "red"]
     assert "4 of 4 threads may leave" in reds[0]

@@ -125,20 +125,20 @@ def kill(*pids: int) -> None:
 
 
 def picture(running: Server, seats: Collection[Seat]) -> Seen:
-    """How every worker sits now."""
+    """The processes of all workers now."""
     answer = running.post("/predictions/digits", PICTURE)
     pid_of = {seat: pid for pid, seat in running.seats().items()}
     report = check_seats({seat: pid_of[seat.index] for seat in seats if seat.index in pid_of})
     return {
         "workers": len(running.workers()),
         "answer": answer.json()["predictions"][0]["label"] if answer.status == 200 else answer.status,
-        "seats": [sitter(found) for found in report.seated],
+        "seats": [seen_of(found) for found in report.seated],
         "level": report.level,
         "findings": [finding.text for finding in report.findings],
     }
 
 
-def sitter(found: SeatedProcess) -> Seen:
+def seen_of(found: SeatedProcess) -> Seen:
     process = found.process or Process(found.pid, ())
     pages = process.anonymous_bytes or {}
     total = sum(pages.values())

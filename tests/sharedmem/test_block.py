@@ -13,8 +13,7 @@ import pytest
 
 from cpuserve.errors import CpuserveError
 from cpuserve.sharedmem import block as module
-from cpuserve.sharedmem.block import Block, link
-from cpuserve.sharedmem.identity import start_time
+from cpuserve.sharedmem.block import Block, link, start_time
 from cpuserve.sharedmem.record import Bytes, Floats, Record, Text, Word, Words
 from tests.forks import in_child
 
