@@ -156,7 +156,7 @@ class Pipeline:
         """Run one encoded picture and call ``look`` with its outputs while they are valid."""
         pictures = self._pictures()
         batcher = pictures.batcher
-        with _Counted(self.recorder, request, 1):
+        with _InFlight(self.recorder, request, 1):
             request.done("queue")
             rows = batcher.claim()
             try:
@@ -219,7 +219,7 @@ class Pipeline:
                 if frames is not None:
                     frames[start + index] = frame
 
-        with _Counted(self.recorder, request, len(pictures)):
+        with _InFlight(self.recorder, request, len(pictures)):
             return _in_batches(way.batcher, len(pictures), fill, request, self.cut)
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
@@ -242,7 +242,7 @@ class Pipeline:
             for target, made in zip(rows.inputs, sent if head is None else head(sent), strict=True):
                 target[:] = made
 
-        with _Counted(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
+        with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
             return _in_batches(self.tensors, self._check(tensors), fill, request, self.cut)
 
     def _check(self, tensors: Sequence[Array]) -> int:
@@ -269,7 +269,7 @@ class Pipeline:
         return self.pictures
 
 
-class _Counted:
+class _InFlight:
     """Counts a request as in flight, then as answered or failed; cheaper than a `contextmanager`."""
 
     __slots__ = ("_images", "_recorder", "_request")

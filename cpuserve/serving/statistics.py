@@ -41,7 +41,7 @@ BUCKETS_US = (
 )
 """Upper ends of the histogram buckets, microseconds: those of OpenVINO Model Server's dashboards."""
 
-HISTOGRAMS = ("request", "decode", "queue", "infer", "post")
+HISTOGRAMS = ("request", *COUNTED_STAGES)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 COUNTERS = (
@@ -89,7 +89,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_PLACES = tuple(_HISTOGRAM[name] for name in ("request", *COUNTED_STAGES))
+_PLACES = tuple(_HISTOGRAM[name] for name in HISTOGRAMS)
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
     _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
 )
