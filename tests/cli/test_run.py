@@ -60,9 +60,13 @@ def test_a_copy_in_every_seat_with_its_number_before_its_lines():
 
 
 @TWO_CPUS
-def test_the_exit_code_is_that_of_the_first_that_failed():
-    script = "case $CPUSERVE_SEAT in 0) sleep 0.2; exit 4;; 1) printf half; echo wrong >&2; exit 3;; esac"
-    done = run("--seats", "2", "--quiet", "sh", "-c", script)
+def test_the_exit_code_is_that_of_the_first_that_failed(tmp_path):
+    file = tmp_path / "pid"  # seat 0 ends only when seat 1 is gone
+    wait = f"until [ -s {file} ]; do sleep 0.05; done; while kill -0 $(cat {file}); do sleep 0.05; done 2>&-"
+    fail = f"echo $$ > {file}; printf half; echo wrong >&2; exit 3"
+    done = run(
+        "--seats", "2", "--quiet", "sh", "-c", f"case $CPUSERVE_SEAT in 0) {wait}; exit 4;; 1) {fail};; esac"
+    )
     assert done.returncode == 3
     assert (done.stdout, done.stderr) == ("[1] half\n", "[1] wrong\n")
     assert run("--seats", "2", "--quiet", "sh", "-c", "kill -9 $$").returncode == 128 + signal.SIGKILL
