@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_the_page_says_how_each_file_is_made():
     page = (ROOT / "docs" / "bench.md").read_text()
     for file in {*commands(FOLDER), "soak.json"}:
         assert f"`{file}`" in page, file
+
+
+def test_every_benchmark_names_the_command_that_runs_it():
+    files = [file for file in (ROOT / "benchmarks").glob("*.py") if "__main__" in file.read_text()]
+    assert len(files) > 20
+    for file in files:
+        assert re.search(rf"\bbenchmarks\.{file.stem}\b", file.read_text()), file
 
 
 @pytest.fixture
