@@ -68,7 +68,7 @@ class Pool:
         # a lambda, since the repository is another one after a changed config.json
         self.problems = ModelProblems(lambda text: self.repository.public(text))  # noqa: PLW0108
         self._synced = False
-        self._removed = RemovedModels(settings.removal_grace_s)
+        self._removed = RemovedModels(settings.removal_grace_s, time.monotonic)
         self._ignored: dict[str, str] = {}
         self.models: dict[str, dict[int, ModelState]] = {}
         with suppress(CpuserveError, OSError):  # `sync` says what is wrong

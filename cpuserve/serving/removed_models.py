@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable
 
 from cpuserve.models.repository import Repository
@@ -21,7 +20,7 @@ class RemovedModels:
         clock: monotonic time in seconds.
     """
 
-    def __init__(self, grace_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, grace_s: float, clock: Callable[[], float]) -> None:
         self._grace_s = grace_s
         self._clock = clock
         self._since: dict[str, float] = {}

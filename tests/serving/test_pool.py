@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,6 @@ from cpuserve.serving import version_loader
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.reload_control import ReloadControl
-from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
@@ -266,17 +266,16 @@ def test_a_worker_that_starts_while_the_repository_is_missing_waits_for_it(made,
     assert pool.problems == {}
 
 
-def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(made, root):
-    pool = made(removal_grace_s=30)
+def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(made, root, monkeypatch):
     now = [0.0]
-    pool._removed = RemovedModels(30, lambda: now[0])
+    monkeypatch.setattr("cpuserve.serving.pool.time", SimpleNamespace(monotonic=lambda: now[0]))
+    pool = made(removal_grace_s=30)
     pool.sync()
     shutil.rmtree(root / "apple")
     pool.sync()
     now[0] = 29
     pool.sync()
     assert serving(pool) == {"apple": [1], "beech": [1]}
-    assert not pool._removed.due
     shutil.copytree(DIGITS, root / "apple" / "1")
     pool.sync()
     shutil.rmtree(root / "apple")
@@ -285,10 +284,8 @@ def test_a_removed_model_is_served_for_a_while_and_one_that_comes_back_for_good(
     pool.sync()
     assert serving(pool) == {"apple": [1], "beech": [1]}
     now[0] = 59
-    assert pool._removed.due
     pool.sync()
     assert serving(pool) == {"beech": [1]}
-    assert not pool._removed.due
     with pytest.raises(UnknownModel):
         pool.get("apple")
 
