@@ -288,7 +288,7 @@ def _rows(
     read = pictures.rows(evenly_chosen(read_pictures(order.images, ()), _MOST_PICTURES))
     said = {
         "data": f"{len(read.rows)} pictures of {order.images.name or order.images}",
-        "data_sha256": pictures_checksum(picture.file for picture in read.samples),
+        "data_sha256": pictures_checksum(picture.file for picture in read.pictures),
         "left_out": [f"{file.name}: {reason}" for file, reason in read.left_out],
     }
     return said, ([pictures.prepare(row)] for row in read.rows)

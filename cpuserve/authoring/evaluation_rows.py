@@ -45,13 +45,13 @@ class EvaluationRows:
     """Decoded pictures.
 
     Attributes:
-        samples: the pictures that could be decoded, with their labels.
+        pictures: the pictures that could be decoded, with their labels.
         rows: input row of each, u8 [H, W, C].
         frames: size of each picture.
         left_out: file and reason of each picture that could not be decoded.
     """
 
-    samples: list[LabelledPicture]
+    pictures: list[LabelledPicture]
     rows: list[Pixels]
     frames: list[Frame]
     left_out: list[tuple[Path, str]]
@@ -152,7 +152,7 @@ class EvaluationModel:
             except OSError as error:
                 found.left_out.append((sample.file, f"it cannot be read: {error.strerror}"))
             else:
-                found.samples.append(sample)
+                found.pictures.append(sample)
                 found.rows.append(row)
                 found.frames.append(frame)
             seen()

@@ -161,7 +161,7 @@ def _circumstances(
     return {
         "validation_pictures": len(validation.rows),
         "calibration_pictures": len(calibration.rows),
-        "calibration_sha256": pictures_checksum(sample.file for sample in calibration.samples),
+        "calibration_sha256": pictures_checksum(sample.file for sample in calibration.pictures),
         "machine": Fingerprint.read(Path("/"), Budget.read(), Topology.read()).short,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {
@@ -183,10 +183,10 @@ def choose_metric(model: EvaluationModel, pictures: EvaluationRows, wanted: str)
     Raises:
         UsageError: the labels it needs are missing, or there is no such metric.
     """
-    samples = pictures.samples
+    labelled = pictures.pictures
     if ":" in wanted:
-        return CustomMetric(wanted, load_function(wanted), [sample.file for sample in samples])
-    brought = _brought(samples)
+        return CustomMetric(wanted, load_function(wanted), [picture.file for picture in labelled])
+    brought = _brought(labelled)
     kind = wanted or brought
     if kind not in (*METRICS, *COMPARISONS):
         words = ", ".join((*METRICS, *COMPARISONS))
@@ -195,12 +195,12 @@ def choose_metric(model: EvaluationModel, pictures: EvaluationRows, wanted: str)
         needs = {"top1": "the class of each picture", "miou": "a mask", "map": "boxes"}[kind]
         raise UsageError(f"--metric {kind} needs {needs}; the validation pictures bring none (see --help)")
     if kind == "top1":
-        return Top1([sample.classes or frozenset() for sample in samples])
+        return Top1([picture.classes or frozenset() for picture in labelled])
     if kind == "miou":
-        return MeanIou([model.mask(sample) for sample in samples])
+        return MeanIou([model.mask(picture) for picture in labelled])
     if kind == "map":
         return MeanAveragePrecision(
-            [sample.boxes or () for sample in samples], model.detector(pictures.frames)
+            [picture.boxes or () for picture in labelled], model.detector(pictures.frames)
         )
     return Areas() if kind == "areas" else FloatAgreement(model.card.model_type)
 

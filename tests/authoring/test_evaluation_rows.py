@@ -46,56 +46,56 @@ def picture(tmp_path, name: str = "a.png") -> LabelledPicture:
 
 
 def test_what_is_calibrated_with_is_what_the_served_graph_computes(tmp_path):
-    offline = opened(tmp_path)
-    (row,) = offline.rows([picture(tmp_path)]).rows
+    model = opened(tmp_path)
+    (row,) = model.rows([picture(tmp_path)]).rows
     assert (row.shape, row[0, 0].tolist()) == ((6, 8, 3), [7, 7, 7])
-    served = ov.Core().compile_model(offline.served(offline.model), "CPU", F32)(row[None])[0]
-    given = offline.prepare(row)
+    served = ov.Core().compile_model(model.served(model.model), "CPU", F32)(row[None])[0]
+    given = model.prepare(row)
     assert given.shape == (1, 3, 6, 8)
     np.testing.assert_allclose(given[0, :, 0, 0], [(7 - 1) / 2, (7 - 2) / 2, (7 - 3) / 2])
-    found = ov.Core().compile_model(offline.model, "CPU", F32)(given)[0]
+    found = ov.Core().compile_model(model.model, "CPU", F32)(given)[0]
     np.testing.assert_allclose(found, served, atol=1e-4)
 
 
 def test_damaged_pictures_are_left_out_with_the_reason(tmp_path):
-    offline, good = opened(tmp_path), picture(tmp_path)
+    model, good = opened(tmp_path), picture(tmp_path)
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     seen: list[None] = []
     samples = [LabelledPicture(tmp_path / "bad.jpg"), good, LabelledPicture(tmp_path / "gone.jpg")]
-    found = offline.rows(samples, lambda: seen.append(None))
-    assert (found.samples, found.frames) == ([good], [Frame(width=10, height=12)])
+    found = model.rows(samples, lambda: seen.append(None))
+    assert (found.pictures, found.frames) == ([good], [Frame(width=10, height=12)])
     assert [file.name for file, _ in found.left_out] == ["bad.jpg", "gone.jpg"]
     assert "No such file" in found.left_out[1][1]
     assert len(seen) == 3
     with pytest.raises(UsageError, match=r"none of 1 pictures .*bad.jpg"):
-        offline.rows(samples[:1])
+        model.rows(samples[:1])
 
 
 def test_a_mask_goes_the_way_of_its_picture_and_its_border_does_not_count(tmp_path):
-    offline = opened(tmp_path)
+    model = opened(tmp_path)
     ids = np.full((12, 10), 3, np.uint8)
     for name, stored in {"grey.png": ids, "three.bmp": np.dstack([ids] * 3)}.items():
         cv2.imwrite(str(tmp_path / name), stored)
-        mask = offline.mask(LabelledPicture(tmp_path / "a.png", mask=tmp_path / name))
+        mask = model.mask(LabelledPicture(tmp_path / "a.png", mask=tmp_path / name))
         assert mask.shape == (6, 8)
         assert sorted({*mask.ravel().tolist()}) == [3, 255]
         assert mask[0, 0] == 255
 
 
 def test_what_is_no_mask_is_refused(tmp_path):
-    offline, colours = opened(tmp_path), picture(tmp_path)
+    model, colours = opened(tmp_path), picture(tmp_path)
     for sample in (
         LabelledPicture(colours.file, mask=colours.file),
         LabelledPicture(colours.file, mask=tmp_path / "gone.png"),
     ):
         with pytest.raises(UsageError, match="is no mask: a mask is a grey picture of 8 bit"):
-            offline.mask(sample)
+            model.mask(sample)
 
 
 def test_a_segmentation_has_no_boxes(tmp_path):
-    offline = opened(tmp_path)
-    found = offline.rows([picture(tmp_path)])
-    find = offline.detector(found.frames)
+    model = opened(tmp_path)
+    found = model.rows([picture(tmp_path)])
+    find = model.detector(found.frames)
     with pytest.raises(UsageError, match="the model answers classes, not detections"):
         find([np.zeros((4, 6, 8), np.float32)], 0)
 
