@@ -11,8 +11,9 @@ from typing import Any
 
 from cpuserve.errors import UnknownCatalogEntry
 from cpuserve.models.card import Card
+from cpuserve.models.quantisation import Dequantise
 
-__all__ = ["CatalogEntry", "CatalogFile", "Dequantise", "entries", "find", "label_names"]
+__all__ = ["CatalogEntry", "CatalogFile", "entries", "find", "label_names"]
 
 _CATALOG = Path(__file__).with_name("catalog.toml")
 
@@ -36,14 +37,6 @@ class CatalogFile:
     licence: str
     url: str = ""
     mirror_only: str = ""
-
-
-@dataclass(frozen=True)
-class Dequantise:
-    """How the integers of an output become real numbers: ``(value - zero_point) * scale``."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True)

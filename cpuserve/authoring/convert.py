@@ -13,22 +13,23 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.catalog import Dequantise
 from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.evaluation_rows import EvaluationModel
+from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.labelled_pictures import evenly_chosen, pictures_checksum, read_pictures
 from cpuserve.authoring.original_framework import EXACT, load_original
 from cpuserve.authoring.parity import Array, compare
-from cpuserve.authoring.servable_graph import dequantise_output, free_batch, output_quantisation, save_ir
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.cut_manifest import CutPort
+from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.postprocess import judged
+from cpuserve.serving.servable_graph import make_servable
 from cpuserve.settings import Settings
 
 __all__ = ["ConvertOrder", "convert"]
@@ -121,11 +122,7 @@ def convert(
 def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     """A copy of the source's graph with a free batch, real outputs and the card."""
     model = source.model.clone()
-    free_batch(model)
-    dequantised = tuple(output_quantisation(port) for port in model.outputs)
-    for index, how in enumerate(dequantised):
-        if how is not None:
-            dequantise_output(model, how, index)
+    dequantised = make_servable(model)
     model.set_friendly_name(order.name)
     card = _card(source, model, order.card)
     card.write(model)

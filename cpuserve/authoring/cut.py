@@ -14,7 +14,6 @@ from cpuserve.authoring import catalog
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.cut_parity import CutComparison
 from cpuserve.authoring.graph_split import SplitGraph, split_graph
-from cpuserve.authoring.servable_graph import free_batch
 from cpuserve.authoring.source import read_source
 from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
 from cpuserve.errors import ModelLoadError, RepositoryError, UnknownModel, UsageError
@@ -22,6 +21,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import IR, NONE, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import ends_in_softmax
+from cpuserve.serving.servable_graph import free_batch
 from cpuserve.settings import Settings
 
 __all__ = ["CutOrder", "CutReport", "CutSource", "cut"]

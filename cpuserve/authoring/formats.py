@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.protobuf import fields, size_of
+from cpuserve.models.version_files import PADDLE_PIR
 
 __all__ = ["EXPORTED", "Format", "recognise"]
 
@@ -39,6 +40,7 @@ _IR = Format("ir", "an OpenVINO IR", (".xml",))
 _OTHERS = {  # files that people take for a model, and what to do
     b"version https://git-lfs": "is a Git LFS pointer, not the model: run `git lfs pull` where it came from",
     b"\x89HDF\r\n": "is HDF5, as Keras saves it: save a SavedModel with `model.export(DIRECTORY)`",
+    b'{"base_code"': f"is {PADDLE_PIR}",
     b"\x80\x02": "is a Python pickle, which is not loaded: export it with torch.export or ONNX",
     b"\x1f\x8b": "is compressed with gzip: unpack it",
     b"<!DOCTYPE html": "is a web page: the download did not give the model",

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from cpuserve.authoring.catalog import CatalogEntry, CatalogFile, label_names
 from cpuserve.authoring.download import Downloader, Progress
-from cpuserve.authoring.servable_graph import dequantise_output, free_batch, save_ir
+from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.source import read_model
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.servable_graph import dequantise_output, free_batch
 
 __all__ = ["publish_entry", "pull"]
 

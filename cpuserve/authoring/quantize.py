@@ -14,6 +14,7 @@ import openvino as ov
 import cpuserve
 from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
 from cpuserve.authoring.interleaved_timing import alternate, ratio
+from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.labelled_pictures import (
     LabelledPicture,
     evenly_chosen,
@@ -32,7 +33,6 @@ from cpuserve.authoring.metrics import (
 )
 from cpuserve.authoring.nncf_quantizer import Quantization, QuantizeOptions, load_nncf, quantize_graph
 from cpuserve.authoring.precisions import compare_precisions, compiled_for
-from cpuserve.authoring.servable_graph import save_ir
 from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint

@@ -41,7 +41,9 @@ def _describe(file: ModelFile) -> dict[str, Any]:
         "error": None,
     }
     try:
-        said["bytes"] = sum(part.stat().st_size for part in (file.xml, file.xml.with_suffix(".bin")))
+        said["bytes"] = sum(part.stat().st_size for part in file.files if part.is_file())
+        if file.xml.suffix != ".xml":
+            return said | {"description": f"{file.xml.name}, read as it is"}
         net = ET.parse(file.xml).getroot()  # noqa: S314 - see the import
         info = net.find("rt_info")
         card = Card.from_sections(_section(info, MODEL_INFO), _section(info, OWN))

@@ -10,10 +10,13 @@ from typing import Any, BinaryIO
 
 from cpuserve.models.protobuf import ProtobufField, fields, size_of
 
-__all__ = ["Signature", "files_of", "signature_of"]
+__all__ = ["SAVED_MODEL", "Signature", "files_of", "signature_of"]
 
 Signature = tuple[tuple[int, int, int], ...]
 """Inode, size and time of change of each file, in the order of `files_of`; zeros for one that is missing."""
+
+SAVED_MODEL = "saved_model.pb"
+"""The graph of a TensorFlow SavedModel; OpenVINO is given the directory it lies in."""
 
 _CUT = "cut.json"
 _MISSING = (0, 0, 0)
@@ -76,7 +79,7 @@ def _belonging(file: Path) -> Iterator[Path]:
         yield file.with_suffix(".bin")
     elif file.suffix == ".pdmodel":
         yield file.with_suffix(".pdiparams")
-    elif file.name == "saved_model.pb":
+    elif file.name == SAVED_MODEL:
         for folder in ("variables", "assets"):
             yield from (path for path in (file.parent / folder).rglob("*") if path.is_file())
     elif file.suffix == ".onnx":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from cpuserve.errors import RepositoryError, UnknownModel, without_directories
 from cpuserve.models.directories import sync, sync_tree, try_lock
 from cpuserve.models.model_files import files_of
+from cpuserve.models.version_files import entries_of, ir_in, model_in
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
@@ -24,7 +25,6 @@ __all__ = ["ModelFile", "Repository"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-_FORMATS = (".onnx", ".tflite", ".pb", ".pdmodel")
 _SHOWN = 20  # ignored entries in a message
 _WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
 
@@ -36,8 +36,8 @@ class ModelFile:
     Attributes:
         name: the model's name.
         version: its version, 1 or more.
-        xml: the IR's XML file; the weights are beside it, ending in `.bin`. For a model outside the
-            repository also a file of another format that OpenVINO reads.
+        xml: the IR's XML file; the weights are beside it, ending in `.bin`. Or a file of another format
+            that OpenVINO reads; of a SavedModel its `saved_model.pb`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ModelFile:
 
 
 class Repository:
-    """A directory of models laid out as ROOT/NAME/VERSION/*.xml with the .bin beside it.
+    """A directory of models laid out as ROOT/NAME/VERSION/, with the files of one model in each.
 
     Attributes:
         root: the directory; it need not exist yet.
@@ -102,7 +102,7 @@ class Repository:
         Raises:
             RepositoryError: the repository's own directory cannot be listed.
         """
-        there = {*_entries(self.root), *self._elsewhere}
+        there = {*entries_of(self.root), *self._elsewhere}
         if self._only is not None:
             there &= {*self._only}
         return [name for name in sorted(there) if _NAME.fullmatch(name) and self._usable(name)]
@@ -129,7 +129,7 @@ class Repository:
                 return f"{place} is missing"
             if elsewhere:
                 return ""
-            there = [entry for entry in _entries(self.root) if entry not in self._elsewhere]
+            there = [entry for entry in entries_of(self.root) if entry not in self._elsewhere]
         except (RepositoryError, OSError) as error:
             return str(error)
         if any(_NAME.fullmatch(entry) and self._usable(entry) for entry in there):
@@ -145,7 +145,7 @@ class Repository:
         if self._only is not None and {*self._only} <= {*self._elsewhere}:
             return {}
         found = {}
-        for name in _entries(self.root):
+        for name in entries_of(self.root):
             if name[0] == "." or name in self._elsewhere or not self.wants(name):
                 continue
             if not (self.root / name).is_dir():
@@ -163,7 +163,7 @@ class Repository:
         for number in numbers:
             if isinstance(reason := self._look(name, number), str):
                 found[f"{name}/{number}"] = reason
-        for entry in _entries(self.root / name):
+        for entry in entries_of(self.root / name):
             a_file_beside = numbers and not (self.root / name / entry).is_dir()  # such as labels
             if entry[0] != "." and not _VERSION.fullmatch(entry) and not a_file_beside:
                 found[f"{name}/{entry}"] = "a version is a directory whose name is a whole number from 1"
@@ -234,7 +234,7 @@ class Repository:
             fresh = workplace / "new"
             fresh.mkdir()
             yield fresh
-            problem = _model_in(fresh)
+            problem = ir_in(fresh)
             if isinstance(problem, str):
                 raise RepositoryError(f"nothing published as {name}: {problem}")
             sync_tree(fresh)
@@ -269,7 +269,7 @@ class Repository:
 
     def _refuse_taken(self, name: str, version: int) -> None:
         target = self.root / name / str(version)
-        if _entries(target):
+        if entries_of(target):
             raise RepositoryError(f"version {version} of {name} exists already: {target}")
 
     @contextmanager
@@ -303,7 +303,7 @@ class Repository:
 
     def _clean(self) -> None:
         """Removes what killed publishes left; the lock of a live one cannot be taken."""
-        for name in _entries(self.root):
+        for name in entries_of(self.root):
             place = self.root / name
             if name.startswith(_WORKPLACE) and (lock := try_lock(place)) is not None:
                 try:
@@ -324,7 +324,7 @@ class Repository:
         if not _NAME.fullmatch(name):
             return []
         home = self._home(name)
-        found = sorted(int(entry) for entry in _entries(home) if _VERSION.fullmatch(entry))
+        found = sorted(int(entry) for entry in entries_of(home) if _VERSION.fullmatch(entry))
         # a path that was named counts as a model, so that the message is about it
         return found or [1] if name in self._elsewhere else found
 
@@ -333,10 +333,9 @@ class Repository:
 
     def _look(self, name: str, version: int) -> ModelFile | str:
         folder = self._home(name) / str(version)
-        if name not in self._elsewhere:
-            found = _model_in(folder)
-        else:
-            found = _any_model_in(folder if version != 1 or folder.is_dir() else self._home(name))
+        if name in self._elsewhere and version == 1 and not folder.is_dir():
+            folder = self._home(name)
+        found = model_in(folder)
         return found if isinstance(found, str) else ModelFile(name, version, found)
 
     def _absence(self, name: str, version: int | None, there: list[int]) -> str:
@@ -359,38 +358,3 @@ class Repository:
             if near
             else f"{message}; models: {', '.join(names)}"
         )
-
-
-def _entries(directory: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise RepositoryError(f"cannot list {directory}: {error.strerror}") from error
-
-
-def _model_in(directory: Path) -> Path | str:
-    """The XML of the one IR in a version directory, or what is wrong with the directory."""
-    found = [directory / name for name in _entries(directory) if name.endswith(".xml") and name[0] != "."]
-    if len(found) != 1:
-        return f"{len(found)} .xml files instead of one"
-    if not found[0].is_file() or not found[0].with_suffix(".bin").is_file():
-        return f"no {found[0].stem}.bin beside {found[0].name}"
-    return found[0]
-
-
-def _any_model_in(place: Path) -> Path | str:
-    """The file, or the one model in a directory: an IR, else a file of another format OpenVINO reads."""
-    if place.is_file():
-        found = [place]
-    else:
-        found = [place / name for name in _entries(place) if name[0] != "."]
-        if any(file.suffix == ".xml" for file in found):
-            return _model_in(place)
-        found = [file for file in found if file.suffix in _FORMATS]
-    if len(found) != 1 or found[0].suffix not in (".xml", *_FORMATS):
-        return f"{len(found)} files instead of one that ends in {', '.join(['.xml', *_FORMATS])}"
-    if found[0].suffix == ".xml" and not found[0].with_suffix(".bin").is_file():
-        return f"no {found[0].stem}.bin beside {found[0].name}"
-    return found[0]

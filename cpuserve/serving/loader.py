@@ -16,6 +16,7 @@ import openvino as ov
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
+from cpuserve.models.model_files import SAVED_MODEL
 from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.batcher import Batcher, DelayedBatcher
@@ -31,6 +32,7 @@ from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.postprocess import postprocessor
+from cpuserve.serving.servable_graph import make_servable
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.settings import Settings
 
@@ -189,16 +191,23 @@ def assemble(
 
 
 def read(core: ov.Core, file: Path) -> ov.Model:
-    """Read a model from its file.
+    """Read a model from its file; that of another format than IR is prepared as `convert` does it.
+
+    Args:
+        core: the process's OpenVINO core.
+        file: an IR's XML, or a file of another format that OpenVINO reads.
 
     Raises:
         ModelLoadError: OpenVINO refuses it.
     """
     try:
-        return core.read_model(file)
+        model = core.read_model(file.parent if file.name == SAVED_MODEL else file)
     except Exception as error:  # a damaged file may raise anything, an IndexError for one
         lines = str(error).strip().splitlines()
         raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
+    if file.suffix != ".xml":
+        make_servable(model)
+    return model
 
 
 def _whole_model(

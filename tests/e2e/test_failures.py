@@ -164,7 +164,7 @@ def test_an_empty_repository_says_what_it_ignores(tmp_path):
     (root / "m" / "v1").mkdir(parents=True)
     (root / "my model" / "1").mkdir(parents=True)
     (root / "t" / "1").mkdir(parents=True)
-    for file in ("model.xml", "t/1/model.tflite"):
+    for file in ("model.xml", "t/1/model.pt"):
         (root / file).touch()
     done = subprocess.run(
         [sys.executable, "-m", "cpuserve", "serve", "--port", "0", "--model-repository", str(root)],
@@ -176,7 +176,7 @@ def test_an_empty_repository_says_what_it_ignores(tmp_path):
     for path, reason in (
         ("m/v1", "whole number from 1"),
         ("my model", "letters, digits"),
-        ("t/1", "0 .xml files"),
+        ("t/1", "cpuserve convert"),
         ("model.xml", "NAME/VERSION/"),
     ):
         assert f"{path} (" in done.stderr

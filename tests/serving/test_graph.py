@@ -8,8 +8,8 @@ import pytest
 from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
-from cpuserve.authoring.servable_graph import free_batch
 from cpuserve.serving.graph import batch_sizes, with_batch
+from cpuserve.serving.servable_graph import free_batch
 
 
 def resized(*, spread: bool) -> ov.Model:

@@ -304,8 +304,8 @@ def test_ignored_directories_are_named_once(made, root, caplog):
     (root / "apple" / "v2").mkdir()
     (root / "my model").mkdir()
     (root / "model.xml").touch()
-    (root / "tflite" / "1").mkdir(parents=True)
-    (root / "tflite" / "1" / "model.tflite").touch()
+    (root / "torch" / "1").mkdir(parents=True)
+    (root / "torch" / "1" / "model.pt").touch()
     (root / "apple" / "labels.txt").touch()
     (root / "flat").mkdir()
     (root / "flat" / "model.onnx").touch()
@@ -314,9 +314,9 @@ def test_ignored_directories_are_named_once(made, root, caplog):
         pool.sync()
     named = [record.args for record in caplog.records if "is ignored" in record.message]
     assert sorted(path for path, _ in named) == [
-        *("apple/v2", "flat/model.onnx", "model.xml", "my model", "tflite/1"),
+        *("apple/v2", "flat/model.onnx", "model.xml", "my model", "torch/1"),
     ]
-    assert dict(named)["tflite/1"] == "0 .xml files instead of one"
+    assert "cpuserve convert" in dict(named)["torch/1"]
     assert "whole number" in dict(named)["apple/v2"]
 
 

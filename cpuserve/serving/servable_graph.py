@@ -1,19 +1,33 @@
-"""Edits a graph so that it can be served (any batch size, real outputs), and saves it as IR."""
+"""Edits the graph of a model file so that it can be served: any batch size, real outputs."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.catalog import Dequantise
-from cpuserve.authoring.source import reason
-from cpuserve.errors import RepositoryError
+from cpuserve.models.quantisation import Dequantise
 
-__all__ = ["dequantise_output", "free_batch", "output_quantisation", "save_ir"]
+__all__ = ["dequantise_output", "free_batch", "make_servable", "output_quantisation"]
+
+
+def make_servable(model: ov.Model) -> tuple[Dequantise | None, ...]:
+    """Does what every model file needs before it is served or published: a free batch, and real outputs.
+
+    Args:
+        model: as OpenVINO read it; it is changed.
+
+    Returns:
+        For each output, how its integers became real numbers; None where it was left alone.
+    """
+    free_batch(model)
+    dequantised = tuple(output_quantisation(port) for port in model.outputs)
+    for index, how in enumerate(dequantised):
+        if how is not None:
+            dequantise_output(model, how, index)
+    return dequantised
 
 
 def free_batch(model: ov.Model) -> None:
@@ -77,20 +91,6 @@ def dequantise_output(model: ov.Model, how: Dequantise, index: int = 0) -> None:
     real = ops.multiply(real, np.float32(how.scale))
     result.input(0).replace_source_output(real.output(0))
     model.validate_nodes_and_infer_types()
-
-
-def save_ir(model: ov.Model, folder: Path, *, compress_to_fp16: bool = False) -> Path:
-    """Writes a model as ``model.xml`` and ``model.bin`` into a directory and returns the XML file.
-
-    Raises:
-        RepositoryError: it cannot be written.
-    """
-    file = folder / "model.xml"
-    try:
-        ov.save_model(model, file, compress_to_fp16=compress_to_fp16)
-    except RuntimeError as error:
-        raise RepositoryError(f"cannot write {file.name} to {folder.parent}: {reason(error)}") from error
-    return file
 
 
 def _resizes_to(node: ov.Node, sizes: list[int]) -> bool:

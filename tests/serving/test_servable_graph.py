@@ -8,9 +8,8 @@ import pytest
 from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
-from cpuserve.authoring.catalog import Dequantise
-from cpuserve.authoring.servable_graph import dequantise_output, free_batch, output_quantisation, save_ir
-from cpuserve.errors import RepositoryError
+from cpuserve.models.quantisation import Dequantise
+from cpuserve.serving.servable_graph import dequantise_output, free_batch, output_quantisation
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
@@ -76,10 +75,3 @@ def test_outputs_without_one_scale_are_left_alone():
     assert output_quantisation(ov.Model([data], [data]).outputs[0]) is None
     ids = ov.Model([ops.convert(data, np.uint8)], [data])
     assert output_quantisation(ids.outputs[0]) is None
-
-
-def test_an_ir_that_cannot_be_written_is_a_repository_error(tmp_path):
-    (tmp_path / "model.xml").mkdir()
-    data = ops.parameter([1, 2], np.float32, name="data")
-    with pytest.raises(RepositoryError, match="cannot write"):
-        save_ir(ov.Model([data], [data]), tmp_path)
