@@ -5,30 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
-from cpuserve.authoring.evaluation_rows import EvaluationModel
 from cpuserve.authoring.ir_file import save_ir
-from cpuserve.authoring.labelled_pictures import evenly_chosen, pictures_checksum, read_pictures
-from cpuserve.authoring.original_framework import EXACT, load_original
-from cpuserve.authoring.parity import Array, compare
-from cpuserve.authoring.source import SourceModel
+from cpuserve.authoring.original_comparison import (
+    OriginalComparison,
+    check_pictures,
+    compare_with_original,
+)
+from cpuserve.authoring.report_process import Facts, compute_in_child
+from cpuserve.authoring.source import SourceModel, reason
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
-from cpuserve.models.cut_manifest import CutPort
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.graph import image_input, names_of
-from cpuserve.serving.picture_input import PictureInput
-from cpuserve.serving.postprocess import judged
+from cpuserve.serving.graph import names_of
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.settings import Settings
 
@@ -36,9 +35,8 @@ __all__ = ["ConvertOrder", "convert"]
 
 _CONVERTED = "converted"  # below `rt_info/cpuserve`
 _REPORT = "report.json"
-_SEED = 20  # of the random tensors that stand in for pictures
-_RANDOM = 4
-_MOST_PICTURES = 100
+_LIMIT = "--report-timeout"
+_F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class ConvertOrder:
         replace: replace the version if it exists.
         parity: compare with the original framework.
         images: pictures to compare on; None: seeded random tensors.
+        report_timeout_s: seconds until a part of the report is given up.
     """
 
     name: str
@@ -62,6 +61,7 @@ class ConvertOrder:
     replace: bool = False
     parity: bool = True
     images: Path | None = None
+    report_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,17 @@ def convert(
     """
     say(f"converting {source.name}")
     made = _servable(source, order)
+    if order.parity and order.images is not None:
+        check_pictures(made.model, made.card, order.images)
     with repository.publish(order.name, order.version, replace=order.replace) as folder:
         xml = save_ir(made.model, folder, compress_to_fp16=order.compress_to_fp16)
-        written = ov.Core().read_model(xml)  # what is measured is what was written
         report = _facts(source, made, xml)
         say("reading what the compiler folded")
-        report |= _structure(written)
+        _report_structure(xml, report, order.report_timeout_s)
         report["parity"] = None
         if order.parity:
             say("comparing with the original")
-            report["parity"] = _parity(source, made, written, order, settings)
+            report["parity"] = _parity(source, made, xml, order, settings)
         (folder / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return repository.find(order.name, order.version), report
 
@@ -207,96 +208,58 @@ def _notes(model: ov.Model) -> Iterator[str]:
             )
 
 
-def _structure(model: ov.Model) -> dict[str, Any]:
-    """Size and folding for a batch of one; a graph with other variable sides cannot be counted."""
-    single = model.clone()
-    shapes = {}
+def _structure(xml: Path) -> Facts:
+    """Size and folding for a batch of one; a graph with other variable sides cannot be counted.
+
+    Yields:
+        ``refused``, what OpenVINO says against the written model; or ``complexity`` (None for variable sides)
+        and ``folding``.
+    """
+    written = ov.Core().read_model(xml)
+    single, shapes = written.clone(), {}
     for port in single.inputs:
         shape = port.partial_shape
         if len(shape) and shape[0].is_dynamic:
             shape[0] = 1
         shapes[port] = shape
     single.reshape(shapes)
+    counted = not any(shape.is_dynamic for shape in shapes.values())
+    yield "complexity", asdict(complexity(single)) if counted else None
     try:
-        compiled = ov.Core().compile_model(single, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
-        raise ModelLoadError(f"OpenVINO read the model but cannot compile it: {error}") from error
-    counted = None if any(shape.is_dynamic for shape in shapes.values()) else asdict(complexity(single))
-    return {"complexity": counted, "folding": asdict(folding(single, compiled))}
+        compiled = ov.Core().compile_model(single, "CPU", _F32)
+    except RuntimeError:
+        try:
+            ov.Core().compile_model(written, "CPU", _F32)  # perhaps only a batch of one is wrong
+        except RuntimeError as error:
+            yield "refused", reason(error)
+            return
+        raise
+    yield "folding", asdict(folding(single, compiled))
 
 
-def _parity(
-    source: SourceModel, made: Conversion, written: ov.Model, order: ConvertOrder, settings: Settings
-) -> dict[str, Any]:
+def _report_structure(xml: Path, report: dict[str, Any], limit_s: float) -> None:
+    """Adds complexity and folding to a report, or a note why they are not known.
+
+    Raises:
+        ModelLoadError: OpenVINO cannot compile the model.
+    """
+    found, missing = compute_in_child(_structure, xml, limit_s=limit_s, option=_LIMIT)
+    if "refused" in found:
+        raise ModelLoadError(f"OpenVINO read the model but cannot compile it: {found['refused']}")
+    if missing:
+        what = "folding" if "complexity" in found else "size and folding"
+        report["notes"].append(f"{what} are not known: {missing}")
+    report |= {"complexity": None, "folding": None} | found
+
+
+def _parity(source: SourceModel, made: Conversion, xml: Path, order: ConvertOrder, settings: Settings) -> Any:
     """The differences to the original for each output, or why there is no comparison."""
-    data, rows = _rows(made, order, settings)
-    compiled = ov.Core().compile_model(written, "CPU", EXACT)
-    before: list[list[Array]] = []
-    after: list[list[Array]] = []
-    try:
-        original = load_original(source)
-        if isinstance(original, str):
-            return {"not_compared": original}
-        for row in rows:
-            before.append(_real(original.run(row), made.dequantised))
-            found = compiled(list(row))
-            after.append([np.array(found[port]) for port in compiled.outputs])
-    except ModelLoadError as error:
-        return {"not_compared": str(error)}
-    outputs = []
-    model_type = made.card.model_type or _served_as(made)
-    for index, port in enumerate(written.outputs):
-        theirs, ours = [row[index] for row in before], [row[index] for row in after]
-        kind = model_type if len(written.outputs) == 1 else "tensor"
-        outputs.append({"name": names_of(port)[0]} | asdict(compare(theirs, ours, kind)))
-    return {"original": original.title, "precision": "f32", **data, "outputs": outputs}
-
-
-def _served_as(made: Conversion) -> str:
-    """The model type that the server assumes where the card names none."""
-    ranks = [port.partial_shape.rank for port in made.model.outputs]
-    if any(rank.is_dynamic for rank in ranks) or image_input(made.model, made.card) is None:
-        return ""
-    return judged([CutPort.of(port).shape[1:] for port in made.model.outputs])
-
-
-def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:
-    return [
-        array
-        if rule is None
-        else (array.astype(np.float32) - np.float32(rule.zero_point)) * np.float32(rule.scale)
-        for array, rule in zip(outputs, how, strict=True)
-    ]
-
-
-def _rows(
-    made: Conversion, order: ConvertOrder, settings: Settings
-) -> tuple[dict[str, Any], Iterator[list[Array]]]:
-    """The inputs to compare on, one row each, and what the report says of them."""
-    source = image_input(made.model, made.card)
-    if order.images is None:
-        dice = np.random.default_rng(_SEED)
-        said: dict[str, Any] = {"data": f"{_RANDOM} random tensors (seed {_SEED}), no pictures"}
-        return said, ([_random(port, dice) for port in made.model.inputs] for _ in range(_RANDOM))
-    if source is None:
-        raise UsageError("--images: the model has no picture input; leave it out and random tensors are used")
-    picture_input = PictureInput.of(source, made.card, exact=True, max_pixels=settings.max_pixels)
-    pictures = EvaluationModel(made.model, made.card, source, picture_input)
-    read = pictures.rows(evenly_chosen(read_pictures(order.images, ()), _MOST_PICTURES))
-    said = {
-        "data": f"{len(read.rows)} pictures of {order.images.name or order.images}",
-        "data_sha256": pictures_checksum(picture.file for picture in read.pictures),
-        "left_out": [f"{file.name}: {reason}" for file, reason in read.left_out],
-    }
-    return said, ([pictures.prepare(row)] for row in read.rows)
-
-
-def _random(port: ov.Output, dice: np.random.Generator) -> Array:
-    """Bytes for an input of integers, else numbers from -1 to 1; variable sides are 1."""
-    sides = [1 if side.is_dynamic else side.get_length() for side in port.partial_shape]
-    kind = port.element_type.to_dtype()
-    if kind.kind in "iu":
-        return dice.integers(
-            max(np.iinfo(kind).min, -128), min(np.iinfo(kind).max, 255), sides, kind, endpoint=True
+    with tempfile.TemporaryDirectory(prefix="cpuserve-weights-") as folder:
+        weights = source.save_weights(Path(folder))
+        task = OriginalComparison(
+            source.asked, weights, xml, made.dequantised, order.images, settings.max_pixels
         )
-    return dice.uniform(-1, 1, sides).astype(kind)
+        found, missing = compute_in_child(
+            compare_with_original, task, limit_s=order.report_timeout_s, option=_LIMIT
+        )
+    return {"not_compared": missing} if missing else found

@@ -28,7 +28,7 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": False, "NUM_ST
 """Properties that run quantised graphs in f32 too: CPUs without VNNI add int8 products in 16 bits, which
 saturate. One stream: with more, OpenVINO 2026.4 reads memory it has not written when that mode is off."""
 
-_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "torch": "train"}
+_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "torch": "train", "ai_edge_litert": "tflite"}
 _PORT = re.compile(r":\d+$")
 
 Run = Callable[[Sequence[Array]], list[Array]]
@@ -58,7 +58,7 @@ def load_original(source: SourceModel) -> OriginalModel | str:
     module, make = {
         "onnx": ("onnxruntime", _onnx),
         "tf": ("tensorflow", _tensorflow),
-        "tflite": ("tensorflow", _tflite),
+        "tflite": ("ai_edge_litert", _tflite),
         "pytorch": ("torch", _torch),
         "ir": ("openvino", _openvino),
     }.get(source.framework, ("", None))
@@ -135,7 +135,9 @@ def _saved_model(framework: Any, source: SourceModel, path: Path) -> Run:
 
 
 def _tflite(framework: Any, source: SourceModel) -> Run:
-    interpreter = framework.lite.Interpreter(str(source.path), num_threads=1)
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - an extra
+
+    interpreter = Interpreter(str(source.path), num_threads=1)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     by_name = {port["name"]: port["index"] for port in [*inputs, *outputs]}
     into = [by_name[name] for name in _matched(source.model.inputs, [port["name"] for port in inputs])]

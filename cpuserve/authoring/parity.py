@@ -51,7 +51,7 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: 
             only. Empty: class ids with two sides are a segmentation, one vector of numbers a classification.
 
     Raises:
-        UsageError: there is nothing to compare, or the shapes differ.
+        UsageError: there is nothing to compare, as where every answer is empty, or the shapes differ.
     """
     if not reference or len(reference) != len(candidate):
         raise UsageError(f"cannot compare the answers to {len(reference)} and to {len(candidate)} pictures")
@@ -59,6 +59,9 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], model_type: 
     for before, after in zip(theirs, ours, strict=True):
         if before.shape != after.shape:
             raise UsageError(f"cannot compare outputs of shapes {list(before.shape)} and {list(after.shape)}")
+    theirs, ours = [[array for array in arrays if array.size] for arrays in (theirs, ours)]
+    if not theirs:
+        raise UsageError(f"cannot compare {len(reference)} answers without a number in them")
     kind = model_type.lower() or _kind(theirs[0])
     largest, mean = _differences(theirs, ours)
     if kind == _SEGMENTATION:

@@ -22,7 +22,7 @@ from cpuserve.errors import ModelLoadError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build_module", "graph_of", "load_archive"]
+__all__ = ["build_module", "graph_of", "load_archive", "load_weights", "save_weights"]
 
 _MISSING = "PyTorch models need torch, which is not installed (pip install cpuserve[train])"
 
@@ -71,6 +71,18 @@ def build_module(name: str) -> Any:
     if not isinstance(found, torch.nn.Module):
         raise ModelLoadError(f"{name} gives {type(found).__name__}, not a torch.nn.Module")
     return found.eval()
+
+
+def save_weights(module: Any, folder: Path) -> Path:
+    """Writes the parameters and buffers of a module into a directory, and returns the file."""
+    file = folder / "weights.pt"
+    _torch().save(module.state_dict(), file)
+    return file
+
+
+def load_weights(module: Any, file: Path) -> None:
+    """Gives a module the parameters and buffers that `save_weights` wrote."""
+    module.load_state_dict(_torch().load(file, weights_only=True))
 
 
 def graph_of(program: Any, shapes: Sequence[ov.PartialShape]) -> ov.Model:

@@ -49,6 +49,7 @@ class SourceModel:
         sha256: of the file, of all files of a directory in the order of their names; empty for a callable.
         path: the file or directory; None for a callable.
         program: the program that PyTorch loaded; None for other frameworks.
+        asked: the arguments of `read_source`, with shapes as text; another process reads it by them.
     """
 
     model: ov.Model
@@ -58,6 +59,40 @@ class SourceModel:
     sha256: str
     path: Path | None
     program: Any = None
+    asked: tuple[str, Mapping[str, str], tuple[str, ...]] = ("", {}, ())
+
+    @classmethod
+    def again(
+        cls, asked: tuple[str, Mapping[str, str], tuple[str, ...]], weights: Path | None = None
+    ) -> SourceModel:
+        """Reads a source once more.
+
+        Args:
+            asked: as kept in the source that was read before.
+            weights: of a module that a callable builds, as `save_weights` wrote them.
+
+        Raises:
+            CpuserveError: as for `read_source`.
+        """
+        text, shapes, outputs = asked
+        found = read_source(text, {name: ov.PartialShape(shape) for name, shape in shapes.items()}, outputs)
+        if weights is not None:
+            from cpuserve.authoring import pytorch  # noqa: PLC0415 - imports torch, an extra
+
+            pytorch.load_weights(found.program, weights)
+        return found
+
+    def save_weights(self, folder: Path) -> Path | None:
+        """Writes the weights of a module that a callable built, which others of its may not be equal to.
+
+        Returns:
+            The file; None where the source is a file that holds its weights.
+        """
+        if self.path is not None or self.program is None:
+            return None
+        from cpuserve.authoring import pytorch  # noqa: PLC0415 - imports torch, an extra
+
+        return pytorch.save_weights(self.program, folder)
 
 
 def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str] = ()) -> SourceModel:
@@ -88,6 +123,8 @@ def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str
     _reshape(found, shapes)
     if outputs:
         found = dataclasses.replace(found, model=select(found.model, outputs))
+    asked = (source, {port: str(shape) for port, shape in shapes.items()}, tuple(outputs))
+    found = dataclasses.replace(found, asked=asked)
     _refuse_dynamic_rank(found)
     _refuse_nan(found)
     return found

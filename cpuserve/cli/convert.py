@@ -114,6 +114,14 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     help="Pictures for the comparison with the original; without them random numbers are used.",
 )
 @click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
+@click.option(
+    "--report-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time after which a part of the report is given up; the model is published without it.",
+)
 @click.option("--force", is_flag=True, help="Replace the version if it exists.")
 @report_options
 @setting_options("model_repository", "max_pixels")
@@ -129,6 +137,7 @@ def command(
     precision: str,
     images: Path | None,
     no_parity: bool,
+    report_timeout: float,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -158,7 +167,9 @@ def command(
     from cpuserve.authoring.source import input_shapes, read_source  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
-    order = ConvertOrder(name, card, version, precision == "f16", force, not no_parity, images)
+    order = ConvertOrder(
+        name, card, version, precision == "f16", force, not no_parity, images, report_timeout
+    )
     with _status(shown=not (quiet or as_json)) as say:
         say(f"reading {source}")
         model = read_source(source, input_shapes(inputs), outputs)
@@ -244,10 +255,15 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"not compared: {parity['not_compared']}")
         return
     click.echo(f"against {parity['original']} in {parity['precision']}, on {parity['data']}:")
-    measures = [key for key in _MEASURES if any(row[key] is not None for row in parity["outputs"])]
+    measures = [key for key in _MEASURES if any(row.get(key) is not None for row in parity["outputs"])]
+    for row in parity["outputs"]:
+        if "not_compared" in row:
+            click.echo(f"output {row['name']} not compared: {row['not_compared']}")
+    if not measures:
+        return
     table = Table("output", *(key.replace("_", " ") for key in measures))
     for row in parity["outputs"]:
-        table.add_row(row["name"], *("" if row[key] is None else f"{row[key]:.6g}" for key in measures))
+        table.add_row(row["name"], *("" if row.get(key) is None else f"{row[key]:.6g}" for key in measures))
     console.print(table)
 
 
@@ -262,6 +278,13 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "multiply-adds", f"{size['multiply_adds'] / 1e6:.2f} million"
         yield "parameters", f"{size['parameters'] / 1e6:.3f} million"
     yield "bytes", f"{report['bytes'] / 1e6:.2f} MB"
+    if folded is not None:
+        yield from _folded(folded)
+    for note in report["notes"]:
+        yield "note", note
+
+
+def _folded(folded: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "operations", f"{folded['operations']}, of which {folded['executed']} nodes run"
     yield "batch norms", f"{folded['batch_norms']}, {folded['batch_norms_merged']} merged"
     yield "constants", f"{folded['constants']} operations computed while compiling"
@@ -272,5 +295,3 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{folded['transposes']} transposes, {folded['transposes_left']} run; reorders: {reorders or 'none'}"
     )
     yield "layout changes", moved
-    for note in report["notes"]:
-        yield "note", note

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as ops
 
 from cpuserve.authoring.convert import ConvertOrder, convert
-from cpuserve.authoring.original_framework import OriginalModel
-from cpuserve.authoring.source import SourceModel, read_source
+from cpuserve.authoring.source import SourceModel, input_shapes, read_source
 from cpuserve.errors import UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.repository import Repository
@@ -88,21 +89,108 @@ def test_the_report_is_kept_beside_the_ir_and_compares_with_the_original(tmp_pat
     }
 
 
-def test_an_original_that_answers_otherwise_is_seen(tmp_path, monkeypatch):
-    other = OriginalModel("other 1.0", lambda _: [np.array([[9, 0, 0]], np.float32)])
-    monkeypatch.setattr("cpuserve.authoring.convert.load_original", lambda _: other)
-    _, report = published(source(tmp_path), tmp_path)
-    assert report["parity"]["original"] == "other 1.0"
-    assert report["parity"]["outputs"][0]["max_abs_diff"] == pytest.approx(9, abs=1)
+def test_an_original_that_answers_otherwise_is_seen(tmp_path):
+    found = source(tmp_path)
+    sums = ops.add(found.model.output(0).get_node().input_value(0), np.float32([9, 0, 0]))
+    sums.output(0).set_names({"mean"})
+    wrong = ov.Model([ops.result(sums)], found.model.get_parameters())
+    _, report = published(dataclasses.replace(found, model=wrong), tmp_path)
+    assert report["parity"]["outputs"][0]["max_abs_diff"] == pytest.approx(9, abs=1e-5)
     assert report["parity"]["outputs"][0]["top1_agreement"] < 1
 
 
 def test_without_a_framework_to_run_the_report_says_why(tmp_path):
-    paddle = dataclasses.replace(source(tmp_path), framework="paddle", title="a PaddlePaddle model")
-    _, report = published(paddle, tmp_path)
+    paddle = read_source(str(Path(__file__).parent / "paddle" / "tiny.pdmodel"), input_shapes(["x[1,3,8,8]"]))
+    report = converted(paddle, tmp_path)
     assert report["parity"] == {"not_compared": "a PaddlePaddle model is not run in its own framework"}
-    _, unasked = published(paddle, tmp_path, parity=False)
-    assert unasked["parity"] is None
+    assert converted(paddle, tmp_path, parity=False)["parity"] is None
+
+
+_FRAMEWORK = """
+import os, signal, time
+__version__ = "1.0"
+class SessionOptions:
+    pass
+def InferenceSession(*given, **named):
+    {act}
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "its process crashed (SIGSEGV)"),
+        ("os.abort()", "its process crashed (SIGABRT)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "its process was killed (SIGKILL), most likely for want of"),
+        ("os._exit(7)", "its process ended with 7"),
+        ("raise MemoryError", "onnxruntime cannot run means.onnx: MemoryError"),
+        ("time.sleep(3600)", "it was not done within 5 s (--report-timeout)"),
+    ],
+)
+def test_whatever_the_original_framework_does_the_model_is_published(tmp_path, monkeypatch, act, reason):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "onnxruntime.py").write_text(_FRAMEWORK.format(act=act))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    limit_s = 5 if "sleep" in act else 100
+    report = converted(read_source(str(means_onnx(tmp_path))), tmp_path, report_timeout_s=limit_s)
+    assert report["parity"]["not_compared"].startswith(reason)
+    kept = tmp_path / "models" / "means" / "1"
+    assert json.loads((kept / "report.json").read_text()) == report
+    assert (kept / "model.xml").is_file()
+
+
+def means_onnx(folder: Path, *, kernel: int | None = None, sides: tuple[Any, Any] = (8, 8)) -> Path:
+    """The mean of each channel, or of windows of a picture."""
+    ends = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, None)]
+    data = helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, *sides])
+    if kernel is None:
+        node = helper.make_node("GlobalAveragePool", ["data"], ["mean"])
+    else:
+        node = helper.make_node("AveragePool", ["data"], ["mean"], kernel_shape=[kernel, kernel])
+    graph = helper.make_graph([node], "means", [data], ends)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(made, folder / "means.onnx")
+    return folder / "means.onnx"
+
+
+def converted(found: SourceModel, folder: Path, **more: Any) -> dict[str, Any]:
+    order = ConvertOrder("means", Card(), **more)
+    _, report = convert(found, order, Repository(folder / "models"), Settings(), lambda _: None)
+    return report
+
+
+def test_a_model_that_random_rows_are_too_small_for_is_published(tmp_path):
+    found = read_source(str(means_onnx(tmp_path, kernel=99, sides=("H", "W"))))
+    report = converted(found, tmp_path)
+    assert report["parity"]["not_compared"].startswith("onnxruntime cannot run means.onnx: ")
+    assert (report["complexity"], len(report["notes"])) == (None, 1)
+
+
+def test_answers_without_a_number_are_a_line_and_the_other_outputs_are_compared(tmp_path):
+    """What finds nothing in random rows, such as a detector with its own suppression of boxes."""
+    data = helper.make_tensor_value_info("data", TensorProto.FLOAT, [1, 4])
+    ends = [
+        helper.make_tensor_value_info("none", TensorProto.FLOAT, ["k"]),
+        helper.make_tensor_value_info("twice", TensorProto.FLOAT, [1, 4]),
+    ]
+    nodes = [
+        helper.make_node("Greater", ["data", "nine"], ["large"]),
+        helper.make_node("Compress", ["data", "flat"], ["none"]),
+        helper.make_node("Reshape", ["large", "all"], ["flat"]),
+        helper.make_node("Add", ["data", "data"], ["twice"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(9), "nine"),
+        numpy_helper.from_array(np.array([-1], np.int64), "all"),
+    ]
+    nodes = [nodes[0], nodes[2], nodes[1], nodes[3]]
+    graph = helper.make_graph(nodes, "finds", [data], ends, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(made, tmp_path / "finds.onnx")
+    report = converted(read_source(str(tmp_path / "finds.onnx")), tmp_path)
+    none, twice = report["parity"]["outputs"]
+    assert none == {"name": "none", "not_compared": "cannot compare 4 answers without a number in them"}
+    assert twice["max_abs_diff"] == 0
 
 
 def test_pictures_for_a_model_that_takes_none_are_refused(tmp_path):

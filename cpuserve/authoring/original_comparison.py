@@ -1,0 +1,166 @@
+"""Compares the answers of a written IR with those of the model in its own framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from cpuserve.authoring.evaluation_rows import EvaluationModel
+from cpuserve.authoring.labelled_pictures import evenly_chosen, pictures_checksum, read_pictures
+from cpuserve.authoring.original_framework import EXACT, load_original
+from cpuserve.authoring.parity import Array, compare
+from cpuserve.authoring.report_process import Facts
+from cpuserve.authoring.source import SourceModel
+from cpuserve.errors import UsageError
+from cpuserve.models.card import Card
+from cpuserve.models.cut_manifest import CutPort
+from cpuserve.models.quantisation import Dequantise
+from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.picture_input import PictureInput
+from cpuserve.serving.postprocess import judged
+
+__all__ = ["OriginalComparison", "check_pictures", "compare_with_original"]
+
+_SEED = 20  # of the random tensors that stand in for pictures
+_RANDOM = 4
+_MOST_PICTURES = 100
+_SIDE = 64  # stands in for a variable side of pictures; networks halve it up to six times
+
+
+@dataclass(frozen=True)
+class OriginalComparison:
+    """What to compare, in a form that another process can be given.
+
+    Attributes:
+        asked: how the source was read; see `SourceModel`.
+        weights: of a module that a callable built; None for other sources.
+        xml: the written IR, with its card.
+        dequantised: for each output, how its integers became real numbers; None: it was left alone.
+        images: pictures to compare on; None: seeded random tensors.
+        max_pixels: of a picture.
+    """
+
+    asked: tuple[str, Mapping[str, str], tuple[str, ...]]
+    weights: Path | None
+    xml: Path
+    dequantised: tuple[Dequantise | None, ...]
+    images: Path | None
+    max_pixels: int
+
+
+def check_pictures(model: ov.Model, card: Card, images: Path) -> None:
+    """Checks that a model takes pictures and that there are some.
+
+    Raises:
+        UsageError: one of both is not so.
+    """
+    if image_input(model, card) is None:
+        raise UsageError("--images: the model has no picture input; leave it out and random tensors are used")
+    read_pictures(images, ())
+
+
+def compare_with_original(order: OriginalComparison) -> Facts:
+    """Computes the differences to the original for each output.
+
+    Yields:
+        ``not_compared``, a reason; or ``original``, ``precision``, facts on the inputs, and ``outputs``, the
+        differences of each or the reason why it was not compared.
+
+    Raises:
+        CpuserveError: one of both cannot be run.
+    """
+    source = SourceModel.again(order.asked, order.weights)
+    original = load_original(source)
+    if isinstance(original, str):
+        yield "not_compared", original
+        return
+    written = ov.Core().read_model(order.xml)
+    compiled = ov.Core().compile_model(written, "CPU", EXACT)
+    data, rows = _rows(written, order)
+    before: list[list[Array]] = []
+    after: list[list[Array]] = []
+    for row in rows:
+        before.append(_real(original.run(row), order.dequantised))
+        found = compiled(list(row))
+        after.append([np.array(found[port]) for port in compiled.outputs])
+    card = Card.read(written)
+    model_type = card.model_type or _served_as(written, card)
+    outputs = []
+    for index, port in enumerate(written.outputs):
+        theirs, ours = [row[index] for row in before], [row[index] for row in after]
+        kind = model_type if len(written.outputs) == 1 else "tensor"
+        outputs.append({"name": names_of(port)[0]} | _differences(theirs, ours, kind))
+    yield from {"original": original.title, "precision": "f32", **data, "outputs": outputs}.items()
+
+
+def _differences(theirs: Sequence[Array], ours: Sequence[Array], kind: str) -> dict[str, Any]:
+    """The measures of one output, or ``not_compared``, the reason why there are none."""
+    try:
+        return asdict(compare(theirs, ours, kind))
+    except UsageError as error:
+        return {"not_compared": str(error)}
+
+
+def _served_as(model: ov.Model, card: Card) -> str:
+    """The model type that the server assumes where the card names none."""
+    ranks = [port.partial_shape.rank for port in model.outputs]
+    if any(rank.is_dynamic for rank in ranks) or image_input(model, card) is None:
+        return ""
+    return judged([CutPort.of(port).shape[1:] for port in model.outputs])
+
+
+def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:
+    return [
+        array
+        if rule is None
+        else (array.astype(np.float32) - np.float32(rule.zero_point)) * np.float32(rule.scale)
+        for array, rule in zip(outputs, how, strict=True)
+    ]
+
+
+def _rows(model: ov.Model, order: OriginalComparison) -> tuple[dict[str, Any], Iterator[list[Array]]]:
+    """The inputs to compare on, one row each, and what the report says of them."""
+    if order.images is None:
+        dice = np.random.default_rng(_SEED)
+        said: dict[str, Any] = {"data": f"{_RANDOM} random tensors (seed {_SEED}), no pictures"}
+        return said, ([_random(port, dice) for port in model.inputs] for _ in range(_RANDOM))
+    card = Card.read(model)
+    source = image_input(model, card)
+    assert source is not None  # noqa: S101  # checked before, by `check_pictures`
+    picture_input = PictureInput.of(source, card, exact=True, max_pixels=order.max_pixels)
+    pictures = EvaluationModel(model, card, source, picture_input)
+    read = pictures.rows(evenly_chosen(read_pictures(order.images, ()), _MOST_PICTURES))
+    said = {
+        "data": f"{len(read.rows)} pictures of {order.images.name or order.images}",
+        "data_sha256": pictures_checksum(picture.file for picture in read.pictures),
+        "left_out": [f"{file.name}: {reason}" for file, reason in read.left_out],
+    }
+    return said, ([pictures.prepare(row)] for row in read.rows)
+
+
+def _random(port: ov.Output, dice: np.random.Generator) -> Array:
+    """Bytes for an input of bytes, 0 and 1 for wider integers, which are often indices, else -1 to 1."""
+    shape = port.partial_shape
+    kind = port.element_type.to_dtype()
+    sides = [
+        side.get_length() if side.is_static else _stand_in(side, place, len(shape))
+        for place, side in enumerate(shape)
+    ]
+    if kind.kind == "b":
+        return dice.integers(0, 1, sides, endpoint=True).astype(kind)
+    if kind.kind in "iu":
+        low, high = (np.iinfo(kind).min, np.iinfo(kind).max) if kind.itemsize == 1 else (0, 1)
+        return dice.integers(low, high, sides, kind, endpoint=True)
+    return dice.uniform(-1, 1, sides).astype(kind)
+
+
+def _stand_in(side: ov.Dimension, place: int, rank: int) -> int:
+    """A length for a variable side: 1, or for a side of pictures what networks can halve some times."""
+    wanted = _SIDE if rank == 4 and place else 1
+    least, most = int(side.min_length), int(side.max_length)
+    return min(max(wanted, least), most) if most > 0 else max(wanted, least)
