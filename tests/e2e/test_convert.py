@@ -192,10 +192,10 @@ def test_a_failure_after_writing_leaves_the_repository_as_it_was(
     root = tmp_path / "ir_models"
     shutil.copytree(converted / "resnet8_cifar10", root / "resnet8_cifar10")
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cpuserve.authoring.convert.folding", broken)
+    monkeypatch.setattr("cpuserve.authoring.convert.compute_in_child", broken)
     file = str(data_dir / "models" / "resnet8_cifar10.tflite")
     words = ["convert", file, "--name", "resnet8_cifar10", "--model-repository", str(root)]
     assert main_code(words) != 0
