@@ -11,8 +11,8 @@ import re
 from httptools import HttpParserError, HttpRequestParser
 
 from cpuserve.errors import BodyTooLarge
-from cpuserve.http.body_budget import BodyShare
 from cpuserve.http.head import LINE_BYTES, MOST_FIELDS, HttpError, head_ends
+from cpuserve.protocols.body_budget import BodyShare
 
 __all__ = ["ChunkedBody"]
 

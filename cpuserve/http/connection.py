@@ -8,11 +8,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
-from cpuserve.http.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.http.chunked_body import ChunkedBody
 from cpuserve.http.head import Head, HeadReader
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.protocols.access import client_of
+from cpuserve.protocols.body_budget import BodyBudget, BodyShare, SizedBody
 from cpuserve.protocols.call import Call, Reply, error_reply
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.urgency import Urgency, urgency_of

@@ -26,6 +26,7 @@ from cpuserve.http.request_runner import QueuedRequest, RequestRunner
 from cpuserve.http.slow_requests import SlowRequests
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY
+from cpuserve.protocols.waiting_call import WaitingCall
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.stages import SERVING_THREAD
 
@@ -131,6 +132,15 @@ class RequestLoop:
         self.changed()
         self._epoll.register(connection.number, _READ)
 
+    def submit(self, waiting: WaitingCall) -> None:
+        """Queue a request that came by another transport, or refuse it; may be called by any thread."""
+        try:
+            self._enqueue(waiting, waiting.call.path, time.monotonic())
+        except CpuserveError as error:
+            self.runner.refuse(waiting, error)
+        self._wake_one()
+        self._hand_over()
+
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
 
@@ -192,8 +202,8 @@ class RequestLoop:
                 self.take_waiting()
             else:
                 self._event(number, event, since)
-        waiting = queue.take()
-        if waiting is None:
+        queued = queue.take()
+        if queued is None:
             return True  # nothing whole yet, or another thread took it
         self._tell_depth()
         self._wake_one()
@@ -201,14 +211,14 @@ class RequestLoop:
             self._hand_over()
         if not busy:
             began = now
-        if waiting.kind.startswith(self.slow_paths):
+        if queued.kind.startswith(self.slow_paths):
             try:
-                self._slow_requests.put(waiting)
+                self._slow_requests.put(queued)
             except QueueFull as error:
-                self.runner.refuse(waiting.connection, error)
-                self._next(waiting.connection)
+                self.runner.refuse(queued.waiting, error)
+                self._next(queued.waiting)
         else:
-            self._run(waiting, began)
+            self._run(queued, began)
         return True
 
     def _wake_one(self) -> None:
@@ -226,11 +236,13 @@ class RequestLoop:
                 return
             self._tell_depth()
 
-    def _give(self, waiting: QueuedRequest) -> bool:
+    def _give(self, queued: QueuedRequest) -> bool:
         """Pass one of them; its connection is then another worker's."""
-        connection = waiting.connection
+        connection = queued.waiting
+        if not isinstance(connection, Connection):
+            return False
         try:
-            if self.handover is None or waiting.kind.startswith(self.slow_paths):
+            if self.handover is None or queued.kind.startswith(self.slow_paths):
                 return False
             if not self.handover.give(connection.waiting_request()):
                 return False
@@ -274,8 +286,12 @@ class RequestLoop:
         except Exception:  # noqa: BLE001  # one client must not end a thread that serves all
             self._drop(connection)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: WaitingCall) -> None:
         """Log what was raised, and end the connection: how far it got is not known."""
+        if not isinstance(connection, Connection):
+            self._log.exception("Error in the answer to %s", connection.target)
+            connection.refuse(CpuserveError("internal error; the server's log says more"))
+            return
         self._log.exception("Error on the connection of %s", connection.peer)
         connection.close()
         self._arm(connection)
@@ -298,11 +314,11 @@ class RequestLoop:
                 break
         self._arm(connection)
 
-    def _enqueue(self, connection: Connection, kind: str, since: float) -> None:
+    def _enqueue(self, request: WaitingCall, kind: str, since: float) -> None:
         """Queue a request, or raise why it may not wait."""
-        urgency = connection.urgency(self._deadline_s)
-        client = connection.call.client
-        if not connection.has_body:
+        urgency = request.urgency(self._deadline_s)
+        client = request.call.client
+        if not request.has_body:
             client = f"GET {client}"  # its turns are apart from those of the requests that infer
         priority = urgency.priority if self._with_priorities else DEFAULT_PRIORITY
         queue, admission = self._queue, self._admission
@@ -315,13 +331,13 @@ class RequestLoop:
         now = time.monotonic()
         try:
             expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + urgency.timeout_s - now)
-            entry = QueuedRequest(connection, kind, since, urgency.timeout_s, now, expected_s)
+            entry = QueuedRequest(request, kind, since, urgency.timeout_s, now, expected_s)
             queue.put(entry, client, priority, admission.service_s(kind))
         finally:
             if dropped is not None:
                 text = f"{admission.queue_size} requests are waiting, most of them this client's"
-                self.runner.refuse(dropped.connection, QueueFull(text + " (setting queue_size)", ahead_s))
-                self._next(dropped.connection)
+                self.runner.refuse(dropped.waiting, QueueFull(text + " (setting queue_size)", ahead_s))
+                self._next(dropped.waiting)
         self._tell_depth()
 
     def _arm(self, connection: Connection) -> None:
@@ -336,17 +352,18 @@ class RequestLoop:
             del self.connections[connection.number]
             self.changed()
 
-    def _run(self, waiting: QueuedRequest, began: float = 0.0) -> None:
+    def _run(self, queued: QueuedRequest, began: float = 0.0) -> None:
         """Run a request whose turn has come, and go on with its connection."""
-        connection = waiting.connection
         try:
-            self.runner.run(waiting, began)
-            self._next(connection)
+            self.runner.run(queued, began)
+            self._next(queued.waiting)
         except Exception:  # noqa: BLE001  # the thread serves others too
-            self._drop(connection)
+            self._drop(queued.waiting)
 
-    def _next(self, connection: Connection) -> None:
+    def _next(self, connection: WaitingCall) -> None:
         """After an answer: the connection's next request, or its next event."""
+        if not isinstance(connection, Connection):
+            return
         if connection.settle():
             self._receive(connection, time.monotonic())
             self._wake_one()

@@ -17,8 +17,9 @@ from cpuserve.errors import (
 )
 from cpuserve.http.connection import Connection
 from cpuserve.http.stamped_socket import kernel_arrival_ns
-from cpuserve.protocols.call import Call, Reply
+from cpuserve.protocols.call import Call, Refusal, Reply
 from cpuserve.protocols.tracing import Tracer
+from cpuserve.protocols.waiting_call import WaitingCall
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.statistics import Recorder
 
@@ -42,7 +43,7 @@ class QueuedRequest:
     """A whole request that waits for its turn.
 
     Attributes:
-        connection: has the request.
+        waiting: the request.
         kind: its path, by which its service time is known.
         since: when it arrived at the latest, on the clock of `time.monotonic`.
         timeout_s: seconds from then to its deadline.
@@ -50,7 +51,7 @@ class QueuedRequest:
         expected_s: seconds from then to its expected answer.
     """
 
-    connection: Connection
+    waiting: WaitingCall
     kind: str
     since: float
     timeout_s: float
@@ -81,60 +82,67 @@ class RequestRunner:
         self._log = log
         self._tell_late_from = 0.0
 
-    def run(self, waiting: QueuedRequest, began: float) -> None:
+    def run(self, queued: QueuedRequest, began: float) -> None:
         """Run a request whose turn has come, or refuse it when its time is over.
 
         Args:
-            waiting: the request.
+            queued: the request.
             began: since when it takes its thread; 0 where that says nothing of other requests.
         """
-        connection, kind, admission = waiting.connection, waiting.kind, self._admission
+        waiting, kind, admission = queued.waiting, queued.kind, self._admission
         try:
-            admission.check(kind, waiting.since + waiting.timeout_s - time.monotonic())
+            admission.check(kind, queued.since + queued.timeout_s - time.monotonic())
         except CpuserveError as error:
-            self.refuse(connection, error)
+            self.refuse(waiting, error)
             return
-        status = self.answer(connection)
+        status = self.answer(waiting)
         if status < _REDIRECTION and began:
             now = time.monotonic()
             admission.served(kind, now - began, now)
-            if now - waiting.since > waiting.timeout_s + _LATE_S:
-                self._tell_late(waiting, now)
-            if 6 * waiting.expected_s > waiting.timeout_s:
-                admission.answered(kind, waiting.expected_s, now - waiting.queued, waiting.timeout_s)
+            if now - queued.since > queued.timeout_s + _LATE_S:
+                self._tell_late(queued, now)
+            if 6 * queued.expected_s > queued.timeout_s:
+                admission.answered(kind, queued.expected_s, now - queued.queued, queued.timeout_s)
 
-    def answer(self, connection: Connection) -> int:
-        """Answer the request of a connection; whatever the application raises becomes a 500.
+    def answer(self, waiting: WaitingCall) -> int:
+        """Answer a request; whatever the application raises becomes a 500.
 
         Returns:
             The status that was sent.
         """
-        call, tracer, spans = connection.call, self.tracer, None
+        call, tracer, spans = waiting.call, self.tracer, None
         if tracer is not None and tracer.wants(call):
-            spans = tracer.begin(call, kernel_arrival_ns(connection, call.arrived_ns or 0))
+            arrived_ns = call.arrived_ns or 0
+            if isinstance(waiting, Connection):
+                arrived_ns = kernel_arrival_ns(waiting, arrived_ns)
+            spans = tracer.begin(call, arrived_ns)
         try:
-            reply = self.app(call)
+            reply = (call.handler or self.app)(call)
         except (Exception, SystemExit):  # noqa: BLE001  # whatever a model raises or calls
-            _log.exception("Error handling request %s", connection.target)
-            reply = Reply(500, b"", [])
+            _log.exception("Error handling request %s", waiting.target)
+            reply = Reply(500, b"", [], Refusal("INTERNAL", "internal error; the server's log says more"))
         if tracer is not None and spans is not None:
             reply.headers += tracer.headers(call, spans)
-        connection.answer(reply, last=self.last)
+        waiting.answer(reply, last=self.last)
         if tracer is not None and spans is not None:
             tracer.end(call, spans, reply.status)
         return reply.status
 
-    def refuse(self, connection: Connection, error: CpuserveError) -> None:
+    def refuse(self, waiting: WaitingCall, error: CpuserveError) -> None:
         """Answer a request with an error, and count it."""
-        connection.refuse(error)
+        waiting.refuse(error)
+        self.count_refused(error)
+
+    def count_refused(self, error: CpuserveError) -> None:
+        """Count a request that was refused."""
         counter = _REFUSED.get(type(error))
         if counter is not None and self.recorder is not None:
             self.recorder.add(counter)
 
-    def _tell_late(self, waiting: QueuedRequest, now: float) -> None:
+    def _tell_late(self, queued: QueuedRequest, now: float) -> None:
         """Log that a request held a thread far beyond its deadline, now and then."""
         if now >= self._tell_late_from:
             self._tell_late_from = now + _LATE_EVERY_S
-            took_s = now - waiting.since
+            took_s = now - queued.since
             text = "%.200r was answered after %.1f s, its deadline was %.1f s: something held its thread"
-            self._log.warning(text, waiting.kind, took_s, waiting.timeout_s)
+            self._log.warning(text, queued.kind, took_s, queued.timeout_s)

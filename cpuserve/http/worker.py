@@ -13,13 +13,13 @@ from typing import Any
 from gunicorn.workers.base import Worker
 
 from cpuserve.http.acceptor import Acceptor
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.machine.standard_streams import NativeOutput
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.tracing import Tracer

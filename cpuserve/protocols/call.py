@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,6 +19,7 @@ from cpuserve.serving.request import Request, Spans
 __all__ = [
     "Call",
     "Handler",
+    "Refusal",
     "Reply",
     "answer",
     "check_pictures",
@@ -29,6 +30,7 @@ __all__ = [
 _log = logging.getLogger("cpuserve.http")
 _NO_HEADERS: Mapping[str, str] = {}
 _LIMITS = ClientLimits()
+_INTERNAL = "internal error; the server's log says more"
 
 
 class Call:
@@ -47,12 +49,13 @@ class Call:
         due: its deadline, on the clock of `time.monotonic`.
         spans: takes the times of a request that is traced; None for any other.
         answer_headers: headers that its answer gets beside those of the handler.
+        handler: what answers it instead of the table of routes; None for those routes.
         take_memory: called with a number of bytes before memory is taken for them; may raise.
     """
 
     __slots__ = (
         *("_parsed", "_parsed_bytes", "address", "answer_headers", "arrived_ns", "client", "data", "due"),
-        *("headers", "limits", "method", "path", "query", "spans", "take_memory"),
+        *("handler", "headers", "limits", "method", "path", "query", "spans", "take_memory"),
     )
 
     def __init__(
@@ -80,6 +83,7 @@ class Call:
         self.due = math.inf
         self.spans: Spans | None = None
         self.answer_headers: Sequence[tuple[str, str]] = ()
+        self.handler: Callable[[Call], Reply] | None = None
         self._parsed: Any = None
         self._parsed_bytes = 0
 
@@ -155,15 +159,41 @@ class Call:
         self._parsed = None
 
 
+class Refusal(NamedTuple):
+    """Why a request was refused, without the error itself: its traceback would keep the body in memory.
+
+    Attributes:
+        grpc_code: the name of the gRPC status code.
+        text: for the client.
+    """
+
+    grpc_code: str
+    text: str
+
+
 class Reply:
-    """An answer: HTTP status, body and headers; the transport adds the length."""
+    """An answer; the transport adds the length.
 
-    __slots__ = ("body", "headers", "status")
+    Attributes:
+        status: HTTP's.
+        body: in the form of the protocol.
+        headers: names and values.
+        refusal: what transports other than HTTP say of a request that was refused; None for an answer.
+    """
 
-    def __init__(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+    __slots__ = ("body", "headers", "refusal", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        refusal: Refusal | None = None,
+    ) -> None:
         self.status = status
         self.body = body
         self.headers = headers
+        self.refusal = refusal
 
 
 Handler = Callable[..., Reply]
@@ -190,6 +220,7 @@ def error_reply(error: CpuserveError) -> Reply:
     if not isinstance(error, RequestError):  # its text was written for those who run the server
         _log.error("answered %d: %s", error.status, error)
     reply = json_reply({"error": error.public_text}, error.status)
+    reply.refusal = Refusal(error.grpc_code, error.public_text)
     if error.status == HTTPStatus.UNAUTHORIZED:
         reply.headers.append(("WWW-Authenticate", "Bearer"))
     if error.retry_after_s is not None:
@@ -205,4 +236,6 @@ def answer(handler: Handler, call: Call, *args: str) -> Reply:
         return error_reply(error)
     except Exception:  # noqa: BLE001  # the worker lives on; the log has the traceback and the client a 500
         _log.exception("%s %r failed", call.method, call.path)
-        return json_reply({"error": "internal error; the server's log says more"}, 500)
+        reply = json_reply({"error": _INTERNAL}, 500)
+        reply.refusal = Refusal(CpuserveError.grpc_code, _INTERNAL)
+        return reply

@@ -94,7 +94,7 @@ class Tensor:
         name: of the input.
         datatype: the protocol's name of the element type.
         shape: as sent.
-        data: raw bytes of the binary extension, or the values of the JSON form.
+        data: raw bytes of the binary extension, the values of the JSON form, or BYTES elements as they are.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Tensor:
         return self._shaped(values)
 
     def elements(self) -> list[bytes | memoryview]:
-        """The BYTES elements: length-prefixed in the binary form, base64 text in JSON.
+        """The BYTES elements: length-prefixed in the binary form, base64 text in JSON, or as they are.
 
         Raises:
             RequestError: the lengths or the base64 are wrong, or the count is not the shape's.
@@ -165,7 +165,7 @@ class Tensor:
             elements: Iterator[bytes | memoryview] = self._prefixed(self.data)
         else:
             leaves = _leaves(f"input {self.name!r}", self.data)
-            elements = (self._from_base64(text) for leaf in leaves for text in leaf)
+            elements = (self._element(sent) for leaf in leaves for sent in leaf)
         found = list(islice(elements, count))
         if len(found) != count or next(elements, None) is not None:
             sent = f"{len(found)} elements" if len(found) != count else f"more than {count} elements"
@@ -188,8 +188,10 @@ class Tensor:
             yield data[at : at + length]
             at += length
 
-    def _from_base64(self, text: object) -> bytes:
+    def _element(self, sent: object) -> bytes | memoryview:
+        if isinstance(sent, memoryview):
+            return sent
         try:
-            return base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+            return base64.b64decode(sent if isinstance(sent, str) else "?", validate=True)
         except ValueError:
             raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None

@@ -20,7 +20,7 @@ from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
 
-__all__ = ["V2"]
+__all__ = ["V2", "infer_outputs"]
 
 _EXTENSIONS = [
     *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
@@ -148,27 +148,43 @@ class V2:
         body = call.body()
         request = call.request()
         if header_length == "0":
-            asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), body)], binary=True)
-            results = pipeline.infer_pictures([body], request)
+            asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), [body])], binary=True)
         else:
             asked = parse_infer(body, header_length, call.read_json)
-            results = _infer(pipeline, asked.inputs, request, call.limits.max_pictures)
-        wanted = _wanted(pipeline, asked)
+        outputs = infer_outputs(pipeline, asked, request, call.limits.max_pictures)
         head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
         if asked.id is not None:
             head["id"] = asked.id
-        content, json_length = infer_reply_body(
-            head,
-            [
-                (output.name, _as_wanted(results[index], output, pipeline.card.labels), output.binary)
-                for index, output in wanted
-            ],
-        )
+        content, json_length = infer_reply_body(head, outputs)
         headers = [("Server-Timing", request.server_timing())]
         if json_length is None:
             return Reply(200, content, [("Content-Type", "application/json"), *headers])
         headers.append(("Inference-Header-Content-Length", str(json_length)))
         return Reply(200, content, [("Content-Type", "application/octet-stream"), *headers])
+
+
+def infer_outputs(
+    pipeline: Pipeline, asked: InferBody, request: Request, max_pictures: int
+) -> list[tuple[str, Array, bool]]:
+    """Answer an infer request, whatever form it came in.
+
+    Args:
+        pipeline: of the model.
+        asked: the request.
+        request: its deadline and stage times.
+        max_pictures: most pictures it may hold.
+
+    Returns:
+        Name, values and whether they are sent as binary data, of each output that is asked for.
+
+    Raises:
+        RequestError: the tensors or outputs are not the model's.
+    """
+    results = _infer(pipeline, asked.inputs, request, max_pictures)
+    return [
+        (output.name, _as_wanted(results[index], output, pipeline.card.labels), output.binary)
+        for index, output in _wanted(pipeline, asked)
+    ]
 
 
 def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:

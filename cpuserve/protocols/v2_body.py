@@ -15,12 +15,22 @@ from cpuserve.protocols.json_body import read_json
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 from cpuserve.serving.engine import Array
 
-__all__ = ["InferBody", "OutputWanted", "classified", "infer_reply_body", "parse_infer"]
+__all__ = [
+    "MOST_ID",
+    "MOST_NAME",
+    "MOST_TENSORS",
+    "InferBody",
+    "OutputWanted",
+    "classified",
+    "infer_reply_body",
+    "parse_infer",
+    "raw_bytes",
+]
 
 _MOST_DIGITS = 18
-_MOST_TENSORS = 1024
-_MOST_NAME = 1024
-_MOST_ID = 4096
+MOST_TENSORS = 1024
+MOST_NAME = 1024
+MOST_ID = 4096
 
 
 @dataclass(frozen=True)
@@ -108,16 +118,16 @@ def parse_infer(
 
 
 def _check_count(entries: Sequence[Any], what: str) -> None:
-    if len(entries) > _MOST_TENSORS:
-        raise RequestError(f"{len(entries)} {what}; a request may have at most {_MOST_TENSORS} {what}")
+    if len(entries) > MOST_TENSORS:
+        raise RequestError(f"{len(entries)} {what}; a request may have at most {MOST_TENSORS} {what}")
 
 
 def _identity(sent: Any) -> str | None:
     """The id as it is echoed."""
     if sent is None or type(sent) is int:
         return None if sent is None else str(sent)
-    if not isinstance(sent, str) or len(sent) > _MOST_ID:
-        raise RequestError(f'"id" is text of at most {_MOST_ID} characters')
+    if not isinstance(sent, str) or len(sent) > MOST_ID:
+        raise RequestError(f'"id" is text of at most {MOST_ID} characters')
     return sent
 
 
@@ -125,9 +135,9 @@ def _text(sent: Any) -> str | None:
     """A name or a datatype; None for what is no text."""
     if not isinstance(sent, str):
         return None
-    if len(sent) > _MOST_NAME:
+    if len(sent) > MOST_NAME:
         raise RequestError(
-            f"{sent[:40]!r}... has {len(sent)} characters; names have at most {_MOST_NAME} characters"
+            f"{sent[:40]!r}... has {len(sent)} characters; names have at most {MOST_NAME} characters"
         )
     return sent
 
@@ -252,7 +262,7 @@ def infer_reply_body(
         }
         flat = np.ascontiguousarray(array).reshape(-1)
         if binary:
-            buffers.append(_element_bytes(flat) if flat.dtype == object else flat.tobytes())
+            buffers.append(raw_bytes(flat))
             entry["parameters"] = {"binary_data_size": len(buffers[-1])}
         else:
             entry["data"] = flat.tolist() if flat.dtype == object else flat
@@ -263,10 +273,12 @@ def infer_reply_body(
     return b"".join([text, *buffers]), len(text)
 
 
-def _element_bytes(elements: Array) -> bytes:
-    """Text as the protocol sends BYTES: each element behind its length."""
+def raw_bytes(array: Array) -> bytes:
+    """The values of an array as the protocol sends them: text as BYTES, each element behind its length."""
+    if array.dtype != object:
+        return array.tobytes()
     parts = []
-    for element in elements.tolist():
+    for element in array.reshape(-1).tolist():
         encoded = element.encode()
         parts += [struct.pack("<I", len(encoded)), encoded]
     return b"".join(parts)

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 
 from cpuserve.errors import RepositoryError, UsageError
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
@@ -43,6 +42,7 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.tracing import Tracer

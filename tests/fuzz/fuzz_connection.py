@@ -10,8 +10,8 @@ import socket
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Reply
 from cpuserve.protocols.client_limits import ClientLimits
 

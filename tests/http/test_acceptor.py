@@ -13,10 +13,10 @@ import pytest
 
 from cpuserve.http import acceptor as module
 from cpuserve.http.acceptor import Acceptor
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Reply
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission

@@ -10,9 +10,9 @@ from httptools import HttpParserError, HttpRequestParser
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError
 from cpuserve.http import chunked_body as module
-from cpuserve.http.body_budget import BodyBudget, BodyShare
 from cpuserve.http.chunked_body import ChunkedBody
 from cpuserve.http.head import HttpError
+from cpuserve.protocols.body_budget import BodyBudget, BodyShare
 from cpuserve.protocols.client_limits import ClientLimits
 from tests.http.test_connection import make
 

@@ -13,8 +13,8 @@ import pytest
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, QueueFull
 from cpuserve.http import connection as module
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.urgency import DEFAULT_PRIORITY, Urgency, urgency_of

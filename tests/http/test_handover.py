@@ -9,11 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.request_loop import RequestLoop
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Reply
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission

@@ -8,9 +8,9 @@ import pytest
 from gunicorn.asgi.parser import ParseError, PythonProtocol
 
 from cpuserve.errors import CpuserveError
-from cpuserve.http.body_budget import BodyBudget, BodyShare
 from cpuserve.http.chunked_body import ChunkedBody
 from cpuserve.http.head import HeadReader, HttpError, head_ends
+from cpuserve.protocols.body_budget import BodyBudget, BodyShare
 
 POST = b"POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"

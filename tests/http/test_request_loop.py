@@ -12,11 +12,11 @@ import pytest
 
 from cpuserve.http import request_loop as module
 from cpuserve.http import request_runner
-from cpuserve.http.body_budget import BodyBudget
 from cpuserve.http.connection import Connection
 from cpuserve.http.connection_limit import ConnectionLimit
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.http.slow_requests import SlowRequests
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Reply
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission

@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from cpuserve.errors import BodiesTooLarge, BodyTooLarge, CpuserveError, RequestError
-from cpuserve.http.body_budget import BodyBudget
+from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Reply, answer
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.inflate import inflate

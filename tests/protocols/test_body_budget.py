@@ -7,7 +7,7 @@ import random
 import pytest
 
 from cpuserve.errors import BodiesTooLarge
-from cpuserve.http.body_budget import BodyBudget, BodyShare, SizedBody
+from cpuserve.protocols.body_budget import BodyBudget, BodyShare, SizedBody
 
 MIB = 1 << 20
 
