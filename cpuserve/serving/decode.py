@@ -9,12 +9,14 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from cpuserve.errors import TooManyPixels, TooMuchDecoding, UndecodableImage
+from cpuserve.serving.bmp_fields import decode_fields, has_fields
 from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.first_image import first_image
-from cpuserve.serving.picture_header import ImageHeader, count_scans, read_header
+from cpuserve.serving.jpeg import opencv_jpeg, turbo_jpeg
+from cpuserve.serving.jpeg_header import count_scans
+from cpuserve.serving.picture_header import ImageHeader, read_header
 
 __all__ = ["MAX_SCAN_PIXELS", "Decoded", "Decoder", "Pixels", "scaled_size"]
 
@@ -31,10 +33,6 @@ _OPENCV_FLAGS = {
     "BGR": cv2.IMREAD_COLOR,
     "GRAY": cv2.IMREAD_GRAYSCALE,
 }
-# Warnings of libjpeg-turbo that come without lost pixels; any other warning means lost data.
-_HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "Inconsistent progression", "Adobe", "JFIF")
-
-
 MAX_SCAN_PIXELS = 640_000_000  # twenty scans of the largest picture; libjpeg-turbo takes a second for them
 _LEAST_SCAN_PIXELS = 4096  # what a scan costs by itself, however small the picture is
 
@@ -84,7 +82,7 @@ class Decoder:
             height: the height it will be resized to, upright.
 
         Raises:
-            UnsupportedFormat: not a picture of an accepted format.
+            UnsupportedFormat: not a picture of an accepted format, or of a variant that is not decoded.
             UndecodableImage: damaged or truncated.
             TooManyPixels: more than ``max_pixels``.
             TooMuchDecoding: more scans than ``max_scan_pixels`` allows, or more time than the guard does.
@@ -106,7 +104,7 @@ class Decoder:
         return self._opencv(first_image(data, header.format), header)
 
     def _check_scans(self, data: bytes | bytearray | memoryview, header: ImageHeader) -> None:
-        scans = count_scans(data, header)
+        scans = count_scans(data, header.frame)
         work = scans * max(header.width * header.height, _LEAST_SCAN_PIXELS)
         if scans > 1 and work > self.max_scan_pixels:
             raise TooMuchDecoding(
@@ -145,27 +143,42 @@ class Decoder:
             width = height = 0
         rows, columns = scaled_size(header.width, header.height, width, height)
         pixels: Pixels = np.empty((rows, columns, 1 if self.order == "GRAY" else 3), np.uint8)
-        try:
-            pixels = simplejpeg.decode_jpeg(
-                data, self.order, min_width=width, min_height=height, min_factor=1, buffer=pixels
-            )
-        except ValueError as error:
-            # raised after everything is decoded: the pixels are good if the warning is a harmless one
-            if not any(words in str(error) for words in _HARMLESS):
-                raise UndecodableImage(f"the JPEG is damaged or truncated: {error}") from None
+        if not turbo_jpeg(data, header.frame, self.order, width, height, pixels):
+            if self.guard is not None:
+                return self._guarded(self.guard, data, header, 0, 0)
+            return _stored(opencv_jpeg(data, header.frame, self._opencv_flags), header)
         return Decoded(
             pixels if self.order != "GRAY" else pixels[:, :, 0], header.orientation, upright[0], upright[1]
         )
 
+    @property
+    def _opencv_flags(self) -> int:
+        return _OPENCV_FLAGS[self.order] | cv2.IMREAD_IGNORE_ORIENTATION
+
     def _opencv(self, data: bytes | bytearray | memoryview, header: ImageHeader) -> Decoded:
+        if header.format == "BMP" and has_fields(memoryview(data)):
+            return Decoded(self._ordered(decode_fields(memoryview(data))), 1, header.width, header.height)
         try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _OPENCV_FLAGS[self.order])
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), self._opencv_flags)
         except cv2.error as error:
             raise UndecodableImage(f"the {header.format} cannot be decoded: {error.err}") from None
         if pixels is None:
             raise UndecodableImage(f"the {header.format} is damaged or truncated")
-        # OpenCV has applied the orientation; u8, as no flag asks for another depth
-        return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0])  # type: ignore[arg-type]
+        return _stored(pixels, header)  # type: ignore[arg-type]  # u8, as no flag asks for another depth
+
+    def _ordered(self, rgb: Pixels) -> Pixels:
+        """RGB pixels in the order that is wanted."""
+        if self.order == "GRAY":
+            return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+        return np.ascontiguousarray(rgb if self.order == "RGB" else rgb[:, :, ::-1])
+
+
+def _stored(pixels: Pixels, header: ImageHeader) -> Decoded:
+    """Pixels that are still to be turned as the header says."""
+    height, width = pixels.shape[:2]
+    if header.orientation > 4:
+        return Decoded(pixels, header.orientation, height, width)
+    return Decoded(pixels, header.orientation, width, height)
 
 
 @lru_cache(1024)  # many pictures are of the same sizes

@@ -20,7 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cpuserve.errors import CpuserveError, TooMuchDecoding, UndecodableImage
+from cpuserve.errors import (
+    CpuserveError,
+    TooManyPixels,
+    TooMuchDecoding,
+    UndecodableImage,
+    UnsupportedFormat,
+)
 
 __all__ = ["MESSAGE_BYTES", "DecoderGuard", "shared_guard"]
 
@@ -29,6 +35,9 @@ _GUARDED = {
     "none": frozenset[str](),
     "rare": frozenset(("WebP", "GIF", "TIFF", "BMP")),
     "all": frozenset(("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")),
+}
+_ERRORS = {
+    error.__name__: error for error in (TooManyPixels, TooMuchDecoding, UndecodableImage, UnsupportedFormat)
 }
 _KEPT_BYTES = 16 << 20  # memory of an idle child; what a larger picture took goes back to the kernel
 _GRACE_S = 5.0  # the child ends itself when its time is over; this limit is for a child that was stopped
@@ -69,6 +78,8 @@ class DecoderGuard:
 
         Raises:
             UndecodableImage: it is damaged, or it ended the child.
+            UnsupportedFormat: it is of a kind that is not decoded.
+            TooManyPixels: it is larger than it may be.
             TooMuchDecoding: it took longer than ``timeout_s``.
             CpuserveError: no child could be started.
         """
@@ -93,7 +104,7 @@ class DecoderGuard:
             raise
         if "error" in answer:
             self._keep(child)
-            raise UndecodableImage(answer["error"])
+            raise _ERRORS[answer["kind"]](answer["error"])
         try:
             pixels = child.pixels(answer["shape"])
         finally:

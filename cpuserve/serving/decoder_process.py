@@ -71,10 +71,11 @@ def _decode(request: dict[str, Any], mapped: mmap.mmap) -> dict[str, Any]:
     try:
         found = decoder.decode(mapped[: request["length"]], request["width"], request["height"])
     except RequestError as error:
-        return {"error": str(error)[: MESSAGE_BYTES // 8]}
+        return {"error": str(error)[: MESSAGE_BYTES // 8], "kind": type(error).__name__}
     pixels, offset = found.pixels, request["offset"]
     if offset + pixels.nbytes > len(mapped):
-        return {"error": f"the picture has more pixels than its header says: {pixels.shape}"}
+        said = f"the picture has more pixels than its header says: {pixels.shape}"
+        return {"error": said, "kind": "UndecodableImage"}
     view = np.frombuffer(mapped, np.uint8, pixels.size, offset)
     view[:] = pixels.reshape(-1)
     del view  # it would keep the memory from being closed

@@ -6,18 +6,21 @@ import struct
 from collections.abc import Callable
 
 from cpuserve.errors import UndecodableImage
-from cpuserve.serving.picture_header import tiff_directory
+from cpuserve.serving.picture_header import gif_first_image
+from cpuserve.serving.tiff_header import tiff_directory, tiff_entries
 
 __all__ = ["first_image"]
 
 Encoded = bytes | bytearray | memoryview
 
 # Chunks that make pixels, and those too short to do harm; animation, text and profiles are left out.
-_PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
+_PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _PNG_SHORT = {b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME", b"bKGD", b"cICP"}
 _SHORT_BYTES = 64
-_MOST_EXIF_BYTES = 1 << 16  # as in a JPEG
-_MOST_BLOCKS = 1 << 18  # of a GIF or WebP; a GIF's have up to 255 bytes
+_MOST_BLOCKS = 1 << 18  # of a WebP
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_EXTRA_SAMPLES = 338
+_SEPARATE_ALPHA = 2
 
 
 def first_image(data: Encoded, kind: str) -> Encoded:
@@ -48,39 +51,30 @@ def _png(view: memoryview) -> Encoded:
         if (kind == b"IHDR") != (at == 8):
             raise UndecodableImage("the PNG is damaged: it does not begin with its only header")
         keep = kind in _PNG_KEPT or (kind in _PNG_SHORT and length <= _SHORT_BYTES)
-        if keep and not (kind == b"eXIf" and length > _MOST_EXIF_BYTES):
+        if keep:
             kept.append(view[at : at + 12 + length])
         else:
             whole = False
         at += 12 + length
         if kind == b"IEND":
-            break
-    return view if whole else b"".join(kept)
+            return view if whole else b"".join(kept)
+    return b"".join((*kept, _PNG_END))  # a lost end takes no pixels with it
 
 
 def _gif(view: memoryview) -> Encoded:
-    width, height, flags = struct.unpack_from("<HHB", view, 6)
-    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    blocks = 0
-    while True:
-        kind = view[at]
-        if kind == 0x2C:
-            left, top, across, down, flags = struct.unpack_from("<HHHHB", view, at + 1)
-            if left + across > width or top + down > height:
-                raise UndecodableImage("the GIF is damaged: its first image reaches beyond its edges")
-            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-        elif kind == 0x21:
-            at += 2
-        else:
-            raise UndecodableImage(f"the GIF is damaged: no block at byte {at}")
-        while size := view[at]:
-            at += 1 + size
-            blocks += 1
-            if blocks > _MOST_BLOCKS:
-                raise UndecodableImage(f"the GIF is damaged: it has more than {_MOST_BLOCKS} blocks")
-        at += 1
-        if kind == 0x2C:
-            return view if view[at] == 0x3B else b"".join((view[:at], b"\x3b"))
+    width, height = struct.unpack_from("<HH", view, 6)
+    at = start = gif_first_image(view)
+    left, top, across, down, flags = struct.unpack_from("<HHHHB", view, at + 1)
+    at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while size := view[at]:
+        at += 1 + size
+    at += 1
+    right, bottom = left + across, top + down
+    if right <= width and bottom <= height and bytes(view[at : at + 1]) == b"\x3b":
+        return view
+    # the screen is as large as the image; a decoder may trust the one for the size of the other
+    screen = struct.pack("<HH", max(width, right), max(height, bottom))
+    return b"".join((view[:6], screen, view[10:start], view[start:at], b"\x3b"))
 
 
 def _webp(view: memoryview) -> Encoded:
@@ -129,10 +123,13 @@ def _tiff(view: memoryview) -> Encoded:
     order, big, entries, count = tiff_directory(view)
     at = entries + count * (20 if big else 12)
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), view, at)
-    if not following:
+    extra, place = tiff_entries(view, frozenset((_EXTRA_SAMPLES,))).get(_EXTRA_SAMPLES, (0, 0))
+    if not following and extra != _SEPARATE_ALPHA:
         return view
     alone = bytearray(view)
     struct.pack_into(order + ("Q" if big else "I"), alone, at, 0)
+    if extra == _SEPARATE_ALPHA:  # libtiff would darken the colours by it; other formats' alpha is left out
+        struct.pack_into(order + "H", alone, place, 0)
     return alone
 
 

@@ -55,6 +55,11 @@ STAGES = (
         (
             "cpuserve/serving/decode.py",
             "cpuserve/serving/picture_header.py",
+            "cpuserve/serving/jpeg.py",
+            "cpuserve/serving/jpeg_header.py",
+            "cpuserve/serving/tiff_header.py",
+            "cpuserve/serving/exif.py",
+            "cpuserve/serving/bmp_fields.py",
             "cpuserve/serving/first_image.py",
             "cpuserve/serving/decoder_guard.py",
         ),

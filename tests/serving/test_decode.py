@@ -162,7 +162,7 @@ def test_a_picture_of_one_scan_has_no_limit_but_its_pixels(data_dir):
     assert Decoder(max_scan_pixels=1).decode(data).pixels.size
 
 
-def test_no_jpeg_is_decoded_twice(data_dir, monkeypatch):
+def test_only_a_jpeg_that_its_decoder_complains_of_is_decoded_again_and_once(data_dir, monkeypatch):
     calls = []
     decode = simplejpeg.decode_jpeg
     monkeypatch.setattr(
@@ -170,11 +170,18 @@ def test_no_jpeg_is_decoded_twice(data_dir, monkeypatch):
     )
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV was asked for a JPEG"))
     data = (data_dir / "images" / "hot_dog.jpg").read_bytes()
-    for each in (data, data + b"tail", jpeg_of_scans(20), data[:-40]):
+    damaged = data[:-4000] + b"\xff\xd7" * 2000
+    for each, times in (
+        (data, 1),
+        (data + b"tail", 1),
+        (jpeg_of_scans(20), 1),
+        (data[:-40], 2),
+        (damaged, 1),
+    ):
         calls.clear()
         with suppress(UndecodableImage):
             Decoder().decode(each, 20, 20)
-        assert len(calls) == 1
+        assert len(calls) == times
 
 
 def test_the_size_of_a_scaled_jpeg_is_known_before_it_is_decoded():
@@ -191,9 +198,10 @@ def test_the_size_of_a_scaled_jpeg_is_known_before_it_is_decoded():
 @pytest.mark.parametrize("order", ["RGB", "BGR", "GRAY"])
 def test_a_harmless_warning_changes_no_pixel(data_dir, order):
     data = (data_dir / "images" / "formats" / "grace_hopper_exif6.jpg").read_bytes()
+    assert data.endswith(b"\xff\xd9")
     for exact in (True, False):
         alone = Decoder(order, exact).decode(data, 100, 90)
-        warned = Decoder(order, exact).decode(data + b"tail" * 9, 100, 90)
+        warned = Decoder(order, exact).decode(data[:-2] + bytes(9) + data[-2:], 100, 90)
         assert np.array_equal(alone.pixels, warned.pixels)
         assert alone[1:] == warned[1:]
 
