@@ -27,6 +27,7 @@ from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.geometry import Batch, batch_axes, batch_of
 from cpuserve.serving.graph import names_of
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.settings import Settings
@@ -72,11 +73,13 @@ class Conversion:
         model: the graph, with the card inside.
         card: the card.
         dequantised: for each output, how its integers became real numbers; None: it was left alone.
+        batch: whether its rows may be joined and cut.
     """
 
     model: ov.Model
     card: Card
     dequantised: tuple[Dequantise | None, ...]
+    batch: Batch
 
 
 def convert(
@@ -126,6 +129,8 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     dequantised = make_servable(model)
     model.set_friendly_name(order.name)
     card = _card(source, model, order.card)
+    batch = batch_of(model, dataclasses.replace(card, rows=""))  # asked anew, whatever the source says
+    card = dataclasses.replace(card, rows=batch.rows, batch_axes=batch_axes(model))
     card.write(model)
     facts = {
         "file": source.name,
@@ -135,7 +140,7 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     }
     for key, value in facts.items():
         model.set_rt_info(value, [OWN, _CONVERTED, key])
-    return Conversion(model, card, dequantised)
+    return Conversion(model, card, dequantised, batch)
 
 
 def _card(source: SourceModel, model: ov.Model, said: Card) -> Card:
@@ -185,8 +190,16 @@ def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
             if how is not None
         },
         "bytes": xml.stat().st_size + xml.with_suffix(".bin").stat().st_size,
+        "batch": _batch(made),
         "notes": list(_notes(made.model)),
     }
+
+
+def _batch(made: Conversion) -> dict[str, Any]:
+    """Where the batch lies, by port, and why requests run alone."""
+    names = [names_of(port)[0] for port in (*made.model.inputs, *made.model.outputs)]
+    axes = [None if axis < 0 else axis for axis in made.card.batch_axes]
+    return {"axes": dict(zip(names, axes, strict=True)), "alone": made.batch.reason or None}
 
 
 def _openvino_version() -> str:

@@ -272,6 +272,11 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "source", f"{report['source']}, {report['format']}, sha256 {(report['sha256'] or 'none')[:16]}"
     for key in ("inputs", "outputs"):
         yield key, "; ".join(report[key])
+    alone = report["batch"]["alone"]
+    yield (
+        "batch",
+        f"none, each request runs alone: {alone}" if alone else "first side of every input and output",
+    )
     for name, how in report["dequantised"].items():
         yield "dequantised", f"{name}: (value - {how['zero_point']}) * {how['scale']:.8g}"
     if size is not None:

@@ -19,12 +19,13 @@ __all__ = ["MODEL_INFO", "OWN", "Card"]
 MODEL_INFO = "model_info"  # the section of `rt_info` that Model API and its exporters use
 OWN = "cpuserve"  # the section for keys that Model API does not have
 
-_OWN_KEYS = ("decode", "precision", "licence", "source", "description")
+_OWN_KEYS = ("decode", "precision", "licence", "source", "description", "rows", "batch_axes")
 _CHOICES = {
     "resize_type": ("standard", "crop", "fit_to_window", "fit_to_window_letterbox"),
     "interpolation_mode": ("LINEAR", "CUBIC", "NEAREST"),
     "decode": ("", "exact", "fast"),
     "precision": ("", "auto", "f32", "bf16", "f16"),
+    "rows": ("", "independent", "mixed"),
 }
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -57,6 +58,10 @@ class Card:
         licence: licence of the weights.
         source: where the weights came from.
         description: one sentence for people.
+        rows: "independent" where `convert` saw that a row's answer is the same beside any other rows, "mixed"
+            where it is not; empty where nobody looked.
+        batch_axes: the axis of the batch in each input and then in each output, -1 for a port without one;
+            empty where nobody looked.
     """
 
     model_type: str = ""
@@ -82,6 +87,8 @@ class Card:
     licence: str = ""
     source: str = ""
     description: str = ""
+    rows: str = ""
+    batch_axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -209,6 +216,10 @@ def _numbers(key: str, text: str) -> tuple[float, ...]:
     return tuple(_number(key, word) for word in _words(text))
 
 
+def _axes(key: str, text: str) -> tuple[int, ...]:
+    return tuple(_whole(key, word) for word in _words(text))
+
+
 def _labels(_key: str, text: str) -> tuple[str, ...]:
     # Spaces separate, and `_` stands for a space. Some exporters separate by commas; a comma glued to an
     # underscore ("tench,_Tinca_tinca") belongs to the label.
@@ -251,4 +262,6 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "licence": _string,
     "source": _string,
     "description": _string,
+    "rows": _lower,
+    "batch_axes": _axes,
 }

@@ -85,11 +85,17 @@ class TensorFlowServing:
         columns = _columns(pipeline, sent) if rows else _named(pipeline, sent)
         outputs = _run(pipeline, columns, request, call.limits.max_pictures)
         names = [port.names[0] for port in pipeline.outputs]
-        found = {name: np.ascontiguousarray(array) for name, array in zip(names, outputs, strict=True)}
+        found = {name: _plain(array) for name, array in zip(names, outputs, strict=True)}
         content: object
         if len(found) == 1:
             content = found[names[0]]
         elif rows:
+            counts = {output.shape[:1] for output in outputs}
+            if len(counts) != 1 or () in counts:
+                raise RequestError(
+                    f"the outputs of model {pipeline.name} are no rows of one number: send "
+                    '"inputs" instead of "instances"'
+                )
             count = outputs[0].shape[0]
             content = [{name: array[row] for name, array in found.items()} for row in range(count)]
         else:
@@ -100,6 +106,11 @@ class TensorFlowServing:
         return Reply(
             200, body, [("Content-Type", "application/json"), ("Server-Timing", request.server_timing())]
         )
+
+
+def _plain(array: Array) -> Any:
+    """The array, or the number of one without dimensions, which JSON has no list for."""
+    return np.ascontiguousarray(array) if array.ndim else array.item()
 
 
 def _parse(document: Any) -> tuple[bool, Any]:
@@ -205,11 +216,10 @@ def _status(model: ModelState) -> Mapping[str, Any]:
 
 
 def _tensor_info(port: Port) -> Mapping[str, Any]:
-    sizes = [-1, *port.row_shape]
     return {
         "dtype": _DTYPES[port.dtype.name],
         "tensor_shape": {
-            "dim": [{"size": str(size), "name": ""} for size in sizes],
+            "dim": [{"size": str(size), "name": ""} for size in port.shape],
             "unknown_rank": False,
         },
         "name": port.names[0],

@@ -77,7 +77,7 @@ class V2:
         return json_reply({"name": pipeline.name, "ready": True})
 
     def metadata(self, _call: Call, model: str, version: str | None = None) -> Reply:
-        """``GET /v2/models/MODEL[/versions/VERSION]``: inputs and outputs; -1 is the batch."""
+        """``GET /v2/models/MODEL[/versions/VERSION]``: inputs and outputs; -1 varies."""
         pipeline = self._pool.get(model, version)
         return json_reply(
             {
@@ -93,6 +93,14 @@ class V2:
         """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig of the model."""
         pipeline = self._pool.get(model, version)
         sizes = list(pipeline.batcher.engine.sizes)
+        batched = pipeline.batch.free
+        most = sizes[-1] if len(sizes) > 1 else _MAX_BATCH_SIZE
+        batching = {
+            "dynamic_batching": {
+                "preferred_batch_size": sizes,
+                "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
+            }
+        }
         return json_reply(
             {
                 "name": pipeline.name,
@@ -100,10 +108,10 @@ class V2:
                 "backend": "openvino",
                 "version_policy": {"latest": {"num_versions": 1}},
                 # larger requests are cut, so one that is compiled for single rows takes many all the same
-                "max_batch_size": sizes[-1] if len(sizes) > 1 else _MAX_BATCH_SIZE,
+                "max_batch_size": most if batched else 0,
                 "input": [
                     {
-                        **_port_config(port),
+                        **_port_config(port, batched=batched),
                         "format": "FORMAT_NONE",
                         "is_shape_tensor": False,
                         "allow_ragged_batch": False,
@@ -112,7 +120,7 @@ class V2:
                     for port in pipeline.inputs
                 ],
                 "output": [
-                    {**_port_config(port), "label_filename": "", "is_shape_tensor": False}
+                    {**_port_config(port, batched=batched), "label_filename": "", "is_shape_tensor": False}
                     for port in pipeline.outputs
                 ],
                 "instance_group": [
@@ -122,10 +130,7 @@ class V2:
                         "count": pipeline.batcher.engine.streams,
                     }
                 ],
-                "dynamic_batching": {
-                    "preferred_batch_size": sizes,
-                    "max_queue_delay_microseconds": round(pipeline.batcher.delay_us),
-                },
+                **(batching if batched else {}),
                 "model_transaction_policy": {"decoupled": False},
                 # and OpenVINO's properties in force, by the names Triton's OpenVINO backend has for them
                 "parameters": {
@@ -190,6 +195,8 @@ def infer_outputs(
 def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
     if not output.classification:
         return result
+    if not result.size or not result.ndim:
+        raise RequestError(f"output {output.name!r} of shape {list(result.shape)} has no rows of classes")
     if result[0].size > _MOST_CLASSES:
         raise RequestError(
             f"output {output.name!r} has {result[0].size} values a row; classification takes {_MOST_CLASSES}"
@@ -204,15 +211,15 @@ def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Ar
 
 
 def _port_metadata(port: Port) -> dict[str, object]:
-    return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": [-1, *port.row_shape]}
+    return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": list(port.shape)}
 
 
-def _port_config(port: Port) -> dict[str, object]:
+def _port_config(port: Port, *, batched: bool) -> dict[str, object]:
     datatype = datatype_of(port.dtype)
     return {
         "name": port.names[0],
         "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}",
-        "dims": list(port.row_shape),
+        "dims": list(port.row_shape if batched else port.shape),
     }
 
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import openvino as ov
 
 from cpuserve.errors import ModelLoadError
-from cpuserve.serving.graph import names_of, with_batch
+from cpuserve.serving.graph import names_of, unique_names, with_batch
+from cpuserve.serving.shape_check import ShapeCheck
 
-__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot"]
+__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot", "WholeSlot"]
 
 _WARM_ROUNDS = 2
 
@@ -30,11 +31,19 @@ class Port:
         names: every tensor name it answers to, the one to show first.
         dtype: of the array, as NumPy knows it.
         row_shape: shape of one row, without the batch; -1 where it varies.
+        outer: the sizes in front of it: (-1,) is a batch. A port without one has (1,) where its own first
+            side is 1, which stands for one row, else none: its whole shape is that of a row.
     """
 
     names: tuple[str, ...]
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
+    outer: tuple[int, ...] = (-1,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that clients see; -1 where it varies."""
+        return (*self.outer, *self.row_shape)
 
 
 class Slot(Protocol):
@@ -87,8 +96,8 @@ class OpenVinoSlot:
     """A slot whose requests read and write its rows in place.
 
     Attributes:
+        inputs: one array [rows, ...] an input.
         requests: by (number of the compiled model, first row, rows).
-        ran: those that ran last, by their first row, where the outputs are theirs.
     """
 
     def __init__(
@@ -96,15 +105,10 @@ class OpenVinoSlot:
         copies: Sequence[Mapping[int, ov.CompiledModel]],
         inputs: Sequence[Port],
         outputs: Sequence[Port],
-        *,
         rows: int,
-        bound: bool,
     ) -> None:
         self.inputs = tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in inputs)
-        self._bound = (
-            tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in outputs) if bound else ()
-        )
-        self.ran: dict[int, ov.InferRequest] = {}
+        self._outputs = tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in outputs)
         self.requests = {
             (copy, first, size): self._request(model, first, size)
             for copy, compiled in enumerate(copies)
@@ -116,15 +120,73 @@ class OpenVinoSlot:
         request = model.create_infer_request()
         for index, array in enumerate(self.inputs):
             request.set_input_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
-        for index, array in enumerate(self._bound):
+        for index, array in enumerate(self._outputs):
             request.set_output_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
         return request
 
     def outputs(self, first: int, count: int) -> tuple[Array, ...]:
         """One array [count, ...] an output, valid until the rows are written again."""
-        if self._bound:
-            return tuple(array[first : first + count] for array in self._bound)
-        return tuple(tensor.data.copy() for tensor in self.ran[first].output_tensors)
+        return tuple(array[first : first + count] for array in self._outputs)
+
+
+class WholeSlot:
+    """The memory of one request to a model without a batch: its only row is the whole of each port.
+
+    Attributes:
+        inputs: one array [1, ...] an input; none where an input has variable sides.
+        requests: by (number of the compiled model, 0, 1).
+        ran: the request that ran last, where the outputs are.
+    """
+
+    def __init__(
+        self,
+        copies: Sequence[Mapping[int, ov.CompiledModel]],
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        shape_check: ShapeCheck | None,
+    ) -> None:
+        self._shape_check = shape_check
+        self._outputs = outputs
+        self.inputs = (
+            tuple(np.zeros((1, *port.row_shape), port.dtype) for port in inputs)
+            if shape_check is None
+            else ()
+        )
+        self.requests = {
+            (copy, 0, 1): compiled[1].create_infer_request() for copy, compiled in enumerate(copies)
+        }
+        self.ran: ov.InferRequest | None = None
+        self._put([array.reshape(port.shape) for array, port in zip(self.inputs, inputs, strict=False)])
+
+    def _put(self, arrays: Sequence[Array]) -> None:
+        self._held = arrays  # a request does not keep the memory it reads alive
+        for request in self.requests.values():
+            for index, array in enumerate(arrays):
+                request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
+
+    def write(self, arrays: Sequence[Array]) -> None:
+        """Take the inputs of a request, each in the shape that clients send.
+
+        Raises:
+            RequestError: the graph cannot compute with the sizes it leaves to clients.
+        """
+        if self._shape_check is None:
+            for target, array in zip(self.inputs, arrays, strict=True):
+                target[:] = array
+        else:
+            self._shape_check.check([array.shape for array in arrays])
+            self._put([np.array(array, order="C") for array in arrays])  # what was sent may be read-only
+
+    def whole_outputs(self) -> list[Array]:
+        """One array an output, in its own shape."""
+        return [] if self.ran is None else [tensor.data.copy() for tensor in self.ran.output_tensors]
+
+    def outputs(self, _first: int, _count: int) -> tuple[Array, ...]:
+        """One array [1, ...] an output."""
+        return tuple(
+            array if port.outer else array[None]
+            for port, array in zip(self._outputs, self.whole_outputs(), strict=True)
+        )
 
 
 class OpenVinoEngine:
@@ -141,6 +203,7 @@ class OpenVinoEngine:
         sizes: batch sizes, ascending from 1.
         rows: of a slot.
         streams: parts that run at once.
+        batched: whether rows of several requests may run together; else each request runs alone.
     """
 
     def __init__(
@@ -159,7 +222,8 @@ class OpenVinoEngine:
         Args:
             core: the process's OpenVINO core.
             model: the graph; its first dimension is the batch.
-            sizes: batch sizes, ascending from 1, that `with_batch` accepted.
+            sizes: batch sizes, ascending from 1, that `with_batch` accepted; none for a model without a
+                batch, which is compiled as it is.
             streams: NUM_STREAMS.
             threads: INFERENCE_NUM_THREADS, over all streams.
             properties: further OpenVINO CPU properties; they win over ``streams`` and ``threads``.
@@ -179,11 +243,10 @@ class OpenVinoEngine:
         for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"):
             self.properties[name] //= copies
         graphs = {size: with_batch(model, size) for size in sizes}
-        static = graphs[1]
-        self._bound = static is not None
-        if not self._bound:
-            sizes, graphs = (1,), {1: model}
-        self.sizes = tuple(sizes)
+        self.batched = graphs.get(1) is not None
+        if not self.batched:
+            graphs = {1: model}
+        self.sizes = tuple(graphs)
         try:
             self._copies = [
                 {
@@ -197,22 +260,26 @@ class OpenVinoEngine:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
         one = self._copies[0][1]
         self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
-        self.rows = max(self.sizes[-1], self.streams) if self._bound else 1
+        self.rows = max(self.sizes[-1], self.streams) if self.batched else 1
         self._idle = [number for number in range(copies) for _ in range(self.streams // copies)]
-        self.inputs = tuple(_port(port) for port in one.inputs)
-        self.outputs = tuple(_port(port) for port in one.outputs)
-        for port in self.inputs:
-            if -1 in port.row_shape:
-                raise ModelLoadError(
-                    f"input {port.names[0]!r} has sizes {port.row_shape}; convert it with fixed ones"
-                )
+        self.inputs = _ports(model.inputs, one.inputs, batched=self.batched)
+        variable = any(-1 in port.row_shape for port in self.inputs)
+        self._shape_check = ShapeCheck(model) if variable else None
+        self.outputs = _ports(model.outputs, one.outputs, batched=self.batched)
 
-    def new_slot(self) -> OpenVinoSlot:
+    def new_slot(self) -> OpenVinoSlot | WholeSlot:
         """Allocate a slot of ``rows`` rows."""
-        return OpenVinoSlot(self._copies, self.inputs, self.outputs, rows=self.rows, bound=self._bound)
+        if not self.batched:
+            return WholeSlot(self._copies, self.inputs, self.outputs, self._shape_check)
+        return OpenVinoSlot(self._copies, self.inputs, self.outputs, self.rows)
 
     def warm(self) -> None:
-        """Run every compiled size on every stream, so that no request is the first of its kind."""
+        """Run every compiled size on every stream, so that no request is the first of its kind.
+
+        A model with variable sides is not warmed: nobody knows which sizes come.
+        """
+        if self._shape_check is not None:
+            return
         slots = [self.new_slot() for _ in self._idle]
         for size in self.sizes:
             for _ in range(_WARM_ROUNDS):
@@ -220,7 +287,7 @@ class OpenVinoEngine:
                     [slot.requests[copy, 0, size] for copy, slot in zip(self._idle, slots, strict=True)]
                 )
 
-    def run(self, slot: OpenVinoSlot, parts: Sequence[Part]) -> None:
+    def run(self, slot: OpenVinoSlot | WholeSlot, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
         taken = self._take(min(len(parts), self.streams))
         copies = taken or [0]  # more callers than streams: OpenVINO lets one wait for the other
@@ -233,8 +300,8 @@ class OpenVinoEngine:
                 _together(requests)
         finally:
             self._idle.extend(taken)
-        if not self._bound:
-            slot.ran.update({first: request for (first, _), request in zip(parts, requests, strict=True)})
+        if isinstance(slot, WholeSlot):
+            slot.ran = requests[0]
 
     def _take(self, wanted: int) -> list[int]:
         """The compiled models of as many idle streams as there are, at most ``wanted``."""
@@ -284,11 +351,25 @@ def _wait_for(requests: Sequence[ov.InferRequest]) -> None:
             raise
 
 
-def _port(port: ov.Output) -> Port:
+def _ports(read: Sequence[ov.Output], compiled: Sequence[ov.Output], *, batched: bool) -> tuple[Port, ...]:
+    """The ports as they are served: the names as the model was read, then those the compiler added."""
+    names = [
+        tuple(dict.fromkeys([*own, *names_of(port)]))
+        for own, port in zip(unique_names(read), compiled, strict=True)
+    ]
+    return tuple(_port(*both, batched=batched) for both in zip(names, compiled, strict=True))
+
+
+def _port(names: tuple[str, ...], port: ov.Output, *, batched: bool) -> Port:
     shape = port.partial_shape
     if shape.rank.is_dynamic:
         raise ModelLoadError(
-            f"{names_of(port)[0]!r} has a variable number of dimensions; convert it with fixed ones"
+            f"{names[0]!r} has a variable number of dimensions; the setting `shape` fixes an input's, and "
+            "`cpuserve convert --input` too"
         )
-    row = tuple(shape[i].get_length() if shape[i].is_static else -1 for i in range(1, len(shape)))
-    return Port(tuple(names_of(port)), port.element_type.to_dtype(), row)
+    sizes = tuple(side.get_length() if side.is_static else -1 for side in shape)
+    dtype = port.element_type.to_dtype()
+    if batched:
+        return Port(names, dtype, sizes[1:])
+    outer = (1,) if sizes[:1] == (1,) else ()
+    return Port(names, dtype, sizes[len(outer) :], outer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import openvino as ov
@@ -25,10 +26,13 @@ __all__ = [
     "image_input",
     "is_identity",
     "names_of",
+    "one_picture",
     "pass_through",
+    "unique_names",
     "with_batch",
 ]
 
+_END = "/sink_port_0"  # what importers put behind the name of an output
 _LARGEST_BATCH_PIXELS = 8 * 320 * 320
 _SOFTMAX_BEHIND = frozenset(
     ("Convert", "FakeQuantize", "Multiply", "Subtract", "Reshape", "Squeeze", "Unsqueeze", "Clamp", "Result")
@@ -55,10 +59,30 @@ class ImageInput:
 
 
 def names_of(port: ov.Output) -> list[str]:
-    """All names of an input or output, the one to show first (the shortest); never empty."""
-    return sorted(port.get_names(), key=lambda name: (len(name), name)) or [
-        port.get_node().get_friendly_name()
+    """All names of an input or output, the one to show first; never empty.
+
+    Importers call the end of a graph after the output of the source, and transformations add names of tensors
+    inside; where no name is that one, the shortest is shown.
+    """
+    node = port.get_node()
+    own = node.get_friendly_name().removesuffix(_END)
+    return sorted(port.get_names(), key=lambda name: (name != own, len(name), name)) or [
+        node.get_friendly_name()
     ]
+
+
+def unique_names(ports: Sequence[ov.Output]) -> list[list[str]]:
+    """The names of each port, the one to show first; no two ports show the same."""
+    found: list[list[str]] = []
+    shown: set[str] = set()
+    for port in ports:
+        names = names_of(port)
+        first = next((name for name in names if name not in shown), None)
+        numbered = (f"{names[0]}_{number}" for number in count(1))
+        first = first or next(name for name in numbered if name not in shown)
+        shown.add(first)
+        found.append([first, *(name for name in names if name != first)])
+    return found
 
 
 def image_input(model: ov.Model, card: Card) -> ImageInput | None:
@@ -151,6 +175,21 @@ def with_batch(model: ov.Model, batch: int) -> ov.Model | None:
         if shape.is_dynamic or len(shape) < 1 or shape[0].get_length() != batch:
             return None
     if any(node.get_type_name() == "Interpolate" and _mixes_rows(node) for node in copy.get_ops()):
+        return None
+    return copy
+
+
+def one_picture(model: ov.Model) -> ov.Model | None:
+    """The graph with an input [1, ...] for one picture; None where its first side is another."""
+    first = model.input(0).partial_shape[0]
+    if first.is_static:
+        return model if first.get_length() == 1 else None
+    copy = model.clone()
+    shape = copy.input(0).partial_shape
+    shape[0] = 1
+    try:
+        copy.reshape(shape)
+    except RuntimeError:
         return None
     return copy
 

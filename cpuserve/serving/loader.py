@@ -26,7 +26,15 @@ from cpuserve.serving.crash_check import CrashChecks
 from cpuserve.serving.cut_parts import CutParts, CutPartsLoader
 from cpuserve.serving.decoder_guard import shared_guard
 from cpuserve.serving.engine import OpenVinoEngine
-from cpuserve.serving.graph import ImageInput, batch_sizes, ends_in_softmax, image_graph, image_input
+from cpuserve.serving.geometry import ROWS, batch_of
+from cpuserve.serving.graph import (
+    ImageInput,
+    batch_sizes,
+    ends_in_softmax,
+    image_graph,
+    image_input,
+    one_picture,
+)
 from cpuserve.serving.graph_settings import apply_graph_settings
 from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
@@ -173,9 +181,12 @@ def assemble(
     parts = CutManifest.of(file.xml)
     if parts is None:
         model, card = apply_graph_settings(model, card, settings)
-        tensors, pictures = _whole_model(model, image_input(model, card), card, settings, compiler)
-        cut, outputs, probabilities = None, tensors.engine.outputs, ends_in_softmax(model)
+        batch = batch_of(model, card)
+        tensors, pictures = _whole_model(model, card, settings, compiler, batched=batch.free)
+        engine = (tensors if pictures is None else pictures.batcher).engine
+        cut, outputs, probabilities = None, engine.outputs, ends_in_softmax(model)
     else:
+        batch = ROWS  # heads and tails run row by row, and so does a core without a batch
         tensors, pictures, cut, card = _cut_model(file, model, parts, card, settings, compiler)
         outputs, probabilities = cut.outputs, parts.probabilities
     resizer = None if pictures is None else pictures.picture_input.resizer
@@ -185,9 +196,9 @@ def assemble(
     made = (file.name, file.version, card, tensors, pictures, post, recorder, cut)
     recorder.put("streams", tensors.engine.streams)
     if not settings.result_cache_bytes:
-        return Pipeline(*made)
+        return Pipeline(*made, batch=batch)
     check_repeatable(model, parts, file.name)
-    return CachingPipeline(*made, results=ResultCache(settings.result_cache_bytes))
+    return CachingPipeline(*made, batch=batch, results=ResultCache(settings.result_cache_bytes))
 
 
 def read(core: ov.Core, file: Path) -> ov.Model:
@@ -211,9 +222,12 @@ def read(core: ov.Core, file: Path) -> ov.Model:
 
 
 def _whole_model(
-    graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
+    graph: ov.Model, card: Card, settings: Settings, compiler: Compiler, *, batched: bool
 ) -> tuple[Batcher, PicturePath | None]:
     """The batchers for tensors and for pictures of a graph that takes both itself."""
+    source = image_input(graph, card)
+    if not batched:
+        return _without_batch(graph, source, card, settings, compiler)
     sizes = batch_sizes(graph, settings.max_batch or 1, source)
     if source is None:
         return compiler.batcher(graph, sizes), None
@@ -224,6 +238,18 @@ def _whole_model(
         return pictures.batcher, pictures  # u8 NHWC as it is: the picture's graph is the model's own
     # a second set of batches would double the memory; rows of tensors spread over the streams as they are
     return compiler.batcher(graph, [1]), pictures
+
+
+def _without_batch(
+    graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
+) -> tuple[Batcher, PicturePath | None]:
+    """The batchers of a model that is run as it is, each request alone."""
+    tensors = compiler.batcher(graph, ())
+    single = None if source is None else one_picture(graph)
+    if source is None or single is None:
+        return tensors, None
+    taking = compiler.batcher(image_graph(single, source, card), ())
+    return tensors, PicturePath(_picture_input(source, card, settings), taking)
 
 
 def _cut_model(
@@ -239,19 +265,25 @@ def _cut_model(
     )
     if settings.shape:
         raise ModelLoadError(f"{file.name} is cut: set its shape before it is cut, not with `shape`")
+    batched = batch_of(core, card).free
     front = loader.front()
     if front is None:
         core, card = apply_graph_settings(core, card, settings)
-        tensors, pictures = _whole_model(core, image_input(core, card), card, settings, compiler)
+        tensors, pictures = _whole_model(core, card, settings, compiler, batched=batched)
         inputs, head = tensors.engine.inputs, None
     else:
         front, card = apply_graph_settings(front, card, settings)
         source = image_input(front, card)
-        tensors, pictures = compiler.batcher(core, batch_sizes(core, settings.max_batch or 1, source)), None
+        sizes = batch_sizes(core, settings.max_batch or 1, source) if batched else ()
+        tensors, pictures = compiler.batcher(core, sizes), None
         inputs, head = loader.head(front, tensors.engine.inputs)
         if source is not None:
             _, of_pictures = loader.head(image_graph(front, source, card), tensors.engine.inputs)
             pictures = PicturePath(_picture_input(source, card, settings), tensors, of_pictures)
+    if any(-1 in port.shape[1:] for port in tensors.engine.inputs):
+        raise ModelLoadError(
+            f"the core of {file.name} has inputs with variable sides: cut it with fixed ones"
+        )
     outputs, tail = loader.tail(tensors.engine.outputs)
     return tensors, pictures, CutParts(inputs, outputs, head, tail), card
 

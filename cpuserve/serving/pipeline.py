@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,12 +16,15 @@ from cpuserve.serving.batcher import Batcher, BatchRows
 from cpuserve.serving.cut_parts import CutParts, Runner
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.geometry import ROWS, Batch
 from cpuserve.serving.picture_input import Encoded, Frame, PictureInput
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request, Spans
 from cpuserve.serving.stages import INFER
 from cpuserve.serving.statistics import Recorder
+from cpuserve.serving.tensor_checks import check_rows
+from cpuserve.serving.whole_requests import infer_alone
 
 __all__ = ["PicturePath", "Pipeline"]
 
@@ -73,6 +77,7 @@ class Pipeline:
         recorder: counts what this worker does with it.
         cut: head and tail of a cut model, whose core the batchers run; None for a whole one.
         checksum: of the files it was loaded from.
+        batch: whether requests are joined and cut by rows; else each runs alone, in the model's own shapes.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Pipeline:
     recorder: Recorder
     cut: CutParts | None = None
     checksum: str = ""
+    batch: Batch = ROWS
 
     @property
     def batcher(self) -> Batcher:
@@ -183,16 +189,20 @@ class Pipeline:
         """
         post = self._postprocessor()
         frames: dict[int, Frame] = {}
-        outputs = self.infer_pictures(pictures, request, frames)
-        return [
-            post.answer([output[place] for output in outputs], topk, frames[place])
-            for place in range(len(pictures))
-        ]
+        if self.batch.free:
+            outputs = self.infer_pictures(pictures, request, frames)
+            rows = [[output[place] for output in outputs] for place in range(len(pictures))]
+        else:
+            alone = self._run_pictures(pictures, request, frames)
+            rows = [[output[0] for output in outputs] for outputs in alone]
+        return [post.answer(row, topk, frames[place]) for place, row in enumerate(rows)]
 
     def infer_pictures(
         self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None = None
     ) -> list[Array]:
         """Outputs for encoded pictures: one array [number of pictures, ...] an output.
+
+        A model without a batch runs one after the other; the outputs of one picture have their own shapes.
 
         Args:
             pictures: the whole files.
@@ -200,8 +210,28 @@ class Pipeline:
             frames: takes the frame of each picture by its place.
 
         Raises:
-            RequestError: a bad picture, named by its place, or a model that takes no pictures.
+            RequestError: a bad picture, named by its place, a model that takes no pictures, or several
+                pictures for a model whose outputs are no rows.
         """
+        if self.batch.free:
+            (outputs,) = self._run_pictures(pictures, request, frames)
+            return outputs
+        ports = self._pictures().batcher.engine.outputs
+        odd = next((port for port in ports if not port.outer), None)
+        if odd is not None and len(pictures) > 1:
+            raise RequestError(
+                f"model {self.name} has no batch: output {odd.names[0]!r} has shape {list(odd.shape)} for "
+                f"one picture, and {len(pictures)} were sent; send one in a request"
+            )
+        alone = self._run_pictures(pictures, request, frames)
+        if odd is None:
+            return [np.concatenate(parts) for parts in zip(*alone, strict=True)]
+        return [output if port.outer else output[0] for port, output in zip(ports, alone[0], strict=True)]
+
+    def _run_pictures(
+        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None
+    ) -> list[list[Array]]:
+        """The outputs of all pictures, [N, ...]; of a model without a batch those of each, [1, ...]."""
         way = self._pictures()
 
         def fill(rows: BatchRows, start: int) -> None:
@@ -219,22 +249,35 @@ class Pipeline:
                 if frames is not None:
                     frames[start + index] = frame
 
+        def put(place: int, rows: BatchRows, _start: int) -> None:
+            fill(rows, place)
+
         with _InFlight(self.recorder, request, len(pictures)):
-            return _in_batches(way.batcher, len(pictures), fill, request, self.cut)
+            if self.batch.free:
+                return [_in_batches(way.batcher, len(pictures), fill, request, self.cut)]
+            found = []
+            for place in range(len(pictures)):
+                if place:
+                    request.check_time(place, len(pictures))
+                found.append(_in_batches(way.batcher, 1, partial(put, place), request, None))
+            return found
 
     def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
         """Outputs for tensors.
 
         Args:
-            tensors: one array [N, ...] an input, in the order and type of `inputs`.
+            tensors: one array an input, in the order, type and shape of `inputs`.
             request: takes the stage timings.
 
         Returns:
-            One array [N, ...] an output.
+            One array an output, in the shape of `outputs`.
 
         Raises:
             RequestError: a tensor's shape or type is not the input's, or the batches differ.
         """
+        if not self.batch.free:
+            with _InFlight(self.recorder, request, 1):
+                return infer_alone(self.tensors, tensors, request)
         head = None if self.cut is None else self.cut.head
 
         def fill(rows: BatchRows, start: int) -> None:
@@ -243,17 +286,7 @@ class Pipeline:
                 target[:] = made
 
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
-            return _in_batches(self.tensors, self._check(tensors), fill, request, self.cut)
-
-    def _check(self, tensors: Sequence[Array]) -> int:
-        count = tensors[0].shape[0] if tensors[0].ndim else 0
-        for port, tensor in zip(self.inputs, tensors, strict=True):
-            if tensor.dtype != port.dtype:
-                raise RequestError(f"input {port.names[0]!r} is {port.dtype.name}, not {tensor.dtype.name}")
-            if tensor.shape != (count, *port.row_shape) or not count:
-                wanted = [-1, *port.row_shape]
-                raise RequestError(f"input {port.names[0]!r} has shape {wanted}, not {list(tensor.shape)}")
-        return count
+            return _in_batches(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)
 
     def _postprocessor(self) -> Postprocessor:
         if isinstance(self.post, TensorsOnly):
@@ -265,7 +298,10 @@ class Pipeline:
 
     def _pictures(self) -> PicturePath:
         if self.pictures is None:
-            raise RequestError(f"model {self.name} takes no pictures: no input [N, H, W, 3] or [N, 3, H, W]")
+            raise RequestError(
+                f"model {self.name} takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W] of fixed "
+                "height and width (the setting `shape` and `cpuserve convert --input` fix them)"
+            )
         return self.pictures
 
 

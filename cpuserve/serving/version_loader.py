@@ -119,6 +119,9 @@ class VersionLoader:
             "model %s version %d ready after %.2f s: %s",
             *(file.name, file.version, time.perf_counter() - began, properties_in_force(model.pipeline)),
         )
+        if model.pipeline.batch.reason:
+            reason = model.pipeline.batch.reason
+            _log.info("model %s version %d runs each request alone: %s", file.name, file.version, reason)
         if isinstance(model.pipeline.post, TensorsOnly):
             # a model with a model_type was meant to give answers; another may be meant for tensors only
             level = logging.WARNING if model.pipeline.card.model_type else logging.INFO

@@ -206,3 +206,24 @@ def test_variable_sides_are_noted_and_not_counted(tmp_path):
     assert note.startswith("input data has variable sides [1,?,?,3]: it takes tensors, but no pictures")
     _, fixed = published(source(tmp_path), tmp_path)
     assert (fixed["notes"], fixed["complexity"]["multiply_adds"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "alone"),
+    [
+        ((1, 8, 8, 3), "independent", None),
+        ((-1, 3, -1, -1), "", "input 'data' has variable sides"),
+    ],
+)
+def test_card_and_report_say_where_the_batch_is(tmp_path, shape, rows, alone):
+    model, report = published(source(tmp_path, shape), tmp_path)
+    card = Card.read(model)
+    assert (card.rows, card.batch_axes) == (rows, (0, 0))
+    assert [*report["batch"]["axes"].values()] == [0, 0]
+    said = report["batch"]["alone"]
+    assert said == alone or said.startswith(alone)
+
+
+def test_a_record_in_the_source_is_not_believed(tmp_path):
+    model, _ = published(source(tmp_path, card=Card(rows="mixed")), tmp_path)
+    assert Card.read(model).rows == "independent"

@@ -10,6 +10,7 @@ import numpy as np
 from cpuserve.errors import ModelNotReady, UnknownModel
 from cpuserve.protocols.call import Call, answer
 from cpuserve.serving.engine import Port
+from cpuserve.serving.geometry import Batch
 from cpuserve.serving.model_table import ModelReport
 
 FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
@@ -18,7 +19,7 @@ FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
 class Pipeline:
     """A model of two inputs: its outputs are their sum, and the first input as it is."""
 
-    version, checksum = 2, "abc"
+    version, checksum, batch = 2, "abc", Batch(free=True)
     inputs = (Port(("a", "a:0"), FLOAT, (3,)), Port(("b",), BYTE, (3,)))
     outputs = (Port(("sum",), FLOAT, (3,)), Port(("first",), FLOAT, (3,)))
     card = SimpleNamespace(labels=["cat", "dog"], description="")

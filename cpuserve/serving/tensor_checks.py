@@ -1,0 +1,48 @@
+"""Checks the tensors of a request against the inputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpuserve.errors import RequestError
+from cpuserve.serving.engine import Array, Port
+
+__all__ = ["check_rows", "check_whole"]
+
+
+def check_rows(inputs: Sequence[Port], tensors: Sequence[Array]) -> int:
+    """How many rows the tensors have, [N, ...] each.
+
+    Raises:
+        RequestError: a tensor's shape or type is not the input's, or the batches differ.
+    """
+    count = tensors[0].shape[0] if tensors[0].ndim else 0
+    for port, tensor in zip(inputs, tensors, strict=True):
+        _check_type(port, tensor)
+        if tensor.shape != (count, *port.row_shape) or not count:
+            raise _other_shape(port, tensor)
+    return count
+
+
+def check_whole(inputs: Sequence[Port], tensors: Sequence[Array]) -> None:
+    """Checks tensors that are run as they are.
+
+    Raises:
+        RequestError: a tensor's shape or type is not the input's.
+    """
+    for port, tensor in zip(inputs, tensors, strict=True):
+        _check_type(port, tensor)
+        fits = tensor.ndim == len(port.shape) and all(
+            own in (-1, size) for size, own in zip(tensor.shape, port.shape, strict=True)
+        )
+        if not fits:
+            raise _other_shape(port, tensor)
+
+
+def _check_type(port: Port, tensor: Array) -> None:
+    if tensor.dtype != port.dtype:
+        raise RequestError(f"input {port.names[0]!r} is {port.dtype.name}, not {tensor.dtype.name}")
+
+
+def _other_shape(port: Port, tensor: Array) -> RequestError:
+    return RequestError(f"input {port.names[0]!r} has shape {list(port.shape)}, not {list(tensor.shape)}")
