@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cpuserve.authoring.answer_agreement import ServedAnswers
 from cpuserve.authoring.average_precision import Detection
 from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.authoring.nncf_quantizer import QuantizeTask
@@ -31,7 +32,7 @@ from cpuserve.serving.graph import (
 )
 from cpuserve.serving.loader import read
 from cpuserve.serving.picture_input import Frame, PictureInput
-from cpuserve.serving.postprocess import TensorsOnly, postprocessor
+from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
 
@@ -128,7 +129,7 @@ class EvaluationModel:
     @property
     def task(self) -> QuantizeTask:
         """The model and its preparation, for NNCF."""
-        return QuantizeTask(self.model, self.served, self.prepare)
+        return QuantizeTask(self.model, self.served, self.prepare, self.card.labels)
 
     def rows(
         self, samples: Sequence[LabelledPicture], seen: Callable[[], None] = lambda: None
@@ -191,10 +192,7 @@ class EvaluationModel:
         Raises:
             UsageError: the model does not answer with boxes.
         """
-        card = replace(self.card, confidence_threshold=_LOW)
-        ports = [_port(port) for port in self.served(self.model).outputs]
-        likely = self.card.output_raw_scores or ends_in_softmax(self.model)
-        post = postprocessor(card, ports, self.picture_input.resizer, probabilities=likely, model=self.model)
+        post = self._postprocessor(replace(self.card, confidence_threshold=_LOW))
         if isinstance(post, TensorsOnly):
             raise UsageError(f"--metric map: the model's outputs are no boxes: {post.reason}")
 
@@ -205,6 +203,19 @@ class EvaluationModel:
             return [Detection(tuple(a["box"]), a["class_id"], a["probability"]) for a in answer["detections"]]
 
         return find
+
+    def answers(self, frames: Sequence[Frame]) -> ServedAnswers:
+        """What reads answers from the outputs for a picture, by the served post-processing.
+
+        Args:
+            frames: size of each picture.
+        """
+        return ServedAnswers(self._postprocessor(self.card), frames)
+
+    def _postprocessor(self, card: Card) -> Postprocessor | TensorsOnly:
+        ports = [_port(port) for port in self.served(self.model).outputs]
+        likely = self.card.output_raw_scores or ends_in_softmax(self.model)
+        return postprocessor(card, ports, self.picture_input.resizer, probabilities=likely, model=self.model)
 
 
 def _port(port: ov.Output) -> Port:

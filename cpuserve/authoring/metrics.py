@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,7 +19,7 @@ __all__ = [
     "AccuracyMetric",
     "Areas",
     "CustomMetric",
-    "FloatAgreement",
+    "LearningMetric",
     "MeanAveragePrecision",
     "MeanIou",
     "Top1",
@@ -35,17 +35,38 @@ class AccuracyMetric(Protocol):
 
     Attributes:
         name: its name in `--metric` and in the card.
+        compared_with: what counts as right, in words.
+        answers: how many answers count.
     """
 
     @property
     def name(self) -> str:
         """Its name in ``--metric`` and in the card."""
 
+    @property
+    def compared_with(self) -> str:
+        """What counts as right, in words."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers count."""
+
     def keep(self, outputs: Outputs, index: int) -> Any:
         """Keeps what `value` needs of the outputs for picture ``index``."""
 
     def value(self, kept: Sequence[Any]) -> float:
         """The number for some pictures; more is better."""
+
+    def why_not(self) -> str:
+        """Why the number would not show that a model is worse; empty where it does."""
+
+
+@runtime_checkable
+class LearningMetric(AccuracyMetric, Protocol):
+    """A metric that compares with the float model's answers."""
+
+    def learn(self, outputs: Outputs) -> None:
+        """Takes the float model's outputs for the next picture."""
 
 
 class Top1:
@@ -56,9 +77,11 @@ class Top1:
     """
 
     name = "top1"
+    compared_with = "your labels"
 
     def __init__(self, classes: Sequence[frozenset[int]]) -> None:
         self._classes = classes
+        self.answers = len(classes)
 
     def keep(self, outputs: Outputs, index: int) -> bool:
         """Whether the best class is true."""
@@ -67,6 +90,12 @@ class Top1:
     def value(self, kept: Sequence[bool]) -> float:
         """The share of true ones."""
         return sum(kept) / len(kept)
+
+    def why_not(self) -> str:
+        """Whether always the same answer would be right."""
+        if self._classes and frozenset.intersection(*self._classes):
+            return "all pictures have the same class; a model that always answers it would be right"
+        return ""
 
 
 class MeanIou:
@@ -79,9 +108,11 @@ class MeanIou:
     """
 
     name = "miou"
+    compared_with = "your masks"
 
     def __init__(self, masks: Sequence[Array]) -> None:
         self._masks = masks
+        self.answers = len(masks)
 
     def keep(self, outputs: Outputs, index: int) -> tuple[Array, Array]:
         """Number of pixels in intersection and union of each class, [256] each."""
@@ -104,6 +135,15 @@ class MeanIou:
         named = either > 0
         return float(np.mean(both[named] / either[named])) if named.any() else 0.0
 
+    def why_not(self) -> str:
+        """Whether always the same answer would be right."""
+        found: set[int] = set()
+        for mask in self._masks:
+            found.update(np.unique(mask).tolist())
+        if len(found - {_IGNORED}) < 2:
+            return "all masks show one class only; a model that always answers it would be right"
+        return ""
+
 
 class MeanAveragePrecision:
     """COCO's mAP over IoU 0.50 to 0.95.
@@ -114,6 +154,7 @@ class MeanAveragePrecision:
     """
 
     name = "map"
+    compared_with = "your boxes"
 
     def __init__(
         self,
@@ -122,6 +163,7 @@ class MeanAveragePrecision:
     ) -> None:
         self._truth = truth
         self._detections = detections
+        self.answers = sum(map(len, truth))
 
     def keep(self, outputs: Outputs, index: int) -> tuple[Sequence[Detection], Sequence[Box]]:
         """The detections and the true objects."""
@@ -131,79 +173,58 @@ class MeanAveragePrecision:
         """The mean."""
         return mean_average_precision(kept)
 
-
-class FloatAgreement:
-    """How far answers agree with the float model's, for pictures without labels.
-
-    Class scores: share of the pictures with the same best class. Class maps: share of the pixels with the
-    same class, mean over the pictures. Other outputs: cosine similarity.
-
-    Args:
-        kind: ``model_type`` of the card; empty: judged by the first output.
-    """
-
-    name = "agreement"
-
-    def __init__(self, kind: str = "") -> None:
-        self._kind = kind.lower()
-        self._reference: list[Any] = []
-
-    def learn(self, outputs: Outputs) -> None:
-        """Takes the float model's outputs for the next picture as the reference."""
-        self._reference.append(self._essence(outputs))
-
-    def keep(self, outputs: Outputs, index: int) -> float:
-        """How far the answer for a picture agrees, 0 to 1."""
-        before, after = self._reference[index], self._essence(outputs)
-        if isinstance(before, int):
-            return float(before == after)
-        if before.dtype.kind == "i":
-            return float(np.mean(before == after))
-        scale = float(np.linalg.norm(before) * np.linalg.norm(after))
-        return float(before @ after) / scale if scale else float(not before.any() and not after.any())
-
-    def value(self, kept: Sequence[float]) -> float:
-        """The mean."""
-        return sum(kept) / len(kept)
-
-    def _essence(self, outputs: Outputs) -> Any:
-        first = np.asarray(outputs[0]).squeeze()
-        maps = first.ndim == 2 and first.dtype.kind in "iu"
-        if self._kind == "classification" or (not self._kind and len(outputs) == 1 and first.ndim <= 1):
-            return int(first.argmax())
-        if self._kind == "segmentation" or (
-            not self._kind and len(outputs) == 1 and (maps or first.ndim == 3)
-        ):
-            return class_map(first).astype(np.int32)
-        return np.concatenate([np.asarray(part, np.float64).ravel() for part in outputs])
+    def why_not(self) -> str:
+        """Whether there is no box to find."""
+        return "" if self.answers else "the validation pictures have no boxes"
 
 
-class Areas(FloatAgreement):
+class Areas:
     """1 minus the largest difference of a class's area to the float model's in any picture.
 
     The area of a class is its share of the picture's pixels.
     """
 
     name = "areas"
+    compared_with = "the float model's own areas"
 
     def __init__(self) -> None:
-        super().__init__("segmentation")
+        self._reference: list[Array] = []
+
+    @property
+    def answers(self) -> int:
+        """Number of areas."""
+        return sum(int(np.count_nonzero(counts)) for counts in self._reference)
+
+    def learn(self, outputs: Outputs) -> None:
+        """Takes the float model's outputs for the next picture as the reference."""
+        self._reference.append(_pixels(outputs))
 
     def keep(self, outputs: Outputs, index: int) -> float:
         """1 minus the picture's largest difference."""
-        before, after = self._reference[index].ravel(), self._essence(outputs).ravel()
-        most = int(max(before.max(), after.max())) + 1
-        counts = np.bincount(before, minlength=most) - np.bincount(after, minlength=most)
-        largest = float(np.abs(counts).max())
-        return 1 - largest / int(before.size)
+        before, after = self._reference[index], _pixels(outputs)
+        most = max(len(before), len(after))
+        counts = np.pad(before, (0, most - len(before))) - np.pad(after, (0, most - len(after)))
+        return 1 - float(np.abs(counts).max()) / int(before.sum())
 
     def value(self, kept: Sequence[float]) -> float:
         """The value of the worst picture."""
         return min(kept)
 
+    def why_not(self) -> str:
+        """Why equal areas would show nothing."""
+        classes = {tuple(np.flatnonzero(counts)) for counts in self._reference}
+        if len(classes) == 1 and len(next(iter(classes))) == 1:
+            return "the float model gives all pixels of all pictures the same class"
+        return ""
+
+
+def _pixels(outputs: Outputs) -> Array:
+    """Number of pixels of each class."""
+    return np.bincount(class_map(np.asarray(outputs[0]).squeeze()).ravel())
+
 
 class CustomMetric:
-    """A metric that the user wrote.
+    """A metric that the user wrote, who knows what it shows.
 
     Args:
         name: MODULE:FUNCTION.
@@ -212,12 +233,15 @@ class CustomMetric:
         files: files of all pictures.
     """
 
+    compared_with = "what your function takes for right"
+
     def __init__(
         self, name: str, function: Callable[[list[list[Array]], list[Path]], Any], files: Sequence[Path]
     ) -> None:
         self._name = name
         self._function = function
         self._files = files
+        self.answers = len(files)
 
     @property
     def name(self) -> str:
@@ -242,6 +266,10 @@ class CustomMetric:
         if not np.isfinite(number):
             raise UsageError(f"--metric {self._name} returned {found!r}; it must return a finite number")
         return number
+
+    def why_not(self) -> str:
+        """Nothing: its author answers for it."""
+        return ""
 
 
 def load_function(name: str) -> Callable[..., Any]:

@@ -19,7 +19,8 @@ import numpy as np
 import openvino as ov
 from openvino._offline_transformations import apply_moc_transformations
 
-from cpuserve.authoring.metrics import AccuracyMetric, FloatAgreement
+from cpuserve.authoring.accuracy_guard import Measured, Verdict, judge, why_not_validated
+from cpuserve.authoring.metrics import AccuracyMetric, LearningMetric
 from cpuserve.authoring.parity import Array
 from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import ModelLoadError, UsageError
@@ -54,11 +55,13 @@ class QuantizeTask:
         model: the model of the IR.
         served: makes of a model the graph that is served, which takes rows u8 [1, H, W, C].
         prepare: makes of a row u8 [H, W, C] the model's input for a batch of one, as that graph does.
+        labels: name by class, for messages.
     """
 
     model: ov.Model
     served: Callable[[ov.Model], ov.Model]
     prepare: Callable[[Array], Array]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,14 @@ class QuantizeOptions:
         preset: NNCF's: "performance" (symmetric ranges) or "mixed" (asymmetric activations).
         accuracy_control: return operations to floats when the metric fell by more.
         progress: where NNCF draws its progress bars; None: nowhere.
+        allow_unvalidated: quantise a model whose answers cannot be compared, too.
     """
 
     max_drop: float = 0.01
     preset: str = "performance"
     accuracy_control: bool = True
     progress: TextIO | None = None
+    allow_unvalidated: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,23 @@ class Quantization:
 
     Attributes:
         model: the INT8 model; None when it was refused.
-        method: "ptq" or "accuracy_control": what made the model of ``accuracy``.
-        accuracy_float: metric of the float model.
-        accuracy_ptq: metric of the fully quantised model.
-        accuracy: metric of the INT8 model that is kept, or of the last that was refused.
+        method: "ptq" or "accuracy_control": what made the model of ``accuracy``; "none": nothing was made.
+        accuracy_float: metric of the float model; None where answers cannot be compared.
+        accuracy_ptq: metric of the fully quantised model; None likewise.
+        accuracy: metric of the INT8 model that is kept, or of the last that was refused; None likewise.
         quantized: number of its operations with quantised inputs.
+        verdict: of the guard; None where answers cannot be compared.
+        not_validated: why they cannot; else empty.
     """
 
     model: ov.Model | None
     method: str
-    accuracy_float: float
-    accuracy_ptq: float
-    accuracy: float
+    accuracy_float: float | None
+    accuracy_ptq: float | None
+    accuracy: float | None
     quantized: int
+    verdict: Verdict | None
+    not_validated: str = ""
 
 
 def load_nncf() -> ModuleType:
@@ -137,7 +146,7 @@ def quantize_graph(
         task: the model.
         calibration: rows u8 [H, W, C] that set the ranges.
         validation: rows to measure the metric on.
-        metric: knows what is right for the validation rows; a `FloatAgreement` learns it here.
+        metric: knows what is right for the validation rows; a `LearningMetric` learns it here.
         options: how.
         say: called with a few words before each step.
 
@@ -150,24 +159,28 @@ def quantize_graph(
         raise ModelLoadError("the model is quantised already; quantise the float model it was made of")
     say("measuring the float model")
     evaluator = _Evaluator(task, validation, metric)
-    accuracy_float = evaluator.accuracy(task.model)
+    before = evaluator.measured(task.model)
+    reason = why_not_validated(metric, before.value, options.max_drop)
+    if reason and not options.allow_unvalidated:
+        return Quantization(None, "none", None, None, None, 0, None, reason)
     say(f"quantising with {len(calibration)} pictures")
     quantizer = _Quantizer(nncf, task, calibration, options)
     made = quantizer.full()
-    say("measuring the INT8 model")
-    accuracy_ptq, count = evaluator.accuracy(made), _quantized_operations(made)
+    count = _quantized_operations(made)
     if not count:
         raise ModelLoadError("NNCF found no convolution or matrix product to quantise in the model")
-    good = accuracy_float - accuracy_ptq <= options.max_drop
-    if good or not options.accuracy_control:
-        return Quantization(made if good else None, "ptq", accuracy_float, accuracy_ptq, accuracy_ptq, count)
-    say(f"{metric.name} fell from {accuracy_float:.4f} to {accuracy_ptq:.4f}: trying accuracy control")
-    made = quantizer.controlled(evaluator)
-    accuracy, left = evaluator.accuracy(made), _quantized_operations(made)
-    good = left > 0 and accuracy_float - accuracy <= options.max_drop
-    return Quantization(
-        made if good else None, "accuracy_control", accuracy_float, accuracy_ptq, accuracy, left
-    )
+    if reason:
+        return Quantization(made, "ptq", None, None, None, count, None, reason)
+    say("measuring the INT8 model")
+    ptq = after = evaluator.measured(made)
+    verdict, method = judge(metric, before, after, options.max_drop, task.labels), "ptq"
+    if not verdict.accepted and options.accuracy_control:
+        say(f"{metric.name} fell from {before.value:.4f} to {ptq.value:.4f}: trying accuracy control")
+        made, method = quantizer.controlled(evaluator), "accuracy_control"
+        after, count = evaluator.measured(made), _quantized_operations(made)
+        verdict = judge(metric, before, after, options.max_drop, task.labels)
+    published = made if verdict.accepted and count else None
+    return Quantization(published, method, before.value, ptq.value, after.value, count, verdict)
 
 
 class _Evaluator:
@@ -177,16 +190,17 @@ class _Evaluator:
         self.pictures = len(validation)
         self._task, self._validation, self._metric = task, validation, metric
         self._core = ov.Core()
-        if isinstance(metric, FloatAgreement):
+        if isinstance(metric, LearningMetric):
             for outputs in self._answers(task.model):
                 metric.learn(outputs)
 
     def _answers(self, model: ov.Model) -> Iterable[list[Array]]:
         return run(compiled_for(self._core, self._task.served(model), "f32"), self._validation)
 
-    def accuracy(self, model: ov.Model) -> float:
+    def measured(self, model: ov.Model) -> Measured:
+        """What the metric says of a model."""
         kept = [self._metric.keep(outputs, index) for index, outputs in enumerate(self._answers(model))]
-        return self._metric.value(kept)
+        return Measured(kept, self._metric.value(kept))
 
     def prepared(self, index: int) -> Array:
         """The model's input for a validation picture."""

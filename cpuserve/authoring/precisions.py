@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.metrics import FloatAgreement
+from cpuserve.authoring.accuracy_guard import Evidence, Measured, judge
+from cpuserve.authoring.answer_agreement import AnswerAgreement, AnswerReader
 from cpuserve.authoring.parity import Array
 from cpuserve.errors import ModelLoadError
 
@@ -24,12 +26,22 @@ class Precision:
     Attributes:
         asked: the INFERENCE_PRECISION_HINT that was set.
         in_force: the one that OpenVINO reports; a CPU without the arithmetic runs in f32.
-        agreement: with f32, a `FloatAgreement`; None where it runs in f32 anyway.
+        agreement: of the answers with those in f32, 0 to 1; None where it runs in f32 anyway, or where
+            answers cannot be compared.
+        evidence: what that rests on; None likewise.
+        not_compared: why answers cannot be compared; else empty.
     """
 
     asked: str
     in_force: str
     agreement: float | None
+    evidence: Evidence | None = None
+    not_compared: str = ""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """For a report: all of it, and the note."""
+        return asdict(self) | {"note": self.note}
 
     @property
     def note(self) -> str:
@@ -78,27 +90,39 @@ def run(compiled: ov.CompiledModel, rows: Sequence[Array]) -> Iterator[list[Arra
         yield [np.asarray(tensor.data)[0] for tensor in request.output_tensors]
 
 
-def compare_precisions(core: ov.Core, graph: ov.Model, rows: Sequence[Array], kind: str) -> list[Precision]:
+def compare_precisions(
+    core: ov.Core, graph: ov.Model, rows: Sequence[Array], answers: AnswerReader, hints: Sequence[str] = HINTS
+) -> list[Precision]:
     """Compares the answers in bf16 and f16 with those in f32.
 
     Args:
         core: OpenVINO's core.
         graph: takes one row at a time.
         rows: rows of the pictures.
-        kind: the card's ``model_type``.
+        answers: reads answers from the outputs for a picture.
+        hints: the precisions to compare.
     """
-    agreement = FloatAgreement(kind)
-    found = []
-    for asked in HINTS:
+    agreement = AnswerAgreement(answers)
+    exact = compiled_for(core, graph, "f32")
+    for outputs in run(exact, rows):
+        agreement.learn(outputs)
+    reason = agreement.why_not()
+
+    def measured(compiled: ov.CompiledModel) -> Measured:
+        kept = [agreement.keep(outputs, index) for index, outputs in enumerate(run(compiled, rows))]
+        return Measured(kept, agreement.value(kept))
+
+    before = measured(exact)
+    found = [Precision("f32", in_force(exact), None if reason else 1.0, None, reason)]
+    for asked in hints:
+        if asked == "f32":
+            continue
         compiled = compiled_for(core, graph, asked)
         real = in_force(compiled)
-        if asked == "f32":
-            for outputs in run(compiled, rows):
-                agreement.learn(outputs)
-            found.append(Precision(asked, real, 1.0))
-        elif real == "f32":
-            found.append(Precision(asked, real, None))
-        else:
-            kept = [agreement.keep(outputs, index) for index, outputs in enumerate(run(compiled, rows))]
-            found.append(Precision(asked, real, agreement.value(kept)))
+        if real == "f32" or reason:
+            found.append(Precision(asked, real, None, None, reason))
+            continue
+        after = measured(compiled)
+        evidence = judge(agreement, before, after, 1.0, ()).evidence
+        found.append(Precision(asked, real, after.value, evidence))
     return found

@@ -12,6 +12,7 @@ from typing import Any
 import openvino as ov
 
 import cpuserve
+from cpuserve.authoring.answer_agreement import AnswerAgreement, VectorReader
 from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
 from cpuserve.authoring.interleaved_timing import alternate, ratio
 from cpuserve.authoring.ir_file import save_ir
@@ -25,7 +26,6 @@ from cpuserve.authoring.metrics import (
     AccuracyMetric,
     Areas,
     CustomMetric,
-    FloatAgreement,
     MeanAveragePrecision,
     MeanIou,
     Top1,
@@ -37,15 +37,14 @@ from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
-from cpuserve.models.quantization_record import Validation
+from cpuserve.models.quantization_record import NOT_VALIDATED, VALIDATED, Validation
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.decode import Pixels
 from cpuserve.settings import Settings
 
 __all__ = ["COMPARISONS", "METRICS", "QuantizeOrder", "QuantizeReport", "choose_metric", "quantize"]
 
 METRICS = ("top1", "miou", "map")  # compare with labels
-COMPARISONS = ("agreement", "areas")  # compare with the float model
+COMPARISONS = ("agreement", "areas", "cosine")  # compare with the float model
 _REPORT = "report.json"
 
 
@@ -74,7 +73,7 @@ class QuantizeReport:
     """The result of `quantize`.
 
     Attributes:
-        published: the INT8 model; None when it was refused and nothing is published.
+        published: the INT8 model; None when nothing is published.
         report: all figures, as in ``report.json`` beside the IR.
         left_out: file and reason of the pictures that could not be read.
     """
@@ -117,13 +116,14 @@ def quantize(
         "source": f"{file.name}/{file.version}",
         "published": None,
         **_accuracy(made, metric, options),
+        **_decision(made),
         **_circumstances(calibration, validation, nncf.__version__),
     }
     left_out = list(dict([*calibration.left_out, *validation.left_out]).items())
     if made.model is None:
         return QuantizeReport(None, report, left_out)
     say("measuring the time of both")
-    report |= _compared(core, model, made.model, validation.rows)
+    report |= _compared(core, model, made.model, validation)
     say(f"publishing {order.name}")
     published = _publish(repository, order.name, model, made.model, report)
     return QuantizeReport(published, report, left_out)
@@ -152,6 +152,18 @@ def _accuracy(made: Quantization, metric: AccuracyMetric, options: QuantizeOptio
         "accuracy_ptq": made.accuracy_ptq,
         "accuracy": made.accuracy,
     }
+
+
+def _decision(made: Quantization) -> dict[str, Any]:
+    """What the guard decided, why, and what that rests on."""
+    verdict = made.verdict
+    if verdict is None:
+        return {"decision": NOT_VALIDATED, "reason": made.not_validated}
+    reason = verdict.reason
+    if not made.quantized:
+        reason = "accuracy control had to put every operation back to floats to keep the answers"
+    evidence = {key: value for key, value in asdict(verdict.evidence).items() if key != "pictures"}
+    return {"decision": "refused" if made.model is None else VALIDATED, "reason": reason, **evidence}
 
 
 def _circumstances(
@@ -194,15 +206,21 @@ def choose_metric(model: EvaluationModel, pictures: EvaluationRows, wanted: str)
     if kind not in (brought, *COMPARISONS):
         needs = {"top1": "the class of each picture", "miou": "a mask", "map": "boxes"}[kind]
         raise UsageError(f"--metric {kind} needs {needs}; the validation pictures bring none (see --help)")
+    if kind == "agreement":
+        return AnswerAgreement(model.answers(pictures.frames))
+    if kind == "cosine":
+        if len(model.model.outputs) != 1:
+            raise UsageError("--metric cosine compares embeddings: it needs a model with one output")
+        return AnswerAgreement(VectorReader(), "cosine")
+    if kind == "areas":
+        return Areas()
     if kind == "top1":
         return Top1([picture.classes or frozenset() for picture in labelled])
     if kind == "miou":
         return MeanIou([model.mask(picture) for picture in labelled])
-    if kind == "map":
-        return MeanAveragePrecision(
-            [picture.boxes or () for picture in labelled], model.detector(pictures.frames)
-        )
-    return Areas() if kind == "areas" else FloatAgreement(model.card.model_type)
+    return MeanAveragePrecision(
+        [picture.boxes or () for picture in labelled], model.detector(pictures.frames)
+    )
 
 
 def _brought(samples: Sequence[LabelledPicture]) -> str:
@@ -221,16 +239,17 @@ def _known(samples: Sequence[LabelledPicture], metric: str) -> Sequence[Labelled
 
 
 def _compared(
-    core: ov.Core, model: EvaluationModel, int8: ov.Model, rows: Sequence[Pixels]
+    core: ov.Core, model: EvaluationModel, int8: ov.Model, pictures: EvaluationRows
 ) -> dict[str, Any]:
     """Times of the float and the INT8 model as served, and what other precisions change."""
     requests = {}
     for name, graph in (("float", model.model), ("int8", int8)):
         request = compiled_for(core, model.served(graph), "f32", threads=1).create_infer_request()
-        request.set_input_tensor(ov.Tensor(rows[0][None].copy()))
+        request.set_input_tensor(ov.Tensor(pictures.rows[0][None].copy()))
         requests[name] = request.infer
     times = alternate(requests)
-    found = compare_precisions(core, model.served(model.model), rows, model.card.model_type)
+    graph = model.served(model.model)
+    found = compare_precisions(core, graph, pictures.rows, model.answers(pictures.frames))
     return {
         "speed": {
             "batch": 1,
@@ -240,7 +259,7 @@ def _compared(
             "speedup": ratio(times["float"], times["int8"]),
             "noise": {name: timing.noise for name, timing in times.items()},
         },
-        "float_model_by_precision": [asdict(one) | {"note": one.note} for one in found],
+        "float_model_by_precision": [one.report for one in found],
     }
 
 
@@ -269,4 +288,9 @@ def _record(report: dict[str, Any]) -> Validation:
         calibration_sha256=report["calibration_sha256"],
         speedup=report["speed"]["speedup"],
         machine=report["machine"],
+        decision=report["decision"],
+        compared_with=report.get("compared_with", ""),
+        answers=report.get("answers", 0),
+        drop_low=report.get("low"),
+        drop_high=report.get("high"),
     )

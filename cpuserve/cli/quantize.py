@@ -39,7 +39,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.option(
     "--metric",
     default="",
-    metavar="top1|miou|map|agreement|areas|MODULE:FUNCTION",
+    metavar="top1|miou|map|agreement|areas|cosine|MODULE:FUNCTION",
     help="Measure of accuracy [default: follows from --validation].",
 )
 @click.option(
@@ -74,7 +74,7 @@ _PATH = click.Path(exists=True, path_type=Path)
     help="Change operations back to float if the metric drops too far [default: on].",
 )
 @report_options
-@setting_options("model_repository", "decode", "max_pixels")
+@setting_options("model_repository", "decode", "max_pixels", "allow_unvalidated")
 def command(
     *,
     model: str,
@@ -96,11 +96,12 @@ def command(
     Needs cpuserve[quantize]. --validation takes a DIR with a folder for each class or with pictures named
     after their class, a CSV with the columns file,label or file,mask or file,x1,y1,x2,y2,class, or COCO's
     JSON. If the metric drops by more than --max-drop, NNCF's accuracy control changes operations back to
-    float. If that does not help, nothing is published.
+    float. If that does not help, nothing is published. A model whose answers cannot be compared is not
+    published without --allow-unvalidated.
 
     \b
     Exit codes: 0 published, 1 refused or failed, 2 wrong options,
-    3 the INT8 model is not accurate enough and is not published.
+    3 the INT8 model is not accurate enough, or cannot be judged, and is not published.
 
     \b
     Example:
@@ -122,7 +123,7 @@ def command(
         file,
         settings,
         order,
-        QuantizeOptions(max_drop, preset, accuracy_control, bars),
+        QuantizeOptions(max_drop, preset, accuracy_control, bars, settings.allow_unvalidated),
         say=(lambda step: click.echo(f"... {step}", err=True)) if shown else (lambda _: None),
     )
     for picture, reason in result.left_out:
@@ -136,28 +137,14 @@ def command(
 
 
 def _show(result: QuantizeReport) -> None:
-    from cpuserve.authoring.quantize import COMPARISONS  # noqa: PLC0415  # with OpenVINO
-
     report = result.report
-    pictures = f"{report['validation_pictures']} pictures"
-    figures = f"{report['metric']} on {pictures}: float {report['accuracy_float']:.4f}, "
-    figures += f"INT8 {report['accuracy']:.4f}"
-    if report["metric"] in COMPARISONS:
-        figures += " (compared with the float model, not with right answers)"
+    said = _figures(report)
     if result.published is None:
-        why = f"{figures}; --max-drop {report['max_drop']:g} does not allow that"
-        if report["method"] == "accuracy_control":
-            why += ", and accuracy control did not help"
-        if not report["quantized_operations"]:
-            why = (
-                "accuracy control had to put every operation back to floats "
-                f"for --max-drop {report['max_drop']:g}"
-            )
-        click.echo(f"{report['source']} is kept as it is and nothing is published: {why}", err=True)
+        click.echo(f"{report['source']} is kept as it is and nothing is published: {said}", err=True)
         return
     speed = report["speed"]
     click.echo(f"{result.published.name}/{result.published.version} published: {result.published.xml}")
-    click.echo(f"{figures} ({report['method']}, {report['quantized_operations']} operations quantised)")
+    click.echo(f"{said} ({report['method']}, {report['quantized_operations']} operations quantised)")
     click.echo(
         f"{speed['speedup']:.2f} times as fast: {speed['float_ms']:.2f} ms -> {speed['int8_ms']:.2f} ms "
         "a picture on one thread"
@@ -165,5 +152,37 @@ def _show(result: QuantizeReport) -> None:
     for one in report["float_model_by_precision"]:
         if one["note"]:
             click.echo(f"{one['asked']}: {one['note']}")
-        elif one["asked"] != "f32":
-            click.echo(f"{one['asked']}: agreement with f32 {one['agreement']:.4f}")
+        elif one["agreement"] is not None and one["asked"] != "f32":
+            click.echo(
+                f"{one['asked']}: agreement with f32 {one['agreement']:.4f}{_changes(one['evidence'])}"
+            )
+
+
+def _figures(report: dict[str, Any]) -> str:
+    """What was compared with what, on how much, and what was decided."""
+    if report["decision"] == "not validated":
+        said = f"not validated: {report['reason']}"
+        return said if report["published"] else f"{said}; --allow-unvalidated publishes it all the same"
+    said = (
+        f"{report['metric']} on {report['validation_pictures']} pictures: "
+        f"float {report['accuracy_float']:.4f}, INT8 {report['accuracy']:.4f}, "
+        f"compared with {report['compared_with']}, {report['answers']} in all"
+        f"{_changes(report)}"
+    )
+    if report["high"] is not None:
+        said += f", drop {report['low']:.2f} to {report['high']:.2f} (95% interval)"
+    if report["reason"]:
+        said += f"; {report['reason']}"
+    if (
+        report["decision"] == "refused"
+        and report["method"] == "accuracy_control"
+        and report["quantized_operations"]
+    ):
+        said += "; accuracy control did not help"
+    return said
+
+
+def _changes(evidence: dict[str, Any]) -> str:
+    if evidence["missed"] is None:
+        return ""
+    return f" ({evidence['missed']} missed, {evidence['invented']} invented)"

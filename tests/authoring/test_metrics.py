@@ -13,7 +13,6 @@ from cpuserve.authoring.metrics import (
     AccuracyMetric,
     Areas,
     CustomMetric,
-    FloatAgreement,
     MeanAveragePrecision,
     MeanIou,
     Top1,
@@ -52,22 +51,6 @@ def test_miou_of_scores_smaller_than_the_mask():
     assert value(MeanIou([mask]), [scores]) == pytest.approx((8 / 12 + 4 / 8) / 2)
 
 
-def test_agreement_of_classes_maps_and_other_numbers():
-    classes = FloatAgreement("Classification")
-    for row in ([0.2, 0.8], [0.9, 0.1]):
-        classes.learn([np.array(row)])
-    assert value(classes, [np.array([0.4, 0.6])], [np.array([0.4, 0.6])]) == 0.5
-    maps = FloatAgreement()
-    maps.learn([np.array([[0, 1], [2, 2]], np.int64)])
-    assert value(maps, [np.array([[0, 1], [2, 0]], np.int64)]) == 0.75
-    numbers = FloatAgreement("YOLO")
-    numbers.learn([np.array([1.0, 0.0]), np.array([[0.0]])])
-    assert value(numbers, [np.array([1.0, 0.0]), np.array([[1.0]])]) == pytest.approx(0.5**0.5)
-    silent = FloatAgreement("YOLO")
-    silent.learn([np.zeros(3)])
-    assert (value(silent, [np.zeros(3)]), value(silent, [np.ones(3)])) == (1.0, 0.0)
-
-
 def test_areas_are_those_of_the_worst_picture():
     metric = Areas()
     metric.learn([np.array([[0, 0], [1, 1]])])
@@ -75,6 +58,26 @@ def test_areas_are_those_of_the_worst_picture():
     swapped, moved = np.array([[1, 1], [0, 0]]), np.array([[0, 1], [1, 1]])
     assert value(metric, [swapped], [moved]) == 0.75
     assert value(metric, [swapped], [swapped]) == 1
+    assert (metric.answers, metric.why_not()) == (4, "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        (Top1([frozenset((1,)), frozenset((0, 1))]), "all pictures have the same class"),
+        (MeanIou([np.array([[4, 4, 255]], np.uint8)]), "all masks show one class only"),
+        (MeanAveragePrecision([[], []], lambda *_: []), "the validation pictures have no boxes"),
+    ],
+)
+def test_labels_that_one_answer_would_satisfy_judge_nothing(metric, reason):
+    assert reason in metric.why_not()
+
+
+def test_areas_of_one_class_judge_nothing():
+    metric = Areas()
+    metric.learn([np.zeros((4, 4), np.int64)])
+    metric.learn([np.zeros((4, 4), np.int64)])
+    assert "all pixels of all pictures the same class" in metric.why_not()
 
 
 def one(score: float, x: float = 0, *, class_id: int = 0, width: float = 10) -> Detection:

@@ -7,7 +7,10 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
+from cpuserve.authoring.answer_agreement import ServedAnswers
 from cpuserve.authoring.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
+from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.postprocess import Classifier, TensorsOnly
 from tests.isa import NEEDS_BF16
 
 
@@ -20,8 +23,9 @@ def model() -> ov.Model:
 @NEEDS_BF16
 def test_each_hint_is_reported_as_it_is_in_force(model):
     core = ov.Core()
-    rows = [np.array([0.1, 0.2, 0.9, 0.3], np.float32)]
-    found = compare_precisions(core, model, rows, "Classification")
+    rows = [np.array(row, np.float32) for row in ([0.1, 0.2, 0.9, 0.3], [0.9, 0.3, 0.2, 0.1])]
+    answers = ServedAnswers(Classifier((), softmax=True), [Frame(4, 4)] * 2)
+    found = compare_precisions(core, model, rows, answers)
     assert [one.asked for one in found] == list(HINTS)
     assert (found[0].in_force, found[0].agreement, found[0].note) == ("f32", 1.0, "")
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -29,9 +33,18 @@ def test_each_hint_is_reported_as_it_is_in_force(model):
         assert one.in_force == in_force(compiled_for(core, model, one.asked))
         if capability in able:
             assert (one.in_force, one.agreement, one.note) == (one.asked, 1.0, "")
+            assert one.evidence is not None
+            assert (one.evidence.answers, one.evidence.missed, one.evidence.pictures) == (2, 0, 2)
         else:
             assert (one.in_force, one.agreement) == ("f32", None)
             assert one.note == f"this CPU has no arithmetic in {one.asked}: OpenVINO runs it in f32"
+
+
+def test_what_cannot_be_compared_has_no_agreement(model):
+    answers = ServedAnswers(TensorsOnly("it is a table"), [Frame(4, 4)])
+    found = compare_precisions(ov.Core(), model, [np.ones(4, np.float32)], answers, ("f32", "f16"))
+    assert [(one.asked, one.agreement) for one in found] == [("f32", None), ("f16", None)]
+    assert "it answers tensors only: it is a table" in found[1].report["not_compared"]
 
 
 def test_the_note_is_about_the_difference():
