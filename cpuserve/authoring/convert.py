@@ -15,6 +15,7 @@ import openvino as ov
 
 from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
+from cpuserve.authoring.graph_import import reason
 from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.original_comparison import (
     OriginalComparison,
@@ -22,7 +23,7 @@ from cpuserve.authoring.original_comparison import (
     compare_with_original,
 )
 from cpuserve.authoring.report_process import Facts, compute_in_child
-from cpuserve.authoring.source import SourceModel, reason
+from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.quantisation import Dequantise

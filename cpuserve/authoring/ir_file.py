@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from cpuserve.authoring.source import reason
+from cpuserve.authoring.graph_import import reason
 from cpuserve.errors import RepositoryError
 
 __all__ = ["save_ir"]

@@ -100,7 +100,7 @@ def _onnx(framework: Any, source: SourceModel) -> Run:
     options.log_severity_level = 3
     session = framework.InferenceSession(str(source.path), options, providers=["CPUExecutionProvider"])
     inputs = _matched(source.model.inputs, [port.name for port in session.get_inputs()])
-    outputs = _matched(source.model.outputs, [port.name for port in session.get_outputs()])
+    outputs = _matched_ends(source, [port.name for port in session.get_outputs()])
     return lambda rows: session.run(outputs, dict(zip(inputs, rows, strict=True)))
 
 
@@ -115,7 +115,7 @@ def _tensorflow(framework: Any, source: SourceModel) -> Run:
         framework.import_graph_def(definition, name="")
     there = [tensor.name for node in graph.get_operations() for tensor in node.outputs]
     inputs = _matched(source.model.inputs, there)
-    outputs = _matched(source.model.outputs, there)
+    outputs = _matched_ends(source, there)
     session = framework.compat.v1.Session(graph=graph)
     return lambda rows: session.run(outputs, dict(zip(inputs, rows, strict=True)))
 
@@ -124,7 +124,7 @@ def _saved_model(framework: Any, source: SourceModel, path: Path) -> Run:
     loaded = framework.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]
     inputs = _matched(source.model.inputs, list(signature.structured_input_signature[1]))
-    outputs = _matched(source.model.outputs, list(signature.structured_outputs))
+    outputs = _matched_ends(source, list(signature.structured_outputs))
 
     def run(rows: Sequence[Array]) -> list[Array]:
         _ = loaded  # the signature does not keep the variables alive
@@ -137,11 +137,13 @@ def _saved_model(framework: Any, source: SourceModel, path: Path) -> Run:
 def _tflite(framework: Any, source: SourceModel) -> Run:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - an extra
 
-    interpreter = Interpreter(str(source.path), num_threads=1)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    chosen = bool(source.asked[2])
+    interpreter = Interpreter(str(source.path), num_threads=1, experimental_preserve_all_tensors=chosen)
+    inputs = interpreter.get_input_details()
+    outputs = interpreter.get_tensor_details() if chosen else interpreter.get_output_details()
     by_name = {port["name"]: port["index"] for port in [*inputs, *outputs]}
     into = [by_name[name] for name in _matched(source.model.inputs, [port["name"] for port in inputs])]
-    out_of = [by_name[name] for name in _matched(source.model.outputs, [port["name"] for port in outputs])]
+    out_of = [by_name[name] for name in _matched_ends(source, [port["name"] for port in outputs])]
 
     def run(rows: Sequence[Array]) -> list[Array]:
         for index, row in zip(into, rows, strict=True):
@@ -183,7 +185,12 @@ def _openvino(framework: Any, source: SourceModel) -> Run:
     return run
 
 
-def _matched(ports: Sequence[ov.Output], there: Sequence[str]) -> list[str]:
+def _matched_ends(source: SourceModel, there: Sequence[str]) -> list[str]:
+    """The framework's name for each output; tensors that were chosen as outputs must be equal by name."""
+    return _matched(source.model.outputs, there, by_place=not source.asked[2])
+
+
+def _matched(ports: Sequence[ov.Output], there: Sequence[str], *, by_place: bool = True) -> list[str]:
     """The framework's name for each input or output of the graph; by position where no name is equal.
 
     Raises:
@@ -200,7 +207,7 @@ def _matched(ports: Sequence[ov.Output], there: Sequence[str]) -> list[str]:
             found.append(same[0])
     if len(found) == len(ports):
         return found
-    if not found and len(there) == len(ports):
+    if not found and by_place and len(there) == len(ports):
         return list(there)
     missing = [sorted(port.get_names()) or [port.get_node().get_friendly_name()] for port in ports]
     raise ModelLoadError(f"it knows {', '.join(there[:6])}, and not all of {missing}")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cpuserve.authoring.source import reason
+from cpuserve.authoring.graph_import import reason
 from cpuserve.machine.process_controls import die_with_parent
 
 __all__ = ["Facts", "compute_in_child", "main"]

@@ -15,24 +15,15 @@ import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.formats import EXPORTED, Format, recognise
+from cpuserve.authoring.graph_import import import_graph, reason, refuse_unknown_operations
 from cpuserve.errors import ModelLoadError, UsageError
 
-__all__ = ["SourceModel", "input_shapes", "names_in", "read_model", "read_source", "reason", "select"]
+__all__ = ["SourceModel", "input_shapes", "names_in", "read_model", "read_source", "select"]
 
-_NOISE = (".cpp:", ".hpp:", "FrontEnd API failed", "wasn't fully converted", "Summary", "Frontend Extension")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _PORT = re.compile(r":\d+$")
 _INPUT = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")  # commas outside of brackets
-
-_ADVICE = (  # words of OpenVINO's message, and what to try; the first match counts
-    ("corrupted", "copy or download it again"),
-    (
-        "conversion rule",
-        "export it without them; instead of a quantised model take the float one",
-    ),
-    ("", "export it again with another exporter or opset, a quantised model from its float weights"),
-)
 
 Shapes = Mapping[str, ov.PartialShape]
 
@@ -105,7 +96,8 @@ def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str
 
     Raises:
         UsageError: there is no such file or callable, or no tensor of a name in ``shapes`` or ``outputs``.
-        ModelLoadError: the model cannot be read, holds NaN, or keeps a variable number of dimensions.
+        ModelLoadError: the model cannot be read, holds NaN or text, or keeps a variable number of
+            dimensions.
     """
     shapes = shapes or {}
     path = Path(source)
@@ -117,14 +109,16 @@ def read_source(source: str, shapes: Shapes | None = None, outputs: Sequence[str
         found = SourceModel(model, "pytorch", "a PyTorch module", source, "", None, program)
     else:
         format_ = recognise(path)
-        program, model = _import(path, format_)
+        program, model = _import(path, format_, shapes, cut=bool(outputs))
         name = path.name or path.resolve().name
         found = SourceModel(model, format_.framework, format_.title, name, _sha256(path), path, program)
     _reshape(found, shapes)
     if outputs:
         found = dataclasses.replace(found, model=select(found.model, outputs))
+        refuse_unknown_operations(found.model, found.name)
     asked = (source, {port: str(shape) for port, shape in shapes.items()}, tuple(outputs))
     found = dataclasses.replace(found, asked=asked)
+    _refuse_text(found)
     _refuse_dynamic_rank(found)
     _refuse_nan(found)
     return found
@@ -192,26 +186,15 @@ def select(model: ov.Model, outputs: Sequence[str]) -> ov.Model:
     return ov.Model(ends, inputs, copy.get_friendly_name())
 
 
-def reason(error: Exception) -> str:
-    """The reason in an error of OpenVINO, without its source lines and phrases."""
-    lines = [line.strip(" -:") for line in str(error).splitlines()]
-    said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
-    return "; ".join(said[:3])[:600] or "no reason given"
-
-
-def _import(path: Path, format_: Format) -> tuple[Any, ov.Model]:
+def _import(
+    path: Path, format_: Format, shapes: Shapes | None = None, *, cut: bool = False
+) -> tuple[Any, ov.Model]:
     if format_.framework == "pytorch":
         from cpuserve.authoring import pytorch  # noqa: PLC0415 - imports torch, an extra
 
         program = pytorch.load_archive(path, exported=format_ is EXPORTED)
         return program, pytorch.graph_of(program, [])
-    try:
-        return None, ov.Core().read_model(path)
-    except RuntimeError as error:
-        version = ov.__version__.split("-")[0]
-        said = reason(error).rstrip(".")
-        advice = next(text for words, text in _ADVICE if words in said)
-        raise ModelLoadError(f"OpenVINO {version} cannot import {path.name}: {said}; {advice}") from error
+    return None, import_graph(path, format_, shapes, cut=cut)
 
 
 def _port(model: ov.Model, name: str) -> ov.Output:
@@ -281,6 +264,17 @@ def _unknown(option: str, name: str, known: Sequence[str], hint: str) -> UsageEr
         near = [other for other in known if name.lower() in other.lower()][:5]
     there = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known[:8])}"
     return UsageError(f"{option} {name}: no tensor of that name; {there} ({hint})")
+
+
+def _refuse_text(source: SourceModel) -> None:
+    for kind, ports in (("input", source.model.inputs), ("output", source.model.outputs)):
+        for port in ports:
+            if port.element_type.get_type_name() == "string":
+                name = next(iter(sorted(port.get_names())), port.get_node().get_friendly_name())
+                raise ModelLoadError(
+                    f"{kind} {name!r} of {source.name} is text (strings), which is not served: export the "
+                    "network without the steps that read or write text, and do these in the client"
+                )
 
 
 def _refuse_dynamic_rank(source: SourceModel) -> None:
