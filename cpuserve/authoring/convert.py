@@ -30,6 +30,7 @@ from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.geometry import Batch, batch_axes, batch_of
 from cpuserve.serving.graph import names_of
+from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.settings import Settings
 
@@ -128,6 +129,7 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     """A copy of the source's graph with a free batch, real outputs and the card."""
     model = source.model.clone()
     dequantised = make_servable(model)
+    model = with_served_types(model, source.name)
     model.set_friendly_name(order.name)
     card = _card(source, model, order.card)
     batch = batch_of(model, dataclasses.replace(card, rows=""))  # asked anew, whatever the source says

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,9 @@ import openvino as ov
 from cpuserve.errors import ModelLoadError
 from cpuserve.serving.graph import names_of, unique_names, with_batch
 from cpuserve.serving.shape_check import ShapeCheck
+from cpuserve.serving.whole_slot import WholeSlot
 
-__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot", "WholeSlot"]
+__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot"]
 
 _WARM_ROUNDS = 2
 
@@ -129,66 +131,6 @@ class OpenVinoSlot:
         return tuple(array[first : first + count] for array in self._outputs)
 
 
-class WholeSlot:
-    """The memory of one request to a model without a batch: its only row is the whole of each port.
-
-    Attributes:
-        inputs: one array [1, ...] an input; none where an input has variable sides.
-        requests: by (number of the compiled model, 0, 1).
-        ran: the request that ran last, where the outputs are.
-    """
-
-    def __init__(
-        self,
-        copies: Sequence[Mapping[int, ov.CompiledModel]],
-        inputs: Sequence[Port],
-        outputs: Sequence[Port],
-        shape_check: ShapeCheck | None,
-    ) -> None:
-        self._shape_check = shape_check
-        self._outputs = outputs
-        self.inputs = (
-            tuple(np.zeros((1, *port.row_shape), port.dtype) for port in inputs)
-            if shape_check is None
-            else ()
-        )
-        self.requests = {
-            (copy, 0, 1): compiled[1].create_infer_request() for copy, compiled in enumerate(copies)
-        }
-        self.ran: ov.InferRequest | None = None
-        self._put([array.reshape(port.shape) for array, port in zip(self.inputs, inputs, strict=False)])
-
-    def _put(self, arrays: Sequence[Array]) -> None:
-        self._held = arrays  # a request does not keep the memory it reads alive
-        for request in self.requests.values():
-            for index, array in enumerate(arrays):
-                request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
-
-    def write(self, arrays: Sequence[Array]) -> None:
-        """Take the inputs of a request, each in the shape that clients send.
-
-        Raises:
-            RequestError: the graph cannot compute with the sizes it leaves to clients.
-        """
-        if self._shape_check is None:
-            for target, array in zip(self.inputs, arrays, strict=True):
-                target[:] = array
-        else:
-            self._shape_check.check([array.shape for array in arrays])
-            self._put([np.array(array, order="C") for array in arrays])  # what was sent may be read-only
-
-    def whole_outputs(self) -> list[Array]:
-        """One array an output, in its own shape."""
-        return [] if self.ran is None else [tensor.data.copy() for tensor in self.ran.output_tensors]
-
-    def outputs(self, _first: int, _count: int) -> tuple[Array, ...]:
-        """One array [1, ...] an output."""
-        return tuple(
-            array if port.outer else array[None]
-            for port, array in zip(self._outputs, self.whole_outputs(), strict=True)
-        )
-
-
 class OpenVinoEngine:
     """A model compiled for fixed batch sizes, one OpenVINO thread a stream.
 
@@ -242,13 +184,35 @@ class OpenVinoEngine:
         copies = int(self.properties["NUM_STREAMS"]) if own_weights else 1
         for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"):
             self.properties[name] //= copies
+        for port in (*model.inputs, *model.outputs):
+            if port.partial_shape.rank.is_dynamic:
+                raise ModelLoadError(
+                    f"{names_of(port)[0]!r} has a variable number of dimensions; the setting `shape` fixes "
+                    "an input's, and `cpuserve convert --input` too"
+                )
         graphs = {size: with_batch(model, size) for size in sizes}
         self.batched = graphs.get(1) is not None
         if not self.batched:
             graphs = {1: model}
         self.sizes = tuple(graphs)
+        compiled = partial(self._compiled, core, graphs, copies)
+        self._copies = compiled()
+        # a graph of variable sizes that has failed once crashes when it fails again: it is compiled anew
+        self._anew = None if self.batched or not model.is_dynamic() else compiled
+        one = self._copies[0][1]
+        self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
+        self.rows = max(self.sizes[-1], self.streams) if self.batched else 1
+        self._idle = [number for number in range(copies) for _ in range(self.streams // copies)]
+        self.inputs = _ports(model.inputs, one.inputs, batched=self.batched)
+        variable = any(-1 in port.row_shape for port in self.inputs)
+        self._shape_check = ShapeCheck(model) if variable else None
+        self.outputs = _ports(model.outputs, one.outputs, batched=self.batched)
+
+    def _compiled(
+        self, core: ov.Core, graphs: Mapping[int, ov.Model | None], copies: int
+    ) -> list[dict[int, ov.CompiledModel]]:
         try:
-            self._copies = [
+            return [
                 {
                     size: core.compile_model(graph, "CPU", self.properties)
                     for size, graph in graphs.items()
@@ -258,14 +222,6 @@ class OpenVinoEngine:
             ]
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
-        one = self._copies[0][1]
-        self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
-        self.rows = max(self.sizes[-1], self.streams) if self.batched else 1
-        self._idle = [number for number in range(copies) for _ in range(self.streams // copies)]
-        self.inputs = _ports(model.inputs, one.inputs, batched=self.batched)
-        variable = any(-1 in port.row_shape for port in self.inputs)
-        self._shape_check = ShapeCheck(model) if variable else None
-        self.outputs = _ports(model.outputs, one.outputs, batched=self.batched)
 
     def new_slot(self) -> OpenVinoSlot | WholeSlot:
         """Allocate a slot of ``rows`` rows."""
@@ -289,15 +245,24 @@ class OpenVinoEngine:
 
     def run(self, slot: OpenVinoSlot | WholeSlot, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
+        if isinstance(slot, WholeSlot):
+            slot.use(self._copies)
         taken = self._take(min(len(parts), self.streams))
         copies = taken or [0]  # more callers than streams: OpenVINO lets one wait for the other
         try:
             requests = [slot.requests[copies[place % len(copies)], *part] for place, part in enumerate(parts)]
-            if len(copies) == 1:
+            if self._anew is not None:
+                requests[0].start_async()  # `infer` of a lone stream loses what the graph raises
+                requests[0].wait()
+            elif len(copies) == 1:
                 for request in requests:  # a lone stream runs in this thread: nothing to hand over
                     request.infer(share_outputs=True)
             else:
                 _together(requests)
+        except RuntimeError:
+            if self._anew is not None:
+                self._copies = self._anew()
+            raise
         finally:
             self._idle.extend(taken)
         if isinstance(slot, WholeSlot):
@@ -362,11 +327,6 @@ def _ports(read: Sequence[ov.Output], compiled: Sequence[ov.Output], *, batched:
 
 def _port(names: tuple[str, ...], port: ov.Output, *, batched: bool) -> Port:
     shape = port.partial_shape
-    if shape.rank.is_dynamic:
-        raise ModelLoadError(
-            f"{names[0]!r} has a variable number of dimensions; the setting `shape` fixes an input's, and "
-            "`cpuserve convert --input` too"
-        )
     sizes = tuple(side.get_length() if side.is_static else -1 for side in shape)
     dtype = port.element_type.to_dtype()
     if batched:

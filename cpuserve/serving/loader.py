@@ -39,6 +39,7 @@ from cpuserve.serving.graph_settings import apply_graph_settings
 from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.pipeline import PicturePath, Pipeline
+from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import postprocessor
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.serving.statistics import Recorder, Statistics
@@ -218,7 +219,7 @@ def read(core: ov.Core, file: Path) -> ov.Model:
         raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
     if file.suffix != ".xml":
         make_servable(model)
-    return model
+    return with_served_types(model, file.name)
 
 
 def _whole_model(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cpuserve.errors import RequestError
 from cpuserve.serving.batcher import Batcher
-from cpuserve.serving.engine import Array, WholeSlot
+from cpuserve.serving.engine import Array
 from cpuserve.serving.request import Request
 from cpuserve.serving.tensor_checks import check_whole
+from cpuserve.serving.whole_slot import WholeSlot
 
 __all__ = ["infer_alone"]
 
@@ -31,7 +33,13 @@ def infer_alone(batcher: Batcher, tensors: Sequence[Array], request: Request) ->
         memory: WholeSlot = rows.slot.memory
         memory.write(tensors)
         request.done("decode")
-        batcher.run(rows)
+        try:
+            batcher.run(rows)
+        except RuntimeError as error:
+            if not any(-1 in port.shape for port in batcher.engine.inputs):
+                raise
+            said = str(error).strip().splitlines()[-1][:200]
+            raise RequestError(f"the model cannot compute with these inputs: {said}") from error
         request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)
         outputs = memory.whole_outputs()
         request.check_answer(1, sum(output.nbytes for output in outputs))

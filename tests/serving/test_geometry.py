@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import ModelLoadError, RequestError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.geometry import batch_axes, batch_of, rows_of
@@ -260,6 +260,59 @@ def test_sizes_that_a_graph_cannot_compute_with_are_the_clients_error(tmp_path):
         served.infer([np.ones((3, 4), np.float32), np.ones((5, 4), np.float32)], Request())
     (found,) = served.infer([np.ones((4, 4), np.float32), np.ones((2, 4), np.float32)], Request())
     assert found.tolist() == [[4.0] * 4] * 4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 6])
+def test_a_graph_that_failed_with_a_clients_numbers_answers_the_next_client(tmp_path, threads):
+    x, sides = given([-1], "x"), given([2], "sides", np.int64)
+    served = pipeline(
+        model([x, sides], ops.relu(ops.reshape(x, sides, special_zero=False))), tmp_path, threads
+    )
+    for _ in range(3):
+        for wrong in ([3, 3], [5, 7]):
+            with pytest.raises(RequestError, match="cannot compute with these inputs"):
+                served.infer([np.ones(4, np.float32), np.array(wrong, np.int64)], Request())
+        (found,) = served.infer([np.ones(6, np.float32), np.array([2, 3], np.int64)], Request())
+        assert found.tolist() == [[1.0] * 3] * 2
+
+
+def test_what_a_graph_raises_twice_ends_no_worker(tmp_path):
+    x, most = given([-1, 10], "x"), given([], "most", np.int64)
+    best = ops.topk(x, most, 1, "max", "value")
+    served = pipeline(model([x, most], ops.relu(best.output(0))), tmp_path)
+    rows = np.arange(20, dtype=np.float32).reshape(2, 10)
+    for _ in range(3):
+        for _ in range(2):
+            with pytest.raises(RequestError, match="cannot compute with these inputs"):
+                served.infer([rows, np.array(0)], Request())
+        assert served.infer([rows, np.array(2)], Request())[0].tolist() == [[9, 8], [19, 18]]
+
+
+def test_a_variable_number_of_dimensions_is_refused_in_words(tmp_path):
+    x = ops.parameter(ov.PartialShape.dynamic(), np.float32, name="x")
+    x.output(0).set_names({"x"})
+    with pytest.raises(ModelLoadError, match="'x' has a variable number of dimensions; the setting `shape`"):
+        pipeline(model([x], ops.relu(x)), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "served_as"), [("bf16", "float32"), ("i4", "int8"), ("u4", "uint8")])
+def test_numbers_that_numpy_does_not_have_are_sent_as_larger_ones(tmp_path, kind, served_as):
+    x = given([-1, 4], "x", getattr(ov.Type, kind))
+    copy = ops.reshape(x, ints(-1, 2, 2), special_zero=False)
+    served = pipeline(model([x], copy), tmp_path)
+    assert [(port.names[0], port.dtype) for port in (*served.inputs, *served.outputs)] == [
+        ("x", served_as),
+        ("out0", served_as),
+    ]
+    (found,) = served.infer([np.array([[1, 2, 3, 4], [5, 6, 7, 0]], served_as)], Request())
+    assert found.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["string", "u1", "nf4"])
+def test_elements_that_cannot_be_served_are_refused_in_words(tmp_path, kind):
+    x = given([-1, 8], "x", getattr(ov.Type, kind))
+    with pytest.raises(ModelLoadError, match=f"input 'x' of model.xml has elements of type {kind}"):
+        pipeline(ov.Model([ops.result(x)], [x]), tmp_path)
 
 
 def test_requests_without_a_batch_run_beside_each_other_and_stay_apart(tmp_path):
