@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.graph_import import reason
 from cpuserve.authoring.ir_file import save_ir
+from cpuserve.authoring.judgement import judged_card, measured_in_child
 from cpuserve.authoring.original_comparison import (
     OriginalComparison,
     check_pictures,
@@ -74,12 +76,14 @@ class Conversion:
     Attributes:
         model: the graph, with the card inside.
         card: the card.
+        answers: what the model answers, and by which evidence.
         dequantised: for each output, how its integers became real numbers; None: it was left alone.
         batch: whether its rows may be joined and cut.
     """
 
     model: ov.Model
     card: Card
+    answers: str
     dequantised: tuple[Dequantise | None, ...]
     batch: Batch
 
@@ -134,6 +138,13 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     card = _card(source, model, order.card)
     batch = batch_of(model, dataclasses.replace(card, rows=""))  # asked anew, whatever the source says
     card = dataclasses.replace(card, rows=batch.rows, batch_axes=batch_axes(model))
+    card, answers = judged_card(
+        model,
+        card,
+        batched=batch.free,
+        said=bool(order.card.model_type),
+        measured=partial(measured_in_child, limit_s=order.report_timeout_s, option=_LIMIT),
+    )
     card.write(model)
     facts = {
         "file": source.name,
@@ -143,7 +154,7 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     }
     for key, value in facts.items():
         model.set_rt_info(value, [OWN, _CONVERTED, key])
-    return Conversion(model, card, dequantised, batch)
+    return Conversion(model, card, answers, dequantised, batch)
 
 
 def _card(source: SourceModel, model: ov.Model, said: Card) -> Card:
@@ -187,6 +198,7 @@ def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
         "openvino": _openvino_version(),
         "inputs": [_described(port) for port in made.model.inputs],
         "outputs": [_described(port) for port in made.model.outputs],
+        "answers": made.answers,
         "dequantised": {
             names_of(port)[0]: asdict(how)
             for port, how in zip(made.model.outputs, made.dequantised, strict=True)

@@ -20,7 +20,7 @@ from cpuserve.errors import ModelLoadError, RepositoryError, UnknownModel, Usage
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import IR, NONE, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.graph import ends_in_softmax
+from cpuserve.serving.postprocess.evidence import SOFTMAX, output_evidence
 from cpuserve.serving.servable_graph import free_batch
 from cpuserve.settings import Settings
 
@@ -161,7 +161,7 @@ def cut(
         _chosen(order.tail, made.tail, "--tail"),
         tuple(map(CutPort.of, whole.model.inputs)),
         tuple(map(CutPort.of, whole.model.outputs)),
-        ends_in_softmax(made.core if order.tail.run == NONE else whole.model),
+        output_evidence(made.core if order.tail.run == NONE else whole.model)[0].function == SOFTMAX,
         {
             "source": {"name": whole.name, "sha256": whole.sha256},
             "core": {

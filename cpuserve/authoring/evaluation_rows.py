@@ -24,7 +24,6 @@ from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.graph import (
     ImageInput,
-    ends_in_softmax,
     image_graph,
     image_input,
     names_of,
@@ -32,7 +31,7 @@ from cpuserve.serving.graph import (
 )
 from cpuserve.serving.loader import read
 from cpuserve.serving.picture_input import Frame, PictureInput
-from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, postprocessor
+from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
 
@@ -214,8 +213,8 @@ class EvaluationModel:
 
     def _postprocessor(self, card: Card) -> Postprocessor | TensorsOnly:
         ports = [_port(port) for port in self.served(self.model).outputs]
-        likely = self.card.output_raw_scores or ends_in_softmax(self.model)
-        return postprocessor(card, ports, self.picture_input.resizer, probabilities=likely, model=self.model)
+        known = output_evidence(self.model)
+        return postprocessor(card, ports, self.picture_input.resizer, known, self.model)
 
 
 def _port(port: ov.Output) -> Port:

@@ -18,13 +18,11 @@ from cpuserve.authoring.report_process import Facts
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
-from cpuserve.models.cut_manifest import CutPort
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.picture_input import PictureInput
-from cpuserve.serving.postprocess import judged
 
-__all__ = ["OriginalComparison", "check_pictures", "compare_with_original"]
+__all__ = ["OriginalComparison", "check_pictures", "compare_with_original", "random_row"]
 
 _SEED = 20  # of the random tensors that stand in for pictures
 _RANDOM = 4
@@ -88,8 +86,7 @@ def compare_with_original(order: OriginalComparison) -> Facts:
         before.append(_real(original.run(row), order.dequantised))
         found = compiled(list(row))
         after.append([np.array(found[port]) for port in compiled.outputs])
-    card = Card.read(written)
-    model_type = card.model_type or _served_as(written, card)
+    model_type = Card.read(written).model_type or "tensor"
     outputs = []
     for index, port in enumerate(written.outputs):
         theirs, ours = [row[index] for row in before], [row[index] for row in after]
@@ -106,14 +103,6 @@ def _differences(theirs: Sequence[Array], ours: Sequence[Array], kind: str) -> d
         return {"not_compared": str(error)}
 
 
-def _served_as(model: ov.Model, card: Card) -> str:
-    """The model type that the server assumes where the card names none."""
-    ranks = [port.partial_shape.rank for port in model.outputs]
-    if any(rank.is_dynamic for rank in ranks) or image_input(model, card) is None:
-        return ""
-    return judged([CutPort.of(port).shape[1:] for port in model.outputs])
-
-
 def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:
     return [
         array
@@ -128,7 +117,7 @@ def _rows(model: ov.Model, order: OriginalComparison) -> tuple[dict[str, Any], I
     if order.images is None:
         dice = np.random.default_rng(_SEED)
         said: dict[str, Any] = {"data": f"{_RANDOM} random tensors (seed {_SEED}), no pictures"}
-        return said, ([_random(port, dice) for port in model.inputs] for _ in range(_RANDOM))
+        return said, ([random_row(port, dice) for port in model.inputs] for _ in range(_RANDOM))
     card = Card.read(model)
     source = image_input(model, card)
     assert source is not None  # noqa: S101  # checked before, by `check_pictures`
@@ -143,7 +132,7 @@ def _rows(model: ov.Model, order: OriginalComparison) -> tuple[dict[str, Any], I
     return said, ([pictures.prepare(row)] for row in read.rows)
 
 
-def _random(port: ov.Output, dice: np.random.Generator) -> Array:
+def random_row(port: ov.Output, dice: np.random.Generator) -> Array:
     """Bytes for an input of bytes, 0 and 1 for wider integers, which are often indices, else -1 to 1."""
     shape = port.partial_shape
     kind = port.element_type.to_dtype()

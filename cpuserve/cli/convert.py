@@ -88,7 +88,7 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     "--model_type",
     "--model-type",
     default="",
-    help="Model type as in OpenVINO Model API: Classification, Segmentation, YOLOX, ...",
+    help="What the model answers: Classification, Segmentation, YOLOX, ... [default: judged by its outputs].",
 )
 @click.option(
     "--layout", default="", metavar="NHWC|NCHW", help="Layout of the input [default: follows from its shape]."
@@ -277,6 +277,7 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "batch",
         f"none, each request runs alone: {alone}" if alone else "first side of every input and output",
     )
+    yield "answers", report["answers"]
     for name, how in report["dequantised"].items():
         yield "dequantised", f"{name}: (value - {how['zero_point']}) * {how['scale']:.8g}"
     if size is not None:

@@ -50,7 +50,7 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["name"],
             " ".join(map(str, row["versions"])),
-            row["model_type"],
+            _answers(row),
             inputs,
             str(row["labels"] or ""),
             f"{row['bytes'] / 1e6:.1f}",
@@ -58,3 +58,10 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
             row["description"] if row["error"] is None else f"cannot be read: {row['error']}",
         )
     table_console().print(table)
+
+
+def _answers(row: dict[str, Any]) -> str:
+    """The model type, and by which evidence it was judged or is not known."""
+    if not row["evidence"]:
+        return str(row["model_type"])
+    return f"{row['model_type'] or 'tensors only'} ({row['evidence']})"

@@ -19,13 +19,19 @@ __all__ = ["MODEL_INFO", "OWN", "Card"]
 MODEL_INFO = "model_info"  # the section of `rt_info` that Model API and its exporters use
 OWN = "cpuserve"  # the section for keys that Model API does not have
 
-_OWN_KEYS = ("decode", "precision", "licence", "source", "description", "rows", "batch_axes")
+_OWN_KEYS = (
+    *("decode", "precision", "licence", "source", "description", "rows", "batch_axes"),
+    *("scores", "scores_axis", "evidence", "box_format", "box_unit"),
+)
 _CHOICES = {
     "resize_type": ("standard", "crop", "fit_to_window", "fit_to_window_letterbox"),
     "interpolation_mode": ("LINEAR", "CUBIC", "NEAREST"),
     "decode": ("", "exact", "fast"),
     "precision": ("", "auto", "f32", "bf16", "f16"),
     "rows": ("", "independent", "mixed"),
+    "scores": ("", "softmax", "sigmoid", "argmax", "logits"),
+    "box_format": ("", "xyxy", "yxyx", "xywh", "cxcywh"),
+    "box_unit": ("", "pixels", "share"),
 }
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -46,7 +52,8 @@ class Card:
         reverse_input_channels: True when the model wants RGB; False when it wants BGR.
         input_dtype: element type of the model's input ("u8", "f32", ...), empty when the graph must be asked.
         embedded_processing: the graph itself resizes and normalises.
-        output_raw_scores: the caller wants all scores and not the best few.
+        multilabel: several classes may apply, each with a probability of its own; None: the graph decides.
+        output_raw_scores: kept for Model API, which then answers all scores too.
         confidence_threshold: answers below it are left out; None when the exporter did not say.
         iou_threshold: of two boxes of a class that overlap by more the better stays; None as above.
         nms_execute: boxes still overlap and must be thinned out; None as above: the model_type decides.
@@ -55,6 +62,11 @@ class Card:
         topk: number of classes in an answer; None when the exporter did not say.
         decode: "exact" or "fast" decoding of JPEG pictures, empty for the server's setting.
         precision: what to compile for ("auto", "f32", "bf16", "f16"), empty for the server's setting.
+        scores: what the first output holds, "softmax", "sigmoid", "argmax", "logits"; empty: asks the graph.
+        scores_axis: the dimension that a softmax or argmax goes along, counted from the end; None: not known.
+        evidence: why the model type is what it is, when it was judged and not said.
+        box_format: order of a box's numbers, "xyxy", "yxyx", "xywh" or "cxcywh"; empty: the model type's.
+        box_unit: "pixels" of the input or "share" of it; empty: the numbers are asked.
         licence: licence of the weights.
         source: where the weights came from.
         description: one sentence for people.
@@ -75,6 +87,7 @@ class Card:
     reverse_input_channels: bool = False
     input_dtype: str = ""
     embedded_processing: bool = False
+    multilabel: bool | None = None
     output_raw_scores: bool = False
     confidence_threshold: float | None = None
     iou_threshold: float | None = None
@@ -84,6 +97,11 @@ class Card:
     topk: int | None = None
     decode: str = ""
     precision: str = ""
+    scores: str = ""
+    scores_axis: int | None = None
+    evidence: str = ""
+    box_format: str = ""
+    box_unit: str = ""
     licence: str = ""
     source: str = ""
     description: str = ""
@@ -250,6 +268,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "reverse_input_channels": _boolean,
     "input_dtype": _lower,
     "embedded_processing": _boolean,
+    "multilabel": _boolean,
     "output_raw_scores": _boolean,
     "confidence_threshold": _number,
     "iou_threshold": _number,
@@ -259,6 +278,11 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "topk": _whole,
     "decode": _lower,
     "precision": _lower,
+    "scores": _lower,
+    "scores_axis": _whole,
+    "evidence": _string,
+    "box_format": _lower,
+    "box_unit": _lower,
     "licence": _string,
     "source": _string,
     "description": _string,

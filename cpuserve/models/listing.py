@@ -32,6 +32,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     """What an IR says of itself; the key ``error`` says why it cannot be read, else it is None."""
     said: dict[str, Any] = {
         "model_type": "",
+        "evidence": "",
         "inputs": [],
         "labels": 0,
         "licence": "",
@@ -52,6 +53,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     inputs = [_input(layer) for layer in net.iterfind("layers/layer[@type='Parameter']")]
     return said | {
         "model_type": card.model_type,
+        "evidence": card.evidence,
         "inputs": inputs,
         "labels": len(card.labels),
         "licence": card.licence,

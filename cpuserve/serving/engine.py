@@ -17,7 +17,7 @@ from cpuserve.serving.graph import names_of, unique_names, with_batch
 from cpuserve.serving.shape_check import ShapeCheck
 from cpuserve.serving.whole_slot import WholeSlot
 
-__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot"]
+__all__ = ["Array", "Engine", "OpenVinoEngine", "Part", "Port", "Slot", "port_of"]
 
 _WARM_ROUNDS = 2
 
@@ -322,10 +322,17 @@ def _ports(read: Sequence[ov.Output], compiled: Sequence[ov.Output], *, batched:
         tuple(dict.fromkeys([*own, *names_of(port)]))
         for own, port in zip(unique_names(read), compiled, strict=True)
     ]
-    return tuple(_port(*both, batched=batched) for both in zip(names, compiled, strict=True))
+    return tuple(port_of(*both, batched=batched) for both in zip(names, compiled, strict=True))
 
 
-def _port(names: tuple[str, ...], port: ov.Output, *, batched: bool) -> Port:
+def port_of(names: tuple[str, ...], port: ov.Output, *, batched: bool) -> Port:
+    """An input or output of a graph as it is served.
+
+    Args:
+        names: every name it answers to.
+        port: it.
+        batched: whether its first side is the batch.
+    """
     shape = port.partial_shape
     sizes = tuple(side.get_length() if side.is_static else -1 for side in shape)
     dtype = port.element_type.to_dtype()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageInput",
     "batch_sizes",
-    "ends_in_softmax",
     "image_graph",
     "image_input",
     "is_identity",
@@ -34,9 +33,6 @@ __all__ = [
 
 _END = "/sink_port_0"  # what importers put behind the name of an output
 _LARGEST_BATCH_PIXELS = 8 * 320 * 320
-_SOFTMAX_BEHIND = frozenset(
-    ("Convert", "FakeQuantize", "Multiply", "Subtract", "Reshape", "Squeeze", "Unsqueeze", "Clamp", "Result")
-)
 
 
 @dataclass(frozen=True)
@@ -218,11 +214,3 @@ def batch_sizes(model: ov.Model, largest: int, source: ImageInput | None) -> lis
         sizes.append(size)
         size *= 2
     return sizes
-
-
-def ends_in_softmax(model: ov.Model) -> bool:
-    """Whether the first output already holds probabilities: a Softmax, at most rescaled."""
-    node = model.output(0).get_node()
-    while node.get_type_name() in _SOFTMAX_BEHIND and node.get_input_size():
-        node = node.input_value(0).get_node()
-    return str(node.get_type_name()) == "Softmax"

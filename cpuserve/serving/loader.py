@@ -30,7 +30,6 @@ from cpuserve.serving.geometry import ROWS, batch_of
 from cpuserve.serving.graph import (
     ImageInput,
     batch_sizes,
-    ends_in_softmax,
     image_graph,
     image_input,
     one_picture,
@@ -40,7 +39,7 @@ from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.port_types import with_served_types
-from cpuserve.serving.postprocess import postprocessor
+from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.settings import Settings
@@ -185,21 +184,25 @@ def assemble(
         batch = batch_of(model, card)
         tensors, pictures = _whole_model(model, card, settings, compiler, batched=batch.free)
         engine = (tensors if pictures is None else pictures.batcher).engine
-        cut, outputs, probabilities = None, engine.outputs, ends_in_softmax(model)
+        cut, outputs, evidence = None, engine.outputs, output_evidence(model)
     else:
         batch = ROWS  # heads and tails run row by row, and so does a core without a batch
         tensors, pictures, cut, card = _cut_model(file, model, parts, card, settings, compiler)
-        outputs, probabilities = cut.outputs, parts.probabilities
+        outputs, evidence = cut.outputs, _of_cut(cut, probabilities=parts.probabilities)
     resizer = None if pictures is None else pictures.picture_input.resizer
-    post = postprocessor(
-        card, outputs, resizer, probabilities=card.output_raw_scores or probabilities, model=model
-    )
+    post = postprocessor(card, outputs, resizer, evidence, model)
     made = (file.name, file.version, card, tensors, pictures, post, recorder, cut)
     recorder.put("streams", tensors.engine.streams)
     if not settings.result_cache_bytes:
         return Pipeline(*made, batch=batch)
     check_repeatable(model, parts, file.name)
     return CachingPipeline(*made, batch=batch, results=ResultCache(settings.result_cache_bytes))
+
+
+def _of_cut(cut: CutParts, *, probabilities: bool) -> tuple[OutputEvidence, ...]:
+    """What is known of a cut model's outputs: whether the first holds probabilities of classes."""
+    first = OutputEvidence("softmax", -1) if probabilities else OutputEvidence()
+    return (first, *[OutputEvidence()] * (len(cut.outputs) - 1))
 
 
 def read(core: ov.Core, file: Path) -> ov.Model:

@@ -292,7 +292,7 @@ class Pipeline:
         if isinstance(self.post, TensorsOnly):
             raise RequestError(
                 f"model {self.name} answers tensors only: {self.post.reason}; "
-                "ask for its tensors at /v2/models/NAME/infer"
+                f"ask for its tensors at /v2/models/{self.name}/infer"
             )
         return self.post
 

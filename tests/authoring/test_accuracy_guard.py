@@ -257,7 +257,7 @@ def embeddings() -> list[Array]:
 @pytest.mark.parametrize("how", [*BROKEN, "collapsed"])
 def test_embeddings_that_tell_pictures_apart_otherwise_are_refused(how):
     def collapsed(outputs: Sequence[Array]) -> list[Array]:
-        return [np.mean(outputs, axis=0, dtype=np.float32)] * len(outputs)
+        return [np.asarray(np.mean(outputs, axis=0, dtype=np.float32))] * len(outputs)
 
     float_vectors = embeddings()
     broken = (BROKEN | {"collapsed": collapsed})[how](float_vectors)

@@ -67,15 +67,11 @@ def test_labels_of_another_number_than_the_classes_publish_nothing(tmp_path, mod
     assert not (tmp_path / "models").exists()
 
 
-def test_labels_of_other_model_types_are_not_counted(tmp_path):
-    model, _ = published(source(tmp_path), tmp_path, Card(labels=("a", "b"), model_type="YOLOX"))
-    assert Card.read(model).labels == ("a", "b")
-
-
 def test_the_report_is_kept_beside_the_ir_and_compares_with_the_original(tmp_path):
-    _, report = published(source(tmp_path), tmp_path)
+    _, report = published(source(tmp_path), tmp_path, Card(labels=("r", "g", "b")))
     assert json.loads((tmp_path / "models" / "means" / "1" / "report.json").read_text()) == report
     assert (report["inputs"], report["outputs"]) == (["data f32[1,8,8,3]"], ["mean f32[1,3]"])
+    assert report["answers"] == "Classification: as many labels as scores, 3"
     parity = report["parity"]
     assert parity["original"].startswith("openvino ")
     assert parity["outputs"][0] == {
@@ -94,7 +90,7 @@ def test_an_original_that_answers_otherwise_is_seen(tmp_path):
     sums = ops.add(found.model.output(0).get_node().input_value(0), np.float32([9, 0, 0]))
     sums.output(0).set_names({"mean"})
     wrong = ov.Model([ops.result(sums)], found.model.get_parameters())
-    _, report = published(dataclasses.replace(found, model=wrong), tmp_path)
+    _, report = published(dataclasses.replace(found, model=wrong), tmp_path, Card(labels=("r", "g", "b")))
     assert report["parity"]["outputs"][0]["max_abs_diff"] == pytest.approx(9, abs=1e-5)
     assert report["parity"]["outputs"][0]["top1_agreement"] < 1
 

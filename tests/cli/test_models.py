@@ -69,6 +69,7 @@ def test_each_model_is_described_by_its_latest_version(run: Run, filled: Path):
         "name": "cats",
         "versions": [1, 3],
         "model_type": "Classification",
+        "evidence": "",
         "inputs": [{"name": "pixels", "type": "u8", "shape": [-1, 8, 8, 3]}],
         "labels": 2,
         "licence": "MIT",
@@ -87,6 +88,16 @@ def test_the_table_shows_text_as_it_is(run: Run, filled: Path):
     assert "Cats [bold]and[/bold] not" in out
     assert "u8[-1,8,8,3]" in out
     assert "cannot be read: unclosed token" in out
+
+
+def test_the_table_says_by_which_evidence_a_type_was_judged(run: Run, tmp_path: Path):
+    put(tmp_path / "ir_models" / "cats" / "1", Card(model_type="Classification", evidence="a softmax"))
+    put(tmp_path / "ir_models" / "dogs" / "1", Card(evidence="nothing says it"))
+    code, out, _ = run("--model-repository", tmp_path / "ir_models")
+    assert code == 0
+    words = " ".join(out.replace("│", " ").split())
+    assert "Classification (a softmax)" in words or "(a" in words
+    assert "tensors only" in words.replace("tensors  only", "tensors only")
 
 
 def test_metadata_that_cannot_be_meant_is_an_error_of_that_row(run: Run, tmp_path: Path):

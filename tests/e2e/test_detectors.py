@@ -7,10 +7,12 @@ from collections import Counter
 
 import cv2
 import numpy as np
+import openvino as ov
 import pytest
 from PIL import Image
 
 from cpuserve.cli import main
+from cpuserve.models.card import Card
 from tests.servers import serving
 
 pytestmark = pytest.mark.numeric
@@ -39,8 +41,11 @@ def server(data_dir, tmp_path_factory):
         with pytest.raises(SystemExit, match="0"):
             main(["convert", str(models / file), "--name", name, *flags, *named, *place])
     with pytest.raises(SystemExit, match="0"):
-        odd = ("--name", "odd", "--model_type", "CenterNet", "--no-parity", "--quiet")
-        main(["convert", str(models / "resnet8_cifar10.tflite"), *odd, *place])
+        model = ov.Core().read_model(models / "resnet8_cifar10.tflite")
+        Card(model_type="CenterNet").write(model)  # the source's word; a user's is refused
+        file = tmp_path_factory.mktemp("odd") / "odd.xml"
+        ov.save_model(model, file)
+        main(["convert", str(file), "--name", "odd", "--no-parity", "--quiet", *place])
     log = tmp_path_factory.mktemp("log") / "log"
     options = ("--workers", "1", "--decode", "exact", "--precision", "f32", "--max-batch", "1")
     with serving(log, *place, *options) as server:
@@ -132,7 +137,8 @@ def test_a_model_type_nobody_knows_is_named_and_its_tensors_are_served(server, d
     data = (data_dir / "images" / "zebra.jpeg").read_bytes()
     refused = server.post("/predictions/odd", data)
     assert refused.status == 400
-    assert "model_type 'CenterNet' is none of Classification, " in refused.json()["error"]
+    assert "model_type 'CenterNet' is not known; " in refused.json()["error"]
+    assert "ask for its tensors at /v2/models/odd/infer" in refused.json()["error"]
     assert "model odd version 1 answers tensors only: model_type 'CenterNet'" in server.text()
     headers = {"Inference-Header-Content-Length": "0"}
     assert server.request("POST", "/v2/models/odd/infer", data, headers).status == 200

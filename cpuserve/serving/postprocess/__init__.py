@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import without_directories
@@ -10,9 +11,11 @@ from cpuserve.models.card import Card
 from cpuserve.serving.engine import Port
 from cpuserve.serving.postprocess.answers import Answer, Postprocessor, TensorsOnly
 from cpuserve.serving.postprocess.classification import Classifier
-from cpuserve.serving.postprocess.detection import Detector, Head
-from cpuserve.serving.postprocess.heads import FastestDet, NanoDet
+from cpuserve.serving.postprocess.detection import Detector
+from cpuserve.serving.postprocess.evidence import OutputEvidence, output_evidence
+from cpuserve.serving.postprocess.judge import Judgement, judge
 from cpuserve.serving.postprocess.keypoints import Keypoints
+from cpuserve.serving.postprocess.model_types import MODEL_TYPES, Outputs, known_type, near_types
 from cpuserve.serving.postprocess.segmentation import Segmenter
 from cpuserve.serving.preprocess import Resizer
 
@@ -24,27 +27,27 @@ __all__ = [
     "Answer",
     "Classifier",
     "Detector",
+    "Judgement",
     "Keypoints",
+    "OutputEvidence",
     "Postprocessor",
     "Segmenter",
     "TensorsOnly",
-    "judged",
+    "judge",
+    "known_type",
+    "near_types",
+    "output_evidence",
     "postprocessor",
 ]
 
-_OWN_HEADS = ("FastestDet", "NanoDet")
-_MODEL_API_BOXES = ("SSD", "YOLO", "YOLOV4", "YOLOF", "YOLOX", "YOLOv5", "YOLOv8", "YOLO11")
-_MODEL_API_POINTS = ("keypoint_detection",)
-MODEL_TYPES = ("Classification", "Segmentation", *_OWN_HEADS, *_MODEL_API_BOXES, *_MODEL_API_POINTS)
-_CONFIDENCE, _IOU = 0.5, 0.5  # Model API's defaults
+_SAY_IT = "`cpuserve convert --model_type ... --labels ...` says what it answers"
 
 
 def postprocessor(
     card: Card,
     outputs: Sequence[Port],
     resizer: Resizer | None,
-    *,
-    probabilities: bool,
+    evidence: Sequence[OutputEvidence] = (),
     model: ov.Model | None = None,
 ) -> Postprocessor | TensorsOnly:
     """The post-processing for a model.
@@ -53,75 +56,35 @@ def postprocessor(
         card: its metadata. A ``model_type`` in any case; without one the outputs are judged.
         outputs: of the model.
         resizer: how pictures are brought to its input; None for a model that takes none.
-        probabilities: whether the first output already holds probabilities.
+        evidence: what is known of the numbers of each output; none: nothing is known.
         model: whose further metadata Model API's wrappers may read.
     """
     if resizer is None:
         return TensorsOnly("it takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W]")
-    kind = next((known for known in MODEL_TYPES if known.lower() == card.model_type.lower()), card.model_type)
+    known = list(evidence) if len(evidence) == len(outputs) else [OutputEvidence()] * len(outputs)
+    if card.scores:
+        known[0] = _said(known[0], card)
+    kind = known_type(card.model_type)
+    if not card.model_type:
+        # what `convert` could not judge, with values before it, is not judged here by less
+        found = Judgement("", card.evidence)
+        if not card.evidence:
+            found = judge(outputs, known, len(card.labels), resizer.width, resizer.height)
+        kind = found.model_type
+        if not kind:
+            return TensorsOnly(f"it has no model_type, and {found.why}; {_SAY_IT}")
     if not kind:
-        kind = judged([port.row_shape for port in outputs])
+        near = near_types(card.model_type)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(MODEL_TYPES)}"
+        return TensorsOnly(f"model_type {card.model_type!r} is not known; {meant}")
     try:
-        if kind == "Classification":
-            return Classifier(card.labels, topk=card.topk or 5, softmax=not probabilities)
-        if kind == "Segmentation":
-            return Segmenter(card.labels, _class_axis(outputs[0].row_shape, len(card.labels)), resizer)
-        if kind in _OWN_HEADS:
-            return Detector(_own_head(kind, card, outputs, resizer), card.labels, resizer)
-        if kind in _MODEL_API_BOXES or kind in _MODEL_API_POINTS:
-            return _by_model_api(kind, card, outputs, resizer, model)
+        return MODEL_TYPES[kind](kind, Outputs(outputs, known, card, resizer, model))
     except ValueError as error:
         return TensorsOnly(without_directories(str(error)))
-    if not kind:
-        return TensorsOnly("its metadata have no model_type, and its outputs fit none")
-    return TensorsOnly(f"model_type {kind!r} is none of {', '.join(MODEL_TYPES)}")
 
 
-def judged(shapes: Sequence[tuple[int, ...]]) -> str:
-    """The model type of a model that does not say: one output of class scores, or of scores by pixel.
-
-    Args:
-        shapes: of a row of each output, -1 where it varies.
-
-    Returns:
-        "Classification", "Segmentation", or empty where the shapes do not tell.
-    """
-    sides = [size for size in shapes[0] if size != 1]
-    if len(shapes) != 1:
-        return ""
-    if len(sides) == 1 and -1 not in shapes[0]:
-        return "Classification"
-    return "Segmentation" if len(sides) >= 2 else ""
-
-
-def _class_axis(shape: tuple[int, ...], classes: int) -> int | None:
-    """The axis of class scores: 0 in [C, H, W], -1 in [H, W, C], None in class ids [H, W]."""
-    if len([size for size in shape if size != 1]) <= 2:
-        return None
-    last_is_classes = shape[-1] == classes or (shape[0] != classes and shape[-1] < shape[0])
-    return -1 if last_is_classes else 0
-
-
-def _own_head(kind: str, card: Card, outputs: Sequence[Port], resizer: Resizer) -> Head:
-    confidence = _CONFIDENCE if card.confidence_threshold is None else card.confidence_threshold
-    iou = _IOU if card.iou_threshold is None else card.iou_threshold
-    size = resizer.width, resizer.height
-    if kind == "FastestDet":
-        return FastestDet(outputs, *size, confidence=confidence, iou=iou)
-    return NanoDet(outputs, *size, len(card.labels), confidence=confidence, iou=iou)
-
-
-def _by_model_api(
-    kind: str, card: Card, outputs: Sequence[Port], resizer: Resizer, model: ov.Model | None
-) -> Postprocessor | TensorsOnly:
-    try:
-        from cpuserve.serving.postprocess import modelapi  # noqa: PLC0415  # heavy, and an extra
-    except ImportError as error:
-        return TensorsOnly(f"model_type {kind!r} needs `pip install cpuserve[vision]`: {error}")
-    size = resizer.width, resizer.height
-    if kind in _MODEL_API_POINTS:
-        points = modelapi.PointsOf(kind, model, card, outputs, *size)
-        return Keypoints(points, card.labels, resizer, confidence=card.confidence_threshold or 0.0)
-    if kind == "YOLO" and len(outputs) == 1 and len(outputs[0].row_shape) == 2:
-        kind = "YOLOv8"  # Ultralytics' exporter calls all its models YOLO, v5 to 11
-    return Detector(modelapi.BoxesOf(kind, model, card, outputs, *size), card.labels, resizer)
+def _said(known: OutputEvidence, card: Card) -> OutputEvidence:
+    """What is known of the first output, with what the card says its scores are."""
+    if card.scores == known.function:
+        return known
+    return replace(known, function="" if card.scores == "logits" else card.scores, axis=card.scores_axis)

@@ -12,7 +12,7 @@ from cpuserve.serving.picture_input import Frame
 
 __all__ = ["Answer", "Postprocessor", "TensorsOnly", "check_topk", "label_of"]
 
-Answer = dict[str, list[dict[str, Any]]]
+Answer = dict[str, Any]  # JSON
 
 
 class Postprocessor(Protocol):

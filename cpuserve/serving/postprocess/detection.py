@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,11 +23,25 @@ class Boxes(NamedTuple):
         corners: f32 [N, 4], x1 y1 x2 y2 in pixels of the model's input.
         scores: f32 [N], 0 to 1.
         classes: integer [N].
+        points: f32 [N, K, 3], x, y and score of the keypoints of each; None where the model has none.
+        polygons: f32 [N, 4, 2], the corners of turned boxes; None where boxes are upright.
     """
 
     corners: Array
     scores: Array
     classes: Array
+    points: Array | None = None
+    polygons: Array | None = None
+
+    def only(self, kept: Any) -> Boxes:
+        """Some of them, by index or mask."""
+        return Boxes(
+            self.corners[kept],
+            self.scores[kept],
+            self.classes[kept],
+            None if self.points is None else self.points[kept],
+            None if self.polygons is None else self.polygons[kept],
+        )
 
 
 Head = Callable[[Sequence[Array]], Boxes]
@@ -50,33 +64,46 @@ class Detector:
     def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
         """``{"detections": [{"class_id", "label", "probability", "box"}]}``, best first.
 
-        ``box`` is x1, y1, x2, y2 in pixels of the upright picture, cut off at its edges.
+        ``box`` is x1, y1, x2, y2 in pixels of the upright picture, cut off at its edges. Where the head finds
+        them there are also ``polygon``, its corners x, y, and ``keypoints``, ``[{"point", "probability"}]``.
 
         Raises:
             RequestError: ``topk`` is below 1.
         """
         check_topk(topk)
         found = self._head(outputs)
-        corners = self._resizer.placement(frame.width, frame.height).to_picture(found.corners)
+        place = self._resizer.placement(frame.width, frame.height)
+        corners = place.to_picture(found.corners)
         corners = np.clip(corners, 0, [frame.width, frame.height, frame.width, frame.height])
         inside = np.flatnonzero((corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1]))
         order = inside[np.argsort(-found.scores[inside], kind="stable")][:topk]
-        return {
-            "detections": [
-                {
-                    "class_id": index,
-                    "label": label_of(self._labels, index),
-                    "probability": round(score, 6),
-                    "box": box,
-                }
-                for index, score, box in zip(
-                    found.classes[order].tolist(),
-                    found.scores[order].tolist(),
-                    corners[order].round(1).tolist(),
-                    strict=True,
-                )
-            ]
-        }
+        detections: list[dict[str, Any]] = [
+            {
+                "class_id": index,
+                "label": label_of(self._labels, index),
+                "probability": round(score, 6),
+                "box": box,
+            }
+            for index, score, box in zip(
+                found.classes[order].tolist(),
+                found.scores[order].tolist(),
+                corners[order].round(1).tolist(),
+                strict=True,
+            )
+        ]
+        if found.polygons is not None:
+            polygons = place.to_picture(found.polygons[order]).round(1).tolist()
+            for row, polygon in zip(detections, polygons, strict=True):
+                row["polygon"] = polygon
+        if found.points is not None:
+            points = place.to_picture(found.points[order][..., :2]).round(1).tolist()
+            shares = found.points[order][..., 2].tolist()
+            for row, spots, scores in zip(detections, points, shares, strict=True):
+                row["keypoints"] = [
+                    {"point": spot, "probability": round(score, 6)}
+                    for spot, score in zip(spots, scores, strict=True)
+                ]
+        return {"detections": detections}
 
 
 def best_of_each(boxes: Boxes, iou: float) -> Boxes:
@@ -90,4 +117,4 @@ def best_of_each(boxes: Boxes, iou: float) -> Boxes:
         return boxes
     sized = np.concatenate([boxes.corners[:, :2], boxes.corners[:, 2:] - boxes.corners[:, :2]], axis=1)
     kept = cv2.dnn.NMSBoxesBatched(sized, boxes.scores, boxes.classes, 0.0, iou)  # type: ignore[arg-type]
-    return Boxes(boxes.corners[kept], boxes.scores[kept], boxes.classes[kept])
+    return boxes.only(np.asarray(kept, np.intp))

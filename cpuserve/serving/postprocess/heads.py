@@ -100,6 +100,11 @@ class NanoDet:
                 f"[N, cells, 4 * bins]: {_shown(shapes)}"
             )
 
+    @property
+    def class_places(self) -> list[int]:
+        """Which outputs hold class scores."""
+        return [level[0] for level in self._levels]
+
     def __call__(self, outputs: Sequence[Array]) -> Boxes:
         """The boxes of one row."""
         corners, scores, classes = [], [], []

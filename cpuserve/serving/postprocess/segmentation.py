@@ -24,13 +24,21 @@ class Segmenter:
 
     Args:
         labels: name by class.
-        axis: of the class scores in a row: 0 for [C, H, W], -1 for [H, W, C]; None: class ids [H, W].
+        axis: of the class scores in a row: -3 for [C, H, W], -1 for [H, W, C]; None: class ids [H, W], or
+            with ``least`` one score a pixel.
         resizer: how pictures were brought to the input.
+        least: scores have to be higher. One score a pixel is class 1, or else class 0, the background; of
+            several classes none is a pixel's whose scores are all lower. None: the highest score counts.
     """
 
-    def __init__(self, labels: Sequence[str], axis: int | None, resizer: Resizer) -> None:
-        self._labels = labels
+    def __init__(
+        self, labels: Sequence[str], axis: int | None, resizer: Resizer, *, least: float | None = None
+    ) -> None:
+        self._labels = (
+            ("background", *labels) if axis is None and least is not None and len(labels) == 1 else labels
+        )
         self._axis = axis
+        self._least = least
         self._resizer = resizer
         self._padded = resizer.resize_type.startswith("fit_to_window")
 
@@ -44,7 +52,11 @@ class Segmenter:
         """
         check_topk(topk)
         ids = self._ids(outputs, frame)
+        if ids.size and ids.min() < 0:
+            raise RequestError(f"the model answers class {ids.min()}: a class id is 0 or more")
         counts = np.bincount(ids.reshape(-1).astype(np.intp, copy=False))
+        if self._axis is not None and self._least is not None:
+            counts = counts[:NOT_SEEN]
         order = np.argsort(-counts, kind="stable")[:topk]
         return {
             "classes": [
@@ -65,7 +77,8 @@ class Segmenter:
             RequestError: a class id does not fit.
         """
         ids = self._ids(outputs, frame)
-        if ids.min() < 0 or ids.max() >= NOT_SEEN:
+        none = self._axis is not None and self._least is not None  # pixels of no class are marked already
+        if ids.min() < 0 or ids.max() >= NOT_SEEN + none:
             raise RequestError(
                 f"class ids {ids.min()} to {ids.max()} do not fit a mask of bytes, which holds 0 to 254"
             )
@@ -86,9 +99,11 @@ class Segmenter:
         """Class ids [H, W] where the output shows the picture; any padding is left out."""
         scores = outputs[0]
         if self._axis is None:
-            ids = scores.reshape(scores.shape[-2:]) if scores.shape[-1] != 1 else scores[..., 0]
+            ids = _flat(scores) if self._least is None else (_flat(scores) > self._least).astype(np.uint8)
         else:
             ids = scores.argmax(axis=self._axis)
+            if self._least is not None:
+                ids[scores.max(axis=self._axis) <= self._least] = NOT_SEEN
         if not self._padded:
             return ids
         resizer = self._resizer
@@ -100,6 +115,13 @@ class Segmenter:
         right = max(left + 1, round((place.left + frame.width * place.scale_x) * across))
         part: Array = ids[top:bottom, left:right]
         return part
+
+
+def _flat(values: Array) -> Array:
+    """[H, W] of [1, H, W], [H, W, 1] or [H, W]."""
+    if values.ndim > 2 and values.shape[-1] == 1:
+        return values.reshape(values.shape[-3:-1])
+    return values.reshape(values.shape[-2:])
 
 
 def _scaled(ids: Pixels, width: int, height: int) -> Pixels:

@@ -17,7 +17,7 @@ RESIZER = Resizer(64, 32)
 
 
 def answer(card, *outputs):
-    post = postprocessor(card, ports(*outputs), RESIZER, probabilities=False)
+    post = postprocessor(card, ports(*outputs), RESIZER)
     assert not isinstance(post, TensorsOnly), post
     return post.answer(row(*outputs), None, Frame(640, 320))["detections"]
 
@@ -75,14 +75,12 @@ def test_nanodet_by_hand(swapped):
     ],
 )
 def test_other_outputs_are_named(kind, outputs, words):
-    post = postprocessor(Card(model_type=kind), ports(*outputs), RESIZER, probabilities=False)
+    post = postprocessor(Card(model_type=kind), ports(*outputs), RESIZER)
     assert isinstance(post, TensorsOnly)
     assert re.search(words, post.reason)
 
 
 def test_nanodet_with_another_number_of_labels_is_refused():
-    post = postprocessor(
-        Card(model_type="NanoDet", labels=("one", "two")), ports(*nanodet()), RESIZER, probabilities=False
-    )
+    post = postprocessor(Card(model_type="NanoDet", labels=("one", "two")), ports(*nanodet()), RESIZER)
     assert isinstance(post, TensorsOnly)
     assert "[N, cells, 2]" in post.reason

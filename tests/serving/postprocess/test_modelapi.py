@@ -29,7 +29,7 @@ FRAME = Frame(128, 64)  # in an input of 64 x 64: standard makes it twice as nar
 
 def entries(card, *outputs, names=None, model=None, resizer=None, frame=FRAME):
     resizer = resizer or Resizer(SIZE, SIZE, card.resize_type)
-    post = postprocessor(card, ports(*outputs, names=names), resizer, probabilities=False, model=model)
+    post = postprocessor(card, ports(*outputs, names=names), resizer, model=model)
     assert not isinstance(post, TensorsOnly), post.reason
     ((kind, found),) = post.answer(row(*outputs), None, frame).items()
     assert kind in ("detections", "keypoints")
@@ -159,7 +159,7 @@ def test_one_model_does_not_change_anothers_defaults():
     """Model API's classes share the objects that hold their defaults."""
     outputs = ssd((0, 0, 0.4, 0, 0, 0.5, 0.5), (0, 0, 0.75, 0, 0, 0.5, 0.5), (0, 0, 0.625, 0, 0, 0.5, 0.5))
     card = Card(model_type="SSD")
-    before = postprocessor(card, ports(outputs), Resizer(SIZE, SIZE), probabilities=False)
+    before = postprocessor(card, ports(outputs), Resizer(SIZE, SIZE))
     assert not isinstance(before, TensorsOnly)
     alone = before.answer(row(outputs), None, FRAME)
     assert len(alone["detections"]) == 2
@@ -171,14 +171,14 @@ def test_one_model_does_not_change_anothers_defaults():
 @pytest.mark.parametrize(
     ("card", "outputs", "words"),
     [
-        (Card(model_type="SSD"), [np.zeros((1, 3, 9), np.float32)], "SSD does not take the outputs"),
+        (Card(model_type="SSD"), [np.zeros((1, 3, 9), np.float32)], "SSD has one output"),
         (Card(model_type="YOLOX"), [np.zeros((1, 10, 7), np.float32)], "YOLOX does not take .* 10, 7"),
-        (Card(model_type="YOLOv8", labels=("a", "b", "c")), [yolov8()], "number of labels"),
+        (Card(model_type="YOLOv8", labels=("a", "b", "c")), [yolov8()], "7 numbers a box for 3 labels"),
         (Card(model_type="keypoint_detection"), simcc((1, 1, 1), size=32), r"\[N, K, 128\] .* 64\]"),
     ],
 )
 def test_outputs_of_another_kind_are_named(card, outputs, words):
-    post = postprocessor(card, ports(*outputs), Resizer(SIZE, SIZE), probabilities=False)
+    post = postprocessor(card, ports(*outputs), Resizer(SIZE, SIZE))
     assert isinstance(post, TensorsOnly)
     assert re.search(words, post.reason)
 
@@ -286,7 +286,7 @@ def test_without_the_extra_the_reason_names_it():
         "from cpuserve.serving.engine import Port\n"
         "from cpuserve.serving.postprocess import postprocessor\n"
         "from cpuserve.serving.preprocess import Resizer\n"
-        "ports = [Port(('out',), np.dtype('f4'), (1, 5, 7))]\n"
-        "print(postprocessor(Card(model_type='SSD'), ports, Resizer(8, 8), probabilities=False).reason)\n"
+        "ports = [Port(('out',), np.dtype('f4'), (5, 400))]\n"
+        "print(postprocessor(Card(model_type='YOLOv8'), ports, Resizer(8, 8)).reason)\n"
     )
     assert "pip install cpuserve[vision]" in done.stdout, done.stderr

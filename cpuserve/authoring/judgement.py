@@ -1,0 +1,158 @@
+"""Judges what a model answers when it is converted, and refuses a model type that does not fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from cpuserve.authoring.original_comparison import random_row
+from cpuserve.authoring.parity import Array
+from cpuserve.authoring.report_process import Facts, compute_in_child
+from cpuserve.errors import UsageError
+from cpuserve.models.card import Card
+from cpuserve.serving.engine import port_of
+from cpuserve.serving.graph import image_input, names_of, one_picture
+from cpuserve.serving.postprocess import (
+    MODEL_TYPES,
+    OutputEvidence,
+    TensorsOnly,
+    judge,
+    known_type,
+    near_types,
+    output_evidence,
+    postprocessor,
+)
+from cpuserve.serving.postprocess.evidence import NORMALISED, SOFTMAX
+from cpuserve.serving.preprocess import Resizer
+
+__all__ = ["judged_card", "measure", "measured_evidence", "measured_in_child"]
+
+_SEED, _ROWS = 20, 4
+_CLOSE = 5e-3  # how far sums of u8 probabilities are from 1, at most
+_SUMMED = (-1, -3)  # where classes are: [N, C] and [N, H, W, C], or [N, C, H, W]
+
+
+def judged_card(
+    model: ov.Model,
+    card: Card,
+    *,
+    batched: bool,
+    said: bool,
+    measured: Callable[[ov.Model], tuple[OutputEvidence, ...]],
+) -> tuple[Card, str]:
+    """The card with what the model answers, and a sentence about it for the report.
+
+    Args:
+        model: the graph that will be served.
+        card: its card so far.
+        batched: whether its rows may be joined and cut.
+        said: whether the user named the ``model_type``; one that the source brought is only noted.
+        measured: what graph and values show of each output.
+
+    Returns:
+        The card has ``model_type`` and ``evidence`` where they were judged.
+
+    Raises:
+        UsageError: a model type that the user named is not known, or does not fit the outputs.
+    """
+    kind = known_type(card.model_type)
+    if card.model_type and not kind and said:
+        near = near_types(card.model_type)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(MODEL_TYPES)}"
+        raise UsageError(f"--model_type {card.model_type} is not known; {meant}")
+    source = image_input(model, card)
+    if source is None:
+        return card, "tensors only: it takes no pictures"
+    resizer = Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value)
+    alone = model if batched else one_picture(model) or model
+    outputs = [port_of(tuple(names_of(port)), port, batched=batched) for port in alone.outputs]
+    evidence = measured(model)
+    if evidence[0].measured and evidence[0].function == SOFTMAX and not card.scores:
+        card = dataclasses.replace(card, scores=SOFTMAX, scores_axis=evidence[0].axis)
+    if not card.model_type:
+        found = judge(outputs, evidence, len(card.labels), source.width, source.height)
+        card = dataclasses.replace(card, model_type=found.model_type, evidence=found.why)
+    post = postprocessor(card, outputs, resizer, evidence, model)
+    if not isinstance(post, TensorsOnly):
+        return card, f"{card.model_type}: {card.evidence}" if card.evidence else card.model_type
+    if said:
+        raise UsageError(f"--model_type {card.model_type} does not fit the outputs: {post.reason}")
+    return card, f"tensors only: {post.reason}"
+
+
+def measured_in_child(model: ov.Model, *, limit_s: float, option: str) -> tuple[OutputEvidence, ...]:
+    """What graph and values show of each output; the model runs in a child process, whatever it does there.
+
+    Args:
+        model: the graph.
+        limit_s: seconds until the child is killed; then only the graph counts.
+        option: that sets the limit.
+    """
+    known = output_evidence(model)
+    if not _asked(known):
+        return known
+    with tempfile.TemporaryDirectory(prefix="cpuserve-judged-") as folder:
+        xml = Path(folder) / "model.xml"
+        ov.save_model(model, xml, compress_to_fp16=False)
+        found, _ = compute_in_child(measure, xml, limit_s=limit_s, option=option)
+    return tuple(
+        OutputEvidence(**found[str(place)]) if str(place) in found else one for place, one in enumerate(known)
+    )
+
+
+def measure(xml: Path) -> Facts:
+    """Measures the outputs of an IR.
+
+    Yields:
+        The evidence of each output, by its place.
+    """
+    for place, one in enumerate(measured_evidence(ov.Core().read_model(xml))):
+        yield str(place), dataclasses.asdict(one)
+
+
+def measured_evidence(model: ov.Model) -> tuple[OutputEvidence, ...]:
+    """What the graph shows of each output, and the values of a few random rows where it shows nothing.
+
+    Values between 0 and 1 that sum up to 1 in every row are probabilities; vectors that all have the length 1
+    are embeddings.
+    """
+    known = output_evidence(model)
+    asked = _asked(known)
+    if not asked:
+        return known
+    dice = np.random.default_rng(_SEED)
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows: list[list[Array]] = []
+    for _ in range(_ROWS):
+        found = compiled([random_row(port, dice) for port in model.inputs])
+        rows.append([np.array(found[port], copy=True) for port in compiled.outputs])
+    seen = {place: _seen([row[place] for row in rows], known[place]) for place in asked}
+    return tuple(seen.get(place, one) for place, one in enumerate(known))
+
+
+def _asked(known: Sequence[OutputEvidence]) -> list[int]:
+    """The outputs whose values may show more than the graph."""
+    return [place for place, one in enumerate(known) if not one.function and one.exact]
+
+
+def _seen(rows: Sequence[Array], known: OutputEvidence) -> OutputEvidence:
+    """What the values of one output show."""
+    if any(row.dtype.kind != "f" or row.size < 2 or row.shape != rows[0].shape for row in rows):
+        return known
+    values = np.stack(rows).astype(np.float64)
+    if not np.isfinite(values).all():
+        return known
+    sides = values.shape[1:]
+    if values.min() >= -_CLOSE and values.max() <= 1 + _CLOSE:
+        for axis in _SUMMED:
+            if -axis <= len(sides) and sides[axis] > 1 and np.abs(values.sum(axis=axis) - 1).max() < _CLOSE:
+                return dataclasses.replace(known, function=SOFTMAX, axis=axis, measured=True)
+    vectors = values.reshape(len(rows), -1)
+    if max(sides) == vectors.shape[1] and np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < _CLOSE:
+        return dataclasses.replace(known, function=NORMALISED, measured=True)
+    return known
