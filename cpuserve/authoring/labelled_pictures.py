@@ -139,7 +139,7 @@ def _from_csv(file: Path, labels: Sequence[str]) -> list[LabelledPicture]:
 def _from_coco(file: Path, labels: Sequence[str]) -> list[LabelledPicture]:
     names = _Names(labels)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
         classes = {entry["id"]: names.one(entry["name"], file) for entry in document["categories"]}
         boxes: dict[Any, list[Box]] = {entry["id"]: [] for entry in document["images"]}
         for found in document["annotations"]:

@@ -43,7 +43,7 @@ def pull(
     file = downloader.fetch(entry.source, bar(entry.source))
     labels = entry.labels
     if isinstance(labels, CatalogFile):
-        labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8"))
+        labels = label_names(downloader.fetch(labels, bar(labels)).read_text(encoding="utf-8-sig"))
     return publish_entry(entry, file, labels, repository, replace=replace)
 
 

@@ -217,7 +217,7 @@ def _labels(text: str) -> tuple[str, ...]:
     file = Path(text)
     if file.is_file():
         try:
-            return label_names(file.read_text(encoding="utf-8"))
+            return label_names(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--labels {text} cannot be read: {error}") from error
     if "," not in text:

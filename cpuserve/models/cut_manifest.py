@@ -118,7 +118,7 @@ class CutManifest:
         """
         file = model.parent / _FILE
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

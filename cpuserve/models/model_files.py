@@ -89,7 +89,7 @@ def _belonging(file: Path) -> Iterator[Path]:
 def _parts(file: Path) -> Iterator[str]:
     """The files that a ``cut.json`` names as head and tail; a damaged one is reported by the load."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return
     for place in ("head", "tail"):

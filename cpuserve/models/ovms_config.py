@@ -60,7 +60,7 @@ def read_ovms_config(file: Path) -> OvmsConfig:
         UsageError: it is not such a file, or asks for something that is not supported.
     """
     try:
-        document = json.loads(file.read_text())
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -44,7 +44,7 @@ class ApiKeys:
             UsageError: it cannot be read, or holds no key.
         """
         try:
-            mode, text = file.stat().st_mode, file.read_text(encoding="utf-8")
+            mode, text = file.stat().st_mode, file.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise UsageError(f"api_key_file {file} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import time
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cpuserve
 from cpuserve.errors import BodyTooLarge, CpuserveError, RequestError, UnknownModel
+from cpuserve.protocols.base64_text import decode_base64
 from cpuserve.protocols.call import Call, Handler, Reply, check_pictures, json_reply
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
+from cpuserve.serving.picture_header import is_picture
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 
@@ -164,7 +166,10 @@ class DeepDetect:
         if file is not None:
             return file
         try:
-            return base64.b64decode(text, validate=True)
+            picture = decode_base64(text)
+            # a short text that is nearly base64 may be the name of a file that is not there
+            is_sure = len(text) >= _LONGEST_PATH or is_picture(memoryview(picture))
+            return picture if is_sure else b64decode(text, validate=True)
         except ValueError:  # of binascii, and for text that is not ASCII
             raise _Refusal(
                 _BAD_INPUT,

@@ -16,6 +16,7 @@ MAX_JSON_ELEMENTS = 2_000_000
 _LARGE_BYTES = 1 << 16  # less is read faster than a clock is worth looking at
 _STEP = 1 << 18  # bytes counted at a time, which stay in the CPU's cache
 _OPENERS = (b",", b"[", b"{", b":")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # tools of Windows write it
 _now = time.monotonic
 
 
@@ -41,7 +42,7 @@ def read_json(body: memoryview | bytes, max_elements: int = MAX_JSON_ELEMENTS, d
     if size > _LARGE_BYTES:
         _check_time(due)
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body[3:] if body[:3] == _BYTE_ORDER_MARK else body)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the request is not JSON: {error}") from None
     if size > _LARGE_BYTES:

@@ -9,12 +9,12 @@ from typing import IO, Any
 from urllib.parse import parse_qs
 
 import orjson
-from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
-from werkzeug.http import parse_accept_header, parse_options_header
+from werkzeug.http import parse_options_header
 
 from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
+from cpuserve.protocols.accept import best_offer
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.pool import Pool
 
@@ -86,7 +86,7 @@ def _in_memory(*_: object, **__: object) -> IO[bytes]:
 def _picture(call: Call) -> memoryview:
     kind = call.headers.get("content-type", "")
     body = call.body()
-    if not kind.startswith("multipart/"):
+    if kind[:10].lower() != "multipart/":
         return body
     mimetype, options = parse_options_header(kind)
     parser = FormDataParser(_in_memory, max_form_memory_size=_FORM_TEXT_BYTES, max_form_parts=_FORM_PARTS)
@@ -132,7 +132,7 @@ def _render(call: Call, query: _Query) -> str | None:
         raise RequestError(f"render is one of {', '.join(_RENDERS)}, not {render[:40]!r}")
     offers = [_JSON, _PNG] if render is None else [_PNG]
     header = call.headers.get("accept") or "*/*"
-    best = parse_accept_header(header, MIMEAccept).best_match(offers)
+    best = best_offer(header, offers)
     if best is None:
         raise NotAcceptable(f"the answer is {' or '.join(offers)}; the Accept header takes {header[:80]!r}")
     return (render or _RENDERS[0]) if best == _PNG else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpuserve.errors import RequestError
+from cpuserve.protocols.base64_text import decode_base64
 from cpuserve.serving.engine import Array
 
 __all__ = ["MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
@@ -61,7 +61,9 @@ def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
     except ValueError:
         raise RequestError(f"{where}: the rows of data differ in length") from None
     if array.dtype.kind not in ("iufb" if dtype.kind == "f" else "iub") and array.size:
-        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+        array = _whole_numbers(where, values, dtype)
+    if dtype.kind == "b" and array.size and (array.min() < 0 or array.max() > 1):
+        raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}: it is true or false, 1 or 0")
     if dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
@@ -71,6 +73,20 @@ def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "f" and not np.isfinite(typed).all():
         raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}")
     return typed
+
+
+def _whole_numbers(where: str, values: list[Any], dtype: np.dtype[Any]) -> Array:
+    """An array of numbers for which NumPy has found no type by itself, as for 1 beside 2 to the power of 63.
+
+    Raises:
+        RequestError: one of them is no whole number, or does not fit.
+    """
+    if dtype.kind == "b" or any(type(value) is float for leaf in _leaves(where, values) for value in leaf):
+        raise RequestError(f"{where}: data are not {datatype_of(dtype)} numbers")
+    try:
+        return np.array(values, dtype)
+    except OverflowError:
+        raise RequestError(f"{where}: data do not fit into {datatype_of(dtype)}") from None
 
 
 def _leaves(where: str, data: list[Any], depth: int = 1) -> Iterator[list[Any]]:
@@ -192,6 +208,6 @@ class Tensor:
         if isinstance(sent, memoryview):
             return sent
         try:
-            return base64.b64decode(sent if isinstance(sent, str) else "?", validate=True)
+            return decode_base64(sent if isinstance(sent, str) else "?")
         except ValueError:
             raise RequestError(f"input {self.name!r}: BYTES in JSON are base64 text") from None

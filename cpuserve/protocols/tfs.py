@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import orjson
 
 from cpuserve.errors import RequestError
+from cpuserve.protocols.base64_text import decode_base64
 from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
 from cpuserve.protocols.tensor import numbers
 from cpuserve.serving.engine import Array, Port
@@ -53,10 +52,12 @@ class TensorFlowServing:
         return json_reply(status_of_all(self._pool))
 
     def status(self, _call: Call, model: str, version: str | None = None) -> Reply:
-        """``GET /v1/models/MODEL[/versions/VERSION]``: the state of its versions."""
+        """``GET /v1/models/MODEL[/versions/VERSION]``: whether it is ready, and the state of its versions."""
         known = self._pool.known(model, version)
-        versions = self._pool.models.get(model, {}).values() if version is None else [known]
-        return json_reply(_statuses(versions))
+        every = version in (None, "0")
+        versions = self._pool.models.get(model, {}).values() if every else [known]
+        ready = {"name": known.file.name, "ready": known.pipeline is not None}  # KServe v1's keys
+        return json_reply({**ready, **_statuses(versions)})
 
     def metadata(self, _call: Call, model: str, version: str | None = None) -> Reply:
         """``GET /v1/models/MODEL[/versions/VERSION]/metadata``: inputs and outputs as a signature."""
@@ -190,8 +191,8 @@ def _picture(value: Any) -> bytes:
     if not _is_picture(value) or not isinstance(value["b64"], str):
         raise RequestError('each picture is {"b64": TEXT}, and numbers may not stand among them')
     try:
-        return base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(value["b64"])
+    except ValueError:
         raise RequestError('the text of "b64" is not base64') from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cpuserve
@@ -16,6 +17,7 @@ from cpuserve.protocols.v2_body import (
     parse_infer,
 )
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.picture_header import is_picture
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
@@ -29,6 +31,7 @@ _EXTENSIONS = [
 
 
 _MAX_BATCH_SIZE = 8
+_PICTURE_AXES = 3
 _MOST_CLASSES = 1_000_000
 _MOST_CLASS_TEXTS = 100_000  # each is made in Python
 
@@ -112,7 +115,7 @@ class V2:
                 "input": [
                     {
                         **_port_config(port, batched=batched),
-                        "format": "FORMAT_NONE",
+                        "format": _picture_format(pipeline, port),
                         "is_shape_tensor": False,
                         "allow_ragged_batch": False,
                         "optional": False,
@@ -146,14 +149,14 @@ class V2:
     def infer(self, call: Call, model: str, version: str | None = None) -> Reply:
         """``POST /v2/models/MODEL[/versions/VERSION]/infer``: tensors, or pictures as BYTES.
 
-        ``Inference-Header-Content-Length: 0`` makes the whole body one picture.
+        ``Inference-Header-Content-Length: 0`` makes the whole body one picture, or the only tensor.
         """
         pipeline = self._pool.get(model, version)
         header_length = call.headers.get("inference-header-content-length")
         body = call.body()
         request = call.request()
         if header_length == "0":
-            asked = InferBody([Tensor(pipeline.inputs[0].names[0], "BYTES", (1,), [body])], binary=True)
+            asked = InferBody([_raw(pipeline, body)], binary=True)
         else:
             asked = parse_infer(body, header_length, call.read_json)
         outputs = infer_outputs(pipeline, asked, request, call.limits.max_pictures)
@@ -166,6 +169,52 @@ class V2:
             return Reply(200, content, [("Content-Type", "application/json"), *headers])
         headers.append(("Inference-Header-Content-Length", str(json_length)))
         return Reply(200, content, [("Content-Type", "application/octet-stream"), *headers])
+
+
+def _raw(pipeline: Pipeline, body: memoryview) -> Tensor:
+    """A body without a JSON header as the only input: a picture, or the bytes of its tensor.
+
+    Raises:
+        RequestError: the model has several inputs, or the bytes do not fill its shape.
+    """
+    port = pipeline.inputs[0]
+    if pipeline.pictures is not None and (is_picture(body) or not _fills(port, body.nbytes)):
+        return Tensor(port.names[0], "BYTES", (1,), [body])
+    if len(pipeline.inputs) > 1:
+        raise RequestError(
+            f"model {pipeline.name} has {len(pipeline.inputs)} inputs; a body without a JSON header "
+            "(Inference-Header-Content-Length: 0) is the data of one"
+        )
+    shape = _raw_shape(port, body.nbytes)
+    return Tensor(port.names[0], datatype_of(port.dtype), shape, body)
+
+
+def _fills(port: Port, size: int) -> bool:
+    known = port.dtype.itemsize * math.prod(port.row_shape)
+    return size > 0 and known > 0 and (size % known == 0 if port.outer == (-1,) else size == known)
+
+
+def _raw_shape(port: Port, size: int) -> tuple[int, ...]:
+    """The shape of a tensor sent without one: its batch, or else the one size that varies, by its bytes."""
+    shape = [1, *port.row_shape] if -1 in port.row_shape and port.outer == (-1,) else list(port.shape)
+    known = port.dtype.itemsize * math.prod(side for side in shape if side >= 0)
+    varying = shape.count(-1)
+    if varying > 1 or not size or not known or (size % known if varying else size != known):
+        raise RequestError(
+            f"input {port.names[0]!r}: {size} bytes without a JSON header fill no shape "
+            f"{list(port.shape)} of {datatype_of(port.dtype)}; send the header with the shape"
+        )
+    return tuple(size // known if side < 0 else side for side in shape)
+
+
+def _picture_format(pipeline: Pipeline, port: Port) -> str:
+    """Triton's word for the order of a picture's axes; FORMAT_NONE for what is no picture."""
+    if pipeline.pictures is None or len(port.row_shape) != _PICTURE_AXES:
+        return "FORMAT_NONE"
+    layout = "".join(letter for letter in pipeline.card.layout.upper() if letter.isalpha())
+    if layout not in ("NHWC", "NCHW"):
+        layout = "NHWC" if port.row_shape[2] in (1, 3) else "NCHW"
+    return f"FORMAT_{layout}"
 
 
 def infer_outputs(
@@ -238,6 +287,9 @@ def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request, max_pic
         if tensors[index] is not None:
             raise RequestError(f"input {tensor.name!r} is sent twice")
         tensors[index] = tensor.array()
+        wanted = datatype_of(pipeline.inputs[index].dtype)
+        if tensor.datatype != wanted:
+            raise RequestError(f"input {tensor.name!r} is {wanted}, not {tensor.datatype}")
     found = [tensor for tensor in tensors if tensor is not None]
     if len(found) != len(tensors):
         missing = [

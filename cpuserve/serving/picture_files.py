@@ -8,7 +8,9 @@ from cpuserve.errors import UsageError
 
 __all__ = ["PICTURE_ENDINGS", "no_picture", "pictures_in"]
 
-PICTURE_ENDINGS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+PICTURE_ENDINGS = frozenset(
+    (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+)
 
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:

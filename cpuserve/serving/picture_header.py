@@ -14,7 +14,7 @@ from cpuserve.serving.jpeg_header import read_jpeg
 from cpuserve.serving.other_formats import name_of
 from cpuserve.serving.tiff_header import read_tiff
 
-__all__ = ["FORMATS", "ImageHeader", "gif_first_image", "read_header"]
+__all__ = ["FORMATS", "ImageHeader", "gif_first_image", "is_picture", "read_header"]
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
@@ -45,6 +45,12 @@ class ImageHeader:
     height: int
     orientation: int = 1
     frame: int = 0
+
+
+def is_picture(data: memoryview) -> bool:
+    """Whether data begin as a picture of one of `FORMATS` does."""
+    magic = bytes(data[:12])
+    return magic[:3] == b"\xff\xd8\xff" or any(matches(magic) for matches, _ in _READERS)
 
 
 def read_header(data: bytes | bytearray | memoryview) -> ImageHeader:

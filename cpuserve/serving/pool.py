@@ -28,6 +28,7 @@ __all__ = ["Pool"]
 _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
 _CHANGING_S = 10.0  # a worker that starts waits so long for files that are being written
+_NEWEST = (None, "0")  # TensorFlow Serving's clients send 0 for no version
 
 
 class Pool:
@@ -101,14 +102,14 @@ class Pool:
 
         Args:
             name: of the model.
-            version: its number as text; None for the newest that is ready.
+            version: its number as text; None or "0" for the newest that is ready.
 
         Raises:
             UnknownModel: there is no such model or version.
             ModelNotReady: it is loading, or could not be loaded.
         """
         versions = self.models.get(name)
-        if versions is not None and version is None:
+        if versions is not None and version in _NEWEST:
             best = self._best(versions)
             if best is not None and best.pipeline is not None:
                 return best.pipeline
@@ -127,7 +128,7 @@ class Pool:
         if not versions:
             there = ", ".join(sorted(self.models)) or "none"
             raise UnknownModel(f"there is no model {name!r}; the models served are: {there}")
-        if version is None:
+        if version in _NEWEST:
             return self._best(versions) or versions[max(versions)]
         for number, model in versions.items():
             if str(number) == version:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.value_range import check_values
 
 __all__ = ["check_rows", "check_whole"]
 
@@ -14,13 +15,14 @@ def check_rows(inputs: Sequence[Port], tensors: Sequence[Array]) -> int:
     """How many rows the tensors have, [N, ...] each.
 
     Raises:
-        RequestError: a tensor's shape or type is not the input's, or the batches differ.
+        RequestError: a tensor's shape, type or values are not the input's, or the batches differ.
     """
     count = tensors[0].shape[0] if tensors[0].ndim else 0
     for port, tensor in zip(inputs, tensors, strict=True):
         _check_type(port, tensor)
         if tensor.shape != (count, *port.row_shape) or not count:
             raise _other_shape(port, tensor)
+        check_values(port.names[0], tensor)
     return count
 
 
@@ -28,7 +30,7 @@ def check_whole(inputs: Sequence[Port], tensors: Sequence[Array]) -> None:
     """Checks tensors that are run as they are.
 
     Raises:
-        RequestError: a tensor's shape or type is not the input's.
+        RequestError: a tensor's shape, type or values are not the input's.
     """
     for port, tensor in zip(inputs, tensors, strict=True):
         _check_type(port, tensor)
@@ -37,6 +39,7 @@ def check_whole(inputs: Sequence[Port], tensors: Sequence[Array]) -> None:
         )
         if not fits:
             raise _other_shape(port, tensor)
+        check_values(port.names[0], tensor)
 
 
 def _check_type(port: Port, tensor: Array) -> None:

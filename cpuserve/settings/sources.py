@@ -88,7 +88,7 @@ def with_new_names(
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[str]]:
     """The settings of the whole server, those of single models by model, and notes on former names."""
     try:
-        document = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"settings file {file} cannot be read: {error.strerror}") from error
     except ValueError as error:

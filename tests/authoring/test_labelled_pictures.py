@@ -81,8 +81,9 @@ COCO = {
 }
 
 
-def test_coco(tmp_path):
-    (tmp_path / "instances.json").write_text(json.dumps(COCO))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_coco(tmp_path, encoding):
+    (tmp_path / "instances.json").write_text(json.dumps(COCO), encoding=encoding)
     first, second = read_pictures(tmp_path / "instances.json", LABELS)
     assert first == LabelledPicture(tmp_path / "a.jpg", boxes=(Box((10, 20, 15, 26), 1, crowd=True),))
     assert second.boxes == ()

@@ -23,7 +23,7 @@ def b64(file):
     return {"b64": base64.b64encode(file.read_bytes()).decode()}
 
 
-@pytest.mark.parametrize("version", ["", "/versions/1"])
+@pytest.mark.parametrize("version", ["", "/versions/1", "/versions/0"])
 def test_rows_of_pictures_are_answered_by_raw_scores(exact_server, data_dir, expected, version):
     photos = ["zebra.jpeg", "bee.jpeg", "bird.bmp"]
     rows = [b64(data_dir / "images" / photo) for photo in photos]
@@ -50,8 +50,9 @@ def test_rows_and_columns_of_numbers(exact_server, data_dir):
 
 def test_status_metadata_and_refusals(exact_server):
     available = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": OK}]}
-    assert exact_server.get(f"/v1/models/{QUANT}").json() == available
-    assert exact_server.get(f"/v1/models/{QUANT}/versions/1").json() == available
+    named = {"name": QUANT, "ready": True, **available}
+    for path in ("", "/versions/1", "/versions/0"):
+        assert exact_server.get(f"/v1/models/{QUANT}{path}").json() == named
     assert exact_server.get("/v1/config").json()[FLOAT] == available
     assert FLOAT in exact_server.get("/v1/models").json()["models"]
     metadata = exact_server.get(f"/v1/models/{FLOAT}/metadata").json()

@@ -197,10 +197,10 @@ def test_the_whole_body_may_be_the_picture(exact_server, data_dir):
             lambda: as_input("nothing", np.zeros((1, 224, 224, 3), np.uint8), "UINT8"),
             "there is no input 'nothing'",
         ),
-        (lambda: as_input("input", np.zeros((1, 224, 224, 3), np.float32), "FP32"), "uint8, not float32"),
+        (lambda: as_input("input", np.zeros((1, 224, 224, 3), np.float32), "FP32"), "UINT8, not FP32"),
         (lambda: as_input("input", np.zeros((1, 100, 224, 3), np.uint8), "UINT8"), "[-1, 224, 224, 3]"),
         (lambda: as_input("input", np.zeros((224, 224, 3), np.uint8), "UINT8"), "[-1, 224, 224, 3]"),
-        (lambda: as_input("input", np.array([b"not a picture"], np.object_), "BYTES"), "no picture"),
+        (lambda: as_input("input", np.array([b"not a picture"], np.object_), "BYTES"), "is not a picture"),
     ],
 )
 def test_refusals_reach_the_client_as_text(client, make, words):

@@ -22,7 +22,8 @@ class Pipeline:
     version, checksum, batch = 2, "abc", Batch(free=True)
     inputs = (Port(("a", "a:0"), FLOAT, (3,)), Port(("b",), BYTE, (3,)))
     outputs = (Port(("sum",), FLOAT, (3,)), Port(("first",), FLOAT, (3,)))
-    card = SimpleNamespace(labels=["cat", "dog"], description="")
+    card = SimpleNamespace(labels=["cat", "dog"], description="", layout="")
+    pictures = "a way"
     batcher = SimpleNamespace(
         engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}), delay_us=1.4
     )
@@ -61,7 +62,7 @@ class Pool:
 
     def known(self, name, version=None):
         for number, model in self.models.get(name, {}).items():
-            if version in (None, str(number)):
+            if version in (None, "0", str(number)):
                 return model
         raise UnknownModel(f"there is no model {name!r}")
 

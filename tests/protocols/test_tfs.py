@@ -54,7 +54,7 @@ class Pool:
                     file=SimpleNamespace(name=pipeline.name, version=version),
                     state=state,
                     reason=reason,
-                    pipeline=pipeline,
+                    pipeline=pipeline if state == "READY" else None,
                 )
                 for version, state, reason in versions
             }
@@ -69,7 +69,7 @@ class Pool:
 
     def known(self, name, version=None):
         for number, model in self.models.get(name, {}).items():
-            if version in (None, str(number)):
+            if version in (None, "0", str(number)):
                 return model
         raise UnknownModel(f"no {name} {version}")
 
@@ -171,8 +171,12 @@ def test_status_of_every_version_newest_first(routes):
         },
         {"version": "2", "state": "AVAILABLE", "status": ok},
     ]
-    assert json.loads(routes.status(call, "sums").body) == {"model_version_status": versions}
-    assert json.loads(routes.status(call, "sums", "2").body) == {"model_version_status": versions[2:]}
+    found = {"name": "sums", "ready": True, "model_version_status": versions}
+    assert json.loads(routes.status(call, "sums").body) == found
+    assert json.loads(routes.status(call, "sums", "0").body) == found  # TensorFlow's clients send it for none
+    one = {"name": "sums", "ready": False, "model_version_status": versions[:1]}
+    assert json.loads(routes.status(call, "sums", "4").body) == one
+    assert json.loads(routes.status(call, "sums", "2").body)["model_version_status"] == versions[2:]
     lengths = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]}
     assert json.loads(routes.config(call).body) == {
         "lengths": lengths,
