@@ -159,8 +159,8 @@ Taken = tuple[dict[str, Any], str]
 
 def _text_or_object(key: str) -> Callable[[Any], Taken]:
     def take(value: Any) -> Taken:
-        if value == "auto" or (isinstance(value, dict) and "auto" in value.values()):
-            return {}, f"{key} auto is not used: the input keeps the model's sizes, batches are formed freely"
+        if key == "layout" and value == "auto":
+            return {}, "layout auto is not used: it follows from the model"
         if isinstance(value, dict):
             return {key: json.dumps(value)}, ""
         if not isinstance(value, str):

@@ -13,6 +13,7 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.shape_setting import put_shape
 from cpuserve.settings import Settings
 
 __all__ = ["apply_graph_settings"]
@@ -34,7 +35,7 @@ def apply_graph_settings(model: ov.Model, card: Card, settings: Settings) -> tup
         ModelLoadError: the model does not allow it; the message names the setting.
     """
     if settings.shape:
-        _reshape(model, settings.shape)
+        put_shape(model, settings.shape)
     mean, scale = _channels(settings.mean, "mean"), _channels(settings.scale, "scale")
     sent_layout, own_layout = _pair(_for_input(model, settings.layout, "layout"), "layout")
     sent_color, own_color = _pair(settings.color_format, "color_format")
@@ -75,17 +76,6 @@ def apply_graph_settings(model: ov.Model, card: Card, settings: Settings) -> tup
         raise ModelLoadError(
             f"layout, color_format, mean or scale do not fit the model: {_last_line(error)}"
         ) from error
-
-
-def _reshape(model: ov.Model, text: str) -> None:
-    shape = _for_input(model, text, "shape")
-    sizes = [int(word) for word in re.findall(r"-?\d+", shape)]
-    if not re.fullmatch(r"\(?\s*\d+(\s*,\s*\d+)*\s*,?\s*\)?", shape) or 0 in sizes:
-        raise ModelLoadError(f"shape {text!r} is not a list of fixed sizes such as (1,3,224,224)")
-    try:
-        model.reshape(ov.PartialShape(sizes))
-    except RuntimeError as error:
-        raise ModelLoadError(f"the model does not take shape {shape}: {_last_line(error)}") from error
 
 
 def _for_input(model: ov.Model, text: str, what: str) -> str:

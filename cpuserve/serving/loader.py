@@ -41,6 +41,7 @@ from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
 from cpuserve.serving.servable_graph import make_servable
+from cpuserve.serving.shape_setting import with_open_sides
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.settings import Settings
 
@@ -181,8 +182,9 @@ def assemble(
     parts = CutManifest.of(file.xml)
     if parts is None:
         model, card = apply_graph_settings(model, card, settings)
-        batch = batch_of(model, card)
-        tensors, pictures = _whole_model(model, card, settings, compiler, batched=batch.free)
+        opened = with_open_sides(model, settings.shape) if settings.shape else None
+        batch = batch_of(opened or model, card)
+        tensors, pictures = _whole_model(model, opened, card, settings, compiler, batched=batch.free)
         engine = (tensors if pictures is None else pictures.batcher).engine
         cut, outputs, evidence = None, engine.outputs, output_evidence(model)
     else:
@@ -226,12 +228,32 @@ def read(core: ov.Core, file: Path) -> ov.Model:
 
 
 def _whole_model(
-    graph: ov.Model, card: Card, settings: Settings, compiler: Compiler, *, batched: bool
+    graph: ov.Model,
+    opened: ov.Model | None,
+    card: Card,
+    settings: Settings,
+    compiler: Compiler,
+    *,
+    batched: bool,
 ) -> tuple[Batcher, PicturePath | None]:
-    """The batchers for tensors and for pictures of a graph that takes both itself."""
+    """The batchers for tensors and for pictures of a graph that takes both itself.
+
+    Args:
+        graph: takes the pictures.
+        opened: takes the tensors, where it has other sides.
+        card: its metadata.
+        settings: as they hold for the model.
+        compiler: compiles both.
+        batched: whether requests are joined and cut by rows.
+    """
     source = image_input(graph, card)
     if not batched:
-        return _without_batch(graph, source, card, settings, compiler)
+        tensors = compiler.batcher(opened or graph, ())
+        single = None if source is None else one_picture(graph)
+        if source is None or single is None:
+            return tensors, None
+        taking = compiler.batcher(image_graph(single, source, card), ())
+        return tensors, PicturePath(_picture_input(source, card, settings), taking)
     sizes = batch_sizes(graph, settings.max_batch or 1, source)
     if source is None:
         return compiler.batcher(graph, sizes), None
@@ -242,18 +264,6 @@ def _whole_model(
         return pictures.batcher, pictures  # u8 NHWC as it is: the picture's graph is the model's own
     # a second set of batches would double the memory; rows of tensors spread over the streams as they are
     return compiler.batcher(graph, [1]), pictures
-
-
-def _without_batch(
-    graph: ov.Model, source: ImageInput | None, card: Card, settings: Settings, compiler: Compiler
-) -> tuple[Batcher, PicturePath | None]:
-    """The batchers of a model that is run as it is, each request alone."""
-    tensors = compiler.batcher(graph, ())
-    single = None if source is None else one_picture(graph)
-    if source is None or single is None:
-        return tensors, None
-    taking = compiler.batcher(image_graph(single, source, card), ())
-    return tensors, PicturePath(_picture_input(source, card, settings), taking)
 
 
 def _cut_model(
@@ -273,7 +283,7 @@ def _cut_model(
     front = loader.front()
     if front is None:
         core, card = apply_graph_settings(core, card, settings)
-        tensors, pictures = _whole_model(core, card, settings, compiler, batched=batched)
+        tensors, pictures = _whole_model(core, None, card, settings, compiler, batched=batched)
         inputs, head = tensors.engine.inputs, None
     else:
         front, card = apply_graph_settings(front, card, settings)

@@ -14,6 +14,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from cpuserve.errors import RequestError
+from cpuserve.serving.graph import names_of
 
 __all__ = ["ShapeCheck"]
 
@@ -33,13 +34,14 @@ class ShapeCheck:
     def __init__(self, model: ov.Model) -> None:
         graph = model.clone()
         parameters = list(graph.get_parameters())
-        self._names = [port.get_node().get_friendly_name() for port in graph.inputs]
+        self._names = [names_of(port)[0] for port in graph.inputs]
         for node in graph.get_ordered_ops():
             if node.get_type_name() == "Constant" and math.prod(node.get_output_shape(0)) > _LARGE:
                 weight = ops.parameter(node.get_output_shape(0), node.get_output_element_type(0))
                 node.output(0).replace(weight.output(0))
                 parameters.append(weight)
         self._graph = ov.Model(graph.get_results(), graph.get_sinks(), parameters, "shapes")
+        self._allowed = [port.partial_shape for port in model.inputs]
         self._fit: OrderedDict[_Shapes, None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -54,6 +56,9 @@ class ShapeCheck:
             if key in self._fit:
                 self._fit.move_to_end(key)
                 return
+            for name, shape, allowed in zip(self._names, key, self._allowed, strict=True):
+                if not allowed.compatible(ov.PartialShape(list(shape))):
+                    raise RequestError(f"input {name!r} takes {allowed}, not {list(shape)} (setting `shape`)")
             copy = self._graph.clone()
             wanted = {copy.input(place): ov.PartialShape(list(shape)) for place, shape in enumerate(key)}
             try:

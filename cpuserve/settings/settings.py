@@ -143,7 +143,8 @@ class Settings:
     )
     shape: str = Group.MODELS.setting(
         "",
-        'Shape of the input, such as (1,3,224,224) or {"input": "(1,3,224,224)"}. The batch size stays free.',
+        'Shape of the input, such as (1,3,224,224) or {"input": "(1,3,224,224)"}. A side may be -1 (any) '
+        "or a range such as 200:500; auto lets every side vary that may. The batch size stays free.",
         per_model=True,
     )
     layout: str = Group.MODELS.setting(

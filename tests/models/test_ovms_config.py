@@ -74,7 +74,7 @@ def test_everything_that_can_be_honoured_becomes_a_setting(read):
     [
         (one(nireq=4), "nireq is not used"),
         (one(nothing=1), "unknown key 'nothing'"),
-        (one(shape="auto"), "shape auto is not used"),
+        (one(layout="auto"), "layout auto is not used"),
         (one(allow_cache=True), "--cache-dir"),
         (one(plugin_config={"NUM_STREAMS": 4}), "NUM_STREAMS follow the worker's seat"),
         (models(monitoring={"metrics": {"enable": True}}), "always on"),

@@ -73,8 +73,8 @@ def test_nothing_asked_for_changes_nothing():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"shape": "(1,3,?,4)"}, "fixed sizes"),
-        ({"shape": "(1,3,0,4)"}, "fixed sizes"),
+        ({"shape": "(1,3,?,4)"}, "no shape such as"),
+        ({"shape": "(1,3,0,4)"}, "no shape such as"),
         ({"shape": "(1,7,2,2)"}, "does not take shape"),
         ({"shape": '{"other": "(1,3,2,2)"}'}, "'data'"),
         ({"layout": "a:b:c"}, "colon"),
