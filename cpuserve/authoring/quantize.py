@@ -32,6 +32,7 @@ from cpuserve.authoring.metrics import (
     load_function,
 )
 from cpuserve.authoring.nncf_quantizer import Quantization, QuantizeOptions, load_nncf, quantize_graph
+from cpuserve.authoring.precision_comparison import RECORDED, measure_bf16, record_of
 from cpuserve.authoring.precisions import compare_precisions, compiled_for
 from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
@@ -124,6 +125,9 @@ def quantize(
         return QuantizeReport(None, report, left_out)
     say("measuring the time of both")
     report |= _compared(core, model, made.model, validation)
+    record = record_of(report[RECORDED])
+    if record is not None:
+        record.write(made.model)
     say(f"publishing {order.name}")
     published = _publish(repository, order.name, model, made.model, report)
     return QuantizeReport(published, report, left_out)
@@ -259,6 +263,7 @@ def _compared(
             "speedup": ratio(times["float"], times["int8"]),
             "noise": {name: timing.noise for name, timing in times.items()},
         },
+        RECORDED: measure_bf16(core, model, int8, pictures).report,
         "float_model_by_precision": [one.report for one in found],
     }
 

@@ -286,8 +286,22 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{report['bytes'] / 1e6:.2f} MB"
     if folded is not None:
         yield from _folded(folded)
+    if (bf16 := report["bf16"]) is not None:
+        yield "bf16", _said_of_bf16(bf16)
     for note in report["notes"]:
         yield "note", note
+
+
+def _said_of_bf16(found: dict[str, Any]) -> str:
+    if found.get("not_compared"):
+        return f"not compared with f32: {found['not_compared']}"
+    if found["note"]:
+        return str(found["note"])
+    evidence = found["evidence"]
+    return (
+        f"agreement with f32 {found['agreement']:.4f} on {evidence['pictures']} pictures: "
+        f"{evidence['answers']} answers, {evidence['missed']} missed, {evidence['invented']} invented"
+    )
 
 
 def _folded(folded: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -141,6 +141,7 @@ class V2:
                     for name, text in {
                         "sha256": pipeline.checksum,
                         **pipeline.batcher.engine.read_back(),
+                        "precision_reason": pipeline.precision_reason,
                     }.items()
                 },
             }

@@ -40,6 +40,7 @@ from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
+from cpuserve.serving.precision_choice import choose_precision
 from cpuserve.serving.servable_graph import make_servable
 from cpuserve.serving.shape_setting import with_open_sides
 from cpuserve.serving.statistics import Recorder, Statistics
@@ -173,6 +174,8 @@ def assemble(
     card = Card.read(model)
     settings = settings.for_model(file.name, {"decode": card.decode, "precision": card.precision})
     check_validated(model, f"{file.name}/{file.version}", allow=settings.allow_unvalidated)
+    precision = choose_precision(settings, model, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    settings = replace(settings, precision=precision.precision)
     properties, delay_us = compile_properties(settings, threads), settings.max_queue_delay_us
     compiler = Compiler(
         core, settings.cache_dir, threads, properties, recorder, delay_us, own_weights(settings, threads)
@@ -196,9 +199,14 @@ def assemble(
     made = (file.name, file.version, card, tensors, pictures, post, recorder, cut)
     recorder.put("streams", tensors.engine.streams)
     if not settings.result_cache_bytes:
-        return Pipeline(*made, batch=batch)
+        return Pipeline(*made, batch=batch, precision_reason=precision.reason)
     check_repeatable(model, parts, file.name)
-    return CachingPipeline(*made, batch=batch, results=ResultCache(settings.result_cache_bytes))
+    return CachingPipeline(
+        *made,
+        batch=batch,
+        precision_reason=precision.reason,
+        results=ResultCache(settings.result_cache_bytes),
+    )
 
 
 def _of_cut(cut: CutParts, *, probabilities: bool) -> tuple[OutputEvidence, ...]:

@@ -78,6 +78,7 @@ class Pipeline:
         cut: head and tail of a cut model, whose core the batchers run; None for a whole one.
         checksum: of the files it was loaded from.
         batch: whether requests are joined and cut by rows; else each runs alone, in the model's own shapes.
+        precision_reason: why it computes in the precision it does.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Pipeline:
     cut: CutParts | None = None
     checksum: str = ""
     batch: Batch = ROWS
+    precision_reason: str = ""
 
     @property
     def batcher(self) -> Batcher:

@@ -122,6 +122,11 @@ class VersionLoader:
         if model.pipeline.batch.reason:
             reason = model.pipeline.batch.reason
             _log.info("model %s version %d runs each request alone: %s", file.name, file.version, reason)
+        if self._row == 0:  # once for all workers
+            _log.info(
+                "model %s version %d computes in %s: %s",
+                *(file.name, file.version, _precision(model.pipeline), model.pipeline.precision_reason),
+            )
         if isinstance(model.pipeline.post, TensorsOnly):
             # a model with a model_type was meant to give answers; another may be meant for tensors only
             level = logging.WARNING if model.pipeline.card.model_type else logging.INFO
@@ -138,3 +143,8 @@ class VersionLoader:
             crash_checks=self._control.crash_checks if settings.check_models_in_child else None,
             settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
         )
+
+
+def _precision(pipeline: Pipeline) -> str:
+    """The precision in force, which OpenVINO may have changed."""
+    return pipeline.batcher.engine.read_back()["INFERENCE_PRECISION_HINT"]

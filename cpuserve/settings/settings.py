@@ -202,8 +202,15 @@ class Settings:
     )
     precision: Literal["auto", "f32", "bf16", "f16"] = Group.INFERENCE.setting(
         "auto",
-        "Precision to compute in (INFERENCE_PRECISION_HINT): auto lets OpenVINO choose, which is bf16 where "
-        "the CPU has it; f32 for the same answers as the original framework.",
+        "Precision to compute in (INFERENCE_PRECISION_HINT): auto takes bf16 where the CPU has it and the "
+        "model's record says that its answers agree with those in f32, else f32, which gives the answers of "
+        "the original framework.",
+        per_model=True,
+    )
+    precision_limit: float = Group.INFERENCE.setting(
+        0.01,
+        "Share of a model's answers that bf16 may change for precision auto to take it, 0 to 1.",
+        minimum=0,
         per_model=True,
     )
     max_batch: int | None = Group.INFERENCE.setting(

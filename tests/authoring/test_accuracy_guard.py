@@ -53,7 +53,7 @@ def measured(metric: AccuracyMetric, outputs: Sequence[Array]) -> Measured:
     return Measured(kept, metric.value(kept))
 
 
-def row(values: Sequence[float]) -> Array:
+def row(values: Sequence[float] | Array) -> Array:
     return np.array(values, np.float32)
 
 

@@ -139,3 +139,4 @@ def test_the_configuration_tells_the_properties_in_force(server):
     assert len(found.pop("sha256")) == 64
     assert int(found["NUM_STREAMS"]) >= 1
     assert found["INFERENCE_PRECISION_HINT"] in {"f32", "bf16", "f16"}
+    assert found["precision_reason"]

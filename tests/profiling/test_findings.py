@@ -151,9 +151,12 @@ def test_threads_that_change_the_node_are_told_from_those_that_change_the_core()
     assert "NUMA node" in next(one.text for one in find(recording) if one.rule == "wandering")
 
 
-def test_bf16_is_advised_only_where_it_was_switched_off():
-    assert "float-layers" not in names(made(flags=("amx_bf16", "avx512_vnni")))
-    found = find(made(flags=("amx_bf16",), settings={"precision": "f32"}))
+@pytest.mark.parametrize("precision", ["f32", "auto"])
+def test_bf16_is_advised_only_where_it_is_not_computed_in_already(precision):
+    assert "float-layers" not in names(
+        made(flags=("amx_bf16", "avx512_vnni"), settings={"precision": "bf16"})
+    )
+    found = find(made(flags=("amx_bf16",), settings={"precision": precision}))
     assert found[0].setting == "precision"
 
 

@@ -28,6 +28,8 @@ class Pipeline:
         engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}), delay_us=1.4
     )
 
+    precision_reason = "precision is f32"
+
     def __init__(self, name="m"):
         self.name = name
 

@@ -56,9 +56,10 @@ def float_layers(case: Case) -> ProfileFinding | None:
     text = f"inference computes in 32-bit floats: {percent(wide / total)} of it, though the CPU can do "
     expected = 1 / (1 - share + share / _NARROWER_GAINS)
     if case.flags & {"avx512_bf16", "amx_bf16", "bf16"}:
-        if case.setting("precision") == "f32":
-            return ProfileFinding("medium", text + "bf16", "precision", "set precision to auto", expected)
-        return None
+        if case.setting("precision") not in ("auto", "f32"):
+            return None
+        change = "record what bf16 changes (cpuserve convert --images) for precision auto, or set it to bf16"
+        return ProfileFinding("medium", text + "bf16", "precision", change, expected)
     if case.flags & {"avx512_vnni", "avx_vnni", "asimddp"}:
         change = "quantise it (cpuserve quantize), if it stays as accurate"
         return ProfileFinding("medium", text + "8-bit integers", "model", change, expected)
