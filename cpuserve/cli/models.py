@@ -41,10 +41,10 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo(f"no models in {root}; cpuserve pull --list shows the catalogue")
         return
-    table = Table("name", "versions", "type", "input", "labels", "MB", "licence", "description")
+    table = Table("name", "versions", "type", "input", "decode", "labels", "MB", "licence", "description")
     for column in table.columns:
         column.overflow = "fold"
-    table.columns[4].justify = table.columns[5].justify = "right"
+    table.columns[5].justify = table.columns[6].justify = "right"
     for row in rows:
         inputs = " ".join(f"{port['type']}{port['shape']}".replace(" ", "") for port in row["inputs"])
         table.add_row(
@@ -52,6 +52,7 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
             " ".join(map(str, row["versions"])),
             _answers(row),
             inputs,
+            row["decode"] or "the server's",
             str(row["labels"] or ""),
             f"{row['bytes'] / 1e6:.1f}",
             row["licence"],

@@ -33,6 +33,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     said: dict[str, Any] = {
         "model_type": "",
         "evidence": "",
+        "decode": "",
         "inputs": [],
         "labels": 0,
         "licence": "",
@@ -54,6 +55,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     return said | {
         "model_type": card.model_type,
         "evidence": card.evidence,
+        "decode": card.decode,
         "inputs": inputs,
         "labels": len(card.labels),
         "licence": card.licence,

@@ -140,6 +140,7 @@ class V2:
                     name: {"string_value": text}
                     for name, text in {
                         "sha256": pipeline.checksum,
+                        **({"decode": pipeline.decode} if pipeline.decode else {}),
                         **pipeline.batcher.engine.read_back(),
                         "precision_reason": pipeline.precision_reason,
                     }.items()

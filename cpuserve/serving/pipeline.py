@@ -99,6 +99,13 @@ class Pipeline:
         return self.tensors if self.pictures is None else self.pictures.batcher
 
     @property
+    def decode(self) -> str:
+        """How JPEG is decoded, ``exact`` or ``fast``; empty for a model that takes no pictures."""
+        if self.pictures is None:
+            return ""
+        return "exact" if self.pictures.picture_input.decoder.exact else "fast"
+
+    @property
     def inputs(self) -> Sequence[Port]:
         """The model's own inputs."""
         return self.tensors.engine.inputs if self.cut is None else self.cut.inputs

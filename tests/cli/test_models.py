@@ -70,6 +70,7 @@ def test_each_model_is_described_by_its_latest_version(run: Run, filled: Path):
         "versions": [1, 3],
         "model_type": "Classification",
         "evidence": "",
+        "decode": "",
         "inputs": [{"name": "pixels", "type": "u8", "shape": [-1, 8, 8, 3]}],
         "labels": 2,
         "licence": "MIT",
@@ -98,6 +99,14 @@ def test_the_table_says_by_which_evidence_a_type_was_judged(run: Run, tmp_path: 
     words = " ".join(out.replace("│", " ").split())
     assert "Classification (a softmax)" in words or "(a" in words
     assert "tensors only" in words.replace("tensors  only", "tensors only")
+
+
+def test_the_table_says_how_jpeg_is_decoded(run: Run, tmp_path: Path):
+    put(tmp_path / "ir_models" / "cats" / "1", Card(decode="exact"))
+    put(tmp_path / "ir_models" / "dogs" / "1")
+    words = " ".join(run("--model-repository", tmp_path / "ir_models")[1].replace("│", " ").split())
+    assert " exact " in words
+    assert "server's" in words
 
 
 def test_metadata_that_cannot_be_meant_is_an_error_of_that_row(run: Run, tmp_path: Path):

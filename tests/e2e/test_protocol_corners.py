@@ -11,6 +11,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
+from cpuserve.models.card import Card
 from tests.conftest import ROOT
 from tests.servers import serving
 
@@ -19,7 +20,7 @@ MARK = b"\xef\xbb\xbf"
 RAW = {"Inference-Header-Content-Length": "0"}
 
 
-def doubling(dtype, shape, repository, name, *, inputs=1):
+def doubling(dtype, shape, repository, name, *, inputs=1, card=None):
     """Publish a model that adds its inputs to themselves."""
     parameters = [op.parameter(shape, dtype=dtype, name=f"x{number}") for number in range(inputs)]
     for number, parameter in enumerate(parameters):
@@ -28,7 +29,10 @@ def doubling(dtype, shape, repository, name, *, inputs=1):
     for number, result in enumerate(results):
         result.output(0).set_names({f"y{number}"})
     (repository / name / "1").mkdir(parents=True)
-    ov.save_model(ov.Model(results, parameters, name), repository / name / "1" / "model.xml", False)
+    model = ov.Model(results, parameters, name)
+    if card is not None:
+        card.write(model)
+    ov.save_model(model, repository / name / "1" / "model.xml", False)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,7 @@ def server(digits, tmp_path_factory):
     doubling(np.float32, [-1, 3], repository, "two", inputs=2)
     doubling(np.uint8, [-1, 8, 8, 3], repository, "nhwc")
     doubling(np.float32, [-1, 3, 8, 8], repository, "nchw")
+    doubling(np.uint8, [-1, 8, 8, 3], repository, "exact", card=Card(decode="exact"))
     log = tmp_path_factory.mktemp("log") / "log"
     with serving(log, "--model-repository", str(repository), "--workers", "1") as server:
         yield server
@@ -90,6 +95,15 @@ def test_kserve_v1_tells_whether_a_model_is_ready(server):
 )
 def test_the_config_tells_the_order_of_a_pictures_axes(server, model, word):
     assert [port["format"] for port in server.get(f"/v2/models/{model}/config").json()["input"]] == [word]
+
+
+def test_the_config_tells_how_jpeg_is_decoded(server):
+    def said(model):
+        return server.get(f"/v2/models/{model}/config").json()["parameters"].get("decode")
+
+    assert said("nhwc") == {"string_value": "fast"}
+    assert said("exact") == {"string_value": "exact"}  # as its card says
+    assert said("floats") is None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

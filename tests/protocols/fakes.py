@@ -23,7 +23,7 @@ class Pipeline:
     inputs = (Port(("a", "a:0"), FLOAT, (3,)), Port(("b",), BYTE, (3,)))
     outputs = (Port(("sum",), FLOAT, (3,)), Port(("first",), FLOAT, (3,)))
     card = SimpleNamespace(labels=["cat", "dog"], description="", layout="")
-    pictures = "a way"
+    pictures, decode = "a way", "fast"
     batcher = SimpleNamespace(
         engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}), delay_us=1.4
     )
