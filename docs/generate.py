@@ -1,9 +1,10 @@
-"""Writes the generated files: docs/settings.md, commands.md, seven.png, openapi.json. `make docs` runs it."""
+"""Writes the generated files: settings, commands, seven.png, openapi.json, descriptors of .proto files."""
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import click
 import cv2
 import numpy as np
 import yaml
+from grpc_tools import protoc
 
 from cpuserve.cli import COMMANDS, cli
 from cpuserve.settings import SETTINGS, Group, Setting
 
 HERE = Path(__file__).parent
+PROTOS = HERE.parent / "cpuserve" / "grpc" / "protos"
 HEADER = ("| setting | option | environment | default | meaning |", "|---|---|---|---|---|")
 
 
@@ -87,6 +90,16 @@ def openapi() -> str:
     return json.dumps(yaml.safe_load(source.read_text()), separators=(",", ":")) + "\n"
 
 
+def descriptors() -> bytes:
+    """cpuserve/grpc/protos/descriptors.binpb, from the .proto files beside it: the server needs no protoc."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "descriptors.binpb"
+        files = sorted(str(file) for file in PROTOS.glob("*.proto"))
+        if protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={out}", *files]):
+            raise SystemExit("protoc refused the .proto files")
+        return out.read_bytes()
+
+
 PAGES = {"settings.md": settings_page, "commands.md": commands_page}
 
 
@@ -98,6 +111,7 @@ def main(folder: Path) -> None:
     (folder / "seven.png").write_bytes(seven())
     package = HERE.parent / "cpuserve" / "protocols" / "page" if folder == HERE else folder
     (package / "openapi.json").write_text(openapi())
+    (PROTOS if folder == HERE else folder).joinpath("descriptors.binpb").write_bytes(descriptors())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,8 @@ _SAME = {**_OTHER_NAMES, **_OVMS_NAMES}
 # option of OpenVINO Model Server: why it is not needed
 _UNUSED = {
     "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
-    "grpc_workers": "gRPC is not served",
-    "grpc_bind_address": "gRPC is not served",
+    "grpc_workers": "every worker answers gRPC (--grpc-port)",
+    "grpc_bind_address": "gRPC is answered at --host too",
     "nireq": "a worker runs as many requests at once as it has --threads, and lets --queue-size wait",
     "metrics_enable": "metrics are always on, at /metrics",
     "metrics_list": "all metrics are always on, at /metrics",
@@ -92,7 +93,7 @@ def without_other_names(given: dict[str, Any]) -> tuple[dict[str, Any], list[str
         value = fixed or given[word]
         shown = f"--{with_dashes(word)}" + ("" if fixed else f" {value}")
         if word == "rest_port" and flags["port"] is not None:
-            notes.append(f"{typed['port']} is not used beside --rest-port: gRPC is not served")
+            notes += _take_grpc_port(flags, typed)
         elif flags[name] not in (None, value):
             raise UsageError(f"{typed[name]} and {shown} ask for different things: leave one out")
         flags[name], typed[name] = value, shown
@@ -102,3 +103,20 @@ def without_other_names(given: dict[str, Any]) -> tuple[dict[str, Any], list[str
                 f"{typed['mode']} and {typed[name]} both set the size of the seats: leave one out"
             )
     return flags, notes
+
+
+def _take_grpc_port(flags: dict[str, Any], typed: Mapping[str, str]) -> list[str]:
+    """Beside --rest-port, OpenVINO Model Server's --port is that of gRPC; a note where it cannot be served.
+
+    Raises:
+        UsageError: --grpc-port asks for another.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        return [f'{typed["port"]} is not used beside --rest-port: gRPC needs pip install "cpuserve[grpc]"']
+    if flags["grpc_port"] not in (None, flags["port"]):
+        raise UsageError(
+            f"{typed['port']} beside --rest-port and {typed['grpc_port']} ask for different things: "
+            "leave one out"
+        )
+    flags["grpc_port"] = flags["port"]
+    return []

@@ -103,7 +103,9 @@ class Acceptor:
             self._limit.refuse(sock)
         return True
 
-    def stop(self, timeout_s: float, notify: Callable[[], None]) -> None:
+    def stop(
+        self, timeout_s: float, notify: Callable[[], None], others_run: Callable[[], bool] = lambda: False
+    ) -> None:
         """Finish the requests that are here and take nothing new.
 
         Clients see no reset: connections that wait in the kernel's queue are still taken, every answer from
@@ -112,6 +114,7 @@ class Acceptor:
         Args:
             timeout_s: seconds until requests are cut off.
             notify: called all the time, to show that the worker runs.
+            others_run: whether other transports still have requests that the threads are to answer.
         """
         loop, row = self._loop, self._row
         loop.runner.last = True
@@ -131,7 +134,7 @@ class Acceptor:
         if row.pid == os.getpid():
             row.state = STOPPING
         closed = time.monotonic()  # a connection taken at the last moment has its time too
-        while loop.connections and time.monotonic() < deadline:
+        while (loop.connections or others_run()) and time.monotonic() < deadline:
             notify()
             if time.monotonic() - closed > _LINGER_S:
                 for connection in list(loop.connections.values()):

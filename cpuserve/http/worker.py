@@ -8,7 +8,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gunicorn.workers.base import Worker
 
@@ -28,13 +28,24 @@ from cpuserve.serving.stack_sampler import StackSampler
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.worker_table import READY, WorkerRow, WorkerTable
 
-__all__ = ["SeatWorker"]
+__all__ = ["OtherTransport", "SeatWorker"]
 
 _TICK_S = 1.0
 _LOOK_S = 0.2  # how often it says that it runs, and looks whether all threads are stuck
 _HANDOVER_LOOK_S = 0.1
 _SWITCH_S = 0.0005
 _OTHER_FILES = 256  # that a worker has open besides its connections
+
+
+class OtherTransport(Protocol):
+    """A transport beside HTTP, whose requests wait in the same queue."""
+
+    @property
+    def running(self) -> bool:
+        """Whether requests may still come from it."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Take no new requests, and cut those that are here off after so many seconds; returns at once."""
 
 
 class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
@@ -63,6 +74,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.statistics: Statistics | None = None
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
+        self.other_transport: OtherTransport | None = None
         self._handing_over = False
         self._told_silent: frozenset[int] = frozenset()  # pids of other workers
 
@@ -88,6 +100,11 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
         sys.setswitchinterval(_SWITCH_S)
         super().init_process()
+
+    @property
+    def loop(self) -> RequestLoop:
+        """Runs the requests."""
+        return self._loop
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: become not ready, then end.
@@ -145,7 +162,10 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 os.read(self.PIPE[0], 4096)
                 readable.remove(self.PIPE[0])
             acceptor.accept(readable)
-        acceptor.stop(self.cfg.graceful_timeout, self.notify)
+        other = self.other_transport
+        if other is not None:
+            other.stop(self.cfg.graceful_timeout)
+        acceptor.stop(*(self.cfg.graceful_timeout, self.notify), lambda: other is not None and other.running)
 
     def _tick(self, now: float) -> None:
         self.notify()

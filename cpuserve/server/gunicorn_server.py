@@ -21,7 +21,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,13 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
+from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.server.arbiter import PauseTolerantArbiter, end_on_signals
+from cpuserve.server.grpc_port import GrpcPort
 from cpuserve.server.model_thread import ModelThread
 from cpuserve.server.shared_state import SharedState
 from cpuserve.serving.compile_properties import streams_and_threads
@@ -100,6 +102,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         start = ThrottlingSample.take(self.budget.stat_files)
         description = describe_server(self.plan, settings, pid=os.getpid(), start=start, preset=preset)
         self.shared = SharedState.make(settings, len(self.plan.seats), description)
+        self.grpc_port = GrpcPort(settings) if settings.grpc_port else None
         self._replaced_age = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         # set in each worker, after the fork
@@ -247,7 +250,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
         address = f"{self.settings.host}:{self.settings.port}"
-        ModelThread(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending).start()
+        start: list[Callable[[], None]] = []
+        if self.grpc_port is not None:
+            shared = self.shared
+            admin = Admin(None, shared.log_switches, shared.trace_ring)
+            worker.other_transport = grpc = self.grpc_port.server(worker, self.pool, admin)
+            start.append(grpc.start)
+        ModelThread(
+            *(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending), *start
+        ).start()
 
     def _worker_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
         """End at once where a thread is inside OpenVINO or a model's code.

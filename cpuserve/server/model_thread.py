@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cpuserve.machine.files import format_cpulist
@@ -31,6 +32,7 @@ class ModelThread(threading.Thread):
         statistics_row: the worker's row in them.
         address: where the worker answers, for the log.
         ending: set when the worker ends.
+        start_transports: called once before the worker is ready, when it can answer.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ModelThread(threading.Thread):
         statistics_row: int,
         address: str,
         ending: threading.Event,
+        start_transports: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name=LOADER_THREAD, daemon=True)
         self._pool = pool
@@ -49,6 +52,7 @@ class ModelThread(threading.Thread):
         self._statistics_row = statistics_row
         self._address = address
         self._ending = ending
+        self._start_transports = start_transports
 
     def run(self) -> None:
         """Load all models, then watch the repository until the worker ends."""
@@ -70,6 +74,7 @@ class ModelThread(threading.Thread):
         row = self._row
         if row.pid != os.getpid() or row.state != LOADING or not self._pool.models:
             return
+        self._start_transports()
         row.state = READY
         _log.info(
             "worker in seat %d (CPUs %s) %s at http://%s",

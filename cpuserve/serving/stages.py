@@ -12,6 +12,7 @@ __all__ = [
     "BATCH_WAIT",
     "COUNTED_STAGES",
     "DECODE",
+    "GRPC_THREAD",
     "IDLE_FUNCTIONS",
     "INFER",
     "LOADER_THREAD",
@@ -90,7 +91,14 @@ STAGES = (
     Stage(
         "serialise",
         "HTTP in and out",
-        ("cpuserve/http/", "cpuserve/protocols/", "socket.py", "selectors.py", "threading.py"),
+        (
+            "cpuserve/http/",
+            "cpuserve/grpc/",
+            "cpuserve/protocols/",
+            "socket.py",
+            "selectors.py",
+            "threading.py",
+        ),
         ("orjson",),
     ),
 )
@@ -128,12 +136,14 @@ class ThreadRole(NamedTuple):
 
 
 SERVING_THREAD, LOADER_THREAD, ADMIN_THREAD, SAMPLER_THREAD = "serve-", "models", "admin", "stacks"
+GRPC_THREAD = "grpc"
 
 THREAD_ROLES = (
     ThreadRole(SERVING_THREAD, "serve", infers=True),
     ThreadRole(LOADER_THREAD, "admin", infers=True),
     ThreadRole(ADMIN_THREAD, "admin"),
     ThreadRole(SAMPLER_THREAD, "admin"),
+    ThreadRole(GRPC_THREAD, "admin"),
 )
 """The named threads of a worker; the main one accepts connections."""
 

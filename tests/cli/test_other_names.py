@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 
 import pytest
 
@@ -13,8 +15,25 @@ def test_the_words_of_kserves_runtime(serve):
         "--file_system_poll_wait_seconds=0",
     )
     assert (settings.model_name, settings.model_path, settings.port) == ("resnet", "/mnt/models", 8080)
-    assert settings.file_system_poll_wait_seconds == 0
-    assert said == "cpuserve: note: --port 9000 is not used beside --rest-port: gRPC is not served\n"
+    assert (settings.file_system_poll_wait_seconds, settings.grpc_port, said) == (0, 9000, "")
+
+
+def test_without_the_packages_of_grpc_its_port_is_a_note(serve, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found(name) if name != "grpc" else None)
+    settings, _, said = serve("--port=9000", "--rest_port=8080")
+    assert (settings.port, settings.grpc_port) == (8080, 0)
+    assert said == (
+        "cpuserve: note: --port 9000 is not used beside --rest-port: gRPC needs pip install "
+        '"cpuserve[grpc]"\n'
+    )
+
+
+def test_two_ports_for_grpc_contradict_each_other(serve):
+    settings, code, said = serve("--port=9000", "--rest_port=8080", "--grpc-port=9001")
+    assert (settings, code) == (None, 2)
+    assert "--port 9000 beside --rest-port and --grpc-port 9001 ask for different things" in said
 
 
 @pytest.mark.parametrize("spell", [str, lambda words: words.replace("_", "-")])

@@ -216,3 +216,19 @@ def test_binary_and_json_outputs_together():
     body, length = infer_reply_body({}, [("s", scores, False)])
     assert length is None
     assert json.loads(body)["outputs"][0]["data"] == [0.5, 0.25]
+
+
+def test_whole_numbers_beyond_int64_are_those_that_were_sent():
+    values = [0, (1 << 63) + 5, (1 << 64) - 1]
+    body = json.dumps(
+        {"inputs": [{"name": "x", "shape": [3], "datatype": "UINT64", "data": values}]}
+    ).encode()
+    assert parse_infer(memoryview(body), None).inputs[0].array().tolist() == values
+
+
+@pytest.mark.parametrize(("value", "words"), [(-1, "do not fit"), (0.5, "are not UINT64 numbers")])
+def test_beside_such_a_number_others_are_refused_as_ever(value, words):
+    entry = {"name": "x", "shape": [2], "datatype": "UINT64", "data": [(1 << 63) + 5, value]}
+    (tensor,) = parse_infer(memoryview(json.dumps({"inputs": [entry]}).encode()), None).inputs
+    with pytest.raises(RequestError, match=words):
+        tensor.array()

@@ -1,0 +1,99 @@
+"""A call that came over gRPC and waits in the worker's queue for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from urllib.parse import unquote
+
+from cpuserve.errors import CpuserveError
+from cpuserve.grpc.method import Task
+from cpuserve.protocols.call import Call, Reply, error_reply
+from cpuserve.protocols.urgency import Urgency, urgency_of
+
+__all__ = ["GrpcCall", "address_of"]
+
+_CLIENT_LEFT = 499
+
+
+class GrpcCall:
+    """A whole request; any thread may answer it, the thread of gRPC sends the answer.
+
+    Args:
+        call: the request; its path and handler are set.
+        task: what its message asks for.
+        remaining_s: seconds until the deadline of the client (``grpc-timeout``); None where it has none.
+        loop: of the thread of gRPC.
+
+    Attributes:
+        call: the request.
+        reply: is there once the request is answered.
+    """
+
+    def __init__(
+        self, call: Call, task: Task, remaining_s: float | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        call.path, call.handler = task.path, task.handler
+        call.arrived_ns = time.perf_counter_ns()
+        self.call = call
+        self.reply: asyncio.Future[Reply] = loop.create_future()
+        self._infers = task.infers
+        self._priority = task.priority
+        self._timeout_s = task.timeout_s
+        self._remaining_s = remaining_s
+        self._loop = loop
+
+    @property
+    def has_body(self) -> bool:
+        """Whether it counts among the requests that infer."""
+        return self._infers
+
+    @property
+    def target(self) -> str:
+        """The path of the HTTP call that asks for the same."""
+        return self.call.path
+
+    def urgency(self, default_timeout_s: float) -> Urgency:
+        """Its deadline and priority; its time runs from now."""
+        urgency = urgency_of(self.call, default_timeout_s)
+        urgency.timeout_s = min(urgency.timeout_s, self._timeout_s)
+        if self._remaining_s is not None:
+            urgency.timeout_s = min(urgency.timeout_s, self._remaining_s)
+        if self._priority is not None:
+            urgency.priority = self._priority
+        self.call.due = time.monotonic() + urgency.timeout_s
+        return urgency
+
+    def answer(self, reply: Reply, *, last: bool = False) -> None:
+        """Send its answer; the channel of a stopping worker is closed by gRPC itself."""
+        del last
+        self.call.drop_body()
+        with suppress(RuntimeError):  # the thread of gRPC has ended, and the channel with it
+            self._loop.call_soon_threadsafe(self._settle, reply)
+
+    def abandon(self) -> None:
+        """The client has gone: nothing is computed for it any more, and its message is let go."""
+        self.call.handler = _nobody_waits
+        self.call.drop_body()
+
+    def refuse(self, error: CpuserveError) -> None:
+        """Answer it with an error."""
+        self.answer(error_reply(error))
+
+    def _settle(self, reply: Reply) -> None:
+        if not self.reply.done():  # the client may have gone
+            self.reply.set_result(reply)
+
+
+def _nobody_waits(_call: Call) -> Reply:
+    return Reply(_CLIENT_LEFT, b"", [])
+
+
+def address_of(peer: str) -> str:
+    """The client's address in gRPC's name of a peer, such as ``ipv4:127.0.0.1:1``; empty for a local one."""
+    family, _, rest = peer.partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return ""
+    host = unquote(rest).rpartition(":")[0].strip("[]")
+    return host.partition("%")[0]

@@ -1,0 +1,257 @@
+"""GRPCInferenceService: the Open Inference Protocol over gRPC, by the handlers of its HTTP routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from google.protobuf.json_format import ParseDict
+
+from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
+from cpuserve.grpc.infer_message import InferMessage, infer_response
+from cpuserve.grpc.messages import message_class
+from cpuserve.grpc.method import Method, Task, model_path, plain_method
+from cpuserve.protocols.admin import Admin
+from cpuserve.protocols.call import Call, Reply, answer, json_reply
+from cpuserve.protocols.repository import RepositoryRoutes
+from cpuserve.protocols.statistics import StatisticsRoutes
+from cpuserve.protocols.v2 import V2, infer_outputs
+from cpuserve.serving.pool import Pool
+
+__all__ = ["STREAM", "InferenceService", "stream_message"]
+
+_SERVICE = "inference.GRPCInferenceService"
+STREAM = f"/{_SERVICE}/ModelStreamInfer"
+_StreamResponse = message_class("inference.ModelStreamInferResponse")
+
+
+class InferenceService:
+    """The methods over one worker's models.
+
+    Args:
+        pool: the models.
+        admin: answers for the log and trace settings.
+    """
+
+    def __init__(self, pool: Pool, admin: Admin) -> None:
+        self._pool = pool
+        self._v2 = V2(pool)
+        self._repository = RepositoryRoutes(pool)
+        self._statistics = StatisticsRoutes(pool)
+        self._admin = admin
+
+    def methods(self) -> Sequence[Method]:
+        """All methods of the service."""
+        v2, repository = self._v2, self._repository
+        by_json = _from_json
+        return (
+            _method("ServerLive", "GET", "/v2/health/live", v2.live, by_json, at_once=True),
+            _method("ServerReady", "GET", "/v2/health/ready", v2.ready, _ready, at_once=True),
+            _method(
+                "ModelReady", "GET", "/v2/models/-/ready", self._model_ready, by_json, place=_place("/ready")
+            ),
+            _method("ServerMetadata", "GET", "/v2", v2.server, by_json),
+            _method("ModelMetadata", "GET", "/v2/models/-", v2.metadata, by_json, place=_place()),
+            _method("ModelConfig", "GET", "/v2/models/-/config", v2.config, _config, place=_place("/config")),
+            _method(
+                *("ModelStatistics", "GET", "/v2/models/stats", self._statistics.stats, by_json),
+                place=_place("/stats", everything=True),
+            ),
+            _method(
+                "RepositoryIndex", "POST", "/v2/repository/index", repository.index, _index, body=_only_ready
+            ),
+            _method(
+                *("RepositoryModelLoad", "POST", "/v2/repository/models/-/load", repository.load, _empty),
+                place=_repository_place("load"),
+                body=_load_parameters,
+            ),
+            _method(
+                *(
+                    "RepositoryModelUnload",
+                    "POST",
+                    "/v2/repository/models/-/unload",
+                    repository.unload,
+                    _empty,
+                ),
+                place=_repository_place("unload"),
+            ),
+            _method(
+                *("TraceSetting", "POST", "/v2/trace/setting", self._admin.trace_setting, _trace_settings),
+                body=_trace_body,
+            ),
+            _method(
+                *("LogSettings", "POST", "/v2/logging", self._admin.logging, _log_settings), body=_log_body
+            ),
+            Method(f"/{_SERVICE}/ModelInfer", "POST", "/v2/models/-/infer", self._infer),
+            Method(STREAM, "POST", "/v2/models/-/infer", self._infer, streams=True),
+        )
+
+    def _model_ready(self, call: Call, model: str, version: str | None = None) -> Reply:
+        """A model that is not there is not ready: callers wait for it."""
+        try:
+            return self._v2.model_ready(call, model, version)
+        except (UnknownModel, ModelNotReady):
+            return json_reply({"ready": False})
+
+    def _infer(self, data: bytes) -> Task:
+        """Read a ModelInferRequest."""
+        message = InferMessage.read(data)
+        head, parameters = message.head, message.parameters()
+        more: dict[str, Any] = {}
+        timeout_us, priority = parameters.get("timeout"), parameters.get("priority")
+        if type(timeout_us) is int and timeout_us > 0:
+            more["timeout_s"] = timeout_us / 1e6
+        if type(priority) is int and priority > 0:
+            more["priority"] = priority
+        path = model_path(head.model_name, head.model_version, "/infer")
+        handle = partial(self._run, message)
+        return Task(path, lambda call: answer(handle, call), infers=True, **more)
+
+    def _run(self, message: InferMessage, call: Call) -> Reply:
+        head = message.head
+        pipeline = self._pool.get(head.model_name, head.model_version or None)
+        request = call.request()
+        asked = message.body(call.limits.max_json_elements)
+        outputs = infer_outputs(pipeline, asked, request, call.limits.max_pictures)
+        names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": head.id}
+        content = infer_response(names, outputs)
+        return Reply(200, content, [("Server-Timing", request.server_timing())])
+
+
+def stream_message(data: bytes, reply: Reply) -> bytes:
+    """The ModelStreamInferResponse that answers one request of a stream.
+
+    Args:
+        data: the request.
+        reply: its answer; a refusal becomes ``error_message``, and the stream goes on.
+    """
+    message = _StreamResponse()
+    if reply.refusal is None:
+        message.infer_response.ParseFromString(reply.body)
+    else:
+        message.error_message = reply.refusal.text
+        with suppress(RequestError):  # what cannot be read has no id
+            message.infer_response.id = InferMessage.read(data).head.id
+    content: bytes = message.SerializeToString()
+    return content
+
+
+_Convert = Callable[[Any, Reply], bytes]
+
+
+def _method(name: str, verb: str, path: str, handler: Any, convert: _Convert, **more: Any) -> Method:
+    request = message_class(f"inference.{name}Request")
+    response = message_class(f"inference.{name}Response")
+    full = f"/{_SERVICE}/{name}"
+    return plain_method(full, verb, path, request, handler, lambda reply: convert(response, reply), **more)
+
+
+def _place(end: str = "", *, everything: bool = False) -> Callable[[Any], tuple[str, tuple[str, ...]]]:
+    """Where V2's call about the model of a message goes, and its arguments.
+
+    Args:
+        end: of the path.
+        everything: whether a message without a name asks about all models.
+    """
+
+    def place(message: Any) -> tuple[str, tuple[str, ...]]:
+        name, version = message.name, message.version
+        if not name and everything:
+            return f"/v2/models{end}", ()
+        if not name:
+            raise RequestError("the request needs the name of a model")
+        return model_path(name, version, end), (name, version) if version else (name,)
+
+    return place
+
+
+def _repository_place(verb: str) -> Callable[[Any], tuple[str, tuple[str, ...]]]:
+    def place(message: Any) -> tuple[str, tuple[str, ...]]:
+        name = message.model_name
+        return f"/v2/repository{model_path(name, '').removeprefix('/v2')}/{verb}", (name,)
+
+    return place
+
+
+def _from_json(response: Any, reply: Reply) -> bytes:
+    """The message with the fields of a JSON object."""
+    return _of_document(response, orjson.loads(reply.body))
+
+
+def _of_document(response: Any, document: dict[str, Any]) -> bytes:
+    content: bytes = ParseDict(document, response(), ignore_unknown_fields=True).SerializeToString()
+    return content
+
+
+def _ready(response: Any, reply: Reply) -> bytes:
+    return _of_document(response, {"ready": reply.status == HTTPStatus.OK})
+
+
+def _config(response: Any, reply: Reply) -> bytes:
+    return _of_document(response, {"config": orjson.loads(reply.body)})
+
+
+def _index(response: Any, reply: Reply) -> bytes:
+    return _of_document(response, {"models": orjson.loads(reply.body)})
+
+
+def _empty(response: Any, _reply: Reply) -> bytes:
+    return _of_document(response, {})
+
+
+def _only_ready(message: Any) -> bytes:
+    return orjson.dumps({"ready": message.ready})
+
+
+def _load_parameters(message: Any) -> bytes:
+    return orjson.dumps({"parameters": dict.fromkeys(message.parameters, True)})
+
+
+def _trace_body(message: Any) -> bytes:
+    """The settings as V2's JSON has them; without any, a question."""
+    if message.model_name:
+        raise RequestError("traces by model are not supported: leave model_name empty")
+    settings: dict[str, Any] = {}
+    for name, setting in message.settings.items():
+        values = list(setting.value)
+        if name == "trace_level":
+            settings[name] = values
+        elif name == "stack_rate" and len(values) == 1 and values[0].isdecimal():
+            settings[name] = int(values[0])
+        else:
+            settings[name] = values[0] if len(values) == 1 else values or None
+    return orjson.dumps(settings)
+
+
+def _trace_settings(response: Any, reply: Reply) -> bytes:
+    message = response()
+    for name, value in orjson.loads(reply.body).items():
+        message.settings[name].value.extend(value if isinstance(value, list) else [str(value)])
+    content: bytes = message.SerializeToString()
+    return content
+
+
+def _log_body(message: Any) -> bytes:
+    settings = {}
+    for name, setting in message.settings.items():
+        which = setting.WhichOneof("parameter_choice")
+        settings[name] = getattr(setting, which) if which is not None else None
+    return orjson.dumps(settings)
+
+
+def _log_settings(response: Any, reply: Reply) -> bytes:
+    message = response()
+    for name, value in orjson.loads(reply.body).items():
+        setting = message.settings[name]
+        if isinstance(value, bool):
+            setting.bool_param = value
+        elif isinstance(value, int):
+            setting.uint32_param = value
+        else:
+            setting.string_param = value
+    content: bytes = message.SerializeToString()
+    return content

@@ -1,0 +1,76 @@
+"""Finds the fields of a protobuf message without copying what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cpuserve.errors import RequestError
+
+__all__ = ["BYTES", "MOST_FIELDS", "WireField", "wire_fields"]
+
+BYTES = 2
+MOST_FIELDS = 4096
+_VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5
+_VARINT_BYTES = 10
+
+
+class WireField(NamedTuple):
+    """The place of a field in a message.
+
+    Attributes:
+        number: as the .proto file has it.
+        wire: how its value is stored; `BYTES` for strings, bytes, messages and packed numbers.
+        start: where the field begins, with its number.
+        value: where its value begins.
+        end: behind it.
+    """
+
+    number: int
+    wire: int
+    start: int
+    value: int
+    end: int
+
+
+def wire_fields(data: memoryview) -> Iterator[WireField]:
+    """The fields of a message, in their order.
+
+    Raises:
+        RequestError: the bytes are no message, or hold more than 4,096 fields.
+    """
+    at, size = 0, len(data)
+    for _ in range(MOST_FIELDS):
+        if at == size:
+            return
+        start = at
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == BYTES:
+            length, value = _varint(data, at)
+            at = value + length
+        elif wire == _VARINT:
+            value = at
+            _, at = _varint(data, at)
+        elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+            value = at
+            at += 8 if wire == _EIGHT_BYTES else 4
+        else:
+            raise RequestError(f"the message has a field {number} of the unknown kind {wire}")
+        if at > size or not number:
+            raise RequestError(f"the message ends inside field {number}")
+        yield WireField(number, wire, start, value, at)
+    if at != size:
+        raise RequestError(f"a message may have {MOST_FIELDS} fields; send numbers packed, pictures in turns")
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    value = shift = 0
+    for byte in data[at : at + _VARINT_BYTES]:
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise RequestError("the message ends inside a number")

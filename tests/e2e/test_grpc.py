@@ -1,0 +1,316 @@
+"""gRPC, spoken by the client NVIDIA ships: the same answers as over HTTP, and nothing of it where off."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc as triton
+from tritonclient import http as triton_http
+from tritonclient.grpc import aio
+from tritonclient.utils import InferenceServerException
+
+from tests.conftest import ROOT
+from tests.servers import free_port, serving
+
+WAIT_S = 60
+IMAGE, ANSWER = "image", "probabilities"
+
+
+@pytest.fixture(scope="module")
+def served(digits, tmp_path_factory):
+    """A server with two workers; its gRPC port is ``grpc_port``."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("grpc") / "log"
+    words = ("--model-repository", str(digits), "--workers", "2", "--grpc-port", str(port))
+    with serving(log, *words, ready=2) as server:
+        server.grpc_port = port
+        yield server
+
+
+@pytest.fixture
+def client(served):
+    made = triton.InferenceServerClient(f"127.0.0.1:{served.grpc_port}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return (ROOT / "docs" / "seven.png").read_bytes()
+
+
+def picture(content, module=triton):
+    made = module.InferInput(IMAGE, [1], "BYTES")
+    made.set_data_from_numpy(np.array([content], dtype=object))
+    return [made]
+
+
+def tensor(module=triton, rows=3):
+    values = np.random.default_rng(1).random((rows, 96, 96, 3), np.float32) * 255
+    made = module.InferInput(IMAGE, list(values.shape), "FP32")
+    made.set_data_from_numpy(values)
+    return [made]
+
+
+def raw(answer):
+    return answer.as_numpy(ANSWER).tobytes()
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("form", ["picture", "tensor"])
+def test_answers_are_those_of_http_to_the_byte(client, served, photo, form, classes):
+    http = triton_http.InferenceServerClient(f"127.0.0.1:{served.port}")
+    inputs = {
+        module: picture(photo, module) if form == "picture" else tensor(module)
+        for module in (triton, triton_http)
+    }
+    answers = []
+    for made, module in ((client, triton), (http, triton_http)):
+        outputs = [module.InferRequestedOutput(ANSWER, class_count=classes)]
+        answers.append(made.infer("digits", inputs[module], outputs=outputs, request_id="7"))
+    http.close()
+    over_grpc, over_http = (answer.as_numpy(ANSWER) for answer in answers)
+    assert over_grpc.shape == over_http.shape
+    assert over_grpc.tolist() == over_http.tolist()
+    assert answers[0].get_response().id == "7"
+
+
+def test_health_metadata_and_configuration_are_those_of_http(client, served):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert [
+        client.is_model_ready(*words) for words in (("digits",), ("digits", "1"), ("digits", "9"), ("no",))
+    ] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    http = triton_http.InferenceServerClient(f"127.0.0.1:{served.port}")
+    assert client.get_server_metadata(as_json=True) == http.get_server_metadata()
+    ours, theirs = client.get_model_metadata("digits"), http.get_model_metadata("digits")
+    assert (ours.name, list(ours.versions), ours.platform) == ("digits", ["1"], "OpenVINO")
+    for kind in ("inputs", "outputs"):
+        shown = [
+            {"name": one.name, "datatype": one.datatype, "shape": list(one.shape)}
+            for one in getattr(ours, kind)
+        ]
+        assert shown == theirs[kind]
+    config, of_http = client.get_model_config("digits").config, http.get_model_config("digits")
+    assert (config.max_batch_size, config.backend) == (of_http["max_batch_size"], "openvino")
+    assert list(config.input[0].dims) == of_http["input"][0]["dims"]
+    assert {name: one.string_value for name, one in config.parameters.items()} == {
+        name: one["string_value"] for name, one in of_http["parameters"].items()
+    }
+    http.close()
+
+
+def test_statistics_count_the_requests_of_both_transports(client, served, photo):
+    before = client.get_inference_statistics("digits").model_stats[0]
+    client.infer("digits", picture(photo))
+    served.post("/v2/models/digits/infer", photo, **{"Inference-Header-Content-Length": "0"})
+    after = client.get_inference_statistics("digits").model_stats[0]
+    assert after.inference_count == before.inference_count + 2
+    assert after.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
+    everything = client.get_inference_statistics().model_stats
+    assert [(one.name, one.version) for one in everything] == [("digits", "1")]
+
+
+def test_models_are_unloaded_and_loaded_in_all_workers(client, served):
+    client.unload_model("digits")
+    assert not client.is_model_ready("digits")
+    assert [(one.name, one.state) for one in client.get_model_repository_index().models] == [
+        ("digits", "UNAVAILABLE")
+    ]
+    client.load_model("digits")
+    assert client.is_model_ready("digits")
+    assert served.get("/v2/models/digits/ready").status == 200
+    with pytest.raises(InferenceServerException, match="takes no parameters") as caught:
+        client.load_model("digits", config="{}")
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    with pytest.raises(InferenceServerException) as caught:
+        client.load_model("nothing")
+    assert caught.value.status() == "StatusCode.NOT_FOUND"
+
+
+def test_log_and_trace_settings_are_those_of_http(client, served):
+    assert (
+        client.update_log_settings({"log_verbose_level": 1}).settings["log_verbose_level"].uint32_param == 1
+    )
+    assert served.get("/v2/logging").json()["log_verbose_level"] == 1
+    client.update_log_settings({"log_verbose_level": 0})
+    with pytest.raises(InferenceServerException, match="log_file can only be"):
+        client.update_log_settings({"log_file": "x"})
+    found = client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
+    assert list(found.settings["trace_level"].value) == ["TIMESTAMPS"]
+    assert served.get("/v2/trace/setting").json()["trace_level"] == ["TIMESTAMPS"]
+    client.update_trace_settings(settings={"trace_level": ["OFF"]})
+    assert list(client.get_trace_settings().settings["trace_level"].value) == ["OFF"]
+    with pytest.raises(InferenceServerException, match="traces by model"):
+        client.get_trace_settings("digits")
+
+
+def test_a_trace_is_asked_for_by_metadata(client, served, photo):
+    reply = client._client_stub.ModelInfer.with_call(
+        triton._utils._get_inference_request(
+            "digits", picture(photo), "", "", None, 0, False, False, 0, None, None
+        ),
+        metadata=(("x-cpuserve-trace", "1"),),
+    )[1]
+    name = dict(reply.trailing_metadata())["x-cpuserve-trace"]
+    trace = served.get(f"/v2/trace/requests/{name}").json()
+    assert trace["status"] == 200
+    assert {"decode", "infer"} <= {stage for stage, *_ in trace["stages"]}
+
+
+def test_a_stream_is_answered_in_its_order(client, photo):
+    found = queue.Queue()
+    client.start_stream(lambda result, error: found.put((result, error)))
+    for number in range(50):
+        client.async_stream_infer("digits", picture(photo), request_id=str(number))
+    answers = [found.get(timeout=WAIT_S) for _ in range(50)]
+    assert [(result.get_response().id, error) for result, error in answers] == [
+        (str(number), None) for number in range(50)
+    ]
+    client.async_stream_infer("nothing", picture(photo))
+    result, error = found.get(timeout=WAIT_S)
+    assert (result, "there is no model 'nothing'" in str(error)) == (None, True)
+    client.stop_stream()
+
+
+def test_the_asynchronous_client(served, photo):
+    async def ask():
+        async with aio.InferenceServerClient(f"127.0.0.1:{served.grpc_port}") as made:
+            return await asyncio.gather(*(made.infer("digits", picture(photo)) for _ in range(20)))
+
+    answers = asyncio.run(ask())
+    assert len({raw(answer) for answer in answers}) == 1
+    assert answers[0].as_numpy(ANSWER).argmax() == 7
+
+
+def test_another_server_cannot_take_the_port(served, digits):
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "cpuserve", "serve", "--port", str(free_port())),
+            *("--grpc-port", str(served.grpc_port), "--model-repository", str(digits)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert run.returncode
+    assert f"grpc_port {served.grpc_port} of 127.0.0.1 cannot be used: Address already in use" in run.stderr
+
+
+def test_reload_and_the_end_lose_no_request(digits, photo, tmp_path):
+    port = free_port()
+    words = ("--model-repository", str(digits), "--workers", "1", "--grpc-port", str(port))
+    lost, answered, stop = [], [], threading.Event()
+
+    def load():
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as made:
+            while not stop.is_set():
+                try:
+                    answered.append(raw(made.infer("digits", picture(photo))))
+                except InferenceServerException as error:
+                    lost.append(str(error))
+
+    with serving(tmp_path / "log", *words) as server:
+        clients = [threading.Thread(target=load) for _ in range(3)]
+        for one in clients:
+            one.start()
+        server.wait_until(lambda: len(answered) > 20, "answered")
+        before = server.workers()
+        server.process.send_signal(signal.SIGHUP)
+        server.settle(1, gone=before)
+        count = len(answered)
+        server.wait_until(lambda: len(answered) > count + 20, "answered by the new worker")
+        stop.set()
+        for one in clients:
+            one.join(WAIT_S)
+        assert (lost, len(set(answered))) == ([], 1)
+        assert server.stop() == 0
+        assert "Traceback" not in server.text()
+
+
+def test_requests_that_are_here_are_answered_at_sigterm(digits, photo, tmp_path):
+    port = free_port()
+    words = ("--model-repository", str(digits), "--workers", "1", "--threads", "1", "--grpc-port", str(port))
+    with serving(tmp_path / "log", *words) as server:
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as made:
+            found = queue.Queue()
+            for _ in range(30):
+                made.async_infer("digits", tensor(rows=4), lambda result, error: found.put((result, error)))
+            first = found.get(timeout=WAIT_S)
+            server.process.send_signal(signal.SIGTERM)
+            answers = [first, *(found.get(timeout=WAIT_S) for _ in range(29))]
+        errors = [str(error) for _, error in answers if error is not None]
+        assert [
+            error for error in errors if "UNAVAILABLE" not in error
+        ] == []  # those that had not come by then
+        assert len({raw(result) for result, error in answers if error is None}) == 1
+        assert server.process.wait(WAIT_S) == 0
+
+
+def sockets(pid):
+    """How many sockets a process listens on, by the kernel."""
+    lines = (
+        line.split()
+        for family in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()
+    )
+    listening = {f"socket:[{words[9]}]" for words in lines if words[3] == "0A"}
+    return len(listening & {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()})
+
+
+def threads(pid):
+    return sorted(Path(f"{task}/comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def test_where_it_is_off_nothing_of_it_is_there(served, digits, tmp_path):
+    def libraries(pid):
+        return re.findall(r"/(cygrpc|_upb|_message)\b", Path(f"/proc/{pid}/maps").read_text())
+
+    with serving(tmp_path / "log", "--model-repository", str(digits), "--workers", "1") as server:
+        (worker,) = server.workers()
+        assert server.get("/v2/models/digits").status == 200
+        assert (libraries(worker), sockets(worker)) == ([], 1)
+        off = threads(worker)
+        assert not [name for name in off if "grpc" in name or "event_engine" in name]
+    on = served.workers()[0]
+    assert (set(libraries(on)) >= {"cygrpc"}, sockets(on)) == (True, 2)
+    assert "grpc" in threads(on)
+    assert not libraries(served.process.pid)  # the arbiter starts nothing
+    assert len(threads(served.process.pid)) == 1
+
+
+def test_in_the_words_of_kserves_runtime(digits, photo, tmp_path):
+    rest, port = free_port(), free_port()
+    words = (
+        *("--model_name=seven", f"--model_path={digits / 'digits'}", f"--port={port}", f"--rest_port={rest}"),
+        "--file_system_poll_wait_seconds=0",
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cpuserve", "serve", *words], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as made:
+            made._client_stub.ServerReady(
+                triton.service_pb2.ServerReadyRequest(), wait_for_ready=True, timeout=WAIT_S
+            )
+            assert made.infer("seven", picture(photo)).as_numpy(ANSWER).argmax() == 7
+    finally:
+        process.terminate()
+        assert process.wait(WAIT_S) == 0

@@ -1,0 +1,177 @@
+"""ModelInferRequest becomes tensors, in all forms of values; what the protocol does not say is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import RequestError, TooManyElements
+from cpuserve.grpc.infer_message import InferMessage, infer_response
+from cpuserve.grpc.messages import message_class
+
+Request = message_class("inference.ModelInferRequest")
+Response = message_class("inference.ModelInferResponse")
+MOST = 1000
+
+
+def message(*inputs, raw=(), **more):
+    return Request(model_name="m", inputs=inputs, raw_input_contents=raw, **more)
+
+
+def entry(name="a", datatype="FP32", shape=(2, 2), **contents):
+    made = {"name": name, "datatype": datatype, "shape": shape}
+    return {**made, "contents": contents} if contents else made
+
+
+def body(sent, most=MOST):
+    return InferMessage.read(sent.SerializeToString()).body(most)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "field", "values"),
+    [
+        ("BOOL", "bool_contents", [True, False]),
+        ("INT8", "int_contents", [-128, 127]),
+        ("INT16", "int_contents", [-5, 5]),
+        ("INT32", "int_contents", [-(1 << 31), 7]),
+        ("INT64", "int64_contents", [-(1 << 63), 7]),
+        ("UINT8", "uint_contents", [0, 255]),
+        ("UINT16", "uint_contents", [0, 65535]),
+        ("UINT32", "uint_contents", [0, (1 << 32) - 1]),
+        ("UINT64", "uint64_contents", [0, (1 << 63) + 5]),
+        ("FP32", "fp32_contents", [1.5, -2.25]),
+        ("FP64", "fp64_contents", [0.1, 1e300]),
+    ],
+)
+def test_typed_contents(datatype, field, values):
+    (tensor,) = body(message(entry("a", datatype, (2,), **{field: values}))).inputs
+    array = tensor.array()
+    assert array.tolist() == values
+    assert tensor.shape == (2,)
+
+
+def test_numbers_one_by_one_are_the_same_as_packed_ones():
+    packed = message(entry("a", "FP32", (2,), fp32_contents=[1.5, 2.5])).SerializeToString()
+    eight = np.array([1.5, 2.5], "<f4").tobytes()
+    alone = packed.replace(b"\x32\x08" + eight, b"\x35" + eight[:4] + b"\x35" + eight[4:])
+    assert len(alone) == len(packed)  # two numbers of fields instead of one and a length
+    (tensor,) = InferMessage.read(alone).body(MOST).inputs
+    assert tensor.array().tolist() == [1.5, 2.5]
+
+
+def test_raw_contents_go_to_inputs_without_contents_in_their_order():
+    first, last = np.arange(4, dtype=np.float32), np.arange(2, dtype=np.float16)
+    sent = message(
+        *(entry("a"), entry("b", "INT32", (1,), int_contents=[9]), entry("c", "FP16", (2,))),
+        raw=[first.tobytes(), last.tobytes()],
+    )
+    a, b, c = (tensor.array() for tensor in body(sent).inputs)
+    assert a.tolist() == [[0, 1], [2, 3]]
+    assert (b.tolist(), c.tolist()) == ([9], [0, 1])
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_pictures(raw):
+    pictures = [b"first", b"", b"third"]
+    prefixed = b"".join(len(one).to_bytes(4, "little") + one for one in pictures)
+    sent = (
+        message(entry("a", "BYTES", (3,)), raw=[prefixed])
+        if raw
+        else message(entry("a", "BYTES", (3,), bytes_contents=pictures))
+    )
+    (tensor,) = body(sent).inputs
+    assert [bytes(one) for one in tensor.elements()] == pictures
+
+
+def test_parameters_outputs_and_id():
+    sent = message(
+        entry("a", "BOOL", (1,), bool_contents=[True]),
+        id="77",
+        parameters={"priority": {"uint64_param": 2}, "timeout": {"int64_param": 5}, "empty": {}},
+        outputs=[{"name": "x", "parameters": {"classification": {"int64_param": 3}}}, {"name": "y"}],
+    )
+    read = InferMessage.read(sent.SerializeToString())
+    assert read.parameters() == {"priority": 2, "timeout": 5}
+    asked = read.body(MOST)
+    assert asked.id == "77"
+    assert [(one.name, one.binary, one.classification) for one in asked.outputs] == [
+        ("x", True, 3),
+        ("y", True, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (message(), "at least one of inputs"),
+        (message(entry()), "'a' has neither contents nor one of raw_input_contents"),
+        (message(entry(), raw=[b"x", b"y"]), "2 raw_input_contents, 1 more than inputs"),
+        (message(entry(fp32_contents=[1]), raw=[b"x"]), "1 raw_input_contents, 1 more"),
+        (message(entry(shape=[-1, 4]), raw=[b"x"]), r"whole numbers, not \[-1, 4\]"),
+        (message(entry(shape=[1] * 65), raw=[b"x"]), "65 sizes"),
+        (message(entry("n" * 2000), raw=[b"x"]), "at most 1024 characters"),
+        (message(entry("a", "FP16", (1,), fp32_contents=[1])), "'FP16' has no contents"),
+        (message(entry(), raw=[b"x"], id="i" * 5000), "id is text of at most 4096"),
+        (message(entry(), raw=[b"x"], outputs=[{"name": "x"}] * 2), "'x' is asked for twice"),
+        (
+            message(
+                entry(),
+                raw=[b"x"],
+                outputs=[{"name": "x", "parameters": {"classification": {"string_param": "2"}}}],
+            ),
+            "is a number of classes",
+        ),
+        (message(*[entry()] * 1025, raw=[b"x"]), "1025 inputs"),
+        (message(entry(), raw=[b"x"] * 1025), "1025 raw_input_contents"),
+        (message(entry(), raw=[b"x"], parameters={"x" * (1 << 20): {}}), "beside the values"),
+        (message(entry("a" * (1 << 20)), raw=[b"x"]), "beside the values"),
+    ],
+)
+def test_what_the_protocol_does_not_say_is_refused(sent, words):
+    with pytest.raises(RequestError, match=words):
+        body(sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (message(entry("a", "INT8", (1,), int_contents=[128])), "do not fit into INT8"),
+        (message(entry("a", "FP32", (2, 2), fp32_contents=[1, 2])), "takes 16 bytes, 8 were sent"),
+        (message(entry("a", "INT32", (2, 2), int_contents=[1, 2])), "takes 4 values, 2 were sent"),
+        (message(entry("a", "INT32", (1,), fp32_contents=[1])), "takes 1 values, 0 were sent"),
+    ],
+)
+def test_values_that_do_not_fill_the_shape_are_refused(sent, words):
+    (tensor,) = body(sent).inputs
+    with pytest.raises(RequestError, match=words):
+        tensor.array()
+
+
+def test_more_numbers_than_are_allowed_are_refused_by_the_setting():
+    with pytest.raises(TooManyElements, match=r"11 numbers.*10 .setting max_json_elements"):
+        body(message(entry("a", "INT32", (11,), int_contents=[1] * 11)), most=10)
+
+
+def test_contents_twice_are_refused():
+    sent = message(entry("a", "BOOL", (1,), bool_contents=[True])).SerializeToString()
+    contents = b"\x2a\x03\x0a\x01\x01"
+    assert contents in sent
+    head = sent[: sent.index(b"\x2a")]
+    whole = sent[len(head) + 2 :]
+    twice = head + b"\x2a" + bytes([len(whole) + len(contents)]) + whole + contents
+    with pytest.raises(RequestError, match="contents twice"):
+        InferMessage.read(twice).body(MOST)
+
+
+def test_the_answer_holds_raw_values_and_text_behind_its_length():
+    text = np.array([["0.5:1:cat"]], dtype=object)
+    data = infer_response(
+        {"model_name": "m", "model_version": "2", "id": ""},
+        [("x", np.ones((1, 2), np.float32), True), ("classes", text, True)],
+    )
+    answer = Response.FromString(data)
+    assert [(one.name, one.datatype, list(one.shape)) for one in answer.outputs] == [
+        ("x", "FP32", [1, 2]),
+        ("classes", "BYTES", [1, 1]),
+    ]
+    assert answer.raw_output_contents == [b"\0\0\x80?" * 2, b"\x09\0\0\x000.5:1:cat"]

@@ -1,0 +1,75 @@
+"""The messages are those of the published protocols, and the descriptors those of the .proto files."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_health.v1 import health_pb2
+from grpc_tools import protoc
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+from cpuserve.errors import RequestError
+from cpuserve.grpc.messages import PROTOS, message_class, parse
+
+
+def test_the_descriptors_are_those_of_the_proto_files(tmp_path):
+    out = tmp_path / "descriptors.binpb"
+    files = sorted(str(file) for file in PROTOS.glob("*.proto"))
+    assert protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={out}", *files]) == 0
+    made = FileDescriptorSet.FromString(out.read_bytes())
+    kept = FileDescriptorSet.FromString((PROTOS / "descriptors.binpb").read_bytes())
+    assert kept == made, "run python docs/generate.py"
+
+
+def fields(message):
+    """Number, type and place of every field of a message and of those inside it, by name."""
+    found = {
+        f"{message.full_name}.{field.name}": (
+            *(field.number, field.type, field.is_repeated, field.is_packed),
+            field.containing_oneof.name if field.containing_oneof else None,
+        )
+        for field in message.fields
+    }
+    for inner in message.nested_types:
+        found |= fields(inner)
+    for enum in message.enum_types:
+        found |= {f"{enum.full_name}.{value.name}": value.number for value in enum.values}
+    return found
+
+
+@pytest.mark.parametrize("theirs", [service_pb2, model_config_pb2, health_pb2])
+def test_numbers_and_types_of_fields_are_the_published_ones(theirs):
+    compared = 0
+    for name, message in theirs.DESCRIPTOR.message_types_by_name.items():
+        try:
+            ours = fields(message_class(f"{theirs.DESCRIPTOR.package}.{name}").DESCRIPTOR)
+        except KeyError:
+            continue
+        published = fields(message)
+        assert {field: published.get(field) for field in ours} == ours
+        compared += 1
+    assert compared > 1
+
+
+def test_methods_are_the_published_ones():
+    def methods(service):
+        return {
+            (one.name, one.input_type.full_name, one.output_type.full_name, one.client_streaming)
+            for one in service.methods
+        }
+
+    theirs = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    ours = message_class("inference.ModelInferRequest").DESCRIPTOR.file.services_by_name[
+        "GRPCInferenceService"
+    ]
+    assert methods(ours) <= methods(theirs)
+    assert {name for name, *_ in methods(theirs) - methods(ours)} == {
+        f"{kind}SharedMemory{verb}"
+        for kind in ("Cuda", "System")
+        for verb in ("Status", "Register", "Unregister")
+    }
+
+
+def test_bytes_of_another_kind_are_refused_by_the_name_of_the_message():
+    with pytest.raises(RequestError, match=r"no inference\.ModelReadyRequest"):
+        parse(message_class("inference.ModelReadyRequest"), b"\xff\xff")
