@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -29,12 +28,14 @@ from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
+from cpuserve.models.exporter_metadata import ExporterMetadata, exporter_metadata
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.geometry import Batch, batch_axes, batch_of
-from cpuserve.serving.graph import names_of
+from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.picture_recipe import described_recipe
 from cpuserve.serving.port_types import with_served_types
-from cpuserve.serving.servable_graph import make_servable
+from cpuserve.serving.servable_graph import class_count, input_type, make_servable
 from cpuserve.settings import Settings
 
 __all__ = ["ConvertOrder", "convert"]
@@ -52,6 +53,7 @@ class ConvertOrder:
     Attributes:
         name: the model's name.
         card: what the user says of the model; metadata of the source fill in what is left at its default.
+        said: names of the card's fields that the user says, also those said at their default.
         version: its version; None: the next.
         compress_to_fp16: store the weights as f16.
         replace: replace the version if it exists.
@@ -68,6 +70,7 @@ class ConvertOrder:
     parity: bool = True
     images: Path | None = None
     report_timeout_s: float = 300.0
+    said: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Conversion:
         answers: what the model answers, and by which evidence.
         dequantised: for each output, how its integers became real numbers; None: it was left alone.
         batch: whether its rows may be joined and cut.
+        reasons: what the card has without the user saying it, and why.
     """
 
     model: ov.Model
@@ -87,6 +91,7 @@ class Conversion:
     answers: str
     dequantised: tuple[Dequantise | None, ...]
     batch: Batch
+    reasons: tuple[str, ...]
 
 
 def convert(
@@ -137,12 +142,11 @@ def convert(
 def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     """A copy of the source's graph with a free batch, real outputs and the card."""
     model = source.model.clone()
-    dequantised = make_servable(model)
     model = with_served_types(model, source.name)
     model.set_friendly_name(order.name)
-    card = _card(source, model, order.card)
-    batch = batch_of(model, dataclasses.replace(card, rows=""))  # asked anew, whatever the source says
-    card = dataclasses.replace(card, rows=batch.rows, batch_axes=batch_axes(model))
+    made = make_servable(model, _metadata(source), _said(source, model, order))
+    batch = batch_of(model, dataclasses.replace(made.card, rows=""))  # asked anew, whatever the source says
+    card = dataclasses.replace(made.card, rows=batch.rows, batch_axes=batch_axes(model))
     card, answers = judged_card(
         model,
         card,
@@ -159,39 +163,29 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
     }
     for key, value in facts.items():
         model.set_rt_info(value, [OWN, _CONVERTED, key])
-    return Conversion(model, card, answers, dequantised, batch)
+    return Conversion(model, card, answers, made.dequantised, batch, made.reasons)
 
 
-def _card(source: SourceModel, model: ov.Model, said: Card) -> Card:
-    """The source's own metadata, overruled by what the user says, and the facts of the graph."""
-    default = Card()
+def _metadata(source: SourceModel) -> ExporterMetadata:
+    """What the exporter wrote; of a PyTorch module no more than its framework is known."""
+    if source.path is None or source.framework == "pytorch":
+        return ExporterMetadata(source.framework)
+    return exporter_metadata(source.path)
+
+
+def _said(source: SourceModel, model: ov.Model, order: ConvertOrder) -> dict[str, Any]:
+    """The fields of the card that the user says, and the facts of the graph."""
+    default, card = Card(), order.card
     chosen = {
-        field.name: getattr(said, field.name)
+        field.name: getattr(card, field.name)
         for field in dataclasses.fields(Card)
-        if getattr(said, field.name) != getattr(default, field.name)
+        if field.name in order.said or getattr(card, field.name) != getattr(default, field.name)
     }
-    brought = Card.read(source.model)
-    facts = {
-        "source": said.source or brought.source or source.name,
-        "input_dtype": model.input(0).element_type.get_type_name() if len(model.inputs) == 1 else "",
-    }
-    card = dataclasses.replace(brought, **chosen | facts)
-    classes = _classes(model, card.model_type.lower())
+    named = card.source or Card.read(model).source or source.name
+    classes = class_count(model, card.model_type.lower())
     if card.labels and classes not in (None, len(card.labels)):
         raise UsageError(f"--labels has {len(card.labels)} names, the model {classes} classes")
-    return card
-
-
-def _classes(model: ov.Model, kind: str) -> int | None:
-    """The number of classes of a classification; None for other models and variable shapes."""
-    shape = model.output(0).partial_shape
-    if len(model.outputs) != 1 or shape.rank.is_dynamic or len(shape) < 2:
-        return None
-    sides = [shape[index] for index in range(1, len(shape))]
-    if any(side.is_dynamic for side in sides):
-        return None
-    lengths = [side.get_length() for side in sides if side.get_length() != 1]
-    return math.prod(lengths) if kind == "classification" or (not kind and len(lengths) == 1) else None
+    return chosen | {"source": named, "input_dtype": input_type(model)}
 
 
 def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
@@ -209,6 +203,7 @@ def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
             for port, how in zip(made.model.outputs, made.dequantised, strict=True)
             if how is not None
         },
+        "pictures": _pictures(made),
         "bytes": xml.stat().st_size + xml.with_suffix(".bin").stat().st_size,
         "batch": _batch(made),
         "notes": list(_notes(made.model)),
@@ -220,6 +215,22 @@ def _batch(made: Conversion) -> dict[str, Any]:
     names = [names_of(port)[0] for port in (*made.model.inputs, *made.model.outputs)]
     axes = [None if axis < 0 else axis for axis in made.card.batch_axes]
     return {"axes": dict(zip(names, axes, strict=True)), "alone": made.batch.reason or None}
+
+
+def _pictures(made: Conversion) -> dict[str, Any] | None:
+    """How pictures become the input, and what of it was taken without being said; None: it takes none."""
+    source = image_input(made.model, made.card)
+    if source is None:
+        return None
+    return {
+        "width": source.width,
+        "height": source.height,
+        "resize_type": made.card.resize_type,
+        "values": described_recipe(made.card, source.channels),
+        "mean_values": list(made.card.mean_values),
+        "scale_values": list(made.card.scale_values),
+        "taken": list(made.reasons),
+    }
 
 
 def _openvino_version() -> str:

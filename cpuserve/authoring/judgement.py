@@ -16,7 +16,7 @@ from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import port_of
-from cpuserve.serving.graph import image_input, names_of, one_picture
+from cpuserve.serving.graph import image_input, names_of, one_picture, with_batch
 from cpuserve.serving.postprocess import (
     MODEL_TYPES,
     OutputEvidence,
@@ -69,7 +69,7 @@ def judged_card(
     if source is None:
         return card, "tensors only: it takes no pictures"
     resizer = Resizer(source.width, source.height, card.resize_type, card.interpolation_mode, card.pad_value)
-    alone = model if batched else one_picture(model) or model
+    alone = (with_batch(model, 1) if batched else one_picture(model)) or model  # as it is compiled
     outputs = [port_of(tuple(names_of(port)), port, batched=batched) for port in alone.outputs]
     evidence = measured(model)
     if evidence[0].measured and evidence[0].function == SOFTMAX and not card.scores:

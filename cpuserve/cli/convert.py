@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+from click.core import ParameterSource
 
 from cpuserve.cli.console import table_console
 from cpuserve.cli.options import report_options, setting_options, settings_from
@@ -64,10 +65,10 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     help="Divides pixels after the mean: one number or three.",
 )
 @click.option(
-    "--reverse_input_channels",
-    "--reverse-input-channels",
-    is_flag=True,
-    help="The model takes RGB; without this option BGR.",
+    "--reverse_input_channels/--no-reverse_input_channels",
+    "--reverse-input-channels/--no-reverse-input-channels",
+    default=None,
+    help="The model takes RGB; with --no- BGR [default: by its metadata or framework, see the report].",
 )
 @click.option(
     "--resize_type",
@@ -162,13 +163,13 @@ def command(
       cpuserve convert nets.mine:Net --name mine --input [1,3,224,224]
     """
     settings = settings_from(config, {"max_pixels": max_pixels, "model_repository": model_repository})
-    card = _card(said, labels, keys)
+    card, named = _card(said, labels, keys)
     from cpuserve.authoring.convert import ConvertOrder, convert  # noqa: PLC0415
     from cpuserve.authoring.source import input_shapes, read_source  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
     order = ConvertOrder(
-        name, card, version, precision == "f16", force, not no_parity, images, report_timeout
+        name, card, version, precision == "f16", force, not no_parity, images, report_timeout, named
     )
     with _status(shown=not (quiet or as_json)) as say:
         say(f"reading {source}")
@@ -181,11 +182,12 @@ def command(
         _show(report)
 
 
-def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> Card:
+def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> tuple[Card, frozenset[str]]:
+    """The card that the options say, and the names of the fields that they name."""
     from cpuserve.models.card import MODEL_INFO, OWN, Card  # noqa: PLC0415
 
     more = dict(_set(text, {"labels", *said}) for text in keys)
-    texts = {key: str(value) for key, value in said.items()} | more
+    texts = {key: "" if value is None else str(value) for key, value in said.items()} | more
     if texts["layout"].upper() not in ("", "NHWC", "NCHW"):
         raise UsageError(f"--layout {texts['layout']} is neither NHWC nor NCHW")
     texts["layout"] = texts["layout"].upper()
@@ -197,7 +199,9 @@ def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> Card:
     for option in ("mean_values", "scale_values"):
         if len(getattr(card, option)) not in (0, 1, 3):
             raise UsageError(f"--{option} {said[option]}: one number, or three")
-    return card
+    context = click.get_current_context()
+    given = {key for key in said if context.get_parameter_source(key) != ParameterSource.DEFAULT}
+    return card, frozenset(given | {*more})
 
 
 def _set(text: str, flags: set[str]) -> tuple[str, str]:
@@ -277,6 +281,11 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "batch",
         f"none, each request runs alone: {alone}" if alone else "first side of every input and output",
     )
+    if (pictures := report["pictures"]) is not None:
+        sides = f"{pictures['width']}x{pictures['height']}"
+        yield "pictures", f"{sides} ({pictures['resize_type']}), {pictures['values']}"
+        for reason in pictures["taken"]:
+            yield "taken", reason
     yield "answers", report["answers"]
     for name, how in report["dequantised"].items():
         yield "dequantised", f"{name}: (value - {how['zero_point']}) * {how['scale']:.8g}"

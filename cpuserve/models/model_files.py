@@ -10,13 +10,16 @@ from typing import Any, BinaryIO
 
 from cpuserve.models.protobuf import ProtobufField, fields, size_of
 
-__all__ = ["SAVED_MODEL", "Signature", "files_of", "signature_of"]
+__all__ = ["EXPORTER_FILE", "SAVED_MODEL", "Signature", "files_of", "signature_of"]
 
 Signature = tuple[tuple[int, int, int], ...]
 """Inode, size and time of change of each file, in the order of `files_of`; zeros for one that is missing."""
 
 SAVED_MODEL = "saved_model.pb"
 """The graph of a TensorFlow SavedModel; OpenVINO is given the directory it lies in."""
+
+EXPORTER_FILE = "metadata.yaml"
+"""What Ultralytics writes beside a model."""
 
 _CUT = "cut.json"
 _MISSING = (0, 0, 0)
@@ -77,7 +80,9 @@ def _belonging(file: Path) -> Iterator[Path]:
     yield file
     if file.suffix == ".xml":
         yield file.with_suffix(".bin")
-    elif file.suffix == ".pdmodel":
+    elif (file.parent / EXPORTER_FILE).is_file():
+        yield file.parent / EXPORTER_FILE
+    if file.suffix == ".pdmodel":
         yield file.with_suffix(".pdiparams")
     elif file.name == SAVED_MODEL:
         for folder in ("variables", "assets"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+import numpy as np
 import openvino as ov
 from openvino import Layout, Type
 from openvino import opset13 as ops
@@ -141,12 +142,20 @@ def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:
         entry.preprocess().mean(mean if len(mean) > 1 else mean * source.channels)
     if scale:
         entry.preprocess().scale(scale if len(scale) > 1 else scale * source.channels)
+    if own_type.is_integral_number() and (mean or scale):
+        limits = np.iinfo(own_type.to_dtype())
+        entry.preprocess().custom(lambda real: _whole(real, int(limits.min), int(limits.max)))
     if own_type != Type.f32:
         entry.preprocess().convert_element_type(own_type)
     try:
         return steps.build()
     except RuntimeError as error:
         raise ModelLoadError(f"input {source.name!r} does not take pictures: {error}") from error
+
+
+def _whole(real: ov.Output, low: int, high: int) -> ov.Output:
+    """Rounds as quantisation does, and keeps within an integer type: a conversion would cut and wrap."""
+    return ops.clamp(ops.round(real, "half_away_from_zero"), low, high).output(0)
 
 
 def with_batch(model: ov.Model, batch: int) -> ov.Model | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import openvino as ov
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
+from cpuserve.models.exporter_metadata import exporter_metadata
 from cpuserve.models.model_files import SAVED_MODEL
 from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
@@ -37,17 +39,19 @@ from cpuserve.serving.graph import (
 from cpuserve.serving.graph_settings import apply_graph_settings
 from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
+from cpuserve.serving.picture_recipe import integer_recipe
 from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
 from cpuserve.serving.precision_choice import choose_precision
-from cpuserve.serving.servable_graph import make_servable
+from cpuserve.serving.servable_graph import input_type, make_servable
 from cpuserve.serving.shape_setting import with_open_sides
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.settings import Settings
 
 __all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
 
+_log = logging.getLogger("cpuserve.loader")
 _LARGEST_BATCH = 8  # by default
 
 
@@ -223,16 +227,24 @@ def read(core: ov.Core, file: Path) -> ov.Model:
         file: an IR's XML, or a file of another format that OpenVINO reads.
 
     Raises:
-        ModelLoadError: OpenVINO refuses it.
+        ModelLoadError: OpenVINO refuses it, or its metadata cannot be meant.
     """
     try:
         model = core.read_model(file.parent if file.name == SAVED_MODEL else file)
     except Exception as error:  # a damaged file may raise anything, an IndexError for one
         lines = str(error).strip().splitlines()
         raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
+    model = with_served_types(model, file.name)
     if file.suffix != ".xml":
-        make_servable(model)
-    return with_served_types(model, file.name)
+        source = file.parent if file.name == SAVED_MODEL else file
+        said = {"source": file.name, "input_dtype": input_type(model)}
+        for reason in make_servable(model, exporter_metadata(source), said).reasons:
+            _log.info("%s: %s", file.name, reason)
+        return model
+    card = Card.read(model)
+    if (fed := integer_recipe(model, card)) != card:
+        fed.write(model)
+    return model
 
 
 def _whole_model(

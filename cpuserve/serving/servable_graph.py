@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cpuserve.models.card import Card
+from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.models.quantisation import Dequantise
+from cpuserve.serving.picture_recipe import integer_recipe, source_recipe
 
-__all__ = ["dequantise_output", "free_batch", "make_servable", "output_quantisation"]
+__all__ = [
+    "Servable",
+    "class_count",
+    "dequantise_output",
+    "free_batch",
+    "input_type",
+    "make_servable",
+    "output_quantisation",
+]
 
 
-def make_servable(model: ov.Model) -> tuple[Dequantise | None, ...]:
-    """Does what every model file needs before it is served or published: a free batch, and real outputs.
+@dataclass(frozen=True)
+class Servable:
+    """What was done to the graph of a model file.
+
+    Attributes:
+        card: which is also in the graph.
+        reasons: what the card has without anybody saying it, and why, one sentence each.
+        dequantised: for each output, how its integers became real numbers; None: it was left alone.
+    """
+
+    card: Card
+    reasons: tuple[str, ...]
+    dequantised: tuple[Dequantise | None, ...]
+
+
+def make_servable(model: ov.Model, metadata: ExporterMetadata, said: Mapping[str, Any]) -> Servable:
+    """Does what every model file needs before it is served or published: free batch, real outputs, card.
 
     Args:
         model: as OpenVINO read it; it is changed.
+        metadata: what its exporter wrote.
+        said: fields of the card that the user says; they win over all others.
 
-    Returns:
-        For each output, how its integers became real numbers; None where it was left alone.
+    Raises:
+        ModelLoadError: the card in the graph, or what is said of it, cannot be meant.
     """
+    card = dataclasses.replace(Card.read(model), **{**metadata.said, **said})
+    reasons: tuple[str, ...] = ()
+    if metadata.framework == "ir":
+        card = integer_recipe(model, card)
+    else:
+        classes = class_count(model, card.model_type.lower())
+        if "labels" not in said and card.labels and classes not in (None, len(card.labels)):
+            reasons = (f"the {len(card.labels)} labels of {metadata.title} are left out: {classes} classes",)
+            card = dataclasses.replace(card, labels=())
+        recipe = source_recipe(model, card, {*metadata.said, *said}, metadata)
+        card, reasons = recipe.card, reasons + recipe.reasons
+    card.write(model)
+    return Servable(card, reasons, _served_as_real(model))
+
+
+def input_type(model: ov.Model) -> str:
+    """The element type of an only input, in OpenVINO's word; empty for several."""
+    return str(model.input(0).element_type.get_type_name()) if len(model.inputs) == 1 else ""
+
+
+def class_count(model: ov.Model, kind: str) -> int | None:
+    """The number of classes of a classification; None for other models and variable shapes.
+
+    Args:
+        model: the graph.
+        kind: the model type, in small letters; empty where nobody said it.
+    """
+    shape = model.output(0).partial_shape
+    if len(model.outputs) != 1 or shape.rank.is_dynamic or len(shape) < 2:
+        return None
+    sides = [shape[index] for index in range(1, len(shape))]
+    if any(side.is_dynamic for side in sides):
+        return None
+    lengths = [side.get_length() for side in sides if side.get_length() != 1]
+    return math.prod(lengths) if kind == "classification" or (not kind and len(lengths) == 1) else None
+
+
+def _served_as_real(model: ov.Model) -> tuple[Dequantise | None, ...]:
+    """Frees the batch and dequantises the outputs; says for each output how, None where it was left alone."""
     free_batch(model)
     dequantised = tuple(output_quantisation(port) for port in model.outputs)
     for index, how in enumerate(dequantised):

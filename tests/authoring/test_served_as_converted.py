@@ -20,6 +20,7 @@ from cpuserve.settings import Settings
 from tests.authoring.saved_model import write_saved_model
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
+from tests.isa import has_vnni
 
 EXACT = Settings(precision="f32", decode="exact")
 
@@ -66,6 +67,18 @@ def test_a_file_answers_as_its_converted_form(data_dir: Path, tmp_path: Path, fi
     else:
         picture = (data_dir / "images" / "zebra.jpeg").read_bytes()
         assert same(straight, converted, picture)["predictions"][0]["probability"] > 0.1
+
+
+def test_signed_bytes_are_fed_without_a_word_of_the_user(
+    data_dir: Path, tmp_path: Path, expected: dict[str, Any]
+):
+    file = "vww_96_int8.tflite"
+    pipelines = both(tmp_path, [data_dir / "models" / file])
+    for photo, (_, person) in expected["vww"][file].items():
+        answer = same(*pipelines, (data_dir / "images" / photo).read_bytes())
+        found = {row["class_id"]: row["probability"] for row in answer["predictions"]}
+        # CPUs without VNNI add int8 products in 16 bits, which saturate
+        assert found[1] == pytest.approx((person + 128) / 256, abs=0.02 if has_vnni() else 0.06), photo
 
 
 def test_a_saved_model_directory_is_a_version(data_dir: Path, tmp_path: Path):
