@@ -207,11 +207,16 @@ def _mask(post: Postprocessor, _answer: Answer, outputs: Outputs, frame: Frame) 
     return MaskAnswer(post.mask(outputs, small))
 
 
+def _text(_post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: Frame) -> ComparableAnswer | None:
+    return TextAnswer(answer["text"])
+
+
 _KINDS: dict[str, tuple[str, _Read]] = {
     "predictions": ("classes", _classes),
     "detections": ("boxes", _boxes),
     "keypoints": ("keypoints", _points),
     "classes": ("masks", _mask),
+    "text": ("texts", _text),
 }
 
 

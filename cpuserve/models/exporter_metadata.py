@@ -23,6 +23,7 @@ _PRODUCER, _PROPERTY, _KEY, _VALUE = 2, 14, 1, 2  # field numbers of ONNX's Mode
 _MOST_BYTES = 1 << 22  # of one property
 _YAML_KEY = re.compile(r"^(author|task|end2end): *(.+)$", re.MULTILINE)
 _YAML_NAME = re.compile(r"^  (\d+): *(.+)$", re.MULTILINE)
+_TASKS = {"detect": "YOLO", "segment": "YOLO-seg", "pose": "YOLO-pose", "obb": "YOLO-obb"}
 _RANGES = {  # ONNX's Image.NominalPixelRange as mean and scale
     "nominalrange_0_255": ((), ()),
     "normalized_0_1": ((), (255.0,)),
@@ -106,8 +107,9 @@ def _ultralytics(properties: Mapping[str, Any]) -> dict[str, Any]:
     if task == "classify":
         return said | {"model_type": "Classification", "resize_type": "crop"}
     said |= {"resize_type": "fit_to_window_letterbox", "pad_value": 114}
-    if task == "detect" and str(properties.get("end2end", "False")).lower() != "true":
-        said["model_type"] = "YOLO"
+    end_to_end = str(properties.get("end2end", "False")).lower() == "true"
+    if task == "detect" or (task in _TASKS and not end_to_end):
+        said["model_type"] = _TASKS[task]
     return said
 
 

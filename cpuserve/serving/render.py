@@ -77,6 +77,8 @@ def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> b
         cv2.circle(pixels, (x, y), max(2, round(5 * scale)), _bgr(row["class_id"]), cv2.FILLED, cv2.LINE_AA)
     lines = [(row, row["probability"], _bgr(row["class_id"])) for row in answer.get("predictions", [])]
     lines += [(row, row["area"], _bgr(row["class_id"] - 1)) for row in answer.get("classes", [])]
+    if "text" in answer:
+        lines.append(({"label": answer["text"]}, answer["probability"], _bgr(0)))
     lines = [line for line in lines[:_LINES] if line[1] >= _SHOWN]
     for place, (row, share, colour) in enumerate(lines, 1):
         _words(pixels, f"{row['label']} {share:.2f}", (0, round(place * 30 * scale)), colour, scale)

@@ -62,8 +62,10 @@ def test_ultralytics_says_the_card_that_its_own_openvino_export_has(tmp_path: Pa
     }
     classifier = said(tmp_path, ULTRALYTICS | {"task": "classify"})
     assert (classifier["model_type"], classifier["resize_type"]) == ("Classification", "crop")
-    assert "model_type" not in said(tmp_path, ULTRALYTICS | {"end2end": "True"})  # no boxes to thin out
-    assert "model_type" not in said(tmp_path, ULTRALYTICS | {"task": "obb"})
+    for task, kind in (("segment", "YOLO-seg"), ("pose", "YOLO-pose"), ("obb", "YOLO-obb")):
+        assert said(tmp_path, ULTRALYTICS | {"task": task})["model_type"] == kind
+        assert "model_type" not in said(tmp_path, ULTRALYTICS | {"task": task, "end2end": "True"})
+    assert said(tmp_path, ULTRALYTICS | {"end2end": "True"})["model_type"] == "YOLO"  # finds [k, 6]
 
 
 @pytest.mark.parametrize("written", [json.dumps, repr])

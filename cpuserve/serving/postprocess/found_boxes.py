@@ -98,6 +98,9 @@ class FoundBoxes:
         order: of the numbers of a box; empty: by the names of the outputs.
         unit: "pixels", "share", or empty.
 
+    Attributes:
+        counts_from: the number of the first class that is not the background, 0 or 1; None: it is not known.
+
     Raises:
         ValueError: the outputs are others.
     """
@@ -118,7 +121,9 @@ class FoundBoxes:
         self._whole, self._boxes, self._scores, self._classes, self._count = _places(outputs)
         name = "" if self._boxes is None else outputs[self._boxes].names[0].lower()
         self._order = order or ("yxyx" if name.startswith(_TF_BOXES) else "xyxy")
-        self.first_class = 1 if name.startswith(_TF_BOXES[0]) else 0
+        self.counts_from = next(
+            (1 - place for place, word in enumerate(_TF_BOXES) if name.startswith(word)), None
+        )
 
     def __call__(self, outputs: Sequence[Array]) -> Boxes:
         """The boxes of one row."""
@@ -175,6 +180,10 @@ def _places(outputs: Sequence[Port]) -> tuple[_Place, _Place, _Place, _Place, _P
     if count is None:
         count = next((place for place in range(len(outputs)) if shapes[place] in ((), (1,))), None)
     classes, scores = _named(outputs, finds, ("class", "label", "cls")), None
+    if outputs[boxes].names[0].lower().startswith(_TF_BOXES[1]) and len(finds) == 2:
+        # TFLite's four outputs are told apart by their order alone
+        classes, scores = sorted(finds, key=lambda place: outputs[place].names[0])
+        return None, boxes, scores, classes, count
     if classes is None:
         classes = next((place for place in finds if outputs[place].dtype.kind in "iu"), None)
     if shapes[boxes][-1] == 4:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from cpuserve.serving.engine import Port
 from cpuserve.serving.postprocess.evidence import ARGMAX, NMS, NORMALISED, SIGMOID, SOFTMAX, OutputEvidence
 from cpuserve.serving.postprocess.judge_boxes import judge_boxes
+from cpuserve.serving.postprocess.pose_heads import is_blazepose, is_movenet
 
-__all__ = ["Judgement", "judge", "map_sides"]
+__all__ = ["Judgement", "judge", "like_input", "map_sides"]
 
 _IMAGENET = (1000, 1001)  # with "background"
 _COARSEST = 32  # input pixels a pixel of a class map
@@ -45,6 +46,10 @@ def judge(
     boxes = judge_boxes(outputs, evidence, labels, width, height)
     if boxes is not None:
         return Judgement(*boxes)
+    if is_movenet(outputs):
+        return Judgement("MoveNet", "17 times y, x and score")
+    if is_blazepose(outputs):
+        return Judgement("BlazePose", "five numbers for each of 39 or 33 points, and one for the person")
     if len(outputs) != 1:
         return Judgement("", f"nothing says what its {len(outputs)} outputs are together")
     (port,), (known,) = outputs, evidence
@@ -55,6 +60,8 @@ def judge(
     sides = [size for size in port.row_shape if size != 1]
     if len(sides) <= 1 and -1 not in sides and known.function != ARGMAX:
         return _scores(known, sides[0] if sides else 1, labels)
+    if len(sides) == 2 and known.function == SOFTMAX and known.axis == -1 and sides[1] - labels in (1, 2):
+        return Judgement("PaddleOCR-rec", f"a softmax over {labels} labels and a blank, step by step")
     return _map(port, known, labels, width, height)
 
 
@@ -79,7 +86,7 @@ def _scores(known: OutputEvidence, count: int, labels: int) -> Judgement:
 def _map(port: Port, known: OutputEvidence, labels: int, width: int, height: int) -> Judgement:
     kind = "Segmentation"
     sides = map_sides(port.row_shape, known, labels)
-    if sides is None or not _like_input(sides[0], sides[1], width, height):
+    if sides is None or not like_input(sides[0], sides[1], width, height):
         shape = ["N", *port.row_shape]
         return Judgement(
             "", f"its output {str(shape).replace(chr(39), '')} is no map of the picture's classes"
@@ -140,7 +147,7 @@ def _last_is_classes(shape: Sequence[int], labels: int) -> bool:
     return shape[2] == labels or (shape[0] != labels and shape[2] < shape[0])
 
 
-def _like_input(rows: int, columns: int, width: int, height: int) -> bool:
+def like_input(rows: int, columns: int, width: int, height: int) -> bool:
     """Whether a map shows the whole input, each of its pixels the same part of it."""
     if rows < 2 or columns < 2 or rows > height or columns > width:
         return False

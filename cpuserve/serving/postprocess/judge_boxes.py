@@ -9,6 +9,8 @@ from cpuserve.serving.postprocess.evidence import DETECTIONS, SIGMOID, SOFTMAX, 
 from cpuserve.serving.postprocess.found_boxes import FoundBoxes
 from cpuserve.serving.postprocess.heads import NanoDet
 from cpuserve.serving.postprocess.scored_boxes import box_and_score_places
+from cpuserve.serving.postprocess.scrfd import Scrfd
+from cpuserve.serving.postprocess.yolo_fastest import YoloFastestV2
 from cpuserve.serving.postprocess.yolo_table import grid_boxes
 
 __all__ = ["judge_boxes"]
@@ -43,6 +45,19 @@ def judge_boxes(
         pass
     else:
         return "SSD", f"boxes, scores and classes of {_k(shapes)} finds"
+    try:
+        Scrfd(outputs, width, height, confidence=0, iou=0)
+    except ValueError:
+        pass
+    else:
+        return "SCRFD", "a score and the distances of a box, maybe with five points, by stride"
+    try:
+        YoloFastestV2(outputs, width, height, labels, confidence=0, iou=0)
+    except ValueError:
+        pass
+    else:
+        if labels or all(one.function == SIGMOID for one in evidence):
+            return "YOLO-FastestV2", "boxes and objectness of three anchors and classes, for two strides"
     try:
         head = NanoDet(outputs, width, height, labels, confidence=0, iou=0)
     except ValueError:

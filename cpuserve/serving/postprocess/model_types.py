@@ -5,30 +5,33 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cpuserve.models.card import Card
-from cpuserve.serving.engine import Port
+from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.postprocess.answers import Postprocessor
 from cpuserve.serving.postprocess.classification import Classifier, MultilabelClassifier
 from cpuserve.serving.postprocess.detection import Detector, Head
-from cpuserve.serving.postprocess.evidence import ARGMAX, SIGMOID, SOFTMAX, OutputEvidence
+from cpuserve.serving.postprocess.evidence import ARGMAX, SIGMOID, SOFTMAX
 from cpuserve.serving.postprocess.found_boxes import ChosenRows, FoundBoxes
 from cpuserve.serving.postprocess.heads import FastestDet, NanoDet
-from cpuserve.serving.postprocess.judge import map_sides
-from cpuserve.serving.postprocess.keypoints import Keypoints
+from cpuserve.serving.postprocess.judge import like_input, map_sides
+from cpuserve.serving.postprocess.keypoints import Keypoints, Points
+from cpuserve.serving.postprocess.model_outputs import CONFIDENCE, Outputs
+from cpuserve.serving.postprocess.pose_heads import BlazePose, MoveNet
 from cpuserve.serving.postprocess.scored_boxes import ScoredBoxes, box_and_score_places
+from cpuserve.serving.postprocess.scrfd import Scrfd
 from cpuserve.serving.postprocess.segmentation import Segmenter
+from cpuserve.serving.postprocess.text import CtcText, ctc_alphabet
+from cpuserve.serving.postprocess.text_regions import TextRegions
+from cpuserve.serving.postprocess.yolo_fastest import YoloFastestV2
 from cpuserve.serving.postprocess.yolo_table import PoseTable, TurnedTable, YoloTable
-from cpuserve.serving.preprocess import Resizer
 
 if TYPE_CHECKING:
-    import openvino as ov
+    pass
 
 __all__ = ["MODEL_TYPES", "Outputs", "known_type", "near_types"]
 
-CONFIDENCE, IOU = 0.5, 0.5  # Model API's defaults
 MOST_QUERIES = 1000  # of a model that chooses its finds itself
 _NOTHING = (
     "background",
@@ -37,46 +40,6 @@ _NOTHING = (
     "unlabeled",
     "n/a",
 )  # what stands for class 0 in label files
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The outputs of a model, and all that is known of them.
-
-    Attributes:
-        ports: the outputs.
-        evidence: what is known of the numbers of each.
-        card: the model's metadata.
-        resizer: how pictures are brought to its input.
-        model: whose further metadata Model API's wrappers may read; None when there is none.
-    """
-
-    ports: Sequence[Port]
-    evidence: Sequence[OutputEvidence]
-    card: Card
-    resizer: Resizer
-    model: ov.Model | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the input, pixels."""
-        return self.resizer.width, self.resizer.height
-
-    @property
-    def confidence(self) -> float:
-        """Lower scores are left out."""
-        return CONFIDENCE if self.card.confidence_threshold is None else self.card.confidence_threshold
-
-    @property
-    def iou(self) -> float:
-        """Of boxes that overlap more the best stays."""
-        return IOU if self.card.iou_threshold is None else self.card.iou_threshold
-
-    def shown(self) -> str:
-        """The outputs' names and shapes, for messages."""
-        return ", ".join(
-            f"{port.names[0]} [{', '.join(map(str, ['N', *port.row_shape]))}]" for port in self.ports
-        )
 
 
 Builder = Callable[[str, Outputs], Postprocessor]
@@ -165,7 +128,7 @@ def _chosen_rows(_kind: str, outputs: Outputs) -> Postprocessor:
     head = ChosenRows(
         outputs.ports,
         *outputs.size,
-        confidence=_least(card, 0.25),
+        confidence=outputs.least(0.25),
         order=card.box_format,
         unit=card.box_unit,
     )
@@ -183,8 +146,11 @@ def _found_boxes(_kind: str, outputs: Outputs) -> Postprocessor:
         unit=card.box_unit,
     )
     labels = card.labels
-    if head.first_class and labels and labels[0].lower() not in _NOTHING:
+    named = bool(labels) and labels[0].lower() in _NOTHING
+    if head.counts_from and labels and not named:
         labels = ("background", *labels)
+    if head.counts_from == 0 and named:
+        labels = labels[1:]
     return Detector(head, labels, outputs.resizer)
 
 
@@ -207,6 +173,10 @@ def _detr(kind: str, outputs: Outputs) -> Postprocessor:
     if labels and classes not in (labels, labels + 1):
         raise ValueError(f"{kind} has {classes} scores a query, and there are {labels} labels")
     nothing = known == SOFTMAX or (known != SIGMOID and (classes == labels + 1 if labels else kind == "DETR"))
+    if nothing and classes < 2:
+        raise ValueError(
+            f"{kind} has a score for nothing beside those of classes: this has {outputs.shown()}"
+        )
     given["activation"] = "" if known in (SOFTMAX, SIGMOID) else "softmax" if nothing else "sigmoid"
     return _detector(ScoredBoxes(places, *outputs.size, background=-1 if nothing else None, **given), outputs)
 
@@ -220,7 +190,7 @@ def _ultraface(_kind: str, outputs: Outputs) -> Postprocessor:
     head = ScoredBoxes(
         places,
         *outputs.size,
-        confidence=_least(card, 0.7),
+        confidence=outputs.least(0.7),
         activation="" if known == SOFTMAX else "softmax",
         background=0,
         iou=0.3 if card.iou_threshold is None else card.iou_threshold,
@@ -241,7 +211,7 @@ def _yolo(kind: str, outputs: Outputs) -> Postprocessor:
         head = ScoredBoxes(
             places,
             *outputs.size,
-            confidence=_least(card, 0.25),
+            confidence=outputs.least(0.25),
             activation="" if outputs.evidence[places[1]].function else "sigmoid",
             iou=0.7 if card.iou_threshold is None else card.iou_threshold,
             order=card.box_format or "xyxy",
@@ -281,18 +251,14 @@ def _yolo_pose(_kind: str, outputs: Outputs) -> Postprocessor:
             f"YOLO-pose has one output [N, 4 + C + 3 * points, boxes]: this has {outputs.shown()}"
         )
     iou = 0.7 if card.iou_threshold is None else card.iou_threshold
-    return _detector(PoseTable(layout, rest // numbers, numbers, _least(card, 0.25), iou), outputs)
+    return _detector(PoseTable(layout, rest // numbers, numbers, outputs.least(0.25), iou), outputs)
 
 
 def _yolo_obb(_kind: str, outputs: Outputs) -> Postprocessor:
     card = outputs.card
     layout = YoloTable.of(outputs.ports[0], len(card.labels), *outputs.size, more=1, unit=card.box_unit)
     iou = 0.7 if card.iou_threshold is None else card.iou_threshold
-    return _detector(TurnedTable(layout, _least(card, 0.25), iou), outputs)
-
-
-def _least(card: Card, default: float) -> float:
-    return default if card.confidence_threshold is None else card.confidence_threshold
+    return _detector(TurnedTable(layout, outputs.least(0.25), iou), outputs)
 
 
 def _table_by_model_api(kind: str, layout: YoloTable, outputs: Outputs) -> Postprocessor:
@@ -312,11 +278,58 @@ def _model_api() -> Any:
 def _by_model_api(kind: str, outputs: Outputs) -> Postprocessor:
     given = outputs.model, outputs.card, outputs.ports, *outputs.size
     if kind == "keypoint_detection":
-        points = _model_api().PointsOf(kind, *given)
-        return Keypoints(
-            points, outputs.card.labels, outputs.resizer, confidence=outputs.card.confidence_threshold or 0.0
-        )
+        return _keypoints(_model_api().PointsOf(kind, *given), outputs)
     return _detector(_model_api().BoxesOf(kind, *given), outputs)
+
+
+def _keypoints(head: Callable[[Sequence[Array]], Points], outputs: Outputs) -> Postprocessor:
+    return Keypoints(head, outputs.card.labels, outputs.resizer, confidence=outputs.least(0.0))
+
+
+def _movenet(_kind: str, outputs: Outputs) -> Postprocessor:
+    return _keypoints(MoveNet(outputs.ports, *outputs.size), outputs)
+
+
+def _blazepose(_kind: str, outputs: Outputs) -> Postprocessor:
+    return _keypoints(BlazePose(outputs.ports, confidence=CONFIDENCE), outputs)
+
+
+def _scrfd(_kind: str, outputs: Outputs) -> Postprocessor:
+    iou = 0.4 if outputs.card.iou_threshold is None else outputs.card.iou_threshold
+    head = Scrfd(outputs.ports, *outputs.size, confidence=outputs.confidence, iou=iou)
+    return Detector(head, outputs.card.labels or ("face",), outputs.resizer)
+
+
+def _yolo_fastest(_kind: str, outputs: Outputs) -> Postprocessor:
+    head = YoloFastestV2(
+        outputs.ports,
+        *outputs.size,
+        len(outputs.card.labels),
+        confidence=outputs.least(0.3),
+        iou=outputs.iou,
+    )
+    return _detector(head, outputs)
+
+
+def _text(_kind: str, outputs: Outputs) -> Postprocessor:
+    shape = [side for side in outputs.ports[0].row_shape if side != 1]
+    classes = shape[-1] if shape else 0
+    alphabet = ctc_alphabet(outputs.card.labels, classes)
+    if len(outputs.ports) != 1 or len(shape) != 2 or alphabet is None:
+        raise ValueError(
+            "PaddleOCR-rec has one output [N, steps, classes], and labels for all classes but the blank and "
+            f"the space: this has {outputs.shown()}, and {len(outputs.card.labels)} labels"
+        )
+    return CtcText(alphabet, softmax=outputs.evidence[0].function != SOFTMAX)
+
+
+def _text_regions(_kind: str, outputs: Outputs) -> Postprocessor:
+    sides = map_sides(outputs.ports[0].row_shape, outputs.evidence[0], 1)
+    fits = sides is not None and sides[2] in (None, 1) and like_input(*sides[:2], *outputs.size)
+    if len(outputs.ports) != 1 or not fits:
+        raise ValueError(f"PaddleOCR-det has one output [N, 1, H, W]: this has {outputs.shown()}")
+    head = TextRegions(*outputs.size, confidence=outputs.least(0.6))
+    return Detector(head, outputs.card.labels or ("text",), outputs.resizer)
 
 
 MODEL_TYPES: dict[str, Builder] = {
@@ -341,5 +354,11 @@ MODEL_TYPES: dict[str, Builder] = {
     "FastestDet": _fastestdet,
     "NanoDet": _nanodet,
     "UltraFace": _ultraface,
+    "SCRFD": _scrfd,
+    "YOLO-FastestV2": _yolo_fastest,
     "keypoint_detection": _by_model_api,
+    "MoveNet": _movenet,
+    "BlazePose": _blazepose,
+    "PaddleOCR-det": _text_regions,
+    "PaddleOCR-rec": _text,
 }
