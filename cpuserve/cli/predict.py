@@ -101,9 +101,15 @@ def _show(image: Path, answer: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    (kind,) = (key for key in answer if key not in ("model", "version"))
+    title = f"{image}  ({answer['model']}/{answer['version']})"
+    kind = next((key for key in answer if key in _MEASURES), "")
+    if not kind:
+        table = Table("text", "probability", title=title)
+        table.add_row(answer["text"], _text(answer["probability"]))
+        Console().print(table)
+        return
     measures = _MEASURES[kind]
-    table = Table("class", "label", *measures, title=f"{image}  ({answer['model']}/{answer['version']})")
+    table = Table("class", "label", *measures, title=title)
     for column in table.columns[2:]:
         column.justify = "right"
     for row in answer[kind]:

@@ -247,7 +247,10 @@ def _classes(answer: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     least = wanted.get("confidence_threshold")
     least = least if isinstance(least, int | float) else 0.0
     found: list[dict[str, Any]] = []
-    for entry in next(iter(answer.values()), []):
+    entries = next((part for part in answer.values() if isinstance(part, list)), None)
+    if entries is None:  # a text that was read
+        entries = [{"label": answer["text"], "probability": answer["probability"]}]
+    for entry in entries:
         probability = entry.get("probability", entry.get("area"))
         if probability is None or probability < least:
             continue

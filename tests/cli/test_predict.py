@@ -71,3 +71,33 @@ def test_what_cannot_be_drawn_is_refused(repository):
     nowhere = predict(repository, "--output", repository / "no" / "boxes.png")
     assert nowhere.exit_code == 1
     assert "boxes.png cannot be written: No such file or directory" in nowhere.output
+
+
+@pytest.mark.parametrize(
+    ("values", "card", "rows"),
+    [
+        (
+            np.array([[0.9, 0.1, 0.6]], np.float32),
+            Card(model_type="Classification", labels=("a", "b", "c"), multilabel=True, scores="sigmoid"),
+            [["0", "a", "0.9000"], ["2", "c", "0.6000"]],
+        ),
+        (
+            np.eye(3, dtype=np.float32)[None, [1, 1, 0, 2]],
+            Card(model_type="PaddleOCR-rec", labels=("h", "i"), scores="softmax"),
+            [["hi", "1.0000"]],
+        ),
+    ],
+)
+def test_answers_that_are_no_plain_list_as_a_table(tmp_path, values, card, rows):
+    entry = ops.parameter([1, 3, 50, 100], np.float32)
+    nothing = ops.multiply(ops.reduce_max(entry, np.array([0, 1, 2, 3])), np.float32(0))
+    model = ov.Model([ops.result(ops.add(ops.constant(values), nothing))], [entry])
+    card.write(model)
+    folder = tmp_path / "models" / "dogs" / "1"
+    folder.mkdir(parents=True)
+    ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((100, 200, 3), 128, np.uint8))
+    words = predict(tmp_path)
+    assert words.exit_code == 0, words.output
+    lines = [line for line in words.output.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line.strip("│").split("│")] for line in lines] == rows

@@ -195,8 +195,9 @@ async function show({ content }) {
     const text = await content.text();
     $("raw").hidden = false;
     $("raw").querySelector("pre").textContent = text.length > 20000 ? `${text.slice(0, 20000)}…` : text;
-    const { predictions = [] } = JSON.parse(text);
-    $("answers").replaceChildren(...predictions.slice(0, 10).filter((one) => one.label !== undefined).map((one) => {
+    const { predictions = [], text: read, probability } = JSON.parse(text);
+    const shown = read === undefined ? predictions : [{ label: read, probability }];
+    $("answers").replaceChildren(...shown.slice(0, 10).filter((one) => one.label !== undefined).map((one) => {
       const share = one.probability ?? one.score ?? one.area ?? 0;
       const line = element("li");
       const meter = element("meter");
