@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import cv2
+import grpc_tools
 import numpy as np
 import yaml
 from grpc_tools import protoc
@@ -19,6 +20,7 @@ from cpuserve.settings import SETTINGS, Group, Setting
 
 HERE = Path(__file__).parent
 PROTOS = HERE.parent / "cpuserve" / "grpc" / "protos"
+WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
 HEADER = ("| setting | option | environment | default | meaning |", "|---|---|---|---|---|")
 
 
@@ -95,7 +97,16 @@ def descriptors() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "descriptors.binpb"
         files = sorted(str(file) for file in PROTOS.glob("*.proto"))
-        if protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={out}", *files]):
+        if protoc.main(
+            [
+                "protoc",
+                f"-I{PROTOS}",
+                f"-I{WELL_KNOWN}",
+                "--include_imports",
+                f"--descriptor_set_out={out}",
+                *files,
+            ]
+        ):
             raise SystemExit("protoc refused the .proto files")
         return out.read_bytes()
 

@@ -33,7 +33,7 @@ PUBLIC = {  # where models, papers, licences, formats and tools are that readers
 PATH = re.compile(r"(?<![\w.~\])}>/*<%+-])/([a-zA-Z][\w.-]+)/\w[\w.-]*")
 HOST = re.compile(r"(?<![\w.])(?:[a-z0-9-]+\.)+(?:ai|com|dev|io|org)\b(?![.(\w])")
 ADDRESS = re.compile(r"https?://((?:[\w-]+\.)+[a-z]+)\b")
-SKIPPED = {".bin", ".png", ".jpg", ".gitignore"}  # its paths begin at the top of the project
+SKIPPED = {".bin", ".binpb", ".png", ".jpg", ".gitignore"}  # its paths begin at the top of the project
 
 
 def hosts(text: str) -> set[str]:

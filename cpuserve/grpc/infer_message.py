@@ -180,7 +180,7 @@ def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryv
         raise RequestError(
             f"input {name!r}: {datatype[:40]!r} has no contents; send its values as raw_input_contents"
         )
-    numbers = getattr(parse(_Contents, bytes(contents)), _TYPED[datatype])
+    numbers = getattr(parse(_Contents, bytes(contents), most_bytes=len(contents)), _TYPED[datatype])
     if len(numbers) > most:
         raise TooManyElements(
             f"input {name!r}: {len(numbers)} numbers in its contents; there may be {most} "

@@ -22,10 +22,9 @@ from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.v2 import V2, infer_outputs
 from cpuserve.serving.pool import Pool
 
-__all__ = ["STREAM", "InferenceService", "stream_message"]
+__all__ = ["InferenceService"]
 
 _SERVICE = "inference.GRPCInferenceService"
-STREAM = f"/{_SERVICE}/ModelStreamInfer"
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
 
 
@@ -36,6 +35,8 @@ class InferenceService:
         pool: the models.
         admin: answers for the log and trace settings.
     """
+
+    service = _SERVICE
 
     def __init__(self, pool: Pool, admin: Admin) -> None:
         self._pool = pool
@@ -87,7 +88,9 @@ class InferenceService:
                 *("LogSettings", "POST", "/v2/logging", self._admin.logging, _log_settings), body=_log_body
             ),
             Method(f"/{_SERVICE}/ModelInfer", "POST", "/v2/models/-/infer", self._infer),
-            Method(STREAM, "POST", "/v2/models/-/infer", self._infer, streams=True),
+            Method(
+                f"/{_SERVICE}/ModelStreamInfer", "POST", "/v2/models/-/infer", self._infer, wrap=_in_stream
+            ),
         )
 
     def _model_ready(self, call: Call, model: str, version: str | None = None) -> Reply:
@@ -122,7 +125,7 @@ class InferenceService:
         return Reply(200, content, [("Server-Timing", request.server_timing())])
 
 
-def stream_message(data: bytes, reply: Reply) -> bytes:
+def _in_stream(data: bytes, reply: Reply) -> bytes:
     """The ModelStreamInferResponse that answers one request of a stream.
 
     Args:

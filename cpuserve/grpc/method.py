@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from cpuserve.errors import BodyTooLarge
 from cpuserve.grpc.messages import parse
-from cpuserve.protocols.call import Call, Handler, Reply, answer
+from cpuserve.protocols.call import Call, Handler, Refusal, Reply, answer
 
 __all__ = ["Method", "Task", "model_path", "plain_method"]
-
-_MOST_PLAIN = 1 << 20  # bytes of a message that holds no tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,8 @@ class Method:
             message is read.
         read: makes a task of a message; raises an error for one that is refused.
         at_once: whether it is answered before all that waits, as health checks are.
-        streams: whether requests and answers are streams.
+        wrap: of a method whose requests and answers are streams: makes the answer to a request of its reply;
+            a refusal ends the stream. None for one of single messages.
     """
 
     name: str
@@ -55,7 +53,7 @@ class Method:
     path: str
     read: Callable[[bytes], Task]
     at_once: bool = False
-    streams: bool = False
+    wrap: Callable[[bytes, Reply], bytes | Refusal] | None = None
 
 
 def model_path(name: str, version: str, end: str = "") -> str:
@@ -93,10 +91,6 @@ def plain_method(
     """
 
     def read(data: bytes) -> Task:
-        if len(data) > _MOST_PLAIN:
-            raise BodyTooLarge(
-                f"the message has {len(data)} bytes; one without tensors may have {_MOST_PLAIN}"
-            )
         message = parse(request, data)
         where, arguments = place(message) if place is not None else (path, ())
 

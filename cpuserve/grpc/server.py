@@ -13,7 +13,6 @@ from grpc import aio
 
 from cpuserve.errors import CpuserveError, DeadlineExceeded, RequestError
 from cpuserve.grpc.grpc_call import GrpcCall, address_of
-from cpuserve.grpc.inference import stream_message
 from cpuserve.grpc.method import Method
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.access import client_of
@@ -36,6 +35,10 @@ _PING_EVERY_MS = 60_000  # of the server, to find clients that are gone
 _PING_TIMEOUT_MS = 20_000
 _LEAST_BETWEEN_PINGS_MS = 10_000  # of a client; gRPC itself allows them every 5 minutes
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
+
+
+_Wrap = Callable[[bytes, Reply], bytes | Refusal]
+_Answers = asyncio.Queue[asyncio.Task[bytes | Refusal] | None]
 
 
 class GrpcTransport:
@@ -198,10 +201,11 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
 
     def _handler(self, method: Method) -> Any:
         # as streams also those with one message: their handler is called before the message is read
-        if method.streams:
+        wrap = method.wrap
+        if wrap is not None:
 
             async def answer_stream(_messages: Any, context: Any) -> None:
-                await self._stream(method, context)
+                await self._stream(method, wrap, context)
 
             return grpc.stream_stream_rpc_method_handler(answer_stream)
 
@@ -284,16 +288,18 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         finally:
             share.release()
 
-    async def _stream(self, method: Method, context: Any) -> None:
+    async def _stream(self, method: Method, wrap: _Wrap, context: Any) -> None:
         """Answer the messages of a stream in their order, several at a time."""
-        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_STREAM_WINDOW)
-        reader = asyncio.create_task(self._read_stream(method, context, answers))
+        answers: _Answers = asyncio.Queue(_STREAM_WINDOW)
+        reader = asyncio.create_task(self._read_stream(method, wrap, context, answers))
         self._readers.add(reader)
         try:
             while (answering := await answers.get()) is not None:
                 answer = await answering
                 if self._told is not None:
                     await self._told.wait()
+                if isinstance(answer, Refusal):
+                    await _refuse(context, answer, ())
                 await context.write(answer)
             if self._told is not None:
                 await _refuse(context, _STOPPING, ())
@@ -305,23 +311,24 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
                 if left is not None:
                     left.cancel()
 
-    async def _read_stream(
-        self, method: Method, context: Any, answers: asyncio.Queue[asyncio.Task[bytes] | None]
-    ) -> None:
+    async def _read_stream(self, method: Method, wrap: _Wrap, context: Any, answers: _Answers) -> None:
         try:
             while (message := await context.read()) is not aio.EOF:
-                await answers.put(asyncio.create_task(self._answer_in_stream(method, context, message)))
+                answering = asyncio.create_task(self._answer_in_stream(method, wrap, context, message))
+                await answers.put(answering)
                 del message
         finally:
             await answers.put(None)
 
-    async def _answer_in_stream(self, method: Method, context: Any, message: bytes) -> bytes:
+    async def _answer_in_stream(
+        self, method: Method, wrap: _Wrap, context: Any, message: bytes
+    ) -> bytes | Refusal:
         try:
             call = self._begin(method, context)
         except CpuserveError as error:
             self._transport.count_refused(error)
-            return stream_message(message, error_reply(error))
-        return stream_message(message, await self._answer(method, call, message, context.time_remaining()))
+            return wrap(message, error_reply(error))
+        return wrap(message, await self._answer(method, call, message, context.time_remaining()))
 
 
 async def _refuse(context: Any, refusal: Refusal, trailing: tuple[tuple[str, str], ...]) -> None:

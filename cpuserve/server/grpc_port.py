@@ -50,11 +50,11 @@ class GrpcPort:
 
     def server(self, worker: SeatWorker, pool: Pool, admin: Admin) -> GrpcServer:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
-        from cpuserve.grpc.inference import InferenceService  # noqa: PLC0415  # in workers only
+        from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
         from cpuserve.grpc.server import GrpcServer, GrpcTransport  # noqa: PLC0415
 
         transport = GrpcTransport(
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
             *(worker.limits, worker.body_budget, self._settings.max_connections),
         )
-        return GrpcServer(self._address, InferenceService(pool, admin).methods(), transport)
+        return GrpcServer(self._address, all_methods(pool, admin), transport)

@@ -11,8 +11,11 @@ import sys
 import threading
 from pathlib import Path
 
+import grpc
 import numpy as np
+import ovmsclient
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient import grpc as triton
 from tritonclient import http as triton_http
 from tritonclient.grpc import aio
@@ -314,3 +317,13 @@ def test_in_the_words_of_kserves_runtime(digits, photo, tmp_path):
     finally:
         process.terminate()
         assert process.wait(WAIT_S) == 0
+
+
+def test_ovmsclient_and_the_health_service(served, photo):
+    client = ovmsclient.make_grpc_client(f"127.0.0.1:{served.grpc_port}")
+    found = client.predict({IMAGE: [photo, photo]}, "digits", timeout=WAIT_S)
+    assert found.argmax(axis=1).tolist() == [7, 7]
+    assert client.get_model_status("digits", timeout=WAIT_S)[1]["state"] == "AVAILABLE"
+    with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

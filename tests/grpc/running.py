@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import grpc
 
-from cpuserve.grpc.inference import InferenceService
+from cpuserve.grpc.methods import all_methods
 from cpuserve.grpc.server import GrpcServer, GrpcTransport
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.protocols.admin import Admin
@@ -58,8 +58,8 @@ def serving_grpc(
         *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget)),
         max_connections,
     )
-    service = InferenceService(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)))
-    server = GrpcServer(address, service.methods(), transport)
+    methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)))
+    server = GrpcServer(address, methods, transport)
     loop.start()
     server.start()
     try:

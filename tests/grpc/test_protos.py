@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import grpc_tools
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_health.v1 import health_pb2
@@ -11,11 +14,25 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from cpuserve.errors import RequestError
 from cpuserve.grpc.messages import PROTOS, message_class, parse
 
+WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
+
 
 def test_the_descriptors_are_those_of_the_proto_files(tmp_path):
     out = tmp_path / "descriptors.binpb"
     files = sorted(str(file) for file in PROTOS.glob("*.proto"))
-    assert protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={out}", *files]) == 0
+    assert (
+        protoc.main(
+            [
+                "protoc",
+                f"-I{PROTOS}",
+                f"-I{WELL_KNOWN}",
+                "--include_imports",
+                f"--descriptor_set_out={out}",
+                *files,
+            ]
+        )
+        == 0
+    )
     made = FileDescriptorSet.FromString(out.read_bytes())
     kept = FileDescriptorSet.FromString((PROTOS / "descriptors.binpb").read_bytes())
     assert kept == made, "run python docs/generate.py"

@@ -1,0 +1,56 @@
+"""The health service of gRPC, which orchestrators ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from cpuserve.errors import UnknownModel
+from cpuserve.grpc.messages import message_class
+from cpuserve.grpc.method import Method, plain_method
+from cpuserve.protocols.call import Call, Reply
+from cpuserve.protocols.v2 import V2
+from cpuserve.serving.pool import Pool
+
+__all__ = ["HealthService"]
+
+_Request = message_class("grpc.health.v1.HealthCheckRequest")
+_Response = message_class("grpc.health.v1.HealthCheckResponse")
+_SERVING, _NOT_SERVING = 1, 2
+
+
+class HealthService:
+    """Says whether the server is ready, as ``/v2/health/ready`` does.
+
+    Args:
+        pool: the worker's models.
+        services: the full names of the services that may be asked about; all are ready together.
+    """
+
+    service = "grpc.health.v1.Health"
+
+    def __init__(self, pool: Pool, services: Sequence[str]) -> None:
+        self._v2 = V2(pool)
+        self._services = {"", *services}
+
+    def methods(self) -> Sequence[Method]:
+        """The methods of the service."""
+        return (
+            plain_method(
+                *("/grpc.health.v1.Health/Check", "GET", "/v2/health/ready", _Request, self._check, _status),
+                place=lambda message: ("/v2/health/ready", (message.service,)),
+                at_once=True,
+            ),
+        )
+
+    def _check(self, call: Call, service: str) -> Reply:
+        if service not in self._services:
+            raise UnknownModel(f"there is no service {service[:80]!r}")
+        return self._v2.ready(call)
+
+
+def _status(reply: Reply) -> bytes:
+    status = _SERVING if reply.status == HTTPStatus.OK else _NOT_SERVING
+    data: Any = _Response(status=status).SerializeToString()
+    return bytes(data)

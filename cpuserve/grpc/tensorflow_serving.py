@@ -1,0 +1,201 @@
+"""TensorFlow Serving's PredictionService and ModelService, as far as its clients need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+from google.protobuf.json_format import ParseDict
+
+from cpuserve.errors import RequestError, TooManyElements
+from cpuserve.grpc.messages import message_class, parse
+from cpuserve.grpc.method import Method, Task, model_path, plain_method
+from cpuserve.grpc.wire import BYTES, wire_fields
+from cpuserve.protocols.call import Call, Reply, answer
+from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
+from cpuserve.protocols.tfs import TensorFlowServing
+from cpuserve.protocols.v2 import infer_outputs
+from cpuserve.protocols.v2_body import InferBody, OutputWanted
+from cpuserve.serving.engine import Array
+from cpuserve.serving.pool import Pool
+
+__all__ = ["TensorFlowService"]
+
+_PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+_PredictRequest = message_class("tensorflow.serving.PredictRequest")
+_PredictResponse = message_class("tensorflow.serving.PredictResponse")
+_MetadataRequest = message_class("tensorflow.serving.GetModelMetadataRequest")
+_MetadataResponse = message_class("tensorflow.serving.GetModelMetadataResponse")
+_SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")
+_StatusRequest = message_class("tensorflow.serving.GetModelStatusRequest")
+_StatusResponse = message_class("tensorflow.serving.GetModelStatusResponse")
+_INPUTS, _VALUE, _SHAPE = 2, 2, 2  # fields of a request, an entry of its inputs, a tensor
+_DT_STRING, _HALF = 7, 19
+_TYPES = {  # number of the type: V2's name, and the field of its values
+    1: ("FP32", "float_val"),
+    2: ("FP64", "double_val"),
+    3: ("INT32", "int_val"),
+    4: ("UINT8", "int_val"),
+    5: ("INT16", "int_val"),
+    6: ("INT8", "int_val"),
+    9: ("INT64", "int64_val"),
+    10: ("BOOL", "bool_val"),
+    17: ("UINT16", "int_val"),
+    _HALF: ("FP16", "half_val"),
+    22: ("UINT32", "uint32_val"),
+    23: ("UINT64", "uint64_val"),
+}
+_NUMBERS = {datatype: number for number, (datatype, _) in _TYPES.items()}
+
+
+class TensorFlowService:
+    """The methods over one worker's models.
+
+    Args:
+        pool: the models.
+    """
+
+    services = (_PREDICTION, _MODEL)
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._routes = TensorFlowServing(pool)
+
+    def methods(self) -> Sequence[Method]:
+        """All methods of both services."""
+        return (
+            Method(f"/{_PREDICTION}/Predict", "POST", "/v1/models/-:predict", self._predict),
+            plain_method(
+                *(f"/{_PREDICTION}/GetModelMetadata", "GET", "/v1/models/-/metadata", _MetadataRequest),
+                *(self._routes.metadata, _metadata),
+                place=lambda message: _place(message.model_spec, "/metadata"),
+            ),
+            plain_method(
+                *(f"/{_MODEL}/GetModelStatus", "GET", "/v1/models/-", _StatusRequest),
+                *(self._routes.status, _status),
+                place=lambda message: _place(message.model_spec, ""),
+            ),
+        )
+
+    def _predict(self, data: bytes) -> Task:
+        _check_structure(memoryview(data))
+        message = parse(_PredictRequest, data, most_bytes=len(data))
+        path, _ = _place(message.model_spec, ":predict")
+        run = partial(self._run, message)
+        return Task(path, lambda call: answer(run, call), infers=True)
+
+    def _run(self, message: Any, call: Call) -> Reply:
+        _, arguments = _place(message.model_spec, "")
+        pipeline = self._pool.get(*arguments)
+        request = call.request()
+        outputs = [OutputWanted(name, True) for name in dict.fromkeys(message.output_filter)]
+        asked = InferBody(
+            [_tensor(name, sent, call.limits) for name, sent in message.inputs.items()], outputs
+        )
+        if not asked.inputs:
+            raise RequestError("the request needs at least one of inputs")
+        response = _PredictResponse()
+        for name, values, _ in infer_outputs(pipeline, asked, request, call.limits.max_pictures):
+            _put(response.outputs[name], values)
+        response.model_spec.name = pipeline.name
+        response.model_spec.version.value = pipeline.version
+        response.model_spec.signature_name = message.model_spec.signature_name
+        timing = [("Server-Timing", request.server_timing())]
+        return Reply(200, response.SerializeToString(), timing)
+
+
+def _place(spec: Any, end: str) -> tuple[str, tuple[str, ...]]:
+    """The path of the HTTP call about a model, and its name and version.
+
+    Raises:
+        RequestError: there is no name, or the version is given by a label.
+    """
+    if not spec.name:
+        raise RequestError("model_spec needs the name of a model")
+    which = spec.WhichOneof("version_choice")
+    if which == "version_label":
+        raise RequestError("versions have no labels here: leave version_label out")
+    version = str(spec.version.value) if which == "version" else ""
+    path = model_path(spec.name, version, end).replace("/v2/", "/v1/", 1)
+    return path, (spec.name, version) if version else (spec.name,)
+
+
+def _check_structure(data: memoryview) -> None:
+    """Refuse a request with more parts than protobuf should make objects of.
+
+    Raises:
+        RequestError: a part of it has more than 4,096 fields, or is no message.
+    """
+    for field in wire_fields(data):
+        if field.wire != BYTES or field.number != _INPUTS:
+            continue
+        for part in _parts(data[field.value : field.end], _VALUE):
+            for shape in _parts(part, _SHAPE):
+                for _ in wire_fields(shape):
+                    pass
+
+
+def _parts(data: memoryview, number: int) -> list[memoryview]:
+    return [
+        data[field.value : field.end]
+        for field in wire_fields(data)
+        if field.number == number and field.wire == BYTES
+    ]
+
+
+def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
+    if len(sent.tensor_shape.dim) > MOST_DIMENSIONS:
+        raise RequestError(f"input {name[:80]!r}: a tensor may have at most {MOST_DIMENSIONS} dimensions")
+    shape = tuple(dim.size for dim in sent.tensor_shape.dim)
+    if any(size < 0 for size in shape):
+        raise RequestError(f"input {name[:80]!r} needs a shape of whole numbers, not {list(shape)}")
+    if sent.dtype == _DT_STRING:
+        pictures = [memoryview(one) for one in sent.string_val]
+        return Tensor(name, "BYTES", shape or (len(pictures),), pictures)
+    if sent.dtype not in _TYPES:
+        raise RequestError(f"input {name[:80]!r}: its dtype {sent.dtype} cannot be served")
+    datatype, field = _TYPES[sent.dtype]
+    if sent.tensor_content:
+        return Tensor(name, datatype, shape, memoryview(sent.tensor_content))
+    values = getattr(sent, field)
+    if len(values) > limits.max_json_elements:
+        raise TooManyElements(
+            f"input {name[:80]!r}: {len(values)} numbers in {field}; there may be {limits.max_json_elements} "
+            "(setting max_json_elements): send tensor_content"
+        )
+    return Tensor(name, datatype, shape, _numbers(sent.dtype, list(values)))
+
+
+def _numbers(dtype: int, values: list[Any]) -> list[Any] | memoryview:
+    """The values; those of half precision are sent as the numbers of their bits."""
+    if dtype != _HALF:
+        return values
+    bits = np.array([value & 0xFFFF for value in values], np.uint16)
+    return memoryview(bits.tobytes())
+
+
+def _put(tensor: Any, values: Array) -> None:
+    tensor.dtype = _NUMBERS[datatype_of(values.dtype)]
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = np.ascontiguousarray(values).tobytes()
+
+
+def _metadata(reply: Reply) -> bytes:
+    document = orjson.loads(reply.body)
+    response = _MetadataResponse()
+    ParseDict(document["model_spec"], response.model_spec)
+    signature = ParseDict(document["metadata"]["signature_def"], _SignatureDefMap())
+    response.metadata["signature_def"].Pack(signature)
+    content: bytes = response.SerializeToString()
+    return content
+
+
+def _status(reply: Reply) -> bytes:
+    document = orjson.loads(reply.body)
+    content: bytes = ParseDict(document, _StatusResponse(), ignore_unknown_fields=True).SerializeToString()
+    return content
