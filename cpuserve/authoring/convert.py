@@ -15,6 +15,7 @@ import openvino as ov
 
 from cpuserve.authoring.compiler_folding import folding
 from cpuserve.authoring.complexity import complexity
+from cpuserve.authoring.first_answers import first_answers
 from cpuserve.authoring.graph_import import reason
 from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.judgement import judged_card, measured_in_child
@@ -33,7 +34,6 @@ from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.geometry import Batch, batch_axes, batch_of
 from cpuserve.serving.graph import image_input, names_of
-from cpuserve.serving.picture_recipe import described_recipe
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.servable_graph import class_count, input_type, make_servable
 from cpuserve.settings import Settings
@@ -131,6 +131,9 @@ def convert(
         report = _facts(source, made, xml) | {RECORDED: precision}
         say("reading what the compiler folded")
         _report_structure(xml, report, order.report_timeout_s)
+        if order.images is not None:
+            say("answering the first pictures")
+            _first_answers(xml, report, order, order.images, settings)
         report["parity"] = None
         if order.parity:
             say("comparing with the original")
@@ -226,7 +229,7 @@ def _pictures(made: Conversion) -> dict[str, Any] | None:
         "width": source.width,
         "height": source.height,
         "resize_type": made.card.resize_type,
-        "values": described_recipe(made.card, source.channels),
+        "values": made.card.pixels(source.channels),
         "mean_values": list(made.card.mean_values),
         "scale_values": list(made.card.scale_values),
         "taken": list(made.reasons),
@@ -308,6 +311,17 @@ def _precision(made: Conversion, xml: Path, order: ConvertOrder, settings: Setti
         record.write(made.model)
         save_ir(made.model, xml.parent, compress_to_fp16=order.compress_to_fp16)
     return found
+
+
+def _first_answers(
+    xml: Path, report: dict[str, Any], order: ConvertOrder, images: Path, settings: Settings
+) -> None:
+    """Adds the answers to some of the pictures to a report, or a note why there are none."""
+    given = (order.name, xml, images, settings.max_pixels)
+    found, missing = compute_in_child(first_answers, *given, limit_s=order.report_timeout_s, option=_LIMIT)
+    if missing:
+        report["notes"].append(f"no first answers: {missing}")
+    report["first_answers"] = found.get("pictures", [])
 
 
 def _parity(source: SourceModel, made: Conversion, xml: Path, order: ConvertOrder, settings: Settings) -> Any:

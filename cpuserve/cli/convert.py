@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _RESIZE_TYPES = ("standard", "crop", "fit_to_window", "fit_to_window_letterbox")
+_KINDS = ("predictions", "detections", "classes", "keypoints")
+_ENTRIES = 5  # of an answer that are shown
 _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement", "mean_iou")
 
 
@@ -252,6 +254,12 @@ def _show(report: dict[str, Any]) -> None:
     for words in _facts(report):
         facts.add_row(*words)
     console.print(facts)
+    if report.get("first_answers"):
+        answers = Table("picture", "answer")
+        answers.columns[1].overflow = "fold"
+        for row in report["first_answers"]:
+            answers.add_row(row["picture"], "; ".join(_answer(row)) or "nothing found")
+        console.print(answers)
     parity = report["parity"]
     if parity is None:
         return
@@ -269,6 +277,23 @@ def _show(report: dict[str, Any]) -> None:
     for row in parity["outputs"]:
         table.add_row(row["name"], *("" if row.get(key) is None else f"{row[key]:.6g}" for key in measures))
     console.print(table)
+
+
+def _answer(row: dict[str, Any]) -> Iterator[str]:
+    """The first entries of the answer to a picture, one text each."""
+    if "error" in row:
+        yield f"refused: {row['error']}"
+    for tensor in row.get("tensors", ()):
+        numbers = [tensor[key] for key in ("min", "max", "mean")]
+        said = "empty" if None in numbers else "{:.4g} to {:.4g}, mean {:.4g}".format(*numbers)
+        yield f"{tensor['name']}{tensor['shape']}: {said}".replace(", ", ",", len(tensor["shape"]) - 1)
+    entries: list[dict[str, Any]] = next((row[kind] for kind in _KINDS if kind in row), [])
+    for entry in entries[:_ENTRIES]:
+        text = f"{entry['label']} {entry.get('probability', entry.get('area')):.3f}"
+        place = entry.get("box", entry.get("point"))
+        yield text if place is None else f"{text} at {' '.join(f'{number:.0f}' for number in place)}"
+    if len(entries) > _ENTRIES:
+        yield f"{len(entries) - _ENTRIES} more"
 
 
 def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -28,11 +28,38 @@ def command(as_json: bool, config: Path | None, **flags: Any) -> None:
       cpuserve models --json --model-repository /srv/models
     """
     repository = Repository(settings_from(config, flags).model_repository)
-    rows = list_models(repository)
+    rows = list_models(repository, _read_other)
     if as_json:
         click.echo(orjson.dumps(rows))
     else:
         _show(repository.root, rows)
+
+
+def _read_other(file: Path) -> dict[str, Any]:
+    """The row of a model that is not an IR, with OpenVINO, as it would be served."""
+    from cpuserve.models.card import Card  # noqa: PLC0415  # not for IRs
+    from cpuserve.serving.graph import image_input, names_of  # noqa: PLC0415
+    from cpuserve.serving.loader import new_core, read  # noqa: PLC0415
+
+    model = read(new_core(), file)
+    card = Card.read(model)
+    source = image_input(model, card)
+    inputs = [
+        {
+            "name": names_of(port)[0],
+            "type": port.element_type.get_type_name(),
+            "shape": [side.get_length() if side.is_static else -1 for side in port.partial_shape],
+        }
+        for port in model.inputs
+    ]
+    return {
+        "model_type": card.model_type,
+        "inputs": inputs,
+        "pictures": None if source is None else card.pixels(source.channels),
+        "labels": len(card.labels),
+        "licence": card.licence,
+        "description": card.description or f"read from {file.name} at each start",
+    }
 
 
 def _show(root: Path, rows: list[dict[str, Any]]) -> None:
@@ -41,10 +68,12 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo(f"no models in {root}; cpuserve pull --list shows the catalogue")
         return
-    table = Table("name", "versions", "type", "input", "decode", "labels", "MB", "licence", "description")
+    table = Table(
+        "name", "versions", "type", "input", "pictures", "decode", "labels", "MB", "licence", "description"
+    )
     for column in table.columns:
         column.overflow = "fold"
-    table.columns[5].justify = table.columns[6].justify = "right"
+    table.columns[6].justify = table.columns[7].justify = "right"
     for row in rows:
         inputs = " ".join(f"{port['type']}{port['shape']}".replace(" ", "") for port in row["inputs"])
         table.add_row(
@@ -52,6 +81,7 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
             " ".join(map(str, row["versions"])),
             _answers(row),
             inputs,
+            row["pictures"] or "",
             row["decode"] or "the server's",
             str(row["labels"] or ""),
             f"{row['bytes'] / 1e6:.1f}",

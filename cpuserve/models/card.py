@@ -14,7 +14,7 @@ from cpuserve.errors import ModelLoadError
 if TYPE_CHECKING:
     import openvino as ov
 
-__all__ = ["MODEL_INFO", "OWN", "Card"]
+__all__ = ["MODEL_INFO", "OWN", "Card", "listed_values"]
 
 MODEL_INFO = "model_info"  # the section of `rt_info` that Model API and its exporters use
 OWN = "cpuserve"  # the section for keys that Model API does not have
@@ -152,12 +152,31 @@ class Card:
             found["labels"] = _exact_labels("labels", own["labels"])
         return cls(**found)
 
+    def pixels(self, channels: int) -> str:
+        """What becomes of a pixel, as in ``RGB, (value - 127.5) / 127.5``.
+
+        Args:
+            channels: of the picture input; of a grey one the colour order means nothing.
+        """
+        order = "grey" if channels == 1 else "RGB" if self.reverse_input_channels else "BGR"
+        mean, scale = any(self.mean_values), any(scale != 1 for scale in self.scale_values)
+        text = f"value - {listed_values(self.mean_values)}" if mean else "value" if scale else "0 to 255"
+        if scale:
+            text = f"{f'({text})' if mean else text} / {listed_values(self.scale_values)}"
+        return f"{order}, {text}"
+
     def write(self, model: ov.Model) -> None:
         """Adds the card to a model; `ov.save_model` then writes it into the XML of the IR."""
         for field in fields(self):
             section = OWN if field.name in _OWN_KEYS else MODEL_INFO
             _put(model, [section, field.name], _text(getattr(self, field.name)))
         _put(model, [OWN, "labels"], json.dumps(self.labels, ensure_ascii=False) if self.labels else "")
+
+
+def listed_values(values: tuple[float, ...]) -> str:
+    """A number for each channel in brackets, or the one number that all of them have."""
+    words = [f"{value:.6g}" for value in values]
+    return words[0] if len({*words}) == 1 else f"[{' '.join(words)}]"
 
 
 def _section(model: ov.Model, name: str) -> dict[str, str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 # The files are those that OpenVINO is given to run: a repository that is not trusted is lost before this.
+import dataclasses
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import ModelLoadError, RepositoryError
@@ -13,8 +16,12 @@ from cpuserve.models.repository import ModelFile, Repository
 __all__ = ["list_models"]
 
 
-def list_models(repository: Repository) -> list[dict[str, Any]]:
+def list_models(repository: Repository, read_other: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
     """The name and versions of each model, and what its latest version says of itself.
+
+    Args:
+        repository: the models.
+        read_other: reads a model that is not an IR, and gives the keys of its row that are known.
 
     Raises:
         RepositoryError: there is no such repository.
@@ -24,17 +31,20 @@ def list_models(repository: Repository) -> list[dict[str, Any]]:
     rows = []
     for name in repository.names():
         versions = repository.versions(name)
-        rows.append({"name": name, "versions": versions} | _describe(repository.find(name, versions[-1])))
+        rows.append(
+            {"name": name, "versions": versions} | _describe(repository.find(name, versions[-1]), read_other)
+        )
     return rows
 
 
-def _describe(file: ModelFile) -> dict[str, Any]:
+def _describe(file: ModelFile, read_other: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """What an IR says of itself; the key ``error`` says why it cannot be read, else it is None."""
     said: dict[str, Any] = {
         "model_type": "",
         "evidence": "",
         "decode": "",
         "inputs": [],
+        "pictures": None,
         "labels": 0,
         "licence": "",
         "description": "",
@@ -45,7 +55,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     try:
         said["bytes"] = sum(part.stat().st_size for part in file.files if part.is_file())
         if file.xml.suffix != ".xml":
-            return said | {"description": f"{file.xml.name}, read as it is"}
+            return said | read_other(file.xml)
         net = ET.parse(file.xml).getroot()  # noqa: S314 - see the import
         info = net.find("rt_info")
         card = Card.from_sections(_section(info, MODEL_INFO), _section(info, OWN))
@@ -57,6 +67,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
         "evidence": card.evidence,
         "decode": card.decode,
         "inputs": inputs,
+        "pictures": _pictures(inputs, card),
         "labels": len(card.labels),
         "licence": card.licence,
         "description": card.description,
@@ -66,6 +77,20 @@ def _describe(file: ModelFile) -> dict[str, Any]:
 def _section(info: ET.Element | None, name: str) -> dict[str, str]:
     found = None if info is None else info.find(name)
     return {} if found is None else {key.tag: key.get("value", "") for key in found}
+
+
+def _pictures(inputs: list[dict[str, Any]], card: Card) -> str | None:
+    """What becomes of a pixel; None where the model takes no pictures."""
+    shape = inputs[0]["shape"] if len(inputs) == 1 else []
+    if len(shape) != 4:
+        return None
+    last = card.layout == "NHWC" or (not card.layout and shape[3] in (1, 3))
+    channels, sides = (shape[3], shape[1:3]) if last else (shape[1], shape[2:])
+    if channels not in (1, 3) or -1 in sides:
+        return None
+    if inputs[0]["type"] == "i8" and not (card.mean_values or card.scale_values):
+        card = dataclasses.replace(card, mean_values=(128.0,))  # as it is served
+    return card.pixels(channels)
 
 
 def _input(layer: ET.Element) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import openvino as ov
 
-from cpuserve.models.card import Card
+from cpuserve.models.card import Card, listed_values
 from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.serving.graph import image_input
 from cpuserve.serving.input_quantisation import InputQuantisation, input_quantisation, scales_pixels
 
-__all__ = ["PictureRecipe", "described_recipe", "integer_recipe", "source_recipe"]
+__all__ = ["PictureRecipe", "integer_recipe", "source_recipe"]
 
 _MEAN = "--mean_values and --scale_values say otherwise"
 _UNSAID = (
@@ -63,7 +63,7 @@ class PictureRecipe:
 
 
 def source_recipe(
-    model: ov.Model, card: Card, said: Collection[str], metadata: ExporterMetadata
+    model: ov.Model, card: Card, said: Collection[str], metadata: ExporterMetadata, model_type: str = ""
 ) -> PictureRecipe:
     """Completes the card of a model that came from a file of its framework.
 
@@ -72,9 +72,10 @@ def source_recipe(
         card: what is said of it, by the user and by the exporter's metadata.
         said: names of the fields of ``card`` that somebody said.
         metadata: of the exporter.
+        model_type: what the model answers, as judged by its outputs where the card does not say it.
     """
-    source = image_input(model, card)
-    if source is None:
+    channels = _picture_channels(model, card)
+    if not channels:
         return PictureRecipe(card)
     reasons = []
     taken = [key for key in ("mean_values", "scale_values") if key in metadata.said]
@@ -90,11 +91,24 @@ def source_recipe(
         reasons.append(reason)
     elif quantisation is not None:
         reasons.append(_poor(card, quantisation))
-    if source.channels == 3:
-        rgb, reason = _colour_order(card, said, metadata)
+    if channels == 3:
+        rgb, reason = _colour_order(card, said, metadata, card.model_type or model_type)
         card = dataclasses.replace(card, reverse_input_channels=rgb)
         reasons.insert(0, reason)
     return PictureRecipe(card, tuple(reason for reason in reasons if reason))
+
+
+def _picture_channels(model: ov.Model, card: Card) -> int:
+    """The channels of a picture input, 0 for none; its height and width may still be variable."""
+    source = image_input(model, card)
+    if source is not None:
+        return source.channels
+    shape = model.input(0).partial_shape
+    if len(model.inputs) != 1 or shape.rank.is_dynamic or len(shape) != 4:
+        return 0
+    known = [shape[place].get_length() for place in (3, 1) if shape[place].is_static]
+    open_sides = any(shape[place].is_dynamic for place in (1, 2, 3))
+    return next((side for side in known if side in (1, 3)), 0) if open_sides else 0
 
 
 def integer_recipe(model: ov.Model, card: Card) -> Card:
@@ -109,22 +123,9 @@ def integer_recipe(model: ov.Model, card: Card) -> Card:
     return dataclasses.replace(card, mean_values=(128.0,))
 
 
-def described_recipe(card: Card, channels: int) -> str:
-    """What becomes of a pixel, as in ``RGB, (value - 127.5) / 127.5``."""
-    order = "grey" if channels == 1 else "RGB" if card.reverse_input_channels else "BGR"
-    mean, scale = any(card.mean_values), any(scale != 1 for scale in card.scale_values)
-    text = f"value - {_listed(card.mean_values)}" if mean else "value" if scale else "0 to 255"
-    if scale:
-        text = f"{f'({text})' if mean else text} / {_listed(card.scale_values)}"
-    return f"{order}, {text}"
-
-
-def _listed(values: tuple[float, ...]) -> str:
-    words = [f"{value:.6g}" for value in values]
-    return words[0] if len({*words}) == 1 else f"[{' '.join(words)}]"
-
-
-def _colour_order(card: Card, said: Collection[str], metadata: ExporterMetadata) -> tuple[bool, str]:
+def _colour_order(
+    card: Card, said: Collection[str], metadata: ExporterMetadata, model_type: str
+) -> tuple[bool, str]:
     """Whether the model takes RGB, and why; without a reason where the user said it."""
     key, rgb = "reverse_input_channels", card.reverse_input_channels
     if key in said and metadata.said.get(key) != rgb:
@@ -132,19 +133,19 @@ def _colour_order(card: Card, said: Collection[str], metadata: ExporterMetadata)
     if key in said:
         why = f"{metadata.title} say so"
     else:
-        rgb, why = _usual_order(card, metadata)
+        rgb, why = _usual_order(card.mean_values, metadata, model_type)
     change = "--no-reverse_input_channels gives BGR" if rgb else "--reverse_input_channels gives RGB"
     return rgb, f"{'RGB' if rgb else 'BGR'}: {why}; {change}"
 
 
-def _usual_order(card: Card, metadata: ExporterMetadata) -> tuple[bool, str]:
-    means, kind = card.mean_values, card.model_type.lower()
+def _usual_order(means: tuple[float, ...], metadata: ExporterMetadata, model_type: str) -> tuple[bool, str]:
+    kind = model_type.lower()
     if len(means) == 3 and means[0] != means[2]:
         return means[0] > means[2], "in photos red has the largest mean, and mean_values are in that order"
     if kind.startswith(_BGR_TYPES):
-        return False, f"{card.model_type} models read pictures with OpenCV"
+        return False, f"{model_type} models read pictures with OpenCV"
     if kind.startswith("yolo"):
-        return True, f"{card.model_type} models take it"
+        return True, f"{model_type} models take it"
     name, rgb = _habit(metadata)
     if name:
         return rgb, f"most models of {name} take it"
@@ -195,7 +196,9 @@ def _made_with(card: Card) -> str:
 
 
 def _said(mean: tuple[float, ...], scale: tuple[float, ...]) -> str:
-    words = [f"{name} {_listed(values)}" for name, values in (("mean", mean), ("scale", scale)) if values]
+    words = [
+        f"{name} {listed_values(values)}" for name, values in (("mean", mean), ("scale", scale)) if values
+    ]
     return " and ".join(words) or "neither mean nor scale"
 
 

@@ -15,7 +15,10 @@ from openvino import opset13 as ops
 from cpuserve.models.card import Card
 from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.models.quantisation import Dequantise
+from cpuserve.serving.engine import port_of
+from cpuserve.serving.graph import image_input, names_of, with_batch
 from cpuserve.serving.picture_recipe import integer_recipe, source_recipe
+from cpuserve.serving.postprocess import judge, output_evidence
 
 __all__ = [
     "Servable",
@@ -63,7 +66,7 @@ def make_servable(model: ov.Model, metadata: ExporterMetadata, said: Mapping[str
         if "labels" not in said and card.labels and classes not in (None, len(card.labels)):
             reasons = (f"the {len(card.labels)} labels of {metadata.title} are left out: {classes} classes",)
             card = dataclasses.replace(card, labels=())
-        recipe = source_recipe(model, card, {*metadata.said, *said}, metadata)
+        recipe = source_recipe(model, card, {*metadata.said, *said}, metadata, _judged_type(model, card))
         card, reasons = recipe.card, reasons + recipe.reasons
     card.write(model)
     return Servable(card, reasons, _served_as_real(model))
@@ -89,6 +92,16 @@ def class_count(model: ov.Model, kind: str) -> int | None:
         return None
     lengths = [side.get_length() for side in sides if side.get_length() != 1]
     return math.prod(lengths) if kind == "classification" or (not kind and len(lengths) == 1) else None
+
+
+def _judged_type(model: ov.Model, card: Card) -> str:
+    """The model type that the outputs show, for the colour order that its own code takes; often empty."""
+    source = image_input(model, card)
+    single = None if source is None or card.model_type else with_batch(model, 1)
+    if source is None or single is None:
+        return ""
+    outputs = [port_of(tuple(names_of(port)), port, batched=True) for port in single.outputs]
+    return judge(outputs, output_evidence(single), len(card.labels), source.width, source.height).model_type
 
 
 def _served_as_real(model: ov.Model) -> tuple[Dequantise | None, ...]:

@@ -72,6 +72,7 @@ def test_each_model_is_described_by_its_latest_version(run: Run, filled: Path):
         "evidence": "",
         "decode": "",
         "inputs": [{"name": "pixels", "type": "u8", "shape": [-1, 8, 8, 3]}],
+        "pictures": "BGR, 0 to 255",
         "labels": 2,
         "licence": "MIT",
         "description": "Cats [bold]and[/bold] not",
@@ -107,6 +108,18 @@ def test_the_table_says_how_jpeg_is_decoded(run: Run, tmp_path: Path):
     words = " ".join(run("--model-repository", tmp_path / "ir_models")[1].replace("│", " ").split())
     assert " exact " in words
     assert "server's" in words
+
+
+def test_a_model_of_another_format_is_described_as_it_is_served(run: Run, tmp_path: Path, data_dir: Path):
+    file = tmp_path / "ir_models" / "vww" / "1" / "vww.tflite"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((data_dir / "models" / "vww_96_int8.tflite").read_bytes())
+    (row,) = json.loads(run("--json")[1])
+    assert row["inputs"] == [{"name": "input_1_int8", "type": "i8", "shape": [-1, 96, 96, 3]}]
+    assert (row["pictures"], row["error"]) == ("RGB, value - 128", None)
+    assert row["bytes"] == file.stat().st_size
+    file.write_bytes(b"not a model")
+    assert "cannot be read" in json.loads(run("--json")[1])[0]["error"]
 
 
 def test_metadata_that_cannot_be_meant_is_an_error_of_that_row(run: Run, tmp_path: Path):

@@ -15,7 +15,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.serving.graph import image_graph, image_input, with_batch
 from cpuserve.serving.loader import read
-from cpuserve.serving.picture_recipe import described_recipe, integer_recipe, source_recipe
+from cpuserve.serving.picture_recipe import integer_recipe, source_recipe
 from tests.serving.test_input_quantisation import quantised_onnx
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -158,6 +158,15 @@ def test_what_is_said_is_taken_without_a_word():
     assert brought.reasons == ("RGB: Its metadata say so; --no-reverse_input_channels gives BGR",)
 
 
+def test_the_order_of_a_judged_type_and_of_variable_sides_is_taken_too():
+    found = source_recipe(plain(), Card(), (), ONNX, "NanoDet")
+    assert found.card == Card()
+    assert found.reasons[0].startswith("BGR: NanoDet models read pictures with OpenCV")
+    data = ops.parameter(ov.PartialShape([-1, 3, -1, -1]), np.float32, name="x")
+    variable = ov.Model([ops.reduce_mean(data, np.array([2, 3]))], [data])
+    assert source_recipe(variable, Card(), (), ONNX).card.reverse_input_channels
+
+
 def test_grey_models_and_models_without_pictures_have_no_colour_order():
     (reason,) = source_recipe(plain(channels=1), Card(), (), ONNX).reasons
     assert reason.startswith("pixels stay 0 to 255, as nothing says mean and scale")
@@ -186,4 +195,4 @@ def test_an_ir_with_signed_bytes_and_no_mean_gets_pixels_less_128(tmp_path: Path
     ],
 )
 def test_the_recipe_in_words(card: Card, channels: int, words: str):
-    assert described_recipe(card, channels) == words
+    assert card.pixels(channels) == words
