@@ -38,7 +38,19 @@ def bmp_size(view: memoryview) -> tuple[int, int]:
         raise UnsupportedFormat(
             f"BMP with {bits} bits a pixel is not supported; send 24 bits a pixel, or a PNG"
         )
+    if compression in (_BIT_FIELDS, _ALPHA_BIT_FIELDS):
+        _masks(view)
     return width, abs(height)
+
+
+def _masks(view: memoryview) -> tuple[int, int, int]:
+    """The bits of red, green and blue.
+
+    Raises:
+        struct.error: it ends inside them.
+    """
+    red, green, blue = struct.unpack_from("<III", view, 54)
+    return red, green, blue
 
 
 def _header(view: memoryview) -> tuple[int, int, int, int, int]:
@@ -67,7 +79,7 @@ def decode_fields(view: memoryview) -> npt.NDArray[np.uint8]:
         UndecodableImage: a mask has gaps or no bits, or the data end early.
     """
     _, width, height, bits, compression = _header(view)
-    masks = struct.unpack_from("<III", view, 54) if compression != _RGB else _FIELDS_OF_16
+    masks = _masks(view) if compression != _RGB else _FIELDS_OF_16
     (start,) = struct.unpack_from("<I", view, 10)
     stride = -(-width * bits // 32) * 4
     rows = abs(height)

@@ -47,8 +47,11 @@ def turbo_jpeg(
         UnsupportedFormat: libjpeg-turbo does not decode JPEG of this kind.
     """
     said = _decode(data, order, width, height, into)
-    if not said or _any(_IN_SCANS, said):
+    if not said:
         return True
+    of_four = memoryview(data)[frame + 9] == 4
+    if _any(_IN_SCANS, said):
+        return not of_four or not _decode(data, order, width, height, into, strict=False)
     if not _any(_LOST, said):
         plain = _plain(data, frame)[0] + _END
         said = _decode(plain, order, width, height, into)
@@ -57,7 +60,7 @@ def turbo_jpeg(
         if _is_unknown(plain):  # before a harmless warning counts: one about the header comes without pixels
             return False
         if _any(_HARMLESS, said):
-            return True
+            return not of_four or not _decode(plain, order, width, height, into, strict=False)
     if "Unsupported" in said and "marker" not in said:
         raise UnsupportedFormat(f"JPEG of this kind is not supported: {said}; send a baseline JPEG")
     raise UndecodableImage(f"the JPEG is damaged or truncated: {said}")
@@ -89,13 +92,17 @@ def opencv_jpeg(data: Encoded, frame: int, flags: int) -> npt.NDArray[np.uint8]:
     return found
 
 
-def _decode(data: Encoded, order: str, width: int, height: int, into: npt.NDArray[np.uint8]) -> str:
+def _decode(
+    data: Encoded, order: str, width: int, height: int, into: npt.NDArray[np.uint8], *, strict: bool = True
+) -> str:
     """What the decoder said, nothing where all was well.
 
-    Errors, and warnings about the header, come before anything is decoded, other warnings when all is.
+    Errors, and warnings about the header, come before anything is decoded, other warnings when all is. But
+    the four components of CMYK have not become the colours of ``into`` then, unless warnings are passed over.
     """
+    options = {"min_width": width, "min_height": height, "min_factor": 1, "buffer": into, "strict": strict}
     try:
-        simplejpeg.decode_jpeg(data, order, min_width=width, min_height=height, min_factor=1, buffer=into)
+        simplejpeg.decode_jpeg(data, order, **options)
     except ValueError as error:
         return str(error)
     return ""
@@ -106,6 +113,8 @@ def _is_unknown(plain: bytes) -> bool:
         simplejpeg.decode_jpeg_header(plain)
     except ValueError:
         return True
+    except KeyError:  # simplejpeg has no name for 4:4:1, which TurboJPEG decodes
+        return False
     return False
 
 

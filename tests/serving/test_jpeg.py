@@ -54,6 +54,7 @@ READABLE = {
     "Adobe's transform of four components": with_segments(segment(0xEE, b"Adobe\0\x64\0\0\0\0\2")),
     "bytes behind the end": jpeg() + b"rubbish" * 99,
     "no Huffman tables": without(0xC4),
+    "1x4, stray bytes": with_segments(b"\0\0", data=flat_jpeg([(1, 4), (1, 1), (1, 1)], [40, -60, 90])),
     "progressive": jpeg(progressive=True),
     "progressive, profile twice": with_segments(profile(1, 1), profile(1, 1), data=jpeg(progressive=True)),
     "restarts": RESTARTS,
@@ -117,6 +118,14 @@ def test_sampling_factors_that_turbojpeg_does_not_know_are_decoded_in_a_process_
     assert guard.processes()
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("order", ["RGB", "BGR", "GRAY"])
+def test_bytes_behind_the_data_change_no_pixel(mode, order):
+    data = jpeg(mode)
+    found = Decoder(order, exact=True).decode(data[:-2] + bytes(9) + data[-2:])
+    assert np.array_equal(found.pixels, Decoder(order, exact=True).decode(data).pixels)
+
+
 @pytest.mark.parametrize("change", [{9: 2}, {9: 3}])
 def test_a_warning_about_the_header_leaves_no_pixel_as_it_was_in_memory(change, monkeypatch):
     """The decoder stops at such a warning before it has written one pixel."""
@@ -160,6 +169,7 @@ DAMAGED = {
     "cut behind a doubled profile": with_segments(profile(1, 1), profile(1, 1))[:-40],
     "cut behind stray bytes": with_segments(b"\0\0\0")[:-40],
     "cut behind a surprise of JFIF": changed(0xE0, {9: 2})[:-40],
+    "cut, 1x4": flat_jpeg([(1, 4), (1, 1), (1, 1)], [40, -60, 90])[:-20],
     "cut, 3x1": flat_jpeg([(3, 1), (1, 1), (1, 1)], [40, -60, 90])[:-20],
     "cut, 3x1, with an end": flat_jpeg([(3, 1), (1, 1), (1, 1)], [40, -60, 90], 640, 480)[:-900]
     + b"\xff\x06",

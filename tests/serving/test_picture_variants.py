@@ -289,6 +289,8 @@ def test_fields_that_are_none_are_damage(masks):
         Decoder().decode(bmp(16, bytes(64 * 48 * 2), 3, 40, masks))
     with pytest.raises(UndecodableImage, match="truncated"):
         Decoder().decode(bmp(16, bytes(64 * 47 * 2)))
+    with pytest.raises(UndecodableImage, match="ends inside its header"):
+        Decoder().decode(bmp(16, bytes(9), 3, 40, R565)[:60])
 
 
 @pytest.mark.parametrize(
