@@ -17,6 +17,7 @@ import openvino as ov
 from cpuserve.authoring.formats import EXPORTED, Format, recognise
 from cpuserve.authoring.graph_import import import_graph, reason, refuse_unknown_operations
 from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.models.model_files import files_of
 
 __all__ = ["SourceModel", "input_shapes", "names_in", "read_model", "read_source", "select"]
 
@@ -37,7 +38,8 @@ class SourceModel:
         framework: OpenVINO's word: "onnx", "tf", "tflite", "paddle", "pytorch", "ir".
         title: the format, for people.
         name: file name, name of the directory, or ``module:callable``.
-        sha256: of the file, of all files of a directory in the order of their names; empty for a callable.
+        sha256: of the file and those that hold its weights, of all files of a directory in the order of their
+            names; empty for a callable.
         path: the file or directory; None for a callable.
         program: the program that PyTorch loaded; None for other frameworks.
         asked: the arguments of `read_source`, with shapes as text; another process reads it by them.
@@ -310,7 +312,7 @@ def _refuse_nan(source: SourceModel) -> None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in sorted(path.rglob("*")) if path.is_dir() else files_of(path):
         if file.is_file():
             with file.open("rb") as opened:
                 while block := opened.read(1 << 20):

@@ -16,6 +16,7 @@ from cpuserve.authoring.source import input_shapes, names_in, read_model, read_s
 from cpuserve.errors import ModelLoadError, UsageError
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
+from tests.models.test_model_files import write_onnx
 
 DIGITS = ROOT / "ir_models" / "digits" / "1" / "model.xml"
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -194,3 +195,9 @@ def test_a_pytorch_model_without_pytorch_names_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[train\]"):
         read_source("some.module:Net")
+
+
+def test_the_checksum_covers_the_file_that_holds_the_weights(tmp_path: Path) -> None:
+    first, second = (read_source(str(write_onnx(tmp_path / str(value), value))) for value in (1.0, 2.0))
+    assert (tmp_path / "1.0/m.onnx").read_bytes() == (tmp_path / "2.0/m.onnx").read_bytes()
+    assert first.sha256 != second.sha256

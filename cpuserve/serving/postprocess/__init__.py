@@ -60,7 +60,10 @@ def postprocessor(
         model: whose further metadata Model API's wrappers may read.
     """
     if resizer is None:
-        return TensorsOnly("it takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W]")
+        return TensorsOnly(
+            "it takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W] of fixed height and width "
+            "(the setting `shape` and `cpuserve convert --input` fix them)"
+        )
     known = list(evidence) if len(evidence) == len(outputs) else [OutputEvidence()] * len(outputs)
     if card.scores:
         known[0] = _said(known[0], card)
