@@ -12,6 +12,7 @@ from typing import Any
 import openvino as ov
 
 from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.models.port_names import names_of
 
 __all__ = ["IR", "NONE", "ONNX", "PYTHON", "TENSORFLOW", "CutManifest", "CutPart", "CutPort"]
 
@@ -76,8 +77,7 @@ class CutPort:
         """Describes an input or output of a model."""
         shape = value.get_partial_shape()
         sides = () if shape.rank.is_dynamic else tuple(-1 if s.is_dynamic else s.get_length() for s in shape)
-        names = sorted(value.get_names()) or [value.get_node().get_friendly_name()]
-        return cls(tuple(names), value.get_element_type().get_type_name(), sides)
+        return cls(tuple(names_of(value)), value.get_element_type().get_type_name(), sides)
 
     @property
     def element(self) -> ov.Type:

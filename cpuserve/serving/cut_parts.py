@@ -109,7 +109,7 @@ class CutPartsLoader:
         other = None if part is None or part.run == IR else _runner(part, self._folder, wanted)
         runner = _chain(None if is_identity(front) else graph, other)
         _try(runner, graph.engine.inputs, wanted, "head")
-        return graph.engine.inputs, runner
+        return _as_in_whole(graph.engine.inputs, self._parts.inputs), runner
 
     def tail(self, given: Sequence[Port]) -> tuple[Sequence[Port], Runner | None]:
         """The outputs that clients get, and the runner from the core's outputs ``given`` to these.
@@ -119,7 +119,7 @@ class CutPartsLoader:
         """
         part = self._parts.tail
         if part is None or part.run == NONE:
-            return given, None
+            return _as_in_whole(given, self._parts.outputs if part is None else ()), None
         runner: Runner
         if part.run == IR:
             graph = GraphRunner(self._compiled(self._read(self._folder / part.what)))
@@ -128,7 +128,16 @@ class CutPartsLoader:
             outputs = [_port(port) for port in self._parts.outputs]
             runner = _runner(part, self._folder, outputs)
         _try(runner, given, outputs, "tail")
-        return outputs, runner
+        return _as_in_whole(outputs, self._parts.outputs), runner
+
+
+def _as_in_whole(ports: Sequence[Port], whole: Sequence[CutPort]) -> Sequence[Port]:
+    """Rows of the same, with the names that the whole model shows before those of its parts."""
+    names = [port.names for port in whole] if len(whole) == len(ports) else [()] * len(ports)
+    return [
+        Port(tuple(dict.fromkeys([*shown, *port.names])), port.dtype, port.row_shape)
+        for port, shown in zip(ports, names, strict=True)
+    ]
 
 
 def _port(port: CutPort) -> Port:

@@ -14,6 +14,7 @@ from openvino import opset13 as ops
 from openvino.preprocess import PrePostProcessor
 
 from cpuserve.errors import ModelLoadError
+from cpuserve.models.port_names import names_of
 
 if TYPE_CHECKING:
     from cpuserve.models.card import Card
@@ -32,7 +33,6 @@ __all__ = [
     "with_batch",
 ]
 
-_END = "/sink_port_0"  # what importers put behind the name of an output
 _LARGEST_BATCH_PIXELS = 8 * 320 * 320
 
 
@@ -53,19 +53,6 @@ class ImageInput:
     height: int
     channels: int
     layout: str
-
-
-def names_of(port: ov.Output) -> list[str]:
-    """All names of an input or output, the one to show first; never empty.
-
-    Importers call the end of a graph after the output of the source, and transformations add names of tensors
-    inside; where no name is that one, the shortest is shown.
-    """
-    node = port.get_node()
-    own = node.get_friendly_name().removesuffix(_END)
-    return sorted(port.get_names(), key=lambda name: (name != own, len(name), name)) or [
-        node.get_friendly_name()
-    ]
 
 
 def unique_names(ports: Sequence[ov.Output]) -> list[list[str]]:

@@ -80,7 +80,7 @@ def classes(client, model, data):
     name = client.get_model_metadata(model)["inputs"][0]["name"]
     made = triton.InferInput(name, list(sent.shape), "UINT8" if sent.dtype == np.uint8 else "BYTES")
     made.set_data_from_numpy(sent)
-    return client.infer(model, [made]).as_numpy("ArgMax:0")
+    return client.infer(model, [made]).as_numpy("SemanticPredictions:0")
 
 
 def test_clients_see_the_whole(client):
