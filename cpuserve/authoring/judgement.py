@@ -27,7 +27,7 @@ from cpuserve.serving.postprocess import (
     output_evidence,
     postprocessor,
 )
-from cpuserve.serving.postprocess.evidence import NORMALISED, SOFTMAX
+from cpuserve.serving.postprocess.evidence import ARGMAX, NORMALISED, SIGMOID, SOFTMAX
 from cpuserve.serving.preprocess import Resizer
 
 __all__ = ["judged_card", "measure", "measured_evidence", "measured_in_child"]
@@ -72,8 +72,8 @@ def judged_card(
     alone = (with_batch(model, 1) if batched else one_picture(model)) or model  # as it is compiled
     outputs = [port_of(tuple(names_of(port)), port, batched=batched) for port in alone.outputs]
     evidence = measured(model)
-    if evidence[0].measured and evidence[0].function == SOFTMAX and not card.scores:
-        card = dataclasses.replace(card, scores=SOFTMAX, scores_axis=evidence[0].axis)
+    if evidence[0].function in (SOFTMAX, SIGMOID, ARGMAX):  # for parts of it too, if it is cut
+        card = dataclasses.replace(card, scores=evidence[0].function, scores_axis=evidence[0].axis)
     if not card.model_type:
         found = judge(outputs, evidence, len(card.labels), source.width, source.height)
         card = dataclasses.replace(card, model_type=found.model_type, evidence=found.why)

@@ -8,6 +8,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from openvino import opset13 as ops
+from openvino import opset16
 
 from cpuserve.authoring import judgement
 from cpuserve.errors import UsageError
@@ -78,6 +79,10 @@ def graph(build: Any) -> ov.Model:
     return ov.Model([ops.result(made)], [data])
 
 
+def identity(data: Any) -> Any:
+    return opset16.identity(data)
+
+
 def nhwc(data: Any) -> Any:
     return ops.transpose(data, np.array([0, 2, 3, 1]))
 
@@ -97,6 +102,25 @@ KINDS = {
     "softmax in u8": (lambda x: quantised(ops.softmax(pooled(x, 5), 1), 0, 1), 0, "Classification"),
     "softmax of its parts": (lambda x: own_softmax(pooled(x, 5)), 0, "Classification"),
     "softmax in groups": (lambda x: reshaped(ops.softmax(reshaped(pooled(x, 6), 0, 2, 3), 2), 0, 6), 0, ""),
+    "softmax behind Identity": (lambda x: identity(ops.softmax(pooled(x, 5), 1)), 0, "Classification"),
+    "log softmax": (lambda x: ops.log_softmax(pooled(x, 5), 1), 0, "Classification"),
+    "log of a softmax": (lambda x: ops.log(ops.softmax(pooled(x, 5), 1)), 0, "Classification"),
+    "one score of a softmax": (
+        lambda x: ops.gather(ops.softmax(pooled(x, 2), 1), np.array([1]), np.array(1)),
+        0,
+        "Classification",
+    ),
+    "one class of a softmax map": (
+        lambda x: ops.gather(ops.softmax(mapped(x, 2), 1), np.array([1]), np.array(1)),
+        0,
+        "Segmentation",
+    ),
+    "a smaller class softmax": (
+        lambda x: ops.softmax(ops.avg_pool(mapped(x, 4), [4, 4], [0, 0], [0, 0], [4, 4], True), 1),
+        0,
+        "Segmentation",
+    ),
+    "softmax in steps": (lambda x: ops.softmax(reshaped(mapped(x, 4), 0, -1, 32), 2), 0, ""),
     "logits with labels": (lambda x: pooled(x, 5), 5, "Classification"),
     "logits in u8 with labels": (lambda x: quantised(pooled(x, 5), -20, 20), 5, "Classification"),
     "ImageNet": (lambda x: pooled(x, 1000), 0, "Classification"),
@@ -270,3 +294,18 @@ def test_values_are_measured_in_a_child_process_and_without_it_the_graph_counts(
     given = {"limit_s": 60, "option": "--report-timeout"}
     assert judgement.measured_in_child(model, **given) == judgement.measured_evidence(model)
     assert judgement.measured_in_child(model, limit_s=0.001, option="--o") == output_evidence(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores", "axis"),
+    [
+        ("softmax", "softmax", -1),
+        ("class softmax of its parts", "softmax", -3),
+        ("a mask", "sigmoid", None),
+        ("class ids", "argmax", None),
+        ("logits with labels", "", None),
+    ],
+)
+def test_the_card_keeps_what_the_scores_are(kind, scores, axis):
+    card, _ = judged_card(graph(KINDS[kind][0]), Card(), said=False)
+    assert (card.scores, card.scores_axis) == (scores, axis)

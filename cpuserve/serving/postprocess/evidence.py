@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARGMAX",
     "DETECTIONS",
+    "LOG_SOFTMAX",
     "NMS",
     "NORMALISED",
     "SIGMOID",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 SOFTMAX, SIGMOID, ARGMAX = "softmax", "sigmoid", "argmax"
+LOG_SOFTMAX = "log softmax"  # another softmax makes probabilities of it
 NORMALISED = "normalised"  # divided by its length: an embedding
 NMS = "indices of a non-maximum suppression"
 DETECTIONS = "DetectionOutput"
@@ -36,7 +38,7 @@ _FUNCTIONS = {
     "DetectionOutput": DETECTIONS,
 }
 _CHOOSING = ("TopK", "NonMaxSuppression", "MulticlassNms", "MatrixNms", "NMSRotated", "DetectionOutput")
-_SAME = ("Result", "Convert", "ConvertLike", "Clamp")
+_SAME = ("Result", "Identity", "Convert", "ConvertLike", "FakeConvert", "Clamp")
 _SHAPED = ("Reshape", "Squeeze", "Unsqueeze")
 _PARTS = ("Slice", "StridedSlice", "Gather", "Split", "VariadicSplit")
 _ARITHMETIC: dict[str, Callable[[float, float, float], tuple[float, float]]] = {
@@ -52,8 +54,8 @@ class OutputEvidence:
     """What is known of the numbers of one output.
 
     Attributes:
-        function: what made them: `SOFTMAX`, `SIGMOID` (each by itself between 0 and 1), `ARGMAX` (class ids),
-            `NORMALISED`, `NMS`, `DETECTIONS`, or empty where it is not known.
+        function: what made them: `SOFTMAX`, `LOG_SOFTMAX`, `SIGMOID` (each by itself between 0 and 1),
+            `ARGMAX` (class ids), `NORMALISED`, `NMS`, `DETECTIONS`, or empty where it is not known.
         axis: the dimension of the output, the batch included, that a softmax or argmax goes along, counted
             from the end (-1 is the last); None where it cannot be followed, and for the dimension an argmax
             has taken away.
@@ -122,8 +124,8 @@ def _followed(port: ov.Output) -> OutputEvidence:
         return OutputEvidence("", None, scale if quantised else 1.0, offset if quantised else 0.0, upsampled)
     axis = _moved(made.axis, moves)
     if partial:
-        made = replace(made, function=SIGMOID if made.function == SOFTMAX else made.function)
-        axis = None
+        kept = {SOFTMAX: SIGMOID, LOG_SOFTMAX: ""}  # parts of a sum of 1 are still between 0 and 1
+        made, axis = replace(made, function=kept.get(made.function, made.function)), None
     return replace(made, axis=axis, scale=scale, offset=offset, upsampled=upsampled)
 
 
@@ -133,12 +135,16 @@ def _made_by(port: ov.Output) -> OutputEvidence:
     if kind == "TopK" and port.get_index() == 1 and _scalar(node.input_value(1)) == 1:
         rank = len(node.get_output_partial_shape(0))
         return OutputEvidence(ARGMAX, int(node.get_attributes()["axis"]) % rank - rank)
-    if kind == "Softmax":
+    if kind == "Log":
+        inner = _followed(node.input_value(0))
+        return replace(inner, function=LOG_SOFTMAX) if inner.function == SOFTMAX else OutputEvidence()
+    if kind in ("Softmax", "LogSoftmax"):
+        made = SOFTMAX if kind == "Softmax" else LOG_SOFTMAX
         rank = node.get_output_partial_shape(0).rank
         axis = int(node.get_attributes()["axis"])
-        return OutputEvidence(
-            SOFTMAX, axis if axis < 0 else axis - rank.get_length() if rank.is_static else None
-        )
+        if axis >= 0:
+            return OutputEvidence(made, axis - rank.get_length() if rank.is_static else None)
+        return OutputEvidence(made, axis)
     if kind == "Divide" and _is_length(node.input_value(1).get_node()):
         return OutputEvidence(NORMALISED)
     if kind == "Concat":

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cpuserve.serving.engine import Port
-from cpuserve.serving.postprocess.evidence import ARGMAX, NMS, NORMALISED, SIGMOID, SOFTMAX, OutputEvidence
+from cpuserve.serving.postprocess.evidence import (
+    ARGMAX,
+    LOG_SOFTMAX,
+    NMS,
+    NORMALISED,
+    SIGMOID,
+    SOFTMAX,
+    OutputEvidence,
+)
 from cpuserve.serving.postprocess.judge_boxes import judge_boxes
 from cpuserve.serving.postprocess.pose_heads import is_blazepose, is_movenet
 
 __all__ = ["Judgement", "judge", "like_input", "map_sides"]
 
+_SOFTMAXES = (SOFTMAX, LOG_SOFTMAX)
 _IMAGENET = (1000, 1001)  # with "background"
 _COARSEST = 32  # input pixels a pixel of a class map
 _ID_TYPES = ("int32", "int64")
@@ -60,7 +69,7 @@ def judge(
     sides = [size for size in port.row_shape if size != 1]
     if len(sides) <= 1 and -1 not in sides and known.function != ARGMAX:
         return _scores(known, sides[0] if sides else 1, labels)
-    if len(sides) == 2 and known.function == SOFTMAX and known.axis == -1 and sides[1] - labels in (1, 2):
+    if len(sides) == 2 and known.function in _SOFTMAXES and known.axis == -1 and sides[1] - labels in (1, 2):
         return Judgement("PaddleOCR-rec", f"a softmax over {labels} labels and a blank, step by step")
     return _map(port, known, labels, width, height)
 
@@ -68,7 +77,7 @@ def judge(
 def _scores(known: OutputEvidence, count: int, labels: int) -> Judgement:
     kind = "Classification"
     measured = ", as all sample rows show" if known.measured else ""
-    if known.function == SOFTMAX and count > 1 and known.axis is not None:
+    if known.function in _SOFTMAXES and count > 1 and known.axis is not None:
         return Judgement(kind, f"a softmax over {count} scores{measured}")
     if known.function == SIGMOID:
         return Judgement(kind, f"a sigmoid for each of {count} scores{measured}")
@@ -107,7 +116,7 @@ def _map(port: Port, known: OutputEvidence, labels: int, width: int, height: int
         if labels in (1, 2):
             return Judgement(kind, f"{labels} labels, and one score for each of {where}")
         return Judgement("", f"nothing says that its numbers for {where} are a mask: no sigmoid, no labels")
-    if known.function == SOFTMAX and known.axis is not None:
+    if known.function in _SOFTMAXES and known.axis is not None:
         return Judgement(kind, f"a softmax over {classes} classes for each of {where}")
     if labels == classes:
         return Judgement(kind, f"as many labels as channels, {classes}, for each of {where}")
@@ -133,7 +142,7 @@ def map_sides(shape: Sequence[int], known: OutputEvidence, labels: int) -> tuple
         return (inner[0], inner[1], None) if len(inner) == 2 else None
     if len(shape) != 3:
         return None
-    axis = known.axis if known.function == SOFTMAX else None
+    axis = known.axis if known.function in _SOFTMAXES else None
     if axis is None:
         axis = -1 if _last_is_classes(shape, labels) else -3
     if axis == -3:

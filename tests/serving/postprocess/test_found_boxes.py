@@ -93,6 +93,16 @@ def test_tensorflows_detection_api_counts_classes_from_one_and_says_how_many(bac
     assert shown(found) == [(index + 1, label, score, box) for index, label, score, box in WANTED]
 
 
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_tflites_four_outputs_count_classes_from_zero(unnamed):
+    yxyx = SHARES[:, [1, 0, 3, 2]]
+    outputs = [yxyx, CLASSES.astype(np.float32), SCORES, np.array([2], np.float32)]
+    names = ["TFLite_Detection_PostProcess", *(f"TFLite_Detection_PostProcess:{n}" for n in (1, 2, 3))]
+    labels = ("???", *LABELS) if unnamed else LABELS
+    for kind in ("", "SSD"):
+        assert shown(answer(Card(model_type=kind, labels=labels), *outputs, names=names)) == WANTED
+
+
 @pytest.mark.parametrize("kind", ["", "YOLOv10", "YOLO26", "YOLO", "YOLOv8"])
 def test_finds_of_six_numbers(kind):
     rows = np.zeros((300, 6), np.float32)
