@@ -95,7 +95,8 @@ class AnswerAgreement:
         pictures = f"{len(self._reference)} pictures"
         if not total.answers or not any(total.whole.values()):
             return f"the float model gives no {self._reader.what} on the {pictures}"
-        if not isinstance(found[0], BoxAnswer | TextAnswer) and len({one.said for one in found}) < 2:
+        alike = len({one.said for one in found}) < 2
+        if alike and (len(found) > 1 or not isinstance(found[0], BoxAnswer)):
             return (
                 f"the float model gives the same {self._reader.what} on all {pictures}; a model that always "
                 "answers so would agree: take pictures with different answers"
@@ -185,7 +186,16 @@ def _boxes(_post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: Fram
     scores = np.array([_score(entry) for entry in entries], np.float64)
     if not (np.isfinite(corners).all() and np.isfinite(scores).all()):
         return None
-    return BoxAnswer(corners, np.array([entry["class_id"] for entry in entries], np.int64), scores)
+    points = tuple(_points_of(entry) for entry in entries if "keypoints" in entry)
+    return BoxAnswer(corners, np.array([entry["class_id"] for entry in entries], np.int64), scores, points)
+
+
+def _points_of(entry: dict[str, Any]) -> PointAnswer:
+    """The keypoints of a box, by their place in the list."""
+    left, top, right, bottom = entry["box"]
+    found = [(float(one["point"][0]), float(one["point"][1])) for one in entry["keypoints"]]
+    places, scores = dict(enumerate(found)), dict(enumerate(map(_score, entry["keypoints"])))
+    return PointAnswer(places, scores, float((right - left) * (bottom - top)) ** 0.5)
 
 
 def _points(_post: Postprocessor, answer: Answer, _outputs: Outputs, frame: Frame) -> ComparableAnswer | None:

@@ -124,11 +124,13 @@ class BoxAnswer:
         corners: f32 [N, 4], x1 y1 x2 y2 in pixels of the picture.
         classes: integer [N].
         scores: f32 [N].
+        points: keypoints of each; empty where the model finds none.
     """
 
     corners: Array
     classes: Array
     scores: Array
+    points: tuple[PointAnswer, ...] = ()
 
     @property
     def said(self) -> Hashable:
@@ -139,7 +141,8 @@ class BoxAnswer:
         """Matches boxes of a class by overlap, the surest first; a box counts by its score.
 
         An overlap (IoU) of 0.9 agrees wholly and one of 0.5 not at all; a score that differs by up to 0.1
-        agrees wholly and by 0.5 not at all. Boxes without a match count against it in both directions.
+        agrees wholly and by 0.5 not at all; keypoints of a box agree as those of one object do. Boxes without
+        a match count against it in both directions.
         """
         theirs = BoxAnswer(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)) if other is None else other
         tally = Tally(answers=len(self.scores))
@@ -159,6 +162,8 @@ class BoxAnswer:
             free.remove(best)
             before, after = float(self.scores[best]), float(theirs.scores[index])
             share = min(1.0, (float(overlaps[index, best]) - _LEAST_IOU) / (_SURE_IOU - _LEAST_IOU))
+            if self.points:
+                share *= self.points[best].against(theirs.points[index] if theirs.points else None).pooled
             tally.count(int(theirs.classes[index]), (before + after) * share * _near(before, after), 0.0)
         tally.missed = len(free)
         return tally

@@ -24,7 +24,7 @@ from cpuserve.authoring.original_comparison import (
     check_pictures,
     compare_with_original,
 )
-from cpuserve.authoring.precision_comparison import RECORDED, compare_on_pictures, record_of
+from cpuserve.authoring.precision_comparison import RECORDED, PrecisionTask, record_bf16
 from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
@@ -127,7 +127,8 @@ def convert(
         precision = None
         if order.images is not None:
             say(f"comparing {RECORDED} with f32")
-            precision = _precision(made, xml, order, settings)
+            task = PrecisionTask(xml, order.images, settings, order.compress_to_fp16)
+            precision = record_bf16(made.model, task, limit_s=order.report_timeout_s, option=_LIMIT)
         report = _facts(source, made, xml) | {RECORDED: precision}
         say("reading what the compiler folded")
         _report_structure(xml, report, order.report_timeout_s)
@@ -297,20 +298,6 @@ def _report_structure(xml: Path, report: dict[str, Any], limit_s: float) -> None
         what = "folding" if "complexity" in found else "size and folding"
         report["notes"].append(f"{what} are not known: {missing}")
     report |= {"complexity": None, "folding": None} | found
-
-
-def _precision(made: Conversion, xml: Path, order: ConvertOrder, settings: Settings) -> dict[str, Any]:
-    """What bf16 changes in the answers, also written into the IR, or why that is not known."""
-    found, missing = compute_in_child(
-        *(compare_on_pictures, xml, order.images, settings), limit_s=order.report_timeout_s, option=_LIMIT
-    )
-    if missing:
-        return {"not_compared": missing}
-    record = record_of(found)
-    if record is not None:
-        record.write(made.model)
-        save_ir(made.model, xml.parent, compress_to_fp16=order.compress_to_fp16)
-    return found
 
 
 def _first_answers(

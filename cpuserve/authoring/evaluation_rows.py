@@ -12,10 +12,11 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.answer_agreement import ServedAnswers
+from cpuserve.authoring.answer_agreement import AnswerReader, ServedAnswers, VectorReader
 from cpuserve.authoring.average_precision import Detection
 from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.authoring.nncf_quantizer import QuantizeTask
+from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import ModelLoadError, RequestError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
@@ -32,6 +33,7 @@ from cpuserve.serving.graph import (
 from cpuserve.serving.loader import read
 from cpuserve.serving.picture_input import Frame, PictureInput
 from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, output_evidence, postprocessor
+from cpuserve.serving.postprocess.evidence import NORMALISED
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.settings import Settings
 
@@ -191,7 +193,7 @@ class EvaluationModel:
         Raises:
             UsageError: the model does not answer with boxes.
         """
-        post = self._postprocessor(replace(self.card, confidence_threshold=_LOW))
+        post = self._postprocessor(replace(self.card, confidence_threshold=_LOW), self.model)
         if isinstance(post, TensorsOnly):
             raise UsageError(f"--metric map: the model's outputs are no boxes: {post.reason}")
 
@@ -203,18 +205,45 @@ class EvaluationModel:
 
         return find
 
-    def answers(self, frames: Sequence[Frame]) -> ServedAnswers:
-        """What reads answers from the outputs for a picture, by the served post-processing.
+    def answers(self, frames: Sequence[Frame]) -> AnswerReader:
+        """What reads answers from the outputs for a picture: the served post-processing, or an embedding.
 
         Args:
             frames: size of each picture.
         """
-        return ServedAnswers(self._postprocessor(self.card), frames)
+        post, known = self._postprocessor(self.card, self.model), output_evidence(self.model)
+        if isinstance(post, TensorsOnly) and [one.function for one in known] == [NORMALISED]:
+            return VectorReader()
+        return ServedAnswers(post, frames)
 
-    def _postprocessor(self, card: Card) -> Postprocessor | TensorsOnly:
-        ports = [_port(port) for port in self.served(self.model).outputs]
-        known = output_evidence(self.model)
-        return postprocessor(card, ports, self.picture_input.resizer, known, self.model)
+    def reads_alike(self, core: ov.Core, graph: ov.Model, pictures: EvaluationRows) -> bool:
+        """Whether a server reads the outputs of a graph made of this model as it reads this model's own.
+
+        A server judges a model that does not say what it answers by its graph.
+
+        Args:
+            core: OpenVINO's core.
+            graph: made of this model.
+            pictures: some pictures.
+
+        Raises:
+            RequestError: the outputs make no answer.
+        """
+        own, its = (self._postprocessor(self.card, one) for one in (self.model, graph))
+        if isinstance(own, TensorsOnly) or isinstance(its, TensorsOnly):
+            return isinstance(own, TensorsOnly) and isinstance(its, TensorsOnly)
+        found = run(compiled_for(core, self.served(graph), "f32"), pictures.rows)
+        for outputs, frame in zip(found, pictures.frames, strict=True):
+            first, second = (
+                post.answer([np.array(part) for part in outputs], None, frame) for post in (own, its)
+            )
+            if first != second:
+                return False
+        return True
+
+    def _postprocessor(self, card: Card, graph: ov.Model) -> Postprocessor | TensorsOnly:
+        ports = [_port(port) for port in self.served(graph).outputs]
+        return postprocessor(card, ports, self.picture_input.resizer, output_evidence(graph), graph)
 
 
 def _port(port: ov.Output) -> Port:

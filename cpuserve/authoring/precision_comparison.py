@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
 from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
+from cpuserve.authoring.ir_file import save_ir
 from cpuserve.authoring.labelled_pictures import evenly_chosen, read_pictures
 from cpuserve.authoring.precisions import Precision, compare_precisions
-from cpuserve.authoring.report_process import Facts
+from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
@@ -19,19 +21,59 @@ from cpuserve.models.precision_record import PrecisionRecord
 from cpuserve.models.repository import ModelFile
 from cpuserve.settings import Settings
 
-__all__ = ["RECORDED", "compare_on_pictures", "measure_bf16", "record_of"]
+__all__ = ["RECORDED", "PrecisionTask", "compare_on_pictures", "measure_bf16", "record_bf16", "record_of"]
 
 RECORDED = "bf16"
 _MOST_PICTURES = 100
 
 
-def compare_on_pictures(xml: Path, images: Path, settings: Settings) -> Facts:
+@dataclass(frozen=True)
+class PrecisionTask:
+    """What to compare, in a form that another process can be given.
+
+    Attributes:
+        xml: the written IR, with its card.
+        images: the pictures.
+        settings: settings in force.
+        compress_to_fp16: whether its weights are stored as f16.
+    """
+
+    xml: Path
+    images: Path
+    settings: Settings
+    compress_to_fp16: bool = False
+
+
+def record_bf16(model: ov.Model, task: PrecisionTask, *, limit_s: float, option: str) -> dict[str, Any]:
+    """Compares a written model in bf16 and in f32, in a child process, and writes it again with the record.
+
+    Args:
+        model: the model as it was written.
+        task: what to compare.
+        limit_s: seconds until the comparison is given up.
+        option: that sets the limit, for the message.
+
+    Returns:
+        The `Precision` as its report, or why there is none as "not_compared".
+
+    Raises:
+        RepositoryError: the model cannot be written.
+    """
+    found, missing = compute_in_child(compare_on_pictures, task, limit_s=limit_s, option=option)
+    if missing:
+        return {"not_compared": missing}
+    record = record_of(found)
+    if record is not None:
+        record.write(model)
+        save_ir(model, task.xml.parent, compress_to_fp16=task.compress_to_fp16)
+    return found
+
+
+def compare_on_pictures(task: PrecisionTask) -> Facts:
     """Compare a model in bf16 and in f32 on pictures.
 
     Args:
-        xml: the IR.
-        images: the pictures.
-        settings: settings in force.
+        task: what to compare.
 
     Yields:
         The `Precision` as its report, or why there is none as "not_compared".
@@ -43,8 +85,8 @@ def compare_on_pictures(xml: Path, images: Path, settings: Settings) -> Facts:
     if RECORDED.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         yield "not_compared", f"this CPU has no arithmetic in {RECORDED}"
         return
-    model = EvaluationModel.of(core, ModelFile(xml.parent.parent.name, 0, xml), settings)
-    pictures = model.rows(evenly_chosen(read_pictures(images, ()), _MOST_PICTURES))
+    model = EvaluationModel.of(core, ModelFile(task.xml.parent.parent.name, 0, task.xml), task.settings)
+    pictures = model.rows(evenly_chosen(read_pictures(task.images, ()), _MOST_PICTURES))
     found = measure_bf16(core, model, model.model, pictures)
     if found.not_compared:
         yield "not_compared", found.not_compared

@@ -47,6 +47,10 @@ __all__ = ["COMPARISONS", "METRICS", "QuantizeOrder", "QuantizeReport", "choose_
 METRICS = ("top1", "miou", "map")  # compare with labels
 COMPARISONS = ("agreement", "areas", "cosine")  # compare with the float model
 _REPORT = "report.json"
+_READ_OTHERWISE = (
+    "a server would read the outputs of the INT8 graph otherwise than the float model's: convert the float "
+    "model with --model_type, so that its card says what it answers"
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ def quantize(
     left_out = list(dict([*calibration.left_out, *validation.left_out]).items())
     if made.model is None:
         return QuantizeReport(None, report, left_out)
+    if not model.reads_alike(core, made.model, validation):
+        return QuantizeReport(None, report | {"decision": "refused", "reason": _READ_OTHERWISE}, left_out)
     say("measuring the time of both")
     report |= _compared(core, model, made.model, validation)
     record = record_of(report[RECORDED])

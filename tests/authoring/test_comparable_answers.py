@@ -168,3 +168,12 @@ def test_a_class_that_is_mostly_lost_is_named_only_where_it_was_answered_often()
         return [key for key, _ in Tally.total(found).lost_classes()]
 
     assert (lost(4), lost(5)) == ([], [2])
+
+
+def test_keypoints_of_a_box_count_with_it():
+    before, after = boxes((0, 1, 0.8)), boxes((0, 1, 0.8))
+    found = PointAnswer({0: (10, 10), 1: (60, 10)}, {0: 0.9, 1: 0.9}, 100.0)
+    swapped = replace(found, points={0: (60, 10), 1: (10, 10)})
+    assert agreed(replace(before, points=(found,)), replace(after, points=(found,))) == 1
+    assert agreed(replace(before, points=(found,)), replace(after, points=(swapped,))) < 0.01
+    assert agreed(replace(before, points=(found,)), after) == 0

@@ -103,3 +103,18 @@ def test_a_segmentation_has_no_boxes(tmp_path):
 def test_a_model_without_pictures_is_refused(tmp_path):
     with pytest.raises(ModelLoadError, match="tiny takes no pictures"):
         opened(tmp_path, Card(), (1, 5, 6, 8))
+
+
+def test_a_graph_whose_outputs_a_server_reads_otherwise_is_seen(tmp_path):
+    """Logits get a softmax, and probabilities do not: which of them it has, the graph says."""
+    data = ops.parameter([1, 6, 8, 3], np.float32, name="data")
+    means = ops.reduce_mean(data, np.array([1, 2]))
+    logits, shares = (
+        ov.Model([ops.result(end)], [data], "tiny") for end in (means, ops.softmax(means, axis=1))
+    )
+    Card(model_type="Classification").write(shares)
+    ov.save_model(shares, tmp_path / "m.xml")
+    model = EvaluationModel.of(ov.Core(), ModelFile("tiny", 1, tmp_path / "m.xml"), Settings())
+    found = model.rows([picture(tmp_path)])
+    assert model.reads_alike(ov.Core(), model.model, found)
+    assert not model.reads_alike(ov.Core(), logits, found)

@@ -13,7 +13,7 @@ from openvino import opset13 as ops
 
 from cpuserve.authoring import precision_comparison
 from cpuserve.authoring.convert import ConvertOrder, convert
-from cpuserve.authoring.precision_comparison import compare_on_pictures, record_of
+from cpuserve.authoring.precision_comparison import PrecisionTask, compare_on_pictures, record_of
 from cpuserve.authoring.source import read_source
 from cpuserve.models.card import Card
 from cpuserve.models.precision_record import PrecisionRecord
@@ -85,6 +85,6 @@ def test_a_cpu_without_bf16_is_not_asked_to_compute_in_it(tmp_path, photos, monk
 
     xml, _ = converted(tmp_path, None)
     monkeypatch.setattr(precision_comparison.ov, "Core", Older)
-    assert dict(compare_on_pictures(xml, photos, Settings())) == {
+    assert dict(compare_on_pictures(PrecisionTask(xml, photos, Settings()))) == {
         "not_compared": "this CPU has no arithmetic in bf16"
     }
