@@ -62,14 +62,16 @@ class TfliteFile:
             schema.BuiltinOperator.ADD, "", [first, second], [out], schema.BuiltinOptions.AddOptions, options
         )
 
-    def custom(self, name: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
-        """Adds a custom operation, with its options as a flexbuffer."""
+    def custom(
+        self, name: str, inputs: Sequence[int], outputs: Sequence[int], raw: bytes = b"", **options: Any
+    ) -> None:
+        """Adds a custom operation, with its options as a flexbuffer or as they are."""
         made = self._operator(schema.BuiltinOperator.CUSTOM, name, inputs, outputs, 0, None)
         builder = flexbuffers.Builder()
         with builder.Map():
             for key, value in options.items():
                 {bool: builder.Bool, int: builder.Int, float: builder.Float}[type(value)](key, value)
-        made.customOptions = np.frombuffer(bytes(builder.Finish()), np.uint8)
+        made.customOptions = np.frombuffer(raw or bytes(builder.Finish()), np.uint8)
 
     def save(self, file: Path, inputs: Sequence[int], outputs: Sequence[int]) -> Path:
         """Writes the file."""

@@ -169,7 +169,7 @@ def cut(
                 "outputs": [dataclasses.asdict(CutPort.of(port)) for port in made.core.outputs],
             },
             "multiply_adds": {
-                name: complexity(part).multiply_adds
+                name: _multiply_adds(part)
                 for name, part in (("head", made.head), ("core", made.core), ("tail", made.tail))
                 if part is not None
             },
@@ -188,6 +188,14 @@ def cut(
         parts = dataclasses.replace(parts, report={**parts.report, "parity": parity})
         parts.write(folder)
     return CutReport(repository.find(order.name), parts)
+
+
+def _multiply_adds(part: ov.Model) -> int | None:
+    """Those of a part; None where sides vary, so that they cannot be counted."""
+    try:
+        return complexity(part).multiply_adds
+    except (ModelLoadError, RuntimeError):
+        return None
 
 
 def _chosen(part: CutPart, made: ov.Model | None, option: str) -> CutPart | None:

@@ -33,7 +33,7 @@ _FROZEN = Format("tf", "a frozen TensorFlow graph", (".pb",))
 _SAVED_MODEL = Format("tf", "a TensorFlow SavedModel")
 _TFLITE = Format("tflite", "a TensorFlow Lite model", (".tflite",))
 _PADDLE = Format("paddle", "a PaddlePaddle model", (".pdmodel",))
-_TORCHSCRIPT = Format("pytorch", "a TorchScript model", (".pt", ".pth", ".ts", ".torchscript"))
+_TORCHSCRIPT = Format("pytorch", "a TorchScript model", (".pt", ".pth", ".ts", ".jit", ".torchscript"))
 EXPORTED = Format("pytorch", "a program of torch.export", (".pt2", ".pt"))
 _IR = Format("ir", "an OpenVINO IR", (".xml",))
 

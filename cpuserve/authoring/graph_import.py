@@ -10,7 +10,8 @@ from pathlib import Path
 import openvino as ov
 
 from cpuserve.authoring.formats import Format
-from cpuserve.authoring.tflite_detection import detection_steps, expand_detection
+from cpuserve.authoring.tflite_expansion import expand_operators
+from cpuserve.authoring.tflite_operators import custom_operators
 from cpuserve.errors import ModelLoadError
 
 __all__ = ["import_graph", "in_front_of_unknown", "reason", "refuse_unknown_operations"]
@@ -27,16 +28,16 @@ _ADVICE = (  # what OpenVINO's message has in it, and what to try; the first mat
         "edgetpu_compiler",
     ),
     (
-        r"TFLite_Detection_PostProcess",
-        "it decodes boxes and drops overlapping ones, which needs `pip install cpuserve[tflite]`",
+        r"TFLite_Detection_PostProcess|Convolution2DTransposeBias",
+        "it is converted with `pip install cpuserve[tflite]`, which reads its options",
     ),
     (
         r"\bFlex[A-Z]\w*",
         "it holds TensorFlow's own operations (SELECT_TF_OPS): convert the SavedModel that it was made from",
     ),
     (
-        r"Landmarks2TransformMatrix|TransformLandmarks|TransformTensorBilinear|Convolution2DTransposeBias"
-        r"|MaxPoolingWithArgmax2D|MaxUnpooling2D",
+        r"Landmarks2TransformMatrix|TransformLandmarks|TransformTensorBilinear|MaxPoolingWithArgmax2D"
+        r"|MaxUnpooling2D",
         "it is one of MediaPipe's own, which only MediaPipe runs",
     ),
     (
@@ -184,7 +185,7 @@ def _partly(path: Path, format_: Format) -> ov.Model | None:
         return None
     if format_.framework == "tflite":
         with suppress(ImportError):  # an extra; the advice names it
-            expand_detection(model, detection_steps(path))
+            expand_operators(model, custom_operators(path))
     return _in_order(model, loaded)
 
 

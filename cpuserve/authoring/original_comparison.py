@@ -22,7 +22,14 @@ from cpuserve.models.quantisation import Dequantise
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.picture_input import PictureInput
 
-__all__ = ["OriginalComparison", "check_pictures", "compare_with_original", "random_row"]
+__all__ = [
+    "OriginalComparison",
+    "check_pictures",
+    "compare_with_original",
+    "input_rows",
+    "random_row",
+    "real_numbers",
+]
 
 _SEED = 20  # of the random tensors that stand in for pictures
 _RANDOM = 4
@@ -79,11 +86,11 @@ def compare_with_original(order: OriginalComparison) -> Facts:
         return
     written = ov.Core().read_model(order.xml)
     compiled = ov.Core().compile_model(written, "CPU", EXACT)
-    data, rows = _rows(written, order)
+    data, rows = input_rows(written, order)
     before: list[list[Array]] = []
     after: list[list[Array]] = []
     for row in rows:
-        before.append(_real(original.run(row), order.dequantised))
+        before.append(real_numbers(original.run(row), order.dequantised))
         found = compiled(list(row))
         after.append([np.array(found[port]) for port in compiled.outputs])
     model_type = Card.read(written).model_type or "tensor"
@@ -103,7 +110,8 @@ def _differences(theirs: Sequence[Array], ours: Sequence[Array], kind: str) -> d
         return {"not_compared": str(error)}
 
 
-def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:
+def real_numbers(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Array]:
+    """Outputs as real numbers, by how the integers of each stand for them; None leaves one as it is."""
     return [
         array
         if rule is None
@@ -112,7 +120,7 @@ def _real(outputs: Sequence[Array], how: Sequence[Dequantise | None]) -> list[Ar
     ]
 
 
-def _rows(model: ov.Model, order: OriginalComparison) -> tuple[dict[str, Any], Iterator[list[Array]]]:
+def input_rows(model: ov.Model, order: OriginalComparison) -> tuple[dict[str, Any], Iterator[list[Array]]]:
     """The inputs to compare on, one row each, and what the report says of them."""
     if order.images is None:
         dice = np.random.default_rng(_SEED)

@@ -7,101 +7,18 @@ into boxes, and drops those that overlap a better one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.models.quantisation import Dequantise
+__all__ = ["detect"]
 
-__all__ = ["DetectionStep", "detection_steps", "expand_detection"]
-
-_OPERATION = b"TFLite_Detection_PostProcess"
 _PER_CLASS = 100  # of `detections_per_class`, where the options do not say
 
 
-@dataclass(frozen=True)
-class DetectionStep:
-    """One such operation of a file.
-
-    Attributes:
-        outputs: names of boxes, classes, scores and the number of detections.
-        quantised: of boxes, scores and anchors, how their integers stand for real numbers; None for floats.
-        options: of the operation, by name.
-    """
-
-    outputs: tuple[str, ...]
-    quantised: tuple[Dequantise | None, ...]
-    options: Mapping[str, Any]
-
-
-def detection_steps(file: Path) -> list[DetectionStep]:
-    """The operations of a file that decode boxes.
-
-    Raises:
-        ImportError: the reader of such files, an extra, is not installed.
-    """
-    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - an extra
-    from flatbuffers import flexbuffers  # noqa: PLC0415 - of the same extra
-
-    model = schema.Model.GetRootAs(file.read_bytes())
-    graph, found = model.Subgraphs(0), []
-    for place in range(graph.OperatorsLength()):
-        operator = graph.Operators(place)
-        if model.OperatorCodes(operator.OpcodeIndex()).CustomCode() != _OPERATION:
-            continue
-        options = flexbuffers.Loads(operator.CustomOptionsAsNumpy().tobytes())
-        inputs = [graph.Tensors(operator.Inputs(index)) for index in range(3)]
-        outputs = [graph.Tensors(operator.Outputs(index)) for index in range(4)]
-        names = tuple(tensor.Name().decode() for tensor in outputs)
-        found.append(DetectionStep(names, tuple(_quantised(tensor) for tensor in inputs), options))
-    return found
-
-
-def expand_detection(model: ov.Model, steps: Sequence[DetectionStep]) -> None:
-    """Replaces the placeholders of such operations in a graph; its outputs are those of the file.
-
-    Args:
-        model: as imported with placeholders; it is changed.
-        steps: the operations in the file.
-    """
-    by_name = {
-        name: port
-        for node in model.get_ordered_ops()
-        if node.get_type_name() != "Result"
-        for port in node.outputs()
-        for name in port.get_names()
-    }
-    for step in steps:
-        ports = [by_name[name] for name in step.outputs]
-        read = zip(ports[0].get_node().input_values(), step.quantised, strict=True)
-        encoded, scores, anchors = [_real(value, how) for value, how in read]
-        made = _detect(encoded, scores, anchors, step.options)
-        for name, port, end in zip(step.outputs, ports, made, strict=True):
-            port.set_names(set())
-            port.replace(end)
-            end.set_names({name})
-    model.validate_nodes_and_infer_types()
-
-
-def _quantised(tensor: Any) -> Dequantise | None:
-    how = tensor.Quantization()
-    if how is None or not how.ScaleLength() or not how.Scale(0):
-        return None
-    return Dequantise(scale=how.Scale(0), zero_point=how.ZeroPoint(0) if how.ZeroPointLength() else 0)
-
-
-def _real(value: ov.Output, how: Dequantise | None) -> ov.Output:
-    real = ops.convert(value, np.float32).output(0)
-    if how is None or value.get_element_type().is_real():
-        return real
-    return ops.multiply(ops.subtract(real, np.float32(how.zero_point)), np.float32(how.scale)).output(0)
-
-
-def _detect(
+def detect(
     encoded: ov.Output, scores: ov.Output, anchors: ov.Output, options: Mapping[str, Any]
 ) -> list[ov.Output]:
     """Boxes [1, N, 4] as top, left, bottom, right; classes [1, N]; scores [1, N]; their number [1].

@@ -121,14 +121,16 @@ def _pictures(place: Path | None) -> tuple[Path, ...]:
 def _show(report: CutReport) -> None:
     parts = report.parts
     work = parts.report["multiply_adds"]
-    total = sum(work.values()) or 1
+    counts = [count for count in work.values() if count is not None]
+    total = sum(counts) or 1
     click.echo(f"{report.file.name}/{report.file.version} published: {report.file.xml}")
     runs = {"head": parts.head, "tail": parts.tail}
     for name in ("head", "core", "tail"):
         part = runs.get(name)
         if name in work:
             how = "core, batched" if part is None else f"{part.run} {part.what}".strip()
-            click.echo(f"  {name}: {how}; {100 * work[name] / total:.1f} % of the multiply-adds")
+            share = f"{100 * work[name] / total:.1f} %" if len(counts) == len(work) else "unknown share"
+            click.echo(f"  {name}: {how}; {share} of the multiply-adds")
     parity = parts.report["parity"]
     for output, agreement in parity["outputs"].items():
         known = {key: value for key, value in agreement.items() if value is not None and key != "pictures"}

@@ -311,3 +311,33 @@ def test_a_head_that_is_gone(repository):
     (report.file.xml.parent / "head" / "model.xml").unlink()
     with pytest.raises(ModelLoadError, match=r"head/model\.xml cannot be read"):
         load_pipeline(new_core(), ModelFile("parts", 1, report.file.xml), SETTINGS, 1)
+
+
+def test_a_tail_that_cannot_be_counted_is_cut_all_the_same(tmp_path):
+    """It finds as many rows as there are numbers above a limit."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["core"]),
+        helper.make_node("Greater", ["core", "limit"], ["large"]),
+        helper.make_node("NonZero", ["large"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["rows"], perm=[1, 0]),
+        helper.make_node("Cast", ["rows"], ["numbers"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("MatMul", ["numbers", "w"], ["y"]),
+    ]
+    constants = {"one": np.float32(1), "limit": np.float32(-1), "w": np.ones((2, 3), np.float32)}
+    ends = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["k", 3]),
+    ]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "finds", ends[:1], ends[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(made, tmp_path / "finds.onnx")
+    repository = Repository(tmp_path / "models")
+    source = CutSource.find(str(tmp_path / "finds.onnx"), repository)
+    order = CutOrder("parts", (), ("core",), CutPart.parse("ir"), CutPart.parse("ir"))
+    report = cut(source, order, repository, SETTINGS, threads=1)
+    assert report.parts.report["multiply_adds"] == {"core": 0, "tail": None}
+    assert report.parts.report["parity"]["outputs"]["y"]["max_abs_diff"] == 0

@@ -45,8 +45,8 @@ def detector(file: Path, *, quantised: bool = False, background: int = 1, **opti
         raw.append(made.constant("anchors", anchors.astype(np.float32)))
     most = options.setdefault("max_detections", 6)
     rows = most * options.setdefault("max_classes_per_detection", 1)
-    scales = {"y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0}
-    limits = {"nms_score_threshold": 0.4, "nms_iou_threshold": 0.5, "num_classes": CLASSES}
+    scales: dict[str, Any] = {"y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0}
+    limits: dict[str, Any] = {"nms_score_threshold": 0.4, "nms_iou_threshold": 0.5, "num_classes": CLASSES}
     names = [OPERATION, *(f"{OPERATION}:{place}" for place in (1, 2, 3))]
     shapes = ((1, rows, 4), (1, rows), (1, rows), (1,))
     outputs = [made.tensor(name, shape) for name, shape in zip(names, shapes, strict=True)]
