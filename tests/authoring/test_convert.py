@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import openvino as ov
@@ -223,3 +224,38 @@ def test_card_and_report_say_where_the_batch_is(tmp_path, shape, rows, alone):
 def test_a_record_in_the_source_is_not_believed(tmp_path):
     model, _ = published(source(tmp_path, card=Card(rows="mixed")), tmp_path)
     assert Card.read(model).rows == "independent"
+
+
+def photos(folder: Path) -> Path:
+    """Two photos of one colour, and a file that is none."""
+    folder.mkdir()
+    for name, colour in (("blue", (250, 20, 10)), ("red", (10, 20, 250))):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((9, 9, 3), colour, np.uint8))
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def test_the_first_answers_to_the_users_photos_are_in_the_report(tmp_path):
+    card = Card(labels=("red", "green", "blue"), model_type="Classification", reverse_input_channels=True)
+    _, report = published(source(tmp_path), tmp_path, card, parity=False, images=photos(tmp_path / "photos"))
+    blue, red, torn = report["first_answers"]
+    assert (blue["picture"], blue["predictions"][0]["label"]) == ("blue.png", "blue")
+    assert (red["picture"], red["predictions"][0]["label"]) == ("red.png", "red")
+    assert "error" in torn
+    wrong = dataclasses.replace(card, reverse_input_channels=False)
+    _, report = published(source(tmp_path), tmp_path, wrong, parity=False, images=tmp_path / "photos")
+    assert report["first_answers"][0]["predictions"][0]["label"] == "red"  # a wrong recipe is seen at once
+
+
+def test_the_first_answers_of_a_model_that_answers_tensors_are_their_ranges(tmp_path):
+    data = ops.parameter(ov.PartialShape([-1, 8, 8, 3]), np.float32, name="data")
+    middle = ops.subtract(data, np.float32(100))
+    middle.output(0).set_names({"middle"})
+    ov.save_model(ov.Model([ops.result(middle)], [data]), tmp_path / "means.xml", compress_to_fp16=False)
+    found = read_source(str(tmp_path / "means.xml"))
+    _, report = published(found, tmp_path, parity=False, images=photos(tmp_path / "photos"))
+    (tensor,) = report["first_answers"][0]["tensors"]
+    assert tensor == {
+        **{"name": "middle", "shape": [1, 8, 8, 3], "min": -90.0, "max": 150.0},
+        "mean": pytest.approx(-6.667, abs=0.01),
+    }
