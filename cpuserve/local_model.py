@@ -132,12 +132,12 @@ class Model:
 
     @property
     def inputs(self) -> Sequence[Port]:
-        """Names, type and row shape of each input."""
+        """Names, type and shape of each input."""
         return self._pipeline.inputs
 
     @property
     def outputs(self) -> Sequence[Port]:
-        """Names, type and row shape of each output."""
+        """Names, type and shape of each output."""
         return self._pipeline.outputs
 
     @overload  # a str is also a sequence of str; the first signature is the one that counts
@@ -185,11 +185,11 @@ class Model:
         """The outputs for tensors.
 
         Args:
-            tensors: one array [N, ...] for each input, by name; an array alone for a model with one input.
-                Type and row shape are those of `inputs`.
+            tensors: one array for each input, by name; an array alone for a model with one input. Type and
+                shape are those of `inputs`, where -1 is any size.
 
         Returns:
-            One array [N, ...] for each output, by its first name.
+            One array for each output, by its first name, in the shape of `outputs`.
 
         Raises:
             RequestError: an input is missing or unknown, or a tensor has another type or shape.

@@ -235,7 +235,10 @@ class Pipeline:
         alone = self._run_pictures(pictures, request, frames)
         if odd is None:
             return [np.concatenate(parts) for parts in zip(*alone, strict=True)]
-        return [output if port.outer else output[0] for port, output in zip(ports, alone[0], strict=True)]
+        return [
+            output if port.outer else output.reshape(output.shape[1:])
+            for port, output in zip(ports, alone[0], strict=True)
+        ]
 
     def _run_pictures(
         self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None

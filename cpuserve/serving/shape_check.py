@@ -32,15 +32,8 @@ class ShapeCheck:
     """
 
     def __init__(self, model: ov.Model) -> None:
-        graph = model.clone()
-        parameters = list(graph.get_parameters())
-        self._names = [names_of(port)[0] for port in graph.inputs]
-        for node in graph.get_ordered_ops():
-            if node.get_type_name() == "Constant" and math.prod(node.get_output_shape(0)) > _LARGE:
-                weight = ops.parameter(node.get_output_shape(0), node.get_output_element_type(0))
-                node.output(0).replace(weight.output(0))
-                parameters.append(weight)
-        self._graph = ov.Model(graph.get_results(), graph.get_sinks(), parameters, "shapes")
+        self._names = [names_of(port)[0] for port in model.inputs]
+        self._graph = _without_weights(model)
         self._allowed = [port.partial_shape for port in model.inputs]
         self._fit: OrderedDict[_Shapes, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -72,3 +65,21 @@ class ShapeCheck:
             self._fit[key] = None
             while len(self._fit) > _KEPT:
                 self._fit.popitem(last=False)
+
+
+def _without_weights(model: ov.Model) -> ov.Model:
+    """A copy that has inputs in the place of its weights; a whole one where shapes depend on these."""
+    graph = model.clone()
+    parameters = list(graph.get_parameters())
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() == "Constant" and math.prod(node.get_output_shape(0)) > _LARGE:
+            weight = ops.parameter(node.get_output_shape(0), node.get_output_element_type(0))
+            node.output(0).replace(weight.output(0))
+            parameters.append(weight)
+    try:
+        graph = ov.Model(graph.get_results(), graph.get_sinks(), parameters, "shapes")
+        graph.validate_nodes_and_infer_types()
+    except RuntimeError:  # an operation that wants a constant
+        return model.clone()
+    same = [port.partial_shape for port in graph.outputs] == [port.partial_shape for port in model.outputs]
+    return graph if same else model.clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import openvino as ov
 import pytest
@@ -15,6 +16,7 @@ from cpuserve.models.repository import ModelFile
 from cpuserve.serving.geometry import batch_axes, batch_of, rows_of
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
+from cpuserve.serving.shape_check import ShapeCheck
 from cpuserve.settings import load
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -344,3 +346,35 @@ def test_an_output_keeps_the_name_of_the_source_though_the_compiler_merges_it(tm
     served = pipeline(model([x], outer), tmp_path)
     assert served.outputs[0].names[0] == "out0"
     assert "ADD" in served.outputs[0].names
+
+
+def test_a_scalar_is_answered_of_a_picture_and_kept_in_the_cache(tmp_path):
+    x = given([1, 3, 4, 4], "x")
+    served = pipeline(model([x], mean(x, 0, 1, 2, 3)), tmp_path, result_cache_bytes=1 << 20)
+    picture = cv2.imencode(".png", np.full((9, 9, 3), 7, np.uint8))[1].tobytes()
+    for _ in range(2):
+        (of_picture,) = served.infer_pictures([picture], Request())
+        (of_tensor,) = served.infer([np.full((1, 3, 4, 4), 7, np.float32)], Request())
+        assert of_picture.shape == of_tensor.shape == ()
+        assert of_picture == of_tensor == pytest.approx(7)
+
+
+def test_shapes_that_depend_on_a_large_constant_are_checked_with_it():
+    x = given([-1, -1], "x")
+    sizes = ops.constant(np.full(5000, 2, np.int64))  # the side of a reshape, far into a long list
+    side = ops.gather(sizes, ints(4999), ints(0))
+    check = ShapeCheck(model([x], ops.reshape(x, ops.concat([side, ints(3)], 0), special_zero=False)))
+    check.check([(3, 2)])
+    with pytest.raises(RequestError, match=r"inputs of x \[3, 3\]"):
+        check.check([(3, 3)])
+
+
+def test_weights_are_not_kept_to_check_shapes():
+    x = given([-1, 300], "x")
+    weight = ops.constant(np.ones((300, 70), np.float32))
+    check = ShapeCheck(model([x], ops.matmul(x, weight, False, False)))
+    kinds = [node.get_type_name() for node in check._graph.get_ordered_ops()]
+    assert "Constant" not in kinds
+    check.check([(5, 300)])
+    with pytest.raises(RequestError):
+        check.check([(5, 299)])
