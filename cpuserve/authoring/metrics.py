@@ -12,7 +12,7 @@ import numpy as np
 
 from cpuserve.authoring.average_precision import Detection, mean_average_precision
 from cpuserve.authoring.labelled_pictures import Box
-from cpuserve.authoring.parity import Array, class_map
+from cpuserve.authoring.parity import Array, Ids, class_map
 from cpuserve.errors import UsageError
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Outputs = Sequence[Array]  # one array an output, of one picture, without the batch
+_LARGE = 0.05  # of a picture: the area of a class whose place counts
 _IGNORED = 255  # in masks: the pixel does not count, as in PASCAL VOC
 
 
@@ -181,30 +182,36 @@ class MeanAveragePrecision:
 class Areas:
     """1 minus the largest difference of a class's area to the float model's in any picture.
 
-    The area of a class is its share of the picture's pixels.
+    The area of a class is its share of the picture's pixels. Of a large class most has to lie where the float
+    model sees it, or all of its area differs.
     """
 
     name = "areas"
     compared_with = "the float model's own areas"
 
     def __init__(self) -> None:
-        self._reference: list[Array] = []
+        self._reference: list[Ids] = []
 
     @property
     def answers(self) -> int:
         """Number of areas."""
-        return sum(int(np.count_nonzero(counts)) for counts in self._reference)
+        return sum(len(np.unique(ids)) for ids in self._reference)
 
     def learn(self, outputs: Outputs) -> None:
         """Takes the float model's outputs for the next picture as the reference."""
-        self._reference.append(_pixels(outputs))
+        self._reference.append(class_map(np.asarray(outputs[0]).squeeze()).ravel())
 
     def keep(self, outputs: Outputs, index: int) -> float:
         """1 minus the picture's largest difference."""
-        before, after = self._reference[index], _pixels(outputs)
-        most = max(len(before), len(after))
-        counts = np.pad(before, (0, most - len(before))) - np.pad(after, (0, most - len(after)))
-        return 1 - float(np.abs(counts).max()) / int(before.sum())
+        before, after = self._reference[index], class_map(np.asarray(outputs[0]).squeeze()).ravel()
+        differences = []
+        for key in np.union1d(before, after):
+            mine, its = before == key, after == key
+            differences.append(abs(float(mine.mean() - its.mean())))
+            both, either = (mine & its).sum(), (mine | its).sum()
+            if mine.mean() >= _LARGE and both < either / 2:
+                differences.append(float(mine.mean()))
+        return 1 - max(differences)
 
     def value(self, kept: Sequence[float]) -> float:
         """The value of the worst picture."""
@@ -212,15 +219,9 @@ class Areas:
 
     def why_not(self) -> str:
         """Why equal areas would show nothing."""
-        classes = {tuple(np.flatnonzero(counts)) for counts in self._reference}
-        if len(classes) == 1 and len(next(iter(classes))) == 1:
+        if len(np.unique(np.concatenate(self._reference))) == 1:
             return "the float model gives all pixels of all pictures the same class"
         return ""
-
-
-def _pixels(outputs: Outputs) -> Array:
-    """Number of pixels of each class."""
-    return np.bincount(class_map(np.asarray(outputs[0]).squeeze()).ravel())
 
 
 class CustomMetric:

@@ -53,12 +53,19 @@ def test_miou_of_scores_smaller_than_the_mask():
 
 def test_areas_are_those_of_the_worst_picture():
     metric = Areas()
-    metric.learn([np.array([[0, 0], [1, 1]])])
-    metric.learn([np.array([[0, 0], [1, 1]])])
-    swapped, moved = np.array([[1, 1], [0, 0]]), np.array([[0, 1], [1, 1]])
-    assert value(metric, [swapped], [moved]) == 0.75
-    assert value(metric, [swapped], [swapped]) == 1
+    metric.learn([np.array([[0, 0, 0], [1, 1, 1]])])
+    metric.learn([np.array([[0, 0, 0], [1, 1, 1]])])
+    turned, grown = np.array([[0, 0, 1], [0, 1, 1]]), np.array([[0, 0, 1], [1, 1, 1]])
+    assert value(metric, [turned], [grown]) == pytest.approx(1 - 1 / 6)
+    assert value(metric, [turned], [turned]) == 1
     assert (metric.answers, metric.why_not()) == (4, "")
+
+
+def test_an_inverted_mask_has_no_area_in_its_place():
+    metric, mask = Areas(), np.array([[0, 0], [1, 1]])
+    metric.learn([mask])
+    assert value(metric, [1 - mask]) == 0.5
+    assert value(metric, [mask]) == 1
 
 
 @pytest.mark.parametrize(
