@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -11,9 +12,15 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from cpuserve.errors import RequestError
+from cpuserve.serving.decode import Decoder, Pixels
+from cpuserve.serving.picture_header import is_picture
+from cpuserve.serving.preprocess import Resizer
+
 __all__ = ["Client", "ClientError", "shrink"]
 
 _QUALITY = 90
+_LAST_UPRIGHT = 4  # EXIF orientations above lay the picture on its side
 
 
 class ClientError(Exception):
@@ -35,29 +42,50 @@ def shrink(picture: bytes, width: int, height: int, quality: int = _QUALITY) -> 
     says what is wrong with it.
 
     Args:
-        picture: an encoded picture in any format that OpenCV reads.
+        picture: an encoded picture in any format that the server or OpenCV reads.
         width: pixels of the model's input.
         height: pixels of the model's input.
         quality: JPEG quality, 1 to 100.
     """
-    side = max(width, height)  # for both orientations: an EXIF turn is applied below
     try:
-        if picture.startswith(b"\xff\xd8") and b"Exif\0" not in picture[:4096]:
-            pixels = simplejpeg.decode_jpeg(picture, "BGR", min_width=side, min_height=side, min_factor=1)
-        else:
-            pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    except (ValueError, cv2.error):
+        pixels, whole_width, whole_height = _upright(picture, max(width, height))
+    except (RequestError, cv2.error):
         return picture
-    if pixels is None:
-        return picture
-    scale = max(width / pixels.shape[1], height / pixels.shape[0])
+    scale = max(width / whole_width, height / whole_height)
     if scale < 1:
-        size = (max(width, round(pixels.shape[1] * scale)), max(height, round(pixels.shape[0] * scale)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        size = (max(width, round(whole_width * scale)), max(height, round(whole_height * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     small: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels), quality, "BGR", colorsubsampling="420"
     )
     return small if len(small) < len(picture) else picture
+
+
+def _upright(picture: bytes, side: int) -> tuple[Pixels, int, int]:
+    """Pixels as the server would decode them, and width and height of the whole picture.
+
+    Args:
+        picture: an encoded picture.
+        side: its decoder may scale it down to no less than this, both ways.
+
+    Returns:
+        BGR u8 [H, W, 3], turned upright.
+
+    Raises:
+        RequestError: neither the server nor OpenCV reads the picture.
+    """
+    if picture and not is_picture(memoryview(picture)):  # it may be AVIF, which only OpenCV reads
+        found: Any = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        if found is not None:
+            return found, found.shape[1], found.shape[0]
+    decoder = Decoder("BGR", max_pixels=sys.maxsize, max_scan_pixels=sys.maxsize)
+    pixels, orientation, whole_width, whole_height = decoder.decode(picture, side, side)
+    if orientation > 1:
+        height, width = pixels.shape[:2] if orientation <= _LAST_UPRIGHT else pixels.shape[1::-1]
+        turned: Pixels = np.empty((height, width, 3), np.uint8)
+        Resizer(width, height).into(turned, pixels, orientation)
+        pixels = turned
+    return pixels, whole_width, whole_height
 
 
 class Client:

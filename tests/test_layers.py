@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "bench": (*MEASURED, "authoring"),
     "video": (*MEASURED, "authoring"),
     "cluster": (*MEASURED, "authoring"),
-    "client": (),
+    "client": ("errors", "serving"),
     "local_model": BASE,
     "__init__": ("client", "local_model"),
     "__main__": ("cli",),

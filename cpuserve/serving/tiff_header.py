@@ -37,6 +37,7 @@ _COMPRESSION_NAMES = {
 }
 _PHOTOMETRIC_NAMES = {
     4: "a transparency mask",
+    8: "CIE Lab",
     9: "ICC Lab",
     10: "ITU Lab",
     32803: "a sensor's raw data",

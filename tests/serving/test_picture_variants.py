@@ -197,6 +197,7 @@ UNSUPPORTED_TIFF = {
     "compression WebP": tiff(8, 2, encoded("WEBP"), 3, tags={259: (3, [50001])}),
     "compression number 9999": tiff(8, 2, FOUR.tobytes(), 3, tags={259: (3, [9999])}),
     "a sensor's raw data": tiff(8, 32803, RAMP.tobytes()),
+    "CIE Lab": tiff(8, 8, FOUR.tobytes(), 3),
     "a transparency mask": tiff(1, 4, bits(RAMP, 1).tobytes()),
     "tiles of 768 bytes": tiff(8, 2, [bytes(768)] * 12, 3, tile=(16, 16)),
 }
