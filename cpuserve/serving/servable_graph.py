@@ -91,6 +91,8 @@ def class_count(model: ov.Model, kind: str) -> int | None:
     if any(side.is_dynamic for side in sides):
         return None
     lengths = [side.get_length() for side in sides if side.get_length() != 1]
+    if not lengths:  # one score: of the second of two classes, or of the only one
+        return None
     return math.prod(lengths) if kind == "classification" or (not kind and len(lengths) == 1) else None
 
 

@@ -17,6 +17,7 @@ from cpuserve.serving.engine import Port
 from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess import TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.servable_graph import class_count
 
 SIDE = 16
 
@@ -158,6 +159,23 @@ KINDS = {
     "class softmax of its parts": (lambda x: own_softmax(mapped(x, 4)), 0, "Segmentation"),
     "class logits with labels": (lambda x: mapped(x, 4), 4, "Segmentation"),
     "a mask": (lambda x: ops.sigmoid(mapped(x, 1)), 0, "Segmentation"),
+    "a mask without a channel": (
+        lambda x: ops.squeeze(ops.sigmoid(mapped(x, 1)), np.array([1])),
+        0,
+        "Segmentation",
+    ),
+    "whole numbers with a channel": (lambda x: ops.convert(mapped(x, 1), "i64"), 0, "Segmentation"),
+    "class ids, resized": (
+        lambda x: ops.interpolate(
+            ops.convert(reshaped(best(mapped(x, 4), 1), 0, 1, SIDE, SIDE), "f32"),
+            np.array([SIDE, SIDE]),
+            "nearest",
+            "sizes",
+            axes=np.array([2, 3]),
+        ),
+        0,
+        "Segmentation",
+    ),
     "mask logits with a label": (lambda x: mapped(x, 1), 1, "Segmentation"),
 }
 
@@ -220,6 +238,20 @@ def test_one_sigmoid_is_the_second_of_two_classes():
         row(),
     )
     assert probabilities(found) == pytest.approx({1: 0.880797, 0: 0.119203}, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["", "Classification"])
+def test_one_score_has_one_or_two_labels(kind):
+    def build(x: Any) -> Any:
+        return ops.sigmoid(ops.add(ops.multiply(pooled(x, 1), np.float32(0)), np.float32(2)))
+
+    assert class_count(graph(build), kind.lower()) is None
+    two, _ = answer(build, Card(model_type=kind, labels=("no", "yes")), row())
+    assert [one["label"] for one in two["predictions"]] == ["yes", "no"]
+    only, _ = answer(build, Card(model_type=kind, labels=("person",)), row())
+    assert [one["label"] for one in only["predictions"]] == ["person"]
+    with pytest.raises(UsageError, match="3 labels"):
+        judged_card(graph(build), Card(model_type="Classification", labels=("a", "b", "c")), said=True)
 
 
 def test_sigmoids_are_several_answers_and_a_threshold_chooses():
@@ -309,3 +341,23 @@ def test_values_are_measured_in_a_child_process_and_without_it_the_graph_counts(
 def test_the_card_keeps_what_the_scores_are(kind, scores, axis):
     card, _ = judged_card(graph(KINDS[kind][0]), Card(), said=False)
     assert (card.scores, card.scores_axis) == (scores, axis)
+
+
+@pytest.mark.parametrize(
+    ("name", "areas"),
+    [("a mask without a channel", {0: 0.5, 1: 0.5}), ("whole numbers with a channel", {0: 0.5, 2: 0.5})],
+)
+def test_a_side_of_one_changes_nothing(name, areas):
+    left = np.full((1, 1, SIDE, SIDE), -4 if "mask" in name else 0, np.float32)
+    left[..., : SIDE // 2] = 4 if "mask" in name else 2
+
+    def build(x: Any) -> Any:
+        numbers = ops.add(ops.multiply(mapped(x, 1), np.float32(0)), left)
+        return (
+            ops.squeeze(ops.sigmoid(numbers), np.array([1]))
+            if "mask" in name
+            else ops.convert(numbers, "i64")
+        )
+
+    found, _ = answer(build, Card(), row())
+    assert {one["class_id"]: one["area"] for one in found["classes"]} == areas

@@ -61,7 +61,6 @@ class OutputEvidence:
             has taken away.
         scale: an output is ``scale * number + offset`` of the function's numbers.
         offset: see ``scale``.
-        upsampled: it was made larger by a resize after the last computation.
         chosen: the graph chooses the best of something: it has a TopK or a non-maximum suppression.
         measured: it was found in the values of sample rows, not in the graph.
     """
@@ -70,7 +69,6 @@ class OutputEvidence:
     axis: int | None = None
     scale: float = 1.0
     offset: float = 0.0
-    upsampled: bool = False
     chosen: bool = False
     measured: bool = False
 
@@ -94,14 +92,14 @@ def _followed(port: ov.Output) -> OutputEvidence:
     """Follows an output back to the operation that made its numbers."""
     moves: list[ov.Node] = []
     scale, offset, rounded = 1.0, 0.0, False
-    partial = upsampled = False
+    partial = False
     while True:
         node = port.get_node()
         kind = str(node.get_type_name())
         if kind == "FakeQuantize":
             step = _quantised(node)
             if step is None:
-                return OutputEvidence(upsampled=upsampled)
+                return OutputEvidence()
             scale, offset = scale * step[0], offset + scale * step[1]
             rounded = rounded or step != (1.0, 0.0)
         elif kind in _ARITHMETIC:
@@ -111,22 +109,20 @@ def _followed(port: ov.Output) -> OutputEvidence:
             scale, offset = _ARITHMETIC[kind](scale, offset, by)
         elif kind in _SHAPED or kind == "Transpose":
             moves.append(node)
-        elif kind == "Interpolate" and _keeps_range(node):
-            upsampled = True
         elif kind in _PARTS:
             partial = True
-        elif kind not in _SAME:
+        elif kind not in _SAME and not (kind == "Interpolate" and _keeps_range(node)):
             break
         port = node.input_value(0)
     made = _made_by(port)
     if not made.function:  # arithmetic before may be the computation itself: only rounding is undone
         quantised = rounded and _is_quantised(scale, offset)
-        return OutputEvidence("", None, scale if quantised else 1.0, offset if quantised else 0.0, upsampled)
+        return OutputEvidence("", None, scale if quantised else 1.0, offset if quantised else 0.0)
     axis = _moved(made.axis, moves)
     if partial:
         kept = {SOFTMAX: SIGMOID, LOG_SOFTMAX: ""}  # parts of a sum of 1 are still between 0 and 1
         made, axis = replace(made, function=kept.get(made.function, made.function)), None
-    return replace(made, axis=axis, scale=scale, offset=offset, upsampled=upsampled)
+    return replace(made, axis=axis, scale=scale, offset=offset)
 
 
 def _made_by(port: ov.Output) -> OutputEvidence:

@@ -102,12 +102,13 @@ def _map(port: Port, known: OutputEvidence, labels: int, width: int, height: int
         )
     rows, columns, classes = sides
     where = f"{rows}x{columns} pixels"
+    ids = port.dtype.name in _ID_TYPES and known.exact and known.function != SIGMOID
+    if classes in (None, 1):  # a side of 1 says nothing: it is there with ids and with scores
+        classes = None if ids or known.function == ARGMAX else 1
     if classes is None:
         if known.function == ARGMAX:
             return Judgement(kind, f"an argmax for each of {where}")
-        if port.dtype.name in _ID_TYPES and known.exact:
-            return Judgement(kind, f"whole numbers ({port.dtype.name}) for {where}")
-        return Judgement("", f"nothing says that its numbers for {where} are class ids")
+        return Judgement(kind, f"whole numbers ({port.dtype.name}) for {where}")
     if classes == 1:
         if any(word in port.names[0].lower() for word in _NO_CLASSES):
             return Judgement("", f"its output {port.names[0]!r} is not named as a mask")

@@ -63,6 +63,8 @@ def _classification(_kind: str, outputs: Outputs) -> Postprocessor:
     if len(outputs.ports) != 1 or len(sides) > 1 or -1 in sides:
         raise ValueError(f"Classification has one output [N, classes]: this has {outputs.shown()}")
     count = sides[0] if sides else 1
+    if count == 1 and len(card.labels) > 2:
+        raise ValueError(f"one score is that of one or two classes, and there are {len(card.labels)} labels")
     logits = known.function not in (SOFTMAX, SIGMOID)
     scaling = {"scale": known.scale, "offset": known.offset}
     alone = known.function == SIGMOID and count > 1
