@@ -38,7 +38,7 @@ class HealthService:
         """The methods of the service."""
         return (
             plain_method(
-                *("/grpc.health.v1.Health/Check", "GET", "/v2/health/ready", _Request, self._check, _status),
+                *(f"/{self.service}/Check", "GET", "/v2/health/ready", _Request, self._check, _status),
                 place=lambda message: ("/v2/health/ready", (message.service,)),
                 at_once=True,
             ),

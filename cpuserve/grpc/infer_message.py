@@ -11,6 +11,7 @@ import numpy as np
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.messages import message_class, parse
 from cpuserve.grpc.wire import BYTES, wire_fields
+from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 from cpuserve.protocols.v2_body import (
     MOST_ID,
@@ -19,6 +20,7 @@ from cpuserve.protocols.v2_body import (
     InferBody,
     OutputWanted,
     raw_bytes,
+    shared_place,
 )
 from cpuserve.serving.engine import Array
 
@@ -157,6 +159,11 @@ def _tensor(
     shape = tuple(described.shape)
     if any(size < 0 for size in shape):
         raise RequestError(f"input {name!r} needs a shape of whole numbers, not {list(shape)}")
+    place = shared_place(parameters_of(described), f"input {name!r}")
+    if place is not None:
+        if contents is not None:
+            raise RequestError(f"input {name!r} has values beside those in shared memory")
+        return Tensor(name, datatype, shape, [], place)
     if contents is None:
         values = next(raw, None)
         if values is None:
@@ -196,23 +203,34 @@ def _outputs(asked: Sequence[Any]) -> list[OutputWanted]:
     for output in asked:
         if output.name in found:
             raise RequestError(f"output {output.name[:MOST_NAME]!r} is asked for twice")
-        classes = parameters_of(output).get("classification", 0)
+        parameters = parameters_of(output)
+        classes = parameters.get("classification", 0)
         if type(classes) is not int or classes < 0:
             raise RequestError(f"classification of output {output.name!r} is a number of classes")
-        found[output.name] = OutputWanted(output.name, True, classes)
+        place = shared_place(parameters, f"output {output.name!r}")
+        found[output.name] = OutputWanted(output.name, True, classes, place)
     return list(found.values())
 
 
-def infer_response(head: Mapping[str, str], outputs: Sequence[tuple[str, Array, bool]]) -> bytes:
+def infer_response(
+    head: Mapping[str, str], outputs: Sequence[tuple[str, Array, bool | SharedPlace]]
+) -> bytes:
     """Build a ModelInferResponse, its values as raw_output_contents.
 
     Args:
         head: model_name, model_version, id.
-        outputs: name and values of each.
+        outputs: name and values of each, and where it is in shared memory, if it is. Such an output is empty
+            among the raw_output_contents, so that these stay in the order of the outputs.
     """
     response = _Response(**head)
-    for name, values, _ in outputs:
-        response.outputs.add(name=name, datatype=datatype_of(values.dtype), shape=values.shape)
-        response.raw_output_contents.append(raw_bytes(np.ascontiguousarray(values)))
+    for name, values, place in outputs:
+        output = response.outputs.add(name=name, datatype=datatype_of(values.dtype), shape=values.shape)
+        if isinstance(place, SharedPlace):
+            for parameter, value in place.parameters().items():
+                choice = "string_param" if isinstance(value, str) else "int64_param"
+                setattr(output.parameters[parameter], choice, value)
+            response.raw_output_contents.append(b"")
+        else:
+            response.raw_output_contents.append(raw_bytes(np.ascontiguousarray(values)))
     data: bytes = response.SerializeToString()
     return data

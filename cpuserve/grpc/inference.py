@@ -18,6 +18,7 @@ from cpuserve.grpc.method import Method, Task, model_path, plain_method
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.call import Call, Reply, answer, json_reply
 from cpuserve.protocols.repository import RepositoryRoutes
+from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.v2 import V2, infer_outputs
 from cpuserve.serving.pool import Pool
@@ -34,19 +35,22 @@ class InferenceService:
     Args:
         pool: the models.
         admin: answers for the log and trace settings.
+        shared_memory: of the server; None where there is none.
     """
 
     service = _SERVICE
 
-    def __init__(self, pool: Pool, admin: Admin) -> None:
+    def __init__(self, pool: Pool, admin: Admin, shared_memory: SharedMemory | None = None) -> None:
         self._pool = pool
-        self._v2 = V2(pool)
+        self._shared_memory = shared_memory
+        self._v2 = V2(pool, shared_memory)
         self._repository = RepositoryRoutes(pool)
         self._statistics = StatisticsRoutes(pool)
         self._admin = admin
 
     def methods(self) -> Sequence[Method]:
         """All methods of the service."""
+        more = _shared_memory_methods(self._shared_memory) if self._shared_memory is not None else ()
         v2, repository = self._v2, self._repository
         by_json = _from_json
         return (
@@ -91,6 +95,7 @@ class InferenceService:
             Method(
                 f"/{_SERVICE}/ModelStreamInfer", "POST", "/v2/models/-/infer", self._infer, wrap=_in_stream
             ),
+            *more,
         )
 
     def _model_ready(self, call: Call, model: str, version: str | None = None) -> Reply:
@@ -119,7 +124,7 @@ class InferenceService:
         pipeline = self._pool.get(head.model_name, head.model_version or None)
         request = call.request()
         asked = message.body(call.limits.max_json_elements)
-        outputs = infer_outputs(pipeline, asked, request, call.limits.max_pictures)
+        outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
         names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": head.id}
         content = infer_response(names, outputs)
         return Reply(200, content, [("Server-Timing", request.server_timing())])
@@ -141,6 +146,25 @@ def _in_stream(data: bytes, reply: Reply) -> bytes:
             message.infer_response.id = InferMessage.read(data).head.id
     content: bytes = message.SerializeToString()
     return content
+
+
+def _shared_memory_methods(shared_memory: SharedMemory) -> Sequence[Method]:
+    routes, path = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory"
+    return (
+        _method(
+            *("SystemSharedMemoryStatus", "GET", f"{path}/status", routes.status, _regions),
+            place=lambda message: (f"{path}/status", (message.name,) if message.name else ()),
+        ),
+        _method(
+            *("SystemSharedMemoryRegister", "POST", f"{path}/register", routes.register, _empty),
+            place=lambda message: (f"{path}/register", (message.name,)),
+            body=_region,
+        ),
+        _method(
+            *("SystemSharedMemoryUnregister", "POST", f"{path}/unregister", routes.unregister, _empty),
+            place=lambda message: (f"{path}/unregister", (message.name,) if message.name else ()),
+        ),
+    )
 
 
 _Convert = Callable[[Any, Reply], bytes]
@@ -204,6 +228,14 @@ def _index(response: Any, reply: Reply) -> bytes:
 
 def _empty(response: Any, _reply: Reply) -> bytes:
     return _of_document(response, {})
+
+
+def _regions(response: Any, reply: Reply) -> bytes:
+    return _of_document(response, {"regions": {one["name"]: one for one in orjson.loads(reply.body)}})
+
+
+def _region(message: Any) -> bytes:
+    return orjson.dumps({"key": message.key, "offset": message.offset, "byte_size": message.byte_size})
 
 
 def _only_ready(message: Any) -> bytes:

@@ -10,19 +10,21 @@ from cpuserve.grpc.method import Method
 from cpuserve.grpc.reflection import ReflectionService
 from cpuserve.grpc.tensorflow_serving import TensorFlowService
 from cpuserve.protocols.admin import Admin
+from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.serving.pool import Pool
 
 __all__ = ["all_methods"]
 
 
-def all_methods(pool: Pool, admin: Admin) -> Sequence[Method]:
+def all_methods(pool: Pool, admin: Admin, shared_memory: SharedMemory | None) -> Sequence[Method]:
     """Every method of the server, over one worker's models.
 
     Args:
         pool: the models.
         admin: answers for the log and trace settings.
+        shared_memory: of the server; None where there is none.
     """
-    inference, tensorflow = InferenceService(pool, admin), TensorFlowService(pool)
+    inference, tensorflow = InferenceService(pool, admin, shared_memory), TensorFlowService(pool)
     services = (inference.service, *tensorflow.services)
     health = HealthService(pool, services)
     reflection = ReflectionService((*services, health.service))

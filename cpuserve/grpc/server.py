@@ -270,6 +270,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         share = BodyShare(transport.budget)
         try:
             share.take(len(message))
+            call.take_memory = share.take
             task = method.read(message)
         except CpuserveError as error:
             share.release()

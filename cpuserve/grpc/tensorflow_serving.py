@@ -99,7 +99,7 @@ class TensorFlowService:
         if not asked.inputs:
             raise RequestError("the request needs at least one of inputs")
         response = _PredictResponse()
-        for name, values, _ in infer_outputs(pipeline, asked, request, call.limits.max_pictures):
+        for name, values, _ in infer_outputs(pipeline, asked, request, call):
             _put(response.outputs[name], values)
         response.model_spec.name = pipeline.name
         response.model_spec.version.value = pipeline.version

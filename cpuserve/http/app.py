@@ -23,6 +23,7 @@ from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.page import Page
 from cpuserve.protocols.predictions import Predictions
 from cpuserve.protocols.repository import RepositoryRoutes
+from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2 import V2
@@ -34,7 +35,7 @@ from cpuserve.serving.worker_table import WorkerTable
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Application", "Route", "deepdetect_routes", "routes"]
+__all__ = ["Application", "Route", "deepdetect_routes", "routes", "shared_memory_routes"]
 
 _CALL = "cpuserve.call"
 _UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
@@ -60,10 +61,11 @@ def routes(
     worker_table: WorkerTable | None = None,
     switches: LogSwitches | None = None,
     trace_ring: TraceRing | None = None,
+    shared_memory: SharedMemory | None = None,
 ) -> tuple[Route, ...]:
     """Every route of the server."""
     admin = Admin(worker_table, switches or LogSwitches("info"), trace_ring)
-    v2, predictions, statistics = V2(pool), Predictions(pool), StatisticsRoutes(pool)
+    v2, predictions, statistics = V2(pool, shared_memory), Predictions(pool), StatisticsRoutes(pool)
     tfs, page = TensorFlowServing(pool), Page()
     repository = RepositoryRoutes(pool)
     return (
@@ -129,10 +131,13 @@ class Application:
         switches: LogSwitches | None = None,
         more: Sequence[Route] = (),
         trace_ring: TraceRing | None = None,
+        shared_memory: SharedMemory | None = None,
     ) -> None:
         self.pool = pool
         self._access = access
-        table = (*routes(pool, worker_table, switches, trace_ring), *more)
+        if shared_memory is not None:
+            more = (*more, *shared_memory_routes(shared_memory))
+        table = (*routes(pool, worker_table, switches, trace_ring, shared_memory), *more)
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]
@@ -183,6 +188,18 @@ def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tupl
         ("POST", "/predict", calls.predict),
     )
     return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
+
+
+def shared_memory_routes(shared_memory: SharedMemory) -> tuple[Route, ...]:
+    """Triton's routes of system shared memory, which are served when ``shared_memory_prefix`` is set."""
+    calls, path = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory"
+    return (
+        Route("GET", f"{path}/status", calls.status),
+        Route("GET", f"{path}/region/<name>/status", calls.status),
+        Route("POST", f"{path}/region/<name>/register", calls.register),
+        Route("POST", f"{path}/unregister", calls.unregister),
+        Route("POST", f"{path}/region/<name>/unregister", calls.unregister),
+    )
 
 
 def _environ(call: Call) -> WSGIEnvironment:
@@ -249,7 +266,8 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
         if _UNSUPPORTED.match(flask.request.path):
             status, text = (
                 501,
-                "shared memory and traces by model are not supported; GET /v2 lists the extensions",
+                "shared memory (without shared_memory_prefix) and traces by model are not supported; "
+                "GET /v2 lists the extensions",
             )
     reply = json_reply({"error": text}, status)
     return reply.body, status, {**dict(reply.headers), **allowed}

@@ -12,6 +12,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.protocols.base64_text import decode_base64
+from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.serving.engine import Array
 
 __all__ = ["MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
@@ -111,12 +112,14 @@ class Tensor:
         datatype: the protocol's name of the element type.
         shape: as sent.
         data: raw bytes of the binary extension, the values of the JSON form, or BYTES elements as they are.
+        place: of the values in shared memory; None where they are in ``data``.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: memoryview | list[Any]
+    place: SharedPlace | None = None
 
     def array(self) -> Array:
         """The values, [*shape].

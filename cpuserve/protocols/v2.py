@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 import cpuserve
 from cpuserve.errors import RequestError
 from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
+from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
 from cpuserve.protocols.tensor import Tensor, datatype_of
 from cpuserve.protocols.v2_body import (
     InferBody,
@@ -15,6 +18,7 @@ from cpuserve.protocols.v2_body import (
     classified,
     infer_reply_body,
     parse_infer,
+    raw_bytes,
 )
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.picture_header import is_picture
@@ -39,12 +43,14 @@ _MOST_CLASS_TEXTS = 100_000  # each is made in Python
 class V2:
     """The protocol's routes over one worker's models."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, shared_memory: SharedMemory | None = None) -> None:
         self._pool = pool
+        self._shared_memory = shared_memory
 
     def server(self, _call: Call) -> Reply:
         """``GET /v2``: name, version and extensions of the server."""
-        return json_reply({"name": "cpuserve", "version": cpuserve.__version__, "extensions": _EXTENSIONS})
+        extensions = [*_EXTENSIONS, "system_shared_memory"] if self._shared_memory else _EXTENSIONS
+        return json_reply({"name": "cpuserve", "version": cpuserve.__version__, "extensions": extensions})
 
     def live(self, _call: Call) -> Reply:
         """``GET /v2/health/live``: 200 while the worker answers."""
@@ -161,7 +167,7 @@ class V2:
             asked = InferBody([_raw(pipeline, body)], binary=True)
         else:
             asked = parse_infer(body, header_length, call.read_json)
-        outputs = infer_outputs(pipeline, asked, request, call.limits.max_pictures)
+        outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
         head = {"model_name": pipeline.name, "model_version": str(pipeline.version)}
         if asked.id is not None:
             head["id"] = asked.id
@@ -220,27 +226,51 @@ def _picture_format(pipeline: Pipeline, port: Port) -> str:
 
 
 def infer_outputs(
-    pipeline: Pipeline, asked: InferBody, request: Request, max_pictures: int
-) -> list[tuple[str, Array, bool]]:
+    pipeline: Pipeline,
+    asked: InferBody,
+    request: Request,
+    call: Call,
+    shared_memory: SharedMemory | None = None,
+) -> list[tuple[str, Array, bool | SharedPlace]]:
     """Answer an infer request, whatever form it came in.
 
     Args:
         pipeline: of the model.
         asked: the request.
         request: its deadline and stage times.
-        max_pictures: most pictures it may hold.
+        call: that brought it.
+        shared_memory: of the server; None where there is none.
 
     Returns:
-        Name, values and whether they are sent as binary data, of each output that is asked for.
+        Name and values of each output that is asked for, and whether they are sent as binary data, or where
+        they are in shared memory.
 
     Raises:
-        RequestError: the tensors or outputs are not the model's.
+        RequestError: the tensors or outputs are not the model's, or shared memory cannot be used.
     """
-    results = _infer(pipeline, asked.inputs, request, max_pictures)
-    return [
-        (output.name, _as_wanted(results[index], output, pipeline.card.labels), output.binary)
-        for index, output in _wanted(pipeline, asked)
-    ]
+    inputs, limits = asked.inputs, call.limits
+    if any(tensor.place for tensor in inputs) or any(output.place for output in asked.outputs):
+        if shared_memory is None:
+            raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
+        inputs = [
+            tensor
+            if tensor.place is None
+            else Tensor(
+                *(tensor.name, tensor.datatype, tensor.shape),
+                shared_memory.read(tensor.place, limits.max_body_bytes, call.take_memory),
+            )
+            for tensor in inputs
+        ]
+    results = _infer(pipeline, inputs, request, limits.max_pictures)
+    found: list[tuple[str, Array, bool | SharedPlace]] = []
+    for index, output in _wanted(pipeline, asked):
+        values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
+        if output.place is not None and shared_memory is not None:
+            place = shared_memory.write(output.place, raw_bytes(np.ascontiguousarray(values)))
+            found.append((output.name, values, place))
+        else:
+            found.append((output.name, values, sent))
+    return found
 
 
 def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:

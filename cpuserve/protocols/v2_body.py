@@ -12,6 +12,7 @@ import orjson
 
 from cpuserve.errors import RequestError
 from cpuserve.protocols.json_body import read_json
+from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 from cpuserve.serving.engine import Array
 
@@ -25,6 +26,7 @@ __all__ = [
     "infer_reply_body",
     "parse_infer",
     "raw_bytes",
+    "shared_place",
 ]
 
 _MOST_DIGITS = 18
@@ -41,11 +43,13 @@ class OutputWanted:
         name: of the output.
         binary: send it as binary data.
         classification: send only the best so many classes, as text; 0 sends the tensor.
+        place: where in shared memory to write it; None sends it.
     """
 
     name: str
     binary: bool
     classification: int = 0
+    place: SharedPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,11 @@ def _input(entry: Any, binary: memoryview, *, alone: bool) -> tuple[Tensor, memo
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise RequestError(f'input {name!r} needs a "shape": a list of whole numbers')
     parameters = _parameters(entry, f"input {name!r}")
+    place = shared_place(parameters, f"input {name!r}")
+    if place is not None:
+        if "data" in entry or "binary_data_size" in parameters:
+            raise RequestError(f"input {name!r} has values beside those in shared memory")
+        return Tensor(name, datatype, tuple(shape), [], place), binary
     size, data = parameters.get("binary_data_size"), entry.get("data")
     if data is None and size is None and alone and binary.nbytes:
         size = binary.nbytes
@@ -214,7 +223,28 @@ def _output(entry: Any, by_default: bool) -> OutputWanted:
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:
         raise RequestError(f"classification of output {name!r} is a number of classes")
-    return OutputWanted(name, parameters.get("binary_data", by_default) is True, classification)
+    binary = parameters.get("binary_data", by_default) is True
+    return OutputWanted(name, binary, classification, shared_place(parameters, f"output {name!r}"))
+
+
+def shared_place(parameters: Mapping[str, Any], where: str) -> SharedPlace | None:
+    """Where an input or output is in shared memory by its parameters; None where it is not.
+
+    Raises:
+        RequestError: the parameters name no place.
+    """
+    region = parameters.get("shared_memory_region")
+    if region is None:
+        return None
+    offset, size = parameters.get("shared_memory_offset", 0), parameters.get("shared_memory_byte_size")
+    if not isinstance(region, str) or type(offset) is not int or type(size) is not int:
+        raise RequestError(
+            f"{where}: shared_memory_region is a name, shared_memory_byte_size and shared_memory_offset are "
+            "whole numbers"
+        )
+    if offset < 0 or size < 0:
+        raise RequestError(f"{where}: offset {offset} and {size} bytes are no place in shared memory")
+    return SharedPlace(region, offset, size)
 
 
 def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
@@ -241,13 +271,13 @@ def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
 
 
 def infer_reply_body(
-    head: Mapping[str, Any], outputs: Sequence[tuple[str, Array, bool]]
+    head: Mapping[str, Any], outputs: Sequence[tuple[str, Array, bool | SharedPlace]]
 ) -> tuple[bytes, int | None]:
     """Build the body of an infer answer.
 
     Args:
         head: model_name, model_version, id.
-        outputs: name, array, and whether as binary data.
+        outputs: name, array, and whether as binary data, or where in shared memory it is.
 
     Returns:
         The body, and the length of its JSON if binary data follow it.
@@ -261,7 +291,9 @@ def infer_reply_body(
             "shape": list(array.shape),
         }
         flat = np.ascontiguousarray(array).reshape(-1)
-        if binary:
+        if isinstance(binary, SharedPlace):
+            entry["parameters"] = binary.parameters()
+        elif binary:
             buffers.append(raw_bytes(flat))
             entry["parameters"] = {"binary_data_size": len(buffers[-1])}
         else:

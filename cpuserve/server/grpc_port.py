@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cpuserve.errors import UsageError
 from cpuserve.http.worker import SeatWorker
 from cpuserve.protocols.admin import Admin
+from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class GrpcPort:
         self._settings = settings
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def server(self, worker: SeatWorker, pool: Pool, admin: Admin) -> GrpcServer:
+    def server(
+        self, worker: SeatWorker, pool: Pool, admin: Admin, shared_memory: SharedMemory | None
+    ) -> GrpcServer:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
         from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
         from cpuserve.grpc.server import GrpcServer, GrpcTransport  # noqa: PLC0415
@@ -57,4 +60,4 @@ class GrpcPort:
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
             *(worker.limits, worker.body_budget, self._settings.max_connections),
         )
-        return GrpcServer(self._address, all_methods(pool, admin), transport)
+        return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport)

@@ -157,7 +157,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.pool = Pool(self.settings, threads, shared.statistics, shared.reload_control, self.row)
         more = deepdetect_routes(self.pool, shared.deepdetect_names, Path(root)) if root else ()
         return Application(
-            self.pool, shared.worker_table, self.access, shared.log_switches, more, shared.trace_ring
+            *(self.pool, shared.worker_table, self.access, shared.log_switches, more, shared.trace_ring),
+            shared.shared_memory,
         )
 
     def _on_starting(self, _arbiter: Any) -> None:
@@ -254,7 +255,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         if self.grpc_port is not None:
             shared = self.shared
             admin = Admin(None, shared.log_switches, shared.trace_ring)
-            worker.other_transport = grpc = self.grpc_port.server(worker, self.pool, admin)
+            worker.other_transport = grpc = self.grpc_port.server(
+                worker, self.pool, admin, shared.shared_memory
+            )
             start.append(grpc.start)
         ModelThread(
             *(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending), *start

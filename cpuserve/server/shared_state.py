@@ -9,6 +9,7 @@ from typing import Any
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.protocols.rate_limit import RateLimit
+from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.statistics import Statistics
@@ -32,6 +33,7 @@ class SharedState:
         rate_limit: requests of each client.
         log_switches: what is logged.
         deepdetect_names: DeepDetect's names of models.
+        shared_memory: regions of clients; None where none are allowed.
     """
 
     worker_table: WorkerTable
@@ -42,6 +44,7 @@ class SharedState:
     rate_limit: RateLimit
     log_switches: LogSwitches
     deepdetect_names: DeepDetectNames
+    shared_memory: SharedMemory | None
 
     @classmethod
     def make(cls, settings: Settings, seats: int, description: Mapping[str, Any]) -> SharedState:
@@ -53,7 +56,7 @@ class SharedState:
             description: the server's, for the worker table.
 
         Raises:
-            UsageError: the description is too long.
+            UsageError: the description is too long, or the prefix of shared memory cannot be used.
         """
         rows = 3 * seats + 1  # a reload has two generations of workers, and another may come meanwhile
         table = WorkerTable(seats, description)
@@ -66,6 +69,9 @@ class SharedState:
             rate_limit=RateLimit(settings.rate_limit, settings.rate_burst),
             log_switches=LogSwitches(settings.log_level),
             deepdetect_names=DeepDetectNames(),
+            shared_memory=SharedMemory(settings.shared_memory_prefix)
+            if settings.shared_memory_prefix
+            else None,
         )
 
     def forget(self, pid: int) -> None:

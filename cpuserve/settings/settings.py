@@ -98,8 +98,7 @@ class Settings:
     )
     model_name: str = Group.MODELS.setting(
         "",
-        "Serve only this model: the one at model_path, or without that the one of this name in the "
-        "repository.",
+        "Serve only this model: the one at model_path, or else the one of this name in the repository.",
     )
     model_path: str = Group.MODELS.setting(
         "",
@@ -167,8 +166,7 @@ class Settings:
     )
     color_format: str = Group.MODELS.setting(
         "",
-        "Channel order: RGB is the model's order; in BGR:RGB clients send the first and the model has the "
-        "second.",
+        "Channel order: RGB is the model's; in BGR:RGB clients send the first and the model has the second.",
         per_model=True,
     )
 
@@ -199,8 +197,7 @@ class Settings:
     )
     scheduling_core_type: Literal["any_core", "pcore_only", "ecore_only"] | None = Group.INFERENCE.setting(
         None,
-        "Cores to use on a CPU with performance and efficient cores (SCHEDULING_CORE_TYPE); auto: OpenVINO's "
-        "choice.",
+        "Cores to use where some are efficiency cores (SCHEDULING_CORE_TYPE); auto: OpenVINO decides.",
         per_model=True,
     )
     precision: Literal["auto", "f32", "bf16", "f16"] = Group.INFERENCE.setting(
@@ -227,8 +224,7 @@ class Settings:
     )
     max_queue_delay_us: float = Group.INFERENCE.setting(
         0.0,
-        "Microseconds to wait for more pictures although a stream is idle. Works only with more threads than "
-        "streams.",
+        "Microseconds to wait for more pictures although a stream is idle, if there are more threads.",
         minimum=0,
         per_model=True,
     )
@@ -295,6 +291,10 @@ class Settings:
         "", "File of API keys, one a line. With it requests need one of the keys.", metavar="FILE"
     )
     api_key_for_metrics: bool = Group.SECURITY.setting(False, "Ask for an API key on /metrics too.")
+    shared_memory_prefix: str = Group.SECURITY.setting(
+        "",
+        "How the names of shared memory begin in which clients may send and get tensors; none allows none.",
+    )
     priority_from: Literal["anyone", "keys", "nobody"] = Group.SECURITY.setting(
         "keys", "Clients whose X-Request-Priority is obeyed: keys are those with a key of api_key_file."
     )

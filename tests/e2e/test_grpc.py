@@ -20,6 +20,7 @@ from tritonclient import grpc as triton
 from tritonclient import http as triton_http
 from tritonclient.grpc import aio
 from tritonclient.utils import InferenceServerException
+from tritonclient.utils import shared_memory as shm
 
 from tests.conftest import ROOT
 from tests.servers import free_port, serving
@@ -327,3 +328,49 @@ def test_ovmsclient_and_the_health_service(served, photo):
     with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def with_memory(digits, tmp_path_factory):
+    """A server with two workers that uses shared memory."""
+    port = free_port()
+    words = ("--model-repository", str(digits), "--workers", "2", "--grpc-port", str(port))
+    log = tmp_path_factory.mktemp("memory") / "log"
+    with serving(log, *words, "--shared-memory-prefix", "cputest_", ready=2) as server:
+        server.grpc_port = port
+        yield server
+
+
+@pytest.mark.parametrize("module", [triton, triton_http])
+def test_tensors_in_shared_memory(with_memory, module):
+    port = with_memory.grpc_port if module is triton else with_memory.port
+    client = module.InferenceServerClient(f"127.0.0.1:{port}")
+    values = np.random.default_rng(1).random((3, 96, 96, 3), np.float32) * 255
+    memory = shm.create_shared_memory_region("both", f"/cputest_{port}", values.nbytes + 120)
+    try:
+        shm.set_shared_memory_region(memory, [values])
+        client.register_system_shared_memory("both", f"/cputest_{port}", values.nbytes + 120)
+        status = client.get_system_shared_memory_status(**({"as_json": True} if module is triton else {}))
+        assert "both" in str(status)
+        made = module.InferInput(IMAGE, [3, 96, 96, 3], "FP32")
+        made.set_shared_memory("both", values.nbytes)
+        wanted = module.InferRequestedOutput(ANSWER)
+        wanted.set_shared_memory("both", 120, values.nbytes)
+        for _ in range(8):  # whichever worker answers
+            client.infer("digits", [made], outputs=[wanted])
+        found = shm.get_contents_as_numpy(memory, np.float32, [3, 10], offset=values.nbytes)
+        plain = client.infer("digits", tensor(module))
+        assert found.tolist() == plain.as_numpy(ANSWER).tolist()
+        client.unregister_system_shared_memory("both")
+        with pytest.raises(InferenceServerException, match="no shared memory region"):
+            client.infer("digits", [made])
+    finally:
+        shm.destroy_shared_memory_region(memory)
+    client.close()
+
+
+def test_without_the_setting_there_is_no_shared_memory(client, served):
+    with pytest.raises(InferenceServerException) as caught:
+        client.register_system_shared_memory("x", "/x", 10)
+    assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+    assert served.get("/v2/systemsharedmemory/status").status == 501

@@ -37,6 +37,7 @@ def serving_grpc(
     pool=None,
     *,
     check=None,
+    shared_memory=None,
     threads=1,
     queue_size=64,
     deadline_s=60.0,
@@ -58,7 +59,7 @@ def serving_grpc(
         *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget)),
         max_connections,
     )
-    methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)))
+    methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
     server = GrpcServer(address, methods, transport)
     loop.start()
     server.start()

@@ -1,0 +1,286 @@
+"""Tensors in shared memory of clients on this machine: which regions are registered, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpuserve.errors import BodyTooLarge, RequestError, UsageError
+from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.sharedmem.block import Block
+from cpuserve.sharedmem.record import Record, Text, Word
+
+__all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
+
+_DIRECTORY = Path("/dev/shm")  # noqa: S108  # where the C library's shm_open keeps it
+_PLACES, _NAME_BYTES = 64, 256
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,250}")
+_OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of workers
+_MOST = 1 << 62
+
+
+class _Region(Record):
+    name = Text(_NAME_BYTES)
+    key = Text(_NAME_BYTES)
+    offset = Word()
+    byte_size = Word()
+
+
+@dataclass(frozen=True)
+class _Registered:
+    """A region as a client registered it; ``key`` is the name of its file."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+
+
+@dataclass(frozen=True)
+class SharedPlace:
+    """A place in shared memory of the client.
+
+    Attributes:
+        region: the name by which the client registered it.
+        offset: of the place in the region.
+        byte_size: of the values.
+    """
+
+    region: str
+    offset: int
+    byte_size: int
+
+    def parameters(self) -> dict[str, str | int]:
+        """The parameters by which an answer names it."""
+        found: dict[str, str | int] = {
+            "shared_memory_region": self.region,
+            "shared_memory_byte_size": self.byte_size,
+        }
+        return {**found, "shared_memory_offset": self.offset} if self.offset else found
+
+
+class SharedMemory:
+    """The regions that clients have registered, for all workers; made before they are forked.
+
+    A region is a part of a file that belongs to a client, who may shrink or remove it at any time. So it is
+    opened for every request, and read and written by system calls: a mapping of it would end the worker with
+    SIGBUS. Values are copied once, into memory that the client cannot change while they are used.
+
+    Args:
+        prefix: how the names of the files begin that may be registered.
+
+    Raises:
+        UsageError: there can be no such name, or the server's own files have it.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        if not _KEY.fullmatch(prefix):
+            raise UsageError(
+                f"shared_memory_prefix {prefix!r}: write letters, digits, dots, dashes and underscores"
+            )
+        if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
+            raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
+        self._prefix = prefix
+        block = Block("cpuserve-regions", 1, Record, _Region, _PLACES)
+        self._rows = block.rows
+        self._lock = block.lock
+
+    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Register a region.
+
+        Args:
+            name: by which requests name it.
+            key: the name of the shared memory, with or without a slash in front.
+            offset: where the region begins in it.
+            byte_size: how long it is.
+
+        Raises:
+            RequestError: the key is not allowed, its memory is not there or ends before, the name is taken,
+                or there are too many regions.
+        """
+        if not name or not name.isprintable() or len(name.encode()) > _NAME_BYTES:
+            raise RequestError(f"the name of a region has 1 to {_NAME_BYTES} bytes that can be shown")
+        file = key.removeprefix("/")
+        if not _KEY.fullmatch(file) or not file.startswith(self._prefix):
+            raise RequestError(
+                f"the key {key[:80]!r} is not allowed: it has to begin with {self._prefix!r} "
+                "(setting shared_memory_prefix)"
+            )
+        if not (0 <= offset < _MOST and 0 < byte_size < _MOST):
+            raise RequestError(f"region {name!r}: offset {offset} and byte_size {byte_size} make no region")
+        region = _Registered(name, file, offset, byte_size)
+        with _opened(region, os.O_RDONLY) as descriptor:
+            _check_end(region, descriptor, offset + byte_size)
+        with self._lock:
+            if self._row(name) is not None:
+                raise RequestError(f"region {name!r} is registered already: unregister it first")
+            row = self._row("")
+            if row is None:
+                raise RequestError(f"{_PLACES} regions are registered already: unregister one")
+            row.key, row.offset, row.byte_size = file, offset, byte_size
+            row.name = name
+
+    def unregister(self, name: str | None = None) -> None:
+        """Forget a region, or all of them; one that there is not is forgotten already."""
+        with self._lock:
+            for row in self._rows:
+                if row.name and name in (None, row.name):
+                    row.name = ""
+
+    def regions(self, name: str | None = None) -> list[_Registered]:
+        """The registered regions, or that of a name.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        with self._lock:
+            found = [_copied(row) for row in self._rows if row.name and name in (None, row.name)]
+        if name is not None and not found:
+            raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
+        return found
+
+    def read(self, place: SharedPlace, most_bytes: int, take_memory: Callable[[int], None]) -> memoryview:
+        """A copy of what is in a place.
+
+        Args:
+            place: of the values of an input.
+            most_bytes: that there may be.
+            take_memory: called before memory is taken; may raise.
+
+        Raises:
+            BodyTooLarge: there are more bytes.
+            RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
+        """
+        region, start = self._found(place)
+        if place.byte_size > most_bytes:
+            raise BodyTooLarge(
+                f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
+                "(setting max_body_bytes)"
+            )
+        take_memory(place.byte_size)
+        data = bytearray(place.byte_size)
+        with _opened(region, os.O_RDONLY) as descriptor:
+            at = 0
+            while at < len(data):
+                count = os.preadv(descriptor, [memoryview(data)[at:]], start + at)
+                if not count:
+                    raise RequestError(f"the memory of region {region.name!r} has shrunk since")
+                at += count
+        return memoryview(data)
+
+    def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
+        """Write the values of an output; gives where they are.
+
+        Raises:
+            RequestError: they do not fit, the region is not registered, or its memory is gone or has shrunk.
+        """
+        if len(data) > place.byte_size:
+            raise RequestError(
+                f"an output has {len(data)} bytes; there are {place.byte_size} for it in region "
+                f"{place.region!r} (parameter shared_memory_byte_size)"
+            )
+        region, start = self._found(place)
+        with _opened(region, os.O_WRONLY) as descriptor:
+            _check_end(region, descriptor, start + len(data))  # writing behind its end would lengthen it
+            at = 0
+            while at < len(data):
+                at += os.pwrite(descriptor, memoryview(data)[at:], start + at)
+        return replace(place, byte_size=len(data))
+
+    def _found(self, place: SharedPlace) -> tuple[_Registered, int]:
+        """The region of a place, and where the place begins in its file."""
+        (region,) = self.regions(place.region)
+        if place.offset + place.byte_size > region.byte_size:
+            raise RequestError(
+                f"offset {place.offset} and {place.byte_size} bytes are outside of region {region.name!r}, "
+                f"which has {region.byte_size} bytes"
+            )
+        return region, region.offset + place.offset
+
+    def _row(self, name: str) -> _Region | None:
+        return next((row for row in self._rows if row.name == name), None)
+
+
+def _copied(row: _Region) -> _Registered:
+    return _Registered(row.name, row.key, row.offset, row.byte_size)
+
+
+@contextmanager
+def _opened(region: _Registered, flags: int) -> Iterator[int]:
+    """A descriptor of the memory of a region."""
+    try:
+        descriptor = os.open(_DIRECTORY / region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise RequestError(
+            f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_end(region: _Registered, descriptor: int, end: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if end > size:
+        raise RequestError(
+            f"region {region.name!r} needs {end} bytes of the shared memory {region.key!r}, which has {size}"
+        )
+
+
+class SharedMemoryRoutes:
+    """Triton's system shared memory extension.
+
+    Args:
+        shared_memory: of the server.
+    """
+
+    def __init__(self, shared_memory: SharedMemory) -> None:
+        self._shared_memory = shared_memory
+
+    def status(self, _call: Call, name: str | None = None) -> Reply:
+        """``GET .../status``: the registered regions.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        return json_reply([_described(region) for region in self._shared_memory.regions(name)])
+
+    def register(self, call: Call, name: str) -> Reply:
+        """``POST .../region/NAME/register``: see `SharedMemory.register`.
+
+        Raises:
+            RequestError: the body is no object with ``key``, ``offset`` and ``byte_size``, or is refused.
+        """
+        match call.document():
+            case {"key": str(key), "byte_size": int(byte_size), **more} if _is_offset(more):
+                self._shared_memory.register(name, key, more.get("offset", 0), byte_size)
+            case _:
+                raise RequestError('a region has a "key" and whole numbers "offset" and "byte_size"')
+        return Reply(200, b"", [])
+
+    def unregister(self, _call: Call, name: str | None = None) -> Reply:
+        """``POST .../unregister``: forget a region, or all of them."""
+        self._shared_memory.unregister(name)
+        return Reply(200, b"", [])
+
+
+def _is_offset(document: Mapping[str, Any]) -> bool:
+    return type(document.get("offset", 0)) is int
+
+
+def _described(region: _Registered) -> dict[str, object]:
+    return {
+        "name": region.name,
+        "key": f"/{region.key}",
+        "offset": region.offset,
+        "byte_size": region.byte_size,
+    }

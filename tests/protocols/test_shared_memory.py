@@ -1,0 +1,240 @@
+"""Tensors in shared memory: what may be registered, what is read and written, and what clients may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from multiprocessing.shared_memory import SharedMemory as ClientMemory
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import BodiesTooLarge, UsageError
+from cpuserve.protocols.call import Call, answer
+from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
+from cpuserve.protocols.v2 import V2
+from tests.protocols.fakes import Pool, ask
+
+MEMORY = Path("/dev/shm")  # noqa: S108
+PREFIX = f"shmtest{os.getpid()}_"
+A = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+B = {"name": "b", "datatype": "UINT8", "shape": [2, 3], "data": [[1, 1, 1], [2, 2, 2]]}
+
+
+@pytest.fixture
+def client():
+    """Shared memory of a client, 4 KiB long."""
+    memory = ClientMemory(PREFIX + "one", create=True, size=4096)
+    yield memory
+    memory.close()
+    memory.unlink()
+
+
+@pytest.fixture
+def shared():
+    return SharedMemory(PREFIX)
+
+
+@pytest.fixture
+def routes(shared):
+    return SharedMemoryRoutes(shared)
+
+
+@pytest.fixture
+def v2(shared):
+    return V2(Pool(), shared)
+
+
+def register(routes, name="r", **body):
+    return ask(routes.register, name, body={"key": f"/{PREFIX}one", "byte_size": 1024, **body})
+
+
+def place(name="a", size=24, **more):
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": size, **more}
+    return {"name": name, "datatype": "FP32", "shape": [2, 3], "parameters": parameters}
+
+
+def infer(v2, *inputs, **more):
+    return ask(v2.infer, "m", body={"inputs": list(inputs), **more})
+
+
+def test_regions_are_registered_listed_and_forgotten(routes, client):
+    assert register(routes)[0] == 200
+    assert register(routes, "s", offset=100)[0] == 200
+    first = {"name": "r", "key": f"/{PREFIX}one", "offset": 0, "byte_size": 1024}
+    assert ask(routes.status)[2] == [first, {**first, "name": "s", "offset": 100}]
+    assert ask(routes.status, "r")[2] == [first]
+    assert ask(routes.unregister, "r")[0] == 200
+    assert ask(routes.status, "r")[0] == 400
+    assert ask(routes.unregister)[0] == 200
+    assert ask(routes.status)[2] == []
+
+
+def test_values_are_read_and_outputs_written_where_the_client_says(v2, routes, client):
+    register(routes, offset=64)
+    client.buf[64 + 8 : 64 + 32] = A.tobytes()
+    outputs = [
+        {"name": "first"},
+        {"name": "sum", "parameters": place(size=100, shared_memory_offset=200)["parameters"]},
+    ]
+    status, _, found = infer(v2, place(shared_memory_offset=8), B, outputs=outputs)
+    assert status == 200
+    assert found["outputs"][0]["data"] == A.reshape(-1).tolist()
+    assert found["outputs"][1] == {
+        **{"name": "sum", "datatype": "FP32", "shape": [2, 3]},
+        "parameters": {
+            "shared_memory_region": "r",
+            "shared_memory_byte_size": 24,
+            "shared_memory_offset": 200,
+        },
+    }
+    written = np.frombuffer(bytes(client.buf[264 : 264 + 24]), np.float32)
+    assert written.tolist() == (A + np.array([[1], [2]], np.float32)).reshape(-1).tolist()
+
+
+def test_pictures_are_read_too(v2, routes, client):
+    register(routes)
+    client.buf[:8] = b"\4\0\0\0four"
+    picture = {**place(size=8), "datatype": "BYTES", "shape": [1]}
+    assert infer(v2, picture)[2]["outputs"][0]["data"] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"key": "/other"}, "has to begin with"),
+        ({"key": f"/../{PREFIX}one"}, "not allowed"),
+        ({"key": f"{PREFIX}/../../etc"}, "not allowed"),
+        ({"key": f"//{PREFIX}one"}, "not allowed"),
+        ({"key": f"{PREFIX}one\x00"}, "not allowed"),
+        ({"key": ""}, "not allowed"),
+        ({"key": PREFIX + "nothing"}, "cannot be opened: No such file"),
+        ({"byte_size": 4097}, "needs 4097 bytes .* which has 4096"),
+        ({"offset": 4000}, "needs 5024 bytes"),
+        ({"byte_size": 0}, "make no region"),
+        ({"byte_size": 1 << 63}, "make no region"),
+        ({"offset": -1}, "make no region"),
+        ({"offset": "1"}, "whole numbers"),
+        ({"offset": True}, "whole numbers"),
+        ({"byte_size": 1.5}, "whole numbers"),
+        ({"key": 5}, "whole numbers"),
+    ],
+)
+def test_what_may_not_be_registered(routes, client, body, words):
+    status, _, found = register(routes, **body)
+    assert status == 400
+    assert re.search(words, found["error"]), found
+    assert ask(routes.status)[2] == []
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257, "a\nb"])
+def test_names_of_regions_can_be_shown(routes, client, name):
+    assert register(routes, name)[0] == 400
+
+
+def test_a_name_is_taken_once_and_there_are_not_too_many(routes, client):
+    assert register(routes)[0] == 200
+    assert "registered already" in register(routes)[2]["error"]
+    for number in range(63):
+        assert register(routes, f"r{number}")[0] == 200
+    assert "64 regions are registered" in register(routes, "more")[2]["error"]
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_only_plain_memory_is_opened(routes, client, kind):
+    file = MEMORY / f"{PREFIX}odd"
+    if kind == "link":
+        file.symlink_to(MEMORY / f"{PREFIX}one")
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        os.mkfifo(file)
+    try:
+        assert register(routes, key=PREFIX + "odd")[0] == 400
+    finally:
+        file.rmdir() if kind == "directory" else file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"shared_memory_region": "other"}, "no shared memory region 'other'"),
+        ({"shared_memory_byte_size": 1025}, "outside of region"),
+        ({"shared_memory_offset": 1020}, "outside of region"),
+        ({"shared_memory_offset": -1}, "no place"),
+        ({"shared_memory_byte_size": -1}, "no place"),
+        ({"shared_memory_byte_size": None}, "whole numbers"),
+        ({"shared_memory_region": 5}, "whole numbers"),
+        ({"shared_memory_byte_size": 23}, "takes 24 bytes, 23 were sent"),
+        ({"binary_data_size": 24}, "beside those in shared memory"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_bounds_are_checked_at_every_request(v2, routes, client, parameters, words, kind):
+    register(routes)
+    bad = place(**parameters)
+    if kind == "input":
+        status, _, found = infer(v2, bad, B)
+    elif "23" in words or "beside" in words:  # outputs have no such parameter
+        pytest.skip("about inputs alone")
+    else:
+        status, _, found = infer(v2, place(), B, outputs=[{"name": "sum", "parameters": bad["parameters"]}])
+    assert (status, words in found["error"]) == (400, True), found
+
+
+def test_an_output_that_does_not_fit_is_refused(v2, routes, client):
+    register(routes)
+    wanted = {"name": "sum", "parameters": place(size=23)["parameters"]}
+    status, _, found = infer(v2, place(), B, outputs=[wanted])
+    assert (status, "has 24 bytes; there are 23" in found["error"]) == (400, True)
+    assert bytes(client.buf[:24]) == bytes(24)
+
+
+def test_memory_that_shrinks_or_goes_is_a_refusal(v2, routes, client):
+    register(routes)
+    wanted = {"name": "sum", "parameters": place(size=24, shared_memory_offset=100)["parameters"]}
+    assert infer(v2, place(), B, outputs=[wanted])[0] == 200
+    file = MEMORY / f"{PREFIX}one"
+    os.truncate(file, 110)
+    status, _, found = infer(v2, place(), B, outputs=[wanted])
+    assert (status, "which has 110" in found["error"]) == (400, True)
+    assert file.stat().st_size == 110  # writing has not lengthened it
+    os.truncate(file, 10)
+    status, _, found = infer(v2, place(), B)
+    assert (status, "has shrunk" in found["error"]) == (400, True)
+    moved = file.rename(MEMORY / f"{PREFIX}moved")
+    try:
+        assert "cannot be opened" in infer(v2, place(), B)[2]["error"]
+    finally:
+        moved.rename(file)
+
+
+def test_what_is_read_is_limited_and_counted(v2, routes, client):
+    register(routes)
+    body = b'{"inputs": [' + json.dumps(place()).encode() + b"]}"
+    small = Call("POST", "/", data=body, limits=ClientLimits(max_body_bytes=20))
+    assert answer(v2.infer, small, "m").status == 413
+
+    def refuse(count):
+        assert count == 24
+        raise BodiesTooLarge("too many", 1.0)
+
+    assert answer(v2.infer, Call("POST", "/", data=body, take_memory=refuse), "m").status == 503
+
+
+def test_where_it_is_off_it_is_refused_by_the_setting():
+    assert "setting shared_memory_prefix" in infer(V2(Pool()), place(), B)[2]["error"]
+    assert "system_shared_memory" not in ask(V2(Pool()).server)[2]["extensions"]
+
+
+def test_where_it_is_on_the_server_says_so(v2):
+    assert "system_shared_memory" in ask(v2.server)[2]["extensions"]
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "a b", "c", "cpuserve-", "cpuserve-1", "wgunicorn-x", "ü"])
+def test_prefixes_that_cannot_be(prefix):
+    with pytest.raises(UsageError, match="shared_memory_prefix"):
+        SharedMemory(prefix)
