@@ -59,7 +59,7 @@ def infer_body(inputs: Sequence[Mapping[str, Any]], batch: int) -> tuple[bytes, 
     """An infer request of the Open Inference Protocol with binary data in and out; seeded noise.
 
     Args:
-        inputs: ``name``, ``datatype`` and ``shape`` (the first side is the batch), as metadata have them.
+        inputs: ``name``, ``datatype`` and ``shape`` (a first side of -1 is the batch), as metadata have them.
         batch: rows.
 
     Returns:
@@ -92,7 +92,20 @@ def infer_body(inputs: Sequence[Mapping[str, Any]], batch: int) -> tuple[bytes, 
 
 
 def _shape(one: Mapping[str, Any], batch: int) -> list[int]:
-    return [batch, *one["shape"][1:]]
+    """The shape of a request: of ``batch`` rows, or the model's own where it has no batch.
+
+    Raises:
+        UsageError: several rows for a model without a batch.
+    """
+    shape: list[int] = one["shape"]
+    if shape[:1] == [-1]:
+        return [batch, *shape[1:]]
+    if batch != 1:
+        raise UsageError(
+            f"input {one['name']!r} is {one['datatype']} {shape}: the model has no batch, so a request "
+            f"cannot have {batch} rows"
+        )
+    return shape
 
 
 def _inputs(target: Target) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # The files are those that OpenVINO is given to run: a repository that is not trusted is lost before this.
 import dataclasses
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from cpuserve.models.card import MODEL_INFO, OWN, Card
 from cpuserve.models.repository import ModelFile, Repository
 
 __all__ = ["list_models"]
+
+_BETWEEN_NAMES = re.compile(r"(?<!\\),")  # a comma inside of a name has a backslash before it
 
 
 def list_models(repository: Repository, read_other: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -97,7 +100,14 @@ def _input(layer: ET.Element) -> dict[str, Any]:
     data, port = layer.find("data"), layer.find("output/port")
     sides = (data.get("shape", "") if data is not None else "").split(",")
     return {
-        "name": (port.get("names") if port is not None else None) or layer.get("name", ""),
+        "name": _name(layer.get("name", ""), port),
         "type": data.get("element_type", "") if data is not None else "",
         "shape": [int(side) if side.isdigit() else -1 for side in sides if side],
     }
+
+
+def _name(own: str, port: ET.Element | None) -> str:
+    """The name of an input that a server shows: its own among those of its tensor, else the shortest."""
+    listed = "" if port is None else port.get("names", "")
+    names = [name.replace("\\,", ",") for name in _BETWEEN_NAMES.split(listed) if name]
+    return min(names, key=lambda name: (name != own, len(name), name), default=own)

@@ -81,11 +81,14 @@ class WholeSlot:
 
     def whole_outputs(self) -> list[Array]:
         """One array an output, in its own shape."""
-        return [] if self.ran is None else [tensor.data.copy() for tensor in self.ran.output_tensors]
+        return [array.copy() for array in self._results()]
 
     def outputs(self, _first: int, _count: int) -> tuple[Array, ...]:
-        """One array [1, ...] an output."""
+        """One array [1, ...] an output, valid until the request runs again."""
         return tuple(
             array if port.outer else array[None]
-            for port, array in zip(self._outputs, self.whole_outputs(), strict=True)
+            for port, array in zip(self._outputs, self._results(), strict=True)
         )
+
+    def _results(self) -> list[Array]:
+        return [] if self.ran is None else [tensor.data for tensor in self.ran.output_tensors]

@@ -24,6 +24,18 @@ def test_a_body_is_an_infer_request_of_the_batch_that_was_asked_for():
     assert infer_body(inputs, 2) == (body, length)
 
 
+def test_a_model_without_a_batch_is_sent_its_own_shapes():
+    inputs = [
+        {"name": "picture", "datatype": "FP32", "shape": [3, 4, 4]},
+        {"name": "threshold", "datatype": "FP32", "shape": []},
+    ]
+    body, length = infer_body(inputs, 1)
+    asked = parse_infer(memoryview(body), str(length))
+    assert [tensor.array().shape for tensor in asked.inputs] == [(3, 4, 4), ()]
+    with pytest.raises(UsageError, match="no batch, so a request cannot have 2 rows"):
+        infer_body(inputs, 2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

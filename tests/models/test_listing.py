@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.listing import list_models
+from cpuserve.models.port_names import names_of
 from cpuserve.models.repository import Repository
 
 XML = """<net name="n"><layers><layer id="0" name="data" type="Parameter">
@@ -85,3 +89,24 @@ def test_a_model_that_is_no_ir_is_read_by_another(tmp_path):
 def test_without_a_repository_there_is_no_list(tmp_path):
     with pytest.raises(RepositoryError, match="no model repository"):
         list_models(Repository(tmp_path / "nowhere"), no_other)
+
+
+@pytest.mark.parametrize(
+    ("own", "names", "shown"),
+    [
+        ("input", {"input", "in"}, "input"),
+        ("Parameter_1", {"long/name:0", "short"}, "short"),
+        ("a,b", {"a,b", "c"}, "a,b"),
+        ("alone", set(), "alone"),
+    ],
+)
+def test_an_input_of_several_names_is_listed_as_it_is_served(tmp_path, own, names, shown):
+    entry = ops.parameter([-1, 4], np.float32, name=own)
+    if names:
+        entry.output(0).set_names(names)
+    file = tmp_path / "several" / "1" / "model.xml"
+    file.parent.mkdir(parents=True)
+    ov.save_model(ov.Model([ops.result(ops.relu(entry))], [entry]), file)
+    (row,) = list_models(Repository(tmp_path), no_other)
+    assert row["inputs"][0]["name"] == shown
+    assert names_of(ov.Core().read_model(file).input(0))[0] == shown
