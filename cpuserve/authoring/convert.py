@@ -18,7 +18,7 @@ from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.first_answers import first_answers
 from cpuserve.authoring.graph_import import reason
 from cpuserve.authoring.ir_file import save_ir
-from cpuserve.authoring.judgement import judged_card, measured_in_child
+from cpuserve.authoring.measured_outputs import measured_in_child
 from cpuserve.authoring.original_comparison import (
     OriginalComparison,
     check_pictures,
@@ -30,12 +30,10 @@ from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.exporter_metadata import ExporterMetadata, exporter_metadata
-from cpuserve.models.quantisation import Dequantise
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.geometry import Batch, batch_axes, batch_of
 from cpuserve.serving.graph import image_input, names_of
-from cpuserve.serving.port_types import with_served_types
-from cpuserve.serving.servable_graph import class_count, input_type, make_servable
+from cpuserve.serving.servable_graph import class_count
+from cpuserve.serving.source_model import PreparedModel, prepare_model
 from cpuserve.settings import Settings
 
 __all__ = ["ConvertOrder", "convert"]
@@ -73,27 +71,6 @@ class ConvertOrder:
     said: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A graph that can be served.
-
-    Attributes:
-        model: the graph, with the card inside.
-        card: the card.
-        answers: what the model answers, and by which evidence.
-        dequantised: for each output, how its integers became real numbers; None: it was left alone.
-        batch: whether its rows may be joined and cut.
-        reasons: what the card has without the user saying it, and why.
-    """
-
-    model: ov.Model
-    card: Card
-    answers: str
-    dequantised: tuple[Dequantise | None, ...]
-    batch: Batch
-    reasons: tuple[str, ...]
-
-
 def convert(
     source: SourceModel,
     order: ConvertOrder,
@@ -119,7 +96,7 @@ def convert(
         RepositoryError: it cannot be published; the repository is unchanged.
     """
     say(f"converting {source.name}")
-    made = _servable(source, order)
+    made = _prepared(source, order)
     if order.images is not None:
         check_pictures(made.model, made.card, order.images)
     with repository.publish(order.name, order.version, replace=order.replace) as folder:
@@ -143,22 +120,12 @@ def convert(
     return repository.find(order.name, order.version), report
 
 
-def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
-    """A copy of the source's graph with a free batch, real outputs and the card."""
+def _prepared(source: SourceModel, order: ConvertOrder) -> PreparedModel:
+    """A copy of the source's graph that can be served, with the card inside."""
     model = source.model.clone()
-    model = with_served_types(model, source.name)
     model.set_friendly_name(order.name)
-    made = make_servable(model, _metadata(source), _said(source, model, order))
-    batch = batch_of(model, dataclasses.replace(made.card, rows=""))  # asked anew, whatever the source says
-    card = dataclasses.replace(made.card, rows=batch.rows, batch_axes=batch_axes(model))
-    card, answers = judged_card(
-        model,
-        card,
-        batched=batch.free,
-        said=bool(order.card.model_type),
-        measured=partial(measured_in_child, limit_s=order.report_timeout_s, option=_LIMIT),
-    )
-    card.write(model)
+    measured = partial(measured_in_child, limit_s=order.report_timeout_s, option=_LIMIT)
+    made = prepare_model(model, source.name, _metadata(source), _said(source, order), measured)
     facts = {
         "file": source.name,
         "sha256": source.sha256,
@@ -166,8 +133,8 @@ def _servable(source: SourceModel, order: ConvertOrder) -> Conversion:
         "openvino": _openvino_version(),
     }
     for key, value in facts.items():
-        model.set_rt_info(value, [OWN, _CONVERTED, key])
-    return Conversion(model, card, answers, made.dequantised, batch, made.reasons)
+        made.model.set_rt_info(value, [OWN, _CONVERTED, key])
+    return made
 
 
 def _metadata(source: SourceModel) -> ExporterMetadata:
@@ -177,22 +144,21 @@ def _metadata(source: SourceModel) -> ExporterMetadata:
     return exporter_metadata(source.path)
 
 
-def _said(source: SourceModel, model: ov.Model, order: ConvertOrder) -> dict[str, Any]:
-    """The fields of the card that the user says, and the facts of the graph."""
+def _said(source: SourceModel, order: ConvertOrder) -> dict[str, Any]:
+    """The fields of the card that the user says, and where the model is from."""
     default, card = Card(), order.card
     chosen = {
         field.name: getattr(card, field.name)
         for field in dataclasses.fields(Card)
         if field.name in order.said or getattr(card, field.name) != getattr(default, field.name)
     }
-    named = card.source or Card.read(model).source or source.name
-    classes = class_count(model, card.model_type.lower())
+    classes = class_count(source.model, card.model_type.lower())
     if card.labels and classes not in (None, len(card.labels)):
         raise UsageError(f"--labels has {len(card.labels)} names, the model {classes} classes")
-    return chosen | {"source": named, "input_dtype": input_type(model)}
+    return chosen | {"source": card.source or Card.read(source.model).source or source.name}
 
 
-def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
+def _facts(source: SourceModel, made: PreparedModel, xml: Path) -> dict[str, Any]:
     return {
         "source": source.name,
         "format": source.title,
@@ -214,14 +180,14 @@ def _facts(source: SourceModel, made: Conversion, xml: Path) -> dict[str, Any]:
     }
 
 
-def _batch(made: Conversion) -> dict[str, Any]:
+def _batch(made: PreparedModel) -> dict[str, Any]:
     """Where the batch lies, by port, and why requests run alone."""
     names = [names_of(port)[0] for port in (*made.model.inputs, *made.model.outputs)]
     axes = [None if axis < 0 else axis for axis in made.card.batch_axes]
     return {"axes": dict(zip(names, axes, strict=True)), "alone": made.batch.reason or None}
 
 
-def _pictures(made: Conversion) -> dict[str, Any] | None:
+def _pictures(made: PreparedModel) -> dict[str, Any] | None:
     """How pictures become the input, and what of it was taken without being said; None: it takes none."""
     source = image_input(made.model, made.card)
     if source is None:
@@ -311,7 +277,9 @@ def _first_answers(
     report["first_answers"] = found.get("pictures", [])
 
 
-def _parity(source: SourceModel, made: Conversion, xml: Path, order: ConvertOrder, settings: Settings) -> Any:
+def _parity(
+    source: SourceModel, made: PreparedModel, xml: Path, order: ConvertOrder, settings: Settings
+) -> Any:
     """The differences to the original for each output, or why there is no comparison."""
     with tempfile.TemporaryDirectory(prefix="cpuserve-weights-") as folder:
         weights = source.save_weights(Path(folder))

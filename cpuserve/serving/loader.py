@@ -37,6 +37,7 @@ from cpuserve.serving.graph import (
     one_picture,
 )
 from cpuserve.serving.graph_settings import apply_graph_settings
+from cpuserve.serving.judgement import measured_evidence
 from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.picture_recipe import integer_recipe
@@ -44,8 +45,8 @@ from cpuserve.serving.pipeline import PicturePath, Pipeline
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
 from cpuserve.serving.precision_choice import choose_precision
-from cpuserve.serving.servable_graph import input_type, make_servable
 from cpuserve.serving.shape_setting import with_open_sides
+from cpuserve.serving.source_model import prepare_model
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.settings import Settings
 
@@ -233,18 +234,34 @@ def read(core: ov.Core, file: Path) -> ov.Model:
         model = core.read_model(file.parent if file.name == SAVED_MODEL else file)
     except Exception as error:  # a damaged file may raise anything, an IndexError for one
         lines = str(error).strip().splitlines()
-        raise ModelLoadError(f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}") from error
-    model = with_served_types(model, file.name)
+        said = f"{file} cannot be read: {(lines or [type(error).__name__])[-1]}"
+        if file.suffix != ".xml":
+            said += "; `cpuserve convert` says why, and converts more models than are read as they are"
+        raise ModelLoadError(said) from error
     if file.suffix != ".xml":
-        source = file.parent if file.name == SAVED_MODEL else file
-        said = {"source": file.name, "input_dtype": input_type(model)}
-        for reason in make_servable(model, exporter_metadata(source), said).reasons:
-            _log.info("%s: %s", file.name, reason)
-        return model
+        return _prepared(model, file)
+    model = with_served_types(model, file.name)
     card = Card.read(model)
     if (fed := integer_recipe(model, card)) != card:
         fed.write(model)
     return model
+
+
+def _prepared(model: ov.Model, file: Path) -> ov.Model:
+    """The graph of a file of another framework, as `convert` would write it."""
+    metadata = exporter_metadata(file.parent if file.name == SAVED_MODEL else file)
+    made = prepare_model(model, file.name, metadata, {"source": file.name}, _measured)
+    for reason in (*made.reasons, made.answers):
+        _log.info("%s: %s", file.name, reason)
+    return made.model
+
+
+def _measured(model: ov.Model) -> tuple[OutputEvidence, ...]:
+    """What graph and values show of each output; the graph alone where it fails with random numbers."""
+    try:
+        return measured_evidence(model)
+    except RuntimeError:
+        return output_evidence(model)
 
 
 def _whole_model(

@@ -10,9 +10,10 @@ import pytest
 from openvino import opset13 as ops
 from openvino import opset16
 
-from cpuserve.authoring import judgement
+from cpuserve.authoring import measured_outputs
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
+from cpuserve.serving import judgement
 from cpuserve.serving.engine import Port
 from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess import TensorsOnly, output_evidence, postprocessor
@@ -324,8 +325,8 @@ def test_a_model_type_that_does_not_fit_is_refused(kind, model_type):
 def test_values_are_measured_in_a_child_process_and_without_it_the_graph_counts(monkeypatch):
     model = graph(KINDS["softmax of its parts"][0])
     given = {"limit_s": 60, "option": "--report-timeout"}
-    assert judgement.measured_in_child(model, **given) == judgement.measured_evidence(model)
-    assert judgement.measured_in_child(model, limit_s=0.001, option="--o") == output_evidence(model)
+    assert measured_outputs.measured_in_child(model, **given) == judgement.measured_evidence(model)
+    assert measured_outputs.measured_in_child(model, limit_s=0.001, option="--o") == output_evidence(model)
 
 
 @pytest.mark.parametrize(

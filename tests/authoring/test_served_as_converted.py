@@ -6,14 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from cpuserve.authoring.convert import ConvertOrder, convert
 from cpuserve.authoring.source import read_source
+from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline, new_core, read
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
@@ -94,3 +98,45 @@ def test_a_paddle_model_is_a_version(tmp_path: Path):
     straight, converted = both(tmp_path, [PADDLE / "tiny.pdmodel", PADDLE / "tiny.pdiparams"])
     assert straight.checksum != converted.checksum
     same(straight, converted, (ROOT / "docs" / "seven.png").read_bytes())
+
+
+def write_onnx(folder: Path, producer: str, *, exported: dict[str, str]) -> Path:
+    """Shares of three colours, by exponentials and their sum: a softmax that only its values show."""
+    port = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["pixels"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Exp", ["flat"], ["powers"]),
+        helper.make_node("ReduceSum", ["powers", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Div", ["powers", "sum"], ["shares"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "shares",
+        [port("pixels", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [port("shares", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    opset = helper.make_opsetid("", 13)
+    model = helper.make_model(graph, producer_name=producer, opset_imports=[opset], ir_version=8)
+    helper.set_model_props(model, exported)
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def test_a_type_that_values_show_and_the_exporters_metadata_are_the_same_served_and_converted(tmp_path: Path):
+    exported = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "names": "['red', 'green', 'blue']"}
+    straight, converted = both(tmp_path, [write_onnx(tmp_path, "pytorch", exported=exported)])
+    assert straight.card == converted.card
+    assert straight.card.mean_values == (127.5,) * 3
+    _, png = cv2.imencode(".png", np.full((8, 8, 3), (0, 0, 255), np.uint8))  # red, as OpenCV writes it
+    best, *_ = same(straight, converted, png.tobytes())["predictions"]
+    assert best["label"] == "red"
+    assert best["probability"] == pytest.approx(np.e / (np.e + 2 / np.e), abs=1e-4)
+
+
+def test_a_file_that_openvino_does_not_read_is_refused_with_what_to_do(tmp_path: Path):
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"nothing")
+    with pytest.raises(ModelLoadError, match=r"net\.onnx cannot be read: .*`cpuserve convert` says why"):
+        read(new_core(), file)

@@ -1,21 +1,16 @@
-"""Judges what a model answers when it is converted, and refuses a model type that does not fit it."""
+"""Judges what a model answers when its file is read, and refuses a model type that does not fit it."""
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
 
-from cpuserve.authoring.original_comparison import random_row
-from cpuserve.authoring.parity import Array
-from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
-from cpuserve.serving.engine import port_of
+from cpuserve.serving.engine import Array, port_of
 from cpuserve.serving.graph import image_input, names_of, one_picture, with_batch
 from cpuserve.serving.postprocess import (
     MODEL_TYPES,
@@ -29,8 +24,9 @@ from cpuserve.serving.postprocess import (
 )
 from cpuserve.serving.postprocess.evidence import ARGMAX, NORMALISED, SIGMOID, SOFTMAX
 from cpuserve.serving.preprocess import Resizer
+from cpuserve.serving.random_row import random_row
 
-__all__ = ["judged_card", "measure", "measured_evidence", "measured_in_child"]
+__all__ = ["asked_of_values", "judged_card", "measured_evidence"]
 
 _SEED, _ROWS = 20, 4
 _CLOSE = 5e-3  # how far sums of u8 probabilities are from 1, at most
@@ -85,36 +81,6 @@ def judged_card(
     return card, f"tensors only: {post.reason}"
 
 
-def measured_in_child(model: ov.Model, *, limit_s: float, option: str) -> tuple[OutputEvidence, ...]:
-    """What graph and values show of each output; the model runs in a child process, whatever it does there.
-
-    Args:
-        model: the graph.
-        limit_s: seconds until the child is killed; then only the graph counts.
-        option: that sets the limit.
-    """
-    known = output_evidence(model)
-    if not _asked(known):
-        return known
-    with tempfile.TemporaryDirectory(prefix="cpuserve-judged-") as folder:
-        xml = Path(folder) / "model.xml"
-        ov.save_model(model, xml, compress_to_fp16=False)
-        found, _ = compute_in_child(measure, xml, limit_s=limit_s, option=option)
-    return tuple(
-        OutputEvidence(**found[str(place)]) if str(place) in found else one for place, one in enumerate(known)
-    )
-
-
-def measure(xml: Path) -> Facts:
-    """Measures the outputs of an IR.
-
-    Yields:
-        The evidence of each output, by its place.
-    """
-    for place, one in enumerate(measured_evidence(ov.Core().read_model(xml))):
-        yield str(place), dataclasses.asdict(one)
-
-
 def measured_evidence(model: ov.Model) -> tuple[OutputEvidence, ...]:
     """What the graph shows of each output, and the values of a few random rows where it shows nothing.
 
@@ -122,7 +88,7 @@ def measured_evidence(model: ov.Model) -> tuple[OutputEvidence, ...]:
     are embeddings.
     """
     known = output_evidence(model)
-    asked = _asked(known)
+    asked = asked_of_values(known)
     if not asked:
         return known
     dice = np.random.default_rng(_SEED)
@@ -135,7 +101,7 @@ def measured_evidence(model: ov.Model) -> tuple[OutputEvidence, ...]:
     return tuple(seen.get(place, one) for place, one in enumerate(known))
 
 
-def _asked(known: Sequence[OutputEvidence]) -> list[int]:
+def asked_of_values(known: Sequence[OutputEvidence]) -> list[int]:
     """The outputs whose values may show more than the graph."""
     return [place for place, one in enumerate(known) if not one.function and one.exact]
 
