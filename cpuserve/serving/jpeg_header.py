@@ -25,6 +25,7 @@ _COMPONENTS = frozenset((1, 3, 4))
 # JFIF and Adobe's segment, which tell the colours, quantisation, Huffman and arithmetic tables, restarts
 _NEEDED = frozenset((0xE0, 0xEE, 0xDB, 0xC4, 0xCC, 0xDD, *_FRAMES))
 _STEP = 1 << 12
+_EXIF = b"Exif\0\0"
 # neither a stuffed or fill byte, a restart, nor what may stand between scans
 _NO_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7\xda-\xdd\xc4\xcc\xe0-\xef\xfe]", re.DOTALL)
 
@@ -54,6 +55,8 @@ def read_jpeg(view: memoryview) -> tuple[int, int, int, int]:
             height, width = view[at + 5] << 8 | view[at + 6], view[at + 7] << 8 | view[at + 8]
             if not 0 < height <= JPEG_SIDE or width > JPEG_SIDE:
                 raise _unsupported_size(width, height)
+            if not orientation and _EXIF in bytes(view[at : at + _STEP]):
+                orientation = _late_orientation(view, at)
             return width, height, orientation or 1, at
         if marker == 0xFF:  # fill byte
             at += 1
@@ -61,7 +64,7 @@ def read_jpeg(view: memoryview) -> tuple[int, int, int, int]:
         if marker in _NO_LENGTH or marker == 0:
             at += 2
             continue
-        if marker == 0xE1 and not orientation and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
+        if marker == 0xE1 and not orientation and bytes(view[at + 4 : at + 10]) == _EXIF:
             orientation = exif_orientation(view[at + 10 : at + 2 + length])
         elif marker in {0xD8, 0xD9, 0xDA}:
             raise UndecodableImage("the JPEG is damaged: its data begin before its frame header")
@@ -73,6 +76,18 @@ def read_jpeg(view: memoryview) -> tuple[int, int, int, int]:
     raise UndecodableImage(
         f"the JPEG is damaged: it has more than {_MOST_SEGMENTS} segments before its frame header"
     )
+
+
+def _late_orientation(view: memoryview, at: int) -> int:
+    """Orientation of EXIF data behind the frame header at ``at`` and before the first scan; 0 for none."""
+    for _ in range(_MOST_SEGMENTS):
+        if at + 4 > len(view) or view[at] != 0xFF or view[at + 1] == 0xDA:
+            break
+        length = view[at + 2] << 8 | view[at + 3]
+        if view[at + 1] == 0xE1 and bytes(view[at + 4 : at + 10]) == _EXIF:
+            return exif_orientation(view[at + 10 : at + 2 + length])
+        at += 2 + max(2, length)
+    return 0
 
 
 def _next_ff(view: memoryview, at: int) -> int:

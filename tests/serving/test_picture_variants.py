@@ -23,6 +23,7 @@ from tests.made_pictures import (
     jpeg,
     pillow,
     segment,
+    segments,
     tiff,
     webp,
     with_segments,
@@ -68,6 +69,14 @@ def test_exif_data_without_an_orientation_turn_nothing(block):
     assert np.array_equal(upright(webp(block)), FOUR)
     empty_first = with_segments(segment(0xE1, b"Exif\0\0" + block), segment(0xE1, b"Exif\0\0" + exif(6)))
     assert read_header(empty_first).orientation == 6
+
+
+def test_an_orientation_behind_the_frame_header_of_a_jpeg():
+    block = segment(0xE1, b"Exif\0\0" + exif(6))
+    parts, data = segments(jpeg())
+    late = b"\xff\xd8" + b"".join((*parts[:-1], block, parts[-1])) + data
+    assert np.abs(upright(late).astype(int) - np.rot90(pillow(jpeg()), -1)).max() <= 12
+    assert read_header(b"\xff\xd8" + b"".join(parts) + block + data).orientation == 1  # no segment
 
 
 def test_a_webp_without_the_flag_for_exif_is_not_turned():
