@@ -14,10 +14,7 @@ serve: $(VENV)/.serve ## install what serving needs and serve ir_models on http:
 	$(BIN)/cpuserve serve $(ARGS)
 
 test: $(VENV)/.test ## install what the tests need and pass them, numeric ones twice (ARGS="-k decode" narrows)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
-	@grep -qE 'avx512f|avx_vnni' /proc/cpuinfo || { echo "no second run: this CPU has no more than AVX2"; exit 0; }; \
-		echo "Again as a CPU with no more than AVX2: what compares numbers"; set -x; \
-		ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 --dist loadfile -m "numeric and not frameworks" $(ARGS) || [ $$? -eq 5 ]
+	@tests/run.sh $(BIN)/python $(ARGS)
 
 test-docker: $(VENV)/.test ## build and run the image without a container engine (Debian, root)
 	CPUSERVE_CONTAINER_RESULT=docs/results/container.json $(BIN)/python -m pytest -m docker tests/docker $(ARGS)

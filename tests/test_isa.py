@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,11 +56,32 @@ def test_the_second_run_of_make_test_takes_what_is_numeric():
     assert files == numeric
 
 
-def test_make_test_runs_them_twice_also_when_one_part_is_asked_for():
+def test_make_test_runs_the_script_also_when_one_part_is_asked_for():
     command = ["make", "--dry-run", "test", "ARGS=-k decode"]
     dry = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "-m pytest -n 2 --dist loadfile -k decode\n" in dry
-    assert (
-        f'ONEDNN_MAX_CPU_ISA=AVX2 .venv/bin/python -m pytest -n 2 --dist loadfile -m "{SECOND}" -k decode'
-        in dry
+    assert "tests/run.sh .venv/bin/python -k decode\n" in dry
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [(0, 0, 0), (0, 5, 0), (1, 0, 1), (0, 1, 1), (5, 5, 5)])
+def test_both_runs_are_shown_and_count(tmp_path, first, second, code):
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\necho "run $ONEDNN_MAX_CPU_ISA: $*"\n'
+        f'[ "$ONEDNN_MAX_CPU_ISA" = AVX2 ] && exit {second}\nexit {first}\n'
     )
+    python.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    command = [str(ROOT / "tests" / "run.sh"), str(python), "-k", "a or b"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "run : -m pytest -k a or b\n" in done.stdout
+    if more_than_avx2():
+        assert f"run AVX2: -m pytest -m {SECOND} -k a or b\n" in done.stdout
+        assert done.returncode == code
+    else:
+        assert "AVX2: -m" not in done.stdout
+        assert done.returncode == first
+
+
+def more_than_avx2():
+    flags = Path("/proc/cpuinfo").read_text()
+    return "avx512f" in flags or "avx_vnni" in flags
