@@ -62,7 +62,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
     queue_size: int
     threads: int
     deadline_s: float
-    max_connections: int
+    max_connections: int  # of each transport
+    transports: int
     with_priorities: bool
     check: Callable[[Call], None] | None  # of a request whose head is here; None lets all in
     body_budget: BodyBudget
@@ -96,7 +97,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         if self.mailboxes is not None:
             loop.handover = Handover(self.worker_table, self.row, self.mailboxes)
         self._limit = ConnectionLimit(self.max_connections, loop.connections, self.log)
-        _allow_files(self.max_connections + _OTHER_FILES)
+        _allow_files(self.transports * self.max_connections + _OTHER_FILES)
         # a thread that loads a model lets go of the interpreter sooner than Python's 5 ms
         sys.setswitchinterval(_SWITCH_S)
         super().init_process()

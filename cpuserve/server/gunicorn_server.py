@@ -204,6 +204,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
         worker.max_connections = settings.max_connections
+        worker.transports = 1 if self.grpc_port is None else 2
         # with a file of keys, only requests with a key reach the queue
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
         worker.with_priorities = settings.priority_from == "anyone" or trusted

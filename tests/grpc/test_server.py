@@ -480,3 +480,30 @@ def test_clients_that_ask_again_and_again_lose_no_call_when_the_server_stops():
         for client in clients:
             client.join(WAIT_S)
         assert ends == ["UNAVAILABLE"] * 8  # nobody listens: none was cut off
+
+
+def test_a_client_that_reads_no_answers_is_not_computed_for_without_end():
+    pool = Stuck()
+    pool.go.set()
+    with serving_grpc(pool) as one, grpc.insecure_channel(one.address) as channel:
+        many = [pictures(*[b"x"] * 1000).SerializeToString()] * 2000  # answers of 24 kB
+        answers = channel.stream_stream(full_name("ModelStreamInfer"))(iter(many), timeout=WAIT_S)
+        assert pool.inside.acquire(timeout=WAIT_S)
+        before = -1
+        while before != len(pool.seen):  # until no more is computed
+            before = len(pool.seen)
+            time.sleep(0.3)
+        assert before < 1000
+        assert infer(one, pictures(b"x"))
+        answers.cancel()
+        wait_until(lambda: one.transport.budget.held == 0)
+
+
+def test_calls_that_are_cancelled_at_once_cost_nothing():
+    with serving_grpc(threads=1) as one, grpc.insecure_channel(one.address) as channel:
+        call = channel.unary_unary(full_name("ModelInfer"))
+        for _ in range(300):
+            call.future(pictures(bytes(2000)).SerializeToString(), timeout=WAIT_S).cancel()
+        assert infer(one, pictures(b"x"))
+        wait_until(lambda: one.transport.budget.held == 0)
+        assert infer(one, tensors())
