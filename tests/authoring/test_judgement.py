@@ -362,3 +362,17 @@ def test_a_side_of_one_changes_nothing(name, areas):
 
     found, _ = answer(build, Card(), row())
     assert {one["class_id"]: one["area"] for one in found["classes"]} == areas
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda x: own_softmax(pooled(x, 5)), lambda x: own_softmax(mapped(x, 5))],
+    ids=["[N,C]", "[N,C,H,W]"],
+)
+def test_a_softmax_of_its_parts_is_seen_in_the_graph_too(build):
+    (found,) = output_evidence(graph(build))
+    (softmax,) = output_evidence(graph(lambda x: ops.softmax(build(x), 1)))
+    assert (found.function, found.axis) == (softmax.function, softmax.axis) == ("softmax", softmax.axis)
+    doubled = ops.divide(ops.parameter([1, 5], np.float32), np.float32(2))
+    (other,) = output_evidence(ov.Model([ops.result(doubled)], [doubled.input_value(0).get_node()]))
+    assert other.function == ""

@@ -143,11 +143,24 @@ def _made_by(port: ov.Output) -> OutputEvidence:
         return OutputEvidence(made, axis)
     if kind == "Divide" and _is_length(node.input_value(1).get_node()):
         return OutputEvidence(NORMALISED)
+    if kind == "Divide" and _is_sum_of(node.input_value(1).get_node(), node.input_value(0).get_node()):
+        axes = _values(node.input_value(1).get_node().input_value(1)) or []
+        rank = len(node.get_output_partial_shape(0))
+        return OutputEvidence(SOFTMAX, int(axes[0]) % rank - rank if len(axes) == 1 else None)
     if kind == "Concat":
         parts = [_followed(value) for value in node.input_values()]
         if parts and all(part.function in (SIGMOID, SOFTMAX) and part.exact for part in parts):
             return OutputEvidence(SIGMOID)
     return OutputEvidence(_FUNCTIONS.get(kind, ""))
+
+
+def _is_sum_of(divisor: ov.Node, powers: ov.Node) -> bool:
+    """Whether both make a softmax out of its parts: powers, and what they sum up to."""
+    return bool(
+        powers.get_type_name() == "Exp"
+        and divisor.get_type_name() == "ReduceSum"
+        and divisor.input_value(0).get_node() == powers
+    )
 
 
 def _is_length(node: ov.Node) -> bool:

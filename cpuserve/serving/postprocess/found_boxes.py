@@ -28,6 +28,9 @@ def corners_of(boxes: Array, order: str, unit: str, width: int, height: int) -> 
         height: of the input, pixels.
     """
     found = boxes.astype(np.float32)
+    asked = boxes[:, :2] if order in ("xywh", "cxcywh") else boxes  # sizes may be larger than the input
+    if not unit and len(found) and np.abs(asked).max() <= _SHARE:
+        unit = "share"
     if order == "yxyx":
         found = found[:, [1, 0, 3, 2]]
     elif order == "xywh":
@@ -35,7 +38,7 @@ def corners_of(boxes: Array, order: str, unit: str, width: int, height: int) -> 
     elif order == "cxcywh":
         half = found[:, 2:] / 2
         found = np.concatenate([found[:, :2] - half, found[:, :2] + half], axis=1)
-    if unit == "share" or (not unit and len(found) and np.abs(boxes).max() <= _SHARE):
+    if unit == "share":
         found *= np.array([width, height] * 2, np.float32)
     return found
 

@@ -14,7 +14,7 @@ from cpuserve.serving.postprocess.found_boxes import corners_of
 
 __all__ = ["PoseTable", "TurnedTable", "YoloTable", "grid_boxes"]
 
-_SHARE = 2.0  # a table whose boxes are all smaller holds shares of the input: its cells cover all of it
+_SHARE = 2.0  # middles that are all smaller are shares of the input: the cells of a table cover all of it
 _STRIDES = (8, 16, 32)
 
 
@@ -88,7 +88,10 @@ class YoloTable:
 
     def table(self, raw: Array) -> Array:
         """The boxes of one row as f32 [4 + C, boxes], in pixels."""
-        return self._in_pixels(self._upright(raw))[: 4 + self.classes]
+        found = self._upright(raw)[: 4 + self.classes]
+        if self.shares(raw):
+            found[:4] *= np.array([[self.width], [self.height]] * 2, np.float32)
+        return found
 
     def rest(self, raw: Array) -> Array:
         """What stands behind the class scores, f32 [numbers, boxes]."""
@@ -98,8 +101,8 @@ class YoloTable:
         """Whether the boxes of a row are shares of the input."""
         if self.unit:
             return self.unit == "share"
-        boxes = raw[:, :4] if self.rows_first else raw[:4]
-        return bool(np.abs(boxes).max() <= _SHARE)
+        middles = raw[:, :2] if self.rows_first else raw[:2]
+        return bool(np.abs(middles).max() <= _SHARE)  # not the sizes: a box may be larger than the input
 
     def _upright(self, raw: Array) -> Array:
         """[4 + C + more, boxes] in memory of its own."""
@@ -108,11 +111,6 @@ class YoloTable:
             found[5:] *= found[4]
             found = np.concatenate([found[:4], found[5:]])
         return found
-
-    def _in_pixels(self, table: Array) -> Array:
-        if self.unit == "share" or (not self.unit and np.abs(table[:4]).max() <= _SHARE):
-            table[:4] *= np.array([[self.width], [self.height]] * 2, np.float32)
-        return table
 
 
 def grid_boxes(width: int, height: int) -> int:

@@ -54,6 +54,13 @@ def test_every_layout_says_the_same(kind, form):
     assert (found["label"], found["probability"], found["box"]) == ("b", 0.75, WANTED)
 
 
+def test_a_box_larger_than_the_input_does_not_make_pixels_of_shares():
+    raw = shares(table())
+    raw[0, 2:4, 5] = 3
+    (found,) = answer(Card(model_type="YOLOv8", labels=LABELS, iou_threshold=0.01), raw)
+    assert found["box"] == [0, 0, 640, 320]
+
+
 @pytest.mark.parametrize("kind", ["", "YOLOv5"])
 def test_a_score_for_anything_is_multiplied(kind):
     (found,) = answer(Card(model_type=kind, labels=LABELS), yolov5())
