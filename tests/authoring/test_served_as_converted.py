@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,6 +26,7 @@ from tests.authoring.saved_model import write_saved_model
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
 from tests.isa import has_vnni
+from tests.serving.test_input_quantisation import quantised_onnx
 
 EXACT = Settings(precision="f32", decode="exact")
 
@@ -140,3 +142,26 @@ def test_a_file_that_openvino_does_not_read_is_refused_with_what_to_do(tmp_path:
     file.write_bytes(b"nothing")
     with pytest.raises(ModelLoadError, match=r"net\.onnx cannot be read: .*`cpuserve convert` says why"):
         read(new_core(), file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "zero"),
+    [
+        (TensorProto.INT8, 1 / 255, -128),
+        (TensorProto.UINT8, [0.01, 0.02, 0.03], [1, 2, 3]),
+        (TensorProto.INT16, 1 / 32767, 0),
+    ],
+)
+def test_quantised_tensors_are_answered_as_onnxruntime_answers_them(
+    tmp_path: Path, kind: int, scale: Any, zero: Any
+):
+    file = quantised_onnx(tmp_path, kind, scale, zero)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    limits = np.iinfo(dtype)
+    tensor = np.random.default_rng(3).integers(
+        limits.min, limits.max, (2, 3, 4, 4), endpoint=True, dtype=dtype
+    )
+    (wanted,) = onnxruntime.InferenceSession(str(file)).run(None, {"x": tensor})
+    for pipeline in both(tmp_path, [file]):
+        (found,) = pipeline.infer([tensor], Request())
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
