@@ -17,7 +17,7 @@ from cpuserve.authoring.metrics import AccuracyMetric, CustomMetric
 __all__ = ["Evidence", "Measured", "Verdict", "drop_interval", "judge", "why_not_validated"]
 
 _Z = 1.96  # of a 95% interval
-_GROUPS = 20
+_GROUPS = 10
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,13 @@ class Top1:
         self._classes = classes
         self.answers = len(classes)
 
-    def keep(self, outputs: Outputs, index: int) -> bool:
-        """Whether the best class is true."""
-        return int(outputs[0].argmax()) in self._classes[index]
+    def keep(self, outputs: Outputs, index: int) -> float:
+        """Whether the best class is true, 0 or 1; of several that are equal, the share that is."""
+        scores = np.asarray(outputs[0]).ravel()
+        best = np.flatnonzero(scores == scores.max())  # none where one is NaN
+        return sum(key in self._classes[index] for key in best.tolist()) / len(best) if len(best) else 0.0
 
-    def value(self, kept: Sequence[bool]) -> float:
+    def value(self, kept: Sequence[float]) -> float:
         """The share of true ones."""
         return sum(kept) / len(kept)
 

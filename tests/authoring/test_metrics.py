@@ -31,6 +31,14 @@ def test_top1_takes_any_of_the_right_classes():
     assert value(metric, *([row] for row in rows)) == pytest.approx(2 / 3)
 
 
+def test_equal_scores_are_right_by_chance_only():
+    metric = Top1([frozenset((0,)), frozenset((1,)), frozenset((0, 3))])
+    for same in (np.zeros(4), np.ones(4)):
+        assert value(metric, [same], [same], [same]) == pytest.approx((0.25 + 0.25 + 0.5) / 3)
+    broken = [np.full(4, np.nan)]
+    assert value(metric, broken, broken, broken) == 0
+
+
 def test_miou_is_counted_over_all_pictures_and_skips_255():
     first = np.array([[0, 0], [1, 1]])
     second = np.array([[1, 1], [1, 1]])

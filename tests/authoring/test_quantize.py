@@ -48,6 +48,7 @@ def photos(tmp_path: Path) -> Path:
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in (0, 9):
             pixels = np.full((8, 8, 3), grey + number, np.uint8)
+            pixels[0, 0] = 255 - pixels[0, 0]  # NNCF takes the mean of the pictures' ranges
             cv2.imwrite(str(tmp_path / "photos" / label / f"{number}.png"), pixels)
     (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"no picture")
     return tmp_path / "photos"
@@ -124,3 +125,23 @@ def test_a_metric_of_labels_needs_validation_pictures(repository, photos):
     order = QuantizeOrder("tiny_int8", photos, None, "top1", 300)
     with pytest.raises(UsageError, match="--metric top1 needs --validation"):
         quantize(repository, repository.find("tiny", 1), Settings(), order, QuantizeOptions(), lambda _: None)
+
+
+def test_an_int8_graph_whose_answers_a_server_would_read_otherwise_is_not_published(
+    repository, photos, monkeypatch
+):
+    monkeypatch.setattr(EvaluationModel, "reads_alike", lambda *_: False)
+    result = made(repository, photos)
+    assert (result.published, result.report["decision"]) == (None, "refused")
+    assert "convert the float model with --model_type" in result.report["reason"]
+    assert repository.names() == ["tiny"]
+
+
+def test_the_report_says_compared_with_what_on_how_much_and_how_sure(repository, photos):
+    own = made(repository, photos, "agreement").report
+    assert (own["compared_with"], own["answers"]) == ("the float model's own classes", 4)
+    assert (own["missed"], own["invented"], own["decision"]) == (0, 0, "validated")
+    assert (own["drop"], own["low"], own["high"]) == (0.0, 0.0, pytest.approx(0.49, abs=0.01))
+    labels = made(repository, photos).report
+    assert (labels["compared_with"], labels["answers"], labels["missed"]) == ("your labels", 4, None)
+    assert "4 pictures do not prove it: the drop may be up to 0.49" in labels["reason"]

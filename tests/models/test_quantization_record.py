@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -9,7 +11,7 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
-from cpuserve.models.quantization_record import Validation
+from cpuserve.models.quantization_record import NOT_VALIDATED, Validation
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.settings import Settings
@@ -72,3 +74,21 @@ def test_what_was_measured_is_served(model, tmp_path):
     model.set_rt_info("performance", ["nncf", "quantization", "preset"])
     RECORD.write(model)
     load_pipeline(new_core(), saved(model, tmp_path), Settings(max_batch=1), 1)
+
+
+def test_what_could_not_be_compared_is_served_on_demand_only(model, tmp_path):
+    model.set_rt_info("performance", ["nncf", "quantization", "preset"])
+    record = replace(RECORD, decision=NOT_VALIDATED, accuracy=None, accuracy_float=None, metric="agreement")
+    record.write(model)
+    file = saved(model, tmp_path)
+    assert Validation.read(ov.Core().read_model(file.xml)) == record
+    with pytest.raises(ModelLoadError, match=r"answers were not compared .*--allow-unvalidated"):
+        load_pipeline(new_core(), file, Settings(max_batch=1), 1)
+    load_pipeline(new_core(), file, Settings(max_batch=1, allow_unvalidated=True), 1)
+
+
+def test_a_record_of_before_intervals_is_read(model):
+    RECORD.write(model)
+    for name in ("decision", "compared_with", "answers", "drop_low", "drop_high"):
+        model.set_rt_info("", ["cpuserve", "quantized", name])
+    assert Validation.read(model) == RECORD
