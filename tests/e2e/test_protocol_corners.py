@@ -43,6 +43,9 @@ def server(digits, tmp_path_factory):
     doubling(np.uint64, [-1, 3], repository, "natural")
     doubling(np.float32, [-1, 3], repository, "floats")
     doubling(np.float32, [-1, 3], repository, "two", inputs=2)
+    doubling(np.float32, [3, 4], repository, "table")
+    doubling(np.float32, [3, -1], repository, "steps")
+    doubling(np.float32, [-1, -1, 2], repository, "wide")
     doubling(np.uint8, [-1, 8, 8, 3], repository, "nhwc")
     doubling(np.float32, [-1, 3, 8, 8], repository, "nchw")
     doubling(np.uint8, [-1, 8, 8, 3], repository, "exact", card=Card(decode="exact"))
@@ -115,6 +118,16 @@ def test_a_raw_body_is_a_tensor(server, rows):
     assert np.array_equal(np.frombuffer(found.body[length:], np.float32), sent * 2)
 
 
+@pytest.mark.parametrize(("model", "shape"), [("table", [3, 4]), ("steps", [3, 4])])
+def test_a_raw_body_is_a_tensor_without_a_batch_or_of_a_size_that_varies(server, model, shape):
+    sent = np.arange(12, dtype=np.float32)
+    found = server.request("POST", f"/v2/models/{model}/infer", sent.tobytes(), RAW)
+    assert found.status == 200, found.body
+    length = int(found.headers["Inference-Header-Content-Length"])
+    assert json.loads(found.body[:length])["outputs"][0]["shape"] == shape
+    assert np.array_equal(np.frombuffer(found.body[length:], np.float32), sent * 2)
+
+
 def test_a_raw_body_is_a_picture_or_the_tensor_of_one(server):
     pixels = np.arange(192, dtype=np.uint8) // 2
     picture = cv2.imencode(".png", pixels.reshape(8, 8, 3))[1].tobytes()
@@ -131,6 +144,8 @@ def test_a_raw_body_is_a_picture_or_the_tensor_of_one(server):
         ("floats", bytes(13), "13 bytes without a JSON header fill no shape [-1, 3] of FP32"),
         ("floats", b"", "0 bytes"),
         ("two", bytes(12), "has 2 inputs"),
+        ("wide", bytes(48), "fill no shape [-1, -1, 2]"),
+        ("table", bytes(96), "96 bytes without a JSON header fill no shape [3, 4] of FP32"),
     ],
 )
 def test_a_raw_body_that_fills_no_tensor(server, model, body, words):
