@@ -19,9 +19,10 @@ from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
 from cpuserve.errors import ModelLoadError, RepositoryError, UnknownModel, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import IR, NONE, CutManifest, CutPart, CutPort
+from cpuserve.models.exporter_metadata import exporter_metadata
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.postprocess.evidence import SOFTMAX, output_evidence
-from cpuserve.serving.servable_graph import free_batch
+from cpuserve.serving.servable_graph import free_batch, source_card
 from cpuserve.settings import Settings
 
 __all__ = ["CutOrder", "CutReport", "CutSource", "cut"]
@@ -49,7 +50,8 @@ class CutSource:
     def find(cls, text: str, repository: Repository, card_of: str = "") -> CutSource:
         """Reads a model from a file or from the repository.
 
-        A file without a card gets the card of the catalogue entry with the same checksum, if there is one.
+        A file without a card gets the card of the catalogue entry with the same checksum, if there is one,
+        else that of its exporter's metadata and of the habits of its framework, as `convert` gives it.
 
         Args:
             text: path of a file, or NAME or NAME/VERSION of the repository.
@@ -69,6 +71,8 @@ class CutSource:
             card = Card.read(read_source(str(_in_repository(card_of, repository))).model)
         elif card == Card():
             card = _of_catalogue(found.sha256)
+            if card == Card() and found.framework not in ("ir", "pytorch") and found.path is not None:
+                card = source_card(found.model, exporter_metadata(found.path), {}).card
         frozen = found.framework == "tf" and file.is_file()
         name = found.name if Path(text).exists() else text
         return cls(found.model, card, name, found.sha256, FrozenGraph(file) if frozen else None)

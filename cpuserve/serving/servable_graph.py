@@ -17,7 +17,7 @@ from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.serving.engine import port_of
 from cpuserve.serving.graph import image_input, names_of, with_batch
-from cpuserve.serving.picture_recipe import integer_recipe, source_recipe
+from cpuserve.serving.picture_recipe import PictureRecipe, integer_recipe, source_recipe
 from cpuserve.serving.postprocess import judge, output_evidence
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "input_type",
     "make_servable",
     "output_quantisation",
+    "source_card",
 ]
 
 
@@ -57,19 +58,32 @@ def make_servable(model: ov.Model, metadata: ExporterMetadata, said: Mapping[str
     Raises:
         ModelLoadError: the card in the graph, or what is said of it, cannot be meant.
     """
+    recipe = source_card(model, metadata, said)
+    recipe.card.write(model)
+    return Servable(recipe.card, recipe.reasons, _served_as_real(model))
+
+
+def source_card(model: ov.Model, metadata: ExporterMetadata, said: Mapping[str, Any]) -> PictureRecipe:
+    """The card of a model file: what the user says, else its own or its exporter's metadata, else its habit.
+
+    Args:
+        model: its graph.
+        metadata: what its exporter wrote.
+        said: fields of the card that the user says.
+
+    Raises:
+        ModelLoadError: the card in the graph, or what is said of it, cannot be meant.
+    """
     card = dataclasses.replace(Card.read(model), **{**metadata.said, **said})
-    reasons: tuple[str, ...] = ()
     if metadata.framework == "ir":
-        card = integer_recipe(model, card)
-    else:
-        classes = class_count(model, card.model_type.lower())
-        if "labels" not in said and card.labels and classes not in (None, len(card.labels)):
-            reasons = (f"the {len(card.labels)} labels of {metadata.title} are left out: {classes} classes",)
-            card = dataclasses.replace(card, labels=())
-        recipe = source_recipe(model, card, {*metadata.said, *said}, metadata, _judged_type(model, card))
-        card, reasons = recipe.card, reasons + recipe.reasons
-    card.write(model)
-    return Servable(card, reasons, _served_as_real(model))
+        return PictureRecipe(integer_recipe(model, card))
+    reasons: tuple[str, ...] = ()
+    classes = class_count(model, card.model_type.lower())
+    if "labels" not in said and card.labels and classes not in (None, len(card.labels)):
+        reasons = (f"the {len(card.labels)} labels of {metadata.title} are left out: {classes} classes",)
+        card = dataclasses.replace(card, labels=())
+    recipe = source_recipe(model, card, {*metadata.said, *said}, metadata, _judged_type(model, card))
+    return PictureRecipe(recipe.card, reasons + recipe.reasons)
 
 
 def input_type(model: ov.Model) -> str:

@@ -20,6 +20,7 @@ from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
+from tests.authoring.test_served_as_converted import write_onnx
 
 SETTINGS = Settings(precision="f32", max_batch=2, allow_callables=True, origin={"precision": "--precision"})
 
@@ -341,3 +342,14 @@ def test_a_tail_that_cannot_be_counted_is_cut_all_the_same(tmp_path):
     report = cut(source, order, repository, SETTINGS, threads=1)
     assert report.parts.report["multiply_adds"] == {"core": 0, "tail": None}
     assert report.parts.report["parity"]["outputs"]["y"]["max_abs_diff"] == 0
+
+
+def test_a_file_without_a_card_gets_what_its_exporter_and_its_framework_say(tmp_path):
+    exported = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"}
+    file = write_onnx(tmp_path, "pytorch", exported=exported)
+    card = CutSource.find(str(file), Repository(tmp_path / "models")).card
+    assert (card.reverse_input_channels, card.mean_values, card.scale_values) == (
+        True,
+        (127.5,) * 3,
+        (127.5,) * 3,
+    )
