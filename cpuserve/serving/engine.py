@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,9 +182,6 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
             **properties,
         }
-        copies = int(self.properties["NUM_STREAMS"]) if own_weights else 1
-        for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"):
-            self.properties[name] //= copies
         for port in (*model.inputs, *model.outputs):
             if port.partial_shape.rank.is_dynamic:
                 raise ModelLoadError(
@@ -195,10 +193,18 @@ class OpenVinoEngine:
         if not self.batched:
             graphs = {1: model}
         self.sizes = tuple(graphs)
-        compiled = partial(self._compiled, core, graphs, copies)
-        self._copies = compiled()
-        # a graph of variable sizes that has failed once crashes when it fails again: it is compiled anew
-        self._anew = None if self.batched or not model.is_dynamic() else compiled
+        # A graph of variable sizes that has failed crashes when it fails again: it is compiled anew, and for
+        # that no other stream may be on it.
+        may_fail = not self.batched and model.is_dynamic()
+        if may_fail:
+            self.properties["ENABLE_CPU_PINNING"] = False  # it would put all streams on the same CPUs
+        copies = int(self.properties["NUM_STREAMS"]) if own_weights or may_fail else 1
+        for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"):
+            self.properties[name] = max(1, int(self.properties[name]) // copies)
+        compiled = partial(self._compiled, core, graphs)
+        self._copies = [compiled() for _ in range(copies)]
+        self._anew = compiled if may_fail else None
+        self._replacing = threading.Lock()
         one = self._copies[0][1]
         self.streams = copies * int(one.get_property("NUM_STREAMS"))  # OpenVINO may make it another number
         self.rows = max(self.sizes[-1], self.streams) if self.batched else 1
@@ -208,18 +214,13 @@ class OpenVinoEngine:
         self._shape_check = ShapeCheck(model) if variable else None
         self.outputs = _ports(model.outputs, one.outputs, batched=self.batched)
 
-    def _compiled(
-        self, core: ov.Core, graphs: Mapping[int, ov.Model | None], copies: int
-    ) -> list[dict[int, ov.CompiledModel]]:
+    def _compiled(self, core: ov.Core, graphs: Mapping[int, ov.Model | None]) -> dict[int, ov.CompiledModel]:
         try:
-            return [
-                {
-                    size: core.compile_model(graph, "CPU", self.properties)
-                    for size, graph in graphs.items()
-                    if graph
-                }
-                for _ in range(copies)
-            ]
+            return {
+                size: core.compile_model(graph, "CPU", self.properties)
+                for size, graph in graphs.items()
+                if graph
+            }
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
 
@@ -245,28 +246,37 @@ class OpenVinoEngine:
 
     def run(self, slot: OpenVinoSlot | WholeSlot, parts: Sequence[Part]) -> None:
         """Run the parts, several of them at the same time, and return when all are done."""
-        if isinstance(slot, WholeSlot):
-            slot.use(self._copies)
         taken = self._take(min(len(parts), self.streams))
         copies = taken or [0]  # more callers than streams: OpenVINO lets one wait for the other
         try:
+            if isinstance(slot, WholeSlot):
+                self._run_alone(slot, copies[0])
+                return
             requests = [slot.requests[copies[place % len(copies)], *part] for place, part in enumerate(parts)]
-            if self._anew is not None:
-                requests[0].start_async()  # `infer` of a lone stream loses what the graph raises
-                requests[0].wait()
-            elif len(copies) == 1:
+            if len(copies) == 1:
                 for request in requests:  # a lone stream runs in this thread: nothing to hand over
                     request.infer(share_outputs=True)
             else:
                 _together(requests)
-        except RuntimeError:
-            if self._anew is not None:
-                self._copies = self._anew()
-            raise
         finally:
             self._idle.extend(taken)
-        if isinstance(slot, WholeSlot):
-            slot.ran = requests[0]
+
+    def _run_alone(self, slot: WholeSlot, copy: int) -> None:
+        slot.use(self._copies)
+        request = slot.requests[copy, 0, 1]
+        if self._anew is None:
+            request.infer(share_outputs=True)
+        else:
+            request.start_async()  # `infer` of a lone stream loses what the graph raises
+            try:
+                request.wait()
+            except RuntimeError:
+                with self._replacing:
+                    copies = [*self._copies]
+                    copies[copy] = self._anew()
+                    self._copies = copies
+                raise
+        slot.ran = request
 
     def _take(self, wanted: int) -> list[int]:
         """The compiled models of as many idle streams as there are, at most ``wanted``."""

@@ -290,6 +290,23 @@ def test_what_a_graph_raises_twice_ends_no_worker(tmp_path):
         assert served.infer([rows, np.array(2)], Request())[0].tolist() == [[9, 8], [19, 18]]
 
 
+def test_requests_beside_one_that_fails_are_answered(tmp_path):
+    x, most = given([-1, 10], "x"), given([], "most", np.int64)
+    best = ops.topk(x, most, 1, "max", "value")
+    served = pipeline(model([x, most], ops.relu(best.output(0))), tmp_path, threads=6, share_weights=True)
+
+    def ask(number):
+        rows = np.random.default_rng(number).random((1 + number % 3, 10), np.float32)
+        try:
+            (found,) = served.infer([rows, np.array(number % 4)], Request())
+        except RequestError:
+            return number % 4 == 0
+        return (found == np.sort(rows, 1)[:, ::-1][:, : number % 4]).all()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(120)))
+
+
 def test_a_variable_number_of_dimensions_is_refused_in_words(tmp_path):
     x = ops.parameter(ov.PartialShape.dynamic(), np.float32, name="x")
     x.output(0).set_names({"x"})
