@@ -33,7 +33,7 @@ from cpuserve.authoring.metrics import (
 )
 from cpuserve.authoring.nncf_quantizer import Quantization, QuantizeOptions, load_nncf, quantize_graph
 from cpuserve.authoring.precision_comparison import RECORDED, measure_bf16, record_of
-from cpuserve.authoring.precisions import compare_precisions, compiled_for
+from cpuserve.authoring.precisions import compare_precisions, compiled_for, run
 from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
@@ -42,11 +42,24 @@ from cpuserve.models.quantization_record import NOT_VALIDATED, VALIDATED, Valida
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.settings import Settings
 
-__all__ = ["COMPARISONS", "METRICS", "QuantizeOrder", "QuantizeReport", "choose_metric", "quantize"]
+__all__ = [
+    "COMPARISONS",
+    "METRICS",
+    "QuantizeOrder",
+    "QuantizeReport",
+    "choose_metric",
+    "quantize",
+    "served_agreement",
+]
 
 METRICS = ("top1", "miou", "map")  # compare with labels
 COMPARISONS = ("agreement", "areas", "cosine")  # compare with the float model
 _REPORT = "report.json"
+_LEAST_AGREEMENT = 0.5
+_SERVED_OTHERWISE = (
+    "{} stays, which does not see the thresholds of a server; the answers that a server gives agree with the "
+    "float model's by {:.2f} only"
+)
 _READ_OTHERWISE = (
     "a server would read the outputs of the INT8 graph otherwise than the float model's: convert the float "
     "model with --model_type, so that its card says what it answers"
@@ -129,6 +142,12 @@ def quantize(
         return QuantizeReport(None, report, left_out)
     if not model.reads_alike(core, made.model, validation):
         return QuantizeReport(None, report | {"decision": "refused", "reason": _READ_OTHERWISE}, left_out)
+    if metric.name in METRICS:
+        agreement = served_agreement(core, model, made.model, validation)
+        report["agreement_with_float"] = agreement
+        if agreement is not None and not agreement >= _LEAST_AGREEMENT:
+            reason = _SERVED_OTHERWISE.format(metric.name, agreement)
+            return QuantizeReport(None, report | {"decision": "refused", "reason": reason}, left_out)
     say("measuring the time of both")
     report |= _compared(core, model, made.model, validation)
     record = record_of(report[RECORDED])
@@ -137,6 +156,26 @@ def quantize(
     say(f"publishing {order.name}")
     published = _publish(repository, order.name, model, made.model, report)
     return QuantizeReport(published, report, left_out)
+
+
+def served_agreement(
+    core: ov.Core, model: EvaluationModel, int8: ov.Model, pictures: EvaluationRows
+) -> float | None:
+    """How far the answers that a server gives agree with the float model's; None where that says nothing.
+
+    Args:
+        core: OpenVINO's core.
+        model: the float model.
+        int8: made of it.
+        pictures: the pictures to answer.
+    """
+    metric = AnswerAgreement(model.answers(pictures.frames))
+    for outputs in run(compiled_for(core, model.served(model.model), "f32"), pictures.rows):
+        metric.learn(outputs)
+    if metric.why_not():
+        return None
+    found = run(compiled_for(core, model.served(int8), "f32"), pictures.rows)
+    return metric.value([metric.keep(outputs, index) for index, outputs in enumerate(found)])
 
 
 def _pictures(model: EvaluationModel, order: QuantizeOrder) -> tuple[EvaluationRows, EvaluationRows]:

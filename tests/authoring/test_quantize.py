@@ -12,6 +12,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
+from cpuserve.authoring import quantize as quantize_module
 from cpuserve.authoring.evaluation_rows import EvaluationModel
 from cpuserve.authoring.labelled_pictures import LabelledPicture, pictures_checksum, read_pictures
 from cpuserve.authoring.nncf_quantizer import QuantizeOptions
@@ -145,3 +146,28 @@ def test_the_report_says_compared_with_what_on_how_much_and_how_sure(repository,
     labels = made(repository, photos).report
     assert (labels["compared_with"], labels["answers"], labels["missed"]) == ("your labels", 4, None)
     assert "4 pictures do not prove it: the drop may be up to 0.49" in labels["reason"]
+
+
+def test_labels_do_not_hide_that_a_server_would_answer_otherwise(repository, photos):
+    """COCO's mAP ranks boxes: with all scores at a tenth it stays, and a server finds nothing."""
+    tiny = model(repository)
+    found = tiny.rows(
+        read_pictures(photos / "dark", LABELS)[:1] + read_pictures(photos / "light", LABELS)[:1]
+    )
+    core = ov.Core()
+    assert quantize_module.served_agreement(core, tiny, tiny.model, found) == 1
+    turned = tiny.model.clone()
+    end = turned.output(0).get_node().input_value(0)
+    swapped = ov.Model([ops.result(ops.gather(end, np.array([1, 0]), np.array(1)))], turned.get_parameters())
+    assert quantize_module.served_agreement(core, tiny, swapped, found) == 0
+    alike = tiny.rows(read_pictures(photos / "light", LABELS)[:1])
+    assert quantize_module.served_agreement(core, tiny, swapped, alike) is None  # one class: it says nothing
+
+
+def test_a_model_that_a_server_would_answer_otherwise_with_is_refused_despite_its_labels(
+    repository, photos, monkeypatch
+):
+    monkeypatch.setattr(quantize_module, "served_agreement", lambda *_: 0.2)
+    result = made(repository, photos)
+    assert (result.published, result.report["decision"], result.report["accuracy"]) == (None, "refused", 1.0)
+    assert "agree with the float model's by 0.20 only" in result.report["reason"]
