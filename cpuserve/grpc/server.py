@@ -30,6 +30,8 @@ _START_S = 10.0
 _PAUSE_S = 0.2
 _LINGER_S = 1.0  # how long a server that stops waits for such a pause between calls
 _TOLD_S = 0.05
+_COUNT_EVERY_S = 1.0
+_CHANNEL_USED_S = 60.0
 _STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: open the stream again")
 _PING_EVERY_MS = 60_000  # of the server, to find clients that are gone
 _PING_TIMEOUT_MS = 20_000
@@ -51,6 +53,7 @@ class GrpcTransport:
         limits: what a client may take.
         budget: the memory for bodies.
         max_connections: most channels.
+        tell_channels: called with the number of channels that had a call in the last minute.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class GrpcTransport:
         limits: ClientLimits,
         budget: BodyBudget,
         max_connections: int,
+        tell_channels: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self.submit = submit
         self.count_refused = count_refused
@@ -68,6 +72,7 @@ class GrpcTransport:
         self.limits = limits
         self.budget = budget
         self.max_connections = max_connections
+        self.tell_channels = tell_channels
 
 
 class GrpcServer:
@@ -140,7 +145,9 @@ class GrpcServer:
         await server.start()
         self._started.set()
         _log.info("gRPC at %s", self._address)
+        counting = asyncio.create_task(self._calls.count_channels())
         await self._stop.wait()
+        counting.cancel()
         await self._calls.end(server, self._timeout_s)
 
 
@@ -169,12 +176,22 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         self._transport = transport
         self._handlers = {method.name: self._handler(method) for method in methods}
         self._latest = 0.0  # call, on the clock of the loop
+        self._channels: dict[str, float] = {}  # the latest call of each
         self._told: asyncio.Event | None = None  # once it ends: set when channels were told
         self._readers: set[asyncio.Task[None]] = set()  # of streams
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a call; None for a method that there is not."""
         return self._handlers.get(handler_call_details.method)
+
+    async def count_channels(self) -> None:
+        """Count the channels with a call in the last minute, again and again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_COUNT_EVERY_S)
+            since = loop.time() - _CHANNEL_USED_S
+            self._channels = {peer: latest for peer, latest in self._channels.items() if latest > since}
+            self._transport.tell_channels(len(self._channels))
 
     async def end(self, server: Any, timeout_s: float | None) -> None:
         """Shut gRPC down so that no call is lost.
@@ -235,8 +252,9 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
 
     def _begin(self, method: Method, context: Any) -> Call:
         """The call of a request whose metadata are here; raises why it may not go on."""
-        self._latest = asyncio.get_running_loop().time()
-        transport, address = self._transport, address_of(context.peer())
+        peer = context.peer()
+        self._latest = self._channels[peer] = asyncio.get_running_loop().time()
+        transport, address = self._transport, address_of(peer)
         headers = {
             name: value
             for name, value in context.invocation_metadata()

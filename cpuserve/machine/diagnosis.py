@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from cpuserve.machine.performance_checks import (
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process
 from cpuserve.machine.seat_checks import DoctorFinding, SeatedProcess, SeatReport, check_seats, worst_level
-from cpuserve.machine.server_status import SUSPENDED, ServerStatus, seat_to_json
+from cpuserve.machine.server_status import SUSPENDED, ServerStatus, WorkerStatus, seat_to_json
 from cpuserve.machine.topology import Topology
 
 __all__ = ["SECTIONS", "check_neighbours", "diagnose", "throttling_sample"]
@@ -153,7 +153,21 @@ def _check(server: ServerStatus, budget: Budget, root: Path) -> SeatReport:
             text = f"seat {seat.index}: CPUs {format_cpulist(gone)} are no longer allowed for this server"
             advice = "its mask or cpuset was narrowed after the start: restart it, so that it plans again"
             findings.append(DoctorFinding("yellow", text, advice))
+    findings += _channels(server.workers)
     return SeatReport(report.seated, (*report.findings, *findings))
+
+
+def _channels(workers: Sequence[WorkerStatus]) -> list[DoctorFinding]:
+    """Workers that no gRPC channel has reached, while clients use others."""
+    channels = [worker.grpc_channels for worker in workers if worker.state == "ready"]
+    if all(channels) or not any(channels):
+        return []
+    text = (
+        f"gRPC: {sum(channels)} channels were used in the last minute, {channels.count(0)} of "
+        f"{len(channels)} workers have none"
+    )
+    advice = "a channel lives in one worker: let clients open several for each and take them in turns"
+    return [DoctorFinding("yellow", text, advice)]
 
 
 def _others(server: ServerStatus, neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:

@@ -25,11 +25,13 @@ class WorkerStatus:
         seat: the seat's number.
         pid: its process; 0 when there is none.
         state: ``empty``, ``loading``, ``ready``, ``suspended`` or ``stopping``.
+        grpc_channels: of clients, with a call in the last minute.
     """
 
     seat: int
     pid: int
     state: str
+    grpc_channels: int = 0
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def server_status(table: WorkerTable, processes: Mapping[int, int]) -> ServerSta
             workers.append(WorkerStatus(seat, 0, STATES[EMPTY]))
         else:
             state = SUSPENDED if row.hangs else STATES[row.state]
-            workers.append(WorkerStatus(seat, processes.get(row.pid, row.pid), state))
+            pid = processes.get(row.pid, row.pid)
+            workers.append(WorkerStatus(seat, pid, state, row.grpc_channels))
     seated = {worker.pid for worker in workers}
     others = [pid for inner, pid in processes.items() if inner != arbiter and pid not in seated]
     return ServerStatus.from_description(

@@ -26,7 +26,7 @@ _NAME = "cpuserve-workers"
 LINK = link(_NAME)
 """What a descriptor of the memory links to in /proc/PID/fd."""
 
-_VERSION = 6  # of the layout and of the description
+_VERSION = 7  # of the layout and of the description
 _HANGS_AFTER_MS = 1500  # a running worker writes its row several times a second
 _EVEN = 8  # connections of another worker, for each of which one more here is still even
 _MOST_BYTES = 16 << 20  # whoever looks for servers reads all of it
@@ -46,6 +46,7 @@ class WorkerRow(Record):
         seen_ms: when the worker last wrote this row, on the clock of `time.monotonic`; 0 before it did.
         idle_threads: threads of the worker with nothing to do; other workers take one off for each request
             they leave here.
+        grpc_channels: clients' gRPC channels with a call in the last minute.
     """
 
     pid = Word()
@@ -54,6 +55,7 @@ class WorkerRow(Record):
     seat = Word()
     seen_ms = Word()
     idle_threads = Word()
+    grpc_channels = Word()
 
     @property
     def hangs(self) -> bool:

@@ -54,17 +54,21 @@ def serving_grpc(
         log=logging.getLogger("test.grpc"),
     )
     counted = loop.runner.recorder = Counter()
+    channels: list[int] = []
     address = f"127.0.0.1:{free_port()}"
     transport = GrpcTransport(
         *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget)),
         max_connections,
+        channels.append,
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
     server = GrpcServer(address, methods, transport)
     loop.start()
     server.start()
     try:
-        yield SimpleNamespace(address=address, server=server, loop=loop, counted=counted, transport=transport)
+        yield SimpleNamespace(
+            address=address, server=server, loop=loop, counted=counted, transport=transport, channels=channels
+        )
     finally:
         server.stop(0)
         server._thread.join(WAIT_S)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import DeadlineExceeded, UndecodableImage
+from cpuserve.grpc import server as module
 from cpuserve.grpc.grpc_call import address_of
 from cpuserve.grpc.messages import message_class
 from cpuserve.protocols.access import Access, ApiKeys, Gate
@@ -507,3 +508,22 @@ def test_calls_that_are_cancelled_at_once_cost_nothing():
         assert infer(one, pictures(b"x"))
         wait_until(lambda: one.transport.budget.held == 0)
         assert infer(one, tensors())
+
+
+def test_channels_that_are_used_are_counted(monkeypatch):
+    monkeypatch.setattr(module, "_COUNT_EVERY_S", 0.05)
+    monkeypatch.setattr(module, "_CHANNEL_USED_S", 1.0)
+    with serving_grpc() as one:
+        channels = [
+            grpc.insecure_channel(one.address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(3)
+        ]
+
+        def used():
+            for channel in channels:
+                channel.unary_unary(full_name("ServerLive"))(b"", timeout=WAIT_S)
+            return 3 in one.channels
+
+        wait_until(used)
+        wait_until(lambda: one.channels[-1] == 0)
+        for channel in channels:
+            channel.close()

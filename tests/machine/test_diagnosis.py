@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+
+import pytest
 
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.cgroup import ThrottlingSample
@@ -155,3 +158,21 @@ def test_a_real_machine():
     report = diagnose(None)
     json.dumps(report)
     assert report["topology"]["cpus"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ((0, 0), []),
+        ((3, 0), ["gRPC: 3 channels were used in the last minute, 1 of 2 workers have none"]),
+        ((2, 1), []),
+    ],
+)
+def test_workers_that_no_channel_reaches_are_named_while_others_have_some(tmp_path, channels, said):
+    tree = two_sockets(tmp_path)
+    status, _ = server(tree, "0-1,4-5", "2-3,6-7")
+    workers = [replace(one, grpc_channels=count) for one, count in zip(status.workers, channels, strict=True)]
+    report = diagnose(replace(status, workers=tuple(workers)), root=tmp_path)
+    found = [one for one in of(report, "server") if "gRPC" in one["text"]]
+    assert [one["text"] for one in found] == said
+    assert {one["level"] for one in found} <= {"yellow"}
