@@ -46,11 +46,12 @@ def judge_boxes(
     else:
         return "SSD", f"boxes, scores and classes of {_k(shapes)} finds"
     try:
-        Scrfd(outputs, width, height, confidence=0, iou=0)
+        faces = Scrfd(outputs, width, height, confidence=0, iou=0)
     except ValueError:
         pass
     else:
-        return "SCRFD", "a score and the distances of a box, maybe with five points, by stride"
+        if faces.has_points or all(evidence[place].function == SIGMOID for place in faces.score_places):
+            return "SCRFD", "a score and the distances of a box, maybe with five points, by stride"
     try:
         YoloFastestV2(outputs, width, height, labels, confidence=0, iou=0)
     except ValueError:

@@ -19,8 +19,8 @@ _POINTS = 33
 
 
 def is_movenet(outputs: Sequence[Port]) -> bool:
-    """Whether the outputs are MoveNet's: one [1, 17, 3] a row."""
-    return len(outputs) == 1 and tuple(side for side in outputs[0].row_shape if side != 1) == _MOVENET
+    """Whether the outputs are MoveNet's: one [1, 17, 3] a row; a plain [17, 3] may be points in space."""
+    return len(outputs) == 1 and outputs[0].row_shape == (1, *_MOVENET)
 
 
 def is_blazepose(outputs: Sequence[Port]) -> bool:
@@ -42,7 +42,7 @@ class MoveNet:
     """
 
     def __init__(self, outputs: Sequence[Port], width: int, height: int) -> None:
-        if not is_movenet(outputs):
+        if len(outputs) != 1 or outputs[0].row_shape not in (_MOVENET, (1, *_MOVENET)):
             raise ValueError(f"MoveNet has one output [N, 1, 17, 3]: this has {_shown(outputs)}")
         self._size = np.array([width, height], np.float32)
 

@@ -65,6 +65,16 @@ class Scrfd:
                 f"this has {shown}"
             )
 
+    @property
+    def score_places(self) -> list[int]:
+        """Which outputs hold scores."""
+        return [level[0][1] for level in self._levels]
+
+    @property
+    def has_points(self) -> bool:
+        """Whether each box has its five keypoints."""
+        return all(_POINTS in level[0] for level in self._levels)
+
     def __call__(self, outputs: Sequence[Array]) -> Boxes:
         """The boxes of one row."""
         corners, scores, points = [], [], []

@@ -47,7 +47,8 @@ def scrfd(anchors, points):
 @pytest.mark.parametrize("anchors", [1, 2])
 def test_scrfd_finds_faces_and_their_points(kind, anchors, points):
     outputs = scrfd(anchors, points)
-    (found,) = answer(Card(model_type=kind), *outputs)["detections"]
+    known = [OutputEvidence("sigmoid")] * 3 + [OutputEvidence()] * (len(outputs) - 3)
+    (found,) = answer(Card(model_type=kind), *outputs, evidence=known)["detections"]
     assert (found["class_id"], found["label"], found["probability"]) == (0, "face", 0.875)
     assert found["box"] == [120, 60, 240, 200]
     if points:
@@ -85,6 +86,19 @@ def test_blazepose_answers_where_a_person_is(kind, there):
             "probability": pytest.approx(0.75),
             "point": [160, 80],
         }
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [np.zeros((17, 3), np.float32)],  # points in space
+        scrfd(1, points=False),  # numbers that no sigmoid makes scores of
+    ],
+    ids=["points in space", "boxes without sigmoids"],
+)
+def test_shapes_alone_are_not_enough(outputs):
+    ports = [Port((f"output{place}",), output.dtype, output.shape) for place, output in enumerate(outputs)]
+    assert isinstance(postprocessor(Card(), ports, SIZE), TensorsOnly)
 
 
 LETTERS = ("a", "b", "c")
