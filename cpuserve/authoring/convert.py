@@ -176,7 +176,7 @@ def _facts(source: SourceModel, made: PreparedModel, xml: Path) -> dict[str, Any
         "pictures": _pictures(made),
         "bytes": xml.stat().st_size + xml.with_suffix(".bin").stat().st_size,
         "batch": _batch(made),
-        "notes": list(_notes(made.model)),
+        "notes": list(_notes(made)),
     }
 
 
@@ -211,15 +211,17 @@ def _described(port: ov.Output) -> str:
     return f"{names_of(port)[0]} {port.element_type.get_type_name()}{port.partial_shape}"
 
 
-def _notes(model: ov.Model) -> Iterator[str]:
+def _notes(made: PreparedModel) -> Iterator[str]:
     """What the user should know, one sentence each."""
-    for port in model.inputs:
+    for port in made.model.inputs:
         if any(side.is_dynamic for side in list(port.partial_shape)[1:]):
             name = next(iter(sorted(port.get_names())), port.get_node().get_friendly_name())
             yield (
                 f"input {name} has variable sides {port.partial_shape}: it takes tensors, but no pictures "
                 f"unless --input {name}[1,...] fixes them"
             )
+    if image_input(made.model, made.card) is None:
+        yield from (f"pictures, once its sides are fixed: {reason}" for reason in made.reasons)
 
 
 def _structure(xml: Path) -> Facts:

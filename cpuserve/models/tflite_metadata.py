@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def associated_files(file: Path) -> dict[str, bytes]:
                 for entry in archive.infolist()
                 if entry.file_size <= _MOST_BYTES
             }
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError):
         return {}
 
 

@@ -21,6 +21,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.repository import Repository
 from cpuserve.settings import Settings
+from tests.authoring.test_served_as_converted import write_onnx
 
 
 def source(folder: Path, shape: Any = (1, 8, 8, 3), card: Card | None = None) -> SourceModel:
@@ -259,3 +260,13 @@ def test_the_first_answers_of_a_model_that_answers_tensors_are_their_ranges(tmp_
         **{"name": "middle", "shape": [1, 8, 8, 3], "min": -90.0, "max": 150.0},
         "mean": pytest.approx(-6.667, abs=0.01),
     }
+
+
+def test_what_pictures_get_once_variable_sides_are_fixed_is_noted(tmp_path):
+    file = write_onnx(tmp_path, "pytorch", exported={})
+    found = read_source(str(file), input_shapes(["pixels[1,3,-1,-1]"]))
+    report = convert(
+        found, ConvertOrder("net", Card(), parity=False), Repository(tmp_path), Settings(), lambda _: None
+    )[1]
+    assert report["pictures"] is None
+    assert "pictures, once its sides are fixed: RGB: most models of PyTorch take it" in report["notes"][1]

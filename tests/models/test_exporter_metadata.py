@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.exporter_metadata import exporter_metadata
 from cpuserve.models.model_files import files_of
-from cpuserve.models.tflite_metadata import tflite_metadata
+from cpuserve.models.tflite_metadata import associated_files, tflite_metadata
 
 ULTRALYTICS = {
     "author": "Ultralytics",
@@ -78,6 +78,22 @@ def test_ultralytics_metadata_behind_a_tflite_file_are_read(data_dir: Path, tmp_
     found = exporter_metadata(file)
     assert found.title == "Ultralytics' metadata"
     assert found.said["labels"] == ("person", "big dog")
+
+
+def test_a_damaged_archive_behind_a_tflite_file_holds_nothing(tmp_path: Path):
+    file = tmp_path / "net.tflite"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", json.dumps(ULTRALYTICS) * 20)
+    whole = file.read_bytes()
+    dice = np.random.default_rng(2)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for at in dice.integers(0, len(whole), 2):
+            damaged[at] = dice.integers(256)
+        file.write_bytes(damaged)
+        associated_files(file)
+    file.write_bytes(whole)
+    assert list(associated_files(file)) == ["metadata.json"]
 
 
 def test_ultralytics_metadata_beside_a_model_are_read_and_belong_to_it(tmp_path: Path):
