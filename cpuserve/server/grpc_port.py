@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,24 +34,30 @@ class GrpcPort:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
+        # the first that is not there ends the search: looking into a package that is not there raises
+        if any(importlib.util.find_spec(name) is None for name in ("grpc", "google", "google.protobuf")):
             raise UsageError('grpc_port needs the packages of an extra: pip install "cpuserve[grpc]"')
         host, port = settings.host, settings.grpc_port
+        if port == settings.port:
+            raise UsageError(f"port and grpc_port are both {port}: gRPC needs a port of its own")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # another server that shares its port too would get half of the connections: so first without sharing
-        for option in ((), (socket.SO_REUSEPORT,)):
-            self._socket = socket.socket(family, socket.SOCK_STREAM)
-            for name in (socket.SO_REUSEADDR, *option):
-                self._socket.setsockopt(socket.SOL_SOCKET, name, 1)
-            try:
-                self._socket.bind((host, port))
-            except OSError as error:
-                self._socket.close()
-                raise UsageError(f"grpc_port {port} of {host} cannot be used: {error.strerror}") from None
-            if not option:
-                self._socket.close()
+        shared = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+        try:
+            with ExitStack() as sockets:
+                # Another server whose workers share the port would get half of the connections. While these
+                # do not listen yet, only this name tells of them; the kernel forgets it with the server.
+                sockets.enter_context(_bound(socket.AF_UNIX, f"\0cpuserve-grpc-{host}-{port}"))
+                _bound(family, (host, port), socket.SO_REUSEADDR).close()
+                sockets.enter_context(_bound(family, (host, port), *shared))
+                self._sockets = sockets.pop_all()
+        except OSError as error:
+            raise UsageError(f"grpc_port {port} of {host} cannot be used: {error.strerror}") from None
         self._settings = settings
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def close(self) -> None:
+        """Let the port go."""
+        self._sockets.close()
 
     def server(
         self, worker: SeatWorker, pool: Pool, admin: Admin, shared_memory: SharedMemory | None
@@ -65,6 +72,19 @@ class GrpcPort:
             partial(_tell_channels, worker.row),
         )
         return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport)
+
+
+def _bound(family: int, address: str | tuple[str, int], *options: int) -> socket.socket:
+    """A socket with an address, which does not listen."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            made.setsockopt(socket.SOL_SOCKET, option, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _tell_channels(row: WorkerRow, count: int) -> None:
