@@ -36,6 +36,7 @@ _PRODUCERS = {  # the first words of an ONNX model's producer: the framework, an
     "tflite": ("TensorFlow Lite", True),
     "paddle": ("PaddlePaddle", True),
     "caffe": ("Caffe", False),
+    "onnx.quantize": ("onnxruntime's quantiser", True),  # it writes its name over the framework's
 }
 _RANGES = (  # real numbers that an input was quantised for, and what makes them of 0 to 255
     ((0.0, 255.0), (), ()),

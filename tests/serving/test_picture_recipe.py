@@ -123,6 +123,7 @@ def test_mean_and_scale_that_leave_the_range_are_told(tmp_path: Path):
         (ExporterMetadata("onnx", "pytorch"), Card(), "RGB", "PyTorch"),
         (ExporterMetadata("onnx", "tf2onnx"), Card(), "RGB", "TensorFlow"),
         (ExporterMetadata("onnx", "caffe2onnx"), Card(), "BGR", "Caffe"),
+        (ExporterMetadata("onnx", "onnx.quantize"), Card(), "RGB", "onnxruntime's quantiser"),
         (ExporterMetadata("onnx", "somebody"), Card(), "BGR", "nothing says the order"),
         (ONNX, Card(model_type="YOLOX"), "BGR", "OpenCV"),
         (ONNX, Card(model_type="YOLOv8"), "RGB", "YOLOv8"),
