@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cpuserve.authoring.source import read_source
 from cpuserve.models.card import Card
 from cpuserve.models.precision_record import PrecisionRecord
 from cpuserve.models.repository import Repository
+from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.settings import Settings
 from tests.isa import NEEDS_BF16
 
@@ -88,3 +90,24 @@ def test_a_cpu_without_bf16_is_not_asked_to_compute_in_it(tmp_path, photos, monk
     assert dict(compare_on_pictures(PrecisionTask(xml, photos, Settings()))) == {
         "not_compared": "this CPU has no arithmetic in bf16"
     }
+
+
+@NEEDS_BF16
+def test_a_detector_computes_in_what_its_record_allows(data_dir, tmp_path):
+    """bf16 gains or loses boxes of FastestDet on some photos: then it is not taken."""
+    (tmp_path / "photos").mkdir()
+    for name in ("people2.jpeg", "people4.jpeg", "road1_progressive.jpg", "zebra.jpeg"):
+        shutil.copy(data_dir / "images" / name, tmp_path / "photos")
+    card = Card(model_type="FastestDet", scale_values=(255.0,))
+    order = ConvertOrder("det", card, parity=False, images=tmp_path / "photos")
+    found = read_source(str(data_dir / "models" / "FastestDet.onnx"))
+    file, report = convert(found, order, Repository(tmp_path / "models"), Settings(), lambda _: None)
+    for limit in (0.0, 1.0):
+        settings = Settings(precision="auto", precision_limit=limit, max_batch=1)
+        pipeline = load_pipeline(new_core(), file, settings, 1)
+        agreement = report["bf16"].get("agreement") if has_bf16() else None
+        expected = "f32" if agreement is None or agreement < 1 - limit else "bf16"
+        assert pipeline.batcher.engine.read_back()["INFERENCE_PRECISION_HINT"] == expected
+        assert "bf16" in pipeline.precision_reason or not has_bf16()
+    if has_bf16():
+        assert (report["bf16"]["evidence"]["pictures"], report["bf16"]["not_compared"]) == (4, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -56,3 +58,17 @@ def test_rows_run_one_by_one(model):
     rows = [np.full(4, value, np.float32) for value in (1, 2)]
     outputs = [out.tolist() for (out,) in run(compiled_for(ov.Core(), model, "f32", threads=1), rows)]
     assert outputs == [[3.0] * 4, [6.0] * 4]
+
+
+def test_a_precision_without_kernels_is_a_reason_and_no_end_of_the_report(model):
+    class Limited(ov.Core):
+        def compile_model(self, graph: ov.Model, device: str, properties: dict[str, Any]) -> ov.CompiledModel:
+            if properties["INFERENCE_PRECISION_HINT"] == "bf16":
+                raise RuntimeError("object is not initialized")
+            return super().compile_model(graph, device, properties)
+
+    answers = ServedAnswers(Classifier((), softmax=True), [Frame(4, 4)] * 2)
+    rows = [np.array(row, np.float32) for row in ([0.1, 0.2, 0.9, 0.3], [0.9, 0.3, 0.2, 0.1])]
+    exact, half = compare_precisions(Limited(), model, rows, answers, ("f32", "bf16"))
+    assert (exact.agreement, half.agreement, half.note) == (1.0, None, "")
+    assert "object is not initialized" in half.not_compared
