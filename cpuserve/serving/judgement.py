@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import openvino as ov
@@ -38,7 +38,7 @@ def judged_card(
     card: Card,
     *,
     batched: bool,
-    said: bool,
+    said: Collection[str],
     measured: Callable[[ov.Model], tuple[OutputEvidence, ...]],
 ) -> tuple[Card, str]:
     """The card with what the model answers, and a sentence about it for the report.
@@ -47,7 +47,8 @@ def judged_card(
         model: the graph that will be served.
         card: its card so far.
         batched: whether its rows may be joined and cut.
-        said: whether the user named the ``model_type``; one that the source brought is only noted.
+        said: fields of the card that the user named. A ``model_type`` that the source brought is only noted,
+            and ``scores`` that it brought are asked anew.
         measured: what graph and values show of each output.
 
     Returns:
@@ -57,7 +58,7 @@ def judged_card(
         UsageError: a model type that the user named is not known, or does not fit the outputs.
     """
     kind = known_type(card.model_type)
-    if card.model_type and not kind and said:
+    if card.model_type and not kind and "model_type" in said:
         near = near_types(card.model_type)
         meant = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(MODEL_TYPES)}"
         raise UsageError(f"--model_type {card.model_type} is not known; {meant}")
@@ -68,7 +69,8 @@ def judged_card(
     alone = (with_batch(model, 1) if batched else one_picture(model)) or model  # as it is compiled
     outputs = [port_of(tuple(names_of(port)), port, batched=batched) for port in alone.outputs]
     evidence = measured(model)
-    if evidence[0].function in (SOFTMAX, SIGMOID, ARGMAX):  # for parts of it too, if it is cut
+    # the parts of a model that is cut do not show it themselves
+    if "scores" not in said and evidence[0].function in (SOFTMAX, SIGMOID, ARGMAX):
         card = dataclasses.replace(card, scores=evidence[0].function, scores_axis=evidence[0].axis)
     if not card.model_type:
         found = judge(outputs, evidence, len(card.labels), source.width, source.height)
@@ -76,7 +78,7 @@ def judged_card(
     post = postprocessor(card, outputs, resizer, evidence, model)
     if not isinstance(post, TensorsOnly):
         return card, f"{card.model_type}: {card.evidence}" if card.evidence else card.model_type
-    if said:
+    if "model_type" in said and card.model_type:
         raise UsageError(f"--model_type {card.model_type} does not fit the outputs: {post.reason}")
     return card, f"tensors only: {post.reason}"
 

@@ -69,7 +69,7 @@ def prepare_model(
         model,
         dataclasses.replace(made.card, rows=batch.rows, batch_axes=batch_axes(model)),
         batched=batch.free,
-        said=bool(said.get("model_type")),
+        said=said.keys(),
         measured=measured,
     )
     card.write(model)

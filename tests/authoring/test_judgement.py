@@ -25,7 +25,8 @@ SIDE = 16
 
 def judged_card(model: ov.Model, card: Card, *, said: bool) -> tuple[Card, str]:
     measured = judgement.measured_evidence
-    return judgement.judged_card(model, card, batched=True, said=said, measured=measured)
+    named = ("model_type", "scores") if said else ()
+    return judgement.judged_card(model, card, batched=True, said=named, measured=measured)
 
 
 DICE = np.random.default_rng(0)
@@ -376,3 +377,10 @@ def test_a_softmax_of_its_parts_is_seen_in_the_graph_too(build):
     doubled = ops.divide(ops.parameter([1, 5], np.float32), np.float32(2))
     (other,) = output_evidence(ov.Model([ops.result(doubled)], [doubled.input_value(0).get_node()]))
     assert other.function == ""
+
+
+def test_what_the_user_says_of_scores_counts_more_than_the_graph():
+    build = KINDS["softmax"][0]
+    card = Card(model_type="Classification", scores="logits")
+    assert judged_card(graph(build), card, said=True)[0].scores == "logits"
+    assert judged_card(graph(build), card, said=False)[0].scores == "softmax"
