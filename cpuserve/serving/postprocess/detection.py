@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
 from cpuserve.serving.picture_input import Frame
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
@@ -44,6 +45,8 @@ class Boxes(NamedTuple):
         )
 
 
+_HIGHEST = 1.01
+
 Head = Callable[[Sequence[Array]], Boxes]
 
 
@@ -68,10 +71,11 @@ class Detector:
         them there are also ``polygon``, its corners x, y, and ``keypoints``, ``[{"point", "probability"}]``.
 
         Raises:
-            RequestError: ``topk`` is below 1.
+            RequestError: ``topk`` is below 1, or a score is above 1.
         """
         check_topk(topk)
         found = self._head(outputs)
+        _check_scores(found.scores)
         place = self._resizer.placement(frame.width, frame.height)
         corners = place.to_picture(found.corners)
         corners = np.clip(corners, 0, [frame.width, frame.height, frame.width, frame.height])
@@ -81,7 +85,7 @@ class Detector:
             {
                 "class_id": index,
                 "label": label_of(self._labels, index),
-                "probability": round(score, 6),
+                "probability": round(min(score, 1.0), 6),
                 "box": box,
             }
             for index, score, box in zip(
@@ -104,6 +108,21 @@ class Detector:
                     for spot, score in zip(spots, scores, strict=True)
                 ]
         return {"detections": detections}
+
+
+def _check_scores(scores: Array) -> None:
+    """Refuses scores that are no probabilities; 1.01 lets the steps of quantised ones pass.
+
+    Raises:
+        RequestError: one is above 1.
+    """
+    highest = float(scores.max(initial=0))
+    if highest > _HIGHEST:
+        raise RequestError(
+            f"a score of this model is {highest:.6g} for this picture; a probability is at most 1: convert "
+            "it again with the pixels that it was trained on (--scale_values 255, --mean_values), or ask for "
+            "its tensors"
+        )
 
 
 def best_of_each(boxes: Boxes, iou: float) -> Boxes:

@@ -43,6 +43,14 @@ def test_topk_is_at_least_one():
         detector(([0, 0, 1, 1], 0.5, 0)).answer([], 0, Frame(10, 10))
 
 
+def test_nothing_above_1_is_called_a_probability():
+    """Such scores come from pixels 0 to 255 in a model that was trained on 0 to 1."""
+    with pytest.raises(RequestError, match=r"a score of this model is 153\.344 .*--scale_values 255"):
+        detector(([0, 0, 9, 9], 153.34375, 0), ([0, 0, 9, 9], 0.5, 0)).answer([], None, Frame(10, 10))
+    (step,) = detector(([0, 0, 9, 9], 1.004, 0)).answer([], None, Frame(10, 10))["detections"]
+    assert step["probability"] == 1
+
+
 def test_of_boxes_of_a_class_that_overlap_the_best_stays():
     boxes = Boxes(
         np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 10]], np.float32),
