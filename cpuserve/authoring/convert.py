@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.exporter_metadata import ExporterMetadata, exporter_metadata
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.graph import image_input, unique_names
 from cpuserve.serving.servable_graph import class_count
 from cpuserve.serving.source_model import PreparedModel, prepare_model
 from cpuserve.settings import Settings
@@ -165,12 +165,12 @@ def _facts(source: SourceModel, made: PreparedModel, xml: Path) -> dict[str, Any
         "framework": source.framework,
         "sha256": source.sha256 or None,
         "openvino": _openvino_version(),
-        "inputs": [_described(port) for port in made.model.inputs],
-        "outputs": [_described(port) for port in made.model.outputs],
+        "inputs": _described(made.model.inputs),
+        "outputs": _described(made.model.outputs),
         "answers": made.answers,
         "dequantised": {
-            names_of(port)[0]: asdict(how)
-            for port, how in zip(made.model.outputs, made.dequantised, strict=True)
+            name: asdict(how)
+            for (name, *_), how in zip(unique_names(made.model.outputs), made.dequantised, strict=True)
             if how is not None
         },
         "pictures": _pictures(made),
@@ -182,9 +182,12 @@ def _facts(source: SourceModel, made: PreparedModel, xml: Path) -> dict[str, Any
 
 def _batch(made: PreparedModel) -> dict[str, Any]:
     """Where the batch lies, by port, and why requests run alone."""
-    names = [names_of(port)[0] for port in (*made.model.inputs, *made.model.outputs)]
-    axes = [None if axis < 0 else axis for axis in made.card.batch_axes]
-    return {"axes": dict(zip(names, axes, strict=True)), "alone": made.batch.reason or None}
+    axes = iter([None if axis < 0 else axis for axis in made.card.batch_axes])
+    by_name = {
+        what: {name: next(axes) for name, *_ in unique_names(ports)}
+        for what, ports in (("inputs", made.model.inputs), ("outputs", made.model.outputs))
+    }
+    return {"axes": by_name, "alone": made.batch.reason or None}
 
 
 def _pictures(made: PreparedModel) -> dict[str, Any] | None:
@@ -207,8 +210,11 @@ def _openvino_version() -> str:
     return str(ov.__version__).split("-")[0]
 
 
-def _described(port: ov.Output) -> str:
-    return f"{names_of(port)[0]} {port.element_type.get_type_name()}{port.partial_shape}"
+def _described(ports: Sequence[ov.Output]) -> list[str]:
+    return [
+        f"{name} {port.element_type.get_type_name()}{port.partial_shape}"
+        for (name, *_), port in zip(unique_names(ports), ports, strict=True)
+    ]
 
 
 def _notes(made: PreparedModel) -> Iterator[str]:

@@ -217,7 +217,7 @@ def test_card_and_report_say_where_the_batch_is(tmp_path, shape, rows, alone):
     model, report = published(source(tmp_path, shape), tmp_path)
     card = Card.read(model)
     assert (card.rows, card.batch_axes) == (rows, (0, 0))
-    assert [*report["batch"]["axes"].values()] == [0, 0]
+    assert report["batch"]["axes"] == {"inputs": {"data": 0}, "outputs": {"mean": 0}}
     said = report["batch"]["alone"]
     assert said == alone or said.startswith(alone)
 
@@ -270,3 +270,14 @@ def test_what_pictures_get_once_variable_sides_are_fixed_is_noted(tmp_path):
     )[1]
     assert report["pictures"] is None
     assert "pictures, once its sides are fixed: RGB: most models of PyTorch take it" in report["notes"][1]
+
+
+def test_two_outputs_of_one_tensor_are_reported_apart(tmp_path):
+    data = ops.parameter([-1, 4], np.float32, name="data")
+    data.output(0).set_names({"data"})
+    twice = ops.relu(data)
+    twice.output(0).set_names({"data_too"})
+    ov.save_model(ov.Model([ops.result(twice), ops.result(twice)], [data]), tmp_path / "means.xml")
+    _, report = published(read_source(str(tmp_path / "means.xml")), tmp_path)
+    assert report["outputs"] == ["data_too f32[?,4]", "data_too_1 f32[?,4]"]
+    assert report["batch"]["axes"]["outputs"] == {"data_too": 0, "data_too_1": 0}
