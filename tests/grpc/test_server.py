@@ -486,7 +486,7 @@ def test_clients_that_ask_again_and_again_lose_no_call_when_the_server_stops():
 def test_a_client_that_reads_no_answers_is_not_computed_for_without_end():
     pool = Stuck()
     pool.go.set()
-    with serving_grpc(pool) as one, grpc.insecure_channel(one.address) as channel:
+    with serving_grpc(pool, queue_size=10_000) as one, grpc.insecure_channel(one.address) as channel:
         many = [pictures(*[b"x"] * 1000).SerializeToString()] * 2000  # answers of 24 kB
         answers = channel.stream_stream(full_name("ModelStreamInfer"))(iter(many), timeout=WAIT_S)
         assert pool.inside.acquire(timeout=WAIT_S)
