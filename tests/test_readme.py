@@ -86,7 +86,8 @@ def test_the_request_as_curl_sends_it(served):
 def test_make_test_is_what_ci_runs():
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
     dry = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "-m pytest" in dry.stdout
+    assert "tests/run.sh" in dry.stdout
+    assert "-m pytest" in (ROOT / "tests" / "run.sh").read_text()
 
 
 @pytest.fixture
