@@ -62,6 +62,7 @@ __all__ = [
     "UnknownTrace",
     "UnsupportedFormat",
     "UsageError",
+    "last_line",
     "without_directories",
 ]
 
@@ -223,3 +224,8 @@ def without_directories(text: str, *roots: Path) -> str:
             text = re.sub(f"{bounded}/", "", text)
             text = re.sub(rf"{bounded}(?![\w.-])", root.name, text)
     return _DIRECTORIES.sub("", text)
+
+
+def last_line(error: BaseException) -> str:
+    """The reason in an error of OpenVINO: its last line, behind those that name files of its source."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cpuserve import errors
-from cpuserve.errors import CpuserveError, ModelLoadError, UnknownModel, without_directories
+from cpuserve.errors import CpuserveError, ModelLoadError, UnknownModel, last_line, without_directories
 
 ROOT = Path("/srv/my models")
 GRPC_CODES = {
@@ -36,7 +36,7 @@ def test_the_drawn_tree_is_the_one_of_the_classes():
     )
     drawn = [(len(lines) // 4, name, int(status), code) for lines, name, status, code in rows]
     assert drawn == list(tree(CpuserveError))
-    assert {name for _, name, _, _ in drawn} | {"without_directories"} == set(errors.__all__)
+    assert {name for _, name, _, _ in drawn} | {"last_line", "without_directories"} == set(errors.__all__)
 
 
 def test_every_error_has_a_status_of_http_and_a_code_of_grpc():
@@ -70,3 +70,14 @@ def test_files_are_named_without_their_directories(text, told):
 
 def test_the_root_of_all_files_is_no_name_for_them():
     assert without_directories("/a/b/c.xml is bad", Path("/")) == "c.xml is bad"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Exception from a.cpp:54:\nno kernel for node Pool_2\n\n\n", "no kernel for node Pool_2"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_reason_of_openvino_is_its_last_line(text, line):
+    assert last_line(RuntimeError(text)) == line

@@ -12,7 +12,7 @@ import openvino as ov
 from cpuserve.authoring.accuracy_guard import Evidence, Measured, judge
 from cpuserve.authoring.answer_agreement import AnswerAgreement, AnswerReader
 from cpuserve.authoring.parity import Array
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, last_line
 
 __all__ = ["HINTS", "Precision", "compare_precisions", "compiled_for", "in_force", "run"]
 
@@ -69,7 +69,7 @@ def compiled_for(core: ov.Core, graph: ov.Model, precision: str, threads: int = 
     try:
         return core.compile_model(graph, "CPU", properties)
     except RuntimeError as error:
-        raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
+        raise ModelLoadError(f"OpenVINO cannot compile the model: {last_line(error)}") from error
 
 
 def in_force(compiled: ov.CompiledModel) -> str:

@@ -14,7 +14,7 @@ from openvino.frontend import FrontEndManager
 
 from cpuserve.authoring.graph_connectivity import Connectivity, Tensor
 from cpuserve.authoring.graph_split import SplitGraph, leak_error, unknown_tensor
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import ModelLoadError, UsageError, last_line
 from cpuserve.models.graph_def import GraphDef, node_and_output
 from cpuserve.serving.graph import is_identity
 
@@ -94,8 +94,9 @@ class FrozenGraph(GraphDef):
                 source.set_partial_shape(place, value.get_partial_shape())
             model = front.convert(source)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ModelLoadError(f"OpenVINO cannot import this part of {self.file.name}: {reason}") from error
+            raise ModelLoadError(
+                f"OpenVINO cannot import this part of {self.file.name}: {last_line(error)}"
+            ) from error
         return _in_order(model, [self.name(tensor) for tensor in inputs], [self.name(t) for t in outputs])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, last_line
 from cpuserve.serving.graph import names_of, unique_names, with_batch
 from cpuserve.serving.shape_check import ShapeCheck
 from cpuserve.serving.whole_slot import WholeSlot
@@ -222,7 +222,7 @@ class OpenVinoEngine:
                 if graph
             }
         except RuntimeError as error:
-            raise ModelLoadError(f"OpenVINO cannot compile the model: {error}") from error
+            raise ModelLoadError(f"OpenVINO cannot compile the model: {last_line(error)}") from error
 
     def new_slot(self) -> OpenVinoSlot | WholeSlot:
         """Allocate a slot of ``rows`` rows."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
+from cpuserve.errors import last_line
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import image_input, names_of, with_batch
 
@@ -169,7 +170,7 @@ def _why_not(model: ov.Model) -> str:
     try:
         copy.reshape(shapes)
     except RuntimeError as error:
-        return f"the graph takes no other batch: {str(error).strip().splitlines()[-1]}"
+        return f"the graph takes no other batch: {last_line(error)}"
     for port in copy.outputs:
         shape = port.partial_shape
         follows = shape.rank.is_static and len(shape) and shape.is_static and shape[0].get_length() == _TWO

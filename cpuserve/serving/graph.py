@@ -13,7 +13,7 @@ from openvino import Layout, Type
 from openvino import opset13 as ops
 from openvino.preprocess import PrePostProcessor
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, last_line
 from cpuserve.models.port_names import names_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def image_graph(model: ov.Model, source: ImageInput, card: Card) -> ov.Model:
     try:
         return steps.build()
     except RuntimeError as error:
-        raise ModelLoadError(f"input {source.name!r} does not take pictures: {error}") from error
+        raise ModelLoadError(f"input {source.name!r} does not take pictures: {last_line(error)}") from error
 
 
 def _whole(real: ov.Output, low: int, high: int) -> ov.Output:

@@ -10,7 +10,7 @@ import openvino as ov
 from openvino import Layout
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, last_line
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import image_input, names_of
 from cpuserve.serving.shape_setting import put_shape
@@ -74,7 +74,7 @@ def apply_graph_settings(model: ov.Model, card: Card, settings: Settings) -> tup
         return steps.build(), card
     except RuntimeError as error:
         raise ModelLoadError(
-            f"layout, color_format, mean or scale do not fit the model: {_last_line(error)}"
+            f"layout, color_format, mean or scale do not fit the model: {last_line(error)}"
         ) from error
 
 
@@ -117,7 +117,3 @@ def _per_channel(values: list[float], channels: int, what: str) -> list[float]:
     if len(values) not in (1, channels):
         raise ModelLoadError(f"{what} has {len(values)} numbers, the model {channels} channels")
     return values if len(values) == channels else values * channels
-
-
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import openvino as ov
 
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, last_line
 from cpuserve.serving.graph import names_of
 
 __all__ = ["put_shape", "with_open_sides"]
@@ -37,8 +37,7 @@ def put_shape(model: ov.Model, text: str) -> None:
     try:
         model.reshape(wanted)
     except RuntimeError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise ModelLoadError(f"the model does not take shape {text}: {said}") from error
+        raise ModelLoadError(f"the model does not take shape {text}: {last_line(error)}") from error
 
 
 def with_open_sides(model: ov.Model, text: str) -> ov.Model | None:
