@@ -1,22 +1,41 @@
 #!/bin/sh
-# Runs the tests and, where the CPU has more than AVX2, those that compare numbers a second time meanwhile,
-# as a CPU with AVX2 computes them.
-# Use: tests/run.sh PYTHON [ARGUMENTS OF PYTEST...]
+# Runs the tests: those with whole servers (tests/e2e), which mostly wait, beside the others; and, where the CPU
+# has more than AVX2, those that compare numbers once more meanwhile, as a CPU with AVX2 computes them.
+# Use: tests/run.sh PYTHON [ARGUMENTS OF PYTEST...]; with arguments, one run takes what they ask for.
 set -u
 python=$1
 shift
-if ! grep -qE 'avx512f|avx_vnni' /proc/cpuinfo; then
-    echo "no second run: this CPU has no more than AVX2"
-    exec "$python" -m pytest "$@"
+servers_log=$(mktemp)
+older_log=$(mktemp)
+servers='' older=''
+if grep -qE 'avx512f|avx_vnni' /proc/cpuinfo; then
+    ONEDNN_MAX_CPU_ISA=AVX2 "$python" -m pytest -m "numeric and not frameworks" "$@" >"$older_log" 2>&1 &
+    older=$!
 fi
-log=$(mktemp)
-ONEDNN_MAX_CPU_ISA=AVX2 "$python" -m pytest -m "numeric and not frameworks" "$@" >"$log" 2>&1 &
-"$python" -m pytest "$@"
-first=$?
-wait $!
-second=$?
-echo "Again as a CPU with no more than AVX2: what compares numbers"
-cat "$log"
-rm "$log"
-[ $second -eq 5 ] && second=0 # nothing that compares numbers was asked for
-exit $((first ? first : second))
+if [ $# -eq 0 ]; then
+    "$python" -m pytest tests/e2e >"$servers_log" 2>&1 &
+    servers=$!
+    "$python" -m pytest --ignore tests/e2e
+else
+    "$python" -m pytest "$@"
+fi
+code=$?
+if [ -n "$servers" ]; then
+    wait "$servers"
+    found=$?
+    echo "With whole servers:"
+    cat "$servers_log"
+    code=$((code ? code : found))
+fi
+if [ -n "$older" ]; then
+    wait "$older"
+    found=$?
+    echo "Again as a CPU with no more than AVX2: what compares numbers"
+    cat "$older_log"
+    [ $found -eq 5 ] && found=0 # nothing that compares numbers was asked for
+    code=$((code ? code : found))
+else
+    echo "no second run: this CPU has no more than AVX2"
+fi
+rm "$servers_log" "$older_log"
+exit "$code"
