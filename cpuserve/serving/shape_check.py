@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import RequestError, last_line
 from cpuserve.serving.graph import names_of
 
 __all__ = ["ShapeCheck"]
@@ -60,7 +60,7 @@ class ShapeCheck:
                 sent = ", ".join(
                     f"{name} {list(shape)}" for name, shape in zip(self._names, key, strict=True)
                 )
-                said = str(error).strip().splitlines()[-1][:200]
+                said = last_line(error)[:200]
                 raise RequestError(f"the model cannot compute with inputs of {sent}: {said}") from error
             self._fit[key] = None
             while len(self._fit) > _KEPT:

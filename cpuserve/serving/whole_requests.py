@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import RequestError, last_line
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.engine import Array
 from cpuserve.serving.request import Request
@@ -38,7 +38,7 @@ def infer_alone(batcher: Batcher, tensors: Sequence[Array], request: Request) ->
         except RuntimeError as error:
             if not any(-1 in port.shape for port in batcher.engine.inputs):
                 raise
-            said = str(error).strip().splitlines()[-1][:200]
+            said = last_line(error)[:200]
             raise RequestError(f"the model cannot compute with these inputs: {said}") from error
         request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)
         outputs = memory.whole_outputs()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import CpuserveError, last_line
 from cpuserve.machine import numa
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import plan_for_settings
@@ -74,7 +74,7 @@ def main() -> None:
         model = with_batch(model, 1) or model
         compiled = {hint: core.compile_model(model, "CPU", {"PERFORMANCE_HINT": hint}) for hint in HINTS}
     except RuntimeError as error:
-        sys.exit(f"OpenVINO cannot compile {sys.argv[1]}: {str(error).strip().splitlines()[-1]}")
+        sys.exit(f"OpenVINO cannot compile {sys.argv[1]}: {last_line(error)}")
     found = {hint: {name: str(one.get_property(name)) for name in _ASKED} for hint, one in compiled.items()}
     sys.stdout.write(json.dumps(found) + "\n")
 
