@@ -29,7 +29,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make docs` from `cpuserve/settings/settings.py`.",
+        "Written by `make docs` from `cpuserve/settings`.",
         "",
         "Where a setting is given more than once, the first of these counts: command line, environment,"
         " settings file (`--config FILE`, TOML, the names below), preset, the model's own metadata"

@@ -10,12 +10,29 @@ import pytest
 from cpuserve import __version__
 from cpuserve.errors import UsageError
 from cpuserve.settings import SETTINGS, Group, Settings, load
+from cpuserve.settings.model_settings import ModelSettings
+from cpuserve.settings.server_settings import ServerSettings
 
 
 def test_every_field_but_what_files_add_is_a_setting():
     others = {"models", "own_models", "tuned", "origin", "notes"}
     fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in others}
     assert fields == {name: setting.default for name, setting in SETTINGS.items()}
+
+
+def test_each_setting_is_declared_once_and_beside_its_kind():
+    of_server, of_models = (
+        {one.name for one in dataclasses.fields(kind)} for kind in (ServerSettings, ModelSettings)
+    )
+    assert not of_server & of_models
+    assert of_server | of_models == set(SETTINGS)
+    assert {name for name, setting in SETTINGS.items() if setting.per_model} <= of_models
+    assert not {SETTINGS[name].group for name in of_server} & {SETTINGS[name].group for name in of_models}
+
+
+def test_help_shows_the_groups_in_their_order():
+    groups = [group for group, _ in itertools.groupby(setting.group for setting in SETTINGS.values())]
+    assert groups == list(Group)
 
 
 @pytest.mark.parametrize(
