@@ -185,7 +185,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         return self._handlers.get(handler_call_details.method)
 
     async def count_channels(self) -> None:
-        """Count the channels with a call in the last minute, again and again."""
+        """Count the channels with a call in the last minute, again and again; health checks are none."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_COUNT_EVERY_S)
@@ -253,7 +253,9 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
     def _begin(self, method: Method, context: Any) -> Call:
         """The call of a request whose metadata are here; raises why it may not go on."""
         peer = context.peer()
-        self._latest = self._channels[peer] = asyncio.get_running_loop().time()
+        self._latest = asyncio.get_running_loop().time()
+        if not method.at_once:  # probes open a channel each
+            self._channels[peer] = self._latest
         transport, address = self._transport, address_of(peer)
         headers = {
             name: value

@@ -27,7 +27,13 @@ from cpuserve.machine.performance_checks import (
 from cpuserve.machine.placement import Seat
 from cpuserve.machine.process import Process
 from cpuserve.machine.seat_checks import DoctorFinding, SeatedProcess, SeatReport, check_seats, worst_level
-from cpuserve.machine.server_status import SUSPENDED, ServerStatus, WorkerStatus, seat_to_json
+from cpuserve.machine.server_status import (
+    SUSPENDED,
+    ServerStatus,
+    WorkerStatus,
+    seat_to_json,
+    unreached_workers,
+)
 from cpuserve.machine.topology import Topology
 
 __all__ = ["SECTIONS", "check_neighbours", "diagnose", "throttling_sample"]
@@ -160,14 +166,8 @@ def _check(server: ServerStatus, budget: Budget, root: Path) -> SeatReport:
 def _channels(workers: Sequence[WorkerStatus]) -> list[DoctorFinding]:
     """Workers that no gRPC channel has reached, while clients use others."""
     channels = [worker.grpc_channels for worker in workers if worker.state == "ready"]
-    if all(channels) or not any(channels):
-        return []
-    text = (
-        f"gRPC: {sum(channels)} channels were used in the last minute, {channels.count(0)} of "
-        f"{len(channels)} workers have none"
-    )
-    advice = "a channel lives in one worker: let clients open several for each and take them in turns"
-    return [DoctorFinding("yellow", text, advice)]
+    found = unreached_workers(channels)
+    return [DoctorFinding("yellow", *found)] if found is not None else []
 
 
 def _others(server: ServerStatus, neighbours: Iterable[ServerStatus]) -> list[DoctorFinding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,14 @@ from cpuserve.machine.files import format_cpulist, parse_cpulist
 from cpuserve.machine.placement import Seat, SeatPlan
 from cpuserve.settings import Settings
 
-__all__ = ["SUSPENDED", "ServerStatus", "WorkerStatus", "describe_server", "seat_to_json"]
+__all__ = [
+    "SUSPENDED",
+    "ServerStatus",
+    "WorkerStatus",
+    "describe_server",
+    "seat_to_json",
+    "unreached_workers",
+]
 
 SUSPENDED = "suspended"
 """The state of a worker that was ready and does not run."""
@@ -122,3 +129,21 @@ def describe_server(
 def seat_to_json(seat: Seat) -> dict[str, Any]:
     """A seat, fit for JSON; CPUs in the kernel's list form."""
     return asdict(seat) | {"cpus": format_cpulist(seat.cpus)}
+
+
+def unreached_workers(channels: Sequence[int]) -> tuple[str, str] | None:
+    """Say that gRPC channels reach some of the workers only, and what to do.
+
+    Args:
+        channels: that each ready worker has.
+
+    Returns:
+        What was found, and the advice; None where all have some, or none has.
+    """
+    if all(channels) or not any(channels):
+        return None
+    text = (
+        f"gRPC: {sum(channels)} channels were used in the last minute, {channels.count(0)} of "
+        f"{len(channels)} workers have none"
+    )
+    return text, "a channel lives in one worker: let clients open several for each and take them in turns"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import UsageError
 from cpuserve.http.worker import SeatWorker
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.shared_memory import SharedMemory
-from cpuserve.serving.worker_table import WorkerRow
+from cpuserve.server.grpc_channels import GrpcChannels
 from cpuserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ class GrpcPort:
         transport = GrpcTransport(
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
             *(worker.limits, worker.body_budget, self._settings.max_connections),
-            partial(_tell_channels, worker.row),
+            GrpcChannels(worker.worker_table, worker.row).tell,
         )
         return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport)
 
@@ -85,8 +83,3 @@ def _bound(family: int, address: str | tuple[str, int], *options: int) -> socket
         made.close()
         raise
     return made
-
-
-def _tell_channels(row: WorkerRow, count: int) -> None:
-    if row.pid == os.getpid():  # else the row is another worker's by now
-        row.grpc_channels = count
