@@ -21,7 +21,7 @@ from cpuserve.authoring.comparable_answers import (
     VectorAnswer,
 )
 from cpuserve.errors import RequestError
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 
 __all__ = ["AnswerAgreement", "AnswerReader", "ServedAnswers", "VectorReader"]
@@ -119,7 +119,7 @@ class AnswerAgreement:
         return replace(answer, centre=np.mean(vectors, axis=0))
 
 
-_Read = Callable[[Postprocessor, Answer, Outputs, Frame], ComparableAnswer | None]
+_Read = Callable[[Postprocessor, Answer, Outputs, PictureSize], ComparableAnswer | None]
 
 
 class ServedAnswers:
@@ -130,7 +130,7 @@ class ServedAnswers:
         frames: size of each picture.
     """
 
-    def __init__(self, post: Postprocessor | TensorsOnly, frames: Sequence[Frame]) -> None:
+    def __init__(self, post: Postprocessor | TensorsOnly, frames: Sequence[PictureSize]) -> None:
         self.what = "answers"
         self.why_not = f"it answers tensors only: {post.reason}" if isinstance(post, TensorsOnly) else ""
         self._post, self._frames = post, frames
@@ -143,7 +143,7 @@ class ServedAnswers:
         with np.errstate(all="ignore"):  # of a broken model's numbers
             return self._found(self._post, outputs, frame)
 
-    def _found(self, post: Postprocessor, outputs: Outputs, frame: Frame) -> ComparableAnswer | None:
+    def _found(self, post: Postprocessor, outputs: Outputs, frame: PictureSize) -> ComparableAnswer | None:
         try:
             answer = post.answer([np.array(part) for part in outputs], None, frame)
             if len(answer.get("predictions", ())) == 1 < outputs[0].size and not answer.get("multilabel"):
@@ -172,7 +172,7 @@ def _scores(entries: Sequence[dict[str, Any]]) -> dict[int, float] | None:
 
 
 def _classes(
-    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: Frame
+    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
 ) -> ComparableAnswer | None:
     scores = _scores(answer["predictions"])
     if scores is None:
@@ -180,7 +180,9 @@ def _classes(
     return LabelAnswer(scores) if answer.get("multilabel") else RankedAnswer(scores)
 
 
-def _boxes(_post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: Frame) -> ComparableAnswer | None:
+def _boxes(
+    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
+) -> ComparableAnswer | None:
     entries = answer["detections"]
     corners = np.array([entry["box"] for entry in entries], np.float64).reshape(-1, 4)
     scores = np.array([_score(entry) for entry in entries], np.float64)
@@ -198,7 +200,9 @@ def _points_of(entry: dict[str, Any]) -> PointAnswer:
     return PointAnswer(places, scores, float((right - left) * (bottom - top)) ** 0.5)
 
 
-def _points(_post: Postprocessor, answer: Answer, _outputs: Outputs, frame: Frame) -> ComparableAnswer | None:
+def _points(
+    _post: Postprocessor, answer: Answer, _outputs: Outputs, frame: PictureSize
+) -> ComparableAnswer | None:
     entries = answer["keypoints"]
     points = {
         int(entry["class_id"]): (float(entry["point"][0]), float(entry["point"][1])) for entry in entries
@@ -209,15 +213,19 @@ def _points(_post: Postprocessor, answer: Answer, _outputs: Outputs, frame: Fram
     return PointAnswer(points, scores, _SMALLEST * max(frame.width, frame.height))
 
 
-def _mask(post: Postprocessor, _answer: Answer, outputs: Outputs, frame: Frame) -> ComparableAnswer | None:
+def _mask(
+    post: Postprocessor, _answer: Answer, outputs: Outputs, frame: PictureSize
+) -> ComparableAnswer | None:
     if not isinstance(post, Segmenter):
         return None
     shrink = min(1.0, _MASK_SIDE / max(frame.width, frame.height))
-    small = Frame(max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
+    small = PictureSize(max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
     return MaskAnswer(post.mask(outputs, small))
 
 
-def _text(_post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: Frame) -> ComparableAnswer | None:
+def _text(
+    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
+) -> ComparableAnswer | None:
     return TextAnswer(answer["text"])
 
 

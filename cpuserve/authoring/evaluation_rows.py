@@ -31,7 +31,7 @@ from cpuserve.serving.graph import (
     with_batch,
 )
 from cpuserve.serving.loader import read
-from cpuserve.serving.picture_input import Frame, PictureInput
+from cpuserve.serving.picture_input import PictureInput, PictureSize
 from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.postprocess.evidence import NORMALISED
 from cpuserve.serving.preprocess import Resizer
@@ -55,7 +55,7 @@ class EvaluationRows:
 
     pictures: list[LabelledPicture]
     rows: list[Pixels]
-    frames: list[Frame]
+    frames: list[PictureSize]
     left_out: list[tuple[Path, str]]
 
 
@@ -184,7 +184,7 @@ class EvaluationModel:
         resizer.into(row, np.ascontiguousarray(ids))
         return row[..., 0]
 
-    def detector(self, frames: Sequence[Frame]) -> Callable[[Sequence[Array], int], list[Detection]]:
+    def detector(self, frames: Sequence[PictureSize]) -> Callable[[Sequence[Array], int], list[Detection]]:
         """A function that reads boxes from the outputs for a picture, by the served post-processing.
 
         Args:
@@ -205,7 +205,7 @@ class EvaluationModel:
 
         return find
 
-    def answers(self, frames: Sequence[Frame]) -> AnswerReader:
+    def answers(self, frames: Sequence[PictureSize]) -> AnswerReader:
         """What reads answers from the outputs for a picture: the served post-processing, or an embedding.
 
         Args:

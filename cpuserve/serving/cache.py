@@ -18,7 +18,7 @@ import orjson
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.cut_manifest import PYTHON, CutManifest
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Encoded, Frame
+from cpuserve.serving.picture_input import Encoded, PictureSize
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.request import Request
@@ -134,7 +134,7 @@ class CachingPipeline(Pipeline):
         return cast("bytes", kept)
 
     def infer_pictures(
-        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None = None
+        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, PictureSize] | None = None
     ) -> list[Array]:
         """As `Pipeline.infer_pictures`; with ``frames``, which no cache can fill, always computed."""
         make = partial(super().infer_pictures, pictures, request, frames)

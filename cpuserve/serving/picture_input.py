@@ -15,13 +15,13 @@ from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import DECODE, RESIZE
 
-__all__ = ["Encoded", "Frame", "PictureInput"]
+__all__ = ["Encoded", "PictureInput", "PictureSize"]
 
 Encoded = bytes | bytearray | memoryview
 
 
 @dataclass(slots=True)
-class Frame:
+class PictureSize:
     """The picture a row was made of, upright.
 
     Attributes:
@@ -75,7 +75,7 @@ class PictureInput:
             source.channels,
         )
 
-    def into(self, picture: Encoded, row: Pixels, spans: Spans | None = None) -> Frame:
+    def into(self, picture: Encoded, row: Pixels, spans: Spans | None = None) -> PictureSize:
         """Decode and resize a picture into ``row``, u8 [H, W, C], overwritten whole.
 
         Args:
@@ -94,7 +94,7 @@ class PictureInput:
             spans.end(DECODE, time.perf_counter_ns())
             resizer.into(row, pixels, orientation)
             spans.end(RESIZE, time.perf_counter_ns())
-        return Frame(width, height)
+        return PictureSize(width, height)
 
     def row(self, picture: Encoded) -> Pixels:
         """A picture as a row of its own, u8 [H, W, C].

@@ -17,7 +17,7 @@ from cpuserve.serving.cut_parts import CutParts, Runner
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.geometry import ROWS, Batch
-from cpuserve.serving.picture_input import Encoded, Frame, PictureInput
+from cpuserve.serving.picture_input import Encoded, PictureInput, PictureSize
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request, Spans
@@ -47,7 +47,7 @@ class PicturePath:
 
     def through_head(
         self, head: Runner, picture: Encoded, rows: BatchRows, place: int, spans: Spans | None = None
-    ) -> Frame:
+    ) -> PictureSize:
         """Decode, resize and run the head into row ``place`` of ``rows``.
 
         Raises:
@@ -149,7 +149,9 @@ class Pipeline:
                 f"model {self.name} is not a segmentation model and has no mask; ask for the overlay"
             )
 
-        def look(outputs: Sequence[Array], topk: int | None, frame: Frame) -> tuple[Answer, Pixels | None]:
+        def look(
+            outputs: Sequence[Array], topk: int | None, frame: PictureSize
+        ) -> tuple[Answer, Pixels | None]:
             drawn = None if segmenter is None else segmenter.mask(outputs, frame)
             return post.answer(outputs, topk, frame), drawn
 
@@ -166,7 +168,7 @@ class Pipeline:
         picture: Encoded,
         request: Request,
         topk: int | None,
-        look: Callable[[Sequence[Array], int | None, Frame], _Seen],
+        look: Callable[[Sequence[Array], int | None, PictureSize], _Seen],
     ) -> _Seen:
         """Run one encoded picture and call ``look`` with its outputs while they are valid."""
         pictures = self._pictures()
@@ -197,7 +199,7 @@ class Pipeline:
             RequestError: a bad picture, named by its place, or a model that answers no pictures.
         """
         post = self._postprocessor()
-        frames: dict[int, Frame] = {}
+        frames: dict[int, PictureSize] = {}
         if self.batch.free:
             outputs = self.infer_pictures(pictures, request, frames)
             rows = [[output[place] for output in outputs] for place in range(len(pictures))]
@@ -207,7 +209,7 @@ class Pipeline:
         return [post.answer(row, topk, frames[place]) for place, row in enumerate(rows)]
 
     def infer_pictures(
-        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None = None
+        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, PictureSize] | None = None
     ) -> list[Array]:
         """Outputs for encoded pictures: one array [number of pictures, ...] an output.
 
@@ -241,7 +243,7 @@ class Pipeline:
         ]
 
     def _run_pictures(
-        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, Frame] | None
+        self, pictures: Sequence[Encoded], request: Request, frames: dict[int, PictureSize] | None
     ) -> list[list[Array]]:
         """The outputs of all pictures, [N, ...]; of a model without a batch those of each, [1, ...]."""
         way = self._pictures()

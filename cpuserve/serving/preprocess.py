@@ -13,6 +13,7 @@ from cpuserve.serving.decode import Pixels
 
 __all__ = ["RESIZE_TYPES", "Placement", "Resizer"]
 
+_Window = tuple[int, int, int, int]  # left, top, width and height
 RESIZE_TYPES = ("standard", "crop", "fit_to_window", "fit_to_window_letterbox")
 _INTERPOLATION = {"LINEAR": cv2.INTER_LINEAR, "CUBIC": cv2.INTER_CUBIC, "NEAREST": cv2.INTER_NEAREST}
 # EXIF orientations as (transpose, flip code of cv2.flip or None), applied after the resize.
@@ -110,18 +111,26 @@ class Resizer:
             target = target.transpose(1, 0, 2)
         row[:] = target if flip is None else target[_flip_slices(flip)]
 
+    def windows(self, width: int, height: int) -> tuple[_Window, _Window]:
+        """What is taken of an upright picture of width x height, and where it lies in the input.
+
+        Returns:
+            Left, top, width and height of both, whole pixels. The input outside of the second is padding.
+        """
+        whole = 0, 0, width, height
+        if self.resize_type == "standard":
+            return whole, (0, 0, self.width, self.height)
+        if self.resize_type == "crop":
+            return _middle(width, height, self.width, self.height), (0, 0, self.width, self.height)
+        return whole, self._fit(width, height, self.width, self.height)
+
     def placement(self, width: int, height: int) -> Placement:
         """Where an upright picture of width x height is placed."""
-        if self.resize_type == "standard":
-            return Placement(self.width / width, self.height / height, 0, 0)
-        if self.resize_type == "crop":
-            left, top, keep_width, keep_height = _middle(width, height, self.width, self.height)
-            scale_x, scale_y = self.width / keep_width, self.height / keep_height
-            return Placement(scale_x, scale_y, -left * scale_x, -top * scale_y)
-        left, top, fit_width, fit_height = self._fit(width, height, self.width, self.height)
-        return Placement(fit_width / width, fit_height / height, left, top)
+        (left, top, taken_width, taken_height), target = self.windows(width, height)
+        scale_x, scale_y = target[2] / taken_width, target[3] / taken_height
+        return Placement(scale_x, scale_y, target[0] - left * scale_x, target[1] - top * scale_y)
 
-    def _fit(self, width: int, height: int, into_width: int, into_height: int) -> tuple[int, int, int, int]:
+    def _fit(self, width: int, height: int, into_width: int, into_height: int) -> _Window:
         """Left, top, width and height of a whole picture width x height in a window, padding around it."""
         scale = min(into_width / width, into_height / height)
         fit_width = max(1, min(into_width, round(width * scale)))
@@ -141,7 +150,7 @@ class Resizer:
             )
 
 
-def _middle(width: int, height: int, like_width: int, like_height: int) -> tuple[int, int, int, int]:
+def _middle(width: int, height: int, like_width: int, like_height: int) -> _Window:
     """Left, top, width and height of the largest middle part of width x height with another's aspect."""
     keep_width = min(width, max(1, round(height * like_width / like_height)))
     keep_height = min(height, max(1, round(width * like_height / like_width)))
@@ -149,7 +158,7 @@ def _middle(width: int, height: int, like_width: int, like_height: int) -> tuple
 
 
 def _as_stored(
-    window: tuple[int, int, int, int], width: int, height: int, transpose: bool, flip: int | None
+    window: _Window, width: int, height: int, transpose: bool, flip: int | None
 ) -> tuple[slice, slice]:
     """Rows and columns of a window in pixels as they are stored, that will be transposed and flipped.
 

@@ -22,7 +22,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 from cpuserve.serving.engine import Port
 from cpuserve.serving.loader import load_pipeline, new_core
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Classifier, Detector, Keypoints, Segmenter, TensorsOnly
 from cpuserve.serving.postprocess.heads import FastestDet
 from cpuserve.serving.postprocess.keypoints import Points
@@ -32,7 +32,7 @@ from cpuserve.settings import Settings
 
 Array = npt.NDArray[Any]
 PICTURES = 40
-FRAMES = [Frame(64, 64)] * PICTURES
+FRAMES = [PictureSize(64, 64)] * PICTURES
 RESIZER = Resizer(64, 64, "standard", "LINEAR", 0)
 RANDOM = np.random.default_rng(3)
 
@@ -105,7 +105,7 @@ def test_a_classifier_that_wavers_where_the_float_model_does_is_accepted():
 def test_a_rare_class_that_is_lost_is_seen():
     """95 in 100 pictures are of class 0: a model that always says so is right on them."""
     float_scores = [row([5, 0]) for _ in range(95)] + [row([0, 5]) for _ in range(5)]
-    reader = ServedAnswers(Classifier(("zero", "one"), softmax=True), [Frame(64, 64)] * 100)
+    reader = ServedAnswers(Classifier(("zero", "one"), softmax=True), [PictureSize(64, 64)] * 100)
     found = verdict(reader, float_scores, [row([5, 0])] * 100, max_drop=0.1)
     assert not found.accepted
     assert "of 'one', only 0% agrees" in found.reason

@@ -13,7 +13,7 @@ from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.settings import Settings
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -63,7 +63,7 @@ def test_damaged_pictures_are_left_out_with_the_reason(tmp_path):
     seen: list[None] = []
     samples = [LabelledPicture(tmp_path / "bad.jpg"), good, LabelledPicture(tmp_path / "gone.jpg")]
     found = model.rows(samples, lambda: seen.append(None))
-    assert (found.pictures, found.frames) == ([good], [Frame(width=10, height=12)])
+    assert (found.pictures, found.frames) == ([good], [PictureSize(width=10, height=12)])
     assert [file.name for file, _ in found.left_out] == ["bad.jpg", "gone.jpg"]
     assert "No such file" in found.left_out[1][1]
     assert len(seen) == 3

@@ -15,7 +15,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.serving import judgement
 from cpuserve.serving.engine import Port
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.servable_graph import class_count
@@ -203,7 +203,7 @@ def answer(build: Any, card: Card, data: Any, said: bool = False) -> Any:
     post = postprocessor(card, ports, Resizer(SIDE, SIDE), output_evidence(model), model)
     assert not isinstance(post, TensorsOnly), post.reason
     found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)
-    return post.answer([np.array(found[port][0]) for port in found], None, Frame(SIDE, SIDE)), words
+    return post.answer([np.array(found[port][0]) for port in found], None, PictureSize(SIDE, SIDE)), words
 
 
 def row() -> Any:

@@ -11,7 +11,7 @@ from openvino import opset13 as ops
 
 from cpuserve.authoring.answer_agreement import ServedAnswers
 from cpuserve.authoring.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Classifier, TensorsOnly
 from tests.isa import NEEDS_BF16
 
@@ -26,7 +26,7 @@ def model() -> ov.Model:
 def test_each_hint_is_reported_as_it_is_in_force(model):
     core = ov.Core()
     rows = [np.array(row, np.float32) for row in ([0.1, 0.2, 0.9, 0.3], [0.9, 0.3, 0.2, 0.1])]
-    answers = ServedAnswers(Classifier((), softmax=True), [Frame(4, 4)] * 2)
+    answers = ServedAnswers(Classifier((), softmax=True), [PictureSize(4, 4)] * 2)
     found = compare_precisions(core, model, rows, answers)
     assert [one.asked for one in found] == list(HINTS)
     assert (found[0].in_force, found[0].agreement, found[0].note) == ("f32", 1.0, "")
@@ -43,7 +43,7 @@ def test_each_hint_is_reported_as_it_is_in_force(model):
 
 
 def test_what_cannot_be_compared_has_no_agreement(model):
-    answers = ServedAnswers(TensorsOnly("it is a table"), [Frame(4, 4)])
+    answers = ServedAnswers(TensorsOnly("it is a table"), [PictureSize(4, 4)])
     found = compare_precisions(ov.Core(), model, [np.ones(4, np.float32)], answers, ("f32", "f16"))
     assert [(one.asked, one.agreement) for one in found] == [("f32", None), ("f16", None)]
     assert "it answers tensors only: it is a table" in found[1].report["not_compared"]
@@ -67,7 +67,7 @@ def test_a_precision_without_kernels_is_a_reason_and_no_end_of_the_report(model)
                 raise RuntimeError("object is not initialized")
             return super().compile_model(graph, device, properties)
 
-    answers = ServedAnswers(Classifier((), softmax=True), [Frame(4, 4)] * 2)
+    answers = ServedAnswers(Classifier((), softmax=True), [PictureSize(4, 4)] * 2)
     rows = [np.array(row, np.float32) for row in ([0.1, 0.2, 0.9, 0.3], [0.9, 0.3, 0.2, 0.1])]
     exact, half = compare_precisions(Limited(), model, rows, answers, ("f32", "bf16"))
     assert (exact.agreement, half.agreement, half.note) == (1.0, None, "")

@@ -9,7 +9,7 @@ import pytest
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import ImageInput
-from cpuserve.serving.picture_input import Frame, PictureInput
+from cpuserve.serving.picture_input import PictureInput, PictureSize
 
 
 def picture_input(channels: int = 3, **card: object) -> PictureInput:
@@ -31,7 +31,7 @@ def test_the_frame_is_the_whole_picture(data_dir: Path, name: str, size: tuple[i
     data = (data_dir / "images" / name).read_bytes()
     row = np.empty((48, 64, 3), np.uint8)
     height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]  # type: ignore[union-attr]
-    assert picture_input().into(data, row) == Frame(width, height)
+    assert picture_input().into(data, row) == PictureSize(width, height)
     assert size is None or size == (width, height)
 
 
@@ -40,7 +40,7 @@ def test_the_frame_of_a_turned_picture_is_upright(data_dir: Path) -> None:
         upright = cv2.imread(str(file), cv2.IMREAD_COLOR)
         assert upright is not None
         frame = picture_input().into(file.read_bytes(), np.empty((48, 64, 3), np.uint8))
-        assert frame == Frame(upright.shape[1], upright.shape[0])
+        assert frame == PictureSize(upright.shape[1], upright.shape[0])
         break
     else:
         pytest.fail("no turned picture in the test data")

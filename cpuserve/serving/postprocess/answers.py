@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 
 __all__ = ["Answer", "Postprocessor", "TensorsOnly", "check_topk", "label_of"]
 
@@ -18,7 +18,7 @@ Answer = dict[str, Any]  # JSON
 class Postprocessor(Protocol):
     """Turns the outputs of one row into an answer."""
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: PictureSize, /) -> Answer:
         """The answer for one picture.
 
         Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
 
 __all__ = ["Classifier", "MultilabelClassifier", "sigmoid"]
@@ -42,7 +42,7 @@ class Classifier:
         self._scale, self._offset = np.float32(scale), np.float32(offset)
         self._scaled = scale != 1 or offset != 0
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: PictureSize, /) -> Answer:
         """``{"predictions": [{"class_id", "label", "probability"}]}``, best first.
 
         Raises:
@@ -102,7 +102,7 @@ class MultilabelClassifier:
         self._logits = logits
         self._scale, self._offset = scale, offset
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, _frame: PictureSize, /) -> Answer:
         """``{"multilabel": true, "predictions": [{"class_id", "label", "probability"}]}``, best first.
 
         Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
 from cpuserve.serving.preprocess import Resizer
 
@@ -64,7 +64,7 @@ class Detector:
         self._labels = labels
         self._resizer = resizer
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: PictureSize, /) -> Answer:
         """``{"detections": [{"class_id", "label", "probability", "box"}]}``, best first.
 
         ``box`` is x1, y1, x2, y2 in pixels of the upright picture, cut off at its edges. Where the head finds

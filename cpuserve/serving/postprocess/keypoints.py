@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
 from cpuserve.serving.preprocess import Resizer
 
@@ -50,7 +50,7 @@ class Keypoints:
         self._resizer = resizer
         self._confidence = confidence
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: PictureSize, /) -> Answer:
         """``{"keypoints": [{"class_id", "label", "probability", "point"}]}``, best first.
 
         ``class_id`` says which keypoint it is; ``point`` is x, y in pixels of the upright picture.

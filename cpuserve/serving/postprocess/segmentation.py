@@ -10,7 +10,7 @@ import numpy as np
 from cpuserve.errors import RequestError
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.answers import Answer, check_topk, label_of
 from cpuserve.serving.preprocess import Resizer
 
@@ -42,7 +42,7 @@ class Segmenter:
         self._resizer = resizer
         self._padded = resizer.resize_type.startswith("fit_to_window")
 
-    def answer(self, outputs: Sequence[Array], topk: int | None, frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], topk: int | None, frame: PictureSize, /) -> Answer:
         """``{"classes": [{"class_id", "label", "area"}]}``, largest first.
 
         Areas are shares of the picture, of its middle part where the resize crops.
@@ -70,7 +70,7 @@ class Segmenter:
             ]
         }
 
-    def mask(self, outputs: Sequence[Array], frame: Frame) -> Pixels:
+    def mask(self, outputs: Sequence[Array], frame: PictureSize) -> Pixels:
         """The class of each pixel of the picture, u8 [height, width], nearest neighbour; `NOT_SEEN` outside.
 
         Raises:
@@ -95,7 +95,7 @@ class Segmenter:
         whole[top : top + height, left : left + width] = _scaled(small, width, height)
         return whole
 
-    def _ids(self, outputs: Sequence[Array], frame: Frame) -> Array:
+    def _ids(self, outputs: Sequence[Array], frame: PictureSize) -> Array:
         """Class ids [H, W] where the output shows the picture; any padding is left out."""
         scores = outputs[0]
         if self._axis is None:

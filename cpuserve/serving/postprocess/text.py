@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cpuserve.serving.engine import Array
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.answers import Answer
 
 __all__ = ["CtcText", "ctc_alphabet"]
@@ -42,7 +42,7 @@ class CtcText:
         self._alphabet = alphabet
         self._softmax = softmax
 
-    def answer(self, outputs: Sequence[Array], _topk: int | None, _frame: Frame, /) -> Answer:
+    def answer(self, outputs: Sequence[Array], _topk: int | None, _frame: PictureSize, /) -> Answer:
         """``{"text", "probability"}``: the mean probability of the characters, 0 where there are none."""
         scores = outputs[0].reshape(-1, len(self._alphabet)).astype(np.float32)
         if self._softmax:

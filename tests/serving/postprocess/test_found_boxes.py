@@ -7,12 +7,12 @@ import pytest
 
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import Port
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import OutputEvidence, TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 
 SIZE = Resizer(64, 32)
-FRAME = Frame(640, 320)  # ten times the input
+FRAME = PictureSize(640, 320)  # ten times the input
 LABELS = ("a", "b", "c")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.keypoints import Keypoints, Points
 from cpuserve.serving.preprocess import Resizer
 
@@ -19,11 +19,11 @@ def test_points_are_in_pixels_of_the_picture_best_first():
         Resizer(100, 100, "fit_to_window_letterbox"),
         confidence=0.3,
     )
-    found = made.answer([], None, Frame(200, 100))
+    found = made.answer([], None, PictureSize(200, 100))
     assert found == {
         "keypoints": [
             {"class_id": 1, "label": "eye", "probability": 0.75, "point": [20, 10]},
             {"class_id": 0, "label": "nose", "probability": 0.5, "point": [100, 50]},
         ]
     }
-    assert made.answer([], 1, Frame(200, 100))["keypoints"] == found["keypoints"][:1]
+    assert made.answer([], 1, PictureSize(200, 100))["keypoints"] == found["keypoints"][:1]

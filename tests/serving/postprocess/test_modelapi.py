@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.loader import load_pipeline, new_core
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import TensorsOnly, modelapi, postprocessor
 from cpuserve.serving.preprocess import RESIZE_TYPES, Resizer
 from cpuserve.serving.request import Request
@@ -24,7 +24,7 @@ from cpuserve.settings import Settings
 from tests.serving.postprocess.rows import logit, ports, row
 
 SIZE = 64
-FRAME = Frame(128, 64)  # in an input of 64 x 64: standard makes it twice as narrow
+FRAME = PictureSize(128, 64)  # in an input of 64 x 64: standard makes it twice as narrow
 
 
 def entries(card, *outputs, names=None, model=None, resizer=None, frame=FRAME):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpuserve.models.card import Card
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import OutputEvidence, TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from tests.serving.postprocess.rows import logit, ports, row
@@ -24,7 +24,7 @@ def post(card, *outputs, names, evidence=()):
 def answer(card, *outputs, names, evidence=()):
     made = post(card, *outputs, names=names, evidence=evidence)
     assert not isinstance(made, TensorsOnly), made.reason
-    return made.answer(row(*outputs), None, Frame(640, 320))["detections"]
+    return made.answer(row(*outputs), None, PictureSize(640, 320))["detections"]
 
 
 def queries(classes, best, probability):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import RequestError
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess.segmentation import NOT_SEEN, Segmenter
 from cpuserve.serving.preprocess import RESIZE_TYPES, Resizer
 
@@ -18,7 +18,7 @@ def test_ids_and_scores_of_either_layout_say_the_same():
     ids = np.array([[0, 1], [1, 1]])
     scores = np.eye(2, dtype=np.float32)[ids]
     answers = [
-        Segmenter(LABELS, axis, Resizer(2, 2)).answer([output], None, Frame(9, 9))
+        Segmenter(LABELS, axis, Resizer(2, 2)).answer([output], None, PictureSize(9, 9))
         for axis, output in (
             (None, ids),
             (None, ids[..., None]),
@@ -34,7 +34,7 @@ def test_ids_and_scores_of_either_layout_say_the_same():
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-@pytest.mark.parametrize("frame", [Frame(200, 100), Frame(90, 240)])
+@pytest.mark.parametrize("frame", [PictureSize(200, 100), PictureSize(90, 240)])
 @pytest.mark.parametrize("resize_type", RESIZE_TYPES)
 def test_a_mask_lies_on_what_it_was_made_of(resize_type, frame, stride):
     """The picture is its own mask: what is white in it is class 1, and the padding another class."""
@@ -60,6 +60,6 @@ def test_a_mask_lies_on_what_it_was_made_of(resize_type, frame, stride):
 def test_what_cannot_be_is_refused():
     segmenter = Segmenter(LABELS, None, Resizer(2, 2))
     with pytest.raises(RequestError, match="class ids 0 to 300 do not fit"):
-        segmenter.mask([np.array([[0, 300], [1, 2]])], Frame(4, 4))
+        segmenter.mask([np.array([[0, 300], [1, 2]])], PictureSize(4, 4))
     with pytest.raises(RequestError, match="topk is -1"):
-        segmenter.answer([np.zeros((2, 2), np.int64)], -1, Frame(4, 4))
+        segmenter.answer([np.zeros((2, 2), np.int64)], -1, PictureSize(4, 4))

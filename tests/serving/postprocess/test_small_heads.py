@@ -8,13 +8,13 @@ import pytest
 
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import Port
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import MODEL_TYPES, OutputEvidence, TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from tests.serving.postprocess.rows import logit
 
 SIZE = Resizer(64, 32)
-FRAME = Frame(640, 320)  # ten times the input
+FRAME = PictureSize(640, 320)  # ten times the input
 
 
 def answer(card, *outputs, evidence=(), size=SIZE, frame=FRAME):
@@ -148,7 +148,7 @@ def test_lines_of_text_are_turned_boxes_that_are_grown_back():
     cv2.fillPoly(chances[0], [np.round(line).astype(np.int32)], (0.9,))
     chances[0, 2:8, 2:30] = 0.4  # too unsure
     chances[0, 60:62, 100:102] = 0.9  # too small
-    found = answer(Card(model_type="PaddleOCR-det"), chances, size=size, frame=Frame(256, 128))
+    found = answer(Card(model_type="PaddleOCR-det"), chances, size=size, frame=PictureSize(256, 128))
     (region,) = found["detections"]
     assert (region["label"], region["class_id"]) == ("text", 0)
     assert region["probability"] == pytest.approx(0.9, abs=0.1)

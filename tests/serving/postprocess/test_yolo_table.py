@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cpuserve.models.card import Card
-from cpuserve.serving.picture_input import Frame
+from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import TensorsOnly, postprocessor
 from cpuserve.serving.preprocess import Resizer
 from tests.serving.postprocess.rows import ports, row
@@ -30,7 +30,7 @@ def table(*more, boxes=CELLS):
 def answer(card, *outputs):
     post = postprocessor(card, ports(*outputs), SIZE)
     assert not isinstance(post, TensorsOnly), post.reason
-    return post.answer(row(*outputs), None, Frame(640, 320))["detections"]
+    return post.answer(row(*outputs), None, PictureSize(640, 320))["detections"]
 
 
 def shares(found):
