@@ -1,0 +1,329 @@
+"""A cascade as a directory: `cascade.toml` with its thresholds and its promise, and the files it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cpuserve.errors import UsageError
+from cpuserve.video.scale import Scale
+
+__all__ = [
+    "CASCADE_FILE",
+    "Cascade",
+    "CascadePromise",
+    "CnnRule",
+    "DifferenceRule",
+    "FrameSampling",
+    "ReferenceModel",
+]
+
+CASCADE_FILE = "cascade.toml"
+"""The name of the file in the directory of a cascade."""
+
+_FORMAT = 1
+_HEADER = "# A cascade for `cpuserve video run`. Its files may not be edited: train again instead.\n"
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """The model whose labels the cascade gives at less cost.
+
+    Attributes:
+        model: its name in the repository.
+        version: its version there.
+        checksum: of its files, as `FrameModel.checksum`.
+        scale: what frames are scaled to for it.
+    """
+
+    model: str
+    version: int
+    checksum: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """The frames that are looked at; all others copy the label of the one before.
+
+    Attributes:
+        every: look at each frame whose number is a multiple of this.
+        which: the frames that are decoded: ``all``, ``nonref`` (those that no other frame needs are left out)
+            or ``nonkey`` (keyframes alone).
+    """
+
+    every: int = 1
+    which: Literal["all", "nonref", "nonkey"] = "all"
+
+
+@dataclass(frozen=True)
+class DifferenceRule:
+    """A frame that differs by less than ``delta`` from the one it is compared with copies its label.
+
+    Attributes:
+        detector: its name, which says what is compared with what, such as ``global:10``.
+        delta: the least difference that is a change.
+        scale: what frames are scaled to for it.
+        files: the files with its state, such as the picture without objects.
+    """
+
+    detector: str
+    delta: float
+    scale: Scale
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CnnRule:
+    """A small CNN: a frame below ``c_low`` has no object, one above ``c_high`` has one.
+
+    Attributes:
+        cnn: its name.
+        file: the IR of it, ``model.xml``; its weights stand beside it.
+        scale: what frames are scaled to for it.
+        c_low: frames whose probability is below this are labelled no.
+        c_high: frames whose probability is above this are labelled yes.
+    """
+
+    cnn: str
+    file: str
+    scale: Scale
+    c_low: float
+    c_high: float
+
+
+@dataclass(frozen=True)
+class CascadePromise:
+    """What was promised, or how much more has to be labelled before anything can be.
+
+    Attributes:
+        fn: budget: share of the windows with an object that may be missed, 0 to 1.
+        fp: budget: share of the windows without one that may be reported, 0 to 1.
+        confidence: probability with which both budgets hold.
+        promised: whether the bounds below keep the budgets.
+        fn_bound: upper bound of the share of missed windows, at that confidence.
+        fp_bound: upper bound of the share of falsely reported windows.
+        positive_windows: windows with an object that the bounds were computed on.
+        negative_windows: windows without one.
+        false_negatives: windows missed among those.
+        false_positives: windows falsely reported among those.
+        changes: changes of the label in that time.
+        more_minutes: minutes of video to label before this can be promised; 0 if it is promised.
+    """
+
+    fn: float
+    fp: float
+    confidence: float
+    promised: bool
+    fn_bound: float
+    fp_bound: float
+    positive_windows: int
+    negative_windows: int
+    false_negatives: int
+    false_positives: int
+    changes: int
+    more_minutes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """All that `cpuserve video run` needs to know.
+
+    Attributes:
+        query: what is looked for, such as ``car@0,0.6,1,1``.
+        reference: the model that answers what the stages before it do not decide.
+        promise: what its thresholds promise.
+        sampling: the frames that are looked at.
+        difference: the difference detector; None for none.
+        specialised: the specialised CNN; None for none.
+        regions: polygons that the query names: corners x, y in 0..1 of the picture.
+        costs: seconds of CPU time a frame of each part, measured in training.
+        files: SHA-256 of each file in the directory, by name; `save` computes them.
+    """
+
+    query: str
+    reference: ReferenceModel
+    promise: CascadePromise
+    sampling: FrameSampling = FrameSampling()
+    difference: DifferenceRule | None = None
+    specialised: CnnRule | None = None
+    regions: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> Cascade:
+        """Write ``cascade.toml`` beside the files it names, which are there already.
+
+        Args:
+            directory: the directory of the cascade.
+
+        Returns:
+            The cascade with the checksums of its files.
+
+        Raises:
+            UsageError: a value makes no sense, or a file is missing.
+        """
+        import tomli_w  # noqa: PLC0415  # of the extra; not for those who only read
+
+        _check(self)
+        sums = {name: _sha256(directory, name, "the cascade") for name in sorted(_named_files(self))}
+        whole = dataclasses.replace(self, files=sums)
+        document = {"format": _FORMAT, **_without_none(dataclasses.asdict(whole))}
+        directory.joinpath(CASCADE_FILE).write_text(_HEADER + tomli_w.dumps(document), encoding="utf-8")
+        return whole
+
+    @classmethod
+    def load(cls, directory: Path) -> Cascade:
+        """What `save` wrote.
+
+        Args:
+            directory: the directory of the cascade.
+
+        Raises:
+            UsageError: there is no cascade, it has another format, a key is unknown or missing, a value makes
+                no sense, or a file is missing or not the one of the training; the message names the file.
+        """
+        file = directory / CASCADE_FILE
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}; video train writes it") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} is no TOML: {error}") from None
+        found = document.pop("format", None)
+        if found != _FORMAT:
+            raise UsageError(f"{file} has format {found!r}, this version reads {_FORMAT}: train again")
+        try:
+            cascade: Cascade = _read(cls, document, "")
+            _check(cascade)
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}") from None
+        for name in sorted(_named_files(cascade)):
+            if _sha256(directory, name, str(file)) != cascade.files.get(name):
+                raise UsageError(
+                    f"{directory / name} is not the file that {file} was written for: train again"
+                )
+        return cascade
+
+
+def _named_files(cascade: Cascade) -> set[str]:
+    """The files a cascade needs, each with the weights that stand beside an IR."""
+    names = set(cascade.difference.files if cascade.difference else ())
+    if cascade.specialised:
+        xml = Path(cascade.specialised.file)
+        names |= {str(xml), str(xml.with_suffix(".bin"))} if xml.suffix == ".xml" else {str(xml)}
+    return names
+
+
+def _sha256(directory: Path, name: str, whose: str) -> str:
+    try:
+        with (directory / name).open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{directory / name}, which {whose} names: {error.strerror}") from None
+
+
+def _check(cascade: Cascade) -> None:
+    """Refuse what no training writes."""
+    promise = cascade.promise
+    wrong = [
+        *_between("sampling.every", cascade.sampling.every, 1, 1_000_000),
+        *_scale_faults("reference.scale", cascade.reference.scale),
+        *(line for name in ("fn", "fp", "confidence", "fn_bound", "fp_bound")
+          for line in _between(f"promise.{name}", getattr(promise, name), 0, 1)),
+        *(line for name, cost in cascade.costs.items()
+          for line in _between(f"costs.{name}", cost, 0, math.inf)),
+    ]  # fmt: skip
+    if cascade.difference:
+        wrong += _scale_faults("difference.scale", cascade.difference.scale)
+        wrong += _between("difference.delta", cascade.difference.delta, 0, math.inf)
+    if special := cascade.specialised:
+        wrong += _scale_faults("specialised.scale", special.scale)
+        wrong += _between("specialised.c_low", special.c_low, 0, 1)
+        wrong += _between("specialised.c_high", special.c_high, special.c_low, 1)
+    wrong += [
+        f"{name!r} is no file name" for name in sorted(_named_files(cascade)) if Path(name).name != name
+    ]
+    if not cascade.query:
+        wrong.append("query is empty")
+    if wrong:
+        raise UsageError(wrong[0])
+
+
+def _scale_faults(name: str, scale: Scale) -> list[str]:
+    faults = [
+        *_between(f"{name}.width", scale.width, 1, 16_384),
+        *_between(f"{name}.height", scale.height, 1, 16_384),
+    ]
+    x0, y0, x1, y1 = scale.region or (0, 0, 1, 1)
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        faults.append(f"{name}.region is {scale.region}, not x0 < x1 and y0 < y1 in 0 to 1")
+    return faults
+
+
+def _between(name: str, value: float, least: float, most: float) -> list[str]:
+    return [] if least <= value <= most else [f"{name} is {value}, not in {least:g} to {most:g}"]
+
+
+def _without_none(value: Any) -> Any:
+    """A document without what is None, which TOML cannot say."""
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    return [_without_none(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """A value of TOML as the type a field is declared with.
+
+    Raises:
+        UsageError: it has another type, or a table has keys that are unknown or missing.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _read(parts[0], value, where)  # the other one is None, which is an absent key
+    if origin is Literal:
+        if value not in parts:
+            raise UsageError(f"{where} is {value!r}, not one of {', '.join(parts)}")
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _read_table(kind, value, where)
+    if origin is tuple and isinstance(value, list):
+        if parts[-1] is not Ellipsis and len(value) != len(parts):
+            raise UsageError(f"{where} has {len(value)} values, not {len(parts)}")
+        return tuple(_read(parts[0], one, f"{where}[{place}]") for place, one in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _read(parts[1], one, f"{where}.{key}") for key, one in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{where} is {value!r}, not a value of type {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _read_table(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} is {value!r}, not a table")
+    hints, known = get_type_hints(kind), {one.name: one for one in dataclasses.fields(kind)}
+    prefix = f"{where}." if where else ""
+    if unknown := sorted(set(value) - set(known)):
+        raise UsageError(f"{prefix}{unknown[0]} is unknown; known are {', '.join(known)}")
+    absent = [
+        name
+        for name, one in known.items()
+        if name not in value
+        and one.default is dataclasses.MISSING
+        and one.default_factory is dataclasses.MISSING
+    ]
+    if absent:
+        raise UsageError(f"{prefix}{absent[0]} is missing")
+    try:
+        return kind(**{name: _read(hints[name], one, prefix + name) for name, one in value.items()})
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
