@@ -12,6 +12,7 @@ A message names the input, the limit and the setting that changes it::
     │   └── ChecksumError        500  INTERNAL           a fetched file has the wrong checksum
     ├── ModelFailed              500  INTERNAL           a model's own code failed while it ran
     ├── PlacementError           500  INTERNAL           the seats asked for do not fit the machine
+    ├── VideoError               500  INTERNAL           a video that cannot be read, or not to its end
     └── RequestError             400  INVALID_ARGUMENT   the request cannot be answered as it stands
         ├── Unauthorized         401  UNAUTHENTICATED    no right API key
         ├── UndecodableImage     400  INVALID_ARGUMENT   a damaged, truncated or empty picture
@@ -62,6 +63,7 @@ __all__ = [
     "UnknownTrace",
     "UnsupportedFormat",
     "UsageError",
+    "VideoError",
     "last_line",
     "without_directories",
 ]
@@ -130,6 +132,10 @@ class ModelFailed(CpuserveError):
 
 class PlacementError(CpuserveError):
     """The seats asked for do not fit into what this process may use."""
+
+
+class VideoError(CpuserveError):
+    """A video file or stream that cannot be read, or not to its end."""
 
 
 class RequestError(CpuserveError, status=400, grpc_code="INVALID_ARGUMENT"):

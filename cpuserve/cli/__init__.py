@@ -28,6 +28,7 @@ COMMANDS = {
     "test-reload": "test that replacing a model under load loses no request",
     "profile": "show where a served model spends its time",
     "tune": "find the fastest settings for a model on this machine",
+    "video": "run models on video files and streams",
     "bench": "measure servers, networks and frameworks",
 }
 

@@ -37,5 +37,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """The list at the end of the help, without loading any of them."""
+        if not self.summaries:
+            return
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries.items()))

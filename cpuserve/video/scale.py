@@ -55,6 +55,11 @@ class Scale:
         """Of the scaled pixels."""
         return 1 if self.colour == "GRAY" else 3
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the scaled pixels."""
+        return self.height, self.width, self.channels
+
     def windows(self, width: int, height: int) -> tuple[Window, Window]:
         """What is taken of a frame of width x height, and where it lies in the scaled pixels.
 

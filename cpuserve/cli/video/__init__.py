@@ -1,0 +1,22 @@
+"""`cpuserve video`: the group of its subcommands."""
+
+from __future__ import annotations
+
+import click
+
+from cpuserve.cli.group import LazyGroup
+
+__all__ = ["COMMANDS", "command"]
+
+COMMANDS: dict[str, str] = {}
+"""Each command has its module here: infer, train, run, eval, streams, plan, mask."""
+
+
+@click.command("video", cls=LazyGroup, package=__name__, summaries=COMMANDS)
+def command() -> None:
+    """Run models on video files and streams.
+
+    \b
+    Example:
+      cpuserve video infer street.mp4 --model yolox_nano
+    """

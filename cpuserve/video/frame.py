@@ -1,0 +1,76 @@
+"""One decoded frame, from which stages take pictures of the sizes they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cpuserve.serving.decode import Pixels
+from cpuserve.video.scale import Scale
+
+if TYPE_CHECKING:
+    from cpuserve.video.picture_scaler import PictureScaler
+
+__all__ = ["Frame"]
+
+
+class Frame:
+    """A decoded frame. It is valid only during the call of the stage that it is given to.
+
+    Attributes:
+        number: its place in the order of presentation, from 0 on.
+        pts: its time in units of the file's time base.
+        time_s: its time in seconds.
+        key: whether it is a keyframe.
+        packet_bytes: the size of its packet.
+        width: of the picture as it is shown (after the file's rotation), in pixels.
+        height: of the picture as it is shown, in pixels.
+    """
+
+    __slots__ = (
+        "_picture",
+        "_scaled",
+        "_scaler",
+        "height",
+        "key",
+        "number",
+        "packet_bytes",
+        "pts",
+        "time_s",
+        "width",
+    )
+
+    def __init__(
+        self,
+        picture: object,
+        scaler: PictureScaler,
+        *,
+        number: int,
+        pts: int,
+        time_s: float,
+        key: bool,
+        packet_bytes: int,
+    ) -> None:
+        self._picture = picture
+        self._scaler = scaler
+        self._scaled: dict[Scale, Pixels] = {}
+        self.number = number
+        self.pts = pts
+        self.time_s = time_s
+        self.key = key
+        self.packet_bytes = packet_bytes
+        self.width, self.height = scaler.shown_size(picture)
+
+    def scaled(self, scale: Scale) -> Pixels:
+        """The picture of one size, made by swscale straight from the decoder's planes.
+
+        It is made once; later calls with an equal scale give the same array.
+
+        Returns:
+            u8 [height, width, channels].
+        """
+        pixels = self._scaled.get(scale)
+        if pixels is None:
+            pixels = self._scaled[scale] = np.ascontiguousarray(self._scaler.scale(self._picture, scale))
+        return pixels
