@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,9 +12,10 @@ import cv2
 import numpy as np
 import openvino as ov
 
-from cpuserve.errors import CpuserveError, RequestError, TooManyPixels, UndecodableImage, UnknownModel
+from cpuserve.errors import CpuserveError, RequestError, TooManyPixels, UndecodableImage
 from cpuserve.machine.budget import Budget
-from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.models.find_model import find_model
+from cpuserve.models.repository import ModelFile
 from cpuserve.serving.decode import Decoded, Decoder, Pixels
 from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.engine import Array, Port
@@ -31,7 +31,6 @@ __all__ = ["Model", "Picture", "load"]
 Picture = str | Path | bytes | bytearray | memoryview | np.ndarray[Any, Any]
 """A file's path, the bytes of an encoded picture, or pixels u8 [H, W, 3] in RGB order."""
 
-_IN_REPOSITORY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:/([1-9][0-9]{0,17}))?")
 _COLOURS = {"RGB": None, "BGR": cv2.COLOR_RGB2BGR, "GRAY": cv2.COLOR_RGB2GRAY}
 
 
@@ -84,7 +83,7 @@ def load(
         "allow_unvalidated": allow_unvalidated,
     }
     settings = load_settings(given, file=None if config is None else Path(config))
-    file = _find(model, settings.model_repository)
+    file = find_model(model, settings.model_repository)
     return Model(file, settings)
 
 
@@ -271,24 +270,3 @@ def _content(picture: Picture) -> Encoded:
         return Path(picture).read_bytes()
     except OSError as error:
         raise UndecodableImage(f"{picture} cannot be read: {error.strerror}") from error
-
-
-def _find(model: str | Path, repository: Path) -> ModelFile:
-    """The version that `load` was asked for.
-
-    Raises:
-        UnknownModel: there is none.
-        RepositoryError: its directory cannot be listed.
-    """
-    path, models = Path(model).resolve(), Repository(repository)
-    named = None if isinstance(model, Path) else _IN_REPOSITORY.fullmatch(model)
-    if named and (models.versions(named[1]) or not path.exists()):
-        return models.find(named[1], int(named[2]) if named[2] else None)
-    if not path.exists():
-        raise UnknownModel(f"no model at {model}: give NAME, NAME/VERSION or the path of a file or directory")
-    folder = path if path.is_dir() else path.parent
-    inside = _IN_REPOSITORY.fullmatch(f"{folder.parent.name}/{folder.name}")
-    own_name = path.name if path.is_dir() else path.stem
-    name = inside[1] if inside else re.sub(r"^\W+|[^\w.-]", "", own_name, flags=re.ASCII) or "model"
-    found = Repository(path.parent, {name: path}).find(name)
-    return dataclasses.replace(found, version=int(inside[2])) if inside else found

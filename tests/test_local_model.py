@@ -25,26 +25,12 @@ from cpuserve.errors import (
     UsageError,
 )
 from cpuserve.models.card import Card
+from tests.colour_model import colour_model
 from tests.conftest import ROOT
 from tests.servers import serving
 
 SEVEN = ROOT / "docs" / "seven.png"
 DIGITS = ROOT / "ir_models" / "digits" / "1"
-
-
-def colour_model(folder: Path, *, rgb: bool) -> None:
-    """Write a classifier [N, 3, 16, 16] of the strongest channel, trained on RGB or on BGR."""
-    entry = ops.parameter((-1, 3, 16, 16), np.float32, name="image")
-    entry.output(0).set_names({"image"})
-    means = ops.softmax(ops.reduce_mean(entry, np.array([2, 3])), 1)
-    means.output(0).set_names({"means", "a_longer_name"})
-    model = ov.Model([ops.result(means)], [entry])
-    labels = ("red", "green", "blue") if rgb else ("blue", "green", "red")
-    Card(
-        model_type="Classification", labels=labels, reverse_input_channels=rgb, scale_values=(25.0,), topk=3
-    ).write(model)
-    folder.mkdir(parents=True)
-    ov.save_model(model, folder / "model.xml")
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,9 @@ from cpuserve.serving.graph_settings import apply_graph_settings
 from cpuserve.serving.judgement import measured_evidence
 from cpuserve.serving.model_snapshot import snapshot
 from cpuserve.serving.picture_input import PictureInput
+from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.picture_recipe import integer_recipe
-from cpuserve.serving.pipeline import PicturePath, Pipeline
+from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.port_types import with_served_types
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence, postprocessor
 from cpuserve.serving.precision_choice import choose_precision

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.decode import MAX_SCAN_PIXELS, Decoder, Order, Pixels
 from cpuserve.serving.decoder_guard import DecoderGuard
@@ -15,7 +16,7 @@ from cpuserve.serving.preprocess import Resizer
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import DECODE, RESIZE
 
-__all__ = ["Encoded", "PictureInput", "PictureSize"]
+__all__ = ["Encoded", "PictureInput", "PictureSize", "ScaledPicture"]
 
 Encoded = bytes | bytearray | memoryview
 
@@ -29,6 +30,21 @@ class PictureSize:
         height: pixels.
     """
 
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledPicture:
+    """A picture that was decoded and brought to a model's input elsewhere, such as a frame of a video.
+
+    Attributes:
+        pixels: u8 [H, W, C] of the input's size and colour order, cropped or padded as its resizer would.
+        width: of the whole picture, upright, pixels.
+        height: of the same.
+    """
+
+    pixels: Pixels
     width: int
     height: int
 
@@ -75,17 +91,19 @@ class PictureInput:
             source.channels,
         )
 
-    def into(self, picture: Encoded, row: Pixels, spans: Spans | None = None) -> PictureSize:
+    def into(self, picture: Encoded | ScaledPicture, row: Pixels, spans: Spans | None = None) -> PictureSize:
         """Decode and resize a picture into ``row``, u8 [H, W, C], overwritten whole.
 
         Args:
-            picture: the whole file.
+            picture: the whole file, or pixels that only have to be copied.
             row: takes the pixels.
             spans: takes the times of both.
 
         Raises:
-            RequestError: it is not a picture, is damaged, or is too large.
+            RequestError: it is not a picture, is damaged, or is too large; or pixels are not like the row.
         """
+        if isinstance(picture, ScaledPicture):
+            return _copied(picture, row)
         resizer = self.resizer
         pixels, orientation, width, height = self.decoder.decode(picture, resizer.width, resizer.height)
         if spans is None:
@@ -105,3 +123,16 @@ class PictureInput:
         row: Pixels = np.empty((self.resizer.height, self.resizer.width, self.channels), np.uint8)
         self.into(picture, row)
         return row
+
+
+def _copied(picture: ScaledPicture, row: Pixels) -> PictureSize:
+    pixels = picture.pixels
+    if pixels.shape != row.shape or pixels.dtype != np.uint8:
+        raise RequestError(
+            f"scaled pixels are {pixels.dtype.name} {list(pixels.shape)}; "
+            f"the model takes uint8 {list(row.shape)}"
+        )
+    if picture.width < 1 or picture.height < 1:
+        raise RequestError(f"a picture of {picture.width}x{picture.height} pixels has no pixels")
+    row[:] = pixels
+    return PictureSize(picture.width, picture.height)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,54 +12,22 @@ import numpy as np
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.serving.batcher import Batcher, BatchRows
-from cpuserve.serving.cut_parts import CutParts, Runner
+from cpuserve.serving.cut_parts import CutParts
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.geometry import ROWS, Batch
-from cpuserve.serving.picture_input import Encoded, PictureInput, PictureSize
+from cpuserve.serving.picture_input import Encoded, PictureSize, ScaledPicture
+from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
-from cpuserve.serving.request import Request, Spans
-from cpuserve.serving.stages import INFER
+from cpuserve.serving.request import Request
 from cpuserve.serving.statistics import Recorder
 from cpuserve.serving.tensor_checks import check_rows
 from cpuserve.serving.whole_requests import infer_alone
 
-__all__ = ["PicturePath", "Pipeline"]
+__all__ = ["Pipeline"]
 
 _Seen = TypeVar("_Seen")
-
-
-@dataclass(frozen=True)
-class PicturePath:
-    """What takes encoded pictures into an engine.
-
-    Attributes:
-        picture_input: bytes to a row of pixels.
-        batcher: runs the rows.
-        head: makes the batcher's rows from pixels, for a cut model; None where the pixels are its rows.
-    """
-
-    picture_input: PictureInput
-    batcher: Batcher
-    head: Runner | None = None
-
-    def through_head(
-        self, head: Runner, picture: Encoded, rows: BatchRows, place: int, spans: Spans | None = None
-    ) -> PictureSize:
-        """Decode, resize and run the head into row ``place`` of ``rows``.
-
-        Raises:
-            RequestError: it is not a picture, is damaged, or is too large.
-        """
-        resizer = self.picture_input.resizer
-        pixels = np.empty((1, resizer.height, resizer.width, self.picture_input.channels), np.uint8)
-        frame = self.picture_input.into(picture, pixels[0], spans)
-        for target, made in zip(rows.inputs, head([pixels]), strict=True):
-            target[place] = made[0]
-        if spans is not None:
-            spans.end(INFER, time.perf_counter_ns())
-        return frame
 
 
 @dataclass(frozen=True)
@@ -142,36 +109,60 @@ class Pipeline:
         Raises:
             RequestError: a bad picture, a model that answers none, or no segmentation asked for a mask.
         """
-        post = self._postprocessor()
-        segmenter = post if isinstance(post, Segmenter) else None
-        if mask and segmenter is None:
+        if mask and not isinstance(self._postprocessor(), Segmenter):
             raise RequestError(
                 f"model {self.name} is not a segmentation model and has no mask; ask for the overlay"
             )
+        answer, drawn = self.see(picture, request, topk)
+        if mask and drawn is not None:
+            data = mask_png(drawn)
+        else:
+            data = overlay_png(upright(picture, self.picture_path().picture_input.decoder), answer, drawn)
+        request.done("post")
+        return data
+
+    def see(
+        self,
+        picture: Encoded | ScaledPicture,
+        request: Request,
+        topk: int | None = None,
+        *,
+        mask: bool = True,
+    ) -> tuple[Answer, Pixels | None]:
+        """Answer one picture, and say the class of each of its pixels where the model finds that.
+
+        Args:
+            picture: the whole file, or its pixels as large as the model's input.
+            request: takes the stage timings.
+            topk: number of classes wanted; None for the model's own.
+            mask: whether the classes of the pixels are wanted.
+
+        Returns:
+            The answer; classes u8 [height, width] of a segmentation if they are wanted, else None.
+
+        Raises:
+            RequestError: a bad picture, or a model that answers no pictures.
+        """
+        post = self._postprocessor()
+        segmenter = post if mask and isinstance(post, Segmenter) else None
 
         def look(
             outputs: Sequence[Array], topk: int | None, frame: PictureSize
         ) -> tuple[Answer, Pixels | None]:
-            drawn = None if segmenter is None else segmenter.mask(outputs, frame)
-            return post.answer(outputs, topk, frame), drawn
+            classes = None if segmenter is None else segmenter.mask(outputs, frame)
+            return post.answer(outputs, topk, frame), classes
 
-        answer, drawn = self._look(picture, request, topk, look)
-        if mask and drawn is not None:
-            data = mask_png(drawn)
-        else:
-            data = overlay_png(upright(picture, self._pictures().picture_input.decoder), answer, drawn)
-        request.done("post")
-        return data
+        return self._look(picture, request, topk, look)
 
     def _look(
         self,
-        picture: Encoded,
+        picture: Encoded | ScaledPicture,
         request: Request,
         topk: int | None,
         look: Callable[[Sequence[Array], int | None, PictureSize], _Seen],
     ) -> _Seen:
         """Run one encoded picture and call ``look`` with its outputs while they are valid."""
-        pictures = self._pictures()
+        pictures = self.picture_path()
         batcher = pictures.batcher
         with _InFlight(self.recorder, request, 1):
             request.done("queue")
@@ -227,7 +218,7 @@ class Pipeline:
         if self.batch.free:
             (outputs,) = self._run_pictures(pictures, request, frames)
             return outputs
-        ports = self._pictures().batcher.engine.outputs
+        ports = self.picture_path().batcher.engine.outputs
         odd = next((port for port in ports if not port.outer), None)
         if odd is not None and len(pictures) > 1:
             raise RequestError(
@@ -246,7 +237,7 @@ class Pipeline:
         self, pictures: Sequence[Encoded], request: Request, frames: dict[int, PictureSize] | None
     ) -> list[list[Array]]:
         """The outputs of all pictures, [N, ...]; of a model without a batch those of each, [1, ...]."""
-        way = self._pictures()
+        way = self.picture_path()
 
         def fill(rows: BatchRows, start: int) -> None:
             for index, row in enumerate(rows.inputs[0]):
@@ -310,7 +301,12 @@ class Pipeline:
             )
         return self.post
 
-    def _pictures(self) -> PicturePath:
+    def picture_path(self) -> PicturePath:
+        """What takes pictures into the engine.
+
+        Raises:
+            RequestError: the model takes none.
+        """
         if self.pictures is None:
             raise RequestError(
                 f"model {self.name} takes no pictures: no single input [N, H, W, 3] or [N, 3, H, W] of fixed "
