@@ -4,6 +4,7 @@ A message names the input, the limit and the setting that changes it::
 
     CpuserveError                500  INTERNAL           anything cpuserve refuses or cannot do
     ├── UsageError               500  INTERNAL           wrong options, variables or settings files
+    ├── MissingExtra             500  INTERNAL           a package that is not installed
     ├── RepositoryError          500  INTERNAL           a model directory that cannot be read or written
     │   ├── ModelLoadError       500  INTERNAL           OpenVINO refused the model
     │   │   └── ModelChanging    500  INTERNAL           its files change while they are read
@@ -33,7 +34,10 @@ A message names the input, the limit and the setting that changes it::
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shutil
+import sys
 from pathlib import Path
 
 __all__ = [
@@ -43,6 +47,7 @@ __all__ = [
     "CpuserveError",
     "DeadlineExceeded",
     "DownloadError",
+    "MissingExtra",
     "ModelChanging",
     "ModelFailed",
     "ModelLoadError",
@@ -64,6 +69,7 @@ __all__ = [
     "UnsupportedFormat",
     "UsageError",
     "VideoError",
+    "install_command",
     "last_line",
     "without_directories",
 ]
@@ -100,6 +106,18 @@ class CpuserveError(Exception):
 
 class UsageError(CpuserveError):
     """Wrong options on the command line, or wrong values in the environment or a settings file."""
+
+
+class MissingExtra(CpuserveError):
+    """What was asked for needs packages that are not installed.
+
+    Args:
+        what: what needs them, and the package: "this needs NNCF".
+        extra: the extra of cpuserve that brings them.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what}: {install_command(extra)}")
 
 
 class RepositoryError(CpuserveError):
@@ -215,6 +233,14 @@ class RateLimited(_RetryLater, status=429, grpc_code="RESOURCE_EXHAUSTED"):
 
 class DeadlineExceeded(RequestError, status=504, grpc_code="DEADLINE_EXCEEDED"):
     """The request's time was over before it could be run."""
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to the environment this process runs in."""
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
+        return f"uv pip install --python {sys.executable} 'cpuserve[{extra}]'"
+    return f"{python} -m pip install 'cpuserve[{extra}]'"
 
 
 def without_directories(text: str, *roots: Path) -> str:

@@ -12,7 +12,7 @@ import openvino as ov
 from cpuserve.authoring.formats import Format
 from cpuserve.authoring.tflite_expansion import expand_operators
 from cpuserve.authoring.tflite_operators import custom_operators
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, install_command
 
 __all__ = ["import_graph", "in_front_of_unknown", "reason", "refuse_unknown_operations"]
 
@@ -29,7 +29,7 @@ _ADVICE = (  # what OpenVINO's message has in it, and what to try; the first mat
     ),
     (
         r"TFLite_Detection_PostProcess|Convolution2DTransposeBias",
-        "it is converted with `pip install cpuserve[tflite]`, which reads its options",
+        f"it is converted with `{install_command('tflite')}`, which reads its options",
     ),
     (
         r"\bFlex[A-Z]\w*",

@@ -23,7 +23,7 @@ from cpuserve.authoring.accuracy_guard import Measured, Verdict, judge, why_not_
 from cpuserve.authoring.metrics import AccuracyMetric, LearningMetric
 from cpuserve.authoring.parity import Array
 from cpuserve.authoring.precisions import compiled_for, run
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import MissingExtra, ModelLoadError
 from cpuserve.models.quantization_record import NNCF_MARK
 
 __all__ = ["Quantization", "QuantizeOptions", "QuantizeTask", "load_nncf", "quantize_graph"]
@@ -114,14 +114,14 @@ def load_nncf() -> ModuleType:
     The package already blocks the reporter on import; this covers programs that imported it before.
 
     Raises:
-        UsageError: NNCF is not installed.
+        MissingExtra: NNCF is not installed.
     """
     before = sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         import nncf  # noqa: PLC0415  # an extra
     except ImportError as error:
-        raise UsageError(f"this needs NNCF: pip install cpuserve[quantize] ({error})") from error
+        raise MissingExtra(f"this needs NNCF ({error})", "quantize") from error
     finally:
         sys.modules[_TELEMETRY] = before  # type: ignore[assignment]
     nncf.set_log_level(logging.ERROR)

@@ -17,7 +17,7 @@ import openvino as ov
 
 from cpuserve.authoring.parity import Array
 from cpuserve.authoring.source import SourceModel
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def load_original(source: SourceModel) -> OriginalModel | str:
     try:
         framework = importlib.import_module(module)
     except ImportError:
-        return f"{module} is not installed (pip install cpuserve[{_EXTRAS[module]}])"
+        return f"{module} is not installed ({install_command(_EXTRAS[module])})"
     with _explained(source, module):
         run = make(framework, source)
 

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import MissingExtra, ModelLoadError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["build_module", "graph_of", "load_archive", "load_weights", "save_weights"]
-
-_MISSING = "PyTorch models need torch, which is not installed (pip install cpuserve[train])"
 
 
 def load_archive(file: Path, *, exported: bool) -> Any:
@@ -35,7 +33,8 @@ def load_archive(file: Path, *, exported: bool) -> Any:
         exported: it holds an `ExportedProgram` of torch.export; else a TorchScript module.
 
     Raises:
-        ModelLoadError: PyTorch is not installed, or refuses the file.
+        MissingExtra: PyTorch is not installed.
+        ModelLoadError: PyTorch refuses the file.
     """
     torch = _torch()
     with _quiet():
@@ -56,7 +55,8 @@ def build_module(name: str) -> Any:
 
     Raises:
         UsageError: there is no such module or name in it.
-        ModelLoadError: PyTorch is not installed, or what the callable gives is no `nn.Module`.
+        MissingExtra: PyTorch is not installed.
+        ModelLoadError: what the callable gives is no `nn.Module`.
     """
     torch = _torch()
     place, _, attribute = name.partition(":")
@@ -144,7 +144,7 @@ def _torch() -> Any:
     try:
         import torch  # noqa: PLC0415 - an extra, and slow to load
     except ImportError as error:
-        raise ModelLoadError(_MISSING) from error
+        raise MissingExtra("PyTorch models need torch", "train") from error
     return torch
 
 

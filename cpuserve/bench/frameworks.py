@@ -11,7 +11,7 @@ import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.source import Shapes, SourceModel, read_source
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import CpuserveError, install_command
 from cpuserve.serving.engine import Array
 
 __all__ = ["FRAMEWORKS", "Framework", "Refused", "Run", "load", "sample", "with_batch"]
@@ -31,13 +31,13 @@ class Framework:
     Attributes:
         formats: what it reads, in the words of `cpuserve.authoring.source.SourceModel.framework`.
         takes: the formats in words.
-        install: how to get it.
+        extra: the extra that brings it; empty where it is always there.
         load: makes a `Run` of a source, a tensor and a number of threads.
     """
 
     formats: frozenset[str]
     takes: str
-    install: str
+    extra: str
     load: Callable[[SourceModel, Array, int], Run]
 
 
@@ -64,7 +64,7 @@ def load(framework: str, source: str, shapes: Shapes, tensor: Array, threads: in
     try:
         return one.load(found, tensor, threads)
     except ImportError as error:
-        raise Refused(f"{error.name or framework} is not installed: {one.install}") from error
+        raise Refused(f"{error.name or framework} is not installed: {install_command(one.extra)}") from error
 
 
 def with_batch(source: SourceModel, batch: int) -> ov.Model:
@@ -220,22 +220,20 @@ def _tensorflow(source: SourceModel, tensor: Array, threads: int) -> Run:
 _NO_ENDS = frozenset({"Placeholder", "Const", "NoOp"})
 
 FRAMEWORKS: Mapping[str, Framework] = {
-    "onnxruntime": Framework(frozenset({"onnx"}), "ONNX files", "pip install cpuserve[onnx]", _onnxruntime),
+    "onnxruntime": Framework(frozenset({"onnx"}), "ONNX files", "onnx", _onnxruntime),
     "torch": Framework(
         frozenset({"pytorch"}),
         "TorchScript files and module:callable",
-        "pip install cpuserve[train]",
+        "train",
         _torch,
     ),
-    "torch.compile": Framework(
-        frozenset({"pytorch"}), "module:callable", "pip install cpuserve[train]", _torch_compiled
-    ),
-    "cv2": Framework(frozenset({"onnx"}), "ONNX files", "pip install cpuserve", _cv2),
-    "tflite": Framework(frozenset({"tflite"}), ".tflite files", "pip install ai-edge-litert", _tflite),
+    "torch.compile": Framework(frozenset({"pytorch"}), "module:callable", "train", _torch_compiled),
+    "cv2": Framework(frozenset({"onnx"}), "ONNX files", "", _cv2),
+    "tflite": Framework(frozenset({"tflite"}), ".tflite files", "tflite", _tflite),
     "tensorflow": Framework(
         frozenset({"tf"}),
         "frozen graphs (.pb) and SavedModels",
-        "pip install cpuserve[tensorflow]",
+        "tensorflow",
         _tensorflow,
     ),
 }

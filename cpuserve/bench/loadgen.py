@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import CpuserveError, MissingExtra
 from cpuserve.measuring.load_window import Target, tree_cpu_s
 
 __all__ = ["parse_summary", "run_scenario"]
@@ -56,12 +56,12 @@ def run_scenario(
         figures by name), ``errors`` by status, ``requests``, ``cpu_ms`` of the server a request or None.
 
     Raises:
-        CpuserveError: LoadGen is not installed.
+        MissingExtra: LoadGen is not installed.
     """
     try:
         import mlperf_loadgen as lg  # noqa: PLC0415  # an extra
     except ImportError:
-        raise CpuserveError("--scenario needs MLPerf LoadGen: pip install cpuserve[bench]") from None
+        raise MissingExtra("--scenario needs MLPerf LoadGen", "bench") from None
     settings = lg.TestSettings()
     settings.scenario = getattr(lg.TestScenario, _NAMES[scenario])
     settings.mode = lg.TestMode.PerformanceOnly

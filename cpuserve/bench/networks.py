@@ -18,7 +18,7 @@ import openvino as ov
 import psutil
 
 from cpuserve.authoring.zoo.networks import NETWORKS
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
@@ -72,7 +72,7 @@ class NetworksPlan:
         if not self.batches or min(self.batches) < 1:
             raise UsageError(f"--batches: {list(self.batches)} must be numbers from 1 on")
         if "int8" in self.precisions and importlib.util.find_spec("nncf") is None:
-            raise UsageError("--precisions int8 needs NNCF: pip install cpuserve[quantize]")
+            raise MissingExtra("--precisions int8 needs NNCF", "quantize")
 
     @property
     def cells(self) -> list[tuple[str, str, int]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import click
 
 import cpuserve
 from cpuserve.cli.group import LazyGroup
-from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.errors import CpuserveError, MissingExtra, UsageError
 from cpuserve.machine.standard_streams import reserve
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -34,7 +36,9 @@ COMMANDS = {
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 refused or failed (the message says why and what to change),
-2 wrong options."""
+2 wrong options, 4 packages of an extra are missing, 130 ended by Ctrl-C."""
+_VERSION = f"cpuserve %(version)s, OpenVINO {version('openvino')}, Python {platform.python_version()}"
+_FAILED, _WRONG_OPTIONS, _MISSING_EXTRA, _INTERRUPTED = 1, 2, 4, 130
 
 
 @click.command(
@@ -44,7 +48,7 @@ Exit codes: 0 done, 1 refused or failed (the message says why and what to change
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-@click.version_option(cpuserve.__version__, prog_name="cpuserve")
+@click.version_option(cpuserve.__version__, message=_VERSION)
 def cli() -> None:
     """Serve deep-learning vision models on the CPU servers you already own.
 
@@ -59,7 +63,20 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command and end the process with its exit code."""
     reserve()
     try:
-        cli.main(arguments, prog_name="cpuserve", standalone_mode=True)
+        code = cli.main(arguments, prog_name="cpuserve", standalone_mode=False)
     except CpuserveError as error:
         click.echo(f"cpuserve: error: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(_code(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:  # click's word for Ctrl-C
+        click.echo("cpuserve: ended by Ctrl-C", err=True)
+        sys.exit(_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _code(error: CpuserveError) -> int:
+    if isinstance(error, MissingExtra):
+        return _MISSING_EXTRA
+    return _WRONG_OPTIONS if isinstance(error, UsageError) else _FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,21 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand that the first word names.
+
+        Raises:
+            UsageError: click's; there is none of that name. It names those that are spelled alike.
+        """
+        word = args[0]
+        if word in self.summaries or word.startswith("-"):
+            return super().resolve_command(context, args)
+        alike = difflib.get_close_matches(word, self.summaries, cutoff=0.5)
+        hint = f"did you mean {' or '.join(alike)}?" if alike else f"commands: {', '.join(self.summaries)}"
+        context.fail(f"no command {word[:60]!r}; {hint}")
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """The list at the end of the help, without loading any of them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.options import json_option, model_and_version, setting_options, settings_from
+from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Run MODEL (or MODEL/VERSION) of the repository on pictures, without a server.
+    """Run MODEL (or MODEL/VERSION) of the repository, or a model file, on pictures, without a server.
 
     The answers are the same as the server's. The exit code is 1 if a picture fails; the others are answered.
 
@@ -56,12 +56,12 @@ def command(
       cpuserve predict yolox street.jpg --output boxes.png
     """
     from cpuserve.local_model import Model  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.model_argument import find_model  # noqa: PLC0415
 
     if output is not None and (len(images) > 1 or output.suffix.lower() != ".png"):
         raise UsageError(f"--output takes one picture and writes a .png, not {len(images)} into {output}")
     settings = settings_from(config, flags)
-    file = Repository(settings.model_repository).find(*model_and_version(model))
+    file = find_model(model, settings.model_repository)
     failed = False
     with Model(file, settings) as loaded:
         for image in images:

@@ -16,10 +16,13 @@ __all__ = ["command"]
 
 
 @click.command("serve", cls=SectionedCommand, context_settings={"token_normalize_func": with_dashes})
+@click.argument("models", nargs=-1, metavar="[MODEL...]")
 @setting_options(*SETTINGS)
 @other_name_options
-def command(config: Path | None, **flags: Any) -> None:
-    """Serve every model of the repository over HTTP.
+def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
+    """Serve the models of the repository over HTTP: all of them, or each MODEL that is named.
+
+    MODEL is a name in the repository (or NAME/VERSION), or the path of a model file or a directory.
 
     Each worker process has a seat: CPUs of one NUMA node that no other worker uses. SIGTERM or Ctrl-C lets
     requests finish and then stops the server. Presets written by cpuserve tune are applied where nothing else
@@ -28,18 +31,21 @@ def command(config: Path | None, **flags: Any) -> None:
     \b
     Example:
       cpuserve serve --workers 2 --port 8000
+      cpuserve serve resnet/3 yolox_nano.onnx
       cpuserve serve --ninstances 4 --ncores-per-instance 8 --node-id 0,1
       cpuserve serve --model_name resnet --model_path /mnt/models --rest_port 8080
       cpuserve serve --preset off
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.machine.launch import relaunch  # noqa: PLC0415
+    from cpuserve.models.model_argument import serving_only  # noqa: PLC0415
     from cpuserve.models.ovms_config import check_model_settings  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
     from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415
 
     words, notes = without_other_names(flags)
     settings, more = check_model_settings(settings_from(config, words))
+    settings = serving_only(settings, models)
     applied = apply_presets(settings)
     relaunch(applied.settings.allocator, applied.environ)
     print_notes([*notes, *more])

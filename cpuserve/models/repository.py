@@ -88,8 +88,9 @@ class Repository:
             for name, section in settings.models.items()
             if section.get("model_path")
         }
-        if settings.model_name:
-            return cls(settings.model_repository, elsewhere, {settings.model_name})
+        only = settings.only or ((settings.model_name,) if settings.model_name else ())
+        if only:
+            return cls(settings.model_repository, elsewhere, only)
         return cls(settings.model_repository, elsewhere, elsewhere if settings.config_path else None)
 
     def public(self, text: str) -> str:

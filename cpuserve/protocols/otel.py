@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import cpuserve
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.protocols.call import Call
 from cpuserve.serving.request import Spans
 from cpuserve.serving.stages import STAGE_NAMES
@@ -30,7 +30,8 @@ def check_endpoint(endpoint: str) -> None:
     """Check an endpoint before a worker is forked.
 
     Raises:
-        UsageError: it is no URL, or the extra is not installed.
+        UsageError: it is no URL.
+        MissingExtra: the packages are not installed.
     """
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -41,7 +42,7 @@ def check_endpoint(endpoint: str) -> None:
         except ModuleNotFoundError:  # not even the package above it
             there = False
         if not there:
-            raise UsageError("otel_endpoint needs OpenTelemetry: pip install cpuserve[otel]")
+            raise MissingExtra("otel_endpoint needs OpenTelemetry", "otel")
 
 
 class OpenTelemetry:

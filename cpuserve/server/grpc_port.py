@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.http.worker import SeatWorker
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.shared_memory import SharedMemory
@@ -28,13 +28,14 @@ class GrpcPort:
         settings: the settings in force, with a ``grpc_port``.
 
     Raises:
-        UsageError: the packages are not installed, or another process has the port.
+        MissingExtra: the packages are not installed.
+        UsageError: another process has the port.
     """
 
     def __init__(self, settings: Settings) -> None:
         # the first that is not there ends the search: looking into a package that is not there raises
         if any(importlib.util.find_spec(name) is None for name in ("grpc", "google", "google.protobuf")):
-            raise UsageError('grpc_port needs the packages of an extra: pip install "cpuserve[grpc]"')
+            raise MissingExtra("grpc_port needs gRPC", "grpc")
         host, port = settings.host, settings.grpc_port
         if port == settings.port:
             raise UsageError(f"port and grpc_port are both {port}: gRPC needs a port of its own")

@@ -49,6 +49,7 @@ from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.server.arbiter import PauseTolerantArbiter, end_on_signals
 from cpuserve.server.grpc_port import GrpcPort
+from cpuserve.server.http_port import bind_address, check_port
 from cpuserve.server.model_thread import ModelThread
 from cpuserve.server.shared_state import SharedState
 from cpuserve.serving.compile_properties import streams_and_threads
@@ -81,7 +82,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         RepositoryError: the repository holds no model.
         PlacementError: the workers asked for do not fit what this process may use.
         UsageError: the file of API keys, the directory of pictures or the collector of spans cannot be used,
-            or there are more streams than threads for them.
+            there are more streams than threads for them, or the port cannot be had.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.settings = settings
         self._said = said
         self.access = Access.of(settings)
+        check_port(settings)
         self.models = _checked_models(settings)
         self.budget = Budget.read()
         self.plan = plan_for_settings(Topology.read(), self.budget, settings)
@@ -116,7 +118,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         settings, config = self.settings, self.cfg
         shared_memory = Path("/dev/shm")  # noqa: S108  # the heartbeat file: a disk may be slow or read-only
         values: dict[str, Any] = {
-            "bind": [f"{settings.host}:{settings.port}"],
+            "bind": [bind_address(settings.host, settings.port)],
             "workers": len(self.plan.seats),
             "worker_class": "cpuserve.http.worker.SeatWorker",
             "timeout": _HEARTBEAT_S,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from cpuserve.errors import ModelFailed, ModelLoadError, without_directories
+from cpuserve.errors import ModelFailed, ModelLoadError, install_command, without_directories
 from cpuserve.models.cut_manifest import IR, NONE, ONNX, PYTHON, TENSORFLOW, CutManifest, CutPart, CutPort
 from cpuserve.models.graph_def import GraphDef
 from cpuserve.models.repository import ModelFile
@@ -273,7 +273,7 @@ def _onnx(what: str, folder: Path) -> Callable[..., Any]:
     try:
         import onnxruntime  # noqa: PLC0415  # an extra
     except ImportError as error:
-        raise ModelLoadError(f"{what} needs onnxruntime: pip install cpuserve[onnx]") from error
+        raise ModelLoadError(f"{what} needs onnxruntime: {install_command('onnx')}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the serving threads are the seat's
     try:
@@ -295,7 +295,7 @@ def _tensorflow(what: str, folder: Path) -> Callable[..., Any]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # which CPU instructions it would like to use
         import tensorflow as tf  # noqa: PLC0415  # an extra
     except ImportError as error:
-        raise ModelLoadError(f"{what} needs TensorFlow: pip install cpuserve[tensorflow]") from error
+        raise ModelLoadError(f"{what} needs TensorFlow: {install_command('tensorflow')}") from error
 
     if tf.config.threading.get_intra_op_parallelism_threads() == 0:  # the serving threads are the seat's
         tf.config.threading.set_intra_op_parallelism_threads(1)

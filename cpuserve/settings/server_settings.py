@@ -18,9 +18,11 @@ class ServerSettings:
     host: str = Group.NETWORK.setting(
         "127.0.0.1", "Address to listen on; 0.0.0.0 listens on every interface.", ovms="rest_bind_address"
     )
-    port: int = Group.NETWORK.setting(8000, "TCP port to listen on.", minimum=0, ovms="rest_port")
+    port: int = Group.NETWORK.setting(
+        8000, "TCP port to listen on.", minimum=0, maximum=65535, ovms="rest_port"
+    )
     grpc_port: int = Group.NETWORK.setting(
-        0, "TCP port to answer gRPC on; 0 answers none. It needs the extra grpc.", minimum=0
+        0, "TCP port to answer gRPC on; 0 answers none. It needs the extra grpc.", minimum=0, maximum=65535
     )
     max_connections: int = Group.NETWORK.setting(
         1000,

@@ -34,6 +34,7 @@ class Group(StrEnum):
         text: str,
         *,
         minimum: float | None = None,
+        maximum: float | None = None,
         per_model: bool = False,
         ovms: str = "",
         formerly: str = "",
@@ -47,6 +48,7 @@ class Group(StrEnum):
             "group": self,
             "help": text,
             "minimum": minimum,
+            "maximum": maximum,
             "per_model": per_model,
             "ovms": ovms,
             "formerly": formerly,
@@ -67,6 +69,7 @@ class Setting:
         help: a short text for ``--help`` and the docs, with the unit.
         choices: the words that are allowed, if only some are.
         minimum: the least number allowed.
+        maximum: the largest number allowed.
         per_model: a settings file may also give it for one model, in ``[models.NAME]``.
         ovms: OpenVINO Model Server's flag for it, where that has another name.
         formerly: the name it had in the release before, which still works.
@@ -80,6 +83,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    maximum: float | None = None
     per_model: bool = False
     ovms: str = ""
     formerly: str = ""
@@ -111,7 +115,7 @@ class Setting:
         """Turn ``value`` into this setting's type.
 
         Raises:
-            UsageError: the value is not of that type, not one of the words, or too small.
+            UsageError: the value is not of that type, not one of the words, too small or too large.
         """
         try:
             parsed = self._convert(value)
@@ -124,6 +128,8 @@ class Setting:
         numbers = parsed if isinstance(parsed, tuple) else (parsed,)
         if self.minimum is not None and any(n is not None and n < self.minimum for n in numbers):
             raise UsageError(f"{where}: {self.name} is at least {self.minimum:g}, not {value!r}")
+        if self.maximum is not None and any(n is not None and n > self.maximum for n in numbers):
+            raise UsageError(f"{where}: {self.name} is at most {self.maximum:g}, not {value!r}")
         return parsed
 
     def _convert(self, value: object) -> Any:

@@ -25,6 +25,7 @@ class Settings(ModelSettings, ServerSettings):
         own_models: those of the settings file alone, once a ``config.json`` has been read.
         tuned: per-model settings from presets, by model name.
         origin: where each value came from ("--port", "CPUSERVE_PORT", "cpuserve.toml", "preset").
+        only: names of the models that the command line asks for; empty for all.
         notes: sentences for the user about names that will be removed.
     """
 
@@ -32,6 +33,7 @@ class Settings(ModelSettings, ServerSettings):
     own_models: Mapping[str, Mapping[str, Any]] | None = None
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def for_model(self, name: str, metadata: Mapping[str, Any]) -> Settings:
@@ -82,7 +84,8 @@ class Settings(ModelSettings, ServerSettings):
             for name, setting in SETTINGS.items()
             if content[name] is not None
         }
-        return cls(**{**content, **parsed, "notes": tuple(content["notes"])})
+        words = {name: tuple(content[name]) for name in ("only", "notes")}
+        return cls(**{**content, **parsed, **words})
 
 
 _HINTS = get_type_hints(Settings)

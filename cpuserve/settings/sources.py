@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from cpuserve.settings.settings import SETTINGS, Settings
 
 __all__ = ["load", "with_new_names"]
 
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _REMOVED = "0.2"  # removes the former names of settings
 
 
@@ -30,9 +33,13 @@ def load(
         file: a TOML settings file.
         environ: the environment variables.
 
+    A variable is not looked at where the command line gives its setting. Kubernetes sets ``CPUSERVE_PORT`` to
+    ``tcp://...`` in pods beside a Service named cpuserve: such a value is left out with a note.
+
     Raises:
         UsageError: a value is wrong, or the file has a key that is no setting.
     """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     models: dict[str, dict[str, Any]] = {}
@@ -44,12 +51,17 @@ def load(
     variables, more = with_new_names(environ, lambda setting: setting.variable)
     for name, setting in SETTINGS.items():
         text = variables.get(setting.variable)
-        if text is not None:
-            values[name], origin[name] = setting.parse(text, setting.variable), setting.variable
-    for name, value in (flags or {}).items():
-        if value is not None:
-            setting = SETTINGS[name]
-            values[name], origin[name] = setting.parse(value, setting.flag), setting.flag
+        if text is None or name in given:
+            continue
+        if name.endswith("port") and _SERVICE_LINK.match(text):
+            more.append(
+                f"{setting.variable}={text} is not used: Kubernetes sets it for a Service of that name"
+            )
+            continue
+        values[name], origin[name] = setting.parse(text, setting.variable), setting.variable
+    for name, value in given.items():
+        setting = SETTINGS[name]
+        values[name], origin[name] = setting.parse(value, setting.flag), setting.flag
     return Settings(**values, models=models, origin=origin, notes=(*notes, *more))
 
 
@@ -107,5 +119,9 @@ def _check_keys(section: Mapping[str, Any], where: str, *, per_model: bool) -> d
     allowed = {name for name, setting in SETTINGS.items() if setting.per_model or not per_model}
     unknown = sorted(set(section) - allowed)
     if unknown:
-        raise UsageError(f"{where}: unknown setting {unknown[0]!r}; there are {', '.join(sorted(allowed))}")
+        alike = difflib.get_close_matches(unknown[0], allowed, cutoff=0.5)
+        hint = f"did you mean {' or '.join(alike)}?" if alike else "`cpuserve serve --help` lists all"
+        if unknown[0] in SETTINGS:
+            hint = "it is one of the whole server, not of a model"
+        raise UsageError(f"{where}: unknown setting {unknown[0]!r}; {hint}")
     return {name: SETTINGS[name].parse(value, where) for name, value in section.items()}

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra
 from cpuserve.tune.point_grid import PointGrid
 from cpuserve.tune.search import Search
 from cpuserve.tune.space import Space
@@ -32,16 +32,14 @@ class OptunaSearch:
         file: where the study is kept.
 
     Raises:
-        UsageError: Optuna is not installed.
+        MissingExtra: Optuna is not installed.
     """
 
     def __init__(self, space: Space, file: Path) -> None:
         try:
             import optuna  # noqa: PLC0415  # an extra
         except ImportError as error:
-            raise UsageError(
-                "--mode optuna needs Optuna: pip install cpuserve[tune], or --mode quick"
-            ) from error
+            raise MissingExtra("--mode optuna needs Optuna (--mode quick needs nothing)", "tune") from error
         self._optuna = optuna
         self._space, self._grid, self._file = space, PointGrid(space), file
 

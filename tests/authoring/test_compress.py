@@ -211,5 +211,5 @@ def test_missing_library_is_named_with_its_extra(tmp_path: Path, module: str, ex
     done = python("-c", code, "--folder", str(tmp_path))
     assert done.returncode == 1
     assert module in done.stderr
-    assert f"pip install cpuserve[{extra}]" in done.stderr
+    assert f"pip install 'cpuserve[{extra}]'" in done.stderr
     assert not list(tmp_path.iterdir())

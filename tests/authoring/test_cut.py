@@ -221,9 +221,9 @@ def test_an_extra_that_is_not_installed(repository, tmp_path, monkeypatch):
     (tmp_path / "t.pb").touch()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[onnx\]"):
+    with pytest.raises(ModelLoadError, match=r"pip install 'cpuserve\[onnx\]'"):
         published(repository, tail=f"onnx:{tmp_path / 't.onnx'}")
-    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[tensorflow\]"):
+    with pytest.raises(ModelLoadError, match=r"pip install 'cpuserve\[tensorflow\]'"):
         published(repository, tail=f"tf:{tmp_path / 't.pb'}")
 
 

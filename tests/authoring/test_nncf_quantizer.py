@@ -149,5 +149,5 @@ def test_without_the_extra_the_message_names_it():
         "from cpuserve.cli import main; main(['quantize', 'digits', '--calibration', '.'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install cpuserve[quantize]" in done.stderr
+    assert done.returncode == 4
+    assert "pip install 'cpuserve[quantize]'" in done.stderr

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from cpuserve.authoring.original_framework import OriginalModel, load_original
 from cpuserve.authoring.source import SourceModel, read_source
-from cpuserve.errors import ModelLoadError
+from cpuserve.errors import ModelLoadError, install_command
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_the_framework_raises_names_it_and_the_file(source):
 
 def test_a_missing_framework_names_the_extra(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert load_original(source) == "onnxruntime is not installed (pip install cpuserve[onnx])"
+    assert load_original(source) == f"onnxruntime is not installed ({install_command('onnx')})"
 
 
 def test_formats_without_a_framework_here(source):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cpuserve.authoring.pytorch import build_module, load_archive
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import MissingExtra, ModelLoadError, UsageError
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def torch(monkeypatch) -> Any:
 def test_without_pytorch_the_message_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     for load in (lambda: load_archive(tmp_path / "a.pt", exported=False), lambda: build_module("nets:Net")):
-        with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[train\]"):
+        with pytest.raises(MissingExtra, match=r"pip install 'cpuserve\[train\]'"):
             load()
 
 

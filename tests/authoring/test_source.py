@@ -13,7 +13,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.authoring.source import input_shapes, names_in, read_model, read_source, select
-from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.errors import MissingExtra, ModelLoadError, UsageError
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
 from tests.models.test_model_files import write_onnx
@@ -193,7 +193,7 @@ def test_an_output_of_dynamic_rank_is_refused(tmp_path: Path):
 
 def test_a_pytorch_model_without_pytorch_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[train\]"):
+    with pytest.raises(MissingExtra, match=r"pip install 'cpuserve\[train\]'"):
         read_source("some.module:Net")
 
 

@@ -142,6 +142,6 @@ def test_the_graph_ends_in_front_of_it_where_that_is_asked(tmp_path):
 def test_without_the_extra_the_refusal_names_it_and_the_tensors_in_front(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     file = str(detector(tmp_path / "ssd.tflite"))
-    with pytest.raises(ModelLoadError, match=r"pip install cpuserve\[tflite\].*--output raw_boxes --output"):
+    with pytest.raises(ModelLoadError, match=r"pip install .cpuserve\[tflite\].*--output raw_boxes"):
         read_source(file)
     assert len(read_source(file, outputs=["raw_boxes", "raw_scores"]).model.outputs) == 2

@@ -20,7 +20,7 @@ from cpuserve.bench.networks import (
     measure_networks,
     memory_limit_bytes,
 )
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.measuring.journal import Journal
 
 PLAN = NetworksPlan(("squeezenet_v1.1",), ("f32",), (1, 2), 2, 4 << 30)
@@ -175,7 +175,7 @@ def test_a_plan_that_cannot_be_is_refused(change, message):
 
 def test_int8_without_nncf_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(UsageError, match=r"pip install cpuserve\[quantize\]"):
+    with pytest.raises(MissingExtra, match=r"pip install 'cpuserve\[quantize\]'"):
         dataclasses.replace(PLAN, precisions=("int8",))
 
 

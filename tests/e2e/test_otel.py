@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.protocols.otel import check_endpoint
 from tests.conftest import ROOT
 from tests.servers import serving
@@ -77,5 +77,5 @@ def test_an_endpoint_that_is_no_url_is_refused(endpoint):
 def test_without_the_extra_it_is_named(monkeypatch):
     check_endpoint("http://127.0.0.1:4318")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(UsageError, match=r"pip install cpuserve\[otel\]"):
+    with pytest.raises(MissingExtra, match=r"pip install 'cpuserve\[otel\]'"):
         check_endpoint("http://127.0.0.1:4318")

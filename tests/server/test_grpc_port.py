@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.server.grpc_port import GrpcPort
 from cpuserve.settings import Settings
 from tests.servers import free_port
@@ -58,5 +58,5 @@ def test_the_port_of_http_is_refused():
 def test_without_its_packages_the_extra_is_named(monkeypatch, missing):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
-    with pytest.raises(UsageError, match=r"pip install \"cpuserve\[grpc\]\""):
+    with pytest.raises(MissingExtra, match=r"pip install 'cpuserve\[grpc\]'"):
         keep(free_port())

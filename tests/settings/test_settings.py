@@ -15,7 +15,7 @@ from cpuserve.settings.server_settings import ServerSettings
 
 
 def test_every_field_but_what_files_add_is_a_setting():
-    others = {"models", "own_models", "tuned", "origin", "notes"}
+    others = {"models", "own_models", "tuned", "origin", "only", "notes"}
     fields = {f.name: f.default for f in dataclasses.fields(Settings) if f.name not in others}
     assert fields == {name: setting.default for name, setting in SETTINGS.items()}
 
@@ -82,6 +82,19 @@ def test_command_line_beats_environment_beats_file_beats_default(tmp_path):
     assert settings.origin == {"port": "--port", "host": "CPUSERVE_HOST", "decode": str(file)}
 
 
+def test_an_option_wins_over_a_variable_that_could_not_be_read():
+    settings = load({"port": "9"}, environ={"CPUSERVE_PORT": "nonsense"})
+    assert (settings.port, settings.origin) == (9, {"port": "--port"})
+
+
+@pytest.mark.parametrize("name", ["port", "grpc_port"])
+def test_the_variable_that_kubernetes_sets_for_a_service_is_left_out_with_a_note(name):
+    variable = SETTINGS[name].variable
+    settings = load({}, environ={variable: "tcp://10.96.0.7:8000"})
+    assert (getattr(settings, name), settings.origin) == (SETTINGS[name].default, {})
+    assert [note for note in settings.notes if variable in note and "tcp://10.96.0.7:8000" in note]
+
+
 def test_words_may_be_written_as_openvino_does():
     settings = load({}, environ={"CPUSERVE_SCHEDULING_CORE_TYPE": "PCORE_ONLY", "CPUSERVE_PRECISION": "BF16"})
     assert (settings.scheduling_core_type, settings.precision) == ("pcore_only", "bf16")
@@ -97,6 +110,8 @@ def test_auto_means_decided_on_this_machine():
         ({"CPUSERVE_PORT": "http"}, ["CPUSERVE_PORT", "whole number", "http"]),
         ({"CPUSERVE_DECODE": "slow"}, ["CPUSERVE_DECODE", "fast, exact", "slow"]),
         ({"CPUSERVE_WORKERS": "0"}, ["CPUSERVE_WORKERS", "at least 1"]),
+        ({"CPUSERVE_PORT": "80000"}, ["CPUSERVE_PORT", "at most 65535", "80000"]),
+        ({"CPUSERVE_GRPC_PORT": "65536"}, ["CPUSERVE_GRPC_PORT", "at most 65535"]),
     ],
 )
 def test_a_wrong_value_names_variable_limit_and_value(environ, words):
@@ -108,10 +123,13 @@ def test_a_wrong_value_names_variable_limit_and_value(environ, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("prot = 1", ["prot", "port"]),
+        ("prot = 1", ["prot", "did you mean port"]),
+        ("worker = 1", ["worker", "did you mean", "workers"]),
+        ("zzzzz = 1", ["zzzzz", "cpuserve serve --help"]),
         ("port = true", ["whole number"]),
         ("port =", ["not TOML"]),
-        ("[models.a]\nport = 1", ["models.a", "port", "decode"]),
+        ("[models.a]\nport = 1", ["models.a", "port", "the whole server"]),
+        ("[models.a]\ndecod = 1", ["models.a", "did you mean decode"]),
         ("models = 3", ["table"]),
     ],
 )

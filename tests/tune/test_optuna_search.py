@@ -3,7 +3,7 @@ import sys
 import optuna
 import pytest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra
 from cpuserve.tune.machine_facts import MachineFacts
 from cpuserve.tune.objective import Objective
 from cpuserve.tune.optuna_search import OptunaSearch
@@ -66,5 +66,5 @@ def test_what_optuna_was_asking_when_it_was_killed_is_given_up(tmp_path, space):
 
 def test_without_optuna_the_extra_is_named(tmp_path, space, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UsageError, match=r"pip install cpuserve\[tune\], or --mode quick"):
+    with pytest.raises(MissingExtra, match=r"--mode quick needs nothing.*pip install 'cpuserve\[tune\]'"):
         strategy("optuna", space, None, tmp_path / "study")

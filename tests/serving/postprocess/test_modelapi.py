@@ -289,4 +289,4 @@ def test_without_the_extra_the_reason_names_it():
         "ports = [Port(('out',), np.dtype('f4'), (5, 400))]\n"
         "print(postprocessor(Card(model_type='YOLOv8'), ports, Resizer(8, 8)).reason)\n"
     )
-    assert "pip install cpuserve[vision]" in done.stdout, done.stderr
+    assert "pip install 'cpuserve[vision]'" in done.stdout, done.stderr

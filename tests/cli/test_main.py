@@ -1,0 +1,98 @@
+"""The command as a whole: exit codes, suggestions, and what Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+
+from cpuserve import cli
+from cpuserve.errors import CpuserveError, MissingExtra, UsageError, install_command
+
+
+def run(*words, **more):
+    command = [sys.executable, "-m", "cpuserve", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CpuserveError("it failed"), 1),
+        (UsageError("a wrong option"), 2),
+        (MissingExtra("this needs NNCF", "quantize"), 4),
+        (click.UsageError("click's own"), 2),
+        (click.Abort(), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_kind_of_end_has_one_exit_code(monkeypatch, capsys, error, code):
+    @click.command()
+    def command():
+        raise error
+
+    monkeypatch.setattr(cli, "cli", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    said = capsys.readouterr().err
+    assert ended.value.code == code
+    assert "Traceback" not in said
+    assert str(error) in said
+
+
+def test_a_command_that_is_done_or_shows_help_ends_with_0(monkeypatch):
+    for words in ([], ["--help"]):
+        monkeypatch.setattr(cli, "cli", click.Command("done", callback=lambda: "a value is no exit code"))
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serv"], "no command 'serv'; did you mean serve?"),
+        (["bench", "ceilin"], "no command 'ceilin'; did you mean ceiling?"),
+        (["xyzzy"], "no command 'xyzzy'; commands: serve, pull"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_those_that_are_there(words, said):
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_the_version_names_openvinos():
+    said = run("--version").stdout
+    assert said.startswith("cpuserve ")
+    assert ", OpenVINO 20" in said
+
+
+def test_ctrl_c_ends_any_command_with_130(tmp_path):
+    picture = tmp_path / "picture.png"
+    os.mkfifo(picture)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cpuserve", "predict", "digits", str(picture)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # tests in the background ignore it
+    )
+    with picture.open("wb"):  # opens when the command reads it, which then waits
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_the_command_for_an_extra_suits_the_environment(monkeypatch):
+    found = {"python": sys.executable, "uv": "/bin/uv"}
+    monkeypatch.setattr("shutil.which", found.get)
+    assert install_command("tune") == "python -m pip install 'cpuserve[tune]'"
+    found["python"] = "/another/python"
+    assert install_command("tune") == f"{sys.executable} -m pip install 'cpuserve[tune]'"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert install_command("tune") == f"uv pip install --python {sys.executable} 'cpuserve[tune]'"
