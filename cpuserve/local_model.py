@@ -14,11 +14,7 @@ import openvino as ov
 
 from cpuserve.errors import CpuserveError, RequestError, TooManyPixels, UndecodableImage
 from cpuserve.machine.budget import Budget
-<<<<<<< HEAD
 from cpuserve.models.find_model import find_model
-=======
-from cpuserve.models.model_argument import find_model
->>>>>>> 1482ff3 (wip3)
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.decode import Decoded, Decoder, Pixels
 from cpuserve.serving.decoder_guard import DecoderGuard

@@ -56,7 +56,7 @@ def command(
       cpuserve predict yolox street.jpg --output boxes.png
     """
     from cpuserve.local_model import Model  # noqa: PLC0415  # OpenVINO only when it is needed
-    from cpuserve.models.model_argument import find_model  # noqa: PLC0415
+    from cpuserve.models.find_model import find_model  # noqa: PLC0415
 
     if output is not None and (len(images) > 1 or output.suffix.lower() != ".png"):
         raise UsageError(f"--output takes one picture and writes a .png, not {len(images)} into {output}")

@@ -38,7 +38,7 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.machine.launch import relaunch  # noqa: PLC0415
-    from cpuserve.models.model_argument import serving_only  # noqa: PLC0415
+    from cpuserve.models.find_model import serving_only  # noqa: PLC0415
     from cpuserve.models.ovms_config import check_model_settings  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
     from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpuserve.errors import UnknownModel, UsageError
-from cpuserve.models.model_argument import find_model, serving_only
+from cpuserve.models.find_model import find_model, serving_only
 from cpuserve.models.repository import Repository
 from cpuserve.settings import Settings
 
