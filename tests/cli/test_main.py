@@ -92,7 +92,7 @@ def test_the_command_for_an_extra_suits_the_environment(monkeypatch):
     found = {"python": sys.executable, "uv": "/bin/uv"}
     monkeypatch.setattr("shutil.which", found.get)
     assert install_command("tune") == "python -m pip install 'cpuserve[tune]'"
-    found["python"] = "/another/python"
+    found["python"] = "another-python"
     assert install_command("tune") == f"{sys.executable} -m pip install 'cpuserve[tune]'"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert install_command("tune") == f"uv pip install --python {sys.executable} 'cpuserve[tune]'"
