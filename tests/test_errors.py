@@ -36,7 +36,8 @@ def test_the_drawn_tree_is_the_one_of_the_classes():
     )
     drawn = [(len(lines) // 4, name, int(status), code) for lines, name, status, code in rows]
     assert drawn == list(tree(CpuserveError))
-    assert {name for _, name, _, _ in drawn} | {"install_command", "last_line", "without_directories"} == set(errors.__all__)
+    functions = {"install_command", "last_line", "without_directories"}
+    assert {name for _, name, _, _ in drawn} | functions == set(errors.__all__)
 
 
 def test_every_error_has_a_status_of_http_and_a_code_of_grpc():
