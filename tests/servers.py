@@ -56,6 +56,7 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
         self.port = port
+        self.grpc_port = 0  # of those that answer gRPC
         self.log = log
 
     def request(

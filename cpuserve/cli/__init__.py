@@ -45,12 +45,15 @@ _FAILED, _WRONG_OPTIONS, _MISSING_EXTRA, _INTERRUPTED = 1, 2, 4, 130
     cls=LazyGroup,
     package=__name__,
     summaries=COMMANDS,
+    default="serve",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
 @click.version_option(cpuserve.__version__, message=_VERSION)
 def cli() -> None:
     """Serve deep-learning vision models on the CPU servers you already own.
+
+    Options without a command are those of serve.
 
     \b
     Example:

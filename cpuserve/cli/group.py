@@ -15,14 +15,27 @@ __all__ = ["LazyGroup"]
 class LazyGroup(click.Group):
     """Imports a subcommand only when it is called, so that --help is quick.
 
+    Args:
+        default: the subcommand that is meant by options alone; none by default.
+
     Attributes:
         summaries: what each subcommand does, in the order of the help.
     """
 
-    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, package: str, summaries: Mapping[str, str], default: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._package = package
+        self._default = default
         self.summaries = summaries
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default subcommand before options that are not the group's own."""
+        own = {word for parameter in self.get_params(ctx) for word in parameter.opts}
+        if self._default and args and args[0].startswith("-") and args[0] not in own:
+            args = [self._default, *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _context: click.Context) -> list[str]:
         """Names, in the order of the help."""

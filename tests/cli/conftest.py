@@ -23,10 +23,10 @@ def serve(monkeypatch, capsys):
 
     monkeypatch.setattr(server, "Server", Server)
 
-    def call(*words):
+    def call(*words, command=("serve",)):
         seen.clear()
         with pytest.raises(SystemExit) as end:
-            main(["serve", *words])
+            main([*command, *words])
         return (seen[0] if seen else None), end.value.code, capsys.readouterr().err
 
     return call

@@ -91,3 +91,13 @@ def test_what_cannot_be_is_refused(serve, words, named):
     settings, code, said = serve(*words)
     assert (settings, code) == (None, 2)
     assert named in said
+
+
+def test_options_without_a_command_are_those_of_serve(serve):
+    settings, _, said = serve("--model_name=resnet", "--rest_port", "8080", command=())
+    assert (settings.model_name, settings.port, said) == ("resnet", 8080, "")
+    settings, code, said = serve("--modle_name=resnet", command=())
+    assert (settings, code, "No such option '--modle-name'" in said) == (None, 2, True)
+    for own in ("--help", "-h", "--version"):
+        assert serve(own, command=())[:2] == (None, 0)
+    assert serve("resnet", command=())[:2] == (None, 2)

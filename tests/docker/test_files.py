@@ -197,3 +197,8 @@ def test_the_profiling_overlay_adds_one_capability_to_services_that_are_there(se
     overlay = yaml.YAML(typ="safe").load(file.read_text())["services"]
     assert set(overlay) <= set(services)
     assert all(service == {"cap_add": ["SYS_PTRACE"]} for service in overlay.values())
+
+
+def test_the_image_has_what_grpc_needs():
+    names = re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "serve.lock").read_text(), re.MULTILINE)
+    assert {"grpcio", "protobuf"} <= set(names)
