@@ -10,6 +10,7 @@ import numpy as np
 import cpuserve
 from cpuserve.errors import RequestError
 from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
+from cpuserve.protocols.scaled_frames import EXTENSION, frame_outputs, is_of_frames, picture_input_text
 from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
 from cpuserve.protocols.tensor import Tensor, datatype_of
 from cpuserve.protocols.v2_body import (
@@ -30,7 +31,7 @@ __all__ = ["V2", "infer_outputs"]
 
 _EXTENSIONS = [
     *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
-    *("parameters", "statistics", "trace"),
+    *("parameters", EXTENSION, "statistics", "trace"),
 ]
 
 
@@ -102,7 +103,7 @@ class V2:
         """``GET /v2/models/MODEL[/versions/VERSION]/config``: Triton's ModelConfig of the model."""
         pipeline = self._pool.get(model, version)
         sizes = list(pipeline.batcher.engine.sizes)
-        batched = pipeline.batch.free
+        batched, picture_input = pipeline.batch.free, picture_input_text(pipeline)
         most = sizes[-1] if len(sizes) > 1 else _MAX_BATCH_SIZE
         batching = {
             "dynamic_batching": {
@@ -146,6 +147,8 @@ class V2:
                     name: {"string_value": text}
                     for name, text in {
                         "sha256": pipeline.checksum,
+                        "version": str(pipeline.version),
+                        **({"picture_input": picture_input} if picture_input else {}),
                         **({"decode": pipeline.decode} if pipeline.decode else {}),
                         **pipeline.batcher.engine.read_back(),
                         "precision_reason": pipeline.precision_reason,
@@ -261,6 +264,8 @@ def infer_outputs(
             )
             for tensor in inputs
         ]
+    if is_of_frames(asked.parameters):
+        return [*frame_outputs(pipeline, inputs, asked, request, limits)]
     results = _infer(pipeline, inputs, request, limits.max_pictures)
     found: list[tuple[str, Array, bool | SharedPlace]] = []
     for index, output in _wanted(pipeline, asked):

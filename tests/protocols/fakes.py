@@ -12,6 +12,7 @@ from cpuserve.protocols.call import Call, answer
 from cpuserve.serving.engine import Port
 from cpuserve.serving.geometry import Batch
 from cpuserve.serving.model_table import ModelReport
+from cpuserve.serving.postprocess import TensorsOnly
 
 FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
 
@@ -23,7 +24,7 @@ class Pipeline:
     inputs = (Port(("a", "a:0"), FLOAT, (3,)), Port(("b",), BYTE, (3,)))
     outputs = (Port(("sum",), FLOAT, (3,)), Port(("first",), FLOAT, (3,)))
     card = SimpleNamespace(labels=["cat", "dog"], description="", layout="")
-    pictures, decode = "a way", "fast"
+    pictures, decode, post = "a way", "fast", TensorsOnly("it is none of pictures")
     batcher = SimpleNamespace(
         engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}), delay_us=1.4
     )

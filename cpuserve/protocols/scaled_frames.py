@@ -1,0 +1,142 @@
+"""Answers frames that the client scaled to the model's picture input, as an extension of the V2 protocol.
+
+The parameters ``frame_width`` and ``frame_height`` of a request make it one of frames. Its only input holds
+their pixels, UINT8 [N, H, W, C] as `picture_input_text` says, or pictures of that size, BYTES [N].
+The output ``answer`` is BYTES [N]: the JSON of ``/predictions/MODEL``, places in pixels of the whole frame.
+The output ``mask``, if it is asked for, is UINT8 [N, frame_height, frame_width] of a segmentation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cpuserve.errors import RequestError
+from cpuserve.protocols.call import check_pictures
+from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.protocols.tensor import Tensor
+from cpuserve.protocols.v2_body import InferBody
+from cpuserve.serving.engine import Array
+from cpuserve.serving.picture_input import ScaledPicture
+from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.postprocess import Segmenter, TensorsOnly
+from cpuserve.serving.request import Request
+
+__all__ = ["EXTENSION", "frame_outputs", "is_of_frames", "picture_input_text"]
+
+EXTENSION = "scaled_frames"
+_WIDTH, _HEIGHT = "frame_width", "frame_height"
+_ANSWER, _MASK = "answer", "mask"
+_MOST_SIDE = 65535
+_AXES = 4
+
+
+def is_of_frames(parameters: Mapping[str, Any]) -> bool:
+    """Whether a request with these parameters is one of scaled frames."""
+    return _WIDTH in parameters or _HEIGHT in parameters
+
+
+def picture_input_text(pipeline: Pipeline) -> str:
+    """What frames are scaled to, as JSON for the config of a model; empty for one that answers none."""
+    if pipeline.pictures is None or isinstance(pipeline.post, TensorsOnly):
+        return ""
+    resizer, decoder = pipeline.pictures.picture_input.resizer, pipeline.pictures.picture_input.decoder
+    return json.dumps(
+        {
+            "width": resizer.width,
+            "height": resizer.height,
+            "colour": decoder.order,
+            "fit": resizer.resize_type,
+            "pad_value": resizer.pad_value,
+            "mask": isinstance(pipeline.post, Segmenter),
+        }
+    )
+
+
+def frame_outputs(
+    pipeline: Pipeline, inputs: Sequence[Tensor], asked: InferBody, request: Request, limits: ClientLimits
+) -> list[tuple[str, Array, bool]]:
+    """Answer a request of scaled frames.
+
+    Args:
+        pipeline: of the model.
+        inputs: of the request, out of shared memory where they were there.
+        asked: the request.
+        request: its deadline and stage times.
+        limits: of its client.
+
+    Returns:
+        Name and values of each output, and whether they are sent as binary data.
+
+    Raises:
+        RequestError: sizes, pixels or outputs are not what they have to be.
+    """
+    width, height = (_side(asked.parameters, name) for name in (_WIDTH, _HEIGHT))
+    outputs = {output.name: output.binary for output in asked.outputs} or {_ANSWER: asked.binary}
+    if unknown := next((name for name in outputs if name not in (_ANSWER, _MASK)), None):
+        raise RequestError(f"scaled frames have the outputs {_ANSWER} and {_MASK}, not {unknown!r}")
+    if _MASK in outputs and not isinstance(pipeline.post, Segmenter):
+        raise RequestError(f"model {pipeline.name} is not a segmentation model and has no mask")
+    pictures = _pictures(pipeline, inputs, width, height)
+    check_pictures(len(pictures), limits.max_pictures)
+    if _MASK in outputs:
+        request.check_answer(len(pictures), width * height)
+    request.done("queue")
+    texts = np.empty(len(pictures), object)
+    masks: list[Array] = []
+    for place, picture in enumerate(pictures):
+        if place:
+            request.check_time(place, len(pictures))
+        one = Request(None, request.spans, request.due, request.max_answer_bytes)
+        answer, mask = pipeline.see(picture, one, mask=_MASK in outputs)
+        head = {"model": pipeline.name, "version": str(pipeline.version)}
+        texts[place] = orjson.dumps({**head, **answer}).decode()
+        if mask is not None:
+            masks.append(mask)
+        for stage, spent in one.stages_ns.items():
+            request.stages_ns[stage] += spent
+    values = {_ANSWER: texts, _MASK: np.stack(masks) if masks else texts}
+    return [(name, values[name], binary) for name, binary in outputs.items()]
+
+
+def _side(parameters: Mapping[str, Any], name: str) -> int:
+    side = parameters.get(name)
+    if type(side) is not int or not 1 <= side <= _MOST_SIDE:
+        raise RequestError(
+            f"parameter {name} is a number of pixels from 1 to {_MOST_SIDE}, not {str(side)[:40]!r}"
+        )
+    return side
+
+
+def _pictures(pipeline: Pipeline, inputs: Sequence[Tensor], width: int, height: int) -> list[ScaledPicture]:
+    """The frames of a request.
+
+    Raises:
+        RequestError: it has several inputs, or they are neither pixels nor pictures.
+    """
+    if len(inputs) != 1 or inputs[0].name not in pipeline.inputs[0].names:
+        raise RequestError(f"scaled frames are the only input, {pipeline.inputs[0].names[0]!r}")
+    tensor, picture_input = inputs[0], pipeline.picture_path().picture_input
+    if tensor.datatype == "UINT8":
+        pixels = tensor.array()
+        if pixels.ndim != _AXES or not len(pixels):
+            raise RequestError(
+                f"input {tensor.name!r}: scaled frames are UINT8 [N, height, width, channels], not "
+                f"{list(pixels.shape)}"
+            )
+        return [ScaledPicture(one, width, height) for one in pixels]
+    if tensor.datatype != "BYTES" or len(tensor.shape) not in (1, 2) or 0 in tensor.shape:
+        raise RequestError(
+            f"input {tensor.name!r}: scaled frames are UINT8 [N, height, width, channels] or BYTES [N], not "
+            f"{tensor.datatype} {list(tensor.shape)}"
+        )
+    found = []
+    for encoded in tensor.elements():
+        decoded = picture_input.decoder.decode(encoded).pixels
+        shaped = decoded if decoded.ndim > 2 else decoded[:, :, None]
+        found.append(ScaledPicture(shaped, width, height))
+    return found

@@ -1,0 +1,266 @@
+"""Hands frames to replicas: to the one with the fewest, and elsewhere when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from cpuserve.errors import CpuserveError
+from cpuserve.video.replica import Replica
+from cpuserve.video.replica_link import (
+    FrameRefused,
+    FrameRequest,
+    Payload,
+    ReplicaBusy,
+    ReplicaFailed,
+    ServedModel,
+)
+
+__all__ = ["FrameDispatcher", "WaitingFrame", "find_model", "look", "nobody", "take"]
+
+_log = logging.getLogger("cpuserve.video")
+_LOOK_S = 0.05
+_MOST_FAILURES = 4  # of one frame, and for each replica one more: it may be what crashes them
+
+
+@dataclass(eq=False)
+class WaitingFrame:
+    """A frame that has no answer yet.
+
+    Attributes:
+        content: see `FrameRequest.contents`.
+        payload: what the content is.
+        width: of the frame before it was scaled.
+        height: of the frame before it was scaled.
+        answer: takes the answer.
+        alone: whether it is sent without others, since a request with others was refused.
+        failures: why each request with it failed, a text with the replica each.
+        since: when it was added, on the clock of `time.monotonic`.
+    """
+
+    content: bytes
+    payload: Payload
+    width: int
+    height: int
+    answer: Future[dict[str, Any]]
+    alone: bool = False
+    failures: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    def goes_with(self, other: WaitingFrame) -> bool:
+        """Whether both may be in one request."""
+        return not (self.alone or other.alone) and (self.width, self.height, self.payload) == (
+            *(other.width, other.height),
+            other.payload,
+        )
+
+
+async def find_model(replicas: Sequence[Replica], model: str, wait_s: float) -> ServedModel:
+    """What the first of the replicas serves that says it, in the order they are in.
+
+    All that serve the same may get frames from now on.
+
+    Args:
+        replicas: none of them asked yet.
+        model: the name it was asked for, for the message.
+        wait_s: how long one may take to be ready, seconds.
+
+    Raises:
+        CpuserveError: none is in time; the message names each and its reason.
+    """
+    due = time.monotonic() + wait_s
+    while True:
+        models = await asyncio.gather(*(look(replica) for replica in replicas))
+        found = next((one for one in models if one is not None), None)
+        if found is not None:
+            break
+        if time.monotonic() >= due:
+            raise nobody(replicas, model, wait_s)
+        await asyncio.sleep(min(1.0, wait_s / 10))
+    for replica, served in zip(replicas, models, strict=True):
+        if served is not None:
+            take(replica, served, found)
+    return found
+
+
+async def look(replica: Replica) -> ServedModel | None:
+    """What a replica serves; None if it does not say it, and then it is asked again later."""
+    try:
+        return await replica.link.model()
+    except (ReplicaFailed, ReplicaBusy) as error:
+        replica.left_out(str(error))
+        return None
+
+
+def take(replica: Replica, model: ServedModel, wanted: ServedModel) -> None:
+    """Let a replica have frames if its model is the one that is wanted; else say why not."""
+    if model == wanted:
+        if replica.reason:
+            _log.warning("replica %s is ready again", replica.url)
+        replica.up = True
+        return
+    if (model.version, model.checksum) == (wanted.version, wanted.checksum):
+        reason = "it takes its pictures in another way than the others: its settings differ"
+    else:
+        reason = f"it serves {model} of {model.name}, and this run uses {wanted}"
+    if replica.reason != reason:
+        _log.warning("replica %s gets no frames: %s", replica.url, reason)
+    replica.left_out(reason)
+
+
+def nobody(replicas: Sequence[Replica], model: str, wait_s: float) -> CpuserveError:
+    """The error of frames that no replica takes."""
+    reasons = "; ".join(f"{one.url}: {one.reason or 'it has no room'}" for one in replicas)
+    return CpuserveError(f"no replica of {model} was usable for {wait_s:g} s (--replica-wait): {reasons}")
+
+
+class FrameDispatcher:
+    """Frames and replicas of one model; all of it runs in one asyncio loop, that of its making.
+
+    Args:
+        replicas: the replicas, as `find_model` left them.
+        served: their model.
+        wait_s: seconds without any usable replica after which frames fail.
+    """
+
+    def __init__(self, replicas: Sequence[Replica], served: ServedModel, wait_s: float) -> None:
+        self._replicas, self._served, self._wait_s = replicas, served, wait_s
+        self._waiting: deque[WaitingFrame] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive = time.monotonic()  # when a replica answered last
+        self._start(self._watch())
+
+    def add(self, frame: WaitingFrame) -> None:
+        """Have a frame answered."""
+        self._waiting.append(frame)
+        self._hand_out()
+
+    async def close(self) -> None:
+        """Let all frames without an answer fail."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._fail_waiting(
+            CpuserveError(f"the replicas of {self._served.name} were closed before they answered")
+        )
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hand_out(self) -> None:
+        """Send waiting frames as long as a replica is free."""
+        while self._waiting:
+            free = [replica for replica in self._replicas if replica.free]
+            if not free:
+                return
+            replica = min(free, key=lambda one: (one.outstanding, one.answered))
+            frames = self._next_frames(min(replica.together(), -(-len(self._waiting) // len(free))))
+            replica.outstanding += len(frames)
+            replica.requests += 1
+            self._start(self._send(replica, frames))
+
+    def _next_frames(self, most: int) -> list[WaitingFrame]:
+        frames = [self._waiting.popleft()]
+        while self._waiting and len(frames) < most and frames[0].goes_with(self._waiting[0]):
+            frames.append(self._waiting.popleft())
+        return frames
+
+    async def _send(self, replica: Replica, frames: list[WaitingFrame]) -> None:
+        """Have one replica answer frames; whatever it does, they are answered, waiting again, or refused."""
+        first, started = frames[0], time.monotonic()
+        request = FrameRequest([one.content for one in frames], first.payload, first.width, first.height)
+        back = frames
+        try:
+            found = await replica.link.ask(self._served, request)
+            took = time.monotonic() - started
+            self._alive = time.monotonic()
+            replica.answered_frames(len(frames), took, found.server_s, found.queue_s)
+            back = []
+            for frame, answer in zip(frames, found.answers, strict=True):
+                frame.answer.set_result(answer)
+        except ReplicaBusy as error:
+            replica.refusals += 1
+            replica.left_out(str(error), error.retry_after_s, up=True)
+        except ReplicaFailed as error:
+            self._failed(replica, frames, error)
+            back = [frame for frame in frames if not frame.answer.done()]
+        except FrameRefused as error:
+            back = self._refused(replica, frames, error)
+        finally:  # also where the task is cancelled
+            replica.outstanding -= len(frames)
+            replica.requests -= 1
+            self._waiting.extendleft(reversed(back))
+        self._hand_out()
+
+    def _failed(self, replica: Replica, frames: Sequence[WaitingFrame], error: ReplicaFailed) -> None:
+        replica.failures += 1
+        if replica.up:
+            _log.warning("replica %s gets no frames for now: %s", replica.url, error)
+        replica.left_out(str(error))
+        for frame in frames:
+            frame.failures.append(f"{replica.url}: {error}")
+            frame.alone = True  # if it is what crashes them, it takes no others with it again
+            if len(frame.failures) >= _MOST_FAILURES + len(self._replicas):
+                frame.answer.set_exception(
+                    ReplicaFailed(
+                        f"a frame failed {len(frame.failures)} times: {'; '.join(frame.failures[-3:])}"
+                    )
+                )
+
+    def _refused(
+        self, replica: Replica, frames: list[WaitingFrame], error: FrameRefused
+    ) -> list[WaitingFrame]:
+        """Frames to be sent again, each alone: one of them spoiled the request, or it was too large."""
+        if len(frames) == 1:
+            frames[0].answer.set_exception(FrameRefused(f"replica {replica.url} refuses a frame: {error}"))
+            return []
+        replica.most_together = max(1, len(frames) // 2)
+        for frame in frames:
+            frame.alone = True
+        return frames
+
+    async def _watch(self) -> None:
+        """Bring replicas back, and let frames fail that no replica takes for too long."""
+        probes: dict[str, asyncio.Task[ServedModel | None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_S)
+                for replica in self._replicas:
+                    probe = probes.get(replica.url)
+                    if probe is not None and probe.done():
+                        del probes[replica.url]
+                        model = probe.result()
+                        if model is not None:
+                            take(replica, model, self._served)
+                    elif probe is None and not replica.up and time.monotonic() >= replica.resume_at:
+                        probes[replica.url] = asyncio.get_running_loop().create_task(look(replica))
+                self._check_waiting()
+                self._hand_out()
+        finally:
+            for probe in probes.values():
+                probe.cancel()
+            await asyncio.gather(*probes.values(), return_exceptions=True)
+
+    def _check_waiting(self) -> None:
+        """Let waiting frames fail once no replica has been of use for too long."""
+        if not self._waiting or any(replica.requests for replica in self._replicas):
+            return
+        if any(replica.free for replica in self._replicas):
+            return
+        since = max(self._alive, min(frame.since for frame in self._waiting))
+        if time.monotonic() - since >= self._wait_s:
+            self._fail_waiting(nobody(self._replicas, self._served.name, self._wait_s))
+
+    def _fail_waiting(self, error: CpuserveError) -> None:
+        while self._waiting:
+            frame = self._waiting.popleft()
+            frame.answer.set_exception(error)

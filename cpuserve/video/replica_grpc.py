@@ -1,0 +1,119 @@
+"""Asks one replica over gRPC, by the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+from cpuserve.grpc.messages import message_class
+from cpuserve.video.frame_messages import answers_of, frame_parameters, frame_tensor, served_model
+from cpuserve.video.replica_link import (
+    FrameRefused,
+    FrameRequest,
+    FramesAnswered,
+    ReplicaBusy,
+    ReplicaFailed,
+    ServedModel,
+)
+
+__all__ = ["GrpcLink"]
+
+_SERVICE = "/inference.GRPCInferenceService"
+_PROBE_S = 10.0
+_PORTS = {"grpc": 8001, "grpcs": 443}
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+]
+_FRAME = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+class GrpcLink:
+    """A channel to one server; made inside the loop that uses it.
+
+    Args:
+        url: of the server, with ``grpc`` or ``grpcs``.
+        model: ``NAME`` or ``NAME/VERSION``.
+        api_key: sent with every request; empty for none.
+        timeout_s: seconds for one answer.
+    """
+
+    def __init__(self, url: str, model: str, api_key: str, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        address = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+        if ":" in (parts.hostname or ""):
+            address = f"[{parts.hostname}]:{parts.port or _PORTS[parts.scheme]}"
+        if parts.scheme == "grpcs":
+            self._channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), _OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(address, _OPTIONS)
+        self._model, _, self._version = model.partition("/")
+        self._metadata = (("x-api-key", api_key),) if api_key else ()
+        self._timeout_s = timeout_s
+
+    async def close(self) -> None:
+        """End the channel."""
+        await self._channel.close()
+
+    async def model(self) -> ServedModel:
+        """See `ReplicaLink.model`."""
+        named = {"name": self._model, "version": self._version}
+        if not (await self._call("ModelReady", named, _PROBE_S))[0].ready:
+            raise ReplicaFailed(f"model {self._model} is not ready there")
+        metadata, _ = await self._call("ModelMetadata", named, _PROBE_S)
+        config, _ = await self._call("ModelConfig", named, _PROBE_S)
+        return served_model(
+            *(MessageToDict(one, preserving_proto_field_name=True) for one in (metadata, config.config))
+        )
+
+    async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
+        """See `ReplicaLink.ask`."""
+        datatype, shape, content = frame_tensor(model, request)
+        fields = {
+            "model_name": model.name,
+            "model_version": model.version,
+            "inputs": [{"name": model.input_name, "datatype": datatype, "shape": shape}],
+            "raw_input_contents": [content],
+            "parameters": {name: {"int64_param": value} for name, value in frame_parameters(request).items()},
+        }
+        response, timing = await self._call("ModelInfer", fields, self._timeout_s)
+        if len(response.raw_output_contents) != 1:
+            raise ReplicaFailed(f"its answer has {len(response.raw_output_contents)} outputs instead of one")
+        return answers_of(response.raw_output_contents[0], len(request.contents), timing)
+
+    async def _call(self, method: str, fields: dict[str, Any], timeout_s: float) -> tuple[Any, str]:
+        """The response of a method, and its ``server-timing``."""
+        response = message_class(f"inference.{method}Response")
+        call = self._channel.unary_unary(
+            f"{_SERVICE}/{method}",
+            request_serializer=message_class(f"inference.{method}Request").SerializeToString,
+        )(message_class(f"inference.{method}Request")(**fields), timeout=timeout_s, metadata=self._metadata)
+        try:
+            found = response.FromString(await call)
+            headers = {
+                **dict(await call.initial_metadata() or ()),
+                **dict(await call.trailing_metadata() or ()),
+            }
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(error, timeout_s) from None
+        except DecodeError:
+            raise ReplicaFailed(f"its answer is no {method}Response") from None
+        return found, str(headers.get("server-timing", ""))
+
+
+def _refusal(error: grpc.aio.AioRpcError, timeout_s: float) -> ReplicaBusy | ReplicaFailed | FrameRefused:
+    code, said = error.code(), error.details() or ""
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ReplicaFailed(f"no answer within {timeout_s:g} s")
+    text = f"{code.name}: {said[:300]}"
+    after = dict(error.trailing_metadata() or ()).get("retry-after", "")
+    if after:  # the server's word; without it UNAVAILABLE is the channel's
+        return ReplicaBusy(text, float(after) if str(after).isdecimal() else 0.0)
+    return (FrameRefused if code in _FRAME else ReplicaFailed)(text)

@@ -1,0 +1,132 @@
+"""Asks one replica over HTTP, by the Open Inference Protocol with binary data."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from cpuserve.video.frame_messages import answers_of, frame_parameters, frame_tensor, served_model
+from cpuserve.video.replica_link import (
+    FrameRefused,
+    FrameRequest,
+    FramesAnswered,
+    ReplicaBusy,
+    ReplicaFailed,
+    ServedModel,
+)
+
+__all__ = ["HttpLink"]
+
+_CONNECT_S, _PROBE_S = 5.0, 10.0
+_BUSY = (408, 429, 503)
+_FRAME = (400, 413, 415, 422)  # other refusals are about the model, the key or the server
+_MOST_REASON = 300
+_LENGTH = "Inference-Header-Content-Length"
+
+
+class HttpLink:
+    """A pool of connections to one server; made inside the loop that uses it.
+
+    Args:
+        url: of the server, with ``http`` or ``https``.
+        model: ``NAME`` or ``NAME/VERSION``.
+        api_key: sent with every request; empty for none.
+        timeout_s: seconds for one answer.
+    """
+
+    def __init__(self, url: str, model: str, api_key: str, timeout_s: float) -> None:
+        self._url = url.rstrip("/")
+        self._model, _, self._version = model.partition("/")
+        self._timeout_s = timeout_s
+        self._session = aiohttp.ClientSession(
+            headers={"X-API-Key": api_key} if api_key else None,
+            connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._session.close()
+
+    async def model(self) -> ServedModel:
+        """See `ReplicaLink.model`."""
+        path = self._path(self._version)
+        await self._get(f"{path}/ready")
+        return served_model(await self._get(path), await self._get(f"{path}/config"))
+
+    async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
+        """See `ReplicaLink.ask`."""
+        datatype, shape, content = frame_tensor(model, request)
+        entry = {
+            "name": model.input_name,
+            "datatype": datatype,
+            "shape": shape,
+            "parameters": {"binary_data_size": len(content)},
+        }
+        parameters = {**frame_parameters(request), "binary_data_output": True}
+        head = orjson.dumps({"inputs": [entry], "parameters": parameters})
+        headers = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        url = f"{self._path(model.version)}/infer"
+        async with _errors(self._timeout_s):
+            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_S)
+            async with self._session.post(
+                url, data=b"".join((head, content)), headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                body = await response.read()
+        if response.status != 200:
+            raise _refusal(response, body)
+        length = response.headers.get(_LENGTH, "")
+        if not length.isdecimal() or int(length) > len(body):
+            raise ReplicaFailed(f"its answer has no binary data: {_shown(body)}")
+        timing = response.headers.get("Server-Timing", "")
+        return answers_of(memoryview(body)[int(length) :], len(request.contents), timing)
+
+    def _path(self, version: str) -> str:
+        path = f"{self._url}/v2/models/{quote(self._model, safe='')}"
+        return f"{path}/versions/{version}" if version else path
+
+    async def _get(self, url: str) -> Any:
+        async with _errors(_PROBE_S):
+            timeout = aiohttp.ClientTimeout(total=_PROBE_S, sock_connect=_CONNECT_S)
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                body = await response.read()
+        if response.status != 200:
+            raise ReplicaFailed(f"{response.status}: {_reason(body)}")
+        try:
+            return orjson.loads(body or b"{}")  # a server may be ready without a word
+        except ValueError:
+            raise ReplicaFailed(f"its answer is no JSON: {_shown(body)}") from None
+
+
+@contextlib.asynccontextmanager
+async def _errors(timeout_s: float) -> Any:
+    try:
+        yield
+    except TimeoutError:
+        raise ReplicaFailed(f"no answer within {timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+        raise ReplicaFailed(str(error) or type(error).__name__) from None
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ReplicaBusy | ReplicaFailed | FrameRefused:
+    text = f"{response.status}: {_reason(body)}"
+    if response.status in _BUSY:
+        after = response.headers.get("Retry-After", "")
+        return ReplicaBusy(text, float(after) if after.isdecimal() else 0.0)
+    return (FrameRefused if response.status in _FRAME else ReplicaFailed)(text)
+
+
+def _reason(body: bytes) -> str:
+    """The text of a V2 error, or what came instead."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(orjson.loads(body)["error"])[:_MOST_REASON]
+    return _shown(body)
+
+
+def _shown(body: bytes) -> str:
+    return repr(body[:60].decode(errors="replace")) if body else "nothing"

@@ -1,0 +1,133 @@
+"""What a connection to one replica can do, and how its refusals are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from cpuserve.errors import CpuserveError
+
+__all__ = [
+    "FrameRefused",
+    "FrameRequest",
+    "FramesAnswered",
+    "Payload",
+    "ReplicaBusy",
+    "ReplicaFailed",
+    "ReplicaLink",
+    "ServedModel",
+]
+
+Payload = Literal["raw", "jpeg"]
+
+
+class ReplicaFailed(CpuserveError):
+    """A replica did not answer as it should: its frames go to another one, and it is left out for a while."""
+
+
+class ReplicaBusy(CpuserveError):
+    """A replica has no room now.
+
+    Attributes:
+        retry_after_s: seconds after which it may have; 0 where it did not say.
+    """
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s: float = retry_after_s
+
+
+class FrameRefused(CpuserveError):
+    """A replica says that the frame itself cannot be answered; another one would say the same."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a replica says of its model.
+
+    Attributes:
+        name: of the model.
+        version: of the model, in decimals.
+        checksum: of its files; empty where the server does not say it.
+        input_name: of its picture input.
+        width: of the pixels it takes.
+        height: of the pixels it takes.
+        colour: their order.
+        fit: how a picture is fitted into them, as `Scale.fit`.
+        pad_value: grey level of the padding.
+    """
+
+    name: str
+    version: str
+    checksum: str
+    input_name: str
+    width: int
+    height: int
+    colour: Literal["RGB", "BGR", "GRAY"]
+    fit: str
+    pad_value: int
+
+    @property
+    def channels(self) -> int:
+        """Of the pixels it takes."""
+        return 1 if self.colour == "GRAY" else 3
+
+    def __str__(self) -> str:
+        """Version and the beginning of the checksum."""
+        return f"version {self.version}" + (f" ({self.checksum[:12]})" if self.checksum else "")
+
+
+@dataclass(frozen=True)
+class FrameRequest:
+    """Scaled frames of one size for one replica.
+
+    Attributes:
+        contents: pixels u8 [height, width, C] of the model's input, or JPEG of these.
+        payload: which of both.
+        width: of the frames before they were scaled.
+        height: of the frames before they were scaled.
+    """
+
+    contents: Sequence[bytes]
+    payload: Payload
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class FramesAnswered:
+    """Answers to the frames of a request.
+
+    Attributes:
+        answers: those of ``/predictions/MODEL``, in order.
+        server_s: seconds that the server says it took, of which ``queue_s`` waiting; None where it does not.
+        queue_s: seconds that the request waited in the server.
+    """
+
+    answers: Sequence[dict[str, Any]]
+    server_s: float | None = None
+    queue_s: float = 0.0
+
+
+class ReplicaLink(Protocol):
+    """A connection to one replica; its coroutines run in the loop of `Replicas`."""
+
+    async def model(self) -> ServedModel:
+        """What it serves, once it is ready.
+
+        Raises:
+            ReplicaFailed: it does not answer, is not ready, or cannot answer scaled frames.
+        """
+
+    async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
+        """Answer frames.
+
+        Raises:
+            ReplicaBusy: it has no room now.
+            ReplicaFailed: it does not answer, or not as it should.
+            FrameRefused: a frame cannot be answered by any replica.
+        """
+
+    async def close(self) -> None:
+        """End the connection."""

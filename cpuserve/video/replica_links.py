@@ -1,0 +1,39 @@
+"""Connects to a replica by the scheme of its URL."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from cpuserve.errors import UsageError
+from cpuserve.video.replica_link import ReplicaLink
+
+__all__ = ["connect"]
+
+
+def connect(url: str, model: str, api_key: str, timeout_s: float) -> ReplicaLink:
+    """The connection to a server; to be called inside the loop that will use it.
+
+    Raises:
+        UsageError: the URL has another scheme or no host, or a package that it needs is missing.
+    """
+    parts = urlsplit(url)
+    try:
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_host = False
+    if not has_host or parts.scheme not in ("http", "https", "grpc", "grpcs"):
+        raise UsageError(
+            f"replica {url!r} is no URL of a server: http://HOST:PORT, https://HOST, grpc://HOST:PORT or "
+            "grpcs://HOST:PORT"
+        )
+    if parts.scheme in ("http", "https"):
+        try:
+            from cpuserve.video.replica_http import HttpLink  # noqa: PLC0415  # an extra
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{error}: pip install 'cpuserve[video]'") from None
+        return HttpLink(url, model, api_key, timeout_s)
+    try:
+        from cpuserve.video.replica_grpc import GrpcLink  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error}: pip install 'cpuserve[grpc]'") from None
+    return GrpcLink(url, model, api_key, timeout_s)

@@ -1,0 +1,208 @@
+"""Answers scaled frames by the replicas of a model that servers elsewhere have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.serving.decode import Pixels
+from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame, find_model
+from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
+from cpuserve.video.replica import Replica
+from cpuserve.video.replica_link import ServedModel
+from cpuserve.video.replica_links import connect
+from cpuserve.video.scale import Scale, Scaler
+
+__all__ = ["Replicas"]
+
+_log = logging.getLogger("cpuserve.video")
+_MOST_WAITING_BYTES = 128 << 20
+_Result = TypeVar("_Result")
+
+
+class Replicas:
+    """The replicas of one model. Several threads may use it; a context manager.
+
+    It has the face of `FrameModel`: a scale, `submit`, `answer`, `close`. Frames go to the replica with the
+    fewest, and elsewhere when it fails: none is lost, and none is answered twice.
+
+    Example::
+
+        with Replicas(["http://a:8000", "grpc://b:8001"], "ssd") as model:
+            answer = model.answer(frame.scaled(model.scale), frame.width, frame.height)
+
+    Attributes:
+        scale: what a frame is scaled to before it is submitted.
+        name: of the model.
+        version: of the model.
+        checksum: of its files; empty where no server says it.
+        notes: what a user should know of the choices made, one sentence each.
+
+    Args:
+        urls: of the servers: ``http``, ``https``, ``grpc`` or ``grpcs``.
+        model: ``NAME`` or ``NAME/VERSION``. Without a version that of the first server that answers is used
+            everywhere: a replica with another version or other files gets no frames.
+        scaler: of the scale.
+        payload: ``raw`` sends pixels, and answers equal local ones; ``jpeg`` sends fewer bytes, and answers
+            differ a little; ``auto`` is raw unless sending costs more than answering.
+        api_key: sent with every request; empty for none.
+        in_flight: most requests that a replica has at a time.
+        timeout_s: seconds for one answer.
+        wait_s: seconds without any usable replica after which frames fail.
+
+    Raises:
+        UsageError: a URL is none, or given twice.
+        CpuserveError: no replica serves the model within ``wait_s``; the message names each and its reason.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        *,
+        scaler: Scaler = "bilinear",
+        payload: PayloadChoice = "auto",
+        api_key: str = "",
+        in_flight: int = 4,
+        timeout_s: float = 30.0,
+        wait_s: float = 60.0,
+    ) -> None:
+        self._room = _Room(_MOST_WAITING_BYTES)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
+        self._thread.start()
+        self._closed = False
+        self._replicas: Sequence[Replica] = ()
+        self._dispatcher: FrameDispatcher | None = None
+        try:
+            self._replicas = self._call(_connected(urls, model, api_key, in_flight, timeout_s))
+            served = self._call(find_model(self._replicas, model, wait_s))
+            self._payload, self.notes = self._call(payload_choice(payload, self._replicas, served))
+            self._dispatcher = self._call(_dispatcher(self._replicas, served, wait_s))
+        except BaseException:
+            self.close()
+            raise
+        for note in self.notes:
+            _log.warning("%s", note)
+        self.name, self.version, self.checksum = served.name, served.version, served.checksum
+        self.scale = Scale(
+            *(served.width, served.height, served.colour, scaler),
+            fit=served.fit,
+            pad_value=served.pad_value,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, pixels: Pixels, width: int, height: int) -> Future[dict[str, Any]]:
+        """Have a frame answered. Waits while very many bytes of frames are not answered yet.
+
+        Not to be called from a callback of one of its futures.
+
+        Args:
+            pixels: u8 [scale.height, scale.width, C]; copied.
+            width: of the frame before it was scaled.
+            height: of the frame before it was scaled.
+
+        Returns:
+            The answer of ``/predictions/MODEL``, boxes in pixels of width x height. Its error is a
+            `CpuserveError`: the frame is refused, or no replica is usable for too long.
+
+        Raises:
+            CpuserveError: the pixels do not have the shape of the scale, or this is closed.
+        """
+        shape = (self.scale.height, self.scale.width, self.scale.channels)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise CpuserveError(
+                f"model {self.name} takes frames uint8 {list(shape)}, not {pixels.dtype} {list(pixels.shape)}"
+            )
+        if self._closed or self._dispatcher is None:
+            raise CpuserveError(f"the replicas of {self.name} are closed")
+        content = pixels.tobytes() if self._payload == "raw" else encode_jpeg(pixels, self.scale.colour)
+        answer: Future[dict[str, Any]] = Future()
+        answer.set_running_or_notify_cancel()
+        self._room.take(len(content))
+        answer.add_done_callback(lambda _: self._room.give(len(content)))
+        frame = WaitingFrame(content, self._payload, width, height, answer)
+        self._loop.call_soon_threadsafe(self._dispatcher.add, frame)
+        return answer
+
+    def answer(self, pixels: Pixels, width: int, height: int) -> dict[str, Any]:
+        """The answer to a frame; see `submit`."""
+        return self.submit(pixels, width, height).result()
+
+    def report(self) -> dict[str, Any]:
+        """What the replicas did, for a run's statistics; ``cpuserve video plan --stats`` reads it."""
+        return {
+            "model": self.name,
+            "payload": self._payload,
+            "frames": sum(replica.answered for replica in self._replicas),
+            "replicas": [replica.report() for replica in self._replicas],
+        }
+
+    def close(self) -> None:
+        """End the connections; frames without an answer fail."""
+        if self._closed:
+            return
+        self._closed = True
+        self._call(_close(self._dispatcher, self._replicas))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _connected(
+    urls: Sequence[str], model: str, api_key: str, in_flight: int, timeout_s: float
+) -> list[Replica]:
+    """Connections are made in the loop that uses them."""
+    plain = [url.strip().rstrip("/") for url in urls]
+    twice = next((url for url in plain if plain.count(url) > 1), None)
+    if twice is not None or not plain:
+        raise UsageError(f"replica {twice} is given twice" if twice else "no replica is given")
+    return [Replica(url, connect(url, model, api_key, timeout_s), in_flight) for url in plain]
+
+
+async def _dispatcher(replicas: Sequence[Replica], served: ServedModel, wait_s: float) -> FrameDispatcher:
+    return FrameDispatcher(replicas, served, wait_s)
+
+
+async def _close(dispatcher: FrameDispatcher | None, replicas: Sequence[Replica]) -> None:
+    if dispatcher is not None:
+        await dispatcher.close()
+    await asyncio.gather(*(replica.link.close() for replica in replicas))
+
+
+class _Room:
+    """Lets frames in while they have fewer bytes than a limit, and one always."""
+
+    def __init__(self, most: int) -> None:
+        self._left, self._most = most, most
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        """Wait for the room, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= size or self._left == self._most)
+            self._left -= size
+
+    def give(self, size: int) -> None:
+        """Give it back."""
+        with self._changed:
+            self._left += size
+            self._changed.notify_all()

@@ -1,0 +1,74 @@
+"""Frames of a real clip, answered by real servers: as a local model does, also when one is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from cpuserve.settings import Settings
+from cpuserve.video.decoding import frames
+from cpuserve.video.frame_model import open_frame_model
+from cpuserve.video.replicas import Replicas
+from tests.servers import free_port, serving
+
+EXACT = ("--precision", "f32", "--workers", "1", "--threads", "1")
+MODELS = ("mobilenet_v2_1.0_224_quant", "deeplabv3_257_mv_gpu", "vww_96_int8")
+
+
+@pytest.fixture(scope="module")
+def settings(repository):
+    return Settings(model_repository=repository, precision="f32")
+
+
+def clip(data_dir, model, count):
+    """Scaled frames, with the size of the whole ones."""
+    scale = model.scale
+    for frame in islice(frames(data_dir / "video" / "street_cars.mp4"), count):
+        yield frame.scaled(scale).copy(), frame.width, frame.height
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_raw_frames_get_the_answers_of_a_local_model(data_dir, repository, settings, tmp_path, scheme):
+    port = free_port()
+    arguments = ("--model-repository", str(repository), *EXACT, "--grpc_port", str(port))
+    with serving(tmp_path / "log", *arguments) as server:
+        url = f"grpc://127.0.0.1:{port}" if scheme == "grpc" else f"http://127.0.0.1:{server.port}"
+        for name in MODELS:
+            with open_frame_model(name, settings, threads=1) as local, Replicas([url], name) as replicas:
+                assert replicas.scale == local.scale
+                assert (replicas.version, replicas.checksum) == (str(local.version), local.checksum)
+                for one in clip(data_dir, local, 6):
+                    assert json.dumps(replicas.answer(*one)) == json.dumps(local.answer(*one))
+
+
+def test_a_killed_replica_loses_no_frame(data_dir, repository, settings, tmp_path):
+    name, count = "vww_96_int8", 400
+    arguments = ("--model-repository", str(repository), *EXACT)
+    with (
+        serving(tmp_path / "a", *arguments) as first,
+        serving(tmp_path / "b", *arguments) as second,
+        open_frame_model(name, settings, threads=1) as local,
+        Replicas([f"http://127.0.0.1:{one.port}" for one in (first, second)], name) as replicas,
+    ):
+        sent: list[Future[dict[str, Any]]] = []
+        expected = []
+        for number, one in enumerate(clip(data_dir, local, count)):
+            sent.append(replicas.submit(*one))
+            expected.append(local.answer(*one))
+            if number == count // 3:
+                os.killpg(second.process.pid, signal.SIGKILL)
+        found = [answer.result(120) for answer in sent]
+        report = {one["url"]: one for one in replicas.report()["replicas"]}
+        second.process.wait()
+    assert len(found) == count
+    assert found == expected
+    killed = report[f"http://127.0.0.1:{second.port}"]
+    assert killed["frames"] > 0
+    assert killed["failures"] > 0
+    assert sum(one["frames"] for one in report.values()) == count

@@ -1,0 +1,238 @@
+"""Frames are answered once each, whatever their replicas do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video.replica_link import FrameRefused, ReplicaFailed
+from cpuserve.video.replicas import Replicas
+from cpuserve.video.scale import Scale
+from tests.servers import free_port
+from tests.video.fake_replica import HEIGHT, WIDTH, fake_replicas
+
+
+@pytest.fixture
+def two():
+    with fake_replicas(2) as found:
+        yield found
+
+
+def open_replicas(fakes, **more) -> Replicas:
+    return Replicas([one.url for one in fakes], "colours", **{"payload": "raw", "timeout_s": 5, **more})
+
+
+def frame(number: int) -> np.ndarray:
+    """A frame whose sum is its number."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels.reshape(-1)[: number // 255] = 255
+    pixels.reshape(-1)[-1] = number % 255
+    return pixels
+
+
+def run(model: Replicas, count: int) -> None:
+    """Have frames answered, and check that each got its own answer."""
+    answers = [model.submit(frame(number), 640, 480) for number in range(1, count + 1)]
+    found = [answer.result(60) for answer in answers]
+    assert found == [{"sum": number, "size": [640, 480]} for number in range(1, count + 1)]
+
+
+def test_every_frame_gets_its_answer_and_both_replicas_work(two):
+    with open_replicas(two) as model:
+        assert model.scale == Scale(WIDTH, HEIGHT, "RGB")
+        assert (model.name, model.version, model.checksum) == ("colours", "1", "abc")
+        run(model, 200)
+        report = model.report()
+    assert sorted(two[0].frames + two[1].frames) == list(range(1, 201))  # none twice either
+    assert min(len(one.frames) for one in two) > 20
+    assert report["frames"] == 200
+    assert [one["frames"] for one in report["replicas"]] == [len(one.frames) for one in two]
+
+
+@pytest.mark.parametrize("behaviour", ["busy", "garbage", "half", "cut", "reset", "error"])
+def test_frames_of_a_replica_that_misbehaves_go_elsewhere(two, behaviour):
+    two[1].behaviour = behaviour
+    with open_replicas(two) as model:
+        run(model, 100)
+        (good, bad) = model.report()["replicas"]
+    assert sorted(two[0].frames) == list(range(1, 101))
+    assert (good["frames"], bad["frames"]) == (100, 0)
+    assert bad["refusals" if behaviour == "busy" else "failures"] >= 1
+    assert good["failures"] == good["refusals"] == 0
+    # it is tried again and again, but ever more rarely
+    assert len(two[1].requests) < 12
+
+
+def test_frames_of_a_replica_that_hangs_go_elsewhere(two):
+    two[1].behaviour = "hang"
+    with open_replicas(two, timeout_s=0.3) as model:
+        run(model, 60)
+    assert sorted(two[0].frames) == list(range(1, 61))
+
+
+def test_a_slow_replica_gets_fewer_frames(two):
+    two[1].delay_s = 0.1
+    two[0].delay_s = 0.005
+    with open_replicas(two) as model:
+        run(model, 100)
+    assert 0 < len(two[1].frames) < len(two[0].frames) / 2
+
+
+def test_a_replica_comes_back(two):
+    two[1].behaviour = "reset"
+    with open_replicas(two) as model:
+        run(model, 20)
+        two[1].ready = False
+        probes = two[1].probes
+        while two[1].probes < probes + 2:
+            run(model, 5)
+        assert two[1].frames == []  # not ready: it got none
+        two[1].ready, two[1].behaviour = True, "good"
+        while not two[1].frames:
+            run(model, 5)
+        assert model.report()["replicas"][1]["absences"] >= 1
+
+
+def test_a_replica_that_is_killed_loses_no_frame(two):
+    with open_replicas(two) as model:
+        two[0].delay_s = two[1].delay_s = 0.005
+        answers = []
+        for number in range(1, 301):
+            answers.append(model.submit(frame(number), 640, 480))
+            if number == 100:
+                two[1].behaviour = "reset"  # connections that are there already
+                two[1].stop()
+        assert [one.result(60)["sum"] for one in answers] == list(range(1, 301))
+
+
+def test_without_a_usable_replica_frames_wait_and_then_name_the_reasons(two):
+    with open_replicas(two, wait_s=1.0) as model:
+        run(model, 4)
+        two[0].behaviour, two[1].behaviour = "error", "busy"
+        two[0].ready = False
+        answers = [model.submit(frame(number), 640, 480) for number in range(1, 9)]
+        for answer in answers:
+            with pytest.raises(CpuserveError) as refused:
+                answer.result(60)
+        assert f"{two[0].url}: 503: still loading" in str(refused.value)
+        assert f"{two[1].url}: 503: full" in str(refused.value)
+        assert "--replica-wait" in str(refused.value)
+
+
+def test_replicas_that_come_back_in_time_answer_all(two):
+    with open_replicas(two, wait_s=60.0) as model:
+        two[0].behaviour = two[1].behaviour = "busy"
+        answers = [model.submit(frame(number), 640, 480) for number in range(1, 9)]
+        timer = threading.Timer(0.5, lambda: [setattr(one, "behaviour", "good") for one in two])
+        timer.start()
+        assert [answer.result(60)["sum"] for answer in answers] == list(range(1, 9))
+
+
+def test_a_frame_that_is_refused_takes_no_other_with_it(two):
+    for one in two:
+        one.behaviour, one.overhead_s = "refuse", 0.02
+    with open_replicas(two) as model:
+        run(model, 20)  # frames go together now, since sending costs more than answering
+        answers = [model.submit(frame(0 if number == 7 else number), 640, 480) for number in range(1, 40)]
+        for number, answer in enumerate(answers, 1):
+            if number == 7:
+                with pytest.raises(FrameRefused, match="a black frame"):
+                    answer.result(60)
+            else:
+                assert answer.result(60)["sum"] == number
+    assert max(two[0].requests + two[1].requests) > 1
+
+
+def test_a_frame_that_fails_everywhere_is_given_up(two):
+    two[0].behaviour = two[1].behaviour = "error"
+    with open_replicas(two) as model:
+        with pytest.raises(ReplicaFailed, match=r"failed 6 times.*500: the model failed"):
+            model.submit(frame(1), 640, 480).result(60)
+        two[0].behaviour = "good"
+        run(model, 5)
+
+
+def test_frames_go_together_where_sending_costs_much(two):
+    for one in two:
+        one.overhead_s = 0.02
+    with open_replicas(two) as model:
+        run(model, 120)
+    assert max(two[0].requests) > 1
+    for one in two:
+        one.requests.clear()
+        one.overhead_s, one.delay_s = 0.0, 0.2  # what the server itself takes is no reason
+    with open_replicas(two) as model:
+        run(model, 12)
+    assert {*two[0].requests, *two[1].requests} == {1}
+
+
+@pytest.mark.parametrize(("what", "value"), [("checksum", "def"), ("version", "2")])
+def test_another_model_on_a_replica_gets_no_frames_and_is_said(two, what, value, caplog):
+    setattr(two[1], what, value)
+    with caplog.at_level(logging.WARNING, "cpuserve.video"), open_replicas(two) as model:
+        run(model, 30)
+        reason = model.report()["replicas"][1]["reason"]
+    assert two[1].frames == []
+    assert "version" in reason and value in reason and "this run uses version 1 (abc)" in reason
+    assert reason in caplog.text
+
+
+def test_a_key_goes_along(two):
+    with open_replicas(two, api_key="secret") as model:
+        run(model, 4)
+    assert two[0].keys == {"secret"}
+
+
+def test_servers_that_are_not_there_are_named_with_their_reasons():
+    ports = [free_port(), free_port()]
+    with pytest.raises(CpuserveError) as refused:
+        Replicas([f"http://127.0.0.1:{port}" for port in ports], "colours", wait_s=0.2)
+    for port in ports:
+        assert f"http://127.0.0.1:{port}: Cannot connect" in str(refused.value)
+
+
+def test_a_run_starts_with_the_replicas_that_are_there(two):
+    two[0].ready = False
+    with open_replicas(two) as model:
+        run(model, 10)
+        assert two[0].frames == []
+        two[0].ready = True
+        while not two[0].frames:
+            run(model, 10)
+
+
+@pytest.mark.parametrize(
+    ("urls", "reason"),
+    [
+        (["ftp://a"], "'ftp://a' is no URL of a server"),
+        (["127.0.0.1:8000"], "is no URL of a server"),
+        (["http://"], "is no URL of a server"),
+        (["http://a:99999"], "is no URL of a server"),
+        (["http://a", "http://a/"], "given twice"),
+        ([], "no replica is given"),
+    ],
+)
+def test_bad_urls_are_refused(urls, reason):
+    with pytest.raises(UsageError, match=reason):
+        Replicas(urls, "colours", wait_s=0.1)
+
+
+def test_pixels_of_another_shape_are_refused(two):
+    with open_replicas(two) as model, pytest.raises(CpuserveError, match=r"uint8 \[6, 8, 3\], not uint8"):
+        model.submit(np.zeros((8, 8, 3), np.uint8), 640, 480)
+
+
+def test_after_closing_waiting_frames_fail_and_new_ones_are_refused(two):
+    two[0].behaviour = two[1].behaviour = "hang"
+    model = open_replicas(two)
+    answers = [model.submit(frame(number), 640, 480) for number in range(20)]
+    model.close()
+    for answer in answers:
+        with pytest.raises(CpuserveError, match="closed before they answered"):
+            answer.result(10)
+    with pytest.raises(CpuserveError, match="are closed"):
+        model.submit(frame(1), 640, 480)
