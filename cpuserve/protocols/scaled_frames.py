@@ -1,9 +1,10 @@
 """Answers frames that the client scaled to the model's picture input, as an extension of the V2 protocol.
 
 The parameters ``frame_width`` and ``frame_height`` of a request make it one of frames. Its only input holds
-their pixels, UINT8 [N, H, W, C] as `picture_input_text` says, or pictures of that size, BYTES [N].
-The output ``answer`` is BYTES [N]: the JSON of ``/predictions/MODEL``, places in pixels of the whole frame.
-The output ``mask``, if it is asked for, is UINT8 [N, frame_height, frame_width] of a segmentation.
+their pixels, UINT8 [N, H, W, C] as `picture_input_text` says, or pictures of that size, BYTES [N]. The
+parameter ``topk`` is that of ``/predictions/MODEL``. The output ``answer`` is BYTES [N]: the JSON of
+``/predictions/MODEL``, places in pixels of the whole frame. The output ``mask``, if it is asked for, is
+UINT8 [N, frame_height, frame_width] of a segmentation.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ def frame_outputs(
         raise RequestError(f"scaled frames have the outputs {_ANSWER} and {_MASK}, not {unknown!r}")
     if _MASK in outputs and not isinstance(pipeline.post, Segmenter):
         raise RequestError(f"model {pipeline.name} is not a segmentation model and has no mask")
+    topk = asked.parameters.get("topk")
+    if topk is not None and type(topk) is not int:
+        raise RequestError(f"parameter topk is a whole number, not {str(topk)[:40]!r}")
     pictures = _pictures(pipeline, inputs, width, height)
     check_pictures(len(pictures), limits.max_pictures)
     if _MASK in outputs:
@@ -92,7 +96,7 @@ def frame_outputs(
         if place:
             request.check_time(place, len(pictures))
         one = Request(None, request.spans, request.due, request.max_answer_bytes)
-        answer, mask = pipeline.see(picture, one, mask=_MASK in outputs)
+        answer, mask = pipeline.see(picture, one, topk, mask=_MASK in outputs)
         head = {"model": pipeline.name, "version": str(pipeline.version)}
         texts[place] = orjson.dumps({**head, **answer}).decode()
         if mask is not None:

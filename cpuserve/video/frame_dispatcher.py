@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cpuserve.errors import CpuserveError
+from cpuserve.serving.decode import Pixels
+from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import (
     FrameRefused,
@@ -38,7 +40,9 @@ class WaitingFrame:
         payload: what the content is.
         width: of the frame before it was scaled.
         height: of the frame before it was scaled.
-        answer: takes the answer.
+        answer: takes the answer, or a `SeenFrame` where that is asked for.
+        seen: whether it is.
+        topk: see `FrameRequest.topk`.
         alone: whether it is sent without others, since a request with others was refused.
         failures: why each request with it failed, a text with the replica each.
         since: when it was added, on the clock of `time.monotonic`.
@@ -48,17 +52,20 @@ class WaitingFrame:
     payload: Payload
     width: int
     height: int
-    answer: Future[dict[str, Any]]
+    answer: Future[Any]
+    seen: bool = False
+    topk: int | None = None
     alone: bool = False
     failures: list[str] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     def goes_with(self, other: WaitingFrame) -> bool:
         """Whether both may be in one request."""
-        return not (self.alone or other.alone) and (self.width, self.height, self.payload) == (
-            *(other.width, other.height),
-            other.payload,
-        )
+        return not (self.alone or other.alone) and self._kind == other._kind
+
+    @property
+    def _kind(self) -> tuple[object, ...]:
+        return self.width, self.height, self.payload, self.seen, self.topk
 
 
 async def find_model(replicas: Sequence[Replica], model: str, wait_s: float) -> ServedModel:
@@ -177,7 +184,10 @@ class FrameDispatcher:
     async def _send(self, replica: Replica, frames: list[WaitingFrame]) -> None:
         """Have one replica answer frames; whatever it does, they are answered, waiting again, or refused."""
         first, started = frames[0], time.monotonic()
-        request = FrameRequest([one.content for one in frames], first.payload, first.width, first.height)
+        request = FrameRequest(
+            *([one.content for one in frames], first.payload, first.width, first.height, first.topk),
+            mask=first.seen and self._served.has_mask,
+        )
         back = frames
         try:
             found = await replica.link.ask(self._served, request)
@@ -185,8 +195,9 @@ class FrameDispatcher:
             self._alive = time.monotonic()
             replica.answered_frames(len(frames), took, found.server_s, found.queue_s)
             back = []
-            for frame, answer in zip(frames, found.answers, strict=True):
-                frame.answer.set_result(answer)
+            masks: Sequence[Pixels | None] = found.masks or [None] * len(frames)
+            for frame, answer, mask in zip(frames, found.answers, masks, strict=True):
+                frame.answer.set_result(SeenFrame(answer, mask) if frame.seen else answer)
         except ReplicaBusy as error:
             replica.refusals += 1
             replica.left_out(str(error), error.retry_after_s, up=True)

@@ -8,11 +8,20 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 
+from cpuserve.serving.decode import Pixels
 from cpuserve.video.replica_link import FrameRequest, FramesAnswered, ReplicaFailed, ServedModel
 
-__all__ = ["answers_of", "frame_parameters", "frame_tensor", "served_model", "server_seconds"]
+__all__ = [
+    "answers_of",
+    "frame_outputs_wanted",
+    "frame_parameters",
+    "frame_tensor",
+    "served_model",
+    "server_seconds",
+]
 
 _DURATION = re.compile(r"(\w+);dur=([0-9.]+)")
 _COLOURS: dict[str, Literal["RGB", "BGR", "GRAY"]] = {"RGB": "RGB", "BGR": "BGR", "GRAY": "GRAY"}
@@ -30,24 +39,43 @@ def frame_tensor(model: ServedModel, request: FrameRequest) -> tuple[str, list[i
 
 def frame_parameters(request: FrameRequest) -> dict[str, int]:
     """The parameters that make a request one of scaled frames."""
-    return {"frame_width": request.width, "frame_height": request.height}
+    topk = {} if request.topk is None else {"topk": request.topk}
+    return {"frame_width": request.width, "frame_height": request.height, **topk}
 
 
-def answers_of(content: bytes | memoryview, count: int, server_timing: str | None = None) -> FramesAnswered:
-    """The answers in the output of a request: each is JSON behind its length, 4 bytes little-endian.
+def frame_outputs_wanted(request: FrameRequest) -> list[str]:
+    """Names of the outputs of a request."""
+    return ["answer", "mask"] if request.mask else ["answer"]
+
+
+def answers_of(
+    outputs: Sequence[bytes | memoryview], request: FrameRequest, server_timing: str
+) -> FramesAnswered:
+    """The answers in the outputs of a request: each is JSON behind its length, 4 bytes little-endian.
+
+    Args:
+        outputs: as `frame_outputs_wanted`.
+        request: what was asked.
+        server_timing: the header of that name; empty for none.
 
     Raises:
         ReplicaFailed: they are damaged, or not as many as frames were sent.
     """
     try:
-        found = [orjson.loads(text) for text in _elements(memoryview(content))]
+        found = [orjson.loads(text) for text in _elements(memoryview(outputs[0]))]
     except (ValueError, struct.error) as error:
         raise ReplicaFailed(f"its answer is damaged: {error}") from None
+    count = len(request.contents)
+    if len(outputs) != len(frame_outputs_wanted(request)):
+        raise ReplicaFailed(f"its answer has {len(outputs)} outputs")
     if len(found) != count or not all(isinstance(one, dict) for one in found):
         raise ReplicaFailed(f"it gave {len(found)} answers to {count} frames")
-    if server_timing is None:
-        return FramesAnswered(found)
-    return FramesAnswered(found, *server_seconds(server_timing))
+    masks: Sequence[Pixels] = ()
+    if request.mask:
+        if len(outputs[1]) != count * request.height * request.width:
+            raise ReplicaFailed(f"its masks have {len(outputs[1])} bytes")
+        masks = [*np.frombuffer(outputs[1], np.uint8).reshape(count, request.height, request.width)]
+    return FramesAnswered(found, masks, *server_seconds(server_timing))
 
 
 def _elements(view: memoryview) -> Iterator[memoryview]:
@@ -92,6 +120,7 @@ def served_model(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Serv
             colour=_COLOURS[picture["colour"]],
             fit=str(picture["fit"]),
             pad_value=int(picture["pad_value"]),
+            has_mask=picture.get("mask") is True,
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ReplicaFailed(f"what it says of its model cannot be read: {error!r}") from None

@@ -10,7 +10,13 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from cpuserve.grpc.messages import message_class
-from cpuserve.video.frame_messages import answers_of, frame_parameters, frame_tensor, served_model
+from cpuserve.video.frame_messages import (
+    answers_of,
+    frame_outputs_wanted,
+    frame_parameters,
+    frame_tensor,
+    served_model,
+)
 from cpuserve.video.replica_link import (
     FrameRefused,
     FrameRequest,
@@ -80,13 +86,12 @@ class GrpcLink:
             "model_name": model.name,
             "model_version": model.version,
             "inputs": [{"name": model.input_name, "datatype": datatype, "shape": shape}],
+            "outputs": [{"name": name} for name in frame_outputs_wanted(request)],
             "raw_input_contents": [content],
             "parameters": {name: {"int64_param": value} for name, value in frame_parameters(request).items()},
         }
         response, timing = await self._call("ModelInfer", fields, self._timeout_s)
-        if len(response.raw_output_contents) != 1:
-            raise ReplicaFailed(f"its answer has {len(response.raw_output_contents)} outputs instead of one")
-        return answers_of(response.raw_output_contents[0], len(request.contents), timing)
+        return answers_of(response.raw_output_contents, request, timing)
 
     async def _call(self, method: str, fields: dict[str, Any], timeout_s: float) -> tuple[Any, str]:
         """The response of a method, and its ``server-timing``."""

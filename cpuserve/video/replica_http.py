@@ -10,7 +10,13 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from cpuserve.video.frame_messages import answers_of, frame_parameters, frame_tensor, served_model
+from cpuserve.video.frame_messages import (
+    answers_of,
+    frame_outputs_wanted,
+    frame_parameters,
+    frame_tensor,
+    served_model,
+)
 from cpuserve.video.replica_link import (
     FrameRefused,
     FrameRequest,
@@ -69,7 +75,8 @@ class HttpLink:
             "parameters": {"binary_data_size": len(content)},
         }
         parameters = {**frame_parameters(request), "binary_data_output": True}
-        head = orjson.dumps({"inputs": [entry], "parameters": parameters})
+        outputs = [{"name": name} for name in frame_outputs_wanted(request)]
+        head = orjson.dumps({"inputs": [entry], "outputs": outputs, "parameters": parameters})
         headers = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         url = f"{self._path(model.version)}/infer"
         async with _errors(self._timeout_s):
@@ -80,11 +87,8 @@ class HttpLink:
                 body = await response.read()
         if response.status != 200:
             raise _refusal(response, body)
-        length = response.headers.get(_LENGTH, "")
-        if not length.isdecimal() or int(length) > len(body):
-            raise ReplicaFailed(f"its answer has no binary data: {_shown(body)}")
         timing = response.headers.get("Server-Timing", "")
-        return answers_of(memoryview(body)[int(length) :], len(request.contents), timing)
+        return answers_of(_outputs(body, response.headers.get(_LENGTH, "")), request, timing)
 
     def _path(self, version: str) -> str:
         path = f"{self._url}/v2/models/{quote(self._model, safe='')}"
@@ -111,6 +115,22 @@ async def _errors(timeout_s: float) -> Any:
         raise ReplicaFailed(f"no answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
         raise ReplicaFailed(str(error) or type(error).__name__) from None
+
+
+def _outputs(body: bytes, header_length: str) -> list[memoryview]:
+    """The binary data of each output."""
+    view, found = memoryview(body), []
+    try:
+        at = int(header_length)
+        for output in orjson.loads(view[:at])["outputs"]:
+            size = int(output["parameters"]["binary_data_size"])
+            found.append(view[at : at + size])
+            at += size
+    except (ValueError, KeyError, TypeError):
+        raise ReplicaFailed(f"its answer has no binary data: {_shown(body)}") from None
+    if at != len(view):
+        raise ReplicaFailed(f"its answer has {len(view)} bytes, its outputs {at}")
+    return found
 
 
 def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ReplicaBusy | ReplicaFailed | FrameRefused:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cpuserve.errors import CpuserveError
+from cpuserve.serving.decode import Pixels
 
 __all__ = [
     "FrameRefused",
@@ -56,6 +57,7 @@ class ServedModel:
         colour: their order.
         fit: how a picture is fitted into them, as `Scale.fit`.
         pad_value: grey level of the padding.
+        has_mask: whether it says the class of each pixel.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ServedModel:
     colour: Literal["RGB", "BGR", "GRAY"]
     fit: str
     pad_value: int
+    has_mask: bool = False
 
     @property
     def channels(self) -> int:
@@ -87,12 +90,16 @@ class FrameRequest:
         payload: which of both.
         width: of the frames before they were scaled.
         height: of the frames before they were scaled.
+        topk: number of classes wanted; None for the model's own.
+        mask: whether the class of each pixel is wanted.
     """
 
     contents: Sequence[bytes]
     payload: Payload
     width: int
     height: int
+    topk: int | None = None
+    mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,13 @@ class FramesAnswered:
 
     Attributes:
         answers: those of ``/predictions/MODEL``, in order.
+        masks: of each frame the class of each pixel, u8 [height, width], where they were asked for.
         server_s: seconds that the server says it took, of which ``queue_s`` waiting; None where it does not.
         queue_s: seconds that the request waited in the server.
     """
 
     answers: Sequence[dict[str, Any]]
+    masks: Sequence[Pixels] = ()
     server_s: float | None = None
     queue_s: float = 0.0
 

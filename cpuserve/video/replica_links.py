@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.video.replica_link import ReplicaLink
 
 __all__ = ["connect"]
@@ -14,7 +14,8 @@ def connect(url: str, model: str, api_key: str, timeout_s: float) -> ReplicaLink
     """The connection to a server; to be called inside the loop that will use it.
 
     Raises:
-        UsageError: the URL has another scheme or no host, or a package that it needs is missing.
+        UsageError: the URL has another scheme or no host.
+        MissingExtra: a package that it needs is not installed.
     """
     parts = urlsplit(url)
     try:
@@ -30,10 +31,10 @@ def connect(url: str, model: str, api_key: str, timeout_s: float) -> ReplicaLink
         try:
             from cpuserve.video.replica_http import HttpLink  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
-            raise UsageError(f"{error}: pip install 'cpuserve[video]'") from None
+            raise MissingExtra("replicas over HTTP need aiohttp", "video") from error
         return HttpLink(url, model, api_key, timeout_s)
     try:
         from cpuserve.video.replica_grpc import GrpcLink  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error}: pip install 'cpuserve[grpc]'") from None
+        raise MissingExtra("replicas over gRPC need gRPC", "grpc") from error
     return GrpcLink(url, model, api_key, timeout_s)

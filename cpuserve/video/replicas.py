@@ -15,6 +15,7 @@ import numpy as np
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame, find_model
+from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
 from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import ServedModel
@@ -43,6 +44,7 @@ class Replicas:
         scale: what a frame is scaled to before it is submitted.
         name: of the model.
         version: of the model.
+        in_flight: frames that keep all replicas busy; `submit` takes more.
         checksum: of its files; empty where no server says it.
         notes: what a user should know of the choices made, one sentence each.
 
@@ -75,6 +77,7 @@ class Replicas:
         timeout_s: float = 30.0,
         wait_s: float = 60.0,
     ) -> None:
+        self.in_flight = 2 * len(urls) * in_flight
         self._room = _Room(_MOST_WAITING_BYTES)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
@@ -92,7 +95,7 @@ class Replicas:
             raise
         for note in self.notes:
             _log.warning("%s", note)
-        self.name, self.version, self.checksum = served.name, served.version, served.checksum
+        self.name, self.version, self.checksum = served.name, int(served.version), served.checksum
         self.scale = Scale(
             *(served.width, served.height, served.colour, scaler),
             fit=served.fit,
@@ -107,7 +110,9 @@ class Replicas:
     ) -> None:
         self.close()
 
-    def submit(self, pixels: Pixels, width: int, height: int) -> Future[dict[str, Any]]:
+    def submit(
+        self, pixels: Pixels, width: int, height: int, *, topk: int | None = None
+    ) -> Future[dict[str, Any]]:
         """Have a frame answered. Waits while very many bytes of frames are not answered yet.
 
         Not to be called from a callback of one of its futures.
@@ -116,6 +121,7 @@ class Replicas:
             pixels: u8 [scale.height, scale.width, C]; copied.
             width: of the frame before it was scaled.
             height: of the frame before it was scaled.
+            topk: number of classes wanted; None for the model's own.
 
         Returns:
             The answer of ``/predictions/MODEL``, boxes in pixels of width x height. Its error is a
@@ -124,6 +130,21 @@ class Replicas:
         Raises:
             CpuserveError: the pixels do not have the shape of the scale, or this is closed.
         """
+        return self._submit(pixels, width, height, topk, seen=False)
+
+    def submit_seen(
+        self, pixels: Pixels, width: int, height: int, *, topk: int | None = None
+    ) -> Future[SeenFrame]:
+        """As `submit`, with the mask of a segmentation."""
+        return self._submit(pixels, width, height, topk, seen=True)
+
+    def answer(self, pixels: Pixels, width: int, height: int, *, topk: int | None = None) -> dict[str, Any]:
+        """The answer to a frame; see `submit`."""
+        return self.submit(pixels, width, height, topk=topk).result()
+
+    def _submit(
+        self, pixels: Pixels, width: int, height: int, topk: int | None, *, seen: bool
+    ) -> Future[Any]:
         shape = (self.scale.height, self.scale.width, self.scale.channels)
         if pixels.shape != shape or pixels.dtype != np.uint8:
             raise CpuserveError(
@@ -132,17 +153,13 @@ class Replicas:
         if self._closed or self._dispatcher is None:
             raise CpuserveError(f"the replicas of {self.name} are closed")
         content = pixels.tobytes() if self._payload == "raw" else encode_jpeg(pixels, self.scale.colour)
-        answer: Future[dict[str, Any]] = Future()
+        answer: Future[Any] = Future()
         answer.set_running_or_notify_cancel()
         self._room.take(len(content))
         answer.add_done_callback(lambda _: self._room.give(len(content)))
-        frame = WaitingFrame(content, self._payload, width, height, answer)
+        frame = WaitingFrame(content, self._payload, width, height, answer, seen, topk)
         self._loop.call_soon_threadsafe(self._dispatcher.add, frame)
         return answer
-
-    def answer(self, pixels: Pixels, width: int, height: int) -> dict[str, Any]:
-        """The answer to a frame; see `submit`."""
-        return self.submit(pixels, width, height).result()
 
     def report(self) -> dict[str, Any]:
         """What the replicas did, for a run's statistics; ``cpuserve video plan --stats`` reads it."""

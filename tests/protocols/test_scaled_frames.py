@@ -151,6 +151,7 @@ def test_the_config_says_what_frames_are_scaled_to(v2, local):
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"width": 0}, "frame_width is a number of pixels from 1 to"),
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"height": "9"}, "frame_height is a number of pixels"),
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"height": None}, "frame_height is a number of pixels"),
+        (("UINT8", [1, 16, 16, 3], bytes(768)), {"topk": "3"}, "topk is a whole number"),
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"outputs": ["scores"]}, "the outputs answer and mask"),
         (
             ("UINT8", [1, 16, 16, 3], bytes(768), ["mask"]),

@@ -108,10 +108,10 @@ class FakeReplica:
         self.frames += sums
         texts = [json.dumps(one).encode() for one in answers]
         output = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-        said = b'{"outputs": []}'
+        said = json.dumps({"outputs": [{"parameters": {"binary_data_size": len(output)}}]}).encode()
         if behaviour == "cut":
             handler.close_connection = True
-            return reply(handler, 200, said, **{"Inference-Header-Content-Length": "15"}, more=99)
+            return reply(handler, 200, said, **{"Inference-Header-Content-Length": str(len(said))}, more=99)
         total_ms = 1000 * self.delay_s + 1
         return reply(
             *(handler, 200, said + output),

@@ -44,7 +44,7 @@ def run(model: Replicas, count: int) -> None:
 def test_every_frame_gets_its_answer_and_both_replicas_work(two):
     with open_replicas(two) as model:
         assert model.scale == Scale(WIDTH, HEIGHT, "RGB")
-        assert (model.name, model.version, model.checksum) == ("colours", "1", "abc")
+        assert (model.name, model.version, model.checksum) == ("colours", 1, "abc")
         run(model, 200)
         report = model.report()
     assert sorted(two[0].frames + two[1].frames) == list(range(1, 201))  # none twice either
