@@ -20,6 +20,7 @@ from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.call import Call, Handler, Reply, answer, json_reply
 from cpuserve.protocols.deepdetect import DeepDetect
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
+from cpuserve.protocols.deepstack import DeepStack
 from cpuserve.protocols.page import Page
 from cpuserve.protocols.predictions import Predictions
 from cpuserve.protocols.repository import RepositoryRoutes
@@ -35,7 +36,14 @@ from cpuserve.serving.worker_table import WorkerTable
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Application", "Route", "deepdetect_routes", "routes", "shared_memory_routes"]
+__all__ = [
+    "Application",
+    "Route",
+    "deepdetect_routes",
+    "deepstack_routes",
+    "routes",
+    "shared_memory_routes",
+]
 
 _CALL = "cpuserve.call"
 _UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
@@ -188,6 +196,11 @@ def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tupl
         ("POST", "/predict", calls.predict),
     )
     return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
+
+
+def deepstack_routes(pool: Pool, model: str) -> tuple[Route, ...]:
+    """DeepStack's route, which is served when ``deepstack`` names a model."""
+    return (Route("POST", "/v1/vision/detection", DeepStack(pool, model).detect),)
 
 
 def shared_memory_routes(shared_memory: SharedMemory) -> tuple[Route, ...]:

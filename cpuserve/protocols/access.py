@@ -7,7 +7,9 @@ import hmac
 import ipaddress
 import logging
 import stat
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,6 +102,10 @@ def _given(call: Call) -> list[bytes]:
     scheme, _, credentials = call.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         found.append(credentials.strip())
+    if scheme.lower() == "basic":  # of clients that can be given an address only: http://any:KEY@host
+        with suppress(ValueError):  # no base64: no key
+            _, _, password = b64decode(credentials, validate=True).decode("latin-1").partition(":")
+            found.append(password)
     if "x-api-key" in call.headers:
         found.append(call.headers["x-api-key"].strip())
     return [key.encode("latin-1") for key in found]

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
-from typing import IO, Any
 from urllib.parse import parse_qs
 
 import orjson
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
-from werkzeug.http import parse_options_header
 
-from cpuserve.errors import BodyTooLarge, NotAcceptable, RequestError
+from cpuserve.errors import NotAcceptable, RequestError
 from cpuserve.protocols.accept import best_offer
 from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.protocols.form import read_form
 from cpuserve.serving.pool import Pool
 
 __all__ = ["Predictions"]
 
 _JSON, _PNG = "application/json", "image/png"
 _TAKES_JSON = frozenset((None, "", "*/*", _JSON))
-_FORM_PARTS, _FORM_TEXT_BYTES = 1000, 500_000
 _RENDERS = ("overlay", "mask")
 _NUMBER = re.compile("[+-]?[0-9]{1,18}")
 _Query = Mapping[str, str]
@@ -59,49 +54,12 @@ class Predictions:
         return Reply(200, data, [("Content-Type", _JSON), ("Server-Timing", request.server_timing())])
 
 
-class _Stream(io.RawIOBase):
-    """Gives the bytes of a body without another copy of the whole."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._at = 0
-
-    def readable(self) -> bool:
-        """True: it is an input stream."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Copy the next bytes into ``buffer``."""
-        part = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-
-def _in_memory(*_: object, **__: object) -> IO[bytes]:
-    """The file that a part of a form is written to; the body is in memory anyway."""
-    return io.BytesIO()
-
-
 def _picture(call: Call) -> memoryview:
-    kind = call.headers.get("content-type", "")
-    body = call.body()
-    if kind[:10].lower() != "multipart/":
-        return body
-    mimetype, options = parse_options_header(kind)
-    parser = FormDataParser(_in_memory, max_form_memory_size=_FORM_TEXT_BYTES, max_form_parts=_FORM_PARTS)
-    try:
-        with io.BufferedReader(_Stream(body)) as stream:
-            _, _, files = parser.parse(stream, mimetype.lower(), body.nbytes, options)
-    except RequestEntityTooLarge:
-        raise BodyTooLarge(
-            f"the multipart form has too many parts (more than {_FORM_PARTS}), or text longer than "
-            f"{_FORM_TEXT_BYTES // 1000} kB; send the picture as the body"
-        ) from None
-    except HTTPException as error:
-        raise RequestError(f"the multipart form cannot be read: {error.description}") from None
-    for file in files.values():
-        return memoryview(file.read())
+    form = read_form(call)
+    if form is None:
+        return call.body()
+    for file in form.files.values():
+        return file
     raise RequestError("the multipart form holds no file; send one, as curl -F data=@photo.jpg does")
 
 

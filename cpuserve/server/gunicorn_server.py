@@ -150,14 +150,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def load(self) -> Application:
         """Make the application of a worker, which is bound to its seat by now."""
-        from cpuserve.http.app import Application, deepdetect_routes  # noqa: PLC0415
+        from cpuserve.http.app import Application, deepdetect_routes, deepstack_routes  # noqa: PLC0415
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
 
-        shared, root = self.shared, self.settings.deepdetect_data_root
+        shared, root, detector = self.shared, self.settings.deepdetect_data_root, self.settings.deepstack
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         shared.reload_control.join(self.row)
         self.pool = Pool(self.settings, threads, shared.statistics, shared.reload_control, self.row)
         more = deepdetect_routes(self.pool, shared.deepdetect_names, Path(root)) if root else ()
+        if detector:
+            more = (*more, *deepstack_routes(self.pool, detector))
         return Application(
             *(self.pool, shared.worker_table, self.access, shared.log_switches, more, shared.trace_ring),
             shared.shared_memory,
@@ -311,4 +313,6 @@ def _checked_models(settings: Settings) -> Sequence[str]:
     names = repository.names()
     if not names:
         raise RepositoryError(repository.why_empty())
+    if settings.deepstack and settings.deepstack not in names:
+        raise UsageError(f"deepstack names model {settings.deepstack!r}; the models are: {', '.join(names)}")
     return names

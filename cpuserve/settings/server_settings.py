@@ -43,6 +43,12 @@ class ServerSettings:
         "",
         "Also answer DeepDetect's REST calls. Pictures they name by path are read from this directory only.",
     )
+    deepstack: str = Group.NETWORK.setting(
+        "",
+        "Model that also answers DeepStack's POST /v1/vision/detection, as Frigate and the clients of "
+        "CodeProject.AI ask for objects.",
+        metavar="MODEL",
+    )
 
     workers: int | None = Group.SEATS.setting(
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from base64 import b64encode
 
 import pytest
 
@@ -25,6 +26,7 @@ def asked(path="/predictions/m", method="POST", **headers):
     [
         {"authorization": "Bearer first-key"},
         {"authorization": "bearer  first-key "},
+        {"authorization": "Basic " + b64encode(b"frigate:first-key").decode()},
         {"x_api_key": "first-key"},
         {"x_api_key": "schl\xfcssel".encode().decode("latin-1")},
         {"authorization": "Basic abc", "x_api_key": "first-key"},
@@ -39,6 +41,10 @@ def test_a_right_key_is_let_in(headers):
     [
         {},
         {"authorization": "Bearer"},
+        {"authorization": "Basic"},
+        {"authorization": "Basic first-key"},
+        {"authorization": "Basic " + b64encode(b"first-key").decode()},
+        {"authorization": "Basic " + b64encode(b"first-key:").decode()},
         {"authorization": "first-key"},
         {"authorization": "Basic first-key"},
         {"authorization": "Bearer first-ke"},
