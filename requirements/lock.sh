@@ -4,6 +4,6 @@ set -eu
 cd "$(dirname "$0")/.."
 common="--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet"
 # shellcheck disable=SC2086
-uv pip compile pyproject.toml requirements/build.in $common --extra grpc --extra video --output-file requirements/serve.lock "$@"
+uv pip compile pyproject.toml requirements/build.in $common --extra frigate --extra grpc --extra video --output-file requirements/serve.lock "$@"
 # shellcheck disable=SC2086
 uv pip compile pyproject.toml requirements/build.in $common --extra test -c requirements/serve.lock --output-file requirements/test.lock "$@"

@@ -17,6 +17,7 @@ MADE_UP = {
     "home",
     "kubepods",
     "lab",
+    "labelmap",
     "mine",
     "modules",
     "nonexistent",

@@ -75,7 +75,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.statistics: Statistics | None = None
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
-        self.other_transport: OtherTransport | None = None
+        self.other_transports: list[OtherTransport] = []
         self._handing_over = False
         self._told_silent: frozenset[int] = frozenset()  # pids of other workers
 
@@ -163,10 +163,12 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
                 os.read(self.PIPE[0], 4096)
                 readable.remove(self.PIPE[0])
             acceptor.accept(readable)
-        other = self.other_transport
-        if other is not None:
+        for other in self.other_transports:
             other.stop(self.cfg.graceful_timeout)
-        acceptor.stop(*(self.cfg.graceful_timeout, self.notify), lambda: other is not None and other.running)
+        running = self.other_transports
+        acceptor.stop(
+            *(self.cfg.graceful_timeout, self.notify), lambda: any(other.running for other in running)
+        )
 
     def _tick(self, now: float) -> None:
         self.notify()

@@ -52,6 +52,7 @@ from cpuserve.server.grpc_port import GrpcPort
 from cpuserve.server.http_port import bind_address, check_port
 from cpuserve.server.model_thread import ModelThread
 from cpuserve.server.shared_state import SharedState
+from cpuserve.server.zmq_endpoints import ZmqEndpoints
 from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.serving.find_servers import find_servers
 from cpuserve.serving.log import logging_config
@@ -105,6 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         description = describe_server(self.plan, settings, pid=os.getpid(), start=start, preset=preset)
         self.shared = SharedState.make(settings, len(self.plan.seats), description)
         self.grpc_port = GrpcPort(settings) if settings.grpc_port else None
+        self.zmq_endpoints = ZmqEndpoints(settings) if settings.zmq_endpoint else None
         self._replaced_age = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         # set in each worker, after the fork
@@ -208,7 +210,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.threads = settings.threads or seats[index].threads
         worker.queue_size = settings.queue_size
         worker.max_connections = settings.max_connections
-        worker.transports = 1 if self.grpc_port is None else 2
+        worker.transports = 1 + sum(one is not None for one in (self.grpc_port, self.zmq_endpoints))
         # with a file of keys, only requests with a key reach the queue
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
         worker.with_priorities = settings.priority_from == "anyone" or trusted
@@ -260,12 +262,21 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         if self.grpc_port is not None:
             shared = self.shared
             admin = Admin(None, shared.log_switches, shared.trace_ring)
-            worker.other_transport = grpc = self.grpc_port.server(
-                worker, self.pool, admin, shared.shared_memory
-            )
+            grpc = self.grpc_port.server(worker, self.pool, admin, shared.shared_memory)
+            worker.other_transports.append(grpc)
             start.append(grpc.start)
+        if self.zmq_endpoints is not None:
+            detector = self.zmq_endpoints.server(worker, self.pool)
+            worker.other_transports.append(detector)
+            start.append(detector.start)
+
+        def start_transports() -> None:
+            for each in start:
+                each()
+
         ModelThread(
-            *(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending), *start
+            *(self.pool, worker.row, self.shared.statistics, self.row, address, self._ending),
+            start_transports,
         ).start()
 
     def _worker_exit(self, _arbiter: Any, worker: SeatWorker) -> None:
@@ -313,6 +324,7 @@ def _checked_models(settings: Settings) -> Sequence[str]:
     names = repository.names()
     if not names:
         raise RepositoryError(repository.why_empty())
-    if settings.deepstack and settings.deepstack not in names:
-        raise UsageError(f"deepstack names model {settings.deepstack!r}; the models are: {', '.join(names)}")
+    for setting, model in (("deepstack", settings.deepstack), ("zmq_model", settings.zmq_model)):
+        if model and model not in names:
+            raise UsageError(f"{setting} names model {model!r}; the models are: {', '.join(names)}")
     return names

@@ -25,6 +25,7 @@ __all__ = [
     "STAGES",
     "STAGE_NAMES",
     "THREAD_ROLES",
+    "ZMQ_THREAD",
     "Stage",
     "ThreadRole",
     "in_files",
@@ -94,6 +95,7 @@ STAGES = (
         (
             "cpuserve/http/",
             "cpuserve/grpc/",
+            "cpuserve/zmq/",
             "cpuserve/protocols/",
             "socket.py",
             "selectors.py",
@@ -114,6 +116,7 @@ IDLE_FUNCTIONS = (
     ("cpuserve/http/worker.py", ("run",)),
     ("cpuserve/http/request_loop.py", ("_turn",)),
     ("cpuserve/serving/batcher.py", ("wait",)),
+    ("zmq/sugar/poll.py", ("poll",)),
     ("gunicorn/arbiter.py", ("wait_for_signals",)),
     ("threading.py", ("wait", "_wait_for_tstate_lock")),
     ("selectors.py", ("select",)),
@@ -136,7 +139,7 @@ class ThreadRole(NamedTuple):
 
 
 SERVING_THREAD, LOADER_THREAD, ADMIN_THREAD, SAMPLER_THREAD = "serve-", "models", "admin", "stacks"
-GRPC_THREAD = "grpc"
+GRPC_THREAD, ZMQ_THREAD = "grpc", "zmq"
 
 THREAD_ROLES = (
     ThreadRole(SERVING_THREAD, "serve", infers=True),
@@ -144,6 +147,7 @@ THREAD_ROLES = (
     ThreadRole(ADMIN_THREAD, "admin"),
     ThreadRole(SAMPLER_THREAD, "admin"),
     ThreadRole(GRPC_THREAD, "admin"),
+    ThreadRole(ZMQ_THREAD, "admin"),
 )
 """The named threads of a worker; the main one accepts connections."""
 

@@ -49,6 +49,15 @@ class ServerSettings:
         "CodeProject.AI ask for objects.",
         metavar="MODEL",
     )
+    zmq_endpoint: str = Group.NETWORK.setting(
+        "",
+        "Where to answer Frigate's detector zmq, such as tcp://0.0.0.0:5555 or ipc:///run/detector; several "
+        "with commas between. It needs zmq_model and the extra frigate.",
+        metavar="ENDPOINT",
+    )
+    zmq_model: str = Group.NETWORK.setting(
+        "", "Model that answers at zmq_endpoint, whatever Frigate's own is called.", metavar="MODEL"
+    )
 
     workers: int | None = Group.SEATS.setting(
         None,

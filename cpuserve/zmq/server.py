@@ -1,0 +1,232 @@
+"""The ZeroMQ server of a worker: its thread reads messages and sends answers, others make them."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from cpuserve.errors import CpuserveError
+from cpuserve.machine.process_controls import block_signals, show_thread_name
+from cpuserve.protocols.access import client_of
+from cpuserve.protocols.body_budget import BodyBudget, BodyShare
+from cpuserve.protocols.call import Call
+from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.serving.stages import ZMQ_THREAD
+from cpuserve.zmq.detector import Detector
+from cpuserve.zmq.detector_message import ModelQuestion, PictureMessage, read, refusal_parts
+from cpuserve.zmq.zmq_call import ZmqCall
+
+__all__ = ["ZmqServer", "ZmqTransport"]
+
+_log = logging.getLogger("cpuserve.zmq")
+_AHEAD = 16  # messages of one client that are read before it reads its answers
+_LOOK_MS, _LOOK_STOPPING_MS = 1000, 20
+_START_S = 10.0
+_PAUSE_S = 0.2
+_LINGER_S = 1.0  # how long a server that stops waits for such a pause between messages
+_SEND_MS = 1000  # for answers that are on their way when it ends
+_TELL_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class ZmqTransport:
+    """What the ZeroMQ server needs of its worker.
+
+    Attributes:
+        submit: puts a call into the worker's queue.
+        count_refused: counts a request that was refused before that.
+        check: raises an error when a request may not go on; None lets all of them in.
+        limits: what a client may take.
+        budget: the memory for bodies.
+    """
+
+    submit: Callable[[ZmqCall], None]
+    count_refused: Callable[[CpuserveError], None]
+    check: Callable[[Call], None] | None
+    limits: ClientLimits
+    budget: BodyBudget
+
+
+class ZmqServer:
+    """Serves ZeroMQ from a thread of its own.
+
+    Args:
+        listening: listening sockets by their endpoint; all workers share them, and each takes the
+            connections that it accepts. This server closes its own copies only.
+        detector: answers the messages.
+        transport: the worker's queue and limits.
+    """
+
+    def __init__(self, listening: Mapping[str, int], detector: Detector, transport: ZmqTransport) -> None:
+        self._listening = listening
+        self._detector = detector
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._answers: deque[tuple[list[bytes], list[bytes]]] = deque()
+        self._waiting = 0  # requests without an answer; of the thread of ZeroMQ alone
+        self._timeout_s: float | None = None  # once it is to stop
+        self._started = threading.Event()  # or failed
+        self._heard = 0.0  # when a message came last
+        self._told = -math.inf  # when a refusal was last logged
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Accept connections, unless it was told to stop before; returns when they are accepted."""
+        with self._lock:
+            if self._timeout_s is not None or self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name=ZMQ_THREAD, daemon=True)
+            self._thread.start()
+        self._started.wait(_START_S)
+
+    def stop(self, timeout_s: float) -> None:
+        """End soon; return at once, while the messages that are here are answered.
+
+        Args:
+            timeout_s: seconds until requests are cut off.
+        """
+        with self._lock:
+            if self._timeout_s is None:
+                self._timeout_s = timeout_s
+            if self.running:
+                os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        show_thread_name()
+        block_signals()
+        try:
+            with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+                self._listen(socket)
+                self._started.set()
+                self._serve(socket)
+        except Exception:
+            _log.exception("ZeroMQ is not served any more by this worker")
+            raise
+        finally:
+            self._started.set()
+
+    def _listen(self, socket: zmq.Socket[bytes]) -> None:
+        options = {
+            zmq.MAXMSGSIZE: self._transport.limits.max_body_bytes,
+            zmq.RCVHWM: _AHEAD,
+            zmq.SNDHWM: _AHEAD,
+            zmq.LINGER: _SEND_MS,
+            zmq.TCP_KEEPALIVE: 1,  # else a client whose machine has gone stays connected for ever
+            zmq.IPV6: 1,
+        }
+        for option, value in options.items():
+            socket.setsockopt(option, value)
+        for endpoint, number in self._listening.items():
+            socket.setsockopt(zmq.USE_FD, os.dup(number))
+            socket.bind(endpoint)
+            _log.info("Frigate's detector at %s, by model %s", endpoint, self._detector.model)
+
+    def _serve(self, socket: zmq.Socket[bytes]) -> None:
+        """Read and answer messages until it is told to stop, and those that are here are answered.
+
+        ZeroMQ cannot stop to accept and keep the connections that it has. So it goes on until there is a
+        pause, and a client that makes none loses a message at most; its connection then finds another worker.
+        """
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        end = linger_end = math.inf  # of answers, and of reading; on the clock of the process
+        while True:
+            ready = dict(poller.poll(_LOOK_MS if end == math.inf else _LOOK_STOPPING_MS))
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            now = time.monotonic()
+            if socket in ready and now < linger_end:
+                self._heard = now
+                self._read_all(socket)
+            while self._answers:
+                envelope, parts = self._answers.popleft()
+                self._waiting -= 1
+                socket.send_multipart([*envelope, *parts])
+            if self._timeout_s is not None and end == math.inf:
+                end, linger_end = now + self._timeout_s, now + min(self._timeout_s, _LINGER_S)
+            quiet = now >= min(linger_end, self._heard + _PAUSE_S)
+            if now >= end or (end < math.inf and quiet and not self._waiting):
+                return
+
+    def _read_all(self, socket: zmq.Socket[bytes]) -> None:
+        """Read the messages that are here."""
+        for _ in range(_AHEAD):  # answers have their turn between
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            # a REQ socket puts an empty part between its identity and the message
+            sizes = [len(frame) for frame in frames]
+            if 0 not in sizes:
+                self._tell("a message without an envelope was dropped: clients have a REQ socket")
+                continue
+            begin = sizes.index(0) + 1
+            envelope = [frame.bytes for frame in frames[:begin]]
+            self._take(socket, envelope, frames[begin:])
+
+    def _take(self, socket: zmq.Socket[bytes], envelope: list[bytes], frames: Sequence[zmq.Frame]) -> None:
+        """Answer a message, or queue it."""
+        share = BodyShare(self._transport.budget)
+        try:
+            call = self._call(frames)
+            share.take(sum(len(frame) for frame in frames))
+            message = read([frame.buffer for frame in frames])
+        except CpuserveError as error:
+            share.release()
+            self._transport.count_refused(error)
+            self._tell(f"a message was refused: {error.public_text}")
+            socket.send_multipart([*envelope, *refusal_parts(error.public_text)])
+            return
+        if isinstance(message, PictureMessage):
+            self._waiting += 1
+
+            def send(parts: list[bytes]) -> None:
+                self._answers.append((envelope, parts))
+                os.eventfd_write(self._wake, 1)
+
+            self._transport.submit(ZmqCall(call, message.pixels, self._detector, share, send))
+            return
+        share.release()
+        ask = self._detector.question if isinstance(message, ModelQuestion) else self._detector.upload
+        socket.send_multipart([*envelope, ask(message.name)])
+
+    def _call(self, frames: Sequence[zmq.Frame]) -> Call:
+        """The call of a message; raises why it may not go on."""
+        address = _address_of(frames[0]) if frames else ""
+        call = Call("POST", "/", "", {}, b"", self._transport.limits, address, client_of(address))
+        if self._transport.check is not None:
+            self._transport.check(call)
+        return call
+
+    def _tell(self, text: str) -> None:
+        """Log why a message was refused, now and then: Frigate shows nothing of it."""
+        now = time.monotonic()
+        if now >= self._told + _TELL_EVERY_S:
+            self._told = now
+            _log.warning("%s", text)
+
+
+def _address_of(frame: zmq.Frame) -> str:
+    """The address of the client that sent a part of a message; empty for a local one."""
+    try:
+        address = str(frame.get("Peer-Address"))
+        ipaddress.ip_address(address)
+    except (zmq.ZMQError, ValueError):  # ipc:// has none, or the ids of a process
+        return ""
+    return address
