@@ -10,14 +10,13 @@ import pytest
 from tests.conftest import ROOT
 
 SYSTEM = {"bin", "dev", "etc", "lib", "media", "mnt", "opt", "path", "proc", "srv", "sys", "tmp", "usr"}
-ROUTES = {"components", "models", "page", "predictions", "services", "v1", "v2", "versions"}
+ROUTES = {"components", "labelmap", "models", "page", "predictions", "services", "v1", "v2", "versions"}
 MADE_UP = {
     "cg",
     "docker",
     "home",
     "kubepods",
     "lab",
-    "labelmap",
     "mine",
     "modules",
     "nonexistent",

@@ -56,7 +56,7 @@ class ZmqEndpoints:
 
     def server(self, worker: SeatWorker, pool: Pool) -> ZmqServer:
         """The ZeroMQ server of a worker, which is in its seat; it does not accept yet."""
-        from cpuserve.zmq.detector import Detector  # noqa: PLC0415  # in workers only
+        from cpuserve.zmq.frigate_detector import FrigateDetector  # noqa: PLC0415  # in workers only
         from cpuserve.zmq.server import ZmqServer, ZmqTransport  # noqa: PLC0415
 
         transport = ZmqTransport(
@@ -64,7 +64,7 @@ class ZmqEndpoints:
             *(worker.limits, worker.body_budget),
         )
         listening = {endpoint: made.fileno() for endpoint, made in self._sockets.items()}
-        return ZmqServer(listening, Detector(pool, self._model), transport)
+        return ZmqServer(listening, FrigateDetector(pool, self._model), transport)
 
 
 def _listening(endpoint: str) -> socket.socket:

@@ -21,8 +21,8 @@ from cpuserve.protocols.body_budget import BodyBudget, BodyShare
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.stages import ZMQ_THREAD
-from cpuserve.zmq.detector import Detector
 from cpuserve.zmq.detector_message import ModelQuestion, PictureMessage, read, refusal_parts
+from cpuserve.zmq.frigate_detector import FrigateDetector
 from cpuserve.zmq.zmq_call import ZmqCall
 
 __all__ = ["ZmqServer", "ZmqTransport"]
@@ -66,7 +66,9 @@ class ZmqServer:
         transport: the worker's queue and limits.
     """
 
-    def __init__(self, listening: Mapping[str, int], detector: Detector, transport: ZmqTransport) -> None:
+    def __init__(
+        self, listening: Mapping[str, int], detector: FrigateDetector, transport: ZmqTransport
+    ) -> None:
         self._listening = listening
         self._detector = detector
         self._transport = transport

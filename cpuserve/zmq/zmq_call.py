@@ -11,8 +11,8 @@ from cpuserve.protocols.body_budget import BodyShare
 from cpuserve.protocols.call import Call, Reply, answer, error_reply
 from cpuserve.protocols.urgency import Urgency, urgency_of
 from cpuserve.serving.decode import Pixels
-from cpuserve.zmq.detector import Detector
 from cpuserve.zmq.detector_message import answer_parts, refusal_parts
+from cpuserve.zmq.frigate_detector import FrigateDetector
 
 __all__ = ["ZmqCall"]
 
@@ -32,7 +32,7 @@ class ZmqCall:
         self,
         call: Call,
         pixels: Pixels,
-        detector: Detector,
+        detector: FrigateDetector,
         share: BodyShare,
         send: Callable[[list[bytes]], None],
     ) -> None:

@@ -22,7 +22,7 @@ from cpuserve.serving.admission import Admission
 from cpuserve.serving.decode import Decoder
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.preprocess import Resizer
-from cpuserve.zmq.detector import Detector
+from cpuserve.zmq.frigate_detector import FrigateDetector
 from cpuserve.zmq.server import ZmqServer, ZmqTransport
 from tests.zmq.frigate_client import FrigateClient
 
@@ -77,7 +77,9 @@ def serving_zmq(models, *, check=None, budget=1 << 28, threads=1, listening=None
         transport = ZmqTransport(
             *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget))
         )
-        server = ZmqServer({address: (listening or made).fileno()}, Detector(models, "detector"), transport)
+        server = ZmqServer(
+            {address: (listening or made).fileno()}, FrigateDetector(models, "detector"), transport
+        )
         loop.start()
         server.start()
         try:
@@ -280,7 +282,7 @@ def test_an_idle_server_stops_at_once_and_a_waiting_one_when_its_time_is_over(mo
 
 def test_a_server_told_to_stop_first_never_starts(models):
     transport = ZmqTransport(lambda _: None, lambda _: None, None, ClientLimits(), BodyBudget(1))
-    server = ZmqServer({}, Detector(models, "detector"), transport)
+    server = ZmqServer({}, FrigateDetector(models, "detector"), transport)
     server.stop(1)
     server.start()
     assert not server.running

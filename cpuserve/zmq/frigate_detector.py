@@ -15,13 +15,13 @@ from cpuserve.serving.picture_input import PictureInput, ScaledPicture
 from cpuserve.serving.pool import Pool
 from cpuserve.zmq.detector_message import object_rows
 
-__all__ = ["Detector"]
+__all__ = ["FrigateDetector"]
 
 _log = logging.getLogger("cpuserve.zmq")
 _FROM_RGB = {"RGB": None, "BGR": cv2.COLOR_RGB2BGR, "GRAY": cv2.COLOR_RGB2GRAY}
 
 
-class Detector:
+class FrigateDetector:
     """The model that a server's ZMQ endpoint stands for.
 
     Args:
