@@ -11,10 +11,18 @@ from cpuserve.errors import CpuserveError
 from cpuserve.grpc.method import Task
 from cpuserve.protocols.call import Call, Reply, error_reply
 from cpuserve.protocols.urgency import Urgency, urgency_of
+from cpuserve.serving.request import GrpcRequest
 
-__all__ = ["GrpcCall", "address_of"]
+__all__ = ["GrpcCall", "MessageCall", "address_of"]
 
 _CLIENT_LEFT = 499
+
+
+class MessageCall(Call):
+    """A call that came as a message of gRPC: statistics tell it apart."""
+
+    __slots__ = ()
+    request_class = GrpcRequest
 
 
 class GrpcCall:

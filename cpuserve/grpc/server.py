@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 
 from cpuserve.errors import CpuserveError, DeadlineExceeded, RequestError
-from cpuserve.grpc.grpc_call import GrpcCall, address_of
+from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.method import Method
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.access import client_of
@@ -54,6 +54,7 @@ class GrpcTransport:
         budget: the memory for bodies.
         max_connections: most channels.
         tell_channels: called with the number of channels that had a call in the last minute.
+        count_answer: called with the code of each answer; CANCELLED where the client had gone.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class GrpcTransport:
         budget: BodyBudget,
         max_connections: int,
         tell_channels: Callable[[int], None] = lambda _count: None,
+        count_answer: Callable[[str], None] = lambda _code: None,
     ) -> None:
         self.submit = submit
         self.count_refused = count_refused
@@ -73,6 +75,11 @@ class GrpcTransport:
         self.budget = budget
         self.max_connections = max_connections
         self.tell_channels = tell_channels
+        self.count_answer = count_answer
+
+    def count(self, reply: Reply) -> None:
+        """Count an answer by its code."""
+        self.count_answer(reply.refusal.grpc_code if reply.refusal is not None else "OK")
 
 
 class GrpcServer:
@@ -242,6 +249,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         else:
             reply = await self._answer(method, call, message, context.time_remaining())
             del message, call
+        self._transport.count(reply)
         if self._told is not None:
             await self._told.wait()
         trailing = tuple((name.lower(), value) for name, value in reply.headers if name != "Content-Type")
@@ -262,7 +270,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
             for name, value in context.invocation_metadata()
             if isinstance(value, str) and name not in _NO_HEADERS
         }
-        call = Call(
+        call = MessageCall(
             *(method.verb, method.path, "", headers, b"", transport.limits, address, client_of(address)),
         )
         if transport.check is not None:
@@ -305,6 +313,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
                 return await waiting.reply
             except asyncio.CancelledError:
                 waiting.abandon()
+                transport.count_answer("CANCELLED")
                 raise
         finally:
             share.release()
@@ -348,8 +357,11 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
             call = self._begin(method, context)
         except CpuserveError as error:
             self._transport.count_refused(error)
-            return wrap(message, error_reply(error))
-        return wrap(message, await self._answer(method, call, message, context.time_remaining()))
+            reply = error_reply(error)
+        else:
+            reply = await self._answer(method, call, message, context.time_remaining())
+        self._transport.count(reply)
+        return wrap(message, reply)
 
 
 async def _refuse(context: Any, refusal: Refusal, trailing: tuple[tuple[str, str], ...]) -> None:

@@ -51,12 +51,14 @@ class Call:
         answer_headers: headers that its answer gets beside those of the handler.
         handler: what answers it instead of the table of routes; None for those routes.
         take_memory: called with a number of bytes before memory is taken for them; may raise.
+        request_class: of the pipeline's record of it.
     """
 
     __slots__ = (
         *("_parsed", "_parsed_bytes", "address", "answer_headers", "arrived_ns", "client", "data", "due"),
         *("handler", "headers", "limits", "method", "path", "query", "spans", "take_memory"),
     )
+    request_class: type[Request] = Request
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class Call:
 
     def request(self) -> Request:
         """The pipeline's record of this request: its deadline and stage times."""
-        return Request(self.arrived_ns, self.spans, self.due, self.limits.max_answer_bytes)
+        return self.request_class(self.arrived_ns, self.spans, self.due, self.limits.max_answer_bytes)
 
     def body(self) -> memoryview:
         """The whole body, inflated if it was sent compressed.

@@ -11,7 +11,7 @@ from typing import Any
 from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.statistics import BUCKETS_US, SERVER, Totals
+from cpuserve.serving.statistics import BUCKETS_US, GRPC_CODES, SERVER, Totals
 
 __all__ = ["StatisticsRoutes"]
 
@@ -42,6 +42,7 @@ _BY_MODEL = {  # kind, counter and help text; OpenVINO Model Server has those th
     ),
 }
 _WITH_INTERFACE = frozenset(("ovms_requests_success", "ovms_requests_fail"))
+_METHOD = 'api="KServe",interface="%s",method="ModelInfer",%s'
 _HISTOGRAMS = {
     # the names and labels that OpenVINO Model Server's dashboards read
     "ovms_request_time_us": ("request", "Request time inside the server, microseconds."),
@@ -126,6 +127,12 @@ class StatisticsRoutes:
             ((f'reason="{why}"', server[f"refused_{why}"]) for why in _REFUSALS),
         )
         yield from _metric(
+            "cpuserve_grpc_answers_total",
+            "counter",
+            "Answers over gRPC, and messages of a stream, by code; CANCELLED: the client had gone.",
+            ((f'code="{code}"', server[f"grpc_{code}"]) for code in GRPC_CODES),
+        )
+        yield from _metric(
             "cpuserve_queue_depth",
             "gauge",
             "Requests that wait for a thread.",
@@ -151,8 +158,14 @@ class StatisticsRoutes:
 
 def _model_lines(rows: Sequence[tuple[str, Totals]]) -> Iterator[str]:
     for metric, (kind, counter, words) in _BY_MODEL.items():
-        more = 'api="KServe",interface="REST",method="ModelInfer",' if metric in _WITH_INTERFACE else ""
-        values = ((more + labels, totals[counter]) for labels, totals in rows)
+        if metric in _WITH_INTERFACE:
+            values = [
+                (_METHOD % (interface, labels), count)
+                for labels, totals in rows
+                for interface, count in _by_interface(totals[counter], totals[f"grpc_{counter}"])
+            ]
+        else:
+            values = [(labels, totals[counter]) for labels, totals in rows]
         yield from _metric(metric, kind, words, values)
     yield from _metric(
         "cpuserve_batches_total",
@@ -199,14 +212,28 @@ def _histogram(name: str, words: str, histogram: str, rows: Iterable[tuple[str, 
     yield f"# HELP {name} {words}"
     yield f"# TYPE {name} histogram"
     for model, totals in rows:
-        labels = f'interface="REST",{model}' if histogram == "request" else model
-        total = 0
-        for end, count in zip((*map(str, BUCKETS_US), "+Inf"), totals.buckets(histogram), strict=True):
-            total += count
-            yield f'{name}_bucket{{{labels},le="{end}"}} {total}'
-        count, nanoseconds = totals.duration(histogram)
-        yield f"{name}_sum{{{labels}}} {nanoseconds / 1000:.3f}"
-        yield f"{name}_count{{{labels}}} {count}"
+        buckets, (_, nanoseconds) = totals.buckets(histogram), totals.duration(histogram)
+        if histogram != "request":
+            yield from _buckets(name, model, buckets, nanoseconds)
+            continue
+        grpc, (_, grpc_ns) = totals.buckets("grpc_request"), totals.duration("grpc_request")
+        rest = [max(0, both - one) for both, one in zip(buckets, grpc, strict=True)]
+        yield from _buckets(name, f'interface="REST",{model}', rest, max(0, nanoseconds - grpc_ns))
+        yield from _buckets(name, f'interface="gRPC",{model}', grpc, grpc_ns)
+
+
+def _by_interface(both: int, grpc: int) -> tuple[tuple[str, int], ...]:
+    """Counts by OpenVINO Model Server's names of the interfaces; both are read while they are counted."""
+    return ("REST", max(0, both - grpc)), ("gRPC", grpc)
+
+
+def _buckets(name: str, labels: str, buckets: Iterable[int], nanoseconds: int) -> Iterator[str]:
+    total = 0
+    for end, count in zip((*map(str, BUCKETS_US), "+Inf"), buckets, strict=True):
+        total += count
+        yield f'{name}_bucket{{{labels},le="{end}"}} {total}'
+    yield f"{name}_sum{{{labels}}} {nanoseconds / 1000:.3f}"
+    yield f"{name}_count{{{labels}}} {total}"
 
 
 def _resident_bytes(pid: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import MissingExtra, UsageError
@@ -69,8 +70,14 @@ class GrpcPort:
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
             *(worker.limits, worker.body_budget, self._settings.max_connections),
             GrpcChannels(worker.worker_table, worker.row).tell,
+            partial(_count_answer, worker),
         )
         return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport)
+
+
+def _count_answer(worker: SeatWorker, code: str) -> None:
+    if worker.recorder is not None:
+        worker.recorder.add(f"grpc_{code}")
 
 
 def _bound(family: int, address: str | tuple[str, int], *options: int) -> socket.socket:

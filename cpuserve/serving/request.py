@@ -18,7 +18,7 @@ from cpuserve.serving.stages import (
     STAGE_NAMES,
 )
 
-__all__ = ["MAX_ANSWER_BYTES", "Request", "Spans"]
+__all__ = ["MAX_ANSWER_BYTES", "GrpcRequest", "Request", "Spans"]
 
 MAX_ANSWER_BYTES = 256 << 20
 _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in (*COUNTED_STAGES, "total"))
@@ -86,9 +86,11 @@ class Request:
         started_ns: when the request was whole, on the clock of `time.perf_counter_ns`.
         stages_ns: nanoseconds spent by stage, in order of `COUNTED_STAGES`; a stage entered twice adds up.
         spans: when they were, of a request that is traced; None for any other.
+        over_grpc: whether it came over gRPC, which statistics tell apart.
     """
 
     __slots__ = ("_mark_ns", "due", "max_answer_bytes", "spans", "stages_ns", "started_ns")
+    over_grpc = False
 
     def __init__(
         self,
@@ -168,3 +170,10 @@ class Request:
         total = time.perf_counter_ns() - self.started_ns
         decode, queue, infer, post = self.stages_ns.values()
         return _TIMING % (decode / 1e6, queue / 1e6, infer / 1e6, post / 1e6, total / 1e6)
+
+
+class GrpcRequest(Request):
+    """A request that came over gRPC."""
+
+    __slots__ = ()
+    over_grpc = True

@@ -27,6 +27,7 @@ __all__ = [
     "BATCH_SIZES",
     "BUCKETS_US",
     "COUNTERS",
+    "GRPC_CODES",
     "HISTOGRAMS",
     "SERVER",
     "Counted",
@@ -41,8 +42,14 @@ BUCKETS_US = (
 )
 """Upper ends of the histogram buckets, microseconds: those of OpenVINO Model Server's dashboards."""
 
-HISTOGRAMS = ("request", *COUNTED_STAGES)
+HISTOGRAMS = ("request", *COUNTED_STAGES, "grpc_request")
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+GRPC_CODES = (
+    *("OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED"),
+    *("DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "CANCELLED"),
+)
+"""The codes that answers over gRPC are counted by."""
 
 COUNTERS = (
     "success",  # requests
@@ -52,6 +59,9 @@ COUNTERS = (
     "refused_rate",
     "refused_key",
     "refused_body_memory",
+    "grpc_success",  # of those in success
+    "grpc_fail",  # of those in fail
+    *(f"grpc_{code}" for code in GRPC_CODES),  # answers of the server over gRPC
     "images",  # rows answered
     "executions",  # parts run
     "last_inference_ms",  # since the epoch
@@ -89,7 +99,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_PLACES = tuple(_HISTOGRAM[name] for name in HISTOGRAMS)
+*_PLACES, _GRPC_PLACE = (_HISTOGRAM[name] for name in HISTOGRAMS)
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
     _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
 )
@@ -116,7 +126,7 @@ class Statistics:
 
     def __init__(self, rows: int, models: int = _MOST - 1) -> None:
         self._places = models + 1
-        self._block = Block("cpuserve-statistics", 2, _Served, _StatisticsRow, rows)
+        self._block = Block("cpuserve-statistics", 3, _Served, _StatisticsRow, rows)
         self._rows, self._head = self._block.rows, self._block.head
         self._left: deque[tuple[int, int, int]] = deque()  # process, row, place of recorders that are gone
         self._write(0, f"{SERVER}/0".encode())
@@ -295,12 +305,15 @@ class Recorder:
             words[_IMAGES] += images
             words[_LAST] = time.time_ns() // 1_000_000
             self._observe(total, *request.stages_ns.values())
+            if request.over_grpc:
+                self._observe_grpc(total)
 
     def failed(self, request: Request) -> None:
         """Count a request that ended in an error."""
         with self._lock:
             self._words[_IN_FLIGHT] -= 1
             self._words[_FAIL] += 1
+            self._words[_FIELDS["grpc_fail"]] += request.over_grpc
             self._words[_FIELDS["fail_request_count"]] += 1
             self._words[_FIELDS["fail_request_ns"]] += time.perf_counter_ns() - request.started_ns
 
@@ -313,6 +326,8 @@ class Recorder:
             words[_FIELDS["cache_hit_count"]] += 1
             words[_FIELDS["cache_hit_ns"]] += nanoseconds
             self._observe(total)
+            if request.over_grpc:
+                self._observe_grpc(total)
 
     def cache_miss(self, nanoseconds: int) -> None:
         """Count a request that the cache has no answer to, and how long it took to learn that."""
@@ -344,6 +359,11 @@ class Recorder:
         for at, spent in zip(_PLACES, nanoseconds, strict=False):
             words[at] += spent
             words[at + 1 + bisect_left(_BUCKETS_NS, spent)] += 1
+
+    def _observe_grpc(self, nanoseconds: int) -> None:
+        self._words[_FIELDS["grpc_success"]] += 1
+        self._words[_GRPC_PLACE] += nanoseconds
+        self._words[_GRPC_PLACE + 1 + bisect_left(_BUCKETS_NS, nanoseconds)] += 1
 
 
 class Totals:

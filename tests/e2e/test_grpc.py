@@ -16,6 +16,7 @@ import numpy as np
 import ovmsclient
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import grpc as triton
 from tritonclient import http as triton_http
 from tritonclient.grpc import aio
@@ -127,6 +128,46 @@ def test_statistics_count_the_requests_of_both_transports(client, served, photo)
     assert after.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
     everything = client.get_inference_statistics().model_stats
     assert [(one.name, one.version) for one in everything] == [("digits", "1")]
+
+
+def counted(served):
+    """The samples of /metrics that tell the transports apart, by name, interface or code, and bucket."""
+    found = {}
+    for family in text_string_to_metric_families(served.get("/metrics").body.decode()):
+        for sample in family.samples:
+            key = sample.labels.get("interface") or sample.labels.get("code")
+            if key is not None:
+                found[sample.name, key, sample.labels.get("le")] = sample.value
+    return found
+
+
+def test_metrics_tell_the_transports_apart(client, served, photo):
+    before = counted(served)
+    for _ in range(3):
+        client.infer("digits", picture(photo))
+    served.post("/v2/models/digits/infer", photo, **{"Inference-Header-Content-Length": "0"})
+    bad = picture(b"no picture")
+    with pytest.raises(InferenceServerException):
+        client.infer("digits", bad)
+    with pytest.raises(InferenceServerException):
+        client.infer("nothing", bad)
+    after = counted(served)
+    changed = {key: value - before[key] for key, value in after.items() if value != before[key]}
+    assert {key[:2]: value for key, value in changed.items() if key[2] is None and "sum" not in key[0]} == {
+        ("ovms_requests_success_total", "gRPC"): 3,
+        ("ovms_requests_success_total", "REST"): 1,
+        ("ovms_requests_fail_total", "gRPC"): 1,
+        ("ovms_request_time_us_count", "gRPC"): 3,
+        ("ovms_request_time_us_count", "REST"): 1,
+        ("cpuserve_grpc_answers_total", "OK"): 3,
+        ("cpuserve_grpc_answers_total", "INVALID_ARGUMENT"): 1,
+        ("cpuserve_grpc_answers_total", "NOT_FOUND"): 1,
+    }
+    assert changed["ovms_request_time_us_bucket", "gRPC", "+Inf"] == 3
+    assert (
+        changed["ovms_request_time_us_sum", "gRPC", None]
+        > changed["ovms_request_time_us_sum", "REST", None] / 10
+    )
 
 
 def test_models_are_unloaded_and_loaded_in_all_workers(client, served):

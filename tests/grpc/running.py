@@ -55,11 +55,12 @@ def serving_grpc(
     )
     counted = loop.runner.recorder = Counter()
     channels: list[int] = []
+    codes: list[str] = []
     address = f"127.0.0.1:{free_port()}"
     transport = GrpcTransport(
         *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget)),
         max_connections,
-        channels.append,
+        *(channels.append, codes.append),
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
     server = GrpcServer(address, methods, transport)
@@ -67,7 +68,13 @@ def serving_grpc(
     server.start()
     try:
         yield SimpleNamespace(
-            address=address, server=server, loop=loop, counted=counted, transport=transport, channels=channels
+            address=address,
+            server=server,
+            loop=loop,
+            counted=counted,
+            transport=transport,
+            channels=channels,
+            codes=codes,
         )
     finally:
         server.stop(0)

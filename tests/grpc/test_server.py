@@ -367,6 +367,7 @@ def test_a_stream_that_is_cut_leaves_nothing_behind():
         pool.go.set()
         assert infer(one, pictures(b"x"))
         assert len(pool.seen) == 2
+        assert sorted(one.codes) == ["CANCELLED"] * 10 + ["OK"]
 
 
 def test_what_is_here_is_answered_when_the_server_stops():

@@ -50,7 +50,12 @@ function histograms(text) {
   const found = {};
   for (const line of text.split("\n")) {
     const match = /^ovms_request_time_us_bucket\{.*name="(.*)",version="(.*)",le="(.*)"\} (\d+)$/.exec(line);
-    if (match) (found[`${match[1]}/${match[2]}`] ||= []).push([Number(match[3].replace("+Inf", "Infinity")), Number(match[4])]);
+    if (!match) continue;
+    const buckets = (found[`${match[1]}/${match[2]}`] ||= []);
+    const end = Number(match[3].replace("+Inf", "Infinity"));
+    const same = buckets.find(([other]) => other === end); // of the other transport
+    if (same) same[1] += Number(match[4]);
+    else buckets.push([end, Number(match[4])]);
   }
   return found;
 }
