@@ -126,9 +126,9 @@ class AuditBound:
     ) -> float:
         """The logarithm of the mean of the products, one for each stake [k]."""
         probability, right, wrong = counts
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            by_wrong = np.log(np.maximum(0, 1 + np.expm1(of_wrong)[:, None] / probability))
-            by_right = np.log(np.maximum(0, 1 + np.expm1(of_right)[:, None] / probability))
+        by_wrong = _log_factor(of_wrong[:, None], probability)
+        by_right = _log_factor(of_right[:, None], probability)
+        with np.errstate(invalid="ignore"):  # minus infinity, no times
             products = np.where(wrong > 0, wrong * by_wrong, 0) + np.where(right > 0, right * by_right, 0)
         logs = np.where(allowed, products.sum(axis=1), -math.inf)
         most = float(logs.max())
@@ -162,6 +162,18 @@ class AuditBound:
         """Probabilities, and how many right and wrong labels were checked with each."""
         counts = np.array(list(self._counts.values()), float).reshape(-1, 2)
         return np.array(list(self._counts), float), counts[:, 0], counts[:, 1]
+
+
+def _log_factor(change: NDArray[np.float64], probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithm of 1 + (exp(change) - 1) / probability, minus infinity where that is below 0.
+
+    A large change is no infinity: 0 times that would be no number.
+    """
+    lost = (1 - probability) * np.exp(np.minimum(-change, 0))
+    with np.errstate(divide="ignore"):
+        rest = np.log(np.maximum(np.exp(np.minimum(change, 0)) - lost, 0))
+    found: NDArray[np.float64] = np.maximum(change, 0) + rest - np.log(probability)
+    return found
 
 
 class AuditState(enum.Enum):
@@ -244,6 +256,13 @@ class AuditMonitor:
         """``fn``, ``fp``, both or none: the budgets found broken so far. Quick, unlike `verdict`."""
         return tuple(name for name, kind in self._kinds.items() if kind.broken)
 
+    @property
+    def alarm(self) -> AuditState | None:
+        """DANGER or BROKEN if a budget is; None otherwise. Quick, unlike `verdict`."""
+        if self.broken:
+            return AuditState.BROKEN
+        return AuditState.DANGER if any(kind.in_danger for kind in self._kinds.values()) else None
+
     def verdict(self) -> AuditVerdict:
         """What is known by now."""
         states = {name: kind.state for name, kind in self._kinds.items()}
@@ -285,10 +304,15 @@ class _WatchedBudget:
         )
 
     @property
+    def in_danger(self) -> bool:
+        """Whether the evidence is half the way to a broken budget, as a logarithm."""
+        return self._evidence() >= -math.log(4 / self._alpha) / 2
+
+    @property
     def state(self) -> AuditState:
         if self.broken:
             return AuditState.BROKEN
-        if self._evidence() >= -math.log(4 / self._alpha) / 2:  # half the way there, as a logarithm
+        if self.in_danger:
             return AuditState.DANGER
         return AuditState.HOLDS if self.whole.rate.high <= self._budget else AuditState.OPEN
 

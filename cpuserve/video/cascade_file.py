@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cpuserve.errors import UsageError
+from cpuserve.video.cascade_choice import Choice, PacketRule
 from cpuserve.video.scale import Scale
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CnnRule",
     "DifferenceRule",
     "FrameSampling",
+    "PacketThresholds",
     "ReferenceModel",
 ]
 
@@ -71,13 +73,28 @@ class DifferenceRule:
         detector: its name, which says what is compared with what, such as ``global:10``.
         delta: the least difference that is a change.
         scale: what frames are scaled to for it.
-        files: the files with its state, such as the picture without objects.
+        file: what `DifferenceDetector.save` wrote.
     """
 
     detector: str
     delta: float
     scale: Scale
-    files: tuple[str, ...] = ()
+    file: str
+
+
+@dataclass(frozen=True)
+class PacketThresholds:
+    """Decides by the sizes of packets, before a frame is scaled.
+
+    Attributes:
+        file: the trained feature.
+        low: frames whose probability is below this are labelled no.
+        high: frames whose probability is above this are labelled yes.
+    """
+
+    file: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,7 @@ class Cascade:
         reference: the model that answers what the stages before it do not decide.
         promise: what its thresholds promise.
         sampling: the frames that are looked at.
+        packets: the decision by sizes of packets; None for none.
         difference: the difference detector; None for none.
         specialised: the specialised CNN; None for none.
         regions: polygons that the query names: corners x, y in 0..1 of the picture.
@@ -152,11 +170,27 @@ class Cascade:
     reference: ReferenceModel
     promise: CascadePromise
     sampling: FrameSampling = FrameSampling()
+    packets: PacketThresholds | None = None
     difference: DifferenceRule | None = None
     specialised: CnnRule | None = None
     regions: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def choice(self) -> Choice:
+        """Its parts and thresholds, as `cpuserve.video.cascade_choice` chooses them."""
+        packets, difference, special = self.packets, self.difference, self.specialised
+        return Choice(
+            every=self.sampling.every,
+            which=self.sampling.which,
+            packets=PacketRule(packets.low, packets.high) if packets else None,
+            detector=difference.detector if difference else None,
+            delta=difference.delta if difference else 0.0,
+            cnn=special.cnn if special else None,
+            c_low=special.c_low if special else 0.0,
+            c_high=special.c_high if special else 1.0,
+        )
 
     def save(self, directory: Path) -> Cascade:
         """Write ``cascade.toml`` beside the files it names, which are there already.
@@ -215,7 +249,7 @@ class Cascade:
 
 def _named_files(cascade: Cascade) -> set[str]:
     """The files a cascade needs, each with the weights that stand beside an IR."""
-    names = set(cascade.difference.files if cascade.difference else ())
+    names = {part.file for part in (cascade.packets, cascade.difference) if part}
     if cascade.specialised:
         xml = Path(cascade.specialised.file)
         names |= {str(xml), str(xml.with_suffix(".bin"))} if xml.suffix == ".xml" else {str(xml)}
@@ -244,6 +278,9 @@ def _check(cascade: Cascade) -> None:
     if cascade.difference:
         wrong += _scale_faults("difference.scale", cascade.difference.scale)
         wrong += _between("difference.delta", cascade.difference.delta, 0, math.inf)
+    if packets := cascade.packets:
+        wrong += _between("packets.low", packets.low, 0, 1)
+        wrong += _between("packets.high", packets.high, packets.low, 1)
     if special := cascade.specialised:
         wrong += _scale_faults("specialised.scale", special.scale)
         wrong += _between("specialised.c_low", special.c_low, 0, 1)

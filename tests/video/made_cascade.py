@@ -33,7 +33,7 @@ CASCADE = Cascade(
         "yolox_nano", 1, "5f" * 32, Scale(416, 416, "BGR", fit="fit_to_window", pad_value=114)
     ),
     promise=PROMISE,
-    difference=DifferenceRule("global:10", 3.25, ROAD, ("difference.npz",)),
+    difference=DifferenceRule("global:10", 3.25, ROAD, "difference.npz"),
     specialised=CnnRule("f16", "specialised.xml", Scale(50, 50), 0.03, 0.91),
     regions={"lane": ((0.0, 0.6), (1.0, 0.6), (1.0, 1.0))},
     costs={"decode:all": 0.0007, "reference": 0.02, "difference:global:10": 1.2e-05},

@@ -156,3 +156,24 @@ def test_a_label_that_was_likelier_left_out_than_said_is_refused():
 def test_budgets_out_of_range_are_refused(given):
     with pytest.raises(UsageError, match=f"{next(iter(given))} is between 0 and 1"):
         AuditMonitor(**{"fn": 0.02, "fp": 0.02, "confidence": 0.95, **given}, least_probability=0.01)
+
+
+def test_labels_of_the_reference_and_wrong_ones_of_a_sample_are_bounded_together():
+    """At a share of almost 1, one factor is out of all bounds and the other is 0."""
+    bound = AuditBound(0.0125, 0.1)
+    bound.add(wrong=False, probability=1.0, count=90)
+    bound.add(wrong=True, probability=0.1)
+    assert bound.rate.value == pytest.approx(0.1)
+    assert 0 <= bound.rate.low < 0.1 < bound.rate.high < 1
+
+
+def test_the_quick_alarm_says_what_the_verdict_says():
+    monitor = AuditMonitor(0.02, 0.02, 0.95, 0.1)
+    monitor.add(label=True, truth=True, probability=0.1, count=60)
+    seen = []
+    for _ in range(12):
+        monitor.add(label=False, truth=True, probability=0.1)
+        state = monitor.verdict().state
+        assert monitor.alarm == (state if state in (AuditState.DANGER, AuditState.BROKEN) else None)
+        seen.append(monitor.alarm)
+    assert list(dict.fromkeys(seen)) == [None, AuditState.DANGER, AuditState.BROKEN]

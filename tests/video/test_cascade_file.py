@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.video.cascade_file import Cascade, CnnRule, FrameSampling
+from cpuserve.video.cascade_choice import REFERENCE_ONLY, Choice, PacketRule
+from cpuserve.video.cascade_file import Cascade, CnnRule, FrameSampling, PacketThresholds
 from cpuserve.video.scale import Scale
 from tests.video.made_cascade import CASCADE, PROMISE, write_cascade
 
@@ -22,6 +23,16 @@ def test_a_cascade_may_have_neither_detector_nor_cnn(tmp_path):
     written = write_cascade(tmp_path, difference=None, specialised=None, sampling=FrameSampling(10, "nonkey"))
     assert Cascade.load(tmp_path) == written
     assert written.files == {}
+
+
+def test_the_choice_of_a_cascade_has_all_its_thresholds(tmp_path):
+    (tmp_path / "packets.npz").write_bytes(b"weights")
+    written = write_cascade(
+        tmp_path, packets=PacketThresholds("packets.npz", 0.01, 0.99), sampling=FrameSampling(5, "nonref")
+    )
+    wanted = Choice(5, "nonref", PacketRule(0.01, 0.99), "global:10", 3.25, "f16", 0.03, 0.91)
+    assert Cascade.load(tmp_path).choice == written.choice == wanted
+    assert write_cascade(tmp_path, difference=None, specialised=None).choice == REFERENCE_ONLY
 
 
 def test_whole_numbers_are_read_where_parts_are_possible(tmp_path):

@@ -1,0 +1,208 @@
+"""Runs a cascade over a video: decoders decide, the reference answers the rest, each frame gets its label."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cpuserve.errors import UsageError
+from cpuserve.serving.decode import Pixels
+from cpuserve.video.audit import Audit
+from cpuserve.video.cascade_choice import DecidedBy
+from cpuserve.video.cascade_file import Cascade
+from cpuserve.video.cascade_stage import REFERENCE_PICTURE, CascadeStage, Decision, Thresholds
+from cpuserve.video.decoding import DecodedFrame, Which, decode
+from cpuserve.video.drift import DriftResponse, OnDrift
+from cpuserve.video.frame_labels import FrameLabels, LabelledFrame
+from cpuserve.video.query import Query
+from cpuserve.video.scale import Scale
+from cpuserve.video.video_file import VideoFile
+
+__all__ = ["CascadeRun", "FrameAnswers", "RunCounts"]
+
+
+class FrameAnswers(Protocol):
+    """A reference: `FrameModel` or `Replicas`."""
+
+    name: str
+    checksum: str
+    scale: Scale
+
+    def submit(self, pixels: Pixels, width: int, height: int) -> Future[dict[str, Any]]:
+        """Answer a scaled frame."""
+
+
+@dataclass
+class RunCounts:
+    """What a run did so far.
+
+    Attributes:
+        frames: labelled.
+        positive: those labelled yes.
+        by_stage: frames by who decided.
+        audited: decided frames that the reference answered too.
+        began: when, in seconds of the monotonic clock.
+    """
+
+    frames: int = 0
+    positive: int = 0
+    by_stage: dict[DecidedBy, int] = field(default_factory=lambda: dict.fromkeys(DecidedBy, 0))
+    audited: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, frame: LabelledFrame) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.positive += frame.label
+        self.by_stage[frame.stage] += 1
+        self.audited += frame.audit > 0
+
+    @property
+    def frames_per_s(self) -> float:
+        """Since the start."""
+        return self.frames / max(1e-9, time.monotonic() - self.began)
+
+
+class CascadeRun:
+    """Labels videos with a cascade.
+
+    Args:
+        directory: of the cascade.
+        cascade: what was read of it.
+        reference: answers frames; the same model as in training.
+        query: that of the cascade.
+        audit_rate: smallest probability with which a decided frame is audited; 0: none is.
+        seed: of the audit.
+        on_drift: what to do when a budget is in danger.
+        processes: that decode; None for as many as this process may use CPUs.
+
+    Attributes:
+        counts: what was done so far.
+        audit: what the reference said of decided frames; None without an audit.
+        drift: alarms, and the thresholds in force.
+
+    Raises:
+        UsageError: the reference is not the model of the training.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        cascade: Cascade,
+        reference: FrameAnswers,
+        query: Query,
+        *,
+        audit_rate: float = 0.01,
+        seed: int = 0,
+        on_drift: OnDrift = "alarm",
+        processes: int | None = None,
+    ) -> None:
+        _check_reference(cascade, reference)
+        promise = cascade.promise
+        self._directory, self._cascade = directory, cascade
+        self._reference, self._query = reference, query
+        self._audit_rate, self._seed, self._processes = audit_rate, seed, processes
+        self.counts = RunCounts()
+        self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate) if audit_rate else None
+        self.drift = DriftResponse(self.audit, Thresholds.of(cascade), on_drift)
+
+    def label(
+        self, video: VideoFile, first: int = 0, *, label_before: bool = False
+    ) -> Iterator[LabelledFrame]:
+        """Label the frames of a file, in order.
+
+        Args:
+            video: the file.
+            first: number of the first frame.
+            label_before: label of the frame before it.
+
+        Raises:
+            VideoError: the file cannot be read, or a decoder crashed.
+            CpuserveError: the reference could not answer.
+        """
+        while True:
+            labels = FrameLabels(first, label_before=label_before)
+            changed: LabelledFrame | None = None
+            with closing(self._decoded(video, first)) as decoded:
+                for frame in self._ordered(decoded, labels, video):
+                    yield frame
+                    if self.drift.see(frame):
+                        changed = frame
+                        break
+            labels.drop()
+            if changed is None or changed.number + 1 >= video.frames:
+                return
+            first, label_before = changed.number + 1, changed.label
+
+    def see(self, frame: LabelledFrame) -> None:
+        """Take a frame that an earlier run labelled: counts, audit and thresholds go on from there."""
+        self.counts.add(frame)
+        self.drift.see(frame)
+
+    def _decoded(self, video: VideoFile, first: int) -> Generator[DecodedFrame]:
+        stage = CascadeStage(
+            *(self._directory, self._cascade, self.drift.thresholds),
+            audit_rate=self._audit_rate,
+            seed=self._seed,
+        )
+        yield from decode(video.path, stage, processes=self._processes, which=self._which, start=first)
+
+    @property
+    def _which(self) -> Which:
+        return "all" if self.drift.thresholds.reference_only else self._cascade.sampling.which
+
+    def _ordered(
+        self, decoded: Iterator[DecodedFrame], labels: FrameLabels, video: VideoFile
+    ) -> Iterator[LabelledFrame]:
+        for one in decoded:
+            decision: Decision = one.value
+            pixels = one.pictures.get(REFERENCE_PICTURE)
+            labels.add(one.number, decision, None if pixels is None else self._ask(pixels.copy(), decision))
+            yield from self._counted(labels.ready())
+        if self._which != "all":  # frames that are not decoded may follow the last one that is
+            labels.skip_to(video.frames)
+        yield from self._counted(labels.ready(all_of_them=True))
+
+    def _counted(self, frames: Iterator[LabelledFrame]) -> Iterator[LabelledFrame]:
+        for frame in frames:
+            self.counts.add(frame)
+            yield frame
+
+    def _ask(self, pixels: Pixels, decision: Decision) -> Future[tuple[bool, float]]:
+        width, height = decision.width, decision.height
+        answer = self._reference.submit(pixels, width, height)
+        return _then(answer, lambda found: self._query.present(found, width, height))
+
+
+def _check_reference(cascade: Cascade, reference: FrameAnswers) -> None:
+    wanted = cascade.reference
+    if reference.checksum and reference.checksum != wanted.checksum:
+        raise UsageError(
+            f"model {reference.name} is not the {wanted.model} version {wanted.version} that the cascade was "
+            "trained with: its files differ. Serve that one, or train again"
+        )
+    if reference.scale != wanted.scale:
+        raise UsageError(
+            f"model {reference.name} takes {reference.scale}, and the cascade was trained with {wanted.scale}"
+        )
+
+
+def _then(answer: Future[Any], made: Callable[[Any], tuple[bool, float]]) -> Future[tuple[bool, float]]:
+    """What is made of an answer, once it is there."""
+    result: Future[tuple[bool, float]] = Future()
+
+    def finish(done: Future[Any]) -> None:
+        if not result.set_running_or_notify_cancel():
+            return  # nobody waits for it any more
+        try:
+            result.set_result(made(done.result()))
+        except BaseException as error:  # noqa: BLE001  # it is raised where the result is asked for
+            result.set_exception(error)
+
+    answer.add_done_callback(finish)
+    return result

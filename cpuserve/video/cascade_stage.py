@@ -1,0 +1,195 @@
+"""What a cascade decides about a frame in the process that decodes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cpuserve.video.audit import is_audited, probability_of_audit
+from cpuserve.video.cascade_choice import DecidedBy
+from cpuserve.video.decoding import StageResult
+from cpuserve.video.difference import DifferenceDetector
+from cpuserve.video.specialised_cnn import SpecialisedCnn
+
+if TYPE_CHECKING:
+    from cpuserve.video.cascade_file import Cascade
+    from cpuserve.video.frame import Frame
+    from cpuserve.video.segments import Segment
+    from cpuserve.video.video_file import VideoFile
+
+__all__ = ["ALL_TO_THE_REFERENCE", "REFERENCE_PICTURE", "CascadeStage", "Decision", "Thresholds"]
+
+REFERENCE_PICTURE = "reference"
+"""The name of the picture for the reference, with frames that it is asked about."""
+
+_NEAR = 0.5  # of the way from a threshold to the end of the scores it decides
+
+
+class Decision(NamedTuple):
+    """What is known of a frame before the reference is asked.
+
+    Attributes:
+        stage: who decides: of `DecidedBy`.
+        label: of those that packets or the CNN decide, and those equal to a picture without the object.
+        anchor: number of the frame whose label it copies, of others -1.
+        difference: what the detector says, or NaN.
+        specialised: what the CNN says, or NaN.
+        packets: what the sizes of packets say, or NaN.
+        audit: probability with which it was chosen to be audited; 0: it was not.
+        width: of the frame, in pixels.
+        height: of the frame, in pixels.
+    """
+
+    stage: int
+    label: bool
+    anchor: int
+    difference: float
+    specialised: float
+    packets: float
+    audit: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What decides about a frame.
+
+    Attributes:
+        every: of so many frames one is looked at.
+        packets_low: frames whose packets give less than this are labelled no.
+        packets_high: frames whose packets give more are labelled yes.
+        delta: frames that differ by less than this have not changed.
+        c_low: frames that the CNN gives less than this are labelled no.
+        c_high: frames that it gives more are labelled yes.
+        reference_only: every frame goes to the reference.
+    """
+
+    every: int = 1
+    packets_low: float = 0.0
+    packets_high: float = 1.0
+    delta: float = 0.0
+    c_low: float = 0.0
+    c_high: float = 1.0
+    reference_only: bool = False
+
+    @classmethod
+    def of(cls, cascade: Cascade) -> Thresholds:
+        """Those that were trained."""
+        choice = cascade.choice
+        low, high = (choice.packets.low, choice.packets.high) if choice.packets else (0.0, 1.0)
+        return cls(choice.every, low, high, choice.delta, choice.c_low, choice.c_high)
+
+
+ALL_TO_THE_REFERENCE = Thresholds(reference_only=True)
+"""No stage decides."""
+
+
+class CascadeStage:
+    """Decides about frames, and gives those for the reference a picture of the size it takes.
+
+    The detector and the CNN are those of the training. A segment starts afresh, so that a decision does not
+    depend on who decoded the segment before.
+
+    Args:
+        directory: of the cascade, with its files.
+        cascade: what was read of it.
+        thresholds: in force.
+        audit_rate: smallest probability with which a decided frame is audited; 0 audits none.
+        seed: of the audit.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        cascade: Cascade,
+        thresholds: Thresholds,
+        *,
+        audit_rate: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._directory = directory
+        self._cascade = cascade
+        self._thresholds = thresholds
+        self._audit_rate = audit_rate
+        self._seed = seed
+        self._detector: DifferenceDetector | None = None
+        self._cnn: SpecialisedCnn | None = None
+        self._block = -1  # the last of the blocks of ``every`` frames that one was looked at of
+        self._last = -1  # number of the last frame looked at
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_detector": None, "_cnn": None}
+
+    def start(self, _video: VideoFile, _segment: Segment) -> None:
+        """Load the detector and the CNN in the first segment; forget the frames before."""
+        if self._thresholds.reference_only:
+            return
+        difference, special = self._cascade.difference, self._cascade.specialised
+        if difference is not None and self._detector is None:
+            self._detector = DifferenceDetector.load(self._directory / difference.file)
+        if special is not None and self._cnn is None:
+            self._cnn = SpecialisedCnn(self._directory / special.file)
+        if self._detector is not None:
+            self._detector.reset()
+        self._block = self._last = -1
+
+    def __call__(self, frame: Frame) -> StageResult:
+        """Decide about a frame."""
+        if self._thresholds.reference_only:
+            return self._with_picture(frame, self._decision(frame, DecidedBy.REFERENCE))
+        block = frame.number // self._thresholds.every
+        if block == self._block:
+            decision, near = self._decision(frame, DecidedBy.SKIPPED, anchor=self._last), False
+        else:
+            self._block, self._last = block, frame.number
+            decision, near = self._look(frame)
+        if decision.stage == DecidedBy.REFERENCE:
+            return self._with_picture(frame, decision)
+        probability = probability_of_audit(self._audit_rate, near=near)
+        if is_audited(self._seed, frame.number, probability):
+            return self._with_picture(frame, decision._replace(audit=probability))
+        return StageResult(decision)
+
+    def _look(self, frame: Frame) -> tuple[Decision, bool]:
+        """The decision, and whether a score was near the threshold."""
+        limits, difference = self._thresholds, math.nan
+        if self._detector is not None:  # also where others decide: later frames are compared with this one
+            found = self._detector.step(frame.number, frame.scaled(self._detector.scale))
+            difference = found.value
+            if difference < limits.delta:
+                anchor = -1 if found.anchor is None else found.anchor
+                decision = self._decision(frame, DecidedBy.DIFFERENCE, anchor=anchor, difference=difference)
+                return decision, difference > _NEAR * limits.delta
+        score = math.nan
+        if self._cnn is not None:
+            score = float(self._cnn.predict(frame.scaled(self._cnn.scale)[None])[0])
+            if score < limits.c_low or score > limits.c_high:
+                decision = self._decision(
+                    *(frame, DecidedBy.SPECIALISED),
+                    label=score > limits.c_high,
+                    difference=difference,
+                    specialised=score,
+                )
+                near = score > _NEAR * limits.c_low and 1 - score > _NEAR * (1 - limits.c_high)
+                return decision, near
+        decision = self._decision(frame, DecidedBy.REFERENCE, difference=difference, specialised=score)
+        return decision, False
+
+    @staticmethod
+    def _decision(
+        frame: Frame,
+        stage: DecidedBy,
+        *,
+        label: bool = False,
+        anchor: int = -1,
+        difference: float = math.nan,
+        specialised: float = math.nan,
+    ) -> Decision:
+        size = frame.width, frame.height
+        return Decision(int(stage), label, anchor, difference, specialised, math.nan, 0.0, *size)
+
+    def _with_picture(self, frame: Frame, decision: Decision) -> StageResult:
+        return StageResult(decision, {REFERENCE_PICTURE: frame.scaled(self._cascade.reference.scale)})

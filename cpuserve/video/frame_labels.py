@@ -1,0 +1,129 @@
+"""Gives every frame of a video its label, in order, once the frames it depends on have theirs."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from cpuserve.video.cascade_choice import DecidedBy
+from cpuserve.video.cascade_stage import Decision
+
+__all__ = ["FrameLabels", "LabelledFrame"]
+
+_REMEMBERED = 1 << 16  # labels that later frames may copy; no detector looks further back
+_MOST_WAITING = 4096
+
+_SKIPPED = Decision(int(DecidedBy.SKIPPED), False, -1, math.nan, math.nan, math.nan, 0.0, 0, 0)
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame with its label.
+
+    Attributes:
+        number: its place in the video, from 0.
+        stage: who decided.
+        label: whether the object is there, as the cascade says.
+        difference: what the detector says, or NaN.
+        specialised: what the CNN says, or NaN.
+        packets: what the sizes of packets say, or NaN.
+        reference: how sure the reference is, 0 to 1; NaN where it was not asked.
+        truth: what the reference says; None where it was not asked.
+        audit: probability with which it was chosen to be audited; 0: it was not.
+    """
+
+    number: int
+    stage: DecidedBy
+    label: bool
+    difference: float = math.nan
+    specialised: float = math.nan
+    packets: float = math.nan
+    reference: float = math.nan
+    truth: bool | None = None
+    audit: float = 0.0
+
+
+class FrameLabels:
+    """Puts decisions and answers together.
+
+    Args:
+        first: number of the first frame.
+        label_before: that of the frame before it, which frames copy until one is looked at.
+    """
+
+    def __init__(self, first: int = 0, *, label_before: bool = False) -> None:
+        self._next = first  # number of the next frame to be added
+        self._looked = first - 1  # number of the last frame that was looked at
+        self._labels: dict[int, bool] = {first - 1: label_before}
+        self._waiting: deque[tuple[int, Decision, Future[tuple[bool, float]] | None]] = deque()
+
+    def add(self, number: int, decision: Decision, answer: Future[tuple[bool, float]] | None = None) -> None:
+        """Take what was decided about a frame. Those left out before it were skipped.
+
+        Args:
+            number: ascending.
+            decision: about it.
+            answer: the reference's, of frames that it is asked about.
+        """
+        self.skip_to(number)
+        if decision.stage != DecidedBy.SKIPPED:
+            self._looked = number
+        self._waiting.append((number, decision, answer))
+        self._next = number + 1
+
+    def skip_to(self, stop: int) -> None:
+        """All frames before this one that were not added were skipped."""
+        for number in range(self._next, stop):
+            self._waiting.append((number, _SKIPPED._replace(anchor=self._looked), None))
+        self._next = max(self._next, stop)
+
+    def ready(self, *, all_of_them: bool = False) -> Iterator[LabelledFrame]:
+        """The next frames whose labels are known.
+
+        Args:
+            all_of_them: wait for those that the reference has not answered yet. It is waited for as well when
+                very many frames wait.
+
+        Raises:
+            CpuserveError: the reference could not answer.
+        """
+        while self._waiting:
+            _, _, answer = self._waiting[0]
+            wait = all_of_them or len(self._waiting) > _MOST_WAITING
+            if answer is not None and not (wait or answer.done()):
+                return
+            yield self._labelled(*self._waiting.popleft())
+
+    def drop(self) -> None:
+        """Forget frames that are not labelled yet; the reference need not answer them."""
+        for _, _, answer in self._waiting:
+            if answer is not None:
+                answer.cancel()
+        self._waiting.clear()
+
+    def _labelled(
+        self, number: int, decision: Decision, answer: Future[tuple[bool, float]] | None
+    ) -> LabelledFrame:
+        truth, score = (None, math.nan) if answer is None else answer.result()
+        if decision.stage == DecidedBy.REFERENCE and truth is not None:
+            label = truth
+        elif decision.stage == DecidedBy.SKIPPED or decision.anchor >= 0:
+            label = self._labels[decision.anchor]
+        else:
+            label = decision.label
+        self._labels[number] = label
+        self._labels.pop(number - _REMEMBERED, None)
+        return LabelledFrame(
+            number=number,
+            stage=DecidedBy(decision.stage),
+            label=label,
+            difference=decision.difference,
+            specialised=decision.specialised,
+            packets=decision.packets,
+            reference=score,
+            truth=truth,
+            audit=decision.audit,
+        )

@@ -1,0 +1,72 @@
+"""A run labels each frame as the replay of its scores does, and asks the reference no more than it has to."""
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import UsageError
+from cpuserve.video.cascade_choice import Choice, DecidedBy, replay
+from cpuserve.video.cascade_run import CascadeRun
+from cpuserve.video.scale import Scale
+from cpuserve.video.video_file import probe
+from tests.video.small_cascade import QUERY, BrightReference, score_table, write_small_cascade
+
+CLIP = "one-by-one-person-detection.mp4"
+LIMIT, NETWORK_LIMIT = 87.0, 98.5
+CHOICES = [
+    Choice(detector="global:10", delta=20.0, cnn="one", c_low=0.2, c_high=0.8),
+    Choice(every=5, detector="global:10", delta=20.0, cnn="one", c_low=0.2, c_high=0.8),
+    Choice(every=3, which="nonref", detector="average", delta=1300.0, cnn="one", c_low=0.4, c_high=0.6),
+    Choice(which="nonkey", cnn="one", c_low=0.5, c_high=0.9),
+    Choice(every=10, which="nonref"),
+]
+
+
+def labelled(directory, choice, video, reference, **options):
+    cascade = write_small_cascade(directory, choice, NETWORK_LIMIT)
+    run = CascadeRun(directory, cascade, reference, QUERY, **options)
+    return run, list(run.label(probe(video)))
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_a_run_decides_as_the_replay_of_its_scores(data_dir, tmp_path, choice):
+    video = data_dir / "video" / CLIP
+    reference = BrightReference(LIMIT)
+    run, frames = labelled(tmp_path, choice, video, reference, audit_rate=0)
+    wanted = replay(score_table(video, tmp_path, choice, BrightReference(LIMIT)), choice)
+    assert [frame.number for frame in frames] == list(range(len(wanted.labels)))
+    np.testing.assert_array_equal([frame.stage for frame in frames], wanted.stages)
+    np.testing.assert_array_equal([frame.label for frame in frames], wanted.labels)
+    assert 0.2 < wanted.labels.mean() < 0.8
+    assert reference.asked == int((wanted.stages == DecidedBy.REFERENCE).sum())
+    assert run.counts.by_stage[DecidedBy.REFERENCE] == reference.asked
+    assert run.counts.frames == len(frames)
+    assert run.audit is None
+
+
+def test_audited_frames_keep_their_labels_and_tell_what_the_reference_says(data_dir, tmp_path):
+    video = data_dir / "video" / CLIP
+    choice = CHOICES[1]
+    _, plain = labelled(tmp_path, choice, video, BrightReference(LIMIT), audit_rate=0)
+    run, frames = labelled(tmp_path, choice, video, BrightReference(LIMIT), audit_rate=0.05, processes=2)
+    assert [(one.stage, one.label) for one in frames] == [(one.stage, one.label) for one in plain]
+    audited = [one for one in frames if one.audit]
+    assert 0.03 * len(frames) < len(audited) < 0.12 * len(frames)
+    assert {one.stage for one in audited} >= {DecidedBy.SKIPPED, DecidedBy.DIFFERENCE}
+    assert all(one.truth is not None for one in audited)
+    assert sum(seen.audited for seen in run.audit.by_stage.values()) == len(audited) == run.counts.audited
+    _, again = labelled(tmp_path, choice, video, BrightReference(LIMIT), audit_rate=0.05, processes=1)
+    assert [one.number for one in again if one.audit] == [one.number for one in audited]
+
+
+def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):
+    cascade = write_small_cascade(tmp_path, CHOICES[0])
+    other = BrightReference()
+    other.checksum = "cd" * 32
+    with pytest.raises(
+        UsageError, match="bright is not the bright version 1 that the cascade was trained with"
+    ):
+        CascadeRun(tmp_path, cascade, other, QUERY)
+    other = BrightReference()
+    other.scale = Scale(64, 64)
+    with pytest.raises(UsageError, match=r"takes Scale\(width=64"):
+        CascadeRun(tmp_path, cascade, other, QUERY)
