@@ -13,7 +13,7 @@ import click
 import orjson
 from click.core import ParameterSource
 
-from cpuserve.cli.console import table_console
+from cpuserve.cli.console import show_table
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
@@ -247,19 +247,15 @@ def _status(*, shown: bool) -> Iterator[Callable[[str], None]]:
 def _show(report: dict[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    console = table_console()
-    facts = Table(show_header=False)
-    facts.add_column(overflow="fold")
-    facts.add_column(overflow="fold")
+    facts = Table("", "", show_header=False)
     for words in _facts(report):
         facts.add_row(*words)
-    console.print(facts)
+    show_table(facts)
     if report.get("first_answers"):
         answers = Table("picture", "answer")
-        answers.columns[1].overflow = "fold"
         for row in report["first_answers"]:
             answers.add_row(row["picture"], "; ".join(_answer(row)) or "nothing found")
-        console.print(answers)
+        show_table(answers)
     parity = report["parity"]
     if parity is None:
         return
@@ -276,7 +272,7 @@ def _show(report: dict[str, Any]) -> None:
     table = Table("output", *(key.replace("_", " ") for key in measures))
     for row in parity["outputs"]:
         table.add_row(row["name"], *("" if row.get(key) is None else f"{row[key]:.6g}" for key in measures))
-    console.print(table)
+    show_table(table)
 
 
 def _answer(row: dict[str, Any]) -> Iterator[str]:

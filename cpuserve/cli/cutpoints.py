@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.console import table_console
+from cpuserve.cli.console import show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -49,10 +49,9 @@ def _show(name: str, found: list[CutPoint]) -> None:
     from rich.table import Table  # noqa: PLC0415  # not for --help and --json
 
     table = Table("tensor", "type", "shape", "before %", "after %", title=name)
-    table.columns[0].overflow = "fold"
     table.columns[3].justify = table.columns[4].justify = "right"
     for point in found:
         shape = str(list(point.shape)).replace(" ", "")
         shares = (f"{100 * point.before:.1f}", f"{100 * point.after:.1f}")
         table.add_row(point.name, point.type, shape, *shares)
-    table_console().print(table)
+    show_table(table)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from cpuserve.cli.console import table_console
+from cpuserve.cli.console import show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.models.listing import list_models
 from cpuserve.models.repository import Repository
@@ -71,8 +71,6 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
     table = Table(
         "name", "versions", "type", "input", "pictures", "decode", "labels", "MB", "licence", "description"
     )
-    for column in table.columns:
-        column.overflow = "fold"
     table.columns[6].justify = table.columns[7].justify = "right"
     for row in rows:
         inputs = " ".join(f"{port['type']}{port['shape']}".replace(" ", "") for port in row["inputs"])
@@ -88,7 +86,7 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
             row["licence"],
             row["description"] if row["error"] is None else f"cannot be read: {row['error']}",
         )
-    table_console().print(table)
+    show_table(table)
 
 
 def _answers(row: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.console import show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
@@ -27,7 +28,7 @@ _MEASURES = {  # what an answer says of each entry beside its class
 
 @click.command("predict")
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
 @click.option("--topk", type=int, help="Number of classes to show [default: the model's].")
 @click.option(
     "--output",
@@ -53,6 +54,7 @@ def command(
     \b
     Example:
       cpuserve predict digits seven.png --json
+      cpuserve predict yolox_nano.onnx photos
       cpuserve predict yolox street.jpg --output boxes.png
     """
     from cpuserve.local_model import Model  # noqa: PLC0415  # OpenVINO only when it is needed
@@ -61,6 +63,7 @@ def command(
     if output is not None and (len(images) > 1 or output.suffix.lower() != ".png"):
         raise UsageError(f"--output takes one picture and writes a .png, not {len(images)} into {output}")
     settings = settings_from(config, flags)
+    images = tuple(picture for image in images for picture in _pictures_at(image))
     file = find_model(model, settings.model_repository)
     failed = False
     with Model(file, settings) as loaded:
@@ -82,6 +85,22 @@ def command(
         sys.exit(1)
 
 
+def _pictures_at(place: Path) -> tuple[Path, ...]:
+    """The pictures in a directory, by name; what is no directory is taken for a picture.
+
+    Raises:
+        UsageError: the directory holds none, or cannot be listed.
+    """
+    from cpuserve.serving.picture_files import pictures_in  # noqa: PLC0415
+
+    if not place.is_dir():
+        return (place,)
+    try:
+        return pictures_in(place)
+    except OSError as error:
+        raise UsageError(f"{place} cannot be listed: {error.strerror}") from error
+
+
 def _answer(model: Model, image: Path, topk: int | None, output: Path | None) -> dict[str, Any]:
     try:
         data = image.read_bytes()
@@ -98,7 +117,6 @@ def _answer(model: Model, image: Path, topk: int | None, output: Path | None) ->
 
 
 def _show(image: Path, answer: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     title = f"{image}  ({answer['model']}/{answer['version']})"
@@ -106,7 +124,7 @@ def _show(image: Path, answer: dict[str, Any]) -> None:
     if not kind:
         table = Table("text", "probability", title=title)
         table.add_row(answer["text"], _text(answer["probability"]))
-        Console().print(table)
+        show_table(table)
         return
     measures = _MEASURES[kind]
     table = Table("class", "label", *measures, title=title)
@@ -114,7 +132,7 @@ def _show(image: Path, answer: dict[str, Any]) -> None:
         column.justify = "right"
     for row in answer[kind]:
         table.add_row(str(row["class_id"]), row["label"], *(_text(row[measure]) for measure in measures))
-    Console().print(table)
+    show_table(table)
 
 
 def _text(value: float | list[float]) -> str:

@@ -10,7 +10,7 @@ import click
 from cpuserve.cli.options import print_notes, setting_options, settings_from
 from cpuserve.cli.other_names import other_name_options, with_dashes, without_other_names
 from cpuserve.cli.sections import SectionedCommand
-from cpuserve.settings import SETTINGS
+from cpuserve.settings import SETTINGS, Settings
 
 __all__ = ["command"]
 
@@ -38,6 +38,7 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
       curl --data-binary @photo.jpg http://127.0.0.1:8000/predictions/digits
     """
     from cpuserve.machine.launch import relaunch  # noqa: PLC0415
+    from cpuserve.models.example_model import with_example_model  # noqa: PLC0415
     from cpuserve.models.find_model import serving_only  # noqa: PLC0415
     from cpuserve.models.ovms_config import check_model_settings  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
@@ -46,7 +47,24 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
     words, notes = without_other_names(flags)
     settings, more = check_model_settings(settings_from(config, words))
     settings = serving_only(settings, models)
+    if example := with_example_model(settings):
+        more.append(_what_to_try(settings))
+        settings = example
     applied = apply_presets(settings)
     relaunch(applied.settings.allocator, applied.environ)
     print_notes([*notes, *more])
     Server(applied.settings, applied.document, applied.said).run()
+
+
+def _what_to_try(settings: Settings) -> str:
+    """What is served where there is no model, and a request that it answers."""
+    from cpuserve.models.example_model import EXAMPLE, EXAMPLE_PICTURE  # noqa: PLC0415
+    from cpuserve.server.http_port import bind_address  # noqa: PLC0415
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{bind_address(host, settings.port)}"
+    return (
+        f"{settings.model_repository} holds no model (cpuserve pull fetches one), so the one that comes "
+        f"along is served, which reads a handwritten digit. Its page is {url}/, a request "
+        f"curl --data-binary @{EXAMPLE_PICTURE} {url}/predictions/{EXAMPLE}"
+    )

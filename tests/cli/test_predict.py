@@ -51,6 +51,26 @@ def test_boxes_as_a_table_and_as_json(repository):
     ]
 
 
+def test_a_directory_is_its_pictures_by_name(repository):
+    photos = repository / "photos"
+    photos.mkdir()
+    for name in ("b.png", "a.png"):
+        (photos / name).write_bytes((repository / "grey.png").read_bytes())
+    (photos / "notes.txt").write_text("no picture")
+    said = predict(repository, photos, "--json")
+    names = [json.loads(line)["image"].rpartition("/")[2] for line in said.output.splitlines()]
+    assert names == ["grey.png", "a.png", "b.png"]
+    (repository / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty has no picture"):
+        CliRunner().invoke(cli, ["predict", "dogs", str(repository / "empty")], catch_exceptions=False)
+
+
+def test_a_model_file_is_run_wherever_it_lies(repository):
+    file = repository / "models" / "dogs" / "1" / "model.xml"
+    words = ["predict", str(file), str(repository / "grey.png"), "--json"]
+    assert json.loads(CliRunner().invoke(cli, words).output)["model"] == "dogs"
+
+
 def test_the_answer_is_drawn(repository):
     file = repository / "boxes.png"
     assert predict(repository, "--output", file).exit_code == 0

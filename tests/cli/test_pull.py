@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from cpuserve.cli import main
+from cpuserve.models.repository import Repository
+from tests.conftest import ROOT
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -142,10 +144,32 @@ def test_an_unknown_name_is_a_wrong_word_and_nothing_is_pulled(run: Run, mirror:
     assert everything(tmp_path) == []
 
 
-def test_no_name_at_all_points_to_the_list(run: Run):
-    code, _, err = run()
+def test_no_name_at_all_lists_the_catalogue(run: Run):
+    assert run() == run("--list")
+    assert run("--json") == run("--list", "--json")
+
+
+def test_the_model_that_comes_along_is_copied(run: Run, tmp_path: Path):
+    code, out, _ = run("digits")
+    assert (code, out) == (0, "digits/1 published: ir_models/digits/1/model.xml (Apache-2.0)\n")
+    again = tmp_path / "ir_models" / "digits" / "1"
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == {
+        file.name: file.read_bytes() for file in (ROOT / "ir_models" / "digits" / "1").iterdir()
+    }
+    assert "is already there" in run("digits")[1]
+    assert run("digits", "--force")[0] == 0
+
+
+def test_a_model_is_published_under_another_name(run: Run, mirror: Path, tmp_path: Path):
+    assert run("digits", "--as", "numbers")[0] == 0
+    assert run("deeplabv3_257", "--mirror", mirror, "--as", "areas")[0] == 0
+    assert Repository(tmp_path / "ir_models").names() == ["areas", "numbers"]
+    code, _, err = run("digits", "mobilenet_v2", "--as", "x")
     assert code == 2
-    assert "cpuserve pull --list" in err
+    assert "--as x names one model, and there are 2" in err
+    code, _, err = run("digits", "--as", "no/name")
+    assert code == 1
+    assert "no/name" in err
 
 
 def test_a_file_that_is_in_mirrors_only_says_so(run: Run):
@@ -159,10 +183,11 @@ def test_the_list_names_every_model(run: Run):
     code, out, _ = run("--list", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0
-    assert len(rows) == 10
-    assert rows[0]["name"] == "mobilenet_v2_1.0_224_quant"
-    assert rows[0]["aliases"] == ["mobilenet_v2"]
-    assert run("--list")[1].count("Apache-2.0") == 10
+    assert len(rows) == 11
+    assert (rows[0]["name"], rows[0]["url"]) == ("digits", None)
+    assert rows[1]["name"] == "mobilenet_v2_1.0_224_quant"
+    assert rows[1]["aliases"] == ["mobilenet_v2"]
+    assert run("--list")[1].count("Apache-2.0") == 11
 
 
 def test_help_has_an_example_and_loads_no_openvino():

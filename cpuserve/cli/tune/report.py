@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.console import table_console
+from cpuserve.cli.console import show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -116,9 +116,8 @@ def _show(report: SearchReport, conclusion: Sequence[str]) -> None:
 
     from cpuserve.tune.report import settings_words  # noqa: PLC0415
 
-    console = table_console()
     for line in conclusion:
-        console.print(f"- {line}")
+        click.echo(f"- {line}")
     table = Table("", "settings", "images/s", "p99 ms", "CPU ms", "MiB", "noise", title=report.model)
     rows = [] if report.best is None else [("chosen", report.best)]
     for name, standing in rows + [(rival.name, rival.standing) for rival in report.rivals]:
@@ -134,18 +133,18 @@ def _show(report: SearchReport, conclusion: Sequence[str]) -> None:
                 f"{100 * standing.noise:.1f} %",
             )
     if table.rows:
-        console.print(table)
+        show_table(table)
     knobs = Table("knob", "verdict", "of", "method", title=f"effect on {report.objective.metric.title}")
     for one in report.effects:
         strongest = one.strongest
         value = "" if strongest is None else f"{strongest.value} against {strongest.against}"
         knobs.add_row(one.knob, one.words, value, "" if strongest is None else strongest.method)
     if knobs.rows:
-        console.print(knobs)
+        show_table(knobs)
     if report.openmp:
         verdicts = Table(
             "process", "environment", "verdict", "what was read back", title="OpenMP's variables"
         )
         for verdict in report.openmp:
             verdicts.add_row(*(str(verdict[key]) for key in ("process", "environment", "words", "why")))
-        console.print(verdicts)
+        show_table(verdicts)
