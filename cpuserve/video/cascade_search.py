@@ -1,0 +1,321 @@
+"""Searches the cheapest cascades that keep budgets on scores, with exact thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpuserve.video.cascade_choice import Choice, CopyTree, DecidedBy, PacketRule, cost_per_frame
+from cpuserve.video.score_table import PARTS, ScoreTable
+from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
+
+if TYPE_CHECKING:
+    from cpuserve.video.guarantee import Budgets
+
+__all__ = ["CAUTIONS", "Candidate", "Caution", "WindowRows", "part_of", "search"]
+
+_EVERY = (1, 2, 5, 10, 15, 30)
+_WORTH = 0.97  # decoding less is tried where it costs less than this share of decoding all
+_ERRORS_OF_DELTA = (0, 1, 2, 4, 8, 16, 32, 64)  # frames that a difference threshold labels wrong, at most
+_THIRD = WINDOW_FRAMES - LEAST_POSITIVE  # a window is positive from its third smallest score on
+
+
+@dataclass(frozen=True)
+class Caution:
+    """How far thresholds stay away from what would just keep the budgets.
+
+    Attributes:
+        share: of each budget that may be used up.
+        shrink: what is left of the range of scores that the CNN (and the detector) decides.
+        words: for reports.
+        every_frame: whether every frame is looked at and packets decide nothing, so that no label is late.
+    """
+
+    share: float
+    shrink: float
+    words: str
+    every_frame: bool = False
+
+
+CAUTIONS = (
+    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", every_frame=True),
+    Caution(0.0, 0.5, "no error, half the thresholds, no frame skipped", every_frame=True),
+    Caution(0.0, 1.0, "no error"),
+    Caution(0.5, 1.0, "half the budgets"),
+    Caution(0.75, 1.0, "three quarters of the budgets"),
+)
+"""From the safest to the cheapest."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cascade on the scores it was searched on.
+
+    Attributes:
+        choice: parts and thresholds.
+        caution: place in `CAUTIONS` of how its thresholds were set.
+        cost_s: CPU seconds a frame, decoding included.
+        missed: positive windows that it labels negative.
+        positives: positive windows.
+        invented: negative windows that it labels positive.
+        negatives: negative windows.
+        shares: share of frames that each stage of `DecidedBy` decides.
+    """
+
+    choice: Choice
+    caution: int
+    cost_s: float
+    missed: int
+    positives: int
+    invented: int
+    negatives: int
+    shares: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Share of windows with another label than the reference's."""
+        return (self.missed + self.invented) / max(1, self.positives + self.negatives)
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """The whole windows of a table.
+
+    Attributes:
+        rows: rows of each window, [w, 30].
+        stretch: number of the stretch of consecutive frames that each window is in, [w].
+        truth: true label of each window, [w].
+    """
+
+    rows: NDArray[np.int64]
+    stretch: NDArray[np.int64]
+    truth: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, table: ScoreTable) -> WindowRows:
+        """The windows of consecutive frames of the same clip; a rest that fills none is left out."""
+        if not len(table):
+            empty = np.zeros(0, np.int64)
+            return cls(empty.reshape(0, WINDOW_FRAMES), empty, empty.astype(bool))
+        number, video = np.asarray(table.number), np.asarray(table.video)
+        new = np.flatnonzero((np.diff(number) != 1) | (np.diff(video) != 0)) + 1
+        starts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(number)]])
+        counts = (ends - starts) // WINDOW_FRAMES
+        firsts = [
+            start + WINDOW_FRAMES * np.arange(count) for start, count in zip(starts, counts, strict=True)
+        ]
+        rows = np.concatenate(firsts)[:, None] + np.arange(WINDOW_FRAMES)
+        stretch = np.repeat(np.arange(len(starts)), counts)
+        truth = np.asarray(table.label, bool)[rows].sum(axis=1) >= LEAST_POSITIVE
+        return cls(rows, stretch, truth)
+
+    def labels(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The label of each window, [w], from that of each frame, [n]."""
+        return np.asarray(labels[self.rows].sum(axis=1) >= LEAST_POSITIVE)
+
+
+def part_of(table: ScoreTable, *parts: str) -> ScoreTable:
+    """The rows of some parts of `PARTS`; a segment starts anew where rows between were left out."""
+    chosen = np.flatnonzero(np.isin(table.part, [PARTS.index(part) for part in parts]))
+    changed: dict[str, Any] = {
+        field.name: value[chosen]
+        for field in dataclasses.fields(table)
+        if isinstance(value := getattr(table, field.name), np.ndarray)
+    }
+    changed["first"] = changed["first"] | (np.diff(chosen, prepend=-2) != 1)
+    for name in ("differences", "specialised"):
+        changed[name] = {column: scores[chosen] for column, scores in getattr(table, name).items()}
+    return dataclasses.replace(table, **changed)
+
+
+def search(
+    table: ScoreTable, budgets: Budgets, cautions: Sequence[Caution] = CAUTIONS
+) -> tuple[Candidate, ...]:
+    """Every combination of parts with the best thresholds for each caution.
+
+    Args:
+        table: scores of the frames to choose on.
+        budgets: shares of windows that may be wrong.
+        cautions: how far to stay away from them.
+
+    Returns:
+        Those that keep the budgets with their caution, cheapest first.
+    """
+    searching = _Search(table, budgets, cautions)
+    return tuple(sorted(searching.candidates(), key=lambda one: (one.cost_s, one.caution)))
+
+
+class _Search:
+    def __init__(self, table: ScoreTable, budgets: Budgets, cautions: Sequence[Caution]) -> None:
+        self._table, self._cautions = table, cautions
+        self._windows = WindowRows.of(table)
+        self._label = np.asarray(table.label, bool)
+        truth = self._windows.truth
+        self._positive, self._negative = self._windows.rows[truth], self._windows.rows[~truth]
+        self._allowed = [
+            (int(caution.share * budgets.fn * truth.sum()), int(caution.share * budgets.fp * (~truth).sum()))
+            for caution in cautions
+        ]
+
+    def candidates(self) -> Iterator[Candidate]:
+        for base in self._bases():
+            tree = CopyTree.of(self._table, base)
+            first = next((place for place, one in enumerate(self._cautions) if _allows(one, base)), None)
+            if first is not None and self._possible(tree):
+                yield from self._with_thresholds(base, tree, first)
+                for choice, safest in self._detectors(base, first):
+                    tree = CopyTree.of(self._table, choice)
+                    if self._possible(tree):
+                        yield from self._with_thresholds(choice, tree, safest)
+
+    def _bases(self) -> Iterator[Choice]:
+        """Which frames are looked at, with and without a rule on packets."""
+        costs = self._table.costs
+        rules = [None, *self._packet_rules()]
+        for which in ("all", "nonref", "nonkey"):
+            if which != "all" and not costs.get(f"decode:{which}", 1.0) < _WORTH * costs["decode:all"]:
+                continue
+            for every in _EVERY if which != "nonkey" else (1,):
+                for rule in rules:
+                    yield Choice(every=every, which=which, packets=rule)
+
+    def _packet_rules(self) -> Iterator[PacketRule]:
+        if self._table.packets is None:
+            return
+        nothing = CopyTree.of(self._table, Choice())
+        for shrink in (0.5, 1.0):
+            low, high = self._thresholds(nothing, self._table.packets, (0, 0), shrink)
+            if low > 0 or high < 1:
+                yield PacketRule(low, high)
+
+    def _detectors(self, base: Choice, first: int) -> Iterator[tuple[Choice, int]]:
+        """Each detector that was run for these frames, with its thresholds and the safest caution of each.
+
+        Thresholds worth a try are the scores of frames that have another label than their anchor's: between
+        two of them no further frame copies a wrong label.
+        """
+        names = [
+            name.removeprefix("difference:") for name in self._table.costs if name.startswith("difference:")
+        ]
+        for name in names:
+            scores = self._table.difference(name, base.every, base.which)
+            if scores is None:
+                continue
+            if name.endswith(":reference"):
+                differ = self._label
+            else:
+                anchors = self._table.anchors(name, base.every, base.which)
+                differ = (anchors >= 0) & (self._label != self._label[anchors])
+            finite = np.isfinite(scores)
+            critical = np.sort(scores[differ & finite])
+            if not len(critical):
+                critical = np.quantile(scores[finite], [0.9]) if finite.any() else critical
+            tried: dict[float, int] = {}
+            for place, caution in enumerate(self._cautions[first:], first):
+                for errors in _ERRORS_OF_DELTA if caution.share else (0,):
+                    if errors < len(critical):
+                        tried.setdefault(_single(critical[errors] * caution.shrink), place)
+            for delta, place in sorted(tried.items()):
+                if delta > 0:
+                    yield dataclasses.replace(base, detector=name, delta=delta), place
+
+    def _possible(self, tree: CopyTree) -> bool:
+        """Whether the budgets are kept when the reference decides all that is left."""
+        labels = ((self._label & ~tree.negative) | tree.positive)[tree.roots]
+        missed, invented = self._errors(labels)
+        return any(missed <= fn and invented <= fp for fn, fp in self._allowed)
+
+    def _errors(self, labels: NDArray[np.bool_]) -> tuple[int, int]:
+        found = labels[self._positive].sum(axis=1) >= LEAST_POSITIVE
+        invented = labels[self._negative].sum(axis=1) >= LEAST_POSITIVE
+        return int(np.count_nonzero(~found)), int(np.count_nonzero(invented))
+
+    def _with_thresholds(self, choice: Choice, tree: CopyTree, safest: int) -> Iterator[Candidate]:
+        """The reference for all that is left, and each CNN before it."""
+        places = range(safest, len(self._cautions))
+        yield from self._kept(choice, tree, places)
+        for name, scores in self._table.specialised.items():
+            seen: set[tuple[float, float]] = set()
+            for place in places:
+                caution = self._cautions[place]
+                low, high = self._thresholds(tree, scores, self._allowed[place], caution.shrink)
+                if (low, high) in seen or (low <= 0 and high >= 1):
+                    continue
+                seen.add((low, high))
+                yield from self._kept(
+                    dataclasses.replace(choice, cnn=name, c_low=low, c_high=high), tree, [place]
+                )
+
+    def _kept(self, choice: Choice, tree: CopyTree, places: Sequence[int]) -> Iterator[Candidate]:
+        """The choice for the first caution of these places that it keeps the budgets with."""
+        found = tree.replay(self._table, choice)
+        missed, invented = self._errors(found.labels)
+        for place in places:
+            fn, fp = self._allowed[place]
+            if missed > fn or invented > fp:
+                continue
+            yield Candidate(
+                choice=choice,
+                caution=place,
+                cost_s=cost_per_frame(self._table, choice, found.stages),
+                missed=missed,
+                positives=len(self._positive),
+                invented=invented,
+                negatives=len(self._negative),
+                shares=tuple(found.share(stage) for stage in DecidedBy),
+            )
+            return
+
+    def _thresholds(
+        self, tree: CopyTree, scores: NDArray[np.float32], allowed: tuple[int, int], shrink: float
+    ) -> tuple[float, float]:
+        """The largest ``c_low`` and, given it, the smallest ``c_high`` that keep to the allowed errors.
+
+        A window is missed when fewer than 28 of its frames stay positive: when ``c_low`` is above its third
+        smallest score, a frame counting with the score of the one that it copies, or minus infinity where
+        that one is negative anyway. So one pass over the windows and a sort give the exact threshold; in the
+        same way for ``c_high``.
+        """
+        truth = (self._label & ~tree.negative) | tree.positive
+        fixed = tree.stages != DecidedBy.REFERENCE
+        kept = np.where(fixed, np.where(truth, np.inf, -np.inf), np.where(truth, scores, -np.inf))
+        low = _rank(np.sort(_third(kept[tree.roots], self._positive)), allowed[0], otherwise=0.0)
+        low = _single(min(max(low, 0.0), 1.0) * shrink)
+        high = self._high(tree, np.where(truth, np.inf, scores), allowed[1])
+        if high <= low:  # nothing is left for the reference: as far from the ones as from the others
+            middle = _single((low + high) / 2)
+            return middle, middle
+        high = self._high(tree, np.where(scores < low, -np.inf, np.where(truth, np.inf, scores)), allowed[1])
+        return low, max(low, _single(1 - (1 - high) * shrink))
+
+    def _high(self, tree: CopyTree, positive_above: NDArray[np.float64], allowed: int) -> float:
+        """The smallest ``c_high``, where a frame is positive when its value here is above it."""
+        fixed = np.where(tree.positive, np.inf, -np.inf)
+        given = np.where(tree.stages == DecidedBy.REFERENCE, positive_above, fixed)
+        high = -_rank(np.sort(-_third(given[tree.roots], self._negative)), allowed, otherwise=-1.0)
+        return min(max(high, 0.0), 1.0)
+
+
+def _allows(caution: Caution, base: Choice) -> bool:
+    """Whether frames may be left out as in this choice."""
+    return not caution.every_frame or base == Choice()
+
+
+def _third(scores: NDArray[np.float64], windows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The third smallest score of each window."""
+    return np.partition(scores[windows], _THIRD, axis=1)[:, _THIRD]
+
+
+def _rank(ascending: NDArray[np.float64], allowed: int, otherwise: float) -> float:
+    """The largest threshold with at most so many below it; ``otherwise`` where no window could tell."""
+    return float(ascending[allowed]) if allowed < len(ascending) else otherwise
+
+
+def _single(threshold: float) -> float:
+    """A threshold as scores are: of single precision, so that it compares alike everywhere."""
+    return float(np.float32(threshold))

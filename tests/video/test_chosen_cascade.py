@@ -1,0 +1,101 @@
+"""What is promised was proven on other time; what cannot be is refused with the minutes that are missing."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from cpuserve.errors import UsageError
+from cpuserve.video.cascade_choice import DecidedBy, replay
+from cpuserve.video.cascade_search import WindowRows, part_of
+from cpuserve.video.chosen_cascade import choose_cascade, plan_parts
+from cpuserve.video.guarantee import Budgets
+from tests.video.made_scores import made_table
+
+BUDGETS = Budgets(0.05, 0.05)
+
+
+def test_a_long_labelled_time_gives_a_promise_and_a_cheap_cascade():
+    table = made_table(100_000, noise=0.05, change=6.0)
+    found = choose_cascade(table, BUDGETS)
+    promise = found.promise
+    assert promise.promised
+    assert promise.more_minutes == 0
+    assert found.speed_up > 5
+    assert found.sampled_s <= found.reference_s
+    assert promise.fn.bound <= 0.05 >= promise.fp.bound
+    assert promise.words[0].startswith("Promised with confidence 95%: missed at most ")
+    costs = [step.candidate.cost_s for step in promise.steps]
+    assert costs == sorted(costs, reverse=True)
+    assert [step.kept for step in promise.steps[:-1]] == [True] * (len(costs) - 1)
+    proving = part_of(table, "test")
+    windows = WindowRows.of(proving)
+    labels = windows.labels(replay(proving, found.choice).labels)
+    assert promise.fn.wrong == np.count_nonzero(windows.truth & ~labels)
+    assert promise.fn.windows == np.count_nonzero(windows.truth)
+    assert found.shares[DecidedBy.REFERENCE] < 0.1
+
+
+def test_too_few_changes_are_refused_with_minutes_that_are_then_enough():
+    table = made_table(6000, noise=0.02, change=30.0)
+    refused = choose_cascade(table, BUDGETS).promise
+    assert not refused.promised
+    assert 0 < refused.more_minutes < 60
+    assert refused.words[0].startswith("Nothing is promised")
+    assert refused.words[-1].startswith("Label ")
+    assert "more minutes" in refused.words[-1]
+    frames = 6000 + int(1.25 * refused.more_minutes * 60 * 30)
+    assert choose_cascade(made_table(frames, noise=0.02, change=30.0), BUDGETS).promise.promised
+    half = 6000 + int(0.4 * refused.more_minutes * 60 * 30)
+    assert not choose_cascade(made_table(half, noise=0.02, change=30.0), BUDGETS).promise.promised
+
+
+def test_errors_that_are_too_many_are_helped_by_no_length():
+    table = made_table(30_000, noise=0.01, change=30.0)
+    flipped = np.array(table.specialised["small"])
+    proving = table.part == 2
+    wrong = proving & (np.arange(len(table)) // 300 % 3 == 0)
+    flipped[wrong] = 1 - flipped[wrong]
+    only = dataclasses.replace(table, specialised={"small": flipped}, differences={}, packets=None)
+    only = dataclasses.replace(only, costs={k: v for k, v in table.costs.items() if "difference" not in k})
+    promise = choose_cascade(only, BUDGETS).promise
+    assert not promise.promised
+    assert math.isinf(promise.more_minutes)
+    assert "longer labelling will not help" in promise.words[-1]
+
+
+def test_a_time_without_the_object_promises_nothing():
+    promise = choose_cascade(made_table(label=np.zeros(9000, bool)), BUDGETS).promise
+    assert not promise.promised
+    assert promise.words[-1] == "No window with the object was seen: label a time that has some."
+    assert promise.counts["test"].positive_events == 0
+    assert promise.fn.bound == pytest.approx(1)
+
+
+def test_frames_without_label_are_refused():
+    table = made_table(3000)
+    labelled = table.labelled.copy()
+    labelled[10:15] = False
+    with pytest.raises(UsageError, match="5 frames of the part choose have no label"):
+        choose_cascade(dataclasses.replace(table, labelled=labelled), BUDGETS)
+
+
+def test_a_part_shorter_than_a_window_is_refused():
+    with pytest.raises(UsageError, match="the part test has 20 frames in a row, less than a window of 30"):
+        choose_cascade(made_table(200, choose=0.9), BUDGETS)
+
+
+def test_parts_have_their_share_of_the_changes():
+    label = np.concatenate([np.zeros(5000, bool), np.tile(np.repeat([True, False], 50), 20)])
+    part = plan_parts(label, (0.4, 0.2, 0.4))
+    assert np.all(np.diff(part.astype(int)) >= 0)
+    changed = np.flatnonzero(label[1:] != label[:-1]) + 1
+    assert np.bincount(part[changed]).tolist() == [16, 8, 16]
+    assert np.bincount(part)[0] > 5000
+    borders = np.flatnonzero(np.diff(part.astype(int))) + 1
+    assert not set(borders) & set(changed)
+
+
+def test_parts_without_changes_have_their_share_of_the_frames():
+    assert np.bincount(plan_parts(np.zeros(1000, bool), (0.5, 0.25, 0.25))).tolist() == [500, 250, 250]
