@@ -14,6 +14,7 @@ from grpc import aio
 from cpuserve.errors import CpuserveError, DeadlineExceeded, RequestError
 from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.method import Method
+from cpuserve.grpc.tls import Tls
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.access import client_of
 from cpuserve.protocols.body_budget import BodyBudget, BodyShare
@@ -89,10 +90,14 @@ class GrpcServer:
         address: to listen on; all workers share it by ``SO_REUSEPORT``.
         methods: that are served.
         transport: the worker's queue and limits.
+        tls: encrypts it; None for plain connections.
     """
 
-    def __init__(self, address: str, methods: Iterable[Method], transport: GrpcTransport) -> None:
+    def __init__(
+        self, address: str, methods: Iterable[Method], transport: GrpcTransport, tls: Tls | None = None
+    ) -> None:
         self._address = address
+        self._tls = tls
         self._calls = _Calls(methods, transport)
         self._transport = transport
         self._lock = threading.Lock()
@@ -148,14 +153,23 @@ class GrpcServer:
             options=_options(self._transport), maximum_concurrent_rpcs=self._transport.max_connections
         )
         server.add_generic_rpc_handlers((self._calls,))
-        server.add_insecure_port(self._address)
+        self._add_port(server)
         await server.start()
         self._started.set()
-        _log.info("gRPC at %s", self._address)
+        _log.info("gRPC at %s%s", self._address, "" if self._tls is None else ", with TLS")
         counting = asyncio.create_task(self._calls.count_channels())
         await self._stop.wait()
         counting.cancel()
         await self._calls.end(server, self._timeout_s)
+
+    def _add_port(self, server: Any) -> None:
+        tls = self._tls
+        if tls is None:
+            server.add_insecure_port(self._address)
+            return
+        pairs = [(tls.key, tls.certificate)]
+        asks = tls.client_ca is not None
+        server.add_secure_port(self._address, grpc.ssl_server_credentials(pairs, tls.client_ca, asks))
 
 
 def _options(transport: GrpcTransport) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import MissingExtra, UsageError
+from cpuserve.grpc.tls import Tls
 from cpuserve.http.worker import SeatWorker
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.shared_memory import SharedMemory
@@ -40,6 +41,7 @@ class GrpcPort:
         host, port = settings.host, settings.grpc_port
         if port == settings.port:
             raise UsageError(f"port and grpc_port are both {port}: gRPC needs a port of its own")
+        self._tls = Tls.of(settings)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         shared = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
         try:
@@ -54,6 +56,26 @@ class GrpcPort:
             raise UsageError(f"grpc_port {port} of {host} cannot be used: {error.strerror}") from None
         self._settings = settings
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @classmethod
+    def of(cls, settings: Settings) -> GrpcPort | None:
+        """The port that the settings ask for; None where they ask for none.
+
+        Raises:
+            UsageError: it cannot be served, or there are files of TLS without a port.
+        """
+        if settings.grpc_port:
+            return cls(settings)
+        Tls.of(settings)
+        return None
+
+    def renew(self) -> None:
+        """Read the certificate and its key again, for workers that are started from now on.
+
+        Raises:
+            UsageError: they cannot be used; the ones before stay.
+        """
+        self._tls = Tls.of(self._settings)
 
     def close(self) -> None:
         """Let the port go."""
@@ -72,7 +94,7 @@ class GrpcPort:
             GrpcChannels(worker.worker_table, worker.row).tell,
             partial(_count_answer, worker),
         )
-        return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport)
+        return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport, self._tls)
 
 
 def _count_answer(worker: SeatWorker, code: str) -> None:

@@ -105,7 +105,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         start = ThrottlingSample.take(self.budget.stat_files)
         description = describe_server(self.plan, settings, pid=os.getpid(), start=start, preset=preset)
         self.shared = SharedState.make(settings, len(self.plan.seats), description)
-        self.grpc_port = GrpcPort(settings) if settings.grpc_port else None
+        self.grpc_port = GrpcPort.of(settings)
         self.zmq_endpoints = ZmqEndpoints(settings) if settings.zmq_endpoint else None
         self._replaced_age = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
@@ -189,6 +189,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             self.access = Access.of(self.settings)
         except UsageError as error:
             _log.error("the API keys stay as they were: %s", error)
+        try:
+            if self.grpc_port is not None:
+                self.grpc_port.renew()
+        except UsageError as error:
+            _log.error("the certificate of gRPC stays as it was: %s", error)
 
     def _nworkers_changed(self, arbiter: Any, workers: int, _before: int | None) -> None:
         """Keep to one worker a seat: gunicorn itself sets no limit to what SIGTTIN asks for."""

@@ -138,6 +138,20 @@ class ServerSettings:
         "", "File of API keys, one a line. With it requests need one of the keys.", metavar="FILE"
     )
     api_key_for_metrics: bool = Group.SECURITY.setting(False, "Ask for an API key on /metrics too.")
+    grpc_certificate: str = Group.SECURITY.setting(
+        "",
+        "PEM file of the certificates by which gRPC is encrypted (TLS), the server's first; SIGHUP reads it "
+        "again. HTTP has no TLS: put a proxy in front.",
+        metavar="FILE",
+    )
+    grpc_key: str = Group.SECURITY.setting(
+        "", "PEM file of the key of grpc_certificate, without a password.", metavar="FILE"
+    )
+    grpc_client_ca: str = Group.SECURITY.setting(
+        "",
+        "PEM file of authorities: clients of gRPC must show a certificate that one of them has signed.",
+        metavar="FILE",
+    )
     shared_memory_prefix: str = Group.SECURITY.setting(
         "",
         "How the names of shared memory begin in which clients may send and get tensors; none allows none.",

@@ -44,6 +44,7 @@ def serving_grpc(
     with_priorities=True,
     budget=1 << 28,
     max_connections=100,
+    tls=None,
     **limits,
 ):
     """Serve the models of a pool; gives the address, the server, its loop, and what was counted."""
@@ -63,7 +64,7 @@ def serving_grpc(
         *(channels.append, codes.append),
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
-    server = GrpcServer(address, methods, transport)
+    server = GrpcServer(address, methods, transport, tls)
     loop.start()
     server.start()
     try:
