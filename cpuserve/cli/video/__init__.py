@@ -8,7 +8,9 @@ from cpuserve.cli.group import LazyGroup
 
 __all__ = ["COMMANDS", "command"]
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "eval": "compare the labels of a run with true ones",
+}
 """Each command has its module here: infer, train, run, eval, streams, plan, mask."""
 
 
