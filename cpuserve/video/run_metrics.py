@@ -1,0 +1,140 @@
+"""The metrics of a run, for Prometheus: in a file that node_exporter reads, or on a port of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpuserve.errors import UsageError
+from cpuserve.video.audit import Audit
+from cpuserve.video.cascade_choice import DecidedBy
+from cpuserve.video.drift import DriftResponse
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from cpuserve.video.cascade_file import CascadePromise
+    from cpuserve.video.cascade_run import RunCounts
+
+__all__ = ["RUN_METRICS", "RunMetrics"]
+
+_EVERY_S = 5.0
+
+RUN_METRICS = {
+    "frames_total": ("stage", "Frames labelled so far, by the stage that decided."),
+    "positive_frames_total": ("", "Frames labelled yes so far."),
+    "dropped_frames_total": ("", "Frames of live sources that were left out because the run was too slow."),
+    "audited_frames_total": ("stage", "Decided frames that the reference answered too, by stage."),
+    "audited_errors_total": ("stage", "Those among them that the reference does not agree with, by stage."),
+    "alarms_total": ("", "Times that a budget was found in danger or broken."),
+    "frames_per_second": ("", "Frames labelled in a second since the run began."),
+    "error_share": ("kind", "Estimated share of frames missed (fn) or falsely reported (fp)."),
+    "error_share_low": ("kind", "Lower bound of that share at the confidence of the promise."),
+    "error_share_high": ("kind", "Upper bound of that share at the confidence of the promise."),
+    "error_budget": ("kind", "The share that is allowed."),
+    "reference_only": ("", "1 when all frames go to the reference since an alarm, else 0."),
+    "updated_seconds": ("", "When these figures were made, in seconds since 1970."),
+}
+"""Every metric behind ``cpuserve_video_``: its label, or none, and what it says."""
+
+
+class RunMetrics:
+    """Publishes the figures of a run.
+
+    Args:
+        promise: of the cascade.
+        file: written every few seconds, whole or not at all; None for none.
+        port: where ``/metrics`` is served; None for none.
+        host: address of the port.
+
+    Raises:
+        UsageError: the extra is missing, or the port is in use.
+    """
+
+    def __init__(
+        self,
+        promise: CascadePromise,
+        *,
+        file: Path | None = None,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        try:
+            import prometheus_client as prometheus  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            raise UsageError("metrics need an extra: pip install 'cpuserve[video]'") from error
+        self._prometheus, self._promise = prometheus, promise
+        self._file, self._written = file, -_EVERY_S
+        self._registry = prometheus.CollectorRegistry()
+        self._figures: Mapping[str, Mapping[str, float]] = {}
+        self._registry.register(self)
+        self._server = None
+        if port is not None:
+            try:
+                self._server, _ = prometheus.start_http_server(port, host, self._registry)
+            except OSError as error:
+                raise UsageError(f"--metrics-port {port} of {host}: {error.strerror}") from error
+
+    @property
+    def port(self) -> int | None:
+        """Where the metrics are served."""
+        return self._server.server_port if self._server else None
+
+    def update(self, counts: RunCounts, audit: Audit | None, drift: DriftResponse, dropped: int = 0) -> None:
+        """Publish the figures, unless they were published a moment ago."""
+        if time.monotonic() - self._written >= _EVERY_S:
+            self.publish(counts, audit, drift, dropped)
+
+    def publish(self, counts: RunCounts, audit: Audit | None, drift: DriftResponse, dropped: int = 0) -> None:
+        """Publish the figures now."""
+        self._written = time.monotonic()
+        by_stage = {stage.name.lower(): stage for stage in DecidedBy}
+        audited = {
+            name: audit.by_stage[at] for name, at in by_stage.items() if audit and at in audit.by_stage
+        }
+        figures: dict[str, Mapping[str, float]] = {
+            "frames_total": {name: counts.by_stage[stage] for name, stage in by_stage.items()},
+            "positive_frames_total": {"": counts.positive},
+            "dropped_frames_total": {"": dropped},
+            "audited_frames_total": {name: seen.audited for name, seen in audited.items()},
+            "audited_errors_total": {name: seen.wrong for name, seen in audited.items()},
+            "alarms_total": {"": len(drift.alarms)},
+            "frames_per_second": {"": counts.frames_per_s},
+            "error_budget": {"fn": self._promise.fn, "fp": self._promise.fp},
+            "reference_only": {"": float(drift.thresholds.reference_only)},
+            "updated_seconds": {"": time.time()},
+        }
+        if audit is not None:
+            verdict = audit.verdict()
+            rates = {"fn": verdict.fn, "fp": verdict.fp}
+            figures["error_share"] = {
+                kind: rate.value for kind, rate in rates.items() if rate.value is not None
+            }
+            figures["error_share_low"] = {kind: rate.low for kind, rate in rates.items()}
+            figures["error_share_high"] = {kind: rate.high for kind, rate in rates.items()}
+        self._figures = figures
+        if self._file is not None:
+            try:
+                self._prometheus.write_to_textfile(str(self._file), self._registry)
+            except OSError as error:
+                raise UsageError(f"--metrics-file {self._file}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the port. The file stays, with the figures of the end."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as the library asks for them."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+        figures = self._figures
+        for name, (label, words) in RUN_METRICS.items():
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = kind(f"cpuserve_video_{name}", words, labels=[label] if label else [])
+            for value_of, value in figures.get(name, {}).items():
+                family.add_metric([value_of] if label else [], value)
+            yield family
