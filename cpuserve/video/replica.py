@@ -12,7 +12,8 @@ from cpuserve.video.replica_link import ReplicaLink
 __all__ = ["Replica"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 15.0
-_KEPT = 256  # of the last service times
+_QUANTILES = 20
+_KEPT = 1024  # of the last service times
 _MOST_TOGETHER = 8
 _OVERHEAD = 0.1  # of the time of a request that may be spent on sending it
 
@@ -112,7 +113,10 @@ class Replica:
         if self._round_trip_s:
             found["round_trip_ms"] = round(1000 * _middle(self._round_trip_s), 3)
         if self._service_s:
-            found["service_ms"] = round(1000 * _middle(self._service_s), 3)
+            ordered = sorted(self._service_s)
+            places = [round((len(ordered) - 1) * (step + 0.5) / _QUANTILES) for step in range(_QUANTILES)]
+            found["service_ms"] = round(1000 * sum(ordered) / len(ordered), 3)
+            found["service_quantiles_ms"] = [round(1000 * ordered[place], 3) for place in places]
             found["overhead_ms"] = round(1000 * _middle(self._overhead_s), 3)
         return found
 

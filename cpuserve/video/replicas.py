@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -82,6 +83,7 @@ class Replicas:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
         self._thread.start()
+        self._began_cpu_s = time.process_time()
         self._closed = False
         self._replicas: Sequence[Replica] = ()
         self._dispatcher: FrameDispatcher | None = None
@@ -162,11 +164,17 @@ class Replicas:
         return answer
 
     def report(self) -> dict[str, Any]:
-        """What the replicas did, for a run's statistics; ``cpuserve video plan --stats`` reads it."""
+        """What the replicas did, for a run's statistics; ``cpuserve video plan --from`` reads it.
+
+        ``client_ms`` is CPU time of this process a frame since this was made, whatever it did besides.
+        """
+        answered = sum(replica.answered for replica in self._replicas)
+        spent = time.process_time() - self._began_cpu_s
         return {
             "model": self.name,
             "payload": self._payload,
-            "frames": sum(replica.answered for replica in self._replicas),
+            "frames": answered,
+            "client_ms": round(1000 * spent / answered, 3) if answered else None,
             "replicas": [replica.report() for replica in self._replicas],
         }
 

@@ -22,7 +22,8 @@ class FakeReplica:
             ``refuse``, ``error``; a test may change it.
         ready: whether the model is ready.
         checksum: of its model.
-        delay_s: of every answer.
+        delay_s: of every frame, which it says in ``Server-Timing``.
+        overhead_s: of every request, which it does not say.
         frames: the sum of each frame that it answered.
         requests: infer calls that came, by the number of their frames.
         keys: API keys that came.
@@ -82,7 +83,7 @@ class FakeReplica:
         pixels = body[head_length:]
         size = len(pixels) // count
         self.requests.append(count)
-        time.sleep(self.delay_s + self.overhead_s)
+        time.sleep(count * self.delay_s + self.overhead_s)
         behaviour = self.behaviour
         if behaviour == "busy":
             return reply(handler, 503, b'{"error": "full"}', **{"Retry-After": "1"})
@@ -112,7 +113,7 @@ class FakeReplica:
         if behaviour == "cut":
             handler.close_connection = True
             return reply(handler, 200, said, **{"Inference-Header-Content-Length": str(len(said))}, more=99)
-        total_ms = 1000 * self.delay_s + 1
+        total_ms = 1000 * count * self.delay_s + 1
         return reply(
             *(handler, 200, said + output),
             **{

@@ -10,6 +10,7 @@ __all__ = ["COMMANDS", "command"]
 
 COMMANDS: dict[str, str] = {
     "eval": "compare the labels of a run with true ones",
+    "plan": "predict how long frames take with so many replicas",
 }
 """Each command has its module here: infer, train, run, eval, streams, plan, mask."""
 
