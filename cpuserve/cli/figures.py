@@ -12,23 +12,60 @@ import click
 import orjson
 
 from cpuserve.cli.options import json_option
+from cpuserve.errors import CpuserveError, UsageError
 
-__all__ = ["OUTPUT_FILE", "deliver", "figures_options"]
+__all__ = ["OUTPUT_FILE", "OUTPUT_FOLDER", "check_folder", "deliver", "figures_options"]
 
 
 class _OutputFile(click.Path):
-    """A file to write. It is refused before the measurement if its directory does not exist."""
+    """A file to write. It is refused before the measurement if it cannot be written."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path of the file; `click.BadParameter` where its directory is not there."""
+        """The path of the file; `click.BadParameter` where it cannot be written."""
         file = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not file.absolute().parent.is_dir():
+        folder = file.absolute().parent
+        if not folder.is_dir():
             self.fail(f"{file}: there is no directory {file.parent}", param, ctx)
+        if not os.access(file if file.exists() else folder, os.W_OK):
+            self.fail(f"{file} cannot be written by this user", param, ctx)
         return file
+
+
+class _OutputFolder(click.Path):
+    """A directory to write to, which need not be there yet. It is refused as `_OutputFile` is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path of the directory; `click.BadParameter` where nothing can be written into it."""
+        folder = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if reason := _why_not(folder):
+            self.fail(reason, param, ctx)
+        return folder
 
 
 OUTPUT_FILE = _OutputFile(dir_okay=False, path_type=Path)
 """Type of an option that names a file to write."""
+
+OUTPUT_FOLDER = _OutputFolder(file_okay=False, path_type=Path)
+"""Type of an option that names a directory to write."""
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Whether files can be written into a directory, which need not be there yet.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if reason := _why_not(folder):
+        raise UsageError(f"{flag}: {reason}")
+
+
+def _why_not(folder: Path) -> str:
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return f"{folder}: {nearest} is no directory"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written by this user"
 
 
 def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,10 +80,17 @@ def figures_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def deliver(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
-    """Write figures to the file of ``--out`` and print them as JSON with ``--json``."""
+    """Print figures as JSON with ``--json`` and write them to the file of ``--out``.
+
+    Raises:
+        CpuserveError: the file cannot be written any more.
+    """
     from cpuserve.measuring.results import write_result  # noqa: PLC0415  # not for --help
 
-    if out is not None:
-        write_result(out, ["cpuserve", *sys.argv[1:]], figures)
     if as_json:
         click.echo(orjson.dumps(figures))
+    if out is not None:
+        try:
+            write_result(out, ["cpuserve", *sys.argv[1:]], figures)
+        except OSError as error:
+            raise CpuserveError(f"--out {out} cannot be written: {error.strerror}") from error

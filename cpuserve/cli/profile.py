@@ -72,7 +72,7 @@ class _ProfileGroup(click.Group):
 )
 @click.option("--native", is_flag=True, help="Add C frames to the stacks; costs 10 to 25 % of the speed.")
 @click.option("--no-layers", is_flag=True, help="Do not compile the model again to time its layers.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Directory to write.")
+@click.option("--out", type=OUTPUT_FOLDER, help="Directory to write.")
 @click.option(
     "--profiles-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -84,9 +84,9 @@ def command(
         )
         threads = [seat.threads for seat in seats.seats]
     figures = {"model": model, "pictures": sent.name, "threads_by_seat": threads, **found.figures()}
-    deliver(figures, out, as_json=as_json)
     if not (as_json or quiet):
         _show(figures)
+    deliver(figures, out, as_json=as_json)
     sys.exit(1 if found.errors else 0)
 
 

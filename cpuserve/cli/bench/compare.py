@@ -117,9 +117,9 @@ def command(
         "openvino_precision": precision,
         "frameworks": [entry.figures(entries[0]) for entry in entries],
     }
-    deliver(figures, out, as_json=as_json)
     if not (as_json or quiet):
         _show(entries, figures)
+    deliver(figures, out, as_json=as_json)
 
 
 def _source(model: str, repository: Path, folder: Path) -> str:

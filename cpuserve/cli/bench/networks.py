@@ -43,7 +43,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Write figures, tables and plots (SVG) to this directory.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")

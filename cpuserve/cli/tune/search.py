@@ -121,6 +121,7 @@ def command(
     )
 
     settings = settings_from(config, flags)
+    check_folder(settings.tuning_dir, "--tuning-dir")
     if len(set(models)) < len(models):
         raise UsageError(f"{' '.join(models)}: name each model once; --mix says how often it is asked")
     limits = SearchLimits.parse(max_trials, budget or (None if max_trials else _BUDGET))
