@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import cpuserve
+from cpuserve.cli.foreign_words import check_words, instead_of
 from cpuserve.cli.group import LazyGroup
 from cpuserve.errors import CpuserveError, MissingExtra, UsageError
 from cpuserve.machine.standard_streams import reserve
@@ -66,10 +67,16 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command and end the process with its exit code."""
     reserve()
     try:
+        check_words(sys.argv[1:] if arguments is None else arguments)
         code = cli.main(arguments, prog_name="cpuserve", standalone_mode=False)
     except CpuserveError as error:
         click.echo(f"cpuserve: error: {error}", err=True)
         sys.exit(_code(error))
+    except click.NoSuchOption as error:
+        hint = instead_of(error.option_name)
+        error.message += f" Instead: {hint}" if hint else ""
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

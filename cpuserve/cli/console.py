@@ -1,9 +1,9 @@
-"""Tables on stdout and progress bars on stderr."""
+"""Tables on standard output, and on standard error how far long work is."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-__all__ = ["progress", "show_table", "stepping"]
+__all__ = ["EVERY_S", "progress", "show_table", "spoken", "status", "stepping"]
+
+EVERY_S = 10.0
+"""Seconds between two lines about long work, outside a terminal."""
 
 
 def show_table(table: Table, console: Console | None = None) -> None:
@@ -55,24 +58,70 @@ _NATURAL = 100_000  # columns: wide enough for any table
 
 @contextmanager
 def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
-    """Progress bars that vanish when they are done. Outside a terminal none are drawn.
+    """Progress bars that vanish when they are done; outside a terminal, a line every 10 s.
 
     Args:
         columns: columns of a bar; rich's own if there are none.
-        shown: False draws no bars at all.
+        shown: False shows nothing at all.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+
+    def lines() -> Iterator[str]:
+        for task in bars.tasks:
+            if not task.finished:
+                total = "" if task.total is None else f" of {task.total:.0f}"
+                yield f"{task.description}: {task.completed:.0f}{total}, {task.elapsed or 0:.0f} s"
+
+    with (
+        Progress(*columns, console=console, transient=True, disable=hidden) as bars,
+        spoken(lines, shown=shown and not console.is_terminal),
+    ):
         yield bars
 
 
 @contextmanager
 def stepping(length: int, label: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that advances a progress bar. Outside a terminal it is not drawn."""
-    hidden = not (shown and sys.stderr.isatty())
-    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden) as bar:
-        yield bar.update
+    """Yields a function that advances a progress bar, as `progress` shows it."""
+    with progress(shown=shown) as bars:
+        task = bars.add_task(label, total=length)
+        yield lambda steps: bars.advance(task, steps)
+
+
+@contextmanager
+def status(*, shown: bool) -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows the current step; outside a terminal, a line every 10 s names it."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if shown and console.is_terminal:
+        with console.status("") as shower:
+            yield shower.update
+        return
+    said: list[str] = []
+    with spoken(lambda: said[-1:], shown=shown):
+        yield said.append
+
+
+@contextmanager
+def spoken(lines: Callable[[], Iterable[str]], *, shown: bool) -> Iterator[None]:
+    """Prints lines to standard error every 10 s while the context lasts."""
+    ended = threading.Event()
+
+    def speak() -> None:
+        while not ended.wait(EVERY_S):
+            for line in lines():
+                click.echo(line, err=True)
+
+    thread = threading.Thread(target=speak, name="progress", daemon=True)
+    if shown:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if shown:
+            thread.join()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import click
 import orjson
 from click.core import ParameterSource
 
-from cpuserve.cli.console import show_table
+from cpuserve.cli.console import show_table, status
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
@@ -173,7 +172,7 @@ def command(
     order = ConvertOrder(
         name, card, version, precision == "f16", force, not no_parity, images, report_timeout, named
     )
-    with _status(shown=not (quiet or as_json)) as say:
+    with status(shown=not (quiet or as_json)) as say:
         say(f"reading {source}")
         model = read_source(source, input_shapes(inputs), outputs)
         file, report = convert(model, order, Repository(settings.model_repository), settings, say)
@@ -229,19 +228,6 @@ def _labels(text: str) -> tuple[str, ...]:
     if "," not in text:
         raise UsageError(f"--labels {text}: no such file; give a file, or names with commas between")
     return tuple(label.strip() for label in text.split(","))
-
-
-@contextmanager
-def _status(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows the current step. Outside a terminal nothing is shown."""
-    from rich.console import Console  # noqa: PLC0415  # not for --help
-
-    console = Console(stderr=True)
-    if not (shown and console.is_terminal):
-        yield lambda _: None
-        return
-    with console.status("") as status:
-        yield status.update
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.sections import SectionedOption
 from cpuserve.errors import UsageError
 from cpuserve.settings import SETTINGS, Setting, Settings, load, with_new_names
@@ -85,7 +86,7 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
         setting.name,
         cls=SectionedOption,
         section=setting.group,
-        type=click.Choice(choices, case_sensitive=False) if setting.choices else str,
+        type=SuggestingChoice(choices, case_sensitive=False) if setting.choices else str,
         metavar=None if setting.choices else setting.metavar or _METAVAR[setting.kind],
         help=text,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.figures import OUTPUT_FOLDER, check_folder
 from cpuserve.cli.options import OWN_SERVER, json_option, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -75,7 +76,7 @@ class _ProfileGroup(click.Group):
 @click.option("--out", type=OUTPUT_FOLDER, help="Directory to write.")
 @click.option(
     "--profiles-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),  # looked at only where it is used
     default=Path("profiles"),
     show_default=True,
     help="Without --out: where DATE-MODEL is made.",
@@ -136,6 +137,10 @@ def _profile(
     with _server(model, pid, url, config, flags) as server:
         settings, unknown = _settings(server)
         name = model or name or _only(settings)
+        if out is None:
+            check_folder(profiles_dir, "--profiles-dir")
+        else:
+            _check_own(out, name or "server")
         observers = Observers(server, usual_rate() if rate is None else rate, native)
         if model or pictures:
             recording = _driven(observers, name, seconds, pictures, concurrency, step)
@@ -144,6 +149,20 @@ def _profile(
     recording = _completed(recording, settings, unknown, name, step, layers=not no_layers)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     _write(recording, out or profiles_dir / f"{stamp}-{recording.model}", as_json=as_json, quiet=quiet)
+
+
+def _check_own(folder: Path, model: str) -> None:
+    """Refuse to write over the profile of another model.
+
+    Raises:
+        UsageError: there is one in the directory, or what cannot be read as one.
+    """
+    from cpuserve.profiling.recording import FILE, Recording  # noqa: PLC0415
+
+    if (folder / FILE).exists() and (there := Recording.load_from(folder).model) != model:
+        raise UsageError(
+            f"--out {folder} holds a profile of {there}, not of {model}: choose another directory"
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.console import spoken
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -117,15 +118,17 @@ def command(
     file = repository.find(*model_and_version(model))
     shown = not (quiet or as_json)
     bars = sys.stderr if shown and sys.stderr.isatty() else None
+    steps: list[str] = []
+
+    def say(step: str) -> None:
+        steps.append(f"... {step}")
+        if shown:
+            click.echo(steps[-1], err=True)
+
     order = QuantizeOrder(name or f"{file.name}_int8", calibration, validation, metric, subset_size)
-    result = quantize(
-        repository,
-        file,
-        settings,
-        order,
-        QuantizeOptions(max_drop, preset, accuracy_control, bars, settings.allow_unvalidated),
-        say=(lambda step: click.echo(f"... {step}", err=True)) if shown else (lambda _: None),
-    )
+    options = QuantizeOptions(max_drop, preset, accuracy_control, bars, settings.allow_unvalidated)
+    with spoken(lambda: steps[-1:], shown=shown and bars is None):
+        result = quantize(repository, file, settings, order, options, say=say)
     for picture, reason in result.left_out:
         click.echo(f"left out: {picture}: {reason}", err=True)
     if as_json:

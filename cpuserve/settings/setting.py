@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -124,7 +125,9 @@ class Setting:
         if self.choices and isinstance(parsed, str):
             parsed = parsed.lower()  # OpenVINO writes some of them in capitals
         if self.choices and parsed is not None and parsed not in self.choices:
-            raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}")
+            alike = difflib.get_close_matches(str(parsed), self.choices, n=1, cutoff=0.5)
+            hint = f"; did you mean {alike[0]}?" if alike else ""
+            raise UsageError(f"{where}: {self.name} is one of {', '.join(self.choices)}, not {value!r}{hint}")
         numbers = parsed if isinstance(parsed, tuple) else (parsed,)
         if self.minimum is not None and any(n is not None and n < self.minimum for n in numbers):
             raise UsageError(f"{where}: {self.name} is at least {self.minimum:g}, not {value!r}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from cpuserve.cli import console
 from cpuserve.cli.console import show_table
 
 LONG = "/srv/models/a-model-whose-name-is-long/1/model.xml"
@@ -47,3 +49,33 @@ def test_a_row_that_does_not_fit_is_a_block_with_whole_words(width):
         "second",
         "  path: short",
     ]
+
+
+def lines_of(capsys, count):
+    """The first lines on standard error."""
+    found = ""
+    while found.count("\n") < count:
+        time.sleep(0.01)
+        found += capsys.readouterr().err
+    return found.splitlines()
+
+
+def test_outside_a_terminal_lines_say_how_far_long_work_is(monkeypatch, capsys):
+    monkeypatch.setattr(console, "EVERY_S", 0.02)
+    with console.stepping(8, "rounds", shown=True) as step:
+        step(3)
+        assert lines_of(capsys, 2)[1].startswith("rounds: 3 of 8, ")
+        step(5)
+    with console.status(shown=True) as say:
+        say("reading the model")
+        assert set(lines_of(capsys, 2)) == {"reading the model"}
+
+
+@pytest.mark.parametrize(
+    "work", [lambda: console.stepping(8, "rounds", shown=False), lambda: console.status(shown=False)]
+)
+def test_quiet_work_says_nothing(work, monkeypatch, capsys):
+    monkeypatch.setattr(console, "EVERY_S", 0.005)
+    with work():
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""

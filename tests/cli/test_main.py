@@ -66,6 +66,29 @@ def test_an_unknown_command_is_answered_with_those_that_are_there(words, said):
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "serve", "-m", "digits"], "'-m'. Instead: name the model without a flag"),
+        (["bench", "serve", "digits", "-d", "CPU"], "'-d'. Instead: CPU is the only device"),
+        (["serve", "-hint", "throughput"], "no option -hint. Instead: --mode latency or --mode throughput"),
+        (["bench", "serve", "digits", "-nireq=4"], "no option -nireq. Instead: --concurrency-range"),
+        (["serve", "--precision", "fp16"], "Did you mean f16?"),
+        (["serve", "--wrokers", "2"], "--workers"),
+    ],
+)
+def test_words_of_other_tools_are_answered_with_those_of_this_one(words, said):
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_the_arguments_of_a_program_that_is_run_are_its_own():
+    assert (
+        run("run", "--", sys.executable, "-c", "import sys; print(sys.argv[1])", "-hint").stdout == "-hint\n"
+    )
+
+
 def test_the_version_names_openvinos():
     said = run("--version").stdout
     assert said.startswith("cpuserve ")

@@ -109,6 +109,7 @@ def test_auto_means_decided_on_this_machine():
     [
         ({"CPUSERVE_PORT": "http"}, ["CPUSERVE_PORT", "whole number", "http"]),
         ({"CPUSERVE_DECODE": "slow"}, ["CPUSERVE_DECODE", "fast, exact", "slow"]),
+        ({"CPUSERVE_PRECISION": "fp16"}, ["CPUSERVE_PRECISION", "did you mean f16?"]),
         ({"CPUSERVE_WORKERS": "0"}, ["CPUSERVE_WORKERS", "at least 1"]),
         ({"CPUSERVE_PORT": "80000"}, ["CPUSERVE_PORT", "at most 65535", "80000"]),
         ({"CPUSERVE_GRPC_PORT": "65536"}, ["CPUSERVE_GRPC_PORT", "at most 65535"]),

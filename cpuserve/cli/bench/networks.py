@@ -13,6 +13,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import progress
+from cpuserve.cli.figures import OUTPUT_FOLDER
 from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError, UsageError
 

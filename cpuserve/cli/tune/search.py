@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import orjson
 
+from cpuserve.cli.figures import check_folder
 from cpuserve.cli.options import json_option, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
