@@ -73,9 +73,9 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"cpuserve: error: {error}", err=True)
         sys.exit(_code(error))
     except click.NoSuchOption as error:
-        hint = instead_of(error.option_name)
-        error.message += f" Instead: {hint}" if hint else ""
         error.show()
+        if hint := instead_of(error.option_name):
+            click.echo(f"Instead: {hint}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(done, run, tmp_pa
         ((*SMALL, "--compare", table), "none of its figures is among those asked for"),
         (("--batches", "1,two"), "--batches 1,two: numbers with commas between"),
         (("--networks", "lenet"), "--networks: 'lenet' is none of mobilenet"),
-        ((*SMALL, "--out", tmp_path / "file" / "below"), "Not a directory"),
+        ((*SMALL, "--out", tmp_path / "file" / "below"), "is no directory"),
         (("--passes", "0"), "--passes"),
     ):
         code, out, err = run(*words)
