@@ -115,11 +115,7 @@ def command(
     from cpuserve.tune.measurer import Measurer  # noqa: PLC0415  # not for --help
     from cpuserve.tune.objective import Objective  # noqa: PLC0415
     from cpuserve.tune.search import SearchLimits  # noqa: PLC0415
-    from cpuserve.tune.tuning_run import (  # noqa: PLC0415
-        TuningRequest,
-        parse_mix,
-        tune,
-    )
+    from cpuserve.tune.tuning_run import TuningRequest, parse_mix, tune  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     check_folder(settings.tuning_dir, "--tuning-dir")
