@@ -64,6 +64,7 @@ class Candidate:
         positives: positive windows.
         invented: negative windows that it labels positive.
         negatives: negative windows.
+        frame_error: share of frames with another label than the reference's.
         shares: share of frames that each stage of `DecidedBy` decides.
     """
 
@@ -74,6 +75,7 @@ class Candidate:
     positives: int
     invented: int
     negatives: int
+    frame_error: float
     shares: tuple[float, ...]
 
     @property
@@ -267,6 +269,7 @@ class _Search:
                 positives=len(self._positive),
                 invented=invented,
                 negatives=len(self._negative),
+                frame_error=float(np.mean(found.labels != self._label)),
                 shares=tuple(found.share(stage) for stage in DecidedBy),
             )
             return
