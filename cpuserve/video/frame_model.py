@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from cpuserve.serving.decode import Pixels
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.picture_input import PictureInput, ScaledPicture
 from cpuserve.serving.pipeline import Pipeline
-from cpuserve.serving.postprocess import Answer, TensorsOnly
+from cpuserve.serving.postprocess import Answer, Segmenter, TensorsOnly
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 from cpuserve.video.scale import Scale, Scaler
@@ -99,6 +99,12 @@ class FrameModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def mask_labels(self) -> Sequence[str] | None:
+        """Names of the classes in the masks of a segmentation, by class; None for any other model."""
+        post = self._pipeline.post
+        return post.labels if isinstance(post, Segmenter) else None
 
     def submit(self, pixels: Pixels, width: int, height: int, *, topk: int | None = None) -> Future[Answer]:
         """Answer a frame as soon as a thread is free; waits while `in_flight` frames are under way.

@@ -42,6 +42,11 @@ class Segmenter:
         self._resizer = resizer
         self._padded = resizer.resize_type.startswith("fit_to_window")
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """Name by class; there may be more classes than names."""
+        return self._labels
+
     def answer(self, outputs: Sequence[Array], topk: int | None, frame: PictureSize, /) -> Answer:
         """``{"classes": [{"class_id", "label", "area"}]}``, largest first.
 

@@ -1,0 +1,117 @@
+"""`cpuserve video mask`: lets comments pass behind the people of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cpuserve.cli.console import stepping
+from cpuserve.cli.options import report_options, setting_options, settings_from
+
+__all__ = ["command"]
+
+
+@click.command("mask")
+@click.argument("video", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--model", required=True, help="A segmentation of the repository, NAME or NAME/VERSION.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the player (index.html), the outlines (masks/*.svg) and mask.json are written.",
+)
+@click.option(
+    "--classes",
+    default="person",
+    show_default=True,
+    metavar="LABEL,...",
+    help="Classes that comments pass behind, by label or number.",
+)
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Look at every Nth frame only; the outlines stay in between.",
+)
+@click.option(
+    "--max-points",
+    type=click.IntRange(4),
+    default=200,
+    show_default=True,
+    help="Most points of the outlines of one frame.",
+)
+@click.option(
+    "--comments",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Comments to begin with: JSON or JSON Lines with time (seconds), text, colour and mode.",
+)
+@click.option("--embed", is_flag=True, help="Put the video into the page; for videos up to 64 MB.")
+@report_options
+@setting_options("model_repository", "threads", "streams", "precision", "allow_unvalidated")
+def command(
+    video: Path,
+    model: str,
+    output: Path,
+    classes: str,
+    every: int,
+    max_points: int,
+    comments: Path | None,
+    embed: bool,
+    as_json: bool,
+    quiet: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Let comments pass behind the people of VIDEO.
+
+    A segmentation finds the people in its frames; their outlines are written as short SVG files. The player
+    is one page, which plays VIDEO from where it is now: keep both together, or use --embed.
+
+    \b
+    Example:
+      cpuserve video mask talk.mp4 --model deeplabv3_257_mv_gpu -o talk --comments comments.jsonl
+    """
+    from cpuserve.video.video_file import probe  # noqa: PLC0415  # first: it names the extra
+
+    frames = -(-probe(video).frames // every)
+
+    from cpuserve.video.comments import read_comments  # noqa: PLC0415
+    from cpuserve.video.frame_model import open_frame_model  # noqa: PLC0415  # OpenVINO only when needed
+    from cpuserve.video.mask import MaskOrder, mask_video  # noqa: PLC0415
+
+    order = MaskOrder(
+        video,
+        output,
+        [name for word in classes.split(",") if (name := word.strip())],
+        every,
+        max_points,
+        read_comments(comments) if comments is not None else (),
+        embed,
+    )
+    with (
+        open_frame_model(model, settings_from(config, flags)) as loaded,
+        stepping(frames, "frames", shown=not (quiet or as_json)) as advance,
+    ):
+        report = mask_video(order, loaded, advance)
+    if as_json:
+        click.echo(orjson.dumps(report))
+    elif not quiet:
+        _show(report, output)
+
+
+def _show(report: dict[str, Any], output: Path) -> None:
+    kilobytes = report["bytes_per_minute"] / 1000
+    click.echo(
+        f"{report['frames']} frames, {report['changes']} changes of the outlines "
+        f"in {report['files']} files: {report['bytes'] / 1000:.0f} kB, {kilobytes:.0f} kB a minute"
+    )
+    for note in report["notes"]:
+        click.echo(f"cpuserve: note: {note}", err=True)
+    click.echo(f"open {output / report['page']}")

@@ -1,0 +1,203 @@
+"""Masks a video: finds where people are in its frames, and writes their outlines and a player."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.serving.decode import Pixels
+from cpuserve.video.comments import Comment
+from cpuserve.video.decoding import DecodedFrame, StageResult, decode
+from cpuserve.video.frame import Frame
+from cpuserve.video.frame_model import FrameModel, SeenFrame
+from cpuserve.video.mask_outlines import outline_path
+from cpuserve.video.mask_player import embedded_video, player_page, relative_video
+from cpuserve.video.mask_track import MaskTrack, MaskTrackWriter
+from cpuserve.video.scale import Scale
+from cpuserve.video.segments import Segment
+from cpuserve.video.video_file import VideoFile, probe
+
+__all__ = ["MaskOrder", "mask_video"]
+
+_SIDE = 320  # of masks, the longer one: models see little more, and coordinates are short
+_PLAYED = frozenset(("h264", "vp8", "vp9", "av1"))
+_PLAYED_FILES = frozenset((".mp4", ".m4v", ".mov", ".webm"))
+_PAGE, _OUTLINES, _REPORT = "index.html", "masks", "mask.json"
+
+
+@dataclass(frozen=True)
+class MaskOrder:
+    """What is asked for.
+
+    Attributes:
+        video: the file.
+        folder: where everything is written.
+        classes: labels, or numbers of classes, that comments pass behind.
+        every: only frames with a number that this divides are looked at; the masks of the others are theirs.
+        most_points: of the outlines of one moment.
+        comments: that the player begins with.
+        embed: put the video into the page.
+    """
+
+    video: Path
+    folder: Path
+    classes: Sequence[str] = ("person",)
+    every: int = 1
+    most_points: int = 200
+    comments: Sequence[Comment] = ()
+    embed: bool = False
+
+
+@dataclass
+class _ScaledFrames:
+    """The stage that runs where frames are decoded: it scales them for the model.
+
+    Attributes:
+        scale: of the model.
+    """
+
+    scale: Scale
+
+    def start(self, _video: VideoFile, _segment: Segment) -> None:
+        """Nothing has to be ready."""
+
+    def __call__(self, frame: Frame) -> StageResult:
+        """The size of the frame, and its pixels for the model."""
+        return StageResult((frame.width, frame.height), {"scaled": frame.scaled(self.scale)})
+
+
+def mask_video(
+    order: MaskOrder, model: FrameModel, progress: Callable[[int], None] = lambda _count: None
+) -> dict[str, Any]:
+    """Find the outlines in a video and write ``masks/*.svg``, ``index.html`` and ``mask.json``.
+
+    Args:
+        order: what is asked for.
+        model: a segmentation.
+        progress: called with 1 for each frame that is done.
+
+    Returns:
+        The report, as it is in ``mask.json``.
+
+    Raises:
+        UsageError: the model makes no masks, has no such class, or the video is too large to be embedded.
+        VideoError: the file cannot be read.
+        CpuserveError: the folder cannot be written to.
+    """
+    classes = _class_ids(model, order.classes)
+    video = probe(order.video)
+    address = embedded_video(order.video) if order.embed else relative_video(order.video, order.folder)
+    track, (width, height), frames = _track(order, model, classes, progress)
+    page = player_page(order.video.name, address, width, height, track, order.comments)
+    notes = []
+    if video.codec not in _PLAYED or order.video.suffix.lower() not in _PLAYED_FILES:
+        notes.append(
+            f"browsers do not play {video.codec} in {order.video.suffix or 'such a file'}: convert it, "
+            f"as ffmpeg -i {order.video.name} -c:v libx264 -pix_fmt yuv420p {order.video.stem}.mp4 does"
+        )
+    if not any(track.paths):
+        notes.append(
+            f"model {model.name} saw no {' or '.join(order.classes)} in any frame: does cpuserve predict see "
+            "them in a picture? See mean, scale and colour order in cpuserve models"
+        )
+    report = {
+        "video": str(order.video),
+        "model": model.name,
+        "version": str(model.version),
+        "classes": list(order.classes),
+        "width": track.width,
+        "height": track.height,
+        "frames": frames,
+        "every": order.every,
+        "changes": len(track.times),
+        "seconds": round(video.duration_s, 3),
+        "files": len(track.files),
+        "bytes": track.size_bytes,
+        "bytes_per_minute": round(track.bytes_per_minute),
+        "page": _PAGE,
+        "page_bytes": len(page.encode()),
+        "comments": len(order.comments),
+        "notes": notes,
+    }
+    try:
+        (order.folder / _REPORT).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        (order.folder / _PAGE).write_text(page)
+    except OSError as error:
+        raise CpuserveError(f"{error.filename} cannot be written: {error.strerror}") from error
+    return report
+
+
+def _track(
+    order: MaskOrder, model: FrameModel, classes: Sequence[int], progress: Callable[[int], None]
+) -> tuple[MaskTrack, tuple[int, int], int]:
+    """The outlines of the frames, the size of a frame, and how many there were."""
+    writer: MaskTrackWriter | None = None
+    waiting: deque[tuple[DecodedFrame, Future[SeenFrame]]] = deque()
+    size, count = (0, 0), 0
+    wanted = np.zeros(256, bool)
+    wanted[list(classes)] = True
+
+    def take(made: MaskTrackWriter) -> None:
+        frame, future = waiting.popleft()
+        mask = future.result().mask
+        if mask is None:
+            raise CpuserveError(f"model {model.name} made no mask")
+        frame.release()
+        made.put(frame.time_s, outline_path(wanted[mask], order.most_points))
+        progress(1)
+
+    for frame in decode(order.video, _ScaledFrames(model.scale), every=order.every):
+        if writer is None:
+            size = frame.value
+            width, height = _mask_size(*size)
+            writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, order.video.name)
+        pixels: Pixels = frame.keep().pictures["scaled"]
+        waiting.append((frame, model.submit_seen(pixels, width, height)))
+        count += 1
+        if len(waiting) >= model.in_flight:
+            take(writer)
+    if writer is None:
+        raise CpuserveError(f"{order.video}: no frame could be decoded")
+    while waiting:
+        take(writer)
+    return writer.finish(), size, count
+
+
+def _mask_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the masks of a video; never more than its own."""
+    share = min(1.0, _SIDE / max(width, height))
+    return max(1, round(width * share)), max(1, round(height * share))
+
+
+def _class_ids(model: FrameModel, classes: Sequence[str]) -> list[int]:
+    """The numbers of classes that are given by label or number.
+
+    Raises:
+        UsageError: the model makes no masks, or has no such class.
+    """
+    labels = model.mask_labels
+    if labels is None:
+        raise UsageError(
+            f"model {model.name} does not say which pixels are whose: masks need a segmentation, such as "
+            "deeplabv3_257_mv_gpu (cpuserve pull has it); boxes would hide comments beside people too"
+        )
+    if not classes:
+        raise UsageError("name at least one class that comments are to pass behind")
+    found = []
+    for name in classes:
+        if name in labels:
+            found.append(list(labels).index(name))
+        elif name.isascii() and name.isdecimal() and int(name) < 255:
+            found.append(int(name))
+        else:
+            there = ", ".join(labels) or "numbers only, as it has no labels"
+            raise UsageError(f"model {model.name} has no class {name!r}; its classes are: {there}")
+    return found

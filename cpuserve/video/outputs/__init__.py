@@ -1,1 +1,0 @@
-"""Where answers to frames are written: JSON lines, tables and annotated videos."""
