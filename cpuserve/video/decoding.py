@@ -1,81 +1,44 @@
-"""Decodes video files and hands the frames to a stage."""
+"""Decodes video files in processes of their own, and gives what a stage makes of the frames in order."""
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
-import av
-
-from cpuserve.errors import VideoError
-from cpuserve.serving.decode import Pixels
+from cpuserve.errors import UsageError, VideoError
+from cpuserve.machine.budget import Budget
+from cpuserve.machine.placement import Seat, plan_seats
+from cpuserve.machine.topology import Topology
+from cpuserve.settings import SETTINGS
+from cpuserve.video.decoder_messages import Begin, Failure, Probe
+from cpuserve.video.decoder_server import shared_server
 from cpuserve.video.frame import Frame
-from cpuserve.video.picture_scaler import PictureScaler
-from cpuserve.video.segments import Segment
+from cpuserve.video.frame_stage import DecodedFrame, FrameStage, StageResult
+from cpuserve.video.parallel_run import ParallelRun
+from cpuserve.video.segment_decoder import FrameChoice, SegmentDecoder, SegmentEnd, Which
 from cpuserve.video.video_file import VideoFile, probe
 
-__all__ = ["DecodedFrame", "FrameStage", "StageResult", "Which", "decode", "frames"]
+__all__ = [
+    "MEMORY_BYTES",
+    "DecodedFrame",
+    "FrameStage",
+    "StageResult",
+    "Which",
+    "decode",
+    "frames",
+    "probe_apart",
+]
 
-Which = Literal["all", "nonref", "nonkey"]
+MEMORY_BYTES = 256 << 20
+"""Of the pictures of one file that wait to be asked for."""
 
-
-@dataclass
-class StageResult:
-    """What a stage makes of a frame.
-
-    Attributes:
-        value: small, and can be pickled.
-        pictures: u8 arrays; they travel through shared memory.
-    """
-
-    value: Any = None
-    pictures: dict[str, Pixels] = field(default_factory=dict)
-
-
-class FrameStage(Protocol):
-    """Code that runs on every frame inside the process that decodes it. It can be pickled."""
-
-    def start(self, video: VideoFile, segment: Segment) -> None:
-        """Get ready for the frames of one segment; here a small model is loaded."""
-
-    def __call__(self, frame: Frame) -> StageResult | None:
-        """What comes of a frame; None leaves it out."""
-
-
-class DecodedFrame:
-    """What a stage made of one frame, in the process that asked for it.
-
-    Attributes:
-        number: place of the frame in the order of presentation.
-        pts: time in units of the file's time base.
-        time_s: seconds from the first frame.
-        value: what the stage gave.
-        pictures: views of shared memory. They are valid until `release`, or until the next frame is asked
-            for unless `keep` was called.
-    """
-
-    __slots__ = ("number", "pictures", "pts", "time_s", "value")
-
-    def __init__(self, number: int, pts: int, time_s: float, value: Any, pictures: dict[str, Pixels]) -> None:
-        self.number = number
-        self.pts = pts
-        self.time_s = time_s
-        self.value = value
-        self.pictures = pictures
-
-    def keep(self) -> DecodedFrame:
-        """Keep the pictures valid until `release`. Decoding waits when all slots are kept."""
-        return self
-
-    def release(self) -> None:
-        """Give the memory of the pictures back."""
-        self.pictures = {}
+_END = 1 << 62
 
 
 def decode(
-    path: str | Path,
+    path: str | Path | VideoFile,
     stage: FrameStage,
     *,
     processes: int | None = None,
@@ -83,33 +46,48 @@ def decode(
     every: int = 1,
     start: int = 0,
     stop: int | None = None,
+    max_pixels: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[DecodedFrame]:
     """Decode a file in processes of their own and run a stage on its frames there.
 
     Args:
         path: the file.
-        stage: runs in the process that decodes.
-        processes: how many; None is as many as this process may use CPUs.
+        stage: runs in the processes that decode; each gets a pickled copy.
+        processes: how many; None is one for each core that this process may use, each in a seat.
         which: which frames are decoded: ``all``, those that others need (``nonref`` skips the others), or
-            keyframes only (``nonkey`` skips all others), as FFmpeg's skip_frame.
+            keyframes only (``nonkey`` skips all others), as FFmpeg's skip_frame. Numbers stay those of all.
         every: only frames with a number that this divides.
         start: number of the first frame.
         stop: number of the frame behind the last one; None is the end of the file.
+        max_pixels: larger pictures are refused; None is the setting's default.
+        memory_bytes: most bytes of pictures that wait to be asked for.
 
     Yields:
         What the stage made of each frame, in the order of presentation.
 
     Raises:
-        VideoError: the file cannot be read, or a decoder crashed. What came before was right.
+        VideoError: the file cannot be read, or not to its end, or a decoder crashed. All frames before that
+            place were given.
+        UsageError: a wrong argument, or a stage that cannot be pickled.
     """
-    video = probe(path)
-    place = -1
-    for frame in frames(video, which=which, every=every, start=start, stop=stop):
-        while place < 0 or frame.number >= video.segments[place].stop:
-            place += 1
-            stage.start(video, video.segments[place])
-        if (made := stage(frame)) is not None:
-            yield DecodedFrame(frame.number, frame.pts, frame.time_s, made.value, made.pictures)
+    choice = _choice(every, start, stop)
+    video = path if isinstance(path, VideoFile) else probe_apart(path, max_pixels=max_pixels)
+    begin = Begin(
+        video=video,
+        which=which,
+        choice=choice,
+        stage=_pickled(stage),
+        import_path=list(sys.path),
+        max_pixels=_limit(max_pixels),
+        most_bytes=memory_bytes,
+        seat=None,
+    )
+    run = ParallelRun(shared_server(), begin, _seats(processes))
+    try:
+        yield from run.frames()
+    finally:
+        run.close()
 
 
 def frames(
@@ -119,38 +97,83 @@ def frames(
     every: int = 1,
     start: int = 0,
     stop: int | None = None,
+    max_pixels: int | None = None,
 ) -> Iterator[Frame]:
-    """Decode a file in this thread, from its beginning: for tests, training and baselines.
+    """Decode a file in this thread, for tests, training and baselines.
 
-    Each frame is valid until the next one is asked for.
+    A decoder that crashes ends this process. Each frame is valid until the next one is asked for. The
+    arguments are those of `decode`.
 
     Raises:
-        VideoError: the file cannot be read.
+        VideoError: the file cannot be read, or not to its end.
     """
-    video = path if isinstance(path, VideoFile) else probe(path)
-    scaler = PictureScaler()
+    choice = _choice(every, start, stop)
+    video = path if isinstance(path, VideoFile) else probe(path, max_pixels=max_pixels)
+    decoder = SegmentDecoder(video, which, _limit(max_pixels))
+    last = None
     try:
-        with av.open(str(video.path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"
-            if which != "all":
-                stream.codec_context.skip_frame = {"nonref": "NONREF", "nonkey": "NONKEY"}[which]  # type: ignore[assignment]
-            places = {int(pts): place for place, pts in enumerate(video.pts)}
-            for count, picture in enumerate(container.decode(stream)):
-                number = count if which == "all" else places.get(picture.pts or 0, count)
-                if number < start or number % every:
-                    continue
-                if stop is not None and number >= stop:
-                    return
-                row = min(number, video.frames - 1)
-                yield Frame(
-                    picture,
-                    scaler,
-                    number=number,
-                    pts=int(video.pts[row]),
-                    time_s=video.time_s(int(video.pts[row])),
-                    key=bool(picture.key_frame),
-                    packet_bytes=int(video.packet_bytes[row]),
-                )
-    except av.FFmpegError as error:
-        raise VideoError(f"{video.path}: {error.strerror or error}") from error
+        first, *_, final = [video.segments[0], *video.segments]
+        for frame in decoder.decode(first, final, SegmentEnd(), 0, choice):
+            yield frame
+            last = frame.number
+    finally:
+        decoder.close()
+    if video.packets.damage is not None and choice.stop >= video.frames:
+        raise VideoError(f"{video.path}: {video.packets.damage}; its last frame is {last}")
+
+
+def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
+    """Read the packets of a file in a process of its own, which a damaged file may crash.
+
+    Raises:
+        VideoError: it cannot be opened, has no video, or crashed the process.
+    """
+    child = shared_server().fork()
+    try:
+        child.send(Probe(Path(path), _limit(max_pixels)))
+        answer = child.hear()
+    except EOFError as error:
+        raise VideoError(f"{path}: the process that opens it {child.ending()}") from error
+    finally:
+        child.close()
+    if isinstance(answer, Failure):
+        raise answer.error
+    video: VideoFile = answer
+    return video
+
+
+def _choice(every: int, start: int, stop: int | None) -> FrameChoice:
+    if every < 1 or start < 0:
+        raise UsageError(f"every is {every} and start {start}: give at least 1 and 0")
+    return FrameChoice(every, start, _END if stop is None else stop)
+
+
+def _limit(max_pixels: int | None) -> int:
+    return int(SETTINGS["max_pixels"].default if max_pixels is None else max_pixels)
+
+
+def _pickled(stage: FrameStage) -> bytes:
+    if type(stage).__module__ == "__main__":
+        raise UsageError(
+            f"the stage {type(stage).__name__} is defined in the program itself, where the processes that "
+            "decode cannot import it from: move it into a module"
+        )
+    try:
+        return pickle.dumps(stage, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"the stage {type(stage).__name__} cannot be sent to other processes: {error}"
+        ) from error
+
+
+def _seats(processes: int | None) -> list[Seat | None]:
+    """Where each process runs: those that take the whole machine are placed, others the kernel places."""
+    if processes is not None:
+        if processes < 1:
+            raise UsageError(f"processes is {processes}: give at least 1")
+        return [None] * processes
+    budget, topology = Budget.read(), Topology.read()
+    count = min(budget.effective, len(topology.cores(budget.cpus)))
+    if budget.quota_binds:  # other programs may run on the same CPUs
+        return [None] * count
+    return [*plan_seats(topology, budget, workers=count).seats]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["MINIMUM_FRAMES", "Segment", "divide"]
 
-MINIMUM_FRAMES = 48
+MINIMUM_FRAMES = 96
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Segment:
         index: its place among the segments of its file.
         start: number of its first frame.
         stop: number of the frame behind its last one.
-        packet: place of its keyframe among the packets of the file.
+        packet: row of its keyframe in the table of packets; 0 for the first segment.
     """
 
     index: int
@@ -27,11 +27,11 @@ class Segment:
     packet: int
 
 
-def divide(keyframes: Sequence[tuple[int, int]], frames: int) -> tuple[Segment, ...]:
+def divide(keyframes: Iterable[tuple[int, int]], frames: int) -> tuple[Segment, ...]:
     """The segments of a file: they depend on the file alone, not on who decodes it.
 
     Args:
-        keyframes: packet and frame number of each, in order.
+        keyframes: row of the packet and number of the frame of each, in order.
         frames: how many frames the file has.
     """
     starts: list[tuple[int, int]] = [(0, 0)]

@@ -1,7 +1,8 @@
-"""What a video file says of itself, and its packets, read without decoding it."""
+"""What a video file says of itself, with the number and the time of each of its frames."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,32 +12,42 @@ import numpy as np
 import numpy.typing as npt
 
 from cpuserve.errors import VideoError
+from cpuserve.settings import SETTINGS
+from cpuserve.video.ffmpeg import av
+from cpuserve.video.packets import UNKNOWN, PacketTable, open_video
+from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.segments import Segment, divide
-
-try:
-    import av
-except ImportError as error:  # pragma: no cover
-    raise VideoError("reading video needs the extra video: pip install 'cpuserve[video]'") from error
 
 __all__ = ["VideoFile", "probe"]
 
+_MOST_REORDERED = 64  # frames; codecs allow 16. Where times go back further, a clock was set anew
+_FIRST_PACKETS = 64
 
-@dataclass(frozen=True)
+_Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class VideoFile:
-    """A video file as its packets tell, which are read without decoding them.
+    """A video file, as its packets tell; they are read without decoding them.
 
     Attributes:
         path: the file.
-        width: of the coded pictures, in pixels.
-        height: of the coded pictures, in pixels.
+        width: of the pictures as they are shown (turned as the file says), in pixels.
+        height: of the pictures as they are shown, in pixels.
         frame_rate: frames a second on average.
         codec: FFmpeg's name of the codec, such as ``h264``.
         time_base: seconds of one unit of ``pts``.
         duration_s: seconds from the first frame to the end of the last one.
-        pts: i64 [frames], in the order of presentation.
-        packet_bytes: i64 [frames], in the order of presentation.
-        key: bool [frames], in the order of presentation: whether a frame is a keyframe.
+        pts: i64 [frames], when each frame is shown, in the order of frame numbers.
+        packet_bytes: i64 [frames], in the order of frame numbers.
+        key: bool [frames], in the order of frame numbers: whether it is a keyframe.
+        ordered: whether the packets tell the order of the frames. Where they do not (AVI files and bare
+            streams with B-frames), frames are numbered as they come from the decoder, ``packet_bytes`` and
+            ``key`` are in the order of the file, and the last frames may be missing.
         segments: parts that can be decoded apart from each other.
+        packets: the packets.
+        rows: i64 [frames], the row of each frame's packet, in the order of frame numbers.
+        numbers: i64 [packets], the number of each packet's frame; -1 for packets without one.
     """
 
     path: Path
@@ -46,10 +57,14 @@ class VideoFile:
     codec: str
     time_base: Fraction
     duration_s: float
-    pts: npt.NDArray[np.int64]
-    packet_bytes: npt.NDArray[np.int64]
+    pts: _Numbers
+    packet_bytes: _Numbers
     key: npt.NDArray[np.bool_]
+    ordered: bool
     segments: tuple[Segment, ...]
+    packets: PacketTable
+    rows: _Numbers
+    numbers: _Numbers
 
     @property
     def frames(self) -> int:
@@ -58,53 +73,144 @@ class VideoFile:
 
     def time_s(self, pts: int) -> float:
         """Seconds of a time in units of the time base, counted from the first frame."""
-        return float((pts - int(self.pts[0])) * self.time_base)
+        base = self.time_base
+        return (pts - int(self.pts[0])) * base.numerator / base.denominator
+
+    def pts_of(self, number: int) -> int:
+        """When a frame is shown, also for numbers behind those that the packets promise."""
+        behind = number - self.frames + 1
+        if behind <= 0:
+            return int(self.pts[number])
+        return int(self.pts[-1]) + round(behind / self.frame_rate / self.time_base)
 
 
-def probe(path: str | Path) -> VideoFile:
-    """Read the packets of a file.
+def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
+    """Read the packets of a file, in this process.
+
+    `cpuserve.video.decoding.probe_apart` does so in a process of its own, which a damaged file may crash.
+
+    Args:
+        path: the file.
+        max_pixels: larger pictures are refused; None is the setting's default.
 
     Raises:
-        VideoError: it cannot be opened, or has no video.
+        VideoError: it cannot be opened, has no video, or too large pictures.
     """
     path = Path(path)
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: there is no video in it")
-            stream = container.streams.video[0]
-            packets: list[Any] = [
-                (p.pts if p.pts is not None else p.dts, p.size, p.is_keyframe)
-                for p in container.demux(stream)
-                if p.size and not p.is_discard
-            ]
-            context = stream.codec_context
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            width, height, codec = context.width, context.height, context.name
-            base = stream.time_base or Fraction(1, 25)
-    except OSError as error:
-        raise VideoError(f"{path}: {error.strerror or error}") from error
-    except av.FFmpegError as error:
-        raise VideoError(f"{path}: {error.strerror or error}") from error
-    if not packets:
-        raise VideoError(f"{path}: there is no frame in it")
-    times = np.array([pts for pts, _, _ in packets], np.int64)
-    order = np.argsort(times, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    pts = times[order]
-    key = np.array([key for _, _, key in packets], bool)
-    keyframes = [(int(place), int(rank[place])) for place in np.flatnonzero(key)]
+    limit = SETTINGS["max_pixels"].default if max_pixels is None else max_pixels
+    container, stream = open_video(path, limit)
+    with container:
+        packets = PacketTable.read(container, stream)
+        if not len(packets):
+            raise VideoError(f"{path}: there is no frame in it" + _because(packets.damage))
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        base = stream.time_base or 1 / rate
+        codec, bare = stream.codec_context.name, _tells_no_order(container, stream)
+    decoded = list(_first_frames(path, limit))
+    width, height = decoded[0][1] if decoded else (stream.codec_context.width, stream.codec_context.height)
+    shows = ~(packets.discarded | packets.hidden)
+    shows[_undecodable_start(packets, {row for row, _ in decoded})] = False
+    rows = np.flatnonzero(shows)
+    if not len(rows):
+        raise VideoError(f"{path}: none of its frames is shown" + _because(packets.damage))
+    pts = packets.pts[rows]
+    places = np.argsort(pts, kind="stable")
+    told = bool(np.all(pts != UNKNOWN)) and len(np.unique(pts)) == len(pts)
+    told = told and int(np.abs(places - np.arange(len(places))).max()) <= _MOST_REORDERED
+    ordered = told and not bare
+    if ordered:
+        rows = rows[places]
+    numbers = np.full(len(packets), -1, np.int64)
+    numbers[rows] = np.arange(len(rows))
+    times = packets.pts[rows] if ordered else _counted_times(packets, rows, rate, base)
     return VideoFile(
-        path,
-        width,
-        height,
-        float(rate),
-        codec,
-        base,
-        float((pts[-1] - pts[0]) * base + 1 / rate),
-        pts,
-        np.array([size for _, size, _ in packets], np.int64)[order],
-        key[order],
-        divide(keyframes, len(packets)),
+        path=path,
+        width=width,
+        height=height,
+        frame_rate=float(rate),
+        codec=codec,
+        time_base=base,
+        duration_s=float((int(times[-1]) - int(times[0])) * base + 1 / rate),
+        pts=times,
+        packet_bytes=packets.sizes[rows],
+        key=packets.key[rows],
+        # frames that are shown in the order in which they are decoded have numbers without times, too
+        ordered=ordered or not _reorders(stream),
+        segments=divide(_entries(packets, numbers), len(rows)),
+        packets=packets,
+        rows=rows,
+        numbers=numbers,
     )
+
+
+def _because(damage: str | None) -> str:
+    return f": {damage}" if damage else ""
+
+
+def _reorders(stream: Any) -> bool:
+    return bool(stream.codec_context.reorder_depth or stream.codec_context.has_b_frames)
+
+
+def _tells_no_order(container: Any, stream: Any) -> bool:
+    """Whether a container stores when frames are decoded alone, and frames are shown in another order."""
+    return container.format.name == "avi" and _reorders(stream)
+
+
+def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Packet and shown size of each frame that is decoded up to that of the first keyframe."""
+    container, stream = open_video(path, max_pixels)
+    with container:
+        stream.thread_type = "NONE"
+        stream.codec_context.copy_opaque = True
+        key = None
+        try:
+            stored = (packet for packet in container.demux(stream) if packet.size)
+            for row, packet in zip(range(_FIRST_PACKETS), stored, strict=False):
+                packet.opaque = row
+                key = row if key is None and packet.is_keyframe and not packet.is_discard else key
+                for picture in packet.decode():
+                    yield picture.opaque, PictureScaler.shown_size(picture)
+                    if picture.opaque == key:
+                        return
+            for picture in stream.codec_context.decode(None):
+                yield picture.opaque, PictureScaler.shown_size(picture)
+        except (av.FFmpegError, OSError):
+            return  # the decoding of the whole file tells what is wrong with it
+
+
+def _undecodable_start(packets: PacketTable, decoded: set[int]) -> list[int]:
+    """Rows of packets at the start that need frames from before the file.
+
+    Those before the first keyframe, and those behind it that are shown before it.
+    """
+    keys = np.flatnonzero(packets.key[:_FIRST_PACKETS])
+    if not len(keys) or int(keys[0]) not in decoded:
+        return []
+    key = int(keys[0])
+    early = [row for row in range(key + 1, min(len(packets), key + 32)) if _before(packets, row, key)]
+    return [row for row in [*range(key), *early] if row not in decoded]
+
+
+def _before(packets: PacketTable, row: int, other: int) -> bool:
+    time, other_time = int(packets.pts[row]), int(packets.pts[other])
+    return UNKNOWN not in (time, other_time) and time < other_time
+
+
+def _counted_times(packets: PacketTable, rows: _Numbers, rate: Fraction, base: Fraction) -> _Numbers:
+    """Times of frames by their numbers: the decoding times, or evenly spaced ones where there are none."""
+    times = packets.dts[rows]
+    known = times != UNKNOWN
+    if not known.all() and (packets.pts[rows] != UNKNOWN).all():
+        times, known = packets.pts[rows], np.ones(len(rows), np.bool_)
+    if known.all() and (np.diff(times) > 0).all():
+        return times
+    first = int(times[0]) if known[0] else 0
+    return np.array([first + round(number / rate / base) for number in range(len(rows))], np.int64)
+
+
+def _entries(packets: PacketTable, numbers: _Numbers) -> Iterator[tuple[int, int]]:
+    """Keyframes (row and number) before which no packet belongs to a later frame."""
+    highest = np.maximum.accumulate(numbers)
+    for row in np.flatnonzero(packets.key):
+        if numbers[row] >= 0 and (row == 0 or highest[row - 1] < numbers[row]):
+            yield int(row), int(numbers[row])

@@ -1,0 +1,232 @@
+"""The process that forks decoders of video for `DecoderServer`, and what each decoder does.
+
+Run as ``python -m cpuserve.video.decoder_process SOCKET``. It serves the process that started it and ends
+when that one has closed its end of the socket, however that came; its decoders end with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from cpuserve.errors import CpuserveError, VideoError
+from cpuserve.machine import numa
+from cpuserve.video.decoder_messages import Begin, Failure, Job, Probe, Result
+from cpuserve.video.picture_slots import PictureSlots, Placed
+from cpuserve.video.segment_decoder import SegmentDecoder, SegmentEnd
+from cpuserve.video.segments import Segment
+from cpuserve.video.video_file import probe
+
+if TYPE_CHECKING:
+    from cpuserve.video.frame import Frame
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Fork a decoder for each pair of a socket and a memory file that arrives, and tell how each ended.
+
+    A message without descriptors is the process id of a decoder to end.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)  # the process that asked for it closes the socket
+    orders = socket.socket(fileno=int(sys.argv[1]))
+    heard, ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(ended, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    living: set[int] = set()
+    while True:
+        ready, _, _ = select.select([orders.fileno(), heard], [], [])
+        if heard in ready:
+            os.read(heard, 4096)
+            _bury(orders, living)
+        if orders.fileno() in ready:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(orders, 32, 2)
+            except ConnectionResetError:  # it has ended without having read all
+                return
+            if not message:
+                return
+            if not descriptors:
+                if (child := int(message)) in living:
+                    os.kill(child, signal.SIGKILL)
+                continue
+            here = os.getpid()
+            if (child := os.fork()) == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                orders.close()
+                _run(here, *descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            living.add(child)
+            orders.send(json.dumps({"forked": child}).encode())
+
+
+def _bury(orders: socket.socket, living: set[int]) -> None:
+    """Take the exit statuses of all children that have ended, and tell them."""
+    while True:
+        try:
+            child, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not child:
+            return
+        living.discard(child)
+        orders.send(json.dumps({"ended": child, "status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _run(parent: int, words: int, memory: int) -> None:
+    """Be a decoder, in a forked process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    status = 1
+    try:
+        if os.getppid() == parent:
+            _Decoder(words, memory).serve()
+        status = 0
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        status = 0  # nobody asks any more
+    except BaseException:  # noqa: BLE001  # the process ends here
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class _Decoder:
+    """Does the jobs that arrive over a socket, one after the other."""
+
+    def __init__(self, words: int, memory: int) -> None:
+        self._words = Connection(words)
+        self._memory = memory
+        self._heard: deque[Any] = deque()
+        self._poll = select.poll()
+        self._poll.register(words, select.POLLIN)
+        self._decoder: SegmentDecoder | None = None
+
+    def serve(self) -> None:
+        """Answer until the socket is closed.
+
+        Raises:
+            EOFError: it was closed.
+        """
+        while True:
+            message = self._heard.popleft() if self._heard else self._words.recv()
+            if isinstance(message, Probe):
+                self._send(_attempt(partial(probe, message.path, max_pixels=message.max_pixels)))
+            elif isinstance(message, Begin):
+                self._begin(message)
+            elif isinstance(message, Job):
+                self._do(message)
+            else:
+                self._slots.free(message)
+
+    def _begin(self, begin: Begin) -> None:
+        if begin.seat is not None:
+            numa.bind_to_seat(begin.seat)
+        self._slots = PictureSlots(self._memory, begin.most_bytes)
+        self._begun = begin
+        sys.path[:] = begin.import_path
+        self._stage = _attempt(lambda: pickle.loads(begin.stage))  # noqa: S301  # of the own parent
+        self._decoder = None
+
+    def _do(self, job: Job) -> None:
+        end = SegmentEnd()
+        failed = self._stage if isinstance(self._stage, Failure) else None
+        if failed is None:
+            failed = _attempt(lambda: self._decode(job, end))
+        if failed is not None:
+            failed = replace(failed, number=self._slots.number)
+        self._send((job.number, failed or end))
+
+    def _decode(self, job: Job, end: SegmentEnd) -> None:
+        begun = self._begun
+        choice = replace(begun.choice, start=max(begun.choice.start, job.start))
+        decoder = self._opened()
+        segment: Segment | None = None
+        for frame in decoder.decode(job.first, job.last, end, job.base, choice):
+            self._slots.show_number(frame.number)
+            if segment is None or (job.first != job.last and frame.number >= segment.stop):
+                segment = self._segment_of(frame.number, job)
+                self._stage.start(begun.video, segment)
+            made = self._stage(frame)
+            if made is not None:
+                self._take(job.number, frame, made)
+
+    def _opened(self) -> SegmentDecoder:
+        if self._decoder is None:
+            begun = self._begun
+            self._decoder = SegmentDecoder(
+                begun.video, begun.which, begun.max_pixels, self._slots.show_number
+            )
+        return self._decoder
+
+    def _segment_of(self, number: int, job: Job) -> Segment:
+        """The segment that a frame belongs to, with the numbers that its frames really have."""
+        if job.first == job.last:
+            shift = 0 if self._begun.video.ordered else job.base - job.first.start
+            first = job.first
+            return replace(first, start=first.start + shift, stop=first.stop + shift)
+        segments = self._begun.video.segments
+        return next((one for one in segments if number < one.stop), segments[-1])
+
+    def _take(self, job: int, frame: Frame, made: Any) -> None:
+        slot = -1
+        placed: Placed = {}
+        if made.pictures:
+            slot, placed = self._slots.put(made.pictures, self._freed)
+        while self._poll.poll(0):
+            self._hear()
+        # each result goes at once: a crash at the next frame must not take it along
+        self._send((job, Result(frame.number, frame.pts, frame.time_s, made.value, slot, placed)))
+
+    def _freed(self) -> int:
+        """Wait for a slot that is freed."""
+        while True:
+            message = self._words.recv()
+            if isinstance(message, int):
+                return message
+            self._heard.append(message)
+
+    def _hear(self) -> None:
+        message = self._words.recv()
+        if isinstance(message, int):
+            self._slots.free(message)
+        else:
+            self._heard.append(message)
+
+    def _send(self, message: Any) -> None:
+        self._words.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def _attempt(call: Callable[[], Any]) -> Any:
+    """What a call gives, or its failure in a form that can be sent."""
+    try:
+        return call()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # noqa: BLE001  # told to whoever asked
+        where = "" if isinstance(error, CpuserveError) else traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
+        except Exception:  # noqa: BLE001  # an error that cannot be sent is told by its text
+            error = VideoError(f"{type(error).__name__}: {error}")
+        return Failure(error, where)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""PyAV, which has FFmpeg's libraries inside, or an error that says how to install it."""
+
+from __future__ import annotations
+
+from cpuserve.errors import VideoError
+
+try:
+    import av
+    import av.filter
+    from av.sidedata.sidedata import Type as SideDataType
+    from av.stream import Disposition
+    from av.video.frame import PictureType
+    from av.video.reformatter import Interpolation, VideoReformatter
+except ImportError as error:
+    raise VideoError("video needs PyAV: pip install 'cpuserve[video]'") from error
+
+__all__ = [
+    "Disposition",
+    "Interpolation",
+    "PictureType",
+    "SideDataType",
+    "VideoReformatter",
+    "av",
+    "reason",
+]
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg or the kernel says of a failure, without the file's name."""
+    said = getattr(error, "strerror", None)
+    return str(said or error or type(error).__name__)
