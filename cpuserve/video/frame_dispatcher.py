@@ -79,16 +79,21 @@ async def find_model(replicas: Sequence[Replica], model: str, wait_s: float) -> 
         wait_s: how long one may take to be ready, seconds.
 
     Raises:
-        CpuserveError: none is in time; the message names each and its reason.
+        CpuserveError: none is in time, or ever will be; the message names each and its reason.
     """
-    due = time.monotonic() + wait_s
+    due, said = time.monotonic() + wait_s, False
     while True:
         models = await asyncio.gather(*(look(replica) for replica in replicas))
         found = next((one for one in models if one is not None), None)
         if found is not None:
             break
+        if all(replica.lasting for replica in replicas):
+            raise CpuserveError(f"no replica serves {model}: {_reasons(replicas)}")
         if time.monotonic() >= due:
             raise nobody(replicas, model, wait_s)
+        if not said:
+            _log.warning("waiting up to %g s for replicas of %s: %s", wait_s, model, _reasons(replicas))
+            said = True
         await asyncio.sleep(min(1.0, wait_s / 10))
     for replica, served in zip(replicas, models, strict=True):
         if served is not None:
@@ -100,9 +105,11 @@ async def look(replica: Replica) -> ServedModel | None:
     """What a replica serves; None if it does not say it, and then it is asked again later."""
     try:
         return await replica.link.model()
-    except (ReplicaFailed, ReplicaBusy) as error:
+    except ReplicaFailed as error:
+        replica.left_out(str(error), lasting=error.lasting)
+    except ReplicaBusy as error:
         replica.left_out(str(error))
-        return None
+    return None
 
 
 def take(replica: Replica, model: ServedModel, wanted: ServedModel) -> None:
@@ -123,8 +130,12 @@ def take(replica: Replica, model: ServedModel, wanted: ServedModel) -> None:
 
 def nobody(replicas: Sequence[Replica], model: str, wait_s: float) -> CpuserveError:
     """The error of frames that no replica takes."""
-    reasons = "; ".join(f"{one.url}: {one.reason or 'it has no room'}" for one in replicas)
+    reasons = _reasons(replicas)
     return CpuserveError(f"no replica of {model} was usable for {wait_s:g} s (--replica-wait): {reasons}")
+
+
+def _reasons(replicas: Sequence[Replica]) -> str:
+    return "; ".join(f"{one.url}: {one.reason or 'it has no room'}" for one in replicas)
 
 
 class FrameDispatcher:

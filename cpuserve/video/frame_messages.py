@@ -107,7 +107,8 @@ def served_model(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Serv
         if "picture_input" not in parameters:
             raise ReplicaFailed(
                 f"model {metadata['name']} there takes no scaled frames: no cpuserve of this version serves "
-                "it, or the model answers no pictures"
+                "it, or the model answers no pictures",
+                lasting=True,
             )
         picture = json.loads(parameters["picture_input"])
         return ServedModel(

@@ -29,6 +29,7 @@ class Replica:
         up: whether it may get frames, as far as its last answer tells.
         resume_at: when it may be tried again after it refused, on the clock of `time.monotonic`.
         reason: why it was left out the last time; empty if it never was.
+        lasting: whether waiting alone will not mend that.
         outstanding: frames that it has now.
         requests: that it has now.
         most_together: frames that one request to it may hold, by what it refused so far.
@@ -45,6 +46,7 @@ class Replica:
     up: bool = False
     resume_at: float = 0.0
     reason: str = ""
+    lasting: bool = False
     outstanding: int = 0
     requests: int = 0
     most_together: int = _MOST_TOGETHER
@@ -75,19 +77,22 @@ class Replica:
             self._service_s.append((server_s - queue_s) / frames)
             self._overhead_s.append(max(0.0, round_trip_s - server_s))
 
-    def left_out(self, reason: str, retry_after_s: float = 0.0, *, up: bool = False) -> None:
+    def left_out(
+        self, reason: str, retry_after_s: float = 0.0, *, up: bool = False, lasting: bool = False
+    ) -> None:
         """Give it no frames for a while, twice as long each time in a row.
 
         Args:
             reason: what went wrong.
             retry_after_s: the least pause it asked for, seconds.
+            lasting: whether waiting alone will not mend it.
             up: it has only no room: it gets frames after the pause without being asked whether it is ready.
         """
         self.failed_in_a_row += 1
         self.absences += self.up
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(16, self.failed_in_a_row - 1))
         self.resume_at = time.monotonic() + max(pause, min(retry_after_s, _LONGEST_PAUSE_S))
-        self.up, self.reason = up, reason
+        self.up, self.reason, self.lasting = up, reason, lasting
 
     def together(self) -> int:
         """Frames a request, so that sending it costs little beside answering them.

@@ -38,6 +38,10 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),
 ]
+_LASTING = (
+    *(grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED),
+    *(grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED),
+)
 _FRAME = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -121,4 +125,6 @@ def _refusal(error: grpc.aio.AioRpcError, timeout_s: float) -> ReplicaBusy | Rep
     after = dict(error.trailing_metadata() or ()).get("retry-after", "")
     if after:  # the server's word; without it UNAVAILABLE is the channel's
         return ReplicaBusy(text, float(after) if str(after).isdecimal() else 0.0)
-    return (FrameRefused if code in _FRAME else ReplicaFailed)(text)
+    if code in _FRAME:
+        return FrameRefused(text)
+    return ReplicaFailed(text, lasting=code in _LASTING)

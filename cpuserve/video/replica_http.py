@@ -31,6 +31,7 @@ __all__ = ["HttpLink"]
 _CONNECT_S, _PROBE_S = 5.0, 10.0
 _BUSY = (408, 429, 503)
 _FRAME = (400, 413, 415, 422)  # other refusals are about the model, the key or the server
+_LASTING = (400, 401, 403, 404, 405)
 _MOST_REASON = 300
 _LENGTH = "Inference-Header-Content-Length"
 
@@ -100,7 +101,8 @@ class HttpLink:
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 body = await response.read()
         if response.status != 200:
-            raise ReplicaFailed(f"{response.status}: {_reason(body)}")
+            text = f"{response.status}: {_reason(body)}"
+            raise ReplicaFailed(text, lasting=response.status in _LASTING)
         try:
             return orjson.loads(body or b"{}")  # a server may be ready without a word
         except ValueError:

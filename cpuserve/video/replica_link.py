@@ -24,7 +24,15 @@ Payload = Literal["raw", "jpeg"]
 
 
 class ReplicaFailed(CpuserveError):
-    """A replica did not answer as it should: its frames go to another one, and it is left out for a while."""
+    """A replica did not answer as it should: its frames go to another one, and it is left out for a while.
+
+    Attributes:
+        lasting: whether waiting alone will not mend it: a wrong key, a model that is not there.
+    """
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.lasting = lasting
 
 
 class ReplicaBusy(CpuserveError):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cpuserve.errors import CpuserveError
 from cpuserve.settings import Settings
 from cpuserve.video.decoding import frames
 from cpuserve.video.frame_model import open_frame_model
@@ -55,28 +56,47 @@ def test_raw_frames_get_the_answers_of_a_local_model(data_dir, repository, setti
                     assert replicas.answer(*one, topk=1) == local.answer(*one, topk=1)
 
 
-def test_a_killed_replica_loses_no_frame(data_dir, repository, settings, tmp_path):
-    name, count = "vww_96_int8", 400
-    arguments = ("--model-repository", str(repository), *EXACT)
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_killed_replica_loses_no_frame(data_dir, repository, settings, tmp_path, scheme):
+    name, count, ports = "vww_96_int8", 400, (free_port(), free_port())
+    arguments = (name, "--model-repository", str(repository), *EXACT, "--grpc_port")
     with (
-        serving(tmp_path / "a", *arguments) as first,
-        serving(tmp_path / "b", *arguments) as second,
+        serving(tmp_path / "a", *arguments, str(ports[0])) as first,
+        serving(tmp_path / "b", *arguments, str(ports[1])) as second,
         open_frame_model(name, settings, threads=1) as local,
-        Replicas([f"http://127.0.0.1:{one.port}" for one in (first, second)], name) as replicas,
     ):
+        if scheme == "http":
+            ports = (first.port, second.port)
+        urls = [f"{scheme}://127.0.0.1:{port}" for port in ports]
         sent: list[Future[dict[str, Any]]] = []
         expected = []
-        for number, one in enumerate(clip(data_dir, local, count)):
-            sent.append(replicas.submit(*one))
-            expected.append(local.answer(*one))
-            if number == count // 3:
-                os.killpg(second.process.pid, signal.SIGKILL)
-        found = [answer.result(120) for answer in sent]
-        report = {one["url"]: one for one in replicas.report()["replicas"]}
+        with Replicas(urls, name) as replicas:
+            for number, one in enumerate(clip(data_dir, local, count)):
+                sent.append(replicas.submit(*one))
+                expected.append(local.answer(*one))
+                if number == count // 3:
+                    os.killpg(second.process.pid, signal.SIGKILL)
+            found = [answer.result(120) for answer in sent]
+            report = {one["url"]: one for one in replicas.report()["replicas"]}
         second.process.wait()
     assert len(found) == count
     assert found == expected
-    killed = report[f"http://127.0.0.1:{second.port}"]
+    killed = report[urls[1]]
     assert killed["frames"] > 0
     assert killed["failures"] > 0
     assert sum(one["frames"] for one in report.values()) == count
+
+
+def test_a_server_with_keys_takes_them_over_http_and_grpc(data_dir, repository, settings, tmp_path):
+    name, port = "vww_96_int8", free_port()
+    keys = tmp_path / "keys"
+    keys.write_text("secret\n")
+    keys.chmod(0o600)
+    arguments = (name, "--model-repository", str(repository), *EXACT, "--grpc_port", str(port))
+    with serving(tmp_path / "log", *arguments, "--api-key-file", str(keys)) as server:
+        for url in (f"http://127.0.0.1:{server.port}", f"grpc://127.0.0.1:{port}"):
+            with Replicas([url], name, api_key="secret") as replicas:
+                for one in clip(data_dir, replicas, 2):
+                    assert replicas.answer(*one)["model"] == name
+            with pytest.raises(CpuserveError, match=r"(401|UNAUTHENTICATED): .*API key"):
+                Replicas([url], name, api_key="wrong")

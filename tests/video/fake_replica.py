@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import struct
 import threading
 import time
@@ -21,6 +22,7 @@ class FakeReplica:
         behaviour: of infer calls: ``good``, ``busy``, ``hang``, ``garbage``, ``half``, ``cut``, ``reset``,
             ``refuse``, ``error``; a test may change it.
         ready: whether the model is ready.
+        missing: whether there is none.
         checksum: of its model.
         delay_s: of every frame, which it says in ``Server-Timing``.
         overhead_s: of every request, which it does not say.
@@ -30,9 +32,9 @@ class FakeReplica:
         probes: times somebody asked whether it is ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour, self.ready, self.checksum, self.version, self.delay_s = "good", True, "abc", "1", 0.0
-        self.overhead_s, self.mask = 0.0, False
+        self.overhead_s, self.missing = 0.0, False
         self.frames: list[int] = []
         self.requests: list[int] = []
         self.keys: set[str | None] = set()
@@ -54,12 +56,16 @@ class FakeReplica:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
 
     def get(self, handler):
         self.keys.add(handler.headers.get("X-API-Key"))
+        if self.missing:
+            return reply(handler, 404, b'{"error": "no such model"}')
         if handler.path.endswith("/ready"):
             self.probes += 1
             status = 200 if self.ready else 503
@@ -141,11 +147,11 @@ def reply(handler, status: int, body: bytes, *, more: int = 0, **headers: str) -
 
 
 @contextmanager
-def fake_replicas(count: int) -> Iterator[list[FakeReplica]]:
+def fake_replicas(count: int, tls: ssl.SSLContext | None = None) -> Iterator[list[FakeReplica]]:
     """So many of them."""
     with ExitStack() as stack:
         found = []
         for _ in range(count):
-            found.append(FakeReplica())
+            found.append(FakeReplica(tls))
             stack.callback(found[-1].stop)
         yield found

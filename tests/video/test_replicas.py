@@ -195,6 +195,21 @@ def test_servers_that_are_not_there_are_named_with_their_reasons():
         assert f"http://127.0.0.1:{port}: Cannot connect" in str(refused.value)
 
 
+def test_what_no_waiting_mends_is_said_at_once(two):
+    two[0].missing = two[1].missing = True
+    with pytest.raises(CpuserveError, match=r"no replica serves colours: .*404: no such model") as refused:
+        open_replicas(two, wait_s=600)
+    assert all(one.url in str(refused.value) for one in two)
+
+
+def test_one_may_still_come_where_the_other_never_will(two, caplog):
+    two[0].missing, two[1].ready = True, False
+    threading.Timer(0.3, lambda: setattr(two[1], "ready", True)).start()
+    with caplog.at_level(logging.WARNING, "cpuserve.video"), open_replicas(two, wait_s=60) as model:
+        run(model, 5)
+    assert "waiting up to 60 s for replicas of colours" in caplog.text
+
+
 def test_a_run_starts_with_the_replicas_that_are_there(two):
     two[0].ready = False
     with open_replicas(two) as model:
