@@ -16,6 +16,7 @@ A message names the input, the limit and the setting that changes it::
     ├── VideoError               500  INTERNAL           a video that cannot be read, or not to its end
     └── RequestError             400  INVALID_ARGUMENT   the request cannot be answered as it stands
         ├── Unauthorized         401  UNAUTHENTICATED    no right API key
+        ├── ForeignOrigin        403  PERMISSION_DENIED  a web page of another site asks for a change
         ├── UndecodableImage     400  INVALID_ARGUMENT   a damaged, truncated or empty picture
         ├── UnsupportedFormat    415  INVALID_ARGUMENT   a picture format that is not accepted
         ├── BodyTooLarge         413  RESOURCE_EXHAUSTED more bytes than `max_body_bytes`
@@ -47,6 +48,7 @@ __all__ = [
     "CpuserveError",
     "DeadlineExceeded",
     "DownloadError",
+    "ForeignOrigin",
     "MissingExtra",
     "ModelChanging",
     "ModelFailed",
@@ -167,6 +169,10 @@ class RequestError(CpuserveError, status=400, grpc_code="INVALID_ARGUMENT"):
 
 class Unauthorized(RequestError, status=401, grpc_code="UNAUTHENTICATED"):
     """The request brings no right API key."""
+
+
+class ForeignOrigin(RequestError, status=403, grpc_code="PERMISSION_DENIED"):
+    """The script of a web page that is not in ``allowed_origins`` asks for a change of the server."""
 
 
 class UndecodableImage(RequestError):

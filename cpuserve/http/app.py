@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +57,13 @@ class Route:
         method: "GET", "POST", "PUT" or "DELETE".
         rule: in Flask's syntax; the handler gets its variables in order.
         handler: what answers.
+        changes: whether it changes the server, which pages of other sites may not.
     """
 
     method: str
     rule: str
     handler: Handler
+    changes: bool = False
 
 
 def routes(
@@ -82,9 +84,9 @@ def routes(
         Route("GET", "/v2", v2.server),
         Route("GET", "/v2/placement", admin.placement),
         Route("GET", "/v2/logging", admin.logging),
-        Route("POST", "/v2/logging", admin.logging),
+        Route("POST", "/v2/logging", admin.logging, changes=True),
         Route("GET", "/v2/trace/setting", admin.trace_setting),
-        Route("POST", "/v2/trace/setting", admin.trace_setting),
+        Route("POST", "/v2/trace/setting", admin.trace_setting, changes=True),
         Route("GET", "/v2/trace/requests", admin.traces),
         Route("GET", "/v2/trace/requests/<name>", admin.trace),
         Route("GET", "/v2/health/live", v2.live),
@@ -100,9 +102,9 @@ def routes(
         Route("GET", "/v2/models/<model>/versions/<version>/stats", statistics.stats),
         Route("GET", "/metrics", statistics.metrics),
         Route("POST", "/v2/repository/index", repository.index),
-        Route("POST", "/v2/repository/models/<model>/load", repository.load),
-        Route("POST", "/v2/repository/models/<model>/unload", repository.unload),
-        Route("POST", "/v1/config/reload", repository.reload),
+        Route("POST", "/v2/repository/models/<model>/load", repository.load, changes=True),
+        Route("POST", "/v2/repository/models/<model>/unload", repository.unload, changes=True),
+        Route("POST", "/v1/config/reload", repository.reload, changes=True),
         Route("GET", "/", page.page),
         Route("GET", "/page/<name>", page.part),
         Route("GET", "/openapi.yaml", page.yaml),
@@ -149,7 +151,7 @@ class Application:
         by_rule = {route.rule: route.handler for route in table}
         self._predict = by_rule["/predictions/<model>"]
         self._infer = by_rule["/v2/models/<model>/infer"]
-        self._flask = _flask_application(table)
+        self._flask = _flask_application(table, access or Access(None, None))
 
     def __call__(self, call: Call) -> Reply:
         """Answer one request, and free its body."""
@@ -195,7 +197,10 @@ def deepdetect_routes(pool: Pool, services: DeepDetectNames, root: Path) -> tupl
         ("DELETE", "/services/<service>", calls.delete),
         ("POST", "/predict", calls.predict),
     )
-    return tuple(Route(method, rule, calls.guarded(handler)) for method, rule, handler in table)
+    return tuple(
+        Route(method, rule, calls.guarded(handler), changes=handler in (calls.create, calls.delete))
+        for method, rule, handler in table
+    )
 
 
 def deepstack_routes(pool: Pool, model: str) -> tuple[Route, ...]:
@@ -209,9 +214,9 @@ def shared_memory_routes(shared_memory: SharedMemory) -> tuple[Route, ...]:
     return (
         Route("GET", f"{path}/status", calls.status),
         Route("GET", f"{path}/region/<name>/status", calls.status),
-        Route("POST", f"{path}/region/<name>/register", calls.register),
-        Route("POST", f"{path}/unregister", calls.unregister),
-        Route("POST", f"{path}/region/<name>/unregister", calls.unregister),
+        Route("POST", f"{path}/region/<name>/register", calls.register, changes=True),
+        Route("POST", f"{path}/unregister", calls.unregister, changes=True),
+        Route("POST", f"{path}/region/<name>/unregister", calls.unregister, changes=True),
     )
 
 
@@ -247,7 +252,7 @@ class _Flask(flask.Flask):
     request_class = _Request
 
 
-def _flask_application(table: Iterable[Route]) -> flask.Flask:
+def _flask_application(table: Iterable[Route], access: Access) -> flask.Flask:
     application = _Flask("cpuserve", static_folder=None)
     application.url_map.strict_slashes = False
     application.url_map.merge_slashes = False  # it answers by a redirect to whatever Host the client sent
@@ -255,16 +260,21 @@ def _flask_application(table: Iterable[Route]) -> flask.Flask:
         application.add_url_rule(
             route.rule,
             endpoint=f"{route.method} {route.rule}",
-            view_func=_view(route.handler),
+            view_func=_view(route.handler, access.check_origin if route.changes else None),
             methods=[route.method],
         )
     application.register_error_handler(HTTPException, _http_error)
     return application
 
 
-def _view(handler: Handler) -> Any:
+def _view(handler: Handler, check: Callable[[Call], None] | None) -> Any:
+    def checked(call: Call, *variables: str) -> Reply:
+        if check is not None:
+            check(call)
+        return handler(call, *variables)
+
     def view(**variables: str) -> flask.Response:
-        reply = answer(handler, flask.request.environ[_CALL], *variables.values())
+        reply = answer(checked, flask.request.environ[_CALL], *variables.values())
         return flask.Response(reply.body, reply.status, dict(reply.headers))
 
     return view

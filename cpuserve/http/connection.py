@@ -71,7 +71,7 @@ class Connection:
         self._client = client_of(self._host)
         self._heads = HeadReader()
         self._head: Head  # of the latest request
-        self.call: Call
+        self.call = Call("-", "-", address=self._host)  # until a request comes
         self._has_head = False  # of the request that is read or answered
         self._chunks: ChunkedBody | None = None
         self._sized: SizedBody | None = None
@@ -91,7 +91,8 @@ class Connection:
         """Continue a connection of another worker, which has read and checked its request."""
         self = cls(request.sock, request.peer, limits, check, budget)
         call = self._begin_call(request.head)
-        call.client, call.answer_headers = request.client, request.answer_headers
+        call.address, call.client = request.address, request.client
+        call.answer_headers = request.answer_headers
         call.arrived_ns, call.due = request.arrived_ns, request.due
         if request.has_body:
             self._body = call.data = memoryview(request.body)
@@ -104,7 +105,7 @@ class Connection:
         """The whole request, with all that another worker needs to answer it."""
         call = self.call
         return WaitingRequest(
-            *(self.sock, self._address, self._head, call.client, call.answer_headers),
+            *(self.sock, self._address, self._head, call.address, call.client, call.answer_headers),
             *(call.data, self._body is not None, self._scratch, call.arrived_ns or 0, call.due),
         )
 
@@ -240,8 +241,8 @@ class Connection:
 
     @property
     def target(self) -> str:
-        """Path and query of the latest request, as sent."""
-        return self._head.target
+        """Path and query of the latest request, as sent; "-" where its head could not be read."""
+        return self._head.target if self._has_head else "-"
 
     def urgency(self, default_timeout_s: float) -> Urgency:
         """Deadline and priority of the request that is whole; its time runs from now."""

@@ -32,6 +32,7 @@ class WaitingRequest:
         sock: of the client; whoever holds the request owns it.
         peer: the client's address and port; None for a local client.
         head: of the request.
+        address: where it comes from, behind trusted proxies.
         client: who it is counted against.
         answer_headers: headers that its answer gets beside those of the handler.
         body: empty where there is none.
@@ -44,6 +45,7 @@ class WaitingRequest:
     sock: socket.socket
     peer: tuple[str, int] | None
     head: Head
+    address: str
     client: str
     answer_headers: Sequence[tuple[str, str]]
     body: bytes | bytearray | memoryview
@@ -85,8 +87,9 @@ class Mailboxes:
             Whether it was left there; False when it does not fit, or the mailbox is full.
         """
         fields = (
-            *(request.peer, request.head.fields(), request.client, list(request.answer_headers)),
-            *(request.has_body, request.behind, request.arrived_ns, request.due),
+            *(request.peer, request.head.fields(), request.address, request.client),
+            *(list(request.answer_headers), request.has_body, request.behind),
+            *(request.arrived_ns, request.due),
         )
         message = marshal.dumps(fields)
         if len(message) > _MESSAGE_BYTES:
@@ -125,8 +128,8 @@ class Mailboxes:
         if len(descriptors) > 1:
             with os.fdopen(descriptors[1], "rb", buffering=0) as file:
                 body = file.readall() or b""
-        peer, head, client, more, *rest = marshal.loads(message)  # noqa: S302  # our own workers'
-        return WaitingRequest(sock, peer, Head(*head), client, more, body, *rest)
+        peer, head, address, client, more, *rest = marshal.loads(message)  # noqa: S302  # our own workers'
+        return WaitingRequest(sock, peer, Head(*head), address, client, more, body, *rest)
 
     def empty(self, line: int) -> int:
         """Close the connections in the mailbox of a worker that died; how many there were."""

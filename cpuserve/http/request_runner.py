@@ -17,7 +17,8 @@ from cpuserve.errors import (
 )
 from cpuserve.http.connection import Connection
 from cpuserve.http.stamped_socket import kernel_arrival_ns
-from cpuserve.protocols.call import Call, Refusal, Reply
+from cpuserve.protocols.access_log import AccessLog
+from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.protocols.waiting_call import WaitingCall
 from cpuserve.serving.admission import Admission
@@ -71,6 +72,8 @@ class RequestRunner:
         last: whether every answer ends its connection, since the worker is stopping.
         recorder: counts refusals.
         tracer: traces requests; None for none.
+        access_log: gets a line for each answer; None for none.
+        tells_refusals: whether the log has a line for each refusal.
     """
 
     def __init__(self, admission: Admission, log: logging.Logger) -> None:
@@ -78,6 +81,8 @@ class RequestRunner:
         self.last = False
         self.recorder: Recorder | None = None
         self.tracer: Tracer | None = None
+        self.access_log: AccessLog | None = None
+        self.tells_refusals: Callable[[], bool] = lambda: False
         self._admission = admission
         self._log = log
         self._tell_late_from = 0.0
@@ -123,15 +128,23 @@ class RequestRunner:
             reply = Reply(500, b"", [], Refusal("INTERNAL", "internal error; the server's log says more"))
         if tracer is not None and spans is not None:
             reply.headers += tracer.headers(call, spans)
+        target = waiting.target if self.access_log is not None else ""  # afterwards it is that of the next
         waiting.answer(reply, last=self.last)
+        if self.access_log is not None:
+            self.access_log.write(call, target, reply.status, len(reply.body))
         if tracer is not None and spans is not None:
             tracer.end(call, spans, reply.status)
         return reply.status
 
     def refuse(self, waiting: WaitingCall, error: CpuserveError) -> None:
         """Answer a request with an error, and count it."""
+        call, target = waiting.call, waiting.target
         waiting.refuse(error)
         self.count_refused(error)
+        if self.access_log is not None:
+            self.access_log.write(call, target, error.status, len(error_reply(error).body))
+        if self.tells_refusals():
+            _log.debug("%.200r of %s refused, %d: %s", target, call.client or "a client", error.status, error)
 
     def count_refused(self, error: CpuserveError) -> None:
         """Count a request that was refused."""

@@ -19,11 +19,13 @@ from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import Mailboxes
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.machine.standard_streams import NativeOutput
+from cpuserve.protocols.access_log import AccessLog
 from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.admission import Admission
+from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.stack_sampler import StackSampler
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.worker_table import READY, WorkerRow, WorkerTable
@@ -75,6 +77,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.statistics: Statistics | None = None
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
+        self.access_log: AccessLog | None = None
+        self.log_switches: LogSwitches | None = None
         self.other_transports: list[OtherTransport] = []
         self._handing_over = False
         self._told_silent: frozenset[int] = frozenset()  # pids of other workers
@@ -94,6 +98,9 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             log=self.log,
         )
         loop.runner.recorder, loop.runner.tracer, loop.changed = self.recorder, self.tracer, self._count
+        loop.runner.access_log = self.access_log
+        if self.log_switches is not None:
+            loop.runner.tells_refusals = self.log_switches.verbose
         if self.mailboxes is not None:
             loop.handover = Handover(self.worker_table, self.row, self.mailboxes)
         self._limit = ConnectionLimit(self.max_connections, loop.connections, self.log)

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from cpuserve.errors import Unauthorized, UsageError
+from cpuserve.errors import ForeignOrigin, Unauthorized, UsageError
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.rate_limit import RateLimit
+from cpuserve.protocols.trusted_proxies import TrustedProxies
 from cpuserve.settings import Settings
 
 __all__ = ["Access", "AllowedOrigins", "ApiKeys", "Gate", "client_of"]
@@ -140,6 +142,20 @@ class AllowedOrigins:
         found = [("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED)]
         return found if self._all else [*found, ("Vary", "Origin")]
 
+    def check(self, call: Call) -> None:
+        """Let a request change the server unless a page of another site sends it.
+
+        Browsers add the page's origin; other clients send none.
+
+        Raises:
+            ForeignOrigin: the page is neither this server's own nor an allowed one.
+        """
+        origin = call.headers.get("origin")
+        own = call.headers.get("host", "").lower()
+        if origin is None or self._all or origin in self._origins or urlsplit(origin).netloc.lower() == own:
+            return
+        raise ForeignOrigin(f"a page of {origin[:200]} may not change this server (setting allowed_origins)")
+
     def preflight(self, call: Call) -> Reply | None:
         """The answer to a browser's question before a request; None for any other request."""
         if (
@@ -150,6 +166,9 @@ class AllowedOrigins:
             return None
         may = self._all or call.headers["origin"] in self._origins
         return Reply(204, b"", self._preflight.copy() if may else [])
+
+
+_OWN_PAGES = AllowedOrigins((), (), ())
 
 
 class Access:
@@ -193,6 +212,14 @@ class Access:
         """The answer to a browser's question before a request; None for any other request."""
         return None if self._origins is None else self._origins.preflight(call)
 
+    def check_origin(self, call: Call) -> None:
+        """Let a request change the server.
+
+        Raises:
+            ForeignOrigin: see `AllowedOrigins.check`.
+        """
+        (self._origins or _OWN_PAGES).check(call)
+
     def headers(self, call: Call) -> list[tuple[str, str]]:
         """The CORS headers of an answer; none where no origins are set."""
         return [] if self._origins is None else self._origins.headers(call)
@@ -204,19 +231,23 @@ class Gate:
     Args:
         access: who may ask; None lets everybody in.
         rate_limit: how often one client may.
+        proxies: whose word on where a request comes from counts; None for nobody's.
 
     Attributes:
-        needed: whether there are keys, origins or a limit to check.
+        needed: whether there are keys, origins, a limit or proxies.
     """
 
-    def __init__(self, access: Access | None, rate_limit: RateLimit) -> None:
+    def __init__(
+        self, access: Access | None, rate_limit: RateLimit, proxies: TrustedProxies | None = None
+    ) -> None:
         self._access = access
+        self._proxies = proxies
         self._rate_limit = rate_limit
         self._limits = rate_limit.per_second > 0
-        self.needed = access is not None or self._limits
+        self.needed = access is not None or proxies is not None or self._limits
 
     def check(self, call: Call) -> None:
-        """Let a request in; write into its call which client it counts against and what browsers are told.
+        """Let a request in; write into its call who it counts against and what browsers are told.
 
         The client is its API key where that is valid, else its address: whoever sends another wrong key
         each time stays the same client. Orchestrators' questions for health are not counted.
@@ -225,6 +256,9 @@ class Gate:
             Unauthorized: it needs a key and has no valid one.
             RateLimited: its client sends more requests than it may.
         """
+        if self._proxies is not None:
+            call.address = self._proxies.client(call)
+            call.client = client_of(call.address)
         if self._access is not None:
             call.answer_headers = self._access.headers(call)
             try:

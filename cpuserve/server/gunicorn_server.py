@@ -42,11 +42,13 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, Gate
+from cpuserve.protocols.access_log import AccessLog
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.otel import OpenTelemetry, check_endpoint
 from cpuserve.protocols.tracing import Tracer
+from cpuserve.protocols.trusted_proxies import TrustedProxies
 from cpuserve.server.arbiter import PauseTolerantArbiter, end_on_signals
 from cpuserve.server.grpc_port import GrpcPort
 from cpuserve.server.http_port import bind_address, check_port
@@ -95,6 +97,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.settings = settings
         self._said = said
         self.access = Access.of(settings)
+        self.proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        self.access_log = AccessLog(settings.access_log, settings.log_format) if settings.access_log else None
         check_port(settings)
         self.models = _checked_models(settings)
         self.budget = Budget.read()
@@ -185,6 +189,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _on_reload(self, arbiter: Any) -> None:
         self._replaced_age = arbiter.worker_age
+        if self.access_log is not None:
+            self.access_log.reopen()
         try:
             self.access = Access.of(self.settings)
         except UsageError as error:
@@ -220,7 +226,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         trusted = settings.priority_from == "keys" and bool(settings.api_key_file)
         worker.with_priorities = settings.priority_from == "anyone" or trusted
         worker.deadline_s = settings.deadline_ms / 1000
-        gate = Gate(self.access, shared.rate_limit)
+        gate = Gate(self.access, shared.rate_limit, self.proxies)
+        worker.access_log, worker.log_switches = self.access_log, shared.log_switches
         worker.check = gate.check if gate.needed else None
         worker.body_budget = BodyBudget(max(settings.max_unfinished_body_bytes, 4 * settings.max_body_bytes))
         worker.limits = ClientLimits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime
 from typing import Any
 
 from cpuserve.sharedmem.block import Block
@@ -42,6 +43,10 @@ class LogSwitches(logging.Filter):
     def iso8601(self) -> bool:
         """Whether times in lines of text are ISO 8601."""
         return bool(self._bytes[_ISO])
+
+    def verbose(self) -> bool:
+        """Whether debug messages are written."""
+        return bool(self._bytes[_VERBOSE])
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
@@ -115,7 +120,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """``{"time", "level", "pid", "logger", "message"[, "exception"]}``."""
         line: dict[str, Any] = {
-            "time": self.formatTime(record, _ISO_TIME) + f".{record.msecs:03.0f}",
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "pid": record.process,
             "logger": record.name,

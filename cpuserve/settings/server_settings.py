@@ -137,6 +137,12 @@ class ServerSettings:
     api_key_file: str = Group.SECURITY.setting(
         "", "File of API keys, one a line. With it requests need one of the keys.", metavar="FILE"
     )
+    trusted_proxies: str = Group.SECURITY.setting(
+        "",
+        "Addresses and networks of proxies, such as 10.0.0.5,192.168.0.0/16, whose X-Forwarded-For tells the "
+        "client that rate_limit counts and access_log names.",
+        metavar="LIST",
+    )
     api_key_for_metrics: bool = Group.SECURITY.setting(False, "Ask for an API key on /metrics too.")
     grpc_certificate: str = Group.SECURITY.setting(
         "",
@@ -185,6 +191,12 @@ class ServerSettings:
         "Headers that pages of allowed_origins may send.",
     )
 
+    access_log: str = Group.LOGGING.setting(
+        "",
+        "File that gets a line for each answer, - for standard output; SIGHUP opens it anew. log_format json "
+        "writes objects.",
+        metavar="FILE",
+    )
     log_format: Literal["text", "json"] = Group.LOGGING.setting("text", "Format of a line of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Group.LOGGING.setting(
         "info", "Least severe messages that are logged."

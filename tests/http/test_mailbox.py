@@ -44,6 +44,7 @@ def waiting(sock, body=b"", **changes):
         "sock": sock,
         "peer": ("10.0.0.1", 5),
         "head": Head("POST", "/x?y", "/x", "y", "1.1", {"host": "h"}),
+        "address": "10.0.0.9",
         "client": "key a",
         "answer_headers": [("Vary", "Origin")],
         "body": body,

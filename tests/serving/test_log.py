@@ -1,14 +1,15 @@
 import json
 import logging
 import logging.config
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from cpuserve.serving.log import JsonFormatter, LogSwitches, TextFormatter, logging_config
+from tests.servers import serving
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -63,16 +64,26 @@ def test_a_wrong_setting_changes_nothing(settings, words):
     assert switches.read() == before
 
 
-def start(*words):
-    """What a server writes until it fails to listen on a port that is taken by nobody's leave."""
-    command = [sys.executable, "-m", "cpuserve", "serve", "--port", "1", "--host", "256.0.0.1", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60).stderr
+def logged(place, word):
+    """What a server writes until it answers and is told to end."""
+    with serving(place / word, word, "--workers", "1", ready=0) as server:
+        server.wait_until(lambda: answers(server), "an answer")
+    return server.text()
 
 
-def test_serve_logs_json_or_little():
-    with ThreadPoolExecutor(3) as pool:  # at once: gunicorn tries for five seconds to listen
-        as_json, quiet, text = pool.map(start, ("--json", "--quiet", "--log-level=info"))
+def answers(server):
+    try:
+        return server.get("/v2/health/ready").status == 200
+    except OSError:
+        return False
+
+
+def test_serve_logs_json_or_little(tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        words = ("--json", "--quiet", "--log-level=info")
+        as_json, quiet, text = pool.map(lambda word: logged(tmp_path, word), words)
     lines = [json.loads(line) for line in as_json.splitlines() if line.startswith("{")]
     assert any("seat 0" in line["message"] for line in lines)
+    assert all(datetime.fromisoformat(line["time"]).utcoffset() is not None for line in lines)
     assert "seat 0" not in quiet
     assert "INFO" in text
