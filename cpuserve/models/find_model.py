@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_model", "serving_only"]
 
+_LONGEST_PATH = 4095  # of Linux
 _IN_REPOSITORY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:/([1-9][0-9]{0,17}))?")
 
 
@@ -29,14 +30,21 @@ def find_model(model: str | Path, repository: Path) -> ModelFile:
 
     Raises:
         UnknownModel: there is none.
+        UsageError: what stands behind the name is no version.
         RepositoryError: its directory cannot be listed.
     """
     path, models = Path(model).resolve(), Repository(repository)
     named = None if isinstance(model, Path) else _IN_REPOSITORY.fullmatch(model)
-    if named and (models.versions(named[1]) or not path.exists()):
+    there = len(str(model)) <= _LONGEST_PATH and path.exists()
+    if named and (models.versions(named[1]) or not there):
         return models.find(named[1], int(named[2]) if named[2] else None)
-    if not path.exists():
-        raise UnknownModel(f"no model at {model}: give NAME, NAME/VERSION or the path of a file or directory")
+    if not there:
+        name, slash, version = str(model).partition("/")
+        if slash and models.versions(name):
+            raise UsageError(f"the version is a number, as in {name}/1, not {version[:40]!r}")
+        raise UnknownModel(
+            f"no model at {str(model)[:200]}: give NAME, NAME/VERSION or the path of a file or directory"
+        )
     folder = path if path.is_dir() else path.parent
     inside = _IN_REPOSITORY.fullmatch(f"{folder.parent.name}/{folder.name}")
     own_name = path.name if path.is_dir() else path.stem
