@@ -110,7 +110,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         description = describe_server(self.plan, settings, pid=os.getpid(), start=start, preset=preset)
         self.shared = SharedState.make(settings, len(self.plan.seats), description)
         self.grpc_port = GrpcPort.of(settings)
-        self.zmq_endpoints = ZmqEndpoints(settings) if settings.zmq_endpoint else None
+        self.zmq_endpoints = ZmqEndpoints(settings, len(self.plan.seats)) if settings.zmq_endpoint else None
         self._replaced_age = 0  # workers of this age or older are being replaced by a reload
         self._ending = threading.Event()
         # set in each worker, after the fork

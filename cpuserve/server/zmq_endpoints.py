@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cpuserve.serving.pool import Pool
     from cpuserve.zmq.server import ZmqServer
 
-__all__ = ["ZmqEndpoints"]
+__all__ = ["ZmqEndpoints", "endpoints_of"]
 
 _TCP = re.compile(r"tcp://(\*|\[[0-9a-fA-F:.]+\]|[^\[\]:/]+):([0-9]{1,5})")
 _IPC = re.compile(r"ipc://(/[^\0]+)")
@@ -25,16 +26,20 @@ _BACKLOG, _LAST_PORT = 100, 65535
 
 
 class ZmqEndpoints:
-    """Keeps the listening sockets of this server's workers; the kernel gives each connection to one of them.
+    """Keeps the listening sockets of this server's workers.
+
+    Workers that share an endpoint share its connections as the kernel likes. Where there are as many endpoints
+    as seats, each has a worker of its own.
 
     Args:
         settings: the settings in force, with a ``zmq_endpoint``.
+        seats: how many workers there are.
 
     Raises:
         UsageError: an endpoint cannot be used, the package is not installed, or a setting does not fit.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seats: int) -> None:
         if importlib.util.find_spec("zmq") is None:
             raise UsageError('zmq_endpoint needs the package of an extra: pip install "cpuserve[frigate]"')
         if not settings.zmq_model:
@@ -43,9 +48,9 @@ class ZmqEndpoints:
             raise UsageError(
                 "zmq_endpoint and api_key_file exclude each other: Frigate's ZMQ messages carry no key"
             )
-        self._model = settings.zmq_model
+        self._model, self._seats = settings.zmq_model, seats
         with ExitStack() as sockets:
-            words = [word.strip() for word in settings.zmq_endpoint.split(",")]
+            words = dict.fromkeys(word.strip() for word in settings.zmq_endpoint.split(","))
             self._sockets = {word: sockets.enter_context(_listening(word)) for word in words}
             sockets.pop_all()
 
@@ -63,8 +68,22 @@ class ZmqEndpoints:
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
             *(worker.limits, worker.body_budget),
         )
-        listening = {endpoint: made.fileno() for endpoint, made in self._sockets.items()}
+        mine = endpoints_of(worker.seat_index, self._seats, list(self._sockets))
+        listening = {endpoint: self._sockets[endpoint].fileno() for endpoint in mine}
         return ZmqServer(listening, FrigateDetector(pool, self._model), transport)
+
+
+def endpoints_of(seat: int, seats: int, endpoints: Sequence[str]) -> Sequence[str]:
+    """The endpoints that the worker of a seat serves: every endpoint has a worker, every worker an endpoint.
+
+    Args:
+        seat: its number.
+        seats: how many there are.
+        endpoints: all of them.
+    """
+    if len(endpoints) <= seats:
+        return [endpoints[seat % len(endpoints)]]
+    return endpoints[seat::seats]
 
 
 def _listening(endpoint: str) -> socket.socket:

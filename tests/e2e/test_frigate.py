@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,12 @@ def test_zmq_answers_the_objects_of_predictions(server, region, way):
         assert not rows[len(wanted) :].any()
         small = cv2.resize(region, (320, 320), interpolation=cv2.INTER_AREA)
         assert {int(row[0]) for row in client.detect(small[np.newaxis])[:2]} <= {int(row[0]) for row in rows}
+
+
+def test_each_worker_has_an_endpoint(server):
+    said = re.findall(r"\[(\d+)\] cpuserve\.zmq: Frigate's detector at (\S+),", server.text())
+    assert sorted(endpoint for _, endpoint in said) == sorted(server.endpoints)
+    assert len({pid for pid, _ in said}) == 2
 
 
 def test_both_count_as_requests_of_the_model(server, region):
