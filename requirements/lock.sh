@@ -7,3 +7,6 @@ common="--universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 uv pip compile pyproject.toml requirements/build.in $common --extra frigate --extra grpc --extra video --output-file requirements/serve.lock "$@"
 # shellcheck disable=SC2086
 uv pip compile pyproject.toml requirements/build.in $common --extra test -c requirements/serve.lock --output-file requirements/test.lock "$@"
+# alone, since its dependency opencv-python would overwrite the files of opencv-python-headless
+# shellcheck disable=SC2086
+uv pip compile requirements/trackers.in $common --no-deps --output-file requirements/trackers.lock "$@"

@@ -18,7 +18,7 @@ from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.postprocess.segmentation import NOT_SEEN
 from cpuserve.serving.preprocess import Resizer
 
-__all__ = ["colours", "mask_png", "overlay_png", "upright"]
+__all__ = ["colours", "draw_answer", "mask_png", "overlay_png", "upright"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _OPACITY = 0.5
@@ -59,7 +59,13 @@ def upright(picture: Encoded, decoder: Decoder) -> Pixels:
 
 
 def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> bytes:
-    """The answer, drawn over the picture.
+    """The answer, drawn over the picture as `draw_answer` does it, as a PNG."""
+    draw_answer(pixels, answer, mask)
+    return _png(pixels)
+
+
+def draw_answer(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> None:
+    """Draw the answer over the picture; boxes that were tracked have the numbers of their tracks.
 
     Args:
         pixels: the picture, BGR u8 [H, W, 3]; drawn on.
@@ -82,7 +88,6 @@ def overlay_png(pixels: Pixels, answer: Answer, mask: Pixels | None = None) -> b
     lines = [line for line in lines[:_LINES] if line[1] >= _SHOWN]
     for place, (row, share, colour) in enumerate(lines, 1):
         _words(pixels, f"{row['label']} {share:.2f}", (0, round(place * 30 * scale)), colour, scale)
-    return _png(pixels)
 
 
 def mask_png(mask: Pixels) -> bytes:
@@ -127,7 +132,8 @@ def _box(pixels: Pixels, row: dict[str, Any], scale: float) -> None:
     left, top, right, bottom = (round(value) for value in row["box"])
     colour = _bgr(row["class_id"])
     cv2.rectangle(pixels, (left, top), (right - 1, bottom - 1), colour, max(1, round(3 * scale)))
-    _words(pixels, f"{row['label']} {row['probability']:.2f}", (left, top), colour, scale)
+    track = f"#{row['track_id']} " if row.get("track_id") is not None else ""
+    _words(pixels, f"{track}{row['label']} {row['probability']:.2f}", (left, top), colour, scale)
 
 
 def _words(

@@ -9,6 +9,7 @@ from cpuserve.cli.group import LazyGroup
 __all__ = ["COMMANDS", "command"]
 
 COMMANDS: dict[str, str] = {
+    "infer": "run a model on every frame of videos and write the answers",
     "eval": "compare the labels of a run with true ones",
     "plan": "predict how long frames take with so many replicas",
     "mask": "let comments pass behind the people of a video",

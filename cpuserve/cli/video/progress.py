@@ -1,0 +1,118 @@
+"""Shows how far a run over videos is: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from cpuserve.video.infer import LiveCounts
+    from cpuserve.video.video_file import VideoFile
+    from cpuserve.video.video_sources import VideoSource
+
+__all__ = ["FrameProgress"]
+
+_BAR_S, _LINE_S = 0.2, 10.0  # between two updates
+_BAR = 24
+
+
+class FrameProgress:
+    """Writes frames a second and the time that is left to stderr. A context manager.
+
+    The time left follows from the sizes of the files, so that no file has to be read for it.
+
+    Args:
+        sources: the videos.
+        shown: False shows nothing.
+        file: where to write.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[VideoSource],
+        *,
+        shown: bool,
+        file: TextIO = sys.stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sizes = {source.name: 0 if source.live else source.path.stat().st_size for source in sources}
+        self._shown = shown
+        self._file = file
+        self._bar = file.isatty()
+        self._clock = clock
+        self._began = self._last = clock()
+        self._name, self._total, self._first = "", 0, 0
+        self._place = self._bytes_done = self._frames = 0
+        self._skipped = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown and self._bar:
+            self._file.write("\r\x1b[K")
+            self._file.flush()
+
+    def begin(self, source: VideoSource, video: VideoFile | None, start: int) -> None:
+        """A video begins with the frame of number ``start``."""
+        self._name, self._total, self._first = source.name, 0 if video is None else video.frames, start
+        self._place += 1
+        self._skipped += self._share(start)
+
+    def frame(self, number: int, counts: LiveCounts) -> None:
+        """A frame was written."""
+        self._frames += 1
+        now = self._clock()
+        if not self._shown or now - self._last < (_BAR_S if self._bar else _LINE_S):
+            return
+        self._last = now
+        text = self.text(number, counts, now)
+        self._file.write(f"\r\x1b[K{text}" if self._bar else f"{text}\n")
+        self._file.flush()
+
+    def end(self, source: VideoSource, _error: str) -> None:
+        """A video ended."""
+        self._bytes_done += self._sizes[source.name]
+
+    def text(self, number: int, counts: LiveCounts, now: float) -> str:
+        """One line on how far the run is.
+
+        Args:
+            number: of the latest frame.
+            counts: of live sources.
+            now: by the clock.
+        """
+        spent = max(1e-9, now - self._began)
+        words = [f"{self._name}: frame {number + 1}"]
+        if self._total:
+            words[0] += f" of {self._total}"
+        if len(self._sizes) > 1:
+            words[0] = f"video {self._place} of {len(self._sizes)}, {words[0]}"
+        words.append(f"{self._frames / spent:.1f} fps")
+        if counts.dropped or not self._total:
+            words.append(f"{counts.dropped} dropped")
+        if counts.reconnects:
+            words.append(f"{counts.reconnects} reconnects")
+        whole = sum(self._sizes.values())
+        if self._total and whole:
+            done = (self._bytes_done + self._share(number + 1)) / whole
+            here = done - self._skipped / whole
+            if here > 0:
+                words.append(f"{_time(spent * (1 - done) / here)} left")
+            if self._bar:
+                filled = round(_BAR * done)
+                words.insert(0, f"[{'#' * filled}{'.' * (_BAR - filled)}]")
+        return ", ".join(words)
+
+    def _share(self, number: int) -> float:
+        """Bytes of the current video that its first frames stand for."""
+        return self._sizes[self._name] * min(1.0, number / self._total) if self._total else 0.0
+
+
+def _time(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -1,0 +1,100 @@
+"""Sends decoded frames to a model and gives the answers back in the order of the frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cpuserve.errors import CpuserveError, VideoError
+from cpuserve.serving.decode import Pixels
+from cpuserve.serving.postprocess import Answer
+from cpuserve.video.decoding import DecodedFrame
+from cpuserve.video.frame_model import FrameModel, SeenFrame
+from cpuserve.video.model_input import MODEL, WHOLE, FrameFacts
+
+__all__ = ["AnsweredFrame", "answer_frames"]
+
+
+@dataclass
+class AnsweredFrame:
+    """A frame and what the model answered.
+
+    Attributes:
+        number: its place in the order of presentation, from 0 on.
+        pts: its time in units of the file's time base.
+        time_s: its time in seconds.
+        facts: its size, and what it cost to make.
+        answer: as of ``/predictions/MODEL``.
+        mask: the class of each pixel, u8 [height, width], of a segmentation if pictures are wanted.
+        picture: BGR u8 [height, width, 3] if it is wanted.
+    """
+
+    number: int
+    pts: int
+    time_s: float
+    facts: FrameFacts
+    answer: Answer
+    mask: Pixels | None = None
+    picture: Pixels | None = None
+
+
+@dataclass
+class _SubmittedFrame:
+    frame: DecodedFrame
+    picture: Pixels | None
+    future: Future[Any]
+
+
+def answer_frames(
+    model: FrameModel, decoded: Iterable[DecodedFrame], name: str, *, topk: int | None = None
+) -> Iterator[AnsweredFrame]:
+    """Answer frames that a `ModelInput` made, as many at once as the model takes.
+
+    Args:
+        model: answers.
+        decoded: the frames; their pictures are given back as soon as the model has read them.
+        name: of the video, for messages.
+        topk: number of classes wanted; None for the model's own.
+
+    Yields:
+        The frames in the order they came in.
+
+    Raises:
+        VideoError: the video cannot be read on, or the model fails on a frame. What came before was right.
+    """
+    waiting: deque[_SubmittedFrame] = deque()
+    for frame in decoded:
+        frame.keep()
+        whole = frame.pictures.get(WHOLE)
+        picture = None if whole is None else whole.copy()
+        facts: FrameFacts = frame.value
+        submit = model.submit if whole is None else model.submit_seen
+        future: Future[Any] = submit(frame.pictures[MODEL], facts.width, facts.height, topk=topk)
+        future.add_done_callback(partial(_release, frame))
+        waiting.append(_SubmittedFrame(frame, picture, future))
+        while waiting and (len(waiting) >= model.in_flight or waiting[0].future.done()):
+            yield _answered(waiting.popleft(), name)
+    while waiting:
+        yield _answered(waiting.popleft(), name)
+
+
+def _release(frame: DecodedFrame, _future: Future[Any]) -> None:
+    frame.release()
+
+
+def _answered(waiting: _SubmittedFrame, name: str) -> AnsweredFrame:
+    frame = waiting.frame
+    try:
+        found = waiting.future.result()
+    except CpuserveError as error:
+        raise VideoError(f"{name}: frame {frame.number}: {error}") from error
+    except RuntimeError as error:  # what OpenVINO raises while it computes
+        raise VideoError(f"{name}: the model failed on frame {frame.number}: {error}") from error
+    seen = found if isinstance(found, SeenFrame) else SeenFrame(found)
+    return AnsweredFrame(
+        frame.number, frame.pts, frame.time_s, frame.value, seen.answer, seen.mask, waiting.picture
+    )

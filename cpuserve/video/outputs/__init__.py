@@ -1,0 +1,1 @@
+"""Where answers to frames are written: JSON lines, tables and annotated videos."""

@@ -1,0 +1,79 @@
+"""The record of a run, beside what it writes: what was asked, and which videos are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video.outputs.journal import cannot_write
+
+__all__ = ["RunRecord"]
+
+
+@dataclass
+class RunRecord:
+    """What a run was asked for and how far it came; kept in a JSON file.
+
+    Attributes:
+        path: the file.
+        asked: what decides the answers: model, checksum, options, the videos with their sizes.
+        done: by the name of each video that is finished, why it ended early; empty for one that did not.
+        complete: whether the outputs are made.
+    """
+
+    path: Path
+    asked: Mapping[str, Any]
+    done: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+
+    def save(self) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            CpuserveError: it cannot be written.
+        """
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        content = {"asked": self.asked, "done": self.done, "complete": self.complete}
+        try:
+            partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            partial.replace(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def read_back(self) -> bool:
+        """Take over how far a run with the same record came; False where there is no record yet.
+
+        Raises:
+            UsageError: the record is of a run that was asked for something else.
+            CpuserveError: it cannot be read.
+        """
+        try:
+            content = orjson.loads(self.path.read_bytes())
+            before, done, complete = content["asked"], content["done"], content["complete"]
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise CpuserveError(f"{self.path} cannot be read: {error.strerror}") from error
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise CpuserveError(
+                f"{self.path} is no record of a run: remove it, and start anew with --overwrite"
+            ) from error
+        now = orjson.loads(orjson.dumps(self.asked))
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name):
+                raise UsageError(
+                    f"--resume: {name} was {_short(before.get(name))} in the run that {self.path} records, "
+                    f"and is {_short(now.get(name))} now: ask for the same, or start anew with --overwrite"
+                )
+        self.done, self.complete = done, complete
+        return True
+
+
+def _short(value: object) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,85 @@
+"""Finds the videos that a user names: files, directories, patterns and live sources."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpuserve.errors import UsageError
+
+__all__ = ["VideoSource", "find_videos"]
+
+_SUFFIXES = frozenset(
+    {
+        *(".3gp", ".264", ".265", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov"),
+        *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
+    }
+)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_CAMERA = re.compile(r"/dev/video\d+")
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """One video.
+
+    Attributes:
+        name: as the user wrote it; of a file in a directory, the directory and its path there.
+        place: its path below an output directory, without a suffix for the output's format.
+        live: whether frames come when they come: a camera, or a stream of the network.
+    """
+
+    name: str
+    place: str
+    live: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.name)
+
+
+def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
+    """The videos that are named, in that order and without doubles; those of a directory by name.
+
+    Args:
+        arguments: each a file, a directory (of which all files with a video's suffix are taken, at any
+            depth), a pattern such as ``day/*.mp4``, an address such as ``rtsp://camera/1``, or a camera
+            ``/dev/video0``.
+
+    Raises:
+        UsageError: there is no such file, a pattern fits none, or a directory has no video in it.
+    """
+    found: dict[str, VideoSource] = {}
+    for argument in arguments:
+        for source in _sources(argument):
+            found.setdefault(source.name, source)
+    return list(found.values())
+
+
+def _sources(argument: str) -> list[VideoSource]:
+    if _ADDRESS.fullmatch(argument) or _CAMERA.fullmatch(argument):
+        place = re.sub(r"[^\w.-]+", "-", re.sub(r"//[^/@]*@", "//", argument)).strip("-.")
+        return [VideoSource(argument, place or "live", live=True)]
+    path = Path(argument)
+    if path.is_dir():
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
+        )
+        if not files:
+            raise UsageError(
+                f"the directory {argument} has no video: files with one of the suffixes "
+                f"{' '.join(sorted(_SUFFIXES))} are looked for; name others one by one"
+            )
+        return [VideoSource(str(file), file.relative_to(path).as_posix()) for file in files]
+    if path.exists():
+        return [VideoSource(argument, path.name)]
+    files = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207  # absolute ones too
+    if glob.has_magic(argument) and not files:
+        raise UsageError(f"no file fits the pattern {argument}")
+    if not files:
+        raise UsageError(f"there is no video {argument}")
+    return [VideoSource(str(file), file.name) for file in files if file.is_file()]

@@ -1,0 +1,63 @@
+"""Files, directories, patterns and addresses of videos."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpuserve.errors import UsageError
+from cpuserve.video.video_sources import find_videos
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("b.mp4", "a.MKV", "notes.txt", "deep/c.avi", "odd [1].mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_directory_is_searched_to_any_depth_by_name(folder):
+    found = find_videos([str(folder)])
+    assert [source.place for source in found] == ["a.MKV", "b.mp4", "deep/c.avi", "odd [1].mp4"]
+    assert found[2].name == str(folder / "deep" / "c.avi")
+
+
+def test_files_stay_in_their_order_without_doubles(folder):
+    assert [source.name for source in find_videos(["b.mp4", "a.MKV", "b.mp4", "notes.txt"])] == [
+        *("b.mp4", "a.MKV", "notes.txt")
+    ]
+
+
+def test_patterns_are_filled_in_where_the_shell_did_not(folder):
+    assert [source.name for source in find_videos(["*.mp4"])] == ["b.mp4", "odd [1].mp4"]
+    assert [source.name for source in find_videos(["**/*.avi"])] == ["deep/c.avi"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(folder):
+    assert [source.name for source in find_videos(["odd [1].mp4"])] == ["odd [1].mp4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["rtsp://me:secret@10.0.0.1/stream1", "http://camera:81/mjpg", "/dev/video0"]
+)
+def test_addresses_and_cameras_are_live(name):
+    (source,) = find_videos([name])
+    assert source.live
+    assert source.name == name
+    assert "/" not in source.place
+    assert "secret" not in source.place
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nowhere.mp4", "there is no video nowhere.mp4"),
+        ("*.webm", r"no file fits the pattern \*.webm"),
+        ("empty", "the directory empty has no video: files with one of the suffixes .* .mp4"),
+    ],
+)
+def test_what_is_not_there_is_refused(folder, name, why):
+    with pytest.raises(UsageError, match=why):
+        find_videos([name])
