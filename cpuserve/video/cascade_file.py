@@ -14,6 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import Choice, PacketRule
+from cpuserve.video.query import MIN_AREA, MIN_SCORE, Query
+from cpuserve.video.region import Region
 from cpuserve.video.scale import Scale
 
 __all__ = [
@@ -161,6 +163,8 @@ class Cascade:
         packets: the decision by sizes of packets; None for none.
         difference: the difference detector; None for none.
         specialised: the specialised CNN; None for none.
+        min_score: boxes with a lower probability do not count.
+        min_area: share of the region that classes of a segmentation have to cover.
         regions: polygons that the query names: corners x, y in 0..1 of the picture.
         costs: seconds of CPU time a frame of each part, measured in training.
         files: SHA-256 of each file in the directory, by name; `save` computes them.
@@ -173,6 +177,8 @@ class Cascade:
     packets: PacketThresholds | None = None
     difference: DifferenceRule | None = None
     specialised: CnnRule | None = None
+    min_score: float = MIN_SCORE
+    min_area: float = MIN_AREA
     regions: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -191,6 +197,15 @@ class Cascade:
             c_low=special.c_low if special else 0.0,
             c_high=special.c_high if special else 1.0,
         )
+
+    def parsed_query(self) -> Query:
+        """The query, as `cpuserve.video.query` reads it.
+
+        Raises:
+            UsageError: it is none.
+        """
+        regions = {name: Region.polygon(name, corners) for name, corners in self.regions.items()}
+        return Query.parse(self.query, regions=regions, min_score=self.min_score, min_area=self.min_area)
 
     def save(self, directory: Path) -> Cascade:
         """Write ``cascade.toml`` beside the files it names, which are there already.
@@ -288,8 +303,7 @@ def _check(cascade: Cascade) -> None:
     wrong += [
         f"{name!r} is no file name" for name in sorted(_named_files(cascade)) if Path(name).name != name
     ]
-    if not cascade.query:
-        wrong.append("query is empty")
+    cascade.parsed_query()
     if wrong:
         raise UsageError(wrong[0])
 

@@ -15,18 +15,23 @@ from cpuserve.serving.decode import Pixels
 from cpuserve.video.audit import Audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import Cascade
-from cpuserve.video.cascade_stage import REFERENCE_PICTURE, CascadeStage, Decision, Thresholds
+from cpuserve.video.cascade_stage import (
+    ALL_TO_THE_REFERENCE,
+    REFERENCE_PICTURE,
+    CascadeStage,
+    Decision,
+    Thresholds,
+)
 from cpuserve.video.decoding import DecodedFrame, Which, decode
 from cpuserve.video.drift import DriftResponse, OnDrift
 from cpuserve.video.frame_labels import FrameLabels, LabelledFrame
-from cpuserve.video.query import Query
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import VideoFile
 
-__all__ = ["CascadeRun", "FrameAnswers", "RunCounts"]
+__all__ = ["CascadeRun", "ReferenceAnswers", "RunCounts"]
 
 
-class FrameAnswers(Protocol):
+class ReferenceAnswers(Protocol):
     """A reference: `FrameModel` or `Replicas`."""
 
     name: str
@@ -35,6 +40,9 @@ class FrameAnswers(Protocol):
 
     def submit(self, pixels: Pixels, width: int, height: int) -> Future[dict[str, Any]]:
         """Answer a scaled frame."""
+
+    def submit_seen(self, pixels: Pixels, width: int, height: int) -> Future[Any]:
+        """As `submit`, with the mask of a segmentation."""
 
 
 @dataclass
@@ -75,11 +83,11 @@ class CascadeRun:
         directory: of the cascade.
         cascade: what was read of it.
         reference: answers frames; the same model as in training.
-        query: that of the cascade.
         audit_rate: smallest probability with which a decided frame is audited; 0: none is.
         seed: of the audit.
         on_drift: what to do when a budget is in danger.
         processes: that decode; None for as many as this process may use CPUs.
+        every_frame: the reference is asked about every frame; there is no audit then.
 
     Attributes:
         counts: what was done so far.
@@ -94,26 +102,29 @@ class CascadeRun:
         self,
         directory: Path,
         cascade: Cascade,
-        reference: FrameAnswers,
-        query: Query,
+        reference: ReferenceAnswers,
         *,
         audit_rate: float = 0.01,
         seed: int = 0,
         on_drift: OnDrift = "alarm",
         processes: int | None = None,
+        every_frame: bool = False,
     ) -> None:
         _check_reference(cascade, reference)
         promise = cascade.promise
         self._directory, self._cascade = directory, cascade
-        self._reference, self._query = reference, query
-        self._audit_rate, self._seed, self._processes = audit_rate, seed, processes
+        self._reference, self._query = reference, cascade.parsed_query()
+        self._audit_rate, self._seed, self._processes = 0.0 if every_frame else audit_rate, seed, processes
         self.counts = RunCounts()
-        self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate) if audit_rate else None
-        self.drift = DriftResponse(self.audit, Thresholds.of(cascade), on_drift)
+        self.audit: Audit | None = None
+        if self._audit_rate:
+            self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate)
+        limits = ALL_TO_THE_REFERENCE if every_frame else Thresholds.of(cascade)
+        self.drift = DriftResponse(self.audit, limits, on_drift)
 
     def label(
         self, video: VideoFile, first: int = 0, *, label_before: bool = False
-    ) -> Iterator[LabelledFrame]:
+    ) -> Generator[LabelledFrame]:
         """Label the frames of a file, in order.
 
         Args:
@@ -175,11 +186,14 @@ class CascadeRun:
 
     def _ask(self, pixels: Pixels, decision: Decision) -> Future[tuple[bool, float]]:
         width, height = decision.width, decision.height
+        if self._query.needs_mask:
+            seen = self._reference.submit_seen(pixels, width, height)
+            return _then(seen, lambda found: self._query.present(_with_mask(found), width, height))
         answer = self._reference.submit(pixels, width, height)
         return _then(answer, lambda found: self._query.present(found, width, height))
 
 
-def _check_reference(cascade: Cascade, reference: FrameAnswers) -> None:
+def _check_reference(cascade: Cascade, reference: ReferenceAnswers) -> None:
     wanted = cascade.reference
     if reference.checksum and reference.checksum != wanted.checksum:
         raise UsageError(
@@ -190,6 +204,10 @@ def _check_reference(cascade: Cascade, reference: FrameAnswers) -> None:
         raise UsageError(
             f"model {reference.name} takes {reference.scale}, and the cascade was trained with {wanted.scale}"
         )
+
+
+def _with_mask(seen: Any) -> dict[str, Any]:
+    return seen.answer if seen.mask is None else {**seen.answer, "mask": seen.mask}
 
 
 def _then(answer: Future[Any], made: Callable[[Any], tuple[bool, float]]) -> Future[tuple[bool, float]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from cpuserve.errors import CpuserveError
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_stage import Decision
 
@@ -107,7 +108,7 @@ class FrameLabels:
     def _labelled(
         self, number: int, decision: Decision, answer: Future[tuple[bool, float]] | None
     ) -> LabelledFrame:
-        truth, score = (None, math.nan) if answer is None else answer.result()
+        truth, score = (None, math.nan) if answer is None else _found(number, answer)
         if decision.stage == DecidedBy.REFERENCE and truth is not None:
             label = truth
         elif decision.stage == DecidedBy.SKIPPED or decision.anchor >= 0:
@@ -127,3 +128,10 @@ class FrameLabels:
             truth=truth,
             audit=decision.audit,
         )
+
+
+def _found(number: int, answer: Future[tuple[bool, float]]) -> tuple[bool, float]:
+    try:
+        return answer.result()
+    except (CpuserveError, RuntimeError) as error:  # RuntimeError is OpenVINO's
+        raise CpuserveError(f"the reference could not answer frame {number}: {error}") from error

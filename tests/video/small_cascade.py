@@ -47,6 +47,9 @@ class BrightReference:
         answer.set_result({"detections": [found] if brightness > self.limit else []})
         return answer
 
+    def submit_seen(self, pixels, width, height):
+        raise AssertionError("the query has no region")
+
     def close(self):
         """Nothing to do."""
 

@@ -8,6 +8,7 @@ import pytest
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import REFERENCE_ONLY, Choice, PacketRule
 from cpuserve.video.cascade_file import Cascade, CnnRule, FrameSampling, PacketThresholds
+from cpuserve.video.region import Region
 from cpuserve.video.scale import Scale
 from tests.video.made_cascade import CASCADE, PROMISE, write_cascade
 
@@ -33,6 +34,14 @@ def test_the_choice_of_a_cascade_has_all_its_thresholds(tmp_path):
     wanted = Choice(5, "nonref", PacketRule(0.01, 0.99), "global:10", 3.25, "f16", 0.03, 0.91)
     assert Cascade.load(tmp_path).choice == written.choice == wanted
     assert write_cascade(tmp_path, difference=None, specialised=None).choice == REFERENCE_ONLY
+
+
+def test_the_query_is_read_with_its_regions_and_limits(tmp_path):
+    write_cascade(tmp_path, min_score=0.25)
+    query = Cascade.load(tmp_path).parsed_query()
+    assert query.classes == ("car",)
+    assert query.region == Region("lane", ((0.0, 0.6), (1.0, 0.6), (1.0, 1.0)))
+    assert (query.min_score, query.min_area) == (0.25, 0.01)
 
 
 def test_whole_numbers_are_read_where_parts_are_possible(tmp_path):
@@ -74,7 +83,9 @@ def edit(directory, old, new):
         ("    0.5,\n", "", "difference.scale.region has 3 values, not 4"),
         ("    0.5,\n", "    1.0,\n", "difference.scale.region is (0.0, 1.0, 1.0, 1.0), not x0 < x1"),
         ("confidence = 0.95", "confidence = 95.0", "promise.confidence is 95.0, not in 0 to 1"),
-        ('query = "car@lane"', 'query = ""', "query is empty"),
+        ('query = "car@lane"', 'query = ""', "query '' names no class"),
+        ('query = "car@lane"', 'query = "car@door"', "has no region 'door'; it has lane"),
+        ("min_score = 0.4", "min_score = 1.5", "min_score is 1.5"),
         ('file = "specialised.xml"', 'file = "../specialised.xml"', "../specialised.bin' is no file name"),
         ("query =", "query", "is no TOML"),
         ("[difference]", "[[difference]]", "difference is [{'detector'"),

@@ -8,7 +8,7 @@ from cpuserve.video.cascade_choice import Choice, DecidedBy, replay
 from cpuserve.video.cascade_run import CascadeRun
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
-from tests.video.small_cascade import QUERY, BrightReference, score_table, write_small_cascade
+from tests.video.small_cascade import BrightReference, score_table, write_small_cascade
 
 CLIP = "one-by-one-person-detection.mp4"
 LIMIT, NETWORK_LIMIT = 87.0, 98.5
@@ -23,7 +23,7 @@ CHOICES = [
 
 def labelled(directory, choice, video, reference, **options):
     cascade = write_small_cascade(directory, choice, NETWORK_LIMIT)
-    run = CascadeRun(directory, cascade, reference, QUERY, **options)
+    run = CascadeRun(directory, cascade, reference, **options)
     return run, list(run.label(probe(video)))
 
 
@@ -65,8 +65,8 @@ def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):
     with pytest.raises(
         UsageError, match="bright is not the bright version 1 that the cascade was trained with"
     ):
-        CascadeRun(tmp_path, cascade, other, QUERY)
+        CascadeRun(tmp_path, cascade, other)
     other = BrightReference()
     other.scale = Scale(64, 64)
     with pytest.raises(UsageError, match=r"takes Scale\(width=64"):
-        CascadeRun(tmp_path, cascade, other, QUERY)
+        CascadeRun(tmp_path, cascade, other)
