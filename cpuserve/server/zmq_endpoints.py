@@ -28,8 +28,8 @@ _BACKLOG, _LAST_PORT = 100, 65535
 class ZmqEndpoints:
     """Keeps the listening sockets of this server's workers.
 
-    Workers that share an endpoint share its connections as the kernel likes. Where there are as many endpoints
-    as seats, each has a worker of its own.
+    Workers that share an endpoint share its connections as the kernel likes. Where there are as many
+    endpoints as seats, each has a worker of its own.
 
     Args:
         settings: the settings in force, with a ``zmq_endpoint``.

@@ -51,8 +51,8 @@ class ServerSettings:
     )
     zmq_endpoint: str = Group.NETWORK.setting(
         "",
-        "Where to answer Frigate's detector zmq, such as tcp://0.0.0.0:5555 or ipc:///run/detector; with commas "
-        "between an endpoint for each worker. It needs zmq_model and the extra frigate.",
+        "Where to answer Frigate's detector zmq, such as tcp://0.0.0.0:5555 or ipc:///run/detector; with "
+        "commas between an endpoint for each worker. It needs zmq_model and the extra frigate.",
         metavar="ENDPOINT",
     )
     zmq_model: str = Group.NETWORK.setting(
