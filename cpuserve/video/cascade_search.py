@@ -22,6 +22,7 @@ __all__ = ["CAUTIONS", "Candidate", "Caution", "WindowRows", "part_of", "search"
 _EVERY = (1, 2, 5, 10, 15, 30)
 _WORTH = 0.97  # decoding less is tried where it costs less than this share of decoding all
 _ERRORS_OF_DELTA = (0, 1, 2, 4, 8, 16, 32, 64)  # frames that a difference threshold labels wrong, at most
+_MOST_WINDOWS = 4_000  # that candidates are tried on; fewer than so many begin at each frame
 _THIRD = WINDOW_FRAMES - LEAST_POSITIVE  # a window is positive from its third smallest score on
 
 
@@ -33,18 +34,19 @@ class Caution:
         share: of each budget that may be used up.
         shrink: what is left of the range of scores that the CNN (and the detector) decides.
         words: for reports.
-        every_frame: whether every frame is looked at and packets decide nothing, so that no label is late.
+        most_skipped: frames that may be skipped in a row; a window allows two late labels. None for any
+            number, and for packets that decide.
     """
 
     share: float
     shrink: float
     words: str
-    every_frame: bool = False
+    most_skipped: int | None = None
 
 
 CAUTIONS = (
-    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", every_frame=True),
-    Caution(0.0, 0.5, "no error, half the thresholds, no frame skipped", every_frame=True),
+    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", most_skipped=0),
+    Caution(0.0, 0.5, "no error, half the thresholds, two frames skipped at most", most_skipped=2),
     Caution(0.0, 1.0, "no error"),
     Caution(0.5, 1.0, "half the budgets"),
     Caution(0.75, 1.0, "three quarters of the budgets"),
@@ -60,7 +62,7 @@ class Candidate:
         choice: parts and thresholds.
         caution: place in `CAUTIONS` of how its thresholds were set.
         cost_s: CPU seconds a frame, decoding included.
-        missed: positive windows that it labels negative.
+        missed: positive windows that it labels negative; where there is time, windows begin at each frame.
         positives: positive windows.
         invented: negative windows that it labels positive.
         negatives: negative windows.
@@ -99,18 +101,21 @@ class WindowRows:
     truth: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, table: ScoreTable) -> WindowRows:
-        """The windows of consecutive frames of the same clip; a rest that fills none is left out."""
+    def of(cls, table: ScoreTable, step: int = WINDOW_FRAMES) -> WindowRows:
+        """The windows of consecutive frames of the same clip; a rest that fills none is left out.
+
+        Args:
+            table: a row for each frame.
+            step: frames from the start of a window to that of the next.
+        """
         if not len(table):
             empty = np.zeros(0, np.int64)
             return cls(empty.reshape(0, WINDOW_FRAMES), empty, empty.astype(bool))
         number, video = np.asarray(table.number), np.asarray(table.video)
         new = np.flatnonzero((np.diff(number) != 1) | (np.diff(video) != 0)) + 1
         starts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(number)]])
-        counts = (ends - starts) // WINDOW_FRAMES
-        firsts = [
-            start + WINDOW_FRAMES * np.arange(count) for start, count in zip(starts, counts, strict=True)
-        ]
+        counts = np.maximum(0, (ends - starts - WINDOW_FRAMES) // step + 1)
+        firsts = [start + step * np.arange(count) for start, count in zip(starts, counts, strict=True)]
         rows = np.concatenate(firsts)[:, None] + np.arange(WINDOW_FRAMES)
         stretch = np.repeat(np.arange(len(starts)), counts)
         truth = np.asarray(table.label, bool)[rows].sum(axis=1) >= LEAST_POSITIVE
@@ -118,7 +123,9 @@ class WindowRows:
 
     def labels(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The label of each window, [w], from that of each frame, [n]."""
-        return np.asarray(labels[self.rows].sum(axis=1) >= LEAST_POSITIVE)
+        before = np.concatenate([[0], np.cumsum(labels)])
+        first = self.rows[:, 0]
+        return np.asarray(before[first + WINDOW_FRAMES] - before[first] >= LEAST_POSITIVE)
 
 
 def part_of(table: ScoreTable, *parts: str) -> ScoreTable:
@@ -155,7 +162,9 @@ def search(
 class _Search:
     def __init__(self, table: ScoreTable, budgets: Budgets, cautions: Sequence[Caution]) -> None:
         self._table, self._cautions = table, cautions
-        self._windows = WindowRows.of(table)
+        # overlapping windows, so that it does not depend on where the first of them happens to begin
+        step = min(WINDOW_FRAMES, -(-len(table) // _MOST_WINDOWS))
+        self._windows = WindowRows.of(table, max(1, step))
         self._label = np.asarray(table.label, bool)
         truth = self._windows.truth
         self._positive, self._negative = self._windows.rows[truth], self._windows.rows[~truth]
@@ -167,7 +176,8 @@ class _Search:
     def candidates(self) -> Iterator[Candidate]:
         for base in self._bases():
             tree = CopyTree.of(self._table, base)
-            first = next((place for place, one in enumerate(self._cautions) if _allows(one, base)), None)
+            places = (place for place, one in enumerate(self._cautions) if _allows(one, base, tree))
+            first = next(places, None)
             if first is not None and self._possible(tree):
                 yield from self._with_thresholds(base, tree, first)
                 for choice, safest in self._detectors(base, first):
@@ -233,9 +243,8 @@ class _Search:
         return any(missed <= fn and invented <= fp for fn, fp in self._allowed)
 
     def _errors(self, labels: NDArray[np.bool_]) -> tuple[int, int]:
-        found = labels[self._positive].sum(axis=1) >= LEAST_POSITIVE
-        invented = labels[self._negative].sum(axis=1) >= LEAST_POSITIVE
-        return int(np.count_nonzero(~found)), int(np.count_nonzero(invented))
+        found, truth = self._windows.labels(labels), self._windows.truth
+        return int(np.count_nonzero(truth & ~found)), int(np.count_nonzero(~truth & found))
 
     def _with_thresholds(self, choice: Choice, tree: CopyTree, safest: int) -> Iterator[Candidate]:
         """The reference for all that is left, and each CNN before it."""
@@ -288,11 +297,14 @@ class _Search:
         fixed = tree.stages != DecidedBy.REFERENCE
         kept = np.where(fixed, np.where(truth, np.inf, -np.inf), np.where(truth, scores, -np.inf))
         low = _rank(np.sort(_third(kept[tree.roots], self._positive)), allowed[0], otherwise=0.0)
-        low = _single(min(max(low, 0.0), 1.0) * shrink)
+        low = min(max(low, 0.0), 1.0)
         high = self._high(tree, np.where(truth, np.inf, scores), allowed[1])
-        if high <= low:  # nothing is left for the reference: as far from the ones as from the others
+        if (
+            shrink == 1 and high <= low
+        ):  # nothing is left for the reference: as far from the ones as from the others
             middle = _single((low + high) / 2)
             return middle, middle
+        low = _single(low * shrink)
         high = self._high(tree, np.where(scores < low, -np.inf, np.where(truth, np.inf, scores)), allowed[1])
         return low, max(low, _single(1 - (1 - high) * shrink))
 
@@ -304,9 +316,13 @@ class _Search:
         return min(max(high, 0.0), 1.0)
 
 
-def _allows(caution: Caution, base: Choice) -> bool:
+def _allows(caution: Caution, base: Choice, tree: CopyTree) -> bool:
     """Whether frames may be left out as in this choice."""
-    return not caution.every_frame or base == Choice()
+    if caution.most_skipped is None:
+        return True
+    looked = np.flatnonzero(tree.stages != DecidedBy.SKIPPED)
+    ends = np.concatenate([[-1], looked, [len(tree.stages)]])
+    return base.packets is None and int(np.diff(ends).max()) <= caution.most_skipped + 1
 
 
 def _third(scores: NDArray[np.float64], windows: NDArray[np.int64]) -> NDArray[np.float64]:

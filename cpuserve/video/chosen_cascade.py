@@ -21,11 +21,13 @@ from cpuserve.video.guarantee import (
     planned_stake,
 )
 from cpuserve.video.score_table import PARTS, ScoreTable
-from cpuserve.video.windows import WINDOW_FRAMES, changes
+from cpuserve.video.windows import WINDOW_FRAMES, changes, clopper_pearson
 
 __all__ = ["ChosenCascade", "Counts", "Promise", "ProofStep", "choose_cascade", "plan_parts"]
 
 _SHARES = (0.4, 0.2, 0.4)
+_UNPROVEN = 1  # the caution of `CAUTIONS` without a promise
+_SURE = 0.95  # of errors that are too many for any length
 _AT_LEAST_MORE = 0.05  # of what was labelled: less more is not worth a second try
 
 
@@ -78,8 +80,8 @@ class Promise:
         fn: bound of the chosen cascade; None where nothing could be tested.
         fp: the same for false reports.
         counts: what was labelled, by the part of `PARTS`.
-        more_minutes: minutes of video to label in addition, with as much to see a minute as until now; 0 when
-            promised, infinite when no length will do.
+        more_minutes: minutes of video to label in addition, with as much to see a minute as until now and at
+            most half of each budget wrong; 0 when promised, infinite when no length will do.
         words: sentences for the user, the most important first.
     """
 
@@ -152,8 +154,8 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
 
     For each caution of `CAUTIONS`, from the safest on, the cheapest cascade that keeps it is tested on the
     time of the proof, until one fails; the last that passed is chosen. Testing in an order that was fixed
-    before, and stopping at the first failure, costs no confidence. If already the first fails, the cheapest
-    that makes no error where it is chosen is taken, and nothing is promised.
+    before, and stopping at the first failure, costs no confidence. If already the first fails, nothing is
+    promised, and the cheapest of the second caution is taken.
 
     Args:
         table: scores and labels of every frame of both parts.
@@ -184,8 +186,8 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
     if kept:
         choice, shown = kept[-1].candidate.choice, kept[-1]
     elif sequence:
-        middle = [one for one in sequence if one.caution <= _middle()] or sequence
-        choice, shown = middle[-1].choice, proof.step(middle[-1])
+        careful = [one for one in sequence if one.caution <= _UNPROVEN] or sequence[:1]
+        choice, shown = careful[-1].choice, proof.step(careful[-1])
     else:
         choice, shown = REFERENCE_ONLY, None
     found = replay(proving, choice)
@@ -199,11 +201,6 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
         candidates=candidates,
         promise=proof.promise(steps, shown, promised=bool(kept)),
     )
-
-
-def _middle() -> int:
-    """The least careful caution without an error where the cascade is chosen."""
-    return max(place for place, caution in enumerate(CAUTIONS) if not caution.share)
 
 
 def _sequence(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -278,11 +275,20 @@ class _Proof:
             events = [self._events(name, replays[name], positive=positive) for name in self._parts]
             seen = sum(_counts(self._table, (name,)).minutes for name in self._parts)
             sizes = np.concatenate([one.sizes for one in events])
-            wrong = sum(one.errors for one in events)
-            gain = expected_growth(sizes, wrong, self._longest[positive], budget)
+            rate = _assumed_rate(events, budget)
+            gain = 0.0 if rate is None else expected_growth(sizes, rate, self._longest[positive], budget)
             needed = max(needed, math.inf if gain <= 0 else seen * -math.log(self._budgets.alpha) / gain)
         # what is labelled in addition is divided as before: only a part of it proves
         return max(needed * labelled / proving - labelled, _AT_LEAST_MORE * labelled)
+
+
+def _assumed_rate(events: Sequence[EventErrors], budget: float) -> float | None:
+    """The share of wrong windows to expect of a longer time: half the budget at most, None if above it."""
+    wrong, of = sum(one.errors for one in events), sum(one.windows for one in events)
+    wrong_events = sum(int(np.count_nonzero(one.wrong)) for one in events)
+    if clopper_pearson(wrong_events, sum(len(one.sizes) for one in events), _SURE)[0] > budget:
+        return None
+    return min(wrong / of, budget / 2) if of else 0.0
 
 
 def _longest(windows: WindowRows, *, positive: bool) -> int:
@@ -340,7 +346,10 @@ def _words(
         else:
             words.append("Its errors are too many for these budgets: longer labelling will not help.")
     else:
-        words.append(f"Label {_minutes(more)} more minutes of such video, and train again.")
+        words.append(
+            f"Label {_minutes(more)} more minutes of such video, and train again: enough if at most half of "
+            f"each budget is wrong in them."
+        )
     return words
 
 

@@ -217,18 +217,17 @@ def planned_stake(pilot: EventErrors, longest: int, windows: int, alpha: float) 
     return min(stakes, key=lambda stake: upper_bound(expected, longest, stake, alpha))
 
 
-def expected_growth(sizes: NDArray[np.int64], wrong: int, longest: int, share: float) -> float:
+def expected_growth(sizes: NDArray[np.int64], rate: float, longest: int, share: float) -> float:
     """What bets against ``share`` can be expected to win on such events, as a logarithm, with the best stake.
 
     Args:
         sizes: windows of each event.
-        wrong: windows that are wrong in all of them; whole events are taken to be.
+        rate: share of windows that are wrong; whole events are taken to be.
         longest: windows after which events were cut.
         share: that the bets are against.
     """
     if not len(sizes):
         return 0.0
-    rate = wrong / float(sizes.sum())
     relative = sizes / longest
     best = -math.inf
     for stake in _STAKES:

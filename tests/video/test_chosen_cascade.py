@@ -65,6 +65,19 @@ def test_errors_that_are_too_many_are_helped_by_no_length():
     assert "longer labelling will not help" in promise.words[-1]
 
 
+def test_one_error_of_a_few_windows_is_no_verdict():
+    table = made_table(2400, noise=0.01, change=30.0, seed=5)
+    flipped = np.array(table.specialised["small"])
+    row = 1200 + int(np.flatnonzero(~table.label[1200:])[0])
+    flipped[row : row + 60] = 1.0
+    only = dataclasses.replace(table, specialised={"small": flipped}, differences={}, packets=None)
+    only = dataclasses.replace(only, costs={k: v for k, v in table.costs.items() if "difference" not in k})
+    promise = choose_cascade(only, BUDGETS).promise
+    assert promise.fp.wrong > 0.05 * promise.fp.windows
+    assert 0 < promise.more_minutes < math.inf
+    assert "if at most half of each budget is wrong" in promise.words[-1]
+
+
 def test_a_time_without_the_object_promises_nothing():
     promise = choose_cascade(made_table(label=np.zeros(9000, bool)), BUDGETS).promise
     assert not promise.promised

@@ -93,7 +93,7 @@ def test_as_many_events_as_expected_are_enough():
     enough = events(np.full(needed, 4), np.zeros(needed, int))
     assert upper_bound(enough, 4, 1.0, ALPHA) <= 0.02
     assert upper_bound(events(enough.sizes[:-2], enough.wrong[:-2]), 4, 1.0, ALPHA) > 0.02
-    assert expected_growth(sizes, 12, 4, 0.02) <= 0  # no length will do
+    assert expected_growth(sizes, 12 / 160, 4, 0.02) <= 0  # no length will do
 
 
 @pytest.mark.parametrize("given", [{"fn": 0.0}, {"fp": 1.0}, {"confidence": 95.0}, {"fn": float("nan")}])
