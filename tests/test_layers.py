@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "tune": MEASURED,
     "profiling": MEASURED,
     "bench": (*MEASURED, "authoring"),
-    "video": (*MEASURED, "authoring", "grpc"),  # the messages that replicas are asked with
+    "video": (*MEASURED, "authoring", "grpc", "protocols"),  # what replicas are asked with
     "cluster": (*MEASURED, "authoring"),
     "client": ("errors", "serving"),
     "local_model": BASE,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 
+from cpuserve.protocols.tensor import datatype_of
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.replica_link import FrameRequest, FramesAnswered, ReplicaFailed, ServedModel
+from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
 
 __all__ = [
     "answers_of",
@@ -28,7 +31,14 @@ _COLOURS: dict[str, Literal["RGB", "BGR", "GRAY"]] = {"RGB": "RGB", "BGR": "BGR"
 
 
 def frame_tensor(model: ServedModel, request: FrameRequest) -> tuple[str, list[int], bytes]:
-    """Datatype, shape and bytes of the input that carries the frames of a request."""
+    """Datatype, shape and bytes of the input that carries the frames of a request.
+
+    Raises:
+        FrameRefused: the server takes no such payload.
+    """
+    if model.recipe is not None:
+        tensor = model.recipe.tensor(request)
+        return datatype_of(tensor.dtype), [*tensor.shape], tensor.tobytes()
     count = len(request.contents)
     if request.payload == "raw":
         shape = [count, model.height, model.width, model.channels]
@@ -37,45 +47,56 @@ def frame_tensor(model: ServedModel, request: FrameRequest) -> tuple[str, list[i
     return "BYTES", [count], b"".join(parts)
 
 
-def frame_parameters(request: FrameRequest) -> dict[str, int]:
+def frame_parameters(model: ServedModel, request: FrameRequest) -> dict[str, int]:
     """The parameters that make a request one of scaled frames."""
+    if model.recipe is not None:
+        return {}
     topk = {} if request.topk is None else {"topk": request.topk}
     return {"frame_width": request.width, "frame_height": request.height, **topk}
 
 
-def frame_outputs_wanted(request: FrameRequest) -> list[str]:
-    """Names of the outputs of a request."""
+def frame_outputs_wanted(model: ServedModel, request: FrameRequest) -> list[str]:
+    """Names of the outputs of a request; none for all of them."""
+    if model.recipe is not None:
+        return []
     return ["answer", "mask"] if request.mask else ["answer"]
 
 
 def answers_of(
-    outputs: Sequence[bytes | memoryview], request: FrameRequest, server_timing: str
+    model: ServedModel, outputs: Sequence[ReceivedOutput], request: FrameRequest, server_timing: str
 ) -> FramesAnswered:
     """The answers in the outputs of a request: each is JSON behind its length, 4 bytes little-endian.
 
     Args:
+        model: that gave them.
         outputs: as `frame_outputs_wanted`.
         request: what was asked.
         server_timing: the header of that name; empty for none.
 
     Raises:
         ReplicaFailed: they are damaged, or not as many as frames were sent.
+        FrameRefused: nothing can be answered to what was asked.
     """
+    if model.recipe is not None:
+        found = model.recipe.answers(outputs, request, model.version)
+        server_s, queue_s = server_seconds(server_timing)
+        return replace(found, server_s=server_s, queue_s=queue_s)
+    if len(outputs) != len(frame_outputs_wanted(model, request)):
+        raise ReplicaFailed(f"its answer has {len(outputs)} outputs")
     try:
-        found = [orjson.loads(text) for text in _elements(memoryview(outputs[0]))]
+        answers = [orjson.loads(text) for text in _elements(outputs[0].data)]
     except (ValueError, struct.error) as error:
         raise ReplicaFailed(f"its answer is damaged: {error}") from None
     count = len(request.contents)
-    if len(outputs) != len(frame_outputs_wanted(request)):
-        raise ReplicaFailed(f"its answer has {len(outputs)} outputs")
-    if len(found) != count or not all(isinstance(one, dict) for one in found):
-        raise ReplicaFailed(f"it gave {len(found)} answers to {count} frames")
+    if len(answers) != count or not all(isinstance(one, dict) for one in answers):
+        raise ReplicaFailed(f"it gave {len(answers)} answers to {count} frames")
     masks: Sequence[Pixels] = ()
     if request.mask:
-        if len(outputs[1]) != count * request.height * request.width:
-            raise ReplicaFailed(f"its masks have {len(outputs[1])} bytes")
-        masks = [*np.frombuffer(outputs[1], np.uint8).reshape(count, request.height, request.width)]
-    return FramesAnswered(found, masks, *server_seconds(server_timing))
+        data = outputs[1].data
+        if len(data) != count * request.height * request.width:
+            raise ReplicaFailed(f"its masks have {len(data)} bytes")
+        masks = [*np.frombuffer(data, np.uint8).reshape(count, request.height, request.width)]
+    return FramesAnswered(answers, masks, *server_seconds(server_timing))
 
 
 def _elements(view: memoryview) -> Iterator[memoryview]:
@@ -93,8 +114,15 @@ def server_seconds(header: str) -> tuple[float | None, float]:
     return (total if stages else None), stages.get("queue", 0.0)
 
 
-def served_model(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> ServedModel:
+def served_model(
+    metadata: Mapping[str, Any], config: Mapping[str, Any], recipe: Callable[[], TensorRecipe]
+) -> ServedModel:
     """The model that V2's metadata and config describe.
+
+    Args:
+        metadata: of the model.
+        config: of the model; empty where the server has none.
+        recipe: gives what is around the tensors of the model, for a server that takes no scaled frames.
 
     Raises:
         ReplicaFailed: the server does not take scaled frames, or says nothing that can be read.
@@ -105,11 +133,7 @@ def served_model(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Serv
         }
         inputs: Sequence[Mapping[str, Any]] = metadata["inputs"]
         if "picture_input" not in parameters:
-            raise ReplicaFailed(
-                f"model {metadata['name']} there takes no scaled frames: no cpuserve of this version serves "
-                "it, or the model answers no pictures",
-                lasting=True,
-            )
+            return recipe().served(metadata)
         picture = json.loads(parameters["picture_input"])
         return ServedModel(
             name=str(metadata["name"]),

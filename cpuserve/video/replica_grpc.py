@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ from cpuserve.video.replica_link import (
     ReplicaFailed,
     ServedModel,
 )
+from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
 
 __all__ = ["GrpcLink"]
 
@@ -53,9 +56,13 @@ class GrpcLink:
         model: ``NAME`` or ``NAME/VERSION``.
         api_key: sent with every request; empty for none.
         timeout_s: seconds for one answer.
+        recipe: see `served_model`.
     """
 
-    def __init__(self, url: str, model: str, api_key: str, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
+    ) -> None:
+        self._recipe = recipe
         parts = urlsplit(url)
         address = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
         if ":" in (parts.hostname or ""):
@@ -78,24 +85,34 @@ class GrpcLink:
         if not (await self._call("ModelReady", named, _PROBE_S))[0].ready:
             raise ReplicaFailed(f"model {self._model} is not ready there")
         metadata, _ = await self._call("ModelMetadata", named, _PROBE_S)
-        config, _ = await self._call("ModelConfig", named, _PROBE_S)
-        return served_model(
-            *(MessageToDict(one, preserving_proto_field_name=True) for one in (metadata, config.config))
-        )
+        config: dict[str, Any] = {}
+        try:
+            config = _as_dict((await self._call("ModelConfig", named, _PROBE_S))[0].config)
+        except ReplicaFailed as error:
+            if not error.lasting:
+                raise  # else the server has none, as OpenVINO Model Server
+        return await asyncio.to_thread(served_model, _as_dict(metadata), config, self._recipe)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
         datatype, shape, content = frame_tensor(model, request)
+        parameters = frame_parameters(model, request)
         fields = {
             "model_name": model.name,
             "model_version": model.version,
             "inputs": [{"name": model.input_name, "datatype": datatype, "shape": shape}],
-            "outputs": [{"name": name} for name in frame_outputs_wanted(request)],
+            "outputs": [{"name": name} for name in frame_outputs_wanted(model, request)],
             "raw_input_contents": [content],
-            "parameters": {name: {"int64_param": value} for name, value in frame_parameters(request).items()},
+            "parameters": {name: {"int64_param": value} for name, value in parameters.items()},
         }
         response, timing = await self._call("ModelInfer", fields, self._timeout_s)
-        return answers_of(response.raw_output_contents, request, timing)
+        if len(response.outputs) != len(response.raw_output_contents):
+            raise ReplicaFailed("its answer has no raw_output_contents")
+        outputs = [
+            ReceivedOutput(one.name, one.datatype, [*one.shape], memoryview(data))
+            for one, data in zip(response.outputs, response.raw_output_contents, strict=True)
+        ]
+        return answers_of(model, outputs, request, timing)
 
     async def _call(self, method: str, fields: dict[str, Any], timeout_s: float) -> tuple[Any, str]:
         """The response of a method, and its ``server-timing``."""
@@ -115,6 +132,11 @@ class GrpcLink:
         except DecodeError:
             raise ReplicaFailed(f"its answer is no {method}Response") from None
         return found, str(headers.get("server-timing", ""))
+
+
+def _as_dict(message: Any) -> dict[str, Any]:
+    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return found
 
 
 def _refusal(error: grpc.aio.AioRpcError, timeout_s: float) -> ReplicaBusy | ReplicaFailed | FrameRefused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from cpuserve.video.replica_link import (
     ReplicaFailed,
     ServedModel,
 )
+from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
 
 __all__ = ["HttpLink"]
 
@@ -44,9 +46,13 @@ class HttpLink:
         model: ``NAME`` or ``NAME/VERSION``.
         api_key: sent with every request; empty for none.
         timeout_s: seconds for one answer.
+        recipe: see `served_model`.
     """
 
-    def __init__(self, url: str, model: str, api_key: str, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
+    ) -> None:
+        self._recipe = recipe
         self._url = url.rstrip("/")
         self._model, _, self._version = model.partition("/")
         self._timeout_s = timeout_s
@@ -64,7 +70,13 @@ class HttpLink:
         """See `ReplicaLink.model`."""
         path = self._path(self._version)
         await self._get(f"{path}/ready")
-        return served_model(await self._get(path), await self._get(f"{path}/config"))
+        metadata, config = await self._get(path), {}
+        try:
+            config = await self._get(f"{path}/config")
+        except ReplicaFailed as error:
+            if not error.lasting:
+                raise  # else the server has none, as OpenVINO Model Server
+        return await asyncio.to_thread(served_model, metadata, config, self._recipe)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
@@ -75,9 +87,10 @@ class HttpLink:
             "shape": shape,
             "parameters": {"binary_data_size": len(content)},
         }
-        parameters = {**frame_parameters(request), "binary_data_output": True}
-        outputs = [{"name": name} for name in frame_outputs_wanted(request)]
-        head = orjson.dumps({"inputs": [entry], "outputs": outputs, "parameters": parameters})
+        parameters = {**frame_parameters(model, request), "binary_data_output": True}
+        outputs = [{"name": name} for name in frame_outputs_wanted(model, request)]
+        asked = {"outputs": outputs} if outputs else {}
+        head = orjson.dumps({"inputs": [entry], **asked, "parameters": parameters})
         headers = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         url = f"{self._path(model.version)}/infer"
         async with _errors(self._timeout_s):
@@ -89,7 +102,7 @@ class HttpLink:
         if response.status != 200:
             raise _refusal(response, body)
         timing = response.headers.get("Server-Timing", "")
-        return answers_of(_outputs(body, response.headers.get(_LENGTH, "")), request, timing)
+        return answers_of(model, _outputs(body, response.headers.get(_LENGTH, "")), request, timing)
 
     def _path(self, version: str) -> str:
         path = f"{self._url}/v2/models/{quote(self._model, safe='')}"
@@ -119,14 +132,15 @@ async def _errors(timeout_s: float) -> Any:
         raise ReplicaFailed(str(error) or type(error).__name__) from None
 
 
-def _outputs(body: bytes, header_length: str) -> list[memoryview]:
-    """The binary data of each output."""
+def _outputs(body: bytes, header_length: str) -> list[ReceivedOutput]:
+    """Each output with its binary data."""
     view, found = memoryview(body), []
     try:
         at = int(header_length)
         for output in orjson.loads(view[:at])["outputs"]:
             size = int(output["parameters"]["binary_data_size"])
-            found.append(view[at : at + size])
+            name, datatype, shape = str(output["name"]), output["datatype"], [*output["shape"]]
+            found.append(ReceivedOutput(name, datatype, shape, view[at : at + size]))
             at += size
     except (ValueError, KeyError, TypeError):
         raise ReplicaFailed(f"its answer has no binary data: {_shown(body)}") from None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Pixels
+
+if TYPE_CHECKING:
+    from cpuserve.video.tensor_recipe import TensorRecipe
 
 __all__ = [
     "FrameRefused",
@@ -66,6 +69,8 @@ class ServedModel:
         fit: how a picture is fitted into them, as `Scale.fit`.
         pad_value: grey level of the padding.
         has_mask: whether it says the class of each pixel.
+        recipe: what is around its tensors, for a server that takes tensors only; None for one that takes
+            scaled frames.
     """
 
     name: str
@@ -78,6 +83,7 @@ class ServedModel:
     fit: str
     pad_value: int
     has_mask: bool = False
+    recipe: TensorRecipe | None = field(default=None, compare=False, repr=False)
 
     @property
     def channels(self) -> int:

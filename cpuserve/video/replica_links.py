@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.video.replica_link import ReplicaLink
+from cpuserve.video.tensor_recipe import TensorRecipe
 
 __all__ = ["connect"]
 
 
-def connect(url: str, model: str, api_key: str, timeout_s: float) -> ReplicaLink:
+def connect(
+    url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
+) -> ReplicaLink:
     """The connection to a server; to be called inside the loop that will use it.
+
+    Args:
+        url: of the server.
+        model: ``NAME`` or ``NAME/VERSION``.
+        api_key: sent with every request; empty for none.
+        timeout_s: seconds for one answer.
+        recipe: gives what is around the model's tensors, for a server that takes no scaled frames.
 
     Raises:
         UsageError: the URL has another scheme or no host.
@@ -32,9 +43,9 @@ def connect(url: str, model: str, api_key: str, timeout_s: float) -> ReplicaLink
             from cpuserve.video.replica_http import HttpLink  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
             raise MissingExtra("replicas over HTTP need aiohttp", "video") from error
-        return HttpLink(url, model, api_key, timeout_s)
+        return HttpLink(url, model, api_key, timeout_s, recipe)
     try:
         from cpuserve.video.replica_grpc import GrpcLink  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         raise MissingExtra("replicas over gRPC need gRPC", "grpc") from error
-    return GrpcLink(url, model, api_key, timeout_s)
+    return GrpcLink(url, model, api_key, timeout_s, recipe)

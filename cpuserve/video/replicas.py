@@ -15,6 +15,7 @@ import numpy as np
 
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
+from cpuserve.settings import Settings, load
 from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame, find_model
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
@@ -22,6 +23,7 @@ from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import ServedModel
 from cpuserve.video.replica_links import connect
 from cpuserve.video.scale import Scale, Scaler
+from cpuserve.video.tensor_recipe import LocalRecipe
 
 __all__ = ["Replicas"]
 
@@ -59,6 +61,8 @@ class Replicas:
         api_key: sent with every request; empty for none.
         in_flight: most requests that a replica has at a time.
         timeout_s: seconds for one answer.
+        settings: where the model is on this machine too, which servers need that take tensors only (Triton,
+            OpenVINO Model Server); None: the settings of environment and settings file.
         wait_s: seconds without any usable replica after which frames fail.
 
     Raises:
@@ -77,6 +81,7 @@ class Replicas:
         in_flight: int = 4,
         timeout_s: float = 30.0,
         wait_s: float = 60.0,
+        settings: Settings | None = None,
     ) -> None:
         self.in_flight = 2 * len(urls) * in_flight
         self._room = _Room(_MOST_WAITING_BYTES)
@@ -88,7 +93,9 @@ class Replicas:
         self._replicas: Sequence[Replica] = ()
         self._dispatcher: FrameDispatcher | None = None
         try:
-            self._replicas = self._call(_connected(urls, model, api_key, in_flight, timeout_s))
+            self._replicas = self._call(
+                _connected(urls, model, api_key, in_flight, timeout_s, settings or load({}))
+            )
             served = self._call(find_model(self._replicas, model, wait_s))
             self._payload, self.notes = self._call(payload_choice(payload, self._replicas, served))
             self._dispatcher = self._call(_dispatcher(self._replicas, served, wait_s))
@@ -193,14 +200,15 @@ class Replicas:
 
 
 async def _connected(
-    urls: Sequence[str], model: str, api_key: str, in_flight: int, timeout_s: float
+    urls: Sequence[str], model: str, api_key: str, in_flight: int, timeout_s: float, settings: Settings
 ) -> list[Replica]:
     """Connections are made in the loop that uses them."""
     plain = [url.strip().rstrip("/") for url in urls]
     twice = next((url for url in plain if plain.count(url) > 1), None)
     if twice is not None or not plain:
         raise UsageError(f"replica {twice} is given twice" if twice else "no replica is given")
-    return [Replica(url, connect(url, model, api_key, timeout_s), in_flight) for url in plain]
+    recipe = LocalRecipe(model, settings)
+    return [Replica(url, connect(url, model, api_key, timeout_s, recipe), in_flight) for url in plain]
 
 
 async def _dispatcher(replicas: Sequence[Replica], served: ServedModel, wait_s: float) -> FrameDispatcher:

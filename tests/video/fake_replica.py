@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WIDTH, HEIGHT = 8, 6
+ANSWER = {"name": "answer", "datatype": "BYTES", "shape": [1]}
 
 
 class FakeReplica:
@@ -115,7 +116,7 @@ class FakeReplica:
         self.frames += sums
         texts = [json.dumps(one).encode() for one in answers]
         output = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-        said = json.dumps({"outputs": [{"parameters": {"binary_data_size": len(output)}}]}).encode()
+        said = json.dumps({"outputs": [{**ANSWER, "parameters": {"binary_data_size": len(output)}}]}).encode()
         if behaviour == "cut":
             handler.close_connection = True
             return reply(handler, 200, said, **{"Inference-Header-Content-Length": str(len(said))}, more=99)

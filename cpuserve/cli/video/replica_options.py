@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from cpuserve.settings import Settings
     from cpuserve.video.replicas import Replicas
     from cpuserve.video.scale import Scaler
 
@@ -72,13 +73,16 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def opened_replicas(model: str, scaler: Scaler, flags: dict[str, Any]) -> Replicas | None:
+def opened_replicas(
+    model: str, scaler: Scaler, flags: dict[str, Any], settings: Settings | None = None
+) -> Replicas | None:
     """The replicas that the options name; None without ``--replicas``.
 
     Args:
         model: ``NAME`` or ``NAME/VERSION``.
         scaler: of the scale.
         flags: the arguments of `replica_options`, which are taken out of it.
+        settings: of this machine, for servers that take tensors only.
 
     Raises:
         UsageError: a URL is none.
@@ -98,4 +102,5 @@ def opened_replicas(model: str, scaler: Scaler, flags: dict[str, Any]) -> Replic
         in_flight=given["in_flight"],
         timeout_s=given["replica_timeout"],
         wait_s=given["replica_wait"],
+        settings=settings,
     )
