@@ -1,0 +1,128 @@
+"""Several videos are labelled as one run; a run that was ended goes on and gives the same labels."""
+
+import shutil
+
+import pytest
+
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video.cascade_choice import Choice
+from cpuserve.video.cascade_run import CascadeRun
+from cpuserve.video.label_file import read_labels
+from cpuserve.video.video_run import label_files, plan_labels, run_videos
+from cpuserve.video.video_sources import find_videos
+from tests.video.small_cascade import BrightReference, write_small_cascade
+
+CHOICE = Choice(every=5, detector="global:10", delta=20.0, cnn="one", c_low=0.2, c_high=0.8)
+LIMIT, NETWORK_LIMIT = 143.0, 124.0
+
+
+@pytest.fixture
+def clip(data_dir):
+    return data_dir / "video" / "street_cars.mp4"
+
+
+class Ended(Exception):
+    """The user pressed Ctrl-C."""
+
+
+class Watcher:
+    """Ends the run at a frame."""
+
+    def __init__(self, at=None):
+        self.at = at
+        self.seen = []
+
+    def begin(self, source, video, start):
+        self.seen.append((source.place, start))
+
+    def labelled(self, number, run):
+        if number == self.at:
+            raise Ended
+
+    def end(self, source, error):
+        self.seen.append((source.place, error))
+
+
+def run(directory, videos, target, *, resume=False, overwrite=False, watcher=None, **options):
+    cascade = write_small_cascade(directory, CHOICE, NETWORK_LIMIT)
+    sources = find_videos([str(video) for video in videos])
+    files = plan_labels(sources, target, directory=len(videos) > 1)
+    record = label_files(files, sources, {"query": "car"}, resume=resume, overwrite=overwrite)
+    made = CascadeRun(directory, cascade, BrightReference(LIMIT), **options)
+    return run_videos(sources, made, cascade.promise, files, record, watcher=watcher)
+
+
+def test_a_run_that_was_ended_goes_on_with_the_same_labels_and_the_same_audit(tmp_path, clip):
+    whole = run(tmp_path, [clip], tmp_path / "whole.csv", audit_rate=0.05)
+    with pytest.raises(Ended):
+        run(tmp_path, [clip], tmp_path / "ended.csv", audit_rate=0.05, watcher=Watcher(at=600))
+    assert 590 < len(list(read_labels(tmp_path / "ended.csv"))) <= 601
+    watcher = Watcher()
+    rest = run(tmp_path, [clip], tmp_path / "ended.csv", audit_rate=0.05, resume=True, watcher=watcher)
+    assert (tmp_path / "ended.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert 0 < rest.frames_before < 602
+    assert watcher.seen[0] == (clip.name, rest.frames_before)
+    assert rest.frames_before + rest.frames == whole.frames == 905
+    assert rest.as_json()["observed"] == whole.as_json()["observed"]
+    assert rest.shares == whole.shares
+    again = run(tmp_path, [clip], tmp_path / "ended.csv", audit_rate=0.05, resume=True)
+    assert (again.frames, again.frames_before) == (0, 905)
+    assert again.as_json()["observed"] == whole.as_json()["observed"]
+
+
+def test_a_video_that_cannot_be_read_does_not_end_the_run(tmp_path, clip):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    good = tmp_path / "good.mp4"
+    shutil.copy(clip, good)
+    summary = run(tmp_path, [bad, good], tmp_path / "labels", audit_rate=0)
+    assert list(summary.errors) == [str(bad)]
+    assert "bad.mp4" in summary.errors[str(bad)]
+    assert len(list(read_labels(tmp_path / "labels" / "good.mp4.csv"))) == 905
+    assert summary.as_json()["frames"] == 905
+    assert summary.as_json()["observed"] is None
+    assert "905 frames in" in summary.text()
+
+
+def test_what_is_there_is_not_replaced_unasked(tmp_path, clip):
+    out = tmp_path / "out.csv"
+    run(tmp_path, [clip], out, audit_rate=0)
+    with pytest.raises(UsageError, match=r"out.csv is there already: --resume continues it, --overwrite"):
+        run(tmp_path, [clip], out)
+    (tmp_path / "out.csv.run.json").unlink()
+    with pytest.raises(UsageError, match=r"--resume has no record of the run that wrote it"):
+        run(tmp_path, [clip], out, resume=True)
+    assert run(tmp_path, [clip], out, overwrite=True, audit_rate=0).frames == 905
+
+
+def test_several_videos_need_a_directory(clip, data_dir):
+    sources = find_videos([str(clip), str(data_dir / "video" / "highway.avi")])
+    with pytest.raises(UsageError, match="2 videos do not go into one file"):
+        plan_labels(sources, clip.with_name("out.csv"), directory=False)
+
+
+def test_every_frame_asks_the_reference_alone(tmp_path, clip):
+    summary = run(tmp_path, [clip], tmp_path / "truth.jsonl", every_frame=True)
+    assert summary.shares["reference"] == 1
+    assert summary.run.audit is None
+    labels = list(read_labels(tmp_path / "truth.jsonl"))
+    assert all(frame.truth == frame.label for frame in labels)
+    assert 0.2 < sum(frame.label for frame in labels) / 905 < 0.9
+
+
+def test_a_reference_that_fails_ends_the_run_with_its_reason(tmp_path, clip):
+    class Failing(BrightReference):
+        def submit(self, pixels, width, height):
+            answer = super().submit(pixels, width, height)
+            if self.asked == 20:
+                answer = type(answer)()
+                answer.set_exception(CpuserveError("no replica is left"))
+            return answer
+
+    cascade = write_small_cascade(tmp_path, CHOICE, NETWORK_LIMIT)
+    sources = find_videos([str(clip)])
+    files = plan_labels(sources, tmp_path / "out.csv", directory=False)
+    record = label_files(files, sources, {}, resume=False, overwrite=False)
+    with pytest.raises(CpuserveError, match=r"could not answer frame \d+: no replica is left"):
+        run_videos(sources, CascadeRun(tmp_path, cascade, Failing(LIMIT)), cascade.promise, files, record)
+    assert list(read_labels(tmp_path / "out.csv"))
