@@ -15,7 +15,7 @@ import orjson
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.comments import Comment
-from cpuserve.video.decoding import DecodedFrame, StageResult, decode
+from cpuserve.video.decoding import StageResult, decode
 from cpuserve.video.frame import Frame
 from cpuserve.video.frame_model import FrameModel, SeenFrame
 from cpuserve.video.mask_outlines import outline_path
@@ -95,7 +95,9 @@ def mask_video(
     classes = _class_ids(model, order.classes)
     video = probe(order.video)
     address = embedded_video(order.video) if order.embed else relative_video(order.video, order.folder)
-    track, (width, height), frames = _track(order, model, classes, progress)
+    # browsers count from the file's time 0, and a video may begin later, after its sound
+    begin_s = max(0.0, float(int(video.pts[0]) * video.time_base))
+    track, (width, height), frames = _track(order, model, classes, begin_s, progress)
     page = player_page(order.video.name, address, width, height, track, order.comments)
     notes = []
     if video.codec not in _PLAYED or order.video.suffix.lower() not in _PLAYED_FILES:
@@ -136,22 +138,25 @@ def mask_video(
 
 
 def _track(
-    order: MaskOrder, model: FrameModel, classes: Sequence[int], progress: Callable[[int], None]
+    order: MaskOrder,
+    model: FrameModel,
+    classes: Sequence[int],
+    begin_s: float,
+    progress: Callable[[int], None],
 ) -> tuple[MaskTrack, tuple[int, int], int]:
     """The outlines of the frames, the size of a frame, and how many there were."""
     writer: MaskTrackWriter | None = None
-    waiting: deque[tuple[DecodedFrame, Future[SeenFrame]]] = deque()
+    waiting: deque[tuple[float, Future[SeenFrame]]] = deque()
     size, count = (0, 0), 0
     wanted = np.zeros(256, bool)
     wanted[list(classes)] = True
 
     def take(made: MaskTrackWriter) -> None:
-        frame, future = waiting.popleft()
+        time_s, future = waiting.popleft()
         mask = future.result().mask
         if mask is None:
             raise CpuserveError(f"model {model.name} made no mask")
-        frame.release()
-        made.put(frame.time_s, outline_path(wanted[mask], order.most_points))
+        made.put(begin_s + time_s, outline_path(wanted[mask], order.most_points))
         progress(1)
 
     for frame in decode(order.video, _ScaledFrames(model.scale), every=order.every):
@@ -159,8 +164,9 @@ def _track(
             size = frame.value
             width, height = _mask_size(*size)
             writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, order.video.name)
-        pixels: Pixels = frame.keep().pictures["scaled"]
-        waiting.append((frame, model.submit_seen(pixels, width, height)))
+        # a copy, since decoding may have room for fewer frames than the model has under way
+        pixels: Pixels = frame.pictures["scaled"].copy()
+        waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
         count += 1
         if len(waiting) >= model.in_flight:
             take(writer)

@@ -21,7 +21,7 @@ class MaskTrack:
     Attributes:
         width: of the masks, pixels of the outlines.
         height: of the same.
-        times: seconds from the first frame at which the outlines change, rising.
+        times: seconds, as a player counts them, at which the outlines change, rising.
         paths: the ``d`` of an SVG path that holds from each of these times on; empty where nothing is.
         files: the names of the files.
         size_bytes: of these files.
@@ -76,7 +76,7 @@ class MaskTrackWriter:
         """Tell the outlines of the next frame.
 
         Args:
-            time_s: seconds from the first frame; not before that of the frame before.
+            time_s: seconds, as a player counts them; not before that of the frame before.
             path: the ``d`` of an SVG path.
         """
         track = self._track

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,20 @@ def write_video(
     size: tuple[int, int] = (320, 180),
     rate: int = 10,
     codec: str = "libvpx-vp9",
+    late: int = 0,
 ) -> Path:
-    """Write a dark video; ``draw`` paints on the RGB pixels [height, width, 3] of each frame."""
+    """Write a dark video that begins ``late`` frames after time 0.
+
+    ``draw`` gets the number and the RGB pixels [height, width, 3] of each frame and paints on them.
+    """
     with av.open(str(file), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(frames):
             pixels = np.full((size[1], size[0], 3), 20, np.uint8)
             draw(number, pixels)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = number + late, Fraction(1, rate)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file

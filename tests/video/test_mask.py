@@ -56,6 +56,18 @@ def video(tmp_path_factory):
     return write_video(folder / "a street: 50%.webm", street, FRAMES, size=(WIDTH, HEIGHT), rate=RATE)
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    program = find_browser()
+    if program is None:
+        said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    with browsing(program, tmp_path_factory.mktemp("browser")) as page:
+        yield page
+
+
 @pytest.fixture
 def mask(repository, capfd):
     """Runs the command; gives its exit code, what it printed and its errors."""
@@ -100,6 +112,23 @@ def test_the_outlines_follow_the_person(mask, video, tmp_path):
         # the model sees 96 x 96 pixels
         assert points.min(0) == pytest.approx([left, top], abs=5)
         assert points.max(0) == pytest.approx([right, bottom], abs=5)
+
+
+def test_a_video_that_begins_late_has_the_times_that_a_browser_counts(mask, tmp_path, browser):
+    begin = 13  # frames
+    late = write_video(tmp_path / "late.webm", street, 25, size=(WIDTH, HEIGHT), rate=RATE, late=begin)
+    mask(late, tmp_path / "out")
+    assert moments(tmp_path / "out")[1][0] == pytest.approx(LATE + begin / RATE)
+    browser.open((tmp_path / "out" / "index.html").as_uri(), WIDTH, HEIGHT)
+    first = browser.run(
+        """new Promise(done => {
+            const video = document.getElementById("video");
+            video.requestVideoFrameCallback((_now, data) => done(data.mediaTime));
+            video.muted = true;
+            video.play();
+        })"""
+    )
+    assert first == pytest.approx(begin / RATE, abs=1.5 / RATE)
 
 
 def test_other_classes_and_fewer_frames_and_points(mask, video, tmp_path):
@@ -193,18 +222,6 @@ def test_without_pyav_the_extra_is_named(tmp_path):
 # --- in a browser ---
 
 NOT_SAID = "a text </script><script>document.title='bad'</script>"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = find_browser()
-    if program is None:
-        said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
-        if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        pytest.skip(said)
-    with browsing(program, tmp_path_factory.mktemp("browser")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
