@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "convert a model of any framework and publish it",
     "quantize": "quantize a model to INT8 and check its accuracy",
     "doctor": "check the machine, and whether a running server uses it as planned",
+    "health": "ask the server that runs here whether it is ready",
     "run": "run any program on the CPUs of one seat",
     "predict": "run a model on pictures, without a server",
     "cutpoints": "list where a model can be cut",

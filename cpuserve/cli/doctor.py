@@ -14,12 +14,12 @@ import click
 import orjson
 
 from cpuserve.cli.options import json_option
+from cpuserve.cli.running_servers import choose_server
 from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cpuserve.machine.server_status import ServerStatus
 
 __all__ = ["command"]
 
@@ -81,7 +81,7 @@ def _look(pid: int | None, window: float) -> dict[str, Any]:
     from cpuserve.serving.find_servers import find_servers  # noqa: PLC0415
 
     servers = find_servers()
-    server = _choose(servers, pid)
+    server = choose_server(servers, pid)
     before = throttling_sample(server)
     time.sleep(window if server else 0)
     others = [other for other in servers if server and other.pid != server.pid]
@@ -89,18 +89,6 @@ def _look(pid: int | None, window: float) -> dict[str, Any]:
         # workers come and go: check those of now
         server = next((one for one in find_servers() if one.pid == server.pid), server)
     return diagnose(server, before, neighbours=others)
-
-
-def _choose(servers: tuple[ServerStatus, ...], pid: int | None) -> ServerStatus | None:
-    there = ", ".join(f"{server.pid} ({server.address})" for server in servers) or "none"
-    if pid is None:
-        if len(servers) > 1:
-            raise UsageError(f"several servers run here, name one with --pid: {there}")
-        return servers[0] if servers else None
-    for server in servers:
-        if pid in (server.pid, *(worker.pid for worker in server.workers)):
-            return server
-    raise UsageError(f"--pid {pid} is no server of this user; there are: {there}")
 
 
 def _ask(url: str, api_key: str | None, window: float) -> dict[str, Any]:

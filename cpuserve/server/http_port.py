@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 
 __all__ = ["bind_address", "check_port"]
+
+_PATIENCE_S, _PAUSE_S = 1.0, 0.05
 
 
 def bind_address(host: str, port: int) -> str:
@@ -31,6 +34,16 @@ def check_port(settings: Settings, environ: Mapping[str, str] = os.environ) -> N
     if "LISTEN_FDS" in environ or "GUNICORN_FD" in environ:
         return
     host, port = settings.host, settings.port
+    until = time.monotonic() + _PATIENCE_S
+    while (error := _refusal(host, port)) is not None:
+        # a server that ends, or the other end of somebody's connection, may have it for a moment
+        if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+            raise UsageError(_reason(error, host, port)) from error
+        time.sleep(_PAUSE_S)
+
+
+def _refusal(host: str, port: int) -> OSError | None:
+    """Why nothing can listen there now; None where something can."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -39,7 +52,8 @@ def check_port(settings: Settings, environ: Mapping[str, str] = os.environ) -> N
             tried.bind(address)
             tried.listen(1)  # two sockets may be bound to a port that nobody listens on yet
     except OSError as error:
-        raise UsageError(_reason(error, host, port)) from error
+        return error
+    return None
 
 
 def _reason(error: OSError, host: str, port: int) -> str:

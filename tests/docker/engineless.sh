@@ -2,7 +2,7 @@
 # Builds and runs the image on a machine without a container engine, with tools that Debian packages.
 #
 #   engineless.sh need          installs the tools if they are missing and this is root; else says why not, exit 77
-#   engineless.sh base          makes the image that stands for python:3.11-slim: Debian with its Python 3.11
+#   engineless.sh base          makes the image that stands for the base image: Debian with its Python 3.11
 #   engineless.sh build TAG     builds docker/Dockerfile on it
 #   engineless.sh run ...       podman run, in the foreground, on the host's network
 #   engineless.sh podman ...    any other podman command

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
 import shlex
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
@@ -31,11 +24,12 @@ def arguments(name, instructions=FINAL):
 
 
 def test_both_stages_use_the_same_python():
-    assert INSTRUCTIONS[0] == ["ARG", "BASE=python:3.11-slim"]
+    (name, base) = INSTRUCTIONS[0][0], INSTRUCTIONS[0][1].removeprefix("BASE=")
+    assert name == "ARG"
     stages = arguments("FROM", INSTRUCTIONS)
     assert [stage.split(" AS ")[0] for stage in stages] == ["${BASE}", "${BASE}"]
     minimum = re.search(r'requires-python = ">=(.+)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert f"python:{minimum}-slim" == INSTRUCTIONS[0][1].removeprefix("BASE=")
+    assert re.fullmatch(rf"python:{re.escape(minimum)}\.\d+-slim-\w+@sha256:[0-9a-f]{{64}}", base)
 
 
 def test_only_locked_wheels_are_installed():
@@ -77,49 +71,16 @@ def test_the_variables_of_the_image_are_settings():
     environment = dict(word.split("=", 1) for word in shlex.split(arguments("ENV")[0]))
     known = {name: value for name, value in environment.items() if name.startswith("CPUSERVE_")}
     settings = load(environ=known)
-    assert len(set(settings.origin) & {"host", "port", "model_repository"}) == len(known) == 3
+    assert set(settings.origin) == {"host", "port", "model_repository", "tuning_dir"}
+    assert len(known) == 4
     assert (settings.host, str(settings.port)) == ("0.0.0.0", arguments("EXPOSE")[0])
     # Set here they would outvote what each worker sets for its own seat.
     assert not [name for name in environment if name.startswith(("OMP_", "KMP_", "GOMP_"))]
 
 
-@contextmanager
-def answering(status):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(status if self.path == "/v2/health/ready" else 404)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def check_health(port, **environment):
-    command = json.loads(arguments("HEALTHCHECK")[0].partition("CMD ")[2])
-    assert command[0] == "python"
-    environment["CPUSERVE_PORT"] = str(port)
-    return subprocess.run(
-        [sys.executable, *command[1:]], env=environment, capture_output=True, check=False
-    ).returncode
-
-
-@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_health_check_asks_the_server_and_no_proxy(status, healthy):
-    with answering(status) as port:
-        assert (check_health(port, http_proxy="http://127.0.0.1:9") == 0) is healthy
-
-
-def test_the_health_check_fails_without_a_server():
-    assert check_health(free_port()) != 0
+def test_the_health_check_is_the_command_for_it():
+    command = arguments("HEALTHCHECK")[0].partition("CMD ")[2]
+    assert json.loads(command) == ["cpuserve", "health", "--quiet"]
 
 
 def test_the_build_context_holds_only_what_is_copied():
@@ -135,29 +96,35 @@ def test_the_build_context_holds_only_what_is_copied():
 
 def test_the_readme_names_what_there_is():
     readme = (ROOT / "docker" / "README.md").read_text()
-    compose = (ROOT / "docker" / "compose.yaml").read_text()
-    profiles = set(re.findall(r"profiles: \[(\S+)\]", compose))
-    assert set(re.findall(r"--profile (\S+)", readme)) == profiles
-    assert set(re.findall(r"export (NODE\d_CPUS)=", readme)) == set(re.findall(r"\$\{(\w+):-", compose))
+    named = set(re.findall(r"-f docker/(\S+\.yaml)", readme))
+    assert named == {file.name for file in (ROOT / "docker").glob("compose*.yaml")} - {"compose.profile.yaml"}
+    assert "`compose.profile.yaml`" in readme
+    nodes = (ROOT / "docker" / "compose.nodes.yaml").read_text()
+    assert set(re.findall(r"export (NODE\d_CPUS)=", readme)) == set(re.findall(r"\$\{(\w+):\?", nodes))
     for target in re.findall(r"\]\(([^)]+)\)", readme):
         assert (ROOT / "docker" / target).exists(), target
 
 
-def test_every_image_has_a_fixed_tag():
-    compose = (ROOT / "docker" / "compose.yaml").read_text()
-    named = re.findall(r"^\s*image: (.+)$", compose, flags=re.MULTILINE)
-    named.append(INSTRUCTIONS[0][1].removeprefix("BASE="))
-    assert len(named) >= 2
-    for image in named:
-        tag = image.rpartition(":")[2]
-        assert ":" in image, image
-        assert tag != "latest", image
+def test_the_image_has_a_fixed_tag():
+    (image,) = re.findall(r"^\s*image: (.+)$", (ROOT / "docker" / "server.yaml").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"[\w/-]+:(?!latest$)\w+", image)
+
+
+def read(name):
+    yaml = pytest.importorskip("ruamel.yaml", reason="no YAML reader here (check-jsonschema brings one)")
+    return yaml.YAML(typ="safe").load((ROOT / "docker" / name).read_text())["services"]
 
 
 @pytest.fixture(scope="module")
 def services():
-    yaml = pytest.importorskip("ruamel.yaml", reason="no YAML reader here (check-jsonschema brings one)")
-    return yaml.YAML(typ="safe").load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    """Every service with what it extends."""
+    base, found = read("server.yaml")["server"], {}
+    for file in ("compose.yaml", "compose.nodes.yaml"):
+        for name, service in read(file).items():
+            assert service.pop("extends") == {"file": "server.yaml", "service": "server"}
+            assert not set(service) & set(base), "lists of both would be joined"
+            found[name] = {**base, **service}
+    return found
 
 
 def test_no_service_has_more_rights_than_it_needs(services):
@@ -166,22 +133,26 @@ def test_no_service_has_more_rights_than_it_needs(services):
         assert service["tmpfs"] == ["/tmp"], name  # noqa: S108
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert "privileged" not in service, name
-        assert not {"user", "cpus", "cpu_quota"} & set(service), name
-    assert {name: service["cap_add"] for name, service in services.items() if "cap_add" in service} == {
-        "whole-sys-nice": ["SYS_NICE"]
-    }
+        assert not {"user", "cpus", "cpu_quota", "privileged", "cap_add"} & set(service), name
 
 
-def test_compose_has_a_service_for_each_node_and_one_for_the_machine(services):
-    nodes = [service for service in services.values() if service["profiles"] == ["nodes"]]
-    assert [service["cpuset"] for service in nodes] == ["${NODE0_CPUS:-0}", "${NODE1_CPUS:-1}"]
-    assert [service["ports"] for service in nodes] == [["8000:8000"], ["8001:8000"]]
-    others = [service for service in services.values() if service not in nodes]
-    assert others
-    for service in others:
-        assert "cpuset" not in service
-        assert service["ports"] == ["8000:8000"]
+def test_without_a_profile_the_machine_is_one_service_and_nodes_need_their_cpus(services):
+    assert [*read("compose.yaml")] == ["whole"]
+    assert not [name for name, service in services.items() if "profiles" in service]
+    assert "cpuset" not in services["whole"]
+    for number in (0, 1):
+        node = services[f"node{number}"]
+        assert re.match(rf"\$\{{NODE{number}_CPUS:\?", node["cpuset"]), "a lost variable must be an error"
+        assert node["ports"] == [f"800{number}:8000"]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.nodes.yaml"])
+def test_volumes_of_models_and_presets_are_declared(name, services):
+    yaml = pytest.importorskip("ruamel.yaml", reason="no YAML reader here (check-jsonschema brings one)")
+    declared = yaml.YAML(typ="safe").load((ROOT / "docker" / name).read_text())["volumes"]
+    mounts = dict(entry.removesuffix(":ro").rsplit(":", 1) for entry in services["whole"]["volumes"])
+    assert {default[:-1] for default in (mount.rpartition("-")[2] for mount in mounts)} == set(declared)
+    assert sorted(mounts.values()) == ["/models", "/tuning"]
 
 
 def test_the_stop_grace_period_is_longer_than_the_shutdown_timeout(services):
@@ -191,12 +162,9 @@ def test_the_stop_grace_period_is_longer_than_the_shutdown_timeout(services):
         assert int(service["stop_grace_period"].removesuffix("s")) > Settings().shutdown_timeout_s
 
 
-def test_the_profiling_overlay_adds_one_capability_to_services_that_are_there(services):
-    yaml = pytest.importorskip("ruamel.yaml", reason="no YAML reader here (check-jsonschema brings one)")
-    file = ROOT / "docker" / "compose.profile.yaml"
-    overlay = yaml.YAML(typ="safe").load(file.read_text())["services"]
-    assert set(overlay) <= set(services)
-    assert all(service == {"cap_add": ["SYS_PTRACE"]} for service in overlay.values())
+@pytest.mark.parametrize(("name", "capability"), [("profile", "SYS_PTRACE"), ("sys-nice", "SYS_NICE")])
+def test_an_overlay_adds_one_capability_to_a_service_that_is_there(services, name, capability):
+    assert read(f"compose.{name}.yaml") == {"whole": {"cap_add": [capability]}}
 
 
 def test_the_image_has_what_grpc_needs():
