@@ -15,15 +15,13 @@ import orjson
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.comments import Comment
-from cpuserve.video.decoding import StageResult, decode
-from cpuserve.video.frame import Frame
+from cpuserve.video.decoding import decode
 from cpuserve.video.frame_model import FrameModel, SeenFrame
 from cpuserve.video.mask_outlines import outline_path
 from cpuserve.video.mask_player import embedded_video, player_page, relative_video
 from cpuserve.video.mask_track import MaskTrack, MaskTrackWriter
-from cpuserve.video.scale import Scale
-from cpuserve.video.segments import Segment
-from cpuserve.video.video_file import VideoFile, probe
+from cpuserve.video.scaled_frames import SCALED, ScaledFrames
+from cpuserve.video.video_file import probe
 
 __all__ = ["MaskOrder", "mask_video"]
 
@@ -54,24 +52,6 @@ class MaskOrder:
     most_points: int = 200
     comments: Sequence[Comment] = ()
     embed: bool = False
-
-
-@dataclass
-class _ScaledFrames:
-    """The stage that runs where frames are decoded: it scales them for the model.
-
-    Attributes:
-        scale: of the model.
-    """
-
-    scale: Scale
-
-    def start(self, _video: VideoFile, _segment: Segment) -> None:
-        """Nothing has to be ready."""
-
-    def __call__(self, frame: Frame) -> StageResult:
-        """The size of the frame, and its pixels for the model."""
-        return StageResult((frame.width, frame.height), {"scaled": frame.scaled(self.scale)})
 
 
 def mask_video(
@@ -159,13 +139,13 @@ def _track(
         made.put(begin_s + time_s, outline_path(wanted[mask], order.most_points))
         progress(1)
 
-    for frame in decode(order.video, _ScaledFrames(model.scale), every=order.every):
+    for frame in decode(order.video, ScaledFrames(model.scale), every=order.every):
         if writer is None:
             size = frame.value
             width, height = _mask_size(*size)
             writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, order.video.name)
         # a copy, since decoding may have room for fewer frames than the model has under way
-        pixels: Pixels = frame.pictures["scaled"].copy()
+        pixels: Pixels = frame.pictures[SCALED].copy()
         waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
         count += 1
         if len(waiting) >= model.in_flight:
