@@ -182,9 +182,10 @@ class FrameDispatcher:
                 return
             replica = min(free, key=lambda one: (one.outstanding, one.answered))
             frames = self._next_frames(min(replica.together(), -(-len(self._waiting) // len(free))))
+            alone = not replica.requests
             replica.outstanding += len(frames)
             replica.requests += 1
-            self._start(self._send(replica, frames))
+            self._start(self._send(replica, frames, alone=alone))
 
     def _next_frames(self, most: int) -> list[WaitingFrame]:
         frames = [self._waiting.popleft()]
@@ -192,7 +193,7 @@ class FrameDispatcher:
             frames.append(self._waiting.popleft())
         return frames
 
-    async def _send(self, replica: Replica, frames: list[WaitingFrame]) -> None:
+    async def _send(self, replica: Replica, frames: list[WaitingFrame], *, alone: bool) -> None:
         """Have one replica answer frames; whatever it does, they are answered, waiting again, or refused."""
         first, started = frames[0], time.monotonic()
         request = FrameRequest(
@@ -204,7 +205,7 @@ class FrameDispatcher:
             found = await replica.link.ask(self._served, request)
             took = time.monotonic() - started
             self._alive = time.monotonic()
-            replica.answered_frames(len(frames), took, found.server_s, found.queue_s)
+            replica.answered_frames(len(frames), took, found, alone=alone)
             back = []
             masks: Sequence[Pixels | None] = found.masks or [None] * len(frames)
             for frame, answer, mask in zip(frames, found.answers, masks, strict=True):

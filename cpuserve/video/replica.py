@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpuserve.video.replica_link import ReplicaLink
+from cpuserve.video.replica_link import FramesAnswered, ReplicaLink
 
 __all__ = ["Replica"]
 
@@ -66,16 +66,23 @@ class Replica:
             return False
         return self.requests < (1 if self.failed_in_a_row else self.in_flight)
 
-    def answered_frames(
-        self, frames: int, round_trip_s: float, server_s: float | None, queue_s: float
-    ) -> None:
-        """Note an answer, and what it took."""
+    def answered_frames(self, frames: int, took_s: float, found: FramesAnswered, *, alone: bool) -> None:
+        """Note an answer, and what it took.
+
+        Args:
+            frames: how many the request had.
+            took_s: seconds until the answer was here.
+            found: the answer.
+            alone: whether the replica had no other request then. Beside others a request also waits in places
+                that the server does not see.
+        """
         self.answered += frames
         self.failed_in_a_row = 0
-        self._round_trip_s.append(round_trip_s)
-        if server_s is not None:
-            self._service_s.append((server_s - queue_s) / frames)
-            self._overhead_s.append(max(0.0, round_trip_s - server_s))
+        self._round_trip_s.append(took_s)
+        if found.server_s is not None:
+            self._service_s.append((found.server_s - found.queue_s) / frames)
+            if alone:
+                self._overhead_s.append(max(0.0, took_s - found.server_s))
 
     def left_out(
         self, reason: str, retry_after_s: float = 0.0, *, up: bool = False, lasting: bool = False
@@ -99,9 +106,9 @@ class Replica:
 
         One where that costs less than a tenth anyway, or where the server does not say what it took.
         """
-        if not self._service_s:
+        if not self._service_s or not self._overhead_s:
             return 1
-        service, overhead = _middle(self._service_s), _middle(self._overhead_s)
+        service, overhead = _middle(self._service_s), min(self._overhead_s)
         needed = overhead / max(1e-6, _OVERHEAD * service)
         return max(1, min(self.most_together, round(needed)))
 
@@ -122,7 +129,8 @@ class Replica:
             places = [round((len(ordered) - 1) * (step + 0.5) / _QUANTILES) for step in range(_QUANTILES)]
             found["service_ms"] = round(1000 * sum(ordered) / len(ordered), 3)
             found["service_quantiles_ms"] = [round(1000 * ordered[place], 3) for place in places]
-            found["overhead_ms"] = round(1000 * _middle(self._overhead_s), 3)
+        if self._overhead_s:
+            found["overhead_ms"] = round(1000 * min(self._overhead_s), 3)
         return found
 
 

@@ -57,7 +57,7 @@ def _times(report: dict[str, Any]) -> FrameTimes | None:
     ]
     try:
         service = [float(ms) / 1000 for one in replicas for ms in one["service_quantiles_ms"]]
-        network = min(float(one["overhead_ms"]) for one in replicas) / 1000
+        network = min(float(one.get("overhead_ms", 0)) for one in replicas) / 1000
         client = float(report["client_ms"]) / 1000
     except (KeyError, TypeError, ValueError):
         return None
