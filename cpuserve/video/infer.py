@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 from cpuserve.errors import UsageError, VideoError
 from cpuserve.video.answered_frames import AnsweredFrame
-from cpuserve.video.frame_model import FrameModel
 from cpuserve.video.outputs.frame_outputs import FrameFiles, FrameOutput, OutputPlan
 from cpuserve.video.outputs.journal import Line
 from cpuserve.video.outputs.run_record import RunRecord
 from cpuserve.video.region import Region
 from cpuserve.video.scale import Scaler
 from cpuserve.video.tracks import Tracks, Zones
-from cpuserve.video.video_file import VideoFile, probe
+from cpuserve.video.video_file import VideoFile
 from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["AnswerSource", "InferOptions", "InferSummary", "Watcher", "asked_of", "infer", "open_files"]
@@ -58,7 +57,20 @@ class LiveCounts:
 
 
 class AnswerSource(Protocol):
-    """Decodes videos and answers their frames: in this process, or in several seats."""
+    """Decodes videos and answers their frames: in this process, or in several seats.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        checksum: of its files.
+    """
+
+    name: str
+    version: int
+    checksum: str
+
+    def probe(self, source: VideoSource) -> VideoFile:
+        """What the packets of a file say."""
 
     def answer(self, source: VideoSource, video: VideoFile | None, start: int) -> Iterator[AnsweredFrame]:
         """The answered frames of a video, in order, from number ``start`` on."""
@@ -205,7 +217,7 @@ def _one_video(
     error = ""
     summary.videos += 1
     try:
-        video = None if source.live else probe(source.path)
+        video = None if source.live else answers.probe(source)
     except VideoError as problem:
         video, error = None, str(problem)
     rate = 25.0 if video is None else video.frame_rate
@@ -251,12 +263,12 @@ def _line(source: VideoSource, frame: AnsweredFrame, tracks: Tracks | None, zone
     return line
 
 
-def asked_of(model: FrameModel, options: InferOptions) -> dict[str, Any]:
+def asked_of(answers: AnswerSource, options: InferOptions) -> dict[str, Any]:
     """What decides the answers, for the record of a run."""
     return {
-        "model": model.name,
-        "version": model.version,
-        "checksum": model.checksum,
+        "model": answers.name,
+        "version": answers.version,
+        "checksum": answers.checksum,
         "every": options.every,
         "topk": options.topk,
         "scaler": options.scaler,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Self
 
 from cpuserve.video.answered_frames import AnsweredFrame, answer_frames
-from cpuserve.video.decoding import decode
+from cpuserve.video.decoding import decode, probe_apart
 from cpuserve.video.frame_model import FrameModel
 from cpuserve.video.infer import InferOptions, LiveCounts
 from cpuserve.video.model_input import ModelInput
@@ -17,13 +18,19 @@ __all__ = ["LocalAnswers"]
 
 
 class LocalAnswers:
-    """Answers frames in this process; they are decoded in processes beside it.
+    """Answers frames in this process; they are decoded in processes beside it. A context manager.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        checksum: of its files.
 
     Args:
-        model: answers; it stays the caller's.
+        model: answers.
         options: which frames, and how.
         pictures: whether the whole pictures are wanted too.
         processes: how many decode; None is as many as this process may use CPUs.
+        max_pixels: larger pictures are refused; None is the setting's default.
     """
 
     def __init__(
@@ -33,11 +40,32 @@ class LocalAnswers:
         *,
         pictures: bool = False,
         processes: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         self._model = model
+        self.name, self.version, self.checksum = model.name, model.version, model.checksum
         self._options = options
         self._stage = ModelInput(model.scale, pictures)
         self._processes = processes
+        self._max_pixels = max_pixels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the model."""
+        self._model.close()
+
+    def probe(self, source: VideoSource) -> VideoFile:
+        """What the packets of a file say.
+
+        Raises:
+            VideoError: it cannot be opened, or has no video.
+        """
+        return probe_apart(source.path, max_pixels=self._max_pixels)
 
     def answer(
         self, source: VideoSource, video: VideoFile | None, start: int = 0, stop: int | None = None
@@ -50,12 +78,13 @@ class LocalAnswers:
         if video is not None and start >= video.frames:
             return
         decoded = decode(
-            source.path,
+            source.path if video is None else video,
             self._stage,
             processes=self._processes,
             every=self._options.every,
             start=start,
             stop=stop,
+            max_pixels=self._max_pixels,
         )
         with closing(decoded):  # type: ignore[type-var]
             yield from answer_frames(self._model, decoded, source.name, topk=self._options.topk)

@@ -127,20 +127,19 @@ def _run(
     overwrite: bool,
 ) -> InferSummary:
     """Open the model and the outputs, and answer the frames."""
-    from cpuserve.video.frame_model import open_frame_model  # noqa: PLC0415
     from cpuserve.video.infer import InferSummary, asked_of, infer, open_files  # noqa: PLC0415
-    from cpuserve.video.local_answers import LocalAnswers  # noqa: PLC0415
+    from cpuserve.video.open_answers import open_answers  # noqa: PLC0415
     from cpuserve.video.outputs.frame_outputs import FrameStream  # noqa: PLC0415
 
-    with open_frame_model(model, settings, scaler=options.scaler) as opened:
+    pictures = plan is not None and plan.as_format == "mp4"
+    with open_answers(model, settings, options, pictures=pictures) as answers:
         if plan is None:
             stream = FrameStream(sys.stdout.buffer, as_format)
-            return infer(sources, LocalAnswers(opened, options), stream, options, watcher=watcher)
-        asked = asked_of(opened, options)
+            return infer(sources, answers, stream, options, watcher=watcher)
+        asked = asked_of(answers, options)
         files, record = open_files(plan, sources, asked, resume=resume, overwrite=overwrite)
         if record.complete:
             return InferSummary(errors={name: error for name, error in record.done.items() if error})
-        answers = LocalAnswers(opened, options, pictures=plan.as_format == "mp4")
         return infer(sources, answers, files, options, record=record, watcher=watcher)
 
 

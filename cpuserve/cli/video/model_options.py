@@ -17,7 +17,7 @@ __all__ = ["MODEL_SETTINGS", "model_option", "model_settings", "scaler_option"]
 
 MODEL_SETTINGS = (
     *("model_repository", "preset", "precision", "streams", "inference_threads", "max_batch"),
-    *("workers", "cores_per_worker", "node_id", "allow_unvalidated"),
+    *("workers", "cores_per_worker", "node_id", "max_pixels", "allow_unvalidated"),
 )
 """The settings of commands that run a model on frames."""
 
