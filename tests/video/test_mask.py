@@ -145,7 +145,7 @@ def test_a_video_without_people_says_so(mask, repository, tmp_path):
     empty = write_video(tmp_path / "empty.avi", lambda _number, _pixels: None, 5, codec="mpeg4")
     code, out, err = mask(empty, tmp_path / "out")
     assert code == 0
-    assert "1 changes" in out
+    assert "5 frames, 1 change of the outlines in 1 file: " in out
     assert "saw no person in any frame" in err
     assert "browsers do not play mpeg4 in .avi" in err
 

@@ -107,11 +107,15 @@ def command(
 
 
 def _show(report: dict[str, Any], output: Path) -> None:
-    kilobytes = report["bytes_per_minute"] / 1000
+    kilobytes, a_minute = report["bytes"] / 1000, report["bytes_per_minute"] / 1000
+    frames, changes, files = (_count(report[key], key) for key in ("frames", "changes", "files"))
     click.echo(
-        f"{report['frames']} frames, {report['changes']} changes of the outlines "
-        f"in {report['files']} files: {report['bytes'] / 1000:.0f} kB, {kilobytes:.0f} kB a minute"
+        f"{frames}, {changes} of the outlines in {files}: {kilobytes:.0f} kB, {a_minute:.0f} kB a minute"
     )
     for note in report["notes"]:
         click.echo(f"cpuserve: note: {note}", err=True)
     click.echo(f"open {output / report['page']}")
+
+
+def _count(number: int, things: str) -> str:
+    return f"{number} {things if number != 1 else things[:-1]}"
