@@ -43,6 +43,7 @@ class Method:
         path: of that call without the model's name: by both, access keys and limits are checked before the
             message is read.
         read: makes a task of a message; raises an error for one that is refused.
+        small: whether its messages are small: they hold no tensors.
         at_once: whether it is answered before all that waits, as health checks are.
         wrap: of a method whose requests and answers are streams: makes the answer to a request of its reply;
             a refusal ends the stream. None for one of single messages.
@@ -52,6 +53,7 @@ class Method:
     verb: str
     path: str
     read: Callable[[bytes], Task]
+    small: bool = False
     at_once: bool = False
     wrap: Callable[[bytes, Reply], bytes | Refusal] | None = None
 
@@ -107,4 +109,4 @@ def plain_method(
 
         return Task(where, run)
 
-    return Method(name, verb, path, read, at_once=at_once)
+    return Method(name, verb, path, read, small=True, at_once=at_once)

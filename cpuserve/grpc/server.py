@@ -11,76 +11,38 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from cpuserve.errors import CpuserveError, DeadlineExceeded, RequestError
+from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.method import Method
+from cpuserve.grpc.open_streams import OpenStreams
+from cpuserve.grpc.reading_turns import ReadingTurns
 from cpuserve.grpc.tls import Tls
+from cpuserve.grpc.transport import METADATA_BYTES, MOST_METADATA, GrpcTransport, channel_options
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.protocols.access import client_of
-from cpuserve.protocols.body_budget import BodyBudget, BodyShare
+from cpuserve.protocols.body_budget import BodyShare
 from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
-from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.stages import GRPC_THREAD
 
-__all__ = ["GrpcServer", "GrpcTransport"]
+__all__ = ["GrpcServer"]
 
 _log = logging.getLogger("cpuserve.grpc")
 _STREAM_WINDOW = 16  # requests of one stream that are read ahead of its answers
-_STREAMS_A_CHANNEL = 256
 _START_S = 10.0
 _PAUSE_S = 0.2
 _LINGER_S = 1.0  # how long a server that stops waits for such a pause between calls
 _TOLD_S = 0.05
+_LEAST_TURNS, _LEAST_STREAMS = 4, 32
+_PATIENCE_S, _FEW_PATIENCE_S = 1.0, 0.1  # of messages that come slowly, while others wait
 _COUNT_EVERY_S = 1.0
 _CHANNEL_USED_S = 60.0
+_CROWDED = Refusal("UNAVAILABLE", "this stream was idle longest of too many: open it again")
 _STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: open the stream again")
-_PING_EVERY_MS = 60_000  # of the server, to find clients that are gone
-_PING_TIMEOUT_MS = 20_000
-_LEAST_BETWEEN_PINGS_MS = 10_000  # of a client; gRPC itself allows them every 5 minutes
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
 
 
 _Wrap = Callable[[bytes, Reply], bytes | Refusal]
-_Answers = asyncio.Queue[asyncio.Task[bytes | Refusal] | None]
-
-
-class GrpcTransport:
-    """What the gRPC server needs of its worker.
-
-    Args:
-        submit: puts a call into the worker's queue.
-        count_refused: counts a request that was refused before that.
-        check: raises an error when a request may not go on; None lets all of them in.
-        limits: what a client may take.
-        budget: the memory for bodies.
-        max_connections: most channels.
-        tell_channels: called with the number of channels that had a call in the last minute.
-        count_answer: called with the code of each answer; CANCELLED where the client had gone.
-    """
-
-    def __init__(
-        self,
-        submit: Callable[[GrpcCall], None],
-        count_refused: Callable[[CpuserveError], None],
-        check: Callable[[Call], None] | None,
-        limits: ClientLimits,
-        budget: BodyBudget,
-        max_connections: int,
-        tell_channels: Callable[[int], None] = lambda _count: None,
-        count_answer: Callable[[str], None] = lambda _code: None,
-    ) -> None:
-        self.submit = submit
-        self.count_refused = count_refused
-        self.check = check
-        self.limits = limits
-        self.budget = budget
-        self.max_connections = max_connections
-        self.tell_channels = tell_channels
-        self.count_answer = count_answer
-
-    def count(self, reply: Reply) -> None:
-        """Count an answer by its code."""
-        self.count_answer(reply.refusal.grpc_code if reply.refusal is not None else "OK")
+_Answers = asyncio.Queue[asyncio.Task[bytes | Refusal] | Refusal | None]
 
 
 class GrpcServer:
@@ -145,12 +107,13 @@ class GrpcServer:
             self._started.set()
 
     async def _serve(self) -> None:
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_of_the_server)
         with self._lock:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             if self._timeout_s is not None:
                 return
         server = aio.server(
-            options=_options(self._transport), maximum_concurrent_rpcs=self._transport.max_connections
+            options=channel_options(self._transport), maximum_concurrent_rpcs=self._transport.max_connections
         )
         server.add_generic_rpc_handlers((self._calls,))
         self._add_port(server)
@@ -172,22 +135,9 @@ class GrpcServer:
         server.add_secure_port(self._address, grpc.ssl_server_credentials(pairs, tls.client_ca, asks))
 
 
-def _options(transport: GrpcTransport) -> list[tuple[str, int]]:
-    """Options of gRPC, see grpc/impl/channel_arg_names.h."""
-    limits = transport.limits
-    return [
-        ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", limits.max_body_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", _STREAMS_A_CHANNEL),
-        ("grpc.max_allowed_incoming_connections", transport.max_connections),
-        ("grpc.max_connection_idle_ms", max(1, round(limits.keep_alive_s * 1000))),
-        ("grpc.keepalive_time_ms", _PING_EVERY_MS),
-        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_BETWEEN_PINGS_MS),
-        ("grpc.server_handshake_timeout_ms", max(1, round(limits.request_timeout_s * 1000))),
-    ]
+def _of_the_server(record: logging.LogRecord) -> bool:
+    """Whether a line of gRPC's log is about more than a call that its client has ended meanwhile."""
+    return "ExecuteBatchError raised in core" not in record.getMessage()
 
 
 class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type hints
@@ -200,6 +150,10 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         self._channels: dict[str, float] = {}  # the latest call of each
         self._told: asyncio.Event | None = None  # once it ends: set when channels were told
         self._readers: set[asyncio.Task[None]] = set()  # of streams
+        most = transport.budget.limit // transport.limits.max_body_bytes
+        self._turns = ReadingTurns(max(_LEAST_TURNS, most), _PATIENCE_S)
+        self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S)  # of messages that should be small
+        self._streams = OpenStreams(max(_LEAST_STREAMS, most))
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a call; None for a method that there is not."""
@@ -256,7 +210,8 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         """Answer a method of one message."""
         try:
             call = self._begin(method, context)
-            message = await self._read(context)
+            turns = self._few if method.small else self._turns
+            message = await turns.read(context, call.client, self._transport.limits.request_timeout_s)
         except CpuserveError as error:
             self._transport.count_refused(error)
             reply = error_reply(error)
@@ -279,10 +234,14 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         if not method.at_once:  # probes open a channel each
             self._channels[peer] = self._latest
         transport, address = self._transport, address_of(peer)
+        metadata = context.invocation_metadata()
+        if (
+            len(metadata) > MOST_METADATA
+            or sum(len(name) + len(value) for name, value in metadata) > METADATA_BYTES
+        ):
+            raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
         headers = {
-            name: value
-            for name, value in context.invocation_metadata()
-            if isinstance(value, str) and name not in _NO_HEADERS
+            name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS
         }
         call = MessageCall(
             *(method.verb, method.path, "", headers, b"", transport.limits, address, client_of(address)),
@@ -290,21 +249,6 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         if transport.check is not None:
             transport.check(call)
         return call
-
-    async def _read(self, context: Any) -> bytes:
-        """The next message; raises when it is too long in coming."""
-        patience_s = self._transport.limits.request_timeout_s
-        try:
-            async with asyncio.timeout(patience_s):
-                message = await context.read()
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the message was not here after {patience_s:g} s (setting request_timeout_s)"
-            ) from None
-        if message is aio.EOF:
-            raise RequestError("there is no message")  # where gRPC has refused one, nobody hears this
-        found: bytes = message
-        return found
 
     async def _answer(self, method: Method, call: Call, message: bytes, remaining_s: float | None) -> Reply:
         """Let the worker's threads answer a message."""
@@ -335,11 +279,19 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
     async def _stream(self, method: Method, wrap: _Wrap, context: Any) -> None:
         """Answer the messages of a stream in their order, several at a time."""
         answers: _Answers = asyncio.Queue(_STREAM_WINDOW)
+
+        def end() -> None:
+            answers.put_nowait(_CROWDED)
+
+        try:
+            self._streams.add(end)
+        except CpuserveError as error:
+            await _refuse(context, Refusal(error.grpc_code, error.public_text), ())
         reader = asyncio.create_task(self._read_stream(method, wrap, context, answers))
         self._readers.add(reader)
         try:
-            while (answering := await answers.get()) is not None:
-                answer = await answering
+            while (answering := await self._next_answer(answers, end)) is not None:
+                answer = answering if isinstance(answering, Refusal) else await answering
                 if self._told is not None:
                     await self._told.wait()
                 if isinstance(answer, Refusal):
@@ -348,12 +300,22 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
             if self._told is not None:
                 await _refuse(context, _STOPPING, ())
         finally:
+            self._streams.remove(end)
             self._readers.discard(reader)
             reader.cancel()
             while not answers.empty():
                 left = answers.get_nowait()
-                if left is not None:
+                if isinstance(left, asyncio.Task):
                     left.cancel()
+
+    async def _next_answer(
+        self, answers: _Answers, end: Callable[[], None]
+    ) -> asyncio.Task[bytes | Refusal] | Refusal | None:
+        if answers.empty():
+            self._streams.idle(end)
+        found = await answers.get()
+        self._streams.at_work(end)
+        return found
 
     async def _read_stream(self, method: Method, wrap: _Wrap, context: Any, answers: _Answers) -> None:
         try:

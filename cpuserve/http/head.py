@@ -27,6 +27,7 @@ _LENGTH_DIGITS = 19
 _ABSOLUTE = re.compile(r"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")  # with its end, where that is there
+_HTTP2 = b"PRI * HTTP/2.0\r\n"  # how a client begins that knows it is spoken
 
 
 class HttpError(RequestError):
@@ -176,6 +177,8 @@ class HeadReader:
         except HttpParserUpgrade:
             pass  # to nothing that is spoken here: the request stays one of HTTP
         except HttpParserError as error:
+            if self._first.startswith(_HTTP2):
+                raise HttpError("it is HTTP/2, which is spoken at grpc_port alone", 505) from None
             raise HttpError(str(error)) from None
         self._lines += lines
         if piece[-1:] == b"\n":

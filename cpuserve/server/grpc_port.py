@@ -86,7 +86,8 @@ class GrpcPort:
     ) -> GrpcServer:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
         from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
-        from cpuserve.grpc.server import GrpcServer, GrpcTransport  # noqa: PLC0415
+        from cpuserve.grpc.server import GrpcServer  # noqa: PLC0415
+        from cpuserve.grpc.transport import GrpcTransport  # noqa: PLC0415
 
         transport = GrpcTransport(
             *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),

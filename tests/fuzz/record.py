@@ -40,6 +40,7 @@ FINDINGS: dict[str, list[tuple[str, str, str]]] = {
             "tests/protocols/test_v2_body.py::test_one_long_text_among_many_numbers_takes_no_memory_for_each_of_them",
         ),
     ],
+    "grpc": [],
     "connection": [
         (
             "the fuzzer",

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import grpc
 
 from cpuserve.grpc.methods import all_methods
-from cpuserve.grpc.server import GrpcServer, GrpcTransport
+from cpuserve.grpc.server import GrpcServer
+from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.http.request_loop import RequestLoop
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.body_budget import BodyBudget

@@ -272,3 +272,12 @@ def test_a_damaged_message_that_is_taken_is_understood_as_by_gunicorn():
 )
 def test_a_head_may_end_behind_every_two_line_ends(data, begun, expected):
     assert list(head_ends(data, begun=begun)) == expected
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_http2_is_told_where_it_is_spoken_however_it_is_cut(size):
+    reader, data = HeadReader(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    with pytest.raises(HttpError, match="HTTP/2, which is spoken at grpc_port alone") as caught:
+        for at in range(0, len(data), size):
+            reader.feed(data[at : at + size])
+    assert caught.value.status == 505
