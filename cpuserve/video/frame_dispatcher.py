@@ -13,6 +13,7 @@ from typing import Any
 
 from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Pixels
+from cpuserve.video.common_model import look, nobody, take
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import (
@@ -24,7 +25,7 @@ from cpuserve.video.replica_link import (
     ServedModel,
 )
 
-__all__ = ["FrameDispatcher", "WaitingFrame", "find_model", "look", "nobody", "take"]
+__all__ = ["FrameDispatcher", "WaitingFrame"]
 
 _log = logging.getLogger("cpuserve.video")
 _LOOK_S = 0.05
@@ -66,76 +67,6 @@ class WaitingFrame:
     @property
     def _kind(self) -> tuple[object, ...]:
         return self.width, self.height, self.payload, self.seen, self.topk
-
-
-async def find_model(replicas: Sequence[Replica], model: str, wait_s: float) -> ServedModel:
-    """What the first of the replicas serves that says it, in the order they are in.
-
-    All that serve the same may get frames from now on.
-
-    Args:
-        replicas: none of them asked yet.
-        model: the name it was asked for, for the message.
-        wait_s: how long one may take to be ready, seconds.
-
-    Raises:
-        CpuserveError: none is in time, or ever will be; the message names each and its reason.
-    """
-    due, said = time.monotonic() + wait_s, False
-    while True:
-        models = await asyncio.gather(*(look(replica) for replica in replicas))
-        found = next((one for one in models if one is not None), None)
-        if found is not None:
-            break
-        if all(replica.lasting for replica in replicas):
-            raise CpuserveError(f"no replica serves {model}: {_reasons(replicas)}")
-        if time.monotonic() >= due:
-            raise nobody(replicas, model, wait_s)
-        if not said:
-            _log.warning("waiting up to %g s for replicas of %s: %s", wait_s, model, _reasons(replicas))
-            said = True
-        await asyncio.sleep(min(1.0, wait_s / 10))
-    for replica, served in zip(replicas, models, strict=True):
-        if served is not None:
-            take(replica, served, found)
-    return found
-
-
-async def look(replica: Replica) -> ServedModel | None:
-    """What a replica serves; None if it does not say it, and then it is asked again later."""
-    try:
-        return await replica.link.model()
-    except ReplicaFailed as error:
-        replica.left_out(str(error), lasting=error.lasting)
-    except ReplicaBusy as error:
-        replica.left_out(str(error))
-    return None
-
-
-def take(replica: Replica, model: ServedModel, wanted: ServedModel) -> None:
-    """Let a replica have frames if its model is the one that is wanted; else say why not."""
-    if model == wanted:
-        if replica.reason:
-            _log.warning("replica %s is ready again", replica.url)
-        replica.up = True
-        return
-    if (model.version, model.checksum) == (wanted.version, wanted.checksum):
-        reason = "it takes its pictures in another way than the others: its settings differ"
-    else:
-        reason = f"it serves {model} of {model.name}, and this run uses {wanted}"
-    if replica.reason != reason:
-        _log.warning("replica %s gets no frames: %s", replica.url, reason)
-    replica.left_out(reason)
-
-
-def nobody(replicas: Sequence[Replica], model: str, wait_s: float) -> CpuserveError:
-    """The error of frames that no replica takes."""
-    reasons = _reasons(replicas)
-    return CpuserveError(f"no replica of {model} was usable for {wait_s:g} s (--replica-wait): {reasons}")
-
-
-def _reasons(replicas: Sequence[Replica]) -> str:
-    return "; ".join(f"{one.url}: {one.reason or 'it has no room'}" for one in replicas)
 
 
 class FrameDispatcher:

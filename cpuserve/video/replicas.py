@@ -16,7 +16,8 @@ import numpy as np
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.settings import Settings, load
-from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame, find_model
+from cpuserve.video.common_model import find_model
+from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
 from cpuserve.video.replica import Replica

@@ -24,6 +24,7 @@ class FakeReplica:
             ``refuse``, ``error``; a test may change it.
         ready: whether the model is ready.
         missing: whether there is none.
+        hangs: whether it answers no question about the model until it is released.
         checksum: of its model.
         delay_s: of every frame, which it says in ``Server-Timing``.
         overhead_s: of every request, which it does not say.
@@ -35,7 +36,7 @@ class FakeReplica:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour, self.ready, self.checksum, self.version, self.delay_s = "good", True, "abc", "1", 0.0
-        self.overhead_s, self.missing = 0.0, False
+        self.overhead_s, self.missing, self.hangs = 0.0, False, False
         self.frames: list[int] = []
         self.requests: list[int] = []
         self.keys: set[str | None] = set()
@@ -65,6 +66,8 @@ class FakeReplica:
 
     def get(self, handler):
         self.keys.add(handler.headers.get("X-API-Key"))
+        if self.hangs:
+            self.released.wait(60)
         if self.missing:
             return reply(handler, 404, b'{"error": "no such model"}')
         if handler.path.endswith("/ready"):
@@ -130,7 +133,7 @@ class FakeReplica:
         )
 
     def stop(self):
-        if self.released.is_set():
+        if not self.thread.is_alive():
             return
         self.released.set()
         self.server.shutdown()

@@ -220,6 +220,17 @@ def test_a_run_starts_with_the_replicas_that_are_there(two):
             run(model, 10)
 
 
+def test_a_run_starts_although_another_replica_hangs(two):
+    two[0].hangs = True
+    with open_replicas(two) as model:
+        run(model, 10)
+        assert "did not say within 2 s" in model.report()["replicas"][0]["reason"]
+        two[0].hangs = False
+        two[0].released.set()
+        while not two[0].frames:
+            run(model, 10)
+
+
 @pytest.mark.parametrize(
     ("urls", "reason"),
     [
