@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cpuserve.errors import RequestError
 from cpuserve.zmq.detector_message import ModelQuestion, ModelUpload, PictureMessage, object_rows, read
 
 SEEDS = range(40)
-WORDS = (
+WORDS: tuple[Any, ...] = (
     *("shape", "dtype", "model_request", "model_data", "model_name", "uint8", "float32", "int64", "object"),
     *(True, False, None, 0, 1, 3, -1, 1 << 63, 1e308, "", "ä" * 300, [], {}, [1, 2, 2, 3], [2, 2, 3], [12]),
 )
