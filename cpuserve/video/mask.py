@@ -20,7 +20,7 @@ from cpuserve.video.frame_model import FrameModel, SeenFrame
 from cpuserve.video.mask_outlines import outline_path
 from cpuserve.video.mask_player import embedded_video, player_page, relative_video
 from cpuserve.video.mask_track import MaskTrack, MaskTrackWriter
-from cpuserve.video.scaled_frames import SCALED, ScaledFrames
+from cpuserve.video.model_input import MODEL, ModelInput
 from cpuserve.video.video_file import probe
 
 __all__ = ["MaskOrder", "mask_video"]
@@ -111,7 +111,7 @@ def mask_video(
     }
     try:
         (order.folder / _REPORT).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-        (order.folder / _PAGE).write_text(page)
+        (order.folder / _PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
         raise CpuserveError(f"{error.filename} cannot be written: {error.strerror}") from error
     return report
@@ -139,13 +139,13 @@ def _track(
         made.put(begin_s + time_s, outline_path(wanted[mask], order.most_points))
         progress(1)
 
-    for frame in decode(order.video, ScaledFrames(model.scale), every=order.every):
+    for frame in decode(order.video, ModelInput(model.scale), every=order.every):
         if writer is None:
-            size = frame.value
+            size = frame.value.width, frame.value.height
             width, height = _mask_size(*size)
             writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, order.video.name)
         # a copy, since decoding may have room for fewer frames than the model has under way
-        pixels: Pixels = frame.pictures[SCALED].copy()
+        pixels: Pixels = frame.pictures[MODEL].copy()
         waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
         count += 1
         if len(waiting) >= model.in_flight:

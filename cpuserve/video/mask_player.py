@@ -93,7 +93,7 @@ def player_page(
 
 def _text(name: str) -> Markup:
     """A file of the templates, to be put into the page as it is."""
-    return Markup((files(_ROOM) / "templates" / name).read_text())  # noqa: S704  # a file of this package
+    return Markup((files(_ROOM) / "templates" / name).read_text("utf-8"))  # noqa: S704  # a file of this package
 
 
 def _json(data: Any) -> Markup:

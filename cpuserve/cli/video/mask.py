@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
 from cpuserve.cli.console import stepping
-from cpuserve.cli.options import report_options, setting_options, settings_from
+from cpuserve.cli.options import report_options, setting_options
+from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
+
+if TYPE_CHECKING:
+    from cpuserve.video.scale import Scaler
 
 __all__ = ["command"]
+
+_OF_SEATS = {"workers", "cores_per_worker", "node_id"}  # one model uses all that this process may
+_SETTINGS = [name for name in MODEL_SETTINGS if name not in _OF_SEATS]
 
 
 @click.command("mask")
 @click.argument("video", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--model", required=True, help="A segmentation of the repository, NAME or NAME/VERSION.")
+@model_option
 @click.option(
     "-o",
     "--output",
@@ -53,8 +60,9 @@ __all__ = ["command"]
     help="Comments to begin with: JSON or JSON Lines with time (seconds), text, colour and mode.",
 )
 @click.option("--embed", is_flag=True, help="Put the video into the page; for videos up to 64 MB.")
+@scaler_option
 @report_options
-@setting_options("model_repository", "threads", "streams", "precision", "allow_unvalidated")
+@setting_options(*_SETTINGS)
 def command(
     video: Path,
     model: str,
@@ -64,6 +72,7 @@ def command(
     max_points: int,
     comments: Path | None,
     embed: bool,
+    scaler: Scaler,
     as_json: bool,
     quiet: bool,
     config: Path | None,
@@ -71,8 +80,8 @@ def command(
 ) -> None:
     """Let comments pass behind the people of VIDEO.
 
-    A segmentation finds the people in its frames; their outlines are written as short SVG files. The player
-    is one page, which plays VIDEO from where it is now: keep both together, or use --embed.
+    A segmentation model finds the people in its frames; their outlines are written as short SVG files. The
+    player is one page, which plays VIDEO from where it is now: keep both together, or use --embed.
 
     \b
     Example:
@@ -96,7 +105,7 @@ def command(
         embed,
     )
     with (
-        open_frame_model(model, settings_from(config, flags)) as loaded,
+        open_frame_model(model, model_settings(model, config, flags), scaler=scaler) as loaded,
         stepping(frames, "frames", shown=not (quiet or as_json)) as advance,
     ):
         report = mask_video(order, loaded, advance)
