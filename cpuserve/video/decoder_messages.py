@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpuserve.errors import CpuserveError, VideoError
 from cpuserve.machine.placement import Seat
 from cpuserve.video.picture_slots import Placed
 from cpuserve.video.segment_decoder import FrameChoice, Which
 from cpuserve.video.segments import Segment
 from cpuserve.video.video_file import VideoFile
 
-__all__ = ["Begin", "Failure", "Job", "Probe", "Result"]
+__all__ = ["LIVE_COUNTS", "Begin", "Failure", "Job", "Probe", "Result", "SourceEnd", "Watch"]
+
+LIVE_COUNTS = ("number", "decoded", "dropped", "reconnects", "errors", "pts")
+"""What a decoder of a live source tells in the first page of its memory, in this order.
+
+``number`` and ``pts`` are those of the last frame, the others count.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,61 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Asks for the frames of a live source, until it ends. A pipe's descriptor follows the message.
+
+    Attributes:
+        address: what FFmpeg opens; ``-`` is the descriptor that follows.
+        stage: a pickled stage.
+        import_path: where Python looks for the stage's module.
+        max_pixels: larger pictures are refused.
+        most_bytes: of the slots.
+        which: which frames are decoded.
+        every: only frames with a number that this divides.
+        number: of the first frame.
+        behind: time of the last frame that a decoder before this one gave; None for the first one.
+        options: of FFmpeg's container and protocol.
+        timeout_s: how long nothing may come before the source counts as broken, or a file as ended.
+        attempts: how often the source is opened without a frame before it is given up; None is for ever.
+        waits_s: the first and the longest wait before it is opened again; each wait doubles the one before.
+    """
+
+    address: str
+    stage: bytes
+    import_path: list[str]
+    max_pixels: int
+    most_bytes: int
+    which: Which
+    every: int
+    number: int
+    behind: int | None
+    options: dict[str, str]
+    timeout_s: float
+    attempts: int | None
+    waits_s: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SourceEnd:
+    """A live source has ended, as ``reason`` says where that was not by itself."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
     """An error, where in the code it came from, and at which frame."""
 
     error: Exception
     where: str
     number: int = -1
+
+    def told(self, name: str) -> Exception:
+        """The error, or one that names the video and the frame where it was no refusal of this project's."""
+        if isinstance(self.error, CpuserveError):
+            return self.error
+        kind = type(self.error).__name__
+        error = VideoError(f"{name}: the stage failed at frame {self.number}: {kind}: {self.error}")
+        error.__cause__ = self.error
+        error.add_note(self.where)
+        return error

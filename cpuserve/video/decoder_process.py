@@ -19,12 +19,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from cpuserve.errors import CpuserveError, VideoError
 from cpuserve.machine import numa
-from cpuserve.video.decoder_messages import Begin, Failure, Job, Probe, Result
+from cpuserve.video.decoder_messages import Begin, Failure, Job, Probe, Result, Watch
+from cpuserve.video.live_decoder import LiveDecoder, StageFailed
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segment_decoder import SegmentDecoder, SegmentEnd
 from cpuserve.video.segments import Segment
@@ -132,6 +134,8 @@ class _Decoder:
                 self._begin(message)
             elif isinstance(message, Job):
                 self._do(message)
+            elif isinstance(message, Watch):
+                self._watch(message)
             else:
                 self._slots.free(message)
 
@@ -150,7 +154,7 @@ class _Decoder:
         if failed is None:
             failed = _attempt(lambda: self._decode(job, end))
         if failed is not None:
-            failed = replace(failed, number=self._slots.number)
+            failed = replace(failed, number=self._slots.told())
         self._send((job.number, failed or end))
 
     def _decode(self, job: Job, end: SegmentEnd) -> None:
@@ -159,7 +163,7 @@ class _Decoder:
         decoder = self._opened()
         segment: Segment | None = None
         for frame in decoder.decode(job.first, job.last, end, job.base, choice):
-            self._slots.show_number(frame.number)
+            self._slots.tell(frame.number)
             if segment is None or (job.first != job.last and frame.number >= segment.stop):
                 segment = self._segment_of(frame.number, job)
                 self._stage.start(begun.video, segment)
@@ -167,12 +171,28 @@ class _Decoder:
             if made is not None:
                 self._take(job.number, frame, made)
 
+    def _watch(self, watch: Watch) -> None:
+        pipe = reduction.recv_handle(self._words) if watch.address == "-" else -1
+        slots = self._slots = PictureSlots(self._memory, watch.most_bytes)
+        sys.path[:] = watch.import_path
+        stage = _attempt(lambda: pickle.loads(watch.stage))  # noqa: S301  # of the own parent
+        if not isinstance(stage, Failure):
+            live = LiveDecoder(watch, stage, pipe, slots, self._send, self._wait)
+            stage = _attempt(live.run)
+        if isinstance(stage, Failure):
+            stage = replace(stage, number=slots.told())
+        self._send(stage)
+
+    def _wait(self, seconds: float) -> None:
+        """Take in what arrives within some seconds, until nothing is there."""
+        while self._poll.poll(seconds * 1000):
+            self._hear()
+            seconds = 0
+
     def _opened(self) -> SegmentDecoder:
         if self._decoder is None:
             begun = self._begun
-            self._decoder = SegmentDecoder(
-                begun.video, begun.which, begun.max_pixels, self._slots.show_number
-            )
+            self._decoder = SegmentDecoder(begun.video, begun.which, begun.max_pixels, self._slots.tell)
         return self._decoder
 
     def _segment_of(self, number: int, job: Job) -> Segment:
@@ -189,8 +209,7 @@ class _Decoder:
         placed: Placed = {}
         if made.pictures:
             slot, placed = self._slots.put(made.pictures, self._freed)
-        while self._poll.poll(0):
-            self._hear()
+        self._wait(0)
         # each result goes at once: a crash at the next frame must not take it along
         self._send((job, Result(frame.number, frame.pts, frame.time_s, made.value, slot, placed)))
 
@@ -221,6 +240,7 @@ def _attempt(call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # noqa: BLE001  # told to whoever asked
         where = "" if isinstance(error, CpuserveError) else traceback.format_exc()
+        error = error.cause if isinstance(error, StageFailed) else error
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
         except Exception:  # noqa: BLE001  # an error that cannot be sent is told by its text

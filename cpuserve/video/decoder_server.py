@@ -14,6 +14,7 @@ import sys
 import threading
 from contextlib import suppress
 from functools import cache
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,15 @@ class DecoderChild:
     def ending(self) -> str:
         """How it ended, in words."""
         return self._server.ending(self.pid)
+
+    def send_descriptor(self, descriptor: int) -> None:
+        """Give it an open file, behind the message that is about it."""
+        with self._lock, suppress(OSError):
+            reduction.send_handle(self._words, descriptor, self.pid)
+
+    def end(self) -> None:
+        """End it; `hear` then raises."""
+        self._server.end(self.pid)
 
     def free(self, slot: int) -> None:
         """Let it use a slot again."""

@@ -28,6 +28,8 @@ __all__ = [
     "Which",
     "decode",
     "frames",
+    "limit_of",
+    "pickled_stage",
     "probe_apart",
 ]
 
@@ -77,9 +79,9 @@ def decode(
         video=video,
         which=which,
         choice=choice,
-        stage=_pickled(stage),
+        stage=pickled_stage(stage),
         import_path=list(sys.path),
-        max_pixels=_limit(max_pixels),
+        max_pixels=limit_of(max_pixels),
         most_bytes=memory_bytes,
         seat=None,
     )
@@ -109,7 +111,7 @@ def frames(
     """
     choice = _choice(every, start, stop)
     video = path if isinstance(path, VideoFile) else probe(path, max_pixels=max_pixels)
-    decoder = SegmentDecoder(video, which, _limit(max_pixels))
+    decoder = SegmentDecoder(video, which, limit_of(max_pixels))
     last = None
     try:
         first, *_, final = [video.segments[0], *video.segments]
@@ -130,7 +132,7 @@ def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile
     """
     child = shared_server().fork()
     try:
-        child.send(Probe(Path(path), _limit(max_pixels)))
+        child.send(Probe(Path(path), limit_of(max_pixels)))
         answer = child.hear()
     except EOFError as error:
         raise VideoError(f"{path}: the process that opens it {child.ending()}") from error
@@ -148,11 +150,17 @@ def _choice(every: int, start: int, stop: int | None) -> FrameChoice:
     return FrameChoice(every, start, _END if stop is None else stop)
 
 
-def _limit(max_pixels: int | None) -> int:
+def limit_of(max_pixels: int | None) -> int:
+    """Most pixels of a picture: the setting's default where None is given."""
     return int(SETTINGS["max_pixels"].default if max_pixels is None else max_pixels)
 
 
-def _pickled(stage: FrameStage) -> bytes:
+def pickled_stage(stage: FrameStage) -> bytes:
+    """A stage as it is sent to processes that decode.
+
+    Raises:
+        UsageError: it cannot be sent, or could not be loaded there.
+    """
     if type(stage).__module__ == "__main__":
         raise UsageError(
             f"the stage {type(stage).__name__} is defined in the program itself, where the processes that "

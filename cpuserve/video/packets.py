@@ -107,7 +107,7 @@ class PacketReader:
         self._open()
 
     def _open(self) -> None:
-        self._container, self.stream = open_video(self.path, self._max_pixels)
+        self._container, self.stream = open_video(str(self.path), self._max_pixels)
         self.stream.thread_type = "NONE"
         self.stream.codec_context.copy_opaque = True
         self.stream.codec_context.skip_frame = self._skip_frame
@@ -185,12 +185,12 @@ class PacketReader:
 
 
 def open_video(
-    path: str | Path, max_pixels: int, options: Mapping[str, str] | None = None, **others: Any
+    source: Any, max_pixels: int, options: Mapping[str, str] | None = None, **others: Any
 ) -> tuple[Any, Any]:
     """A container and its video stream.
 
     Args:
-        path: the file.
+        source: a path, an address, or an object with ``read`` and a ``name``.
         max_pixels: larger pictures are refused before memory for them is taken.
         options: of FFmpeg's container and protocol.
         others: arguments of `av.open`.
@@ -198,19 +198,22 @@ def open_video(
     Raises:
         VideoError: it cannot be opened, or has no video.
     """
+    named = getattr(source, "name", source)
     limit = {"max_pixels": str(max_pixels)}
-    if Path(path).is_dir():
-        raise VideoError(f"{path}: it is a directory, not a video")
-    if Path(path).is_file() and not Path(path).stat().st_size:
-        raise VideoError(f"{path}: it is empty")
+    if Path(named).is_dir():
+        raise VideoError(f"{named}: it is a directory, not a video")
+    if Path(named).is_file() and not Path(named).stat().st_size:
+        raise VideoError(f"{named}: it is empty")
+    if Path(named).exists() and source is named:
+        source = f"file:{named}"  # a colon in a file's name begins no address
     try:
         # FFmpeg decodes a first frame when it opens a file
-        container = av.open(str(path), options={**limit, **(options or {})}, **others)
+        container = av.open(source, options={**limit, **(options or {})}, **others)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: it cannot be opened as a video ({reason(error)})") from error
+        raise VideoError(f"{named}: it cannot be opened as a video ({reason(error)})") from error
     try:
-        stream = _video_of(path, container)
-        refuse_size(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
+        stream = _video_of(named, container)
+        refuse_size(named, stream.codec_context.width, stream.codec_context.height, max_pixels)
     except VideoError:
         container.close()
         raise
@@ -253,8 +256,9 @@ def _index_ends_behind(container: Any, stream: Any) -> bool:
     if "mp4" in container.format.name:
         ends = [entry.pos + entry.size for entry in stream.index_entries]
         return bool(ends) and max(ends) > container.size
-    if "matroska" in container.format.name and Path(container.name).is_file():
-        with Path(container.name).open("rb") as file:
+    place = Path(container.name.removeprefix("file:"))
+    if "matroska" in container.format.name and place.is_file():
+        with place.open("rb") as file:
             return _matroska_end(file.read(_MATROSKA_START)) > int(container.size)
     return False
 

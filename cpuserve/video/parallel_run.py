@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from cpuserve.errors import CpuserveError, VideoError
+from cpuserve.errors import VideoError
 from cpuserve.machine.placement import Seat
 from cpuserve.video.decoder_messages import Begin, Failure, Job, Result
 from cpuserve.video.decoder_server import DecoderChild, DecoderServer
@@ -168,7 +168,7 @@ class ParallelRun:
         try:
             number, message = child.hear()
         except EOFError:
-            at = child.views.number()
+            at = child.views.told()
             error = VideoError(
                 f"{self._video.path}: the process that decodes it {child.ending()} at frame {at}"
             )
@@ -182,22 +182,10 @@ class ParallelRun:
             return
         parts.remove(part)
         if isinstance(message, Failure):
-            part.error = self._told(message)
+            part.error = message.told(str(self._video.path))
         else:
             part.end = message
         self._give(child)
-
-    def _told(self, failure: Failure) -> Exception:
-        """A failure as an error that names the file and the frame."""
-        error = failure.error
-        if isinstance(error, CpuserveError):
-            return error
-        told = VideoError(
-            f"{self._video.path}: the stage failed at frame {failure.number}: {type(error).__name__}: {error}"
-        )
-        told.__cause__ = error
-        told.add_note(failure.where)
-        return told
 
     def _drop(self, child: DecoderChild) -> None:
         del self._children[child]

@@ -20,13 +20,14 @@ Placed = dict[str, tuple[tuple[int, ...], int]]
 _PAGE = mmap.PAGESIZE
 _ALIGNED = 64
 _FEWEST, _MOST = 2, 1024
+_TOLD = 8  # numbers in the first page
 _NUMBER = np.dtype(np.int64)
 
 
 class PictureSlots:
     """The writing side. Each slot holds the pictures of one frame until the reader frees it.
 
-    The first page holds the number of the frame that is being decoded.
+    The first page holds numbers that the reader may look at any time, also when this process has ended.
 
     Args:
         memory: descriptor of a memory file, which grows when it is needed.
@@ -38,19 +39,29 @@ class PictureSlots:
         self._most_bytes = most_bytes
         os.ftruncate(memory, _PAGE)
         self._map = mmap.mmap(memory, _PAGE)
-        self._current = np.frombuffer(self._map, _NUMBER, 1)
+        self._told = np.frombuffer(self._map, _NUMBER, _TOLD)
         self._slot_bytes = 0
         self._first, self._size = 0, _PAGE
         self._free: list[int] = []
 
-    def show_number(self, number: int) -> None:
-        """Let the reader see at which frame this process is, also when it ends there."""
-        self._current[0] = number
+    def tell(self, number: int, place: int = 0) -> None:
+        """Let the reader see a number, such as that of the present frame, also when this process ends."""
+        self._told[place] = number
 
-    @property
-    def number(self) -> int:
-        """The frame at which this process is."""
-        return int(self._current[0])
+    def told(self, place: int = 0) -> int:
+        """The number that the reader sees."""
+        return int(self._told[place])
+
+    def try_put(self, pictures: Mapping[str, Pixels]) -> tuple[int, Placed] | None:
+        """Copy pictures into a slot; None when none is free."""
+
+        def fail() -> int:
+            raise BlockingIOError
+
+        try:
+            return self.put(pictures, fail)
+        except BlockingIOError:
+            return None
 
     def put(self, pictures: Mapping[str, Pixels], wait: Callable[[], int]) -> tuple[int, Placed]:
         """Copy pictures into a free slot.
@@ -89,7 +100,7 @@ class PictureSlots:
         self._first, self._size = self._size, self._size + count * self._slot_bytes
         os.ftruncate(self._memory, self._size)
         self._map = mmap.mmap(self._memory, self._size)
-        self._current = np.frombuffer(self._map, _NUMBER, 1)
+        self._told = np.frombuffer(self._map, _NUMBER, _TOLD)
         # a slot's number is its page; the last one is used first, and again while it is in the CPU's cache
         self._free = [(self._first + place * self._slot_bytes) // _PAGE for place in range(count)][::-1]
 
@@ -110,9 +121,11 @@ class SlotViews:
             found[name] = np.frombuffer(mapped, np.uint8, size, offset).reshape(shape)
         return found
 
-    def number(self) -> int:
-        """The frame at which the writer is."""
-        return int(np.frombuffer(self._mapped(_PAGE), _NUMBER, 1)[0])
+    def told(self, place: int = 0) -> int:
+        """The number that the writer tells; 0 where it has told none yet."""
+        if self._map is None and os.fstat(self._memory).st_size < _PAGE:
+            return 0
+        return int(np.frombuffer(self._mapped(_PAGE), _NUMBER, _TOLD)[place])
 
     def _mapped(self, end: int) -> mmap.mmap:
         if self._map is None or len(self._map) < end:

@@ -98,7 +98,7 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
     """
     path = Path(path)
     limit = SETTINGS["max_pixels"].default if max_pixels is None else max_pixels
-    container, stream = open_video(path, limit)
+    container, stream = open_video(str(path), limit)
     with container:
         packets = PacketTable.read(container, stream)
         if not len(packets):
@@ -158,7 +158,7 @@ def _tells_no_order(container: Any, stream: Any) -> bool:
 
 def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int, int]]]:
     """Packet and shown size of each frame that is decoded up to that of the first keyframe."""
-    container, stream = open_video(path, max_pixels)
+    container, stream = open_video(str(path), max_pixels)
     with container:
         stream.thread_type = "NONE"
         stream.codec_context.copy_opaque = True
