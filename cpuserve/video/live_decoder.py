@@ -40,11 +40,13 @@ class _GrowingFile:
         self.name = str(place)
         self._file = place.open("rb", buffering=0)
         self._timeout_s = timeout_s
+        self._ended = False
 
     def read(self, size: int) -> bytes:
         """Up to so many bytes, as soon as there are any; none at the end."""
         end = time.monotonic() + self._timeout_s
-        while not (data := self._file.read(size)) and time.monotonic() < end:
+        while not (data := self._file.read(size)) and not self._ended:
+            self._ended = time.monotonic() > end
             time.sleep(_LOOK_S)
         return data or b""
 
