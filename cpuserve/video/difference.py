@@ -28,10 +28,11 @@ from cpuserve.video.picture_difference import (
     small_picture,
 )
 from cpuserve.video.scale import Scale
+from cpuserve.video.specialised_cnn import CNN_SCALE
 
 __all__ = ["DIFFERENCE_SCALE", "DifferenceDetector", "FrameDifference", "make_detector"]
 
-DIFFERENCE_SCALE = Scale(100, 100, "RGB", "area")
+DIFFERENCE_SCALE = CNN_SCALE  # one picture serves both: to scale costs more than to compare
 _CHANGED = 400.0  # mean squared difference of a block that changed: 20 of 255
 _JUMP = 0.5  # share of blocks that change at once when the exposure jumps
 
@@ -71,7 +72,7 @@ class DifferenceDetector(ABC):
 
         Args:
             number: place of the frame in its clip; ascending since the last `reset`.
-            pixels: u8 [100, 100, 3]; not kept.
+            pixels: u8 [h, w, 3] of the detector's scale; not kept.
         """
         return self.compare(number, small_picture(pixels))
 
@@ -204,7 +205,7 @@ def make_detector(name: str, state: Mapping[str, Array] | None = None) -> Differ
     Args:
         name: ``global:D`` or ``blocked:D``, compared with D frames earlier, ``global:reference``,
             ``blocked:reference`` or ``average``.
-        state: what it learnt: ``empty``, u8 [100, 100, 3], of those with a reference; the weights of
+        state: what it learnt: ``empty``, u8 [h, w, 3], of those with a reference; the weights of
             `Logistic.state` of blocked ones; ``half_life``, in frames, of the running average.
 
     Raises:

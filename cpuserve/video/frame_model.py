@@ -68,6 +68,7 @@ class FrameModel:
         name: of the model.
         version: of the model.
         checksum: SHA-256 over the model's files.
+        labels: names of its classes; empty where it has none.
         scale: what frames are scaled to: size, colours, crop or padding.
         streams: how many frames are inferred at once.
         in_flight: most frames that are submitted and not answered yet; `submit` waits where there are more.
@@ -85,6 +86,7 @@ class FrameModel:
         if isinstance(pipeline.post, TensorsOnly):
             raise CpuserveError(f"model {pipeline.name} cannot answer frames: {pipeline.post.reason}")
         self.name, self.version, self.checksum = pipeline.name, pipeline.version, pipeline.checksum
+        self.labels = pipeline.card.labels
         self.scale = scale_of(pipeline.picture_path().picture_input, scaler)
         self.streams = pipeline.batcher.engine.streams
         self.in_flight = threads * _AHEAD

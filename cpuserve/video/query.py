@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpuserve.errors import UsageError
+from cpuserve.serving.decode import Pixels
 from cpuserve.video.region import Region
 
 __all__ = ["MIN_AREA", "MIN_SCORE", "Query", "check_classes"]
@@ -75,20 +76,23 @@ class Query:
 
     @property
     def needs_mask(self) -> bool:
-        """Whether the answer of a segmenter has to hold the class of each pixel, not only areas."""
+        """Whether the areas of a segmenter do not suffice: the class of each pixel is needed."""
         return self.region is not None
 
-    def present(self, answer: Mapping[str, Any], width: int, height: int) -> tuple[bool, float]:
+    def present(
+        self, answer: Mapping[str, Any], width: int, height: int, mask: Pixels | None = None
+    ) -> tuple[bool, float]:
         """Whether the answer of the reference says that the object is there, and how strongly, 0 to 1.
 
         A box counts when the middle of its bottom edge lies in the region. The answer of a segmenter counts
-        by the share of the region that the classes cover, and needs ``mask``, u8 [h, w] of class ids, where
-        there is a region. The answer of a classifier counts by its best class.
+        by the share of the region that the classes cover, and needs the mask where there is a region. The
+        answer of a classifier counts by its best class.
 
         Args:
             answer: what ``/predictions/MODEL`` answers.
             width: of the picture that boxes are measured in, in pixels.
             height: likewise.
+            mask: u8 [h, w], class of each pixel, of a segmenter; `SeenFrame` has it.
 
         Raises:
             UsageError: this kind of answer says nothing about the query.
@@ -96,7 +100,7 @@ class Query:
         if "detections" in answer:
             return self._by_boxes(answer["detections"], width, height)
         if "classes" in answer:
-            return self._by_area(answer)
+            return self._by_area(answer["classes"], mask)
         if "predictions" in answer:
             return self._by_class(answer["predictions"], several=bool(answer.get("multilabel")))
         kind = ", ".join(key for key in answer if key not in ("model", "version")) or "nothing"
@@ -109,24 +113,25 @@ class Query:
         for box in boxes:
             if box["label"] not in self.classes or box["probability"] <= best:
                 continue
-            left, _top, right, bottom = box["box"]
-            if self.region is None or self.region.contains((left + right) / 2 / width, bottom / height):
-                best = float(box["probability"])
+            if self.region is not None:
+                left, _top, right, bottom = box["box"]
+                if not self.region.contains((left + right) / 2 / width, bottom / height):
+                    continue
+            best = float(box["probability"])
         return best >= self.min_score, best
 
-    def _by_area(self, answer: Mapping[str, Any]) -> tuple[bool, float]:
+    def _by_area(self, classes: Sequence[Mapping[str, Any]], mask: Pixels | None) -> tuple[bool, float]:
+        found = [entry for entry in classes if entry["label"] in self.classes]
         if self.region is None:
-            area = sum(entry["area"] for entry in answer["classes"] if entry["label"] in self.classes)
+            area = sum(entry["area"] for entry in found)
         else:
-            if "mask" not in answer:
+            if mask is None:
                 raise UsageError(
                     f"query {self.text!r} asks for a region, and this answer of a segmenter has areas of the "
                     "whole picture alone: leave the region out"
                 )
-            ids = [entry["class_id"] for entry in answer["classes"] if entry["label"] in self.classes]
-            inside = self.region.mask(*answer["mask"].shape).astype(bool)
-            seen = answer["mask"][inside]
-            area = float(np.isin(seen, ids).mean()) if seen.size else 0.0
+            seen = mask[self.region.mask(*mask.shape).astype(bool)]
+            area = float(np.isin(seen, [entry["class_id"] for entry in found]).mean()) if seen.size else 0.0
         return area >= self.min_area, min(float(area), 1.0)
 
     def _by_class(self, entries: Sequence[Mapping[str, Any]], *, several: bool) -> tuple[bool, float]:

@@ -14,26 +14,28 @@ from cpuserve.video.picture_difference import block_features, residual, small_pi
 from tests.video.test_score_table import made_table
 
 RANDOM = np.random.default_rng(3)
-SCENE = RANDOM.uniform(40, 120, (100, 100, 3))
+SCENE = RANDOM.uniform(40, 120, (50, 50, 3))
 
 
 def shot(gain: float = 1.0, *, at: int | None = None, noise: float = 2.0) -> np.ndarray:
     """The scene with the camera's noise, and with a bright object whose left edge is ``at``."""
     picture = SCENE.copy()
     if at is not None:
-        picture[40:60, at : at + 20] = 210
+        picture[20:30, at : at + 10] = 210
     picture = picture * gain + RANDOM.normal(0, noise, SCENE.shape)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def detectors() -> list[DifferenceDetector]:
-    features = np.stack(
+    features = np.stack(  # of the exposures that occur
         [
-            block_features(residual(small_picture(shot(at=at)), small_picture(shot())))
-            for at in [None, 30] * 20
+            block_features(
+                residual(small_picture(shot(RANDOM.uniform(0.7, 1.1), at=at)), small_picture(shot()))
+            )
+            for at in [None, 15] * 60
         ]
     )
-    weights = fit_logistic(features, np.tile([False, True], 20)).state()
+    weights = fit_logistic(features, np.tile([False, True], 60)).state()
     empty = {"empty": shot(noise=0)}
     return [
         make_detector("global:1"),
@@ -53,8 +55,8 @@ def test_an_object_is_a_difference_and_exposure_is_none(place):
     darker = [detector.step(number, shot(0.75)).value for number in range(20, 30)]
     brighter = [detector.step(number, shot(1.1)).value for number in range(30, 40)]
     detector.step(40, shot())
-    found = detector.step(41, shot(0.8, at=30)).value
-    assert found > 3 * max(*still, *darker, *brighter), (detector.name, max(darker), max(brighter), found)
+    found = detector.step(41, shot(0.8, at=15)).value
+    assert found > 2 * max(*still, *darker, *brighter), (detector.name, max(darker), max(brighter), found)
 
 
 def test_the_average_learns_anew_after_a_jump_of_the_light():
@@ -75,13 +77,13 @@ def test_the_average_learns_anew_after_a_jump_of_the_light():
 def test_what_stays_becomes_part_of_the_average():
     detector = make_detector("average", {"half_life": np.array(20.0)})
     detector.step(0, shot())
-    came = detector.step(1, shot(at=30)).value
-    later = [detector.step(number, shot(at=30)).value for number in range(2, 200)]
+    came = detector.step(1, shot(at=15)).value
+    later = [detector.step(number, shot(at=15)).value for number in range(2, 200)]
     assert later[-1] < came / 100
     # a detector that looks at every 10th frame only forgets as fast by the clock
     sparse = make_detector("average", {"half_life": np.array(20.0)})
     sparse.step(0, shot())
-    values = [sparse.step(number, shot(at=30)).value for number in range(10, 210, 10)]
+    values = [sparse.step(number, shot(at=15)).value for number in range(10, 210, 10)]
     assert values[-1] < came / 100
 
 
@@ -124,7 +126,7 @@ def test_a_detector_is_kept_in_a_file(tmp_path, place):
     detector.save(path)
     again = DifferenceDetector.load(path)
     assert again.name == detector.name
-    pictures = [shot(), shot(0.9), shot(at=30)]
+    pictures = [shot(), shot(0.9), shot(at=15)]
     for number, picture in enumerate(pictures):
         assert again.step(number, picture) == detector.step(number, picture)
 
@@ -151,8 +153,8 @@ def test_files_that_are_no_detector_are_refused(tmp_path):
 
 
 def test_dark_pictures_have_no_gain():
-    black = np.zeros((100, 100, 3), np.uint8)
+    black = np.zeros((50, 50, 3), np.uint8)
     assert residual(small_picture(black), small_picture(black)).max() == 0
     lamp = black.copy()
-    lamp[:10, :10] = 255
+    lamp[:5, :5] = 255
     assert np.isfinite(residual(small_picture(lamp), small_picture(black))).all()

@@ -100,12 +100,12 @@ def test_the_area_in_a_region_needs_the_mask():
     query = Query.parse("car@0,0.5,1,1")
     mask = np.zeros((20, 40), np.uint8)
     mask[8:12, :5] = 7
-    answer = {"classes": [{"class_id": 7, "label": "car", "area": 0.025}], "mask": mask}
-    present, area = query.present(answer, 640, 320)
+    answer = {"classes": [{"class_id": 7, "label": "car", "area": 0.025}]}
+    present, area = query.present(answer, 640, 320, mask)
     assert present
     assert area == pytest.approx(10 / 400, abs=0.003)  # half of the object lies above the region
     with pytest.raises(UsageError, match="leave the region out"):
-        query.present({"classes": answer["classes"]}, 640, 320)
+        query.present(answer, 640, 320)
 
 
 def test_the_top_class_counts_and_of_several_all_that_are_likely():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video import cnn_process
+from cpuserve.video.cnn_process import train_apart
 from cpuserve.video.numpy_cnn import NumpyCnn
 from cpuserve.video.scale import Scale
 from cpuserve.video.specialised_cnn import SpecialisedCnn
@@ -49,7 +51,7 @@ def test_slopes_are_those_of_small_steps():
 def test_a_network_learns_an_object_and_its_ir_answers_the_same(tmp_path):
     pixels, labels = made_clip(400)
     steps: list[tuple[int, int]] = []
-    trained = train_cnn(pixels[:320], labels[:320], TINY, report=lambda *done: steps.append(done))
+    trained = train_apart(pixels[:320], labels[:320], TINY, report=lambda *done: steps.append(done))
     found = trained.network.probability(pixels[320:])
     assert found[labels[320:]].min() > found[~labels[320:]].max()  # on frames it never saw
     assert [epoch for epoch, _ in steps] == list(range(1, trained.epochs + 1))
@@ -64,8 +66,8 @@ def test_a_network_learns_an_object_and_its_ir_answers_the_same(tmp_path):
 
 def test_the_same_seed_gives_the_same_network():
     pixels, labels = made_clip(120)
-    first, again = (train_cnn(pixels, labels, TINY, seed=7).network.weights for _ in range(2))
-    other = train_cnn(pixels, labels, TINY, seed=8).network.weights
+    first, again = (train_apart(pixels, labels, TINY, seed=7).network.weights for _ in range(2))
+    other = train_apart(pixels, labels, TINY, seed=8).network.weights
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["dense"], other["dense"])
 
@@ -75,13 +77,20 @@ def test_one_class_alone_is_refused_with_the_count():
     with pytest.raises(UsageError, match="0 of 60 labelled training frames are without it"):
         train_cnn(pixels, np.ones(60, bool), TINY)
     with pytest.raises(UsageError, match="3 of 60 labelled training frames are with the object"):
-        train_cnn(pixels, np.arange(60) < 3, TINY)
+        train_apart(pixels, np.arange(60) < 3, TINY)
+
+
+def test_a_process_that_ends_without_a_network_is_told(monkeypatch):
+    monkeypatch.setattr(cnn_process, "die_with_parent", lambda *_: ["false"])
+    pixels, labels = made_clip(60)
+    with pytest.raises(CpuserveError, match="training the network tiny ended"):
+        train_apart(pixels, labels, TINY)
 
 
 def test_a_class_that_is_in_one_part_of_the_clip_alone_is_learnt_too():
     pixels, labels = made_clip(200)
     order = np.argsort(labels, kind="stable")  # all with the object are at the end
     pixels, labels = pixels[order], labels[order]
-    found = train_cnn(pixels, labels, TINY).network.probability(pixels)
+    found = train_apart(pixels, labels, TINY).network.probability(pixels)
     assert found[labels].mean() > 0.8
     assert found[~labels].mean() < 0.2
