@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ def train_apart(
     found: Any = None
     with child:
         try:
-            pickle.dump((np.asarray(pixels), labels, size, seed), child.stdin)
-            child.stdin.close()
+            with suppress(BrokenPipeError):  # it has ended; what comes of that is told below
+                try:
+                    pickle.dump((np.asarray(pixels), labels, size, seed), child.stdin)
+                finally:
+                    child.stdin.close()
             while (message := _message(child.stdout)) is not None:
                 if isinstance(message, tuple):
                     if report is not None:

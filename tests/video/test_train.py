@@ -111,7 +111,7 @@ def test_the_cascade_is_promised_and_cheap(trained):
     assert cascade.query == "square"
     assert cascade.choice == training.chosen.choice
     assert training.chosen.speed_up > 1
-    assert (directory / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert (directory / "report.html").read_text().startswith("<!doctype html>")
     summary = training.summary()
     assert json.loads(json.dumps(summary))["promise"]["promised"]
 
