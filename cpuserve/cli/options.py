@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,15 @@ pictures_option = click.option(
 """``--images`` of commands that measure."""
 
 
-def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds ``--config`` and an option for each setting; values arrive as text, or None when not given."""
+def setting_options(
+    *names: str, defaults: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--config`` and an option for each setting; values arrive as text, or None when not given.
+
+    Args:
+        names: of the settings.
+        defaults: of those whose default the command itself decides, for the help; the variable is not read.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         former = [setting for name in names if (setting := SETTINGS[name].former)]
@@ -50,7 +57,7 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
         for setting in former:
             command = click.option(setting.flag, setting.name, hidden=True)(command)
         for name in reversed(names):
-            command = _option(SETTINGS[name])(command)
+            command = _option(SETTINGS[name], (defaults or {}).get(name))(command)
         return click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -73,8 +80,11 @@ def _under_new_names(command: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    text = f"{setting.help} [env {setting.variable}; default {setting.shown_default}]"
+def _option(
+    setting: Setting, own_default: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    default = f"env {setting.variable}; default {setting.shown_default}"
+    text = f"{setting.help} [{default if own_default is None else f'default {own_default}'}]"
     if setting.kind is bool:
         flag = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
         return click.option(

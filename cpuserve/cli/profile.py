@@ -221,7 +221,7 @@ def _driven(
     with pictures(folder) as sent:
         target = target_at(f"http://127.0.0.1:{observers.server.port}", name, "predictions")
         ask_once(target, sent.files[0])
-        driven = DrivenLoad(target, sent.files, sent.name, Load(connections=clients))
+        driven = DrivenLoad(target, sent.files, sent.name, Load(connections=clients), made_up=folder is None)
         return record_under_load(observers, target.path.rpartition("/")[2], seconds, driven, step)
 
 
@@ -333,8 +333,10 @@ def _overhead(overhead: dict[str, Any]) -> str:
     if overhead.get("share") is None:
         return f"watching took {overhead.get('cpu_share', 0):.1%} of the CPUs (the load is another's)"
     by_cpu = f"; {overhead['cpu_share']:+.1%} CPU time a request" if "cpu_share" in overhead else ""
-    return (
-        f"watching cost {overhead['share']:.1%} of the speed ({overhead['rate_on']:.0f} instead of "
-        f"{overhead['rate_off']:.0f} requests a second, which differ by {overhead['noise']:.0%} unwatched too"
-        f"{by_cpu})"
+    rates = (
+        f"{overhead['rate_on']:.0f} requests a second, {overhead['rate_off']:.0f} unwatched, which differ by "
+        f"{overhead['noise']:.0%} among themselves{by_cpu}"
     )
+    if overhead["share"] <= overhead["noise"]:
+        return f"watching cost nothing that can be told from noise ({rates})"
+    return f"watching cost {overhead['share']:.1%} of the speed ({rates})"

@@ -51,11 +51,13 @@ def _show(difference: Difference) -> None:
         click.echo("these are profiles of different machines")
     for name, (one, two) in difference.settings.items():
         click.echo(f"setting {name}: {one} -> {two}")
-    _lines("all", difference.whole)
-    _lines("stage, a request", difference.stages)
-    _lines("CPU time, a request", difference.cpu)
+    noise = difference.noise
+    click.echo(f"both speeds changed by {noise:.0%} by themselves; changes within that are marked ~")
+    _lines("all", difference.whole, noise)
+    _lines("stage, a request", difference.stages, noise)
+    _lines("CPU time, a request", difference.cpu, noise)
     changed = [line for line in difference.layers if line.before != line.after]
-    _lines("layer, largest changes", changed[:_LAYERS])
+    _lines("layer, largest changes", changed[:_LAYERS], noise)
     for title, findings in (("gone", difference.gone), ("new", difference.new)):
         for finding in findings:
             click.echo(f"{title}: {finding.severity}: {finding.sentence}")
@@ -63,7 +65,7 @@ def _show(difference: Difference) -> None:
         click.echo(f"as before: {', '.join(difference.kept)}")
 
 
-def _lines(title: str, lines: Sequence[FigureChange]) -> None:
+def _lines(title: str, lines: Sequence[FigureChange], noise: float) -> None:
     from rich.console import Console  # noqa: PLC0415  # not for --help
     from rich.table import Table  # noqa: PLC0415
 
@@ -76,6 +78,7 @@ def _lines(title: str, lines: Sequence[FigureChange]) -> None:
     table.add_column("")
     for line in lines:
         factor = f"{line.factor:.2f}" if line.factor is not None else ""
+        factor += "~" if line.within(noise) else " "
         table.add_row(line.name, _number(line.before), _number(line.after), factor, line.unit)
     Console(highlight=False, markup=False).print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,9 +38,14 @@ class FigureChange:
         """After over before; None where one is missing or 0."""
         return self.after / self.before if self.before and self.after is not None else None
 
-    def to_json(self) -> dict[str, Any]:
+    def within(self, noise: float) -> bool:
+        """Whether the change is no larger than the noise, a share of the figure."""
+        factor = self.factor
+        return factor is not None and factor > 0 and abs(math.log(factor)) <= math.log1p(noise)
+
+    def to_json(self, noise: float) -> dict[str, Any]:
         """Fit for JSON."""
-        return {**asdict(self), "factor": self.factor}
+        return {**asdict(self), "factor": self.factor, "within_noise": self.within(noise)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Difference:
     Attributes:
         same_model: whether both are of the same model.
         same_machine: whether both are of the same machine.
+        noise: share by which figures of both differ without any change: the noise of each profile, added as
+            independent errors are.
         settings: those that differ: before and after by name.
         whole: throughput, latency, accounted share.
         stages: mean milliseconds a request.
@@ -61,6 +69,7 @@ class Difference:
 
     same_model: bool
     same_machine: bool
+    noise: float
     settings: dict[str, tuple[Any, Any]]
     whole: tuple[FigureChange, ...]
     stages: tuple[FigureChange, ...]
@@ -75,9 +84,10 @@ class Difference:
         return {
             "same_model": self.same_model,
             "same_machine": self.same_machine,
+            "noise": self.noise,
             "settings": {name: list(values) for name, values in self.settings.items()},
             **{
-                name: [line.to_json() for line in getattr(self, name)]
+                name: [line.to_json(self.noise) for line in getattr(self, name)]
                 for name in ("whole", "stages", "cpu", "layers")
             },
             "gone": [one.to_json() for one in self.gone],
@@ -95,6 +105,7 @@ def compare(before: Recording, after: Recording) -> Difference:
     return Difference(
         same_model=before.model == after.model,
         same_machine=before.machine == after.machine,
+        noise=math.hypot(_noise(before), _noise(after)),
         settings={
             name: (before.settings.get(name), after.settings.get(name))
             for name in names
@@ -108,6 +119,21 @@ def compare(before: Recording, after: Recording) -> Difference:
         new=tuple(one for one in found[1] if one.rule not in rules[0]),
         kept=tuple(one.rule for one in found[0] if one.rule in rules[1]),
     )
+
+
+def _noise(recording: Recording) -> float:
+    """How much the speed changed by itself, as a share of it.
+
+    That is the difference between the windows before and after watching, or, under the load of others,
+    between the requests of the first and the second half.
+    """
+    told = recording.overhead.get("noise")
+    if told is not None:
+        return float(told)
+    middle = (recording.began_ns + recording.ended_ns) / 2
+    first = sum(request.ended_ns < middle for request in recording.requests)
+    whole = len(recording.requests)
+    return abs(2 * first - whole) / whole if whole else 0.0
 
 
 def _whole(before: Recording, after: Recording, sums: tuple[Summary, Summary]) -> list[FigureChange]:

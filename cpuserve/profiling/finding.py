@@ -36,6 +36,16 @@ class Case:
         return self.recording.settings.get(name)
 
     @property
+    def own_load(self) -> bool:
+        """Whether the load is that of the profile itself, of which nothing can be learned about clients."""
+        return bool(self.recording.load.get("own"))
+
+    @property
+    def made_up_picture(self) -> bool:
+        """Whether the picture was generated, so that nothing can be learned about pictures."""
+        return bool(self.recording.load.get("made_up"))
+
+    @property
     def cpus(self) -> int:
         """CPUs that the server may use."""
         return self.summary.utilisation.count("CPUs")

@@ -33,12 +33,14 @@ class DrivenLoad:
         pictures: sent in turn.
         name: of the pictures.
         load: how much is asked.
+        made_up: whether the picture was generated, since none was given.
     """
 
     target: Target
     pictures: Sequence[Path]
     name: str
     load: Load
+    made_up: bool = False
 
 
 def record(observers: Observers, model: str, seconds: float, step: Step) -> Recording:
@@ -119,6 +121,8 @@ def _load(window: LoadWindow, driven: DrivenLoad) -> dict[str, Any]:
     asked = driven.load
     return {
         "what": f"{asked.rate:g} requests a second" if asked.rate else f"{asked.connections} clients in turn",
+        "own": True,
+        "made_up": driven.made_up,
         "sent": driven.name,
         "path": driven.target.path,
         "rate": window.per_s,

@@ -144,14 +144,15 @@ def _curve(curve: Curve, x_title: str, y_title: str) -> _Figure | None:
 
 
 def _knobs_chart(report: SearchReport) -> Drawing | None:
+    """A bar for each row of the table of knobs that has a figure."""
     rows = []
     for one in report.effects:
-        strongest = one.strongest
-        if strongest is not None and not math.isnan(strongest.change):
-            label = f"{one.knob.removeprefix('env.')}={strongest.value}"
-            words = strongest.words + (", by regression" if strongest.method == "regression" else "")
-            kind = _COLOURS.get(strongest.kind, "none")
-            rows.append(ChangeBar(label, strongest.change, strongest.noise, kind, words))
+        for effect in one.values:
+            if not math.isnan(effect.change):
+                label = f"{one.knob.removeprefix('env.')}={effect.value}"
+                words = effect.words + (", by regression" if effect.method == "regression" else "")
+                kind = _COLOURS.get(effect.kind, "none")
+                rows.append(ChangeBar(label, effect.change, effect.noise, kind, words))
     return change_bars(rows, f"change of {report.objective.metric.title}") if rows else None
 
 

@@ -22,6 +22,7 @@ def recording(decode_ms):
         seconds=1.0,
         began_ns=0,
         ended_ns=1_000_000_000,
+        overhead={"noise": 0.1},
         settings={"decode": "exact" if decode_ms > 5 else "fast"},
         requests=[RequestSpan("1", 2, 3, 0, end, stages, 0, 1, 200)],
         batches=[BatchSpan(0, 2, 3, decode_ms * 1_000_000, end, 1)],
@@ -44,6 +45,27 @@ def test_what_became_faster_is_shown_with_its_factor(tmp_path):
         if line.split()[:1] == ["decode"] and line.split()[-1] == "ms"
     ]
     assert line.split() == ["decode", "10", "5", "0.50", "ms"]
+
+
+def test_changes_within_the_noise_of_both_are_marked(tmp_path):
+    recording(10).save(tmp_path / "a")
+    recording(9).save(tmp_path / "b")
+    said = run(tmp_path / "a", tmp_path / "b")
+    assert "both speeds changed by 14%" in said.output
+    assert "0.90~" in said.output
+    told = json.loads(run(tmp_path / "a", tmp_path / "b", "--json").output)
+    (decode,) = (line for line in told["stages"] if line["name"] == "decode")
+    assert decode["within_noise"] is True
+    assert abs(told["noise"] - 0.02**0.5) < 1e-9
+
+
+def test_under_the_load_of_others_the_halves_tell_the_noise(tmp_path):
+    one = recording(10)
+    requests = [dataclasses.replace(one.requests[0], ended_ns=end) for end in (1, 2, 3, 999_999_999)]
+    busy_first = dataclasses.replace(one, overhead={}, requests=requests)
+    busy_first.save(tmp_path / "a")
+    dataclasses.replace(one, overhead={"noise": 0.0}).save(tmp_path / "b")
+    assert json.loads(run(tmp_path / "a", tmp_path / "b", "--json").output)["noise"] == 0.5
 
 
 def test_json_has_all_of_it(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -183,3 +184,15 @@ def test_the_docs_have_every_rule_as_it_is():
     for rule in RULES:
         settings = ", ".join(f"`{setting}`" for setting in rule.settings)
         assert f"| `{rule.name}` | {rule.summary} | {settings} |" in page
+
+
+OWN = {"own": True, "made_up": True}
+
+
+@pytest.mark.parametrize("name", ["overloaded", "idle", "refusals", "decode-heavy"])
+def test_what_the_profiles_own_load_brings_about_is_blamed_on_no_client(name):
+    provoking, _ = CASES[name]
+    recording = dataclasses.replace(made(**provoking), load={**made(**provoking).load, **OWN})
+    (found,) = (finding for finding in find(recording) if finding.rule == name)
+    assert found.setting == "profile"
+    assert "--concurrency" in found.change or "--load DIR" in found.change

@@ -145,6 +145,18 @@ def test_plots_have_every_trial_and_the_front():
     assert text.count("<polyline") == 3
 
 
+def test_the_bars_of_the_knobs_are_the_rows_of_their_table():
+    report = reported()
+    rows = [
+        (one.knob, value) for one in report.effects for value in one.values if value.change == value.change
+    ]
+    text = page(report)
+    assert len(rows) > len(report.effects) / 2
+    for knob, value in rows:
+        assert f"{knob.removeprefix('env.')}={value.value}" in text
+        assert f"{100 * value.change:+.1f} %" in text
+
+
 def test_the_document_is_json_without_nan():
     report = reported(openmp=[VERDICT])
     document = json.loads(json.dumps(report.document(conclude(report)), allow_nan=False))

@@ -96,14 +96,14 @@ def _show(figures: dict[str, Any]) -> None:
         ("CPU-ms an image", "cpu_ms", "cpu_ratio"),
         ("images/s", "images_per_s", "images_per_s_ratio"),
     ):
-        ratio = figures[where]
+        ratio, here, there = figures[where], served[key]["median"], inside[key]["median"]
         click.echo(
-            f"{title + ':':17}{served[key]['median']:9.2f} served, {inside[key]['median']:9.2f} in process; "
-            f"ratio {ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})"
+            f"{title + ':':17}{here:9.2f} served, {there:9.2f} in process; ratio {here / there:.3f} "
+            f"(of the rounds: median {ratio['median']:.3f}, {ratio['least']:.3f} to {ratio['most']:.3f})"
         )
     foreign = max(one["served"]["foreign_cores"] for one in figures["rounds"])
     click.echo(
-        f"medians of {len(figures['rounds'])} rounds, least to most in brackets; "
+        f"medians of {len(figures['rounds'])} rounds; "
         f"{served['connections']} clients; seats with {figures['threads_by_seat']} threads; "
         f"others used up to {foreign:.2f} cores"
     )

@@ -28,6 +28,9 @@ __all__ = ["command"]
 _SCENARIOS = ("singlestream", "multistream", "server", "offline")
 
 
+_CLIENTS = "1:32:x2"
+
+
 @click.command("serve")
 @click.argument("server", metavar="URL|MODEL")
 @click.option("--model", metavar="NAME", help="With a URL: the model. Not needed if the server has only one.")
@@ -35,7 +38,8 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
     "--concurrency-range",
     "clients",
     metavar="RANGE",
-    help="Numbers of clients that each wait for an answer, such as 1:32:x2 or 1:8:1.",
+    help="Numbers of clients that each wait for an answer, such as 1:8:1.  [default, without "
+    f"--request-rate-range: {_CLIENTS}]",
 )
 @click.option(
     "--request-rate-range",
@@ -90,7 +94,7 @@ _SCENARIOS = ("singlestream", "multistream", "server", "offline")
 )
 @click.option("--csv", "table", type=OUTPUT_FILE, help="Write the table to this file.")
 @figures_options
-@setting_options(*OWN_SERVER, "preset", "tuning_dir")
+@setting_options(*OWN_SERVER, "preset", "tuning_dir", defaults={"preset": "off"})
 def command(
     *,
     server: str,
@@ -230,7 +234,7 @@ def _loads(clients: str | None, rates: str | None) -> list[Load]:
     from cpuserve.measuring.load_window import Load  # noqa: PLC0415
 
     if clients is None and rates is None:
-        clients = "1:32:x2"
+        clients = _CLIENTS
     found = [] if clients is None else parse_range(clients, "--concurrency-range", whole=True)
     loads = [Load(connections=int(value)) for value in found]
     found = [] if rates is None else parse_range(rates, "--request-rate-range", whole=False)

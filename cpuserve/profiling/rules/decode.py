@@ -70,6 +70,14 @@ def decode_heavy(case: Case) -> ProfileFinding | None:
     mean = case.summary.latency.stage("decode", "resize")
     if mean < case.summary.latency.stage("infer"):
         return None
+    if case.made_up_picture:
+        return ProfileFinding(
+            "low",
+            f"decoding the generated picture takes longer than inference: {mean:.1f} ms a request, which "
+            "says nothing of your pictures",
+            "profile",
+            "send your own with --load DIR",
+        )
     return ProfileFinding(
         "medium",
         f"decoding takes longer than inference: {mean:.1f} ms a request, {percent(decoding)} of the serving "

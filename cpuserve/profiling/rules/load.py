@@ -22,6 +22,14 @@ def overloaded(case: Case) -> ProfileFinding | None:
     top = capacity.resources[0]
     if share < _QUEUES or top.busy_share < _BUSY:
         return None
+    if case.own_load:
+        return ProfileFinding(
+            "low",
+            f"the load of this profile fills the server: {queued:.1f} of {latency.mean_ms:.1f} ms "
+            f"({percent(share)}) are waiting, which says nothing of your clients",
+            "profile",
+            "profile your own load with --pid or --url, or send less with --concurrency",
+        )
     return ProfileFinding(
         "medium",
         f"most of the latency is queueing: {queued:.1f} of {latency.mean_ms:.1f} ms ({percent(share)}), "
@@ -47,6 +55,9 @@ def idle(case: Case) -> ProfileFinding | None:
             f"the server idles: its busiest part, the {top.name}, works {percent(top.busy_share)} of the "
             f"time at {capacity.rate:.0f} requests/s"
         )
+    if case.own_load:
+        change = "ask for more with --concurrency to see what limits it"
+        return ProfileFinding("low", text, "profile", change)
     return ProfileFinding(
         "low", text, "client", "more load, or more connections at once, is answered without waiting longer"
     )
@@ -62,12 +73,19 @@ def refusals(case: Case) -> ProfileFinding | None:
     if share < _REFUSED:
         return None
     setting = "queue_size" if full >= late else "deadline_ms"
+    if case.own_load:
+        setting = "profile"
     return ProfileFinding(
         "medium",
         f"requests are refused: {percent(share)} of {len(requests)}, {full} of them for a full queue (503), "
         f"{late} because their time was over (504)",
         setting,
-        f"the load is above what is carried; raise {setting} only if its peaks are short",
+        "the load is above what is carried; "
+        + (
+            "send less with --concurrency"
+            if case.own_load
+            else f"raise {setting} only if its peaks are short"
+        ),
     )
 
 
