@@ -11,7 +11,7 @@ from cpuserve.cli.profile import _overhead
 
 
 def side(cpu_ms, images):
-    return {"cpu_ms": {"median": cpu_ms}, "images_per_s": {"median": images}, "connections": 4}
+    return {"cpu_ms": {"median": cpu_ms}, "images_per_s": {"median": images}, "connections": 4, "errors": 0}
 
 
 def test_the_ratio_is_that_of_the_two_figures_before_it(capsys):
@@ -23,6 +23,7 @@ def test_the_ratio_is_that_of_the_two_figures_before_it(capsys):
             "cpu_ratio": rounds,
             "images_per_s_ratio": rounds,
             "rounds": [{"served": {"foreign_cores": 0.0}}],
+            "errors": {},
             "threads_by_seat": [2],
             "pictures": "one",
         }

@@ -150,7 +150,7 @@ def test_the_bars_of_the_knobs_are_the_rows_of_their_table():
     rows = [
         (one.knob, value) for one in report.effects for value in one.values if value.change == value.change
     ]
-    text = page(report)
+    text = page(report, [])
     assert len(rows) > len(report.effects) / 2
     for knob, value in rows:
         assert f"{knob.removeprefix('env.')}={value.value}" in text
