@@ -9,6 +9,7 @@ What runs where, in the order of time:
     load               worker   makes the application
     _post_worker_init  worker   starts the thread that loads the models
     _on_reload         arbiter  on SIGHUP: each seat gets a new worker
+    _on_exit           arbiter  removes the sockets of ZeroMQ
     _nworkers_changed  arbiter  on SIGTTIN: refuses more workers than seats
     _worker_exit       worker   stops its threads
     _child_exit        arbiter  clears what an ended worker has left
@@ -136,6 +137,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "logconfig_dict": logging_config(self.shared.log_switches, settings.log_format),
             "on_starting": self._on_starting,
             "on_reload": self._on_reload,
+            "on_exit": self._on_exit,
             "nworkers_changed": self._nworkers_changed,
             "pre_fork": self._pre_fork,
             "post_fork": self._post_fork,
@@ -200,6 +202,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 self.grpc_port.renew()
         except UsageError as error:
             _log.error("the certificate of gRPC stays as it was: %s", error)
+
+    def _on_exit(self, _arbiter: Any) -> None:
+        if self.zmq_endpoints is not None:
+            self.zmq_endpoints.close()
 
     def _nworkers_changed(self, arbiter: Any, workers: int, _before: int | None) -> None:
         """Keep to one worker a seat: gunicorn itself sets no limit to what SIGTTIN asks for."""

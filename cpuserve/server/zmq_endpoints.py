@@ -55,9 +55,11 @@ class ZmqEndpoints:
             sockets.pop_all()
 
     def close(self) -> None:
-        """Let the endpoints go."""
-        for listening in self._sockets.values():
+        """Let the endpoints go, and remove the files of ``ipc://``."""
+        for endpoint, listening in self._sockets.items():
             listening.close()
+            if found := _IPC.fullmatch(endpoint):
+                Path(found[1]).unlink(missing_ok=True)
 
     def server(self, worker: SeatWorker, pool: Pool) -> ZmqServer:
         """The ZeroMQ server of a worker, which is in its seat; it does not accept yet."""

@@ -54,7 +54,7 @@ def server(repository, tmp_path_factory):
         running.endpoints = endpoints
         yield running
         assert "Traceback" not in running.text()
-    Path(endpoints[1].removeprefix("ipc://")).unlink(missing_ok=True)
+    assert not Path(endpoints[1].removeprefix("ipc://")).exists()
 
 
 @pytest.fixture(scope="module")

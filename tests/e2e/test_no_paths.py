@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cpuserve
-from cpuserve.http.app import deepdetect_routes, routes
+from cpuserve.http.app import deepdetect_routes, deepstack_routes, routes
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from tests.conftest import ROOT
 from tests.e2e.test_access import Anything
@@ -67,9 +67,11 @@ def asked(digits, tmp_path_factory):
     (data / "text.png").write_text("no picture")
     (data / "link.png").symlink_to(folder / "elsewhere.png")
     names = [*broken(models, digits), "nothing"]
-    table = (*routes(Anything()), *deepdetect_routes(Anything(), DeepDetectNames(), data))
+    deepdetect = deepdetect_routes(Anything(), DeepDetectNames(), data)
+    table = (*routes(Anything()), *deepdetect, *deepstack_routes(Anything(), "digits"))
     answers = []
     words = ["--model-repository", str(models), "--workers", "1", "--deepdetect-data-root", str(data)]
+    words += ["--deepstack", "digits"]
 
     def ask(server, method, path, body=b""):
         got = server.request(method, path, body)

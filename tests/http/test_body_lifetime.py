@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import ModelNotReady, RequestError, UndecodableImage, UnknownModel
-from cpuserve.http.app import Application, Route, deepdetect_routes, routes
+from cpuserve.http.app import Application, Route, deepdetect_routes, deepstack_routes, routes
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.deepdetect_names import DeepDetectNames
 from cpuserve.serving.engine import Port
@@ -94,7 +94,8 @@ def pipeline():
 @pytest.fixture
 def application(pipeline, tmp_path):
     pool = Pool(pipeline)
-    return Application(pool, more=deepdetect_routes(pool, DeepDetectNames(), tmp_path))
+    more = (*deepdetect_routes(pool, DeepDetectNames(), tmp_path), *deepstack_routes(pool, "m"))
+    return Application(pool, more=more)
 
 
 def ask(application, path, body, method="POST", **headers):
@@ -125,6 +126,9 @@ REQUESTS = {
     "rows": ("/v1/models/m:predict", ROWS, {}),
     "rows that are no JSON": ("/v1/models/m:predict", b"{", {}),
     "DeepDetect": ("/predict", DEEP, {}),
+    "DeepStack": ("/v1/vision/detection", FORM.replace(b'name="a"', b'name="image"'), MULTIPART),
+    "DeepStack without a form": ("/v1/vision/detection", b"picture", {}),
+    "DeepStack with too many parts": ("/v1/vision/detection", BAD_FORM, MULTIPART),
     "DeepDetect without data": ("/predict", b'{"service": "m"}', {}),
     "a model that is not there": ("/predictions/nothing", b"picture", {}),
     "a path that is not there": ("/nothing", b"picture", {}),
