@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -78,12 +79,13 @@ def mask_video(
     # browsers count from the file's time 0, and a video may begin later, after its sound
     begin_s = max(0.0, float(int(video.pts[0]) * video.time_base))
     track, (width, height), frames = _track(order, model, classes, begin_s, progress)
-    page = player_page(order.video.name, address, width, height, track, order.comments)
+    name = _shown(order.video.name)
+    page = player_page(name, address, width, height, track, order.comments)
     notes = []
     if video.codec not in _PLAYED or order.video.suffix.lower() not in _PLAYED_FILES:
         notes.append(
             f"browsers do not play {video.codec} in {order.video.suffix or 'such a file'}: convert it, "
-            f"as ffmpeg -i {order.video.name} -c:v libx264 -pix_fmt yuv420p {order.video.stem}.mp4 does"
+            f"as ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p {Path(name).stem}.mp4 does"
         )
     if not any(track.paths):
         notes.append(
@@ -91,7 +93,7 @@ def mask_video(
             "them in a picture? See mean, scale and colour order in cpuserve models"
         )
     report = {
-        "video": str(order.video),
+        "video": _shown(str(order.video)),
         "model": model.name,
         "version": str(model.version),
         "classes": list(order.classes),
@@ -143,7 +145,7 @@ def _track(
         if writer is None:
             size = frame.value.width, frame.value.height
             width, height = _mask_size(*size)
-            writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, order.video.name)
+            writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, _shown(order.video.name))
         # a copy, since decoding may have room for fewer frames than the model has under way
         pixels: Pixels = frame.pictures[MODEL].copy()
         waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
@@ -155,6 +157,11 @@ def _track(
     while waiting:
         take(writer)
     return writer.finish(), size, count
+
+
+def _shown(name: str) -> str:
+    """A file's name as text, also where its bytes are none."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _mask_size(width: int, height: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ _ROOM = "cpuserve.video"
 
 def relative_video(video: Path, folder: Path) -> str:
     """The address of a video for a page in a folder: a relative one, so that both can be moved together."""
-    return quote(os.path.relpath(video.resolve(), folder.resolve()))
+    return quote(os.fsencode(os.path.relpath(video.resolve(), folder.resolve())))
 
 
 def embedded_video(video: Path) -> str:

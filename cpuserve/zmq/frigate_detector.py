@@ -13,6 +13,7 @@ from cpuserve.protocols.call import Call, Reply
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.picture_input import PictureInput, ScaledPicture
 from cpuserve.serving.pool import Pool
+from cpuserve.serving.postprocess import Detector
 from cpuserve.zmq.detector_message import object_rows
 
 __all__ = ["FrigateDetector"]
@@ -32,6 +33,7 @@ class FrigateDetector:
     def __init__(self, pool: Pool, model: str) -> None:
         self._pool = pool
         self.model = model
+        self._no_boxes = f"model {model} finds no boxes: the setting zmq_model takes a detector"
 
     def question(self, name: str) -> bytes:
         """The answer to whether the model is there: it is, and loaded or not.
@@ -43,10 +45,14 @@ class FrigateDetector:
         """
         error = ""
         try:
-            self._pool.get(self.model)
+            if not isinstance(self._pool.get(self.model).post, Detector):
+                error = self._no_boxes
         except CpuserveError as refused:
             error = refused.public_text
-        _log.info("Frigate asks for %r, model %r answers%s", name, self.model, f": {error}" if error else "")
+        if error:
+            _log.warning("Frigate asks for %r and is told that no model answers: %s", name, error)
+        else:
+            _log.info("Frigate asks for %r, model %r answers", name, self.model)
         told = {"model_available": True, "model_loaded": not error, "model_name": self.model}
         return orjson.dumps({**told, "error": error} if error else told)
 
@@ -71,7 +77,7 @@ class FrigateDetector:
         row = _row(pipeline.picture_path().picture_input, pixels)
         answer, _ = pipeline.see(ScaledPicture(row, width, height), request, mask=False)
         if "detections" not in answer:
-            raise RequestError(f"model {self.model} finds no boxes: the setting zmq_model takes a detector")
+            raise RequestError(self._no_boxes)
         return Reply(200, object_rows(answer["detections"], width, height).tobytes(), [])
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,22 @@ def test_the_page_holds_the_video_or_names_it_from_where_it_is(mask, video, tmp_
     page = (tmp_path / "inside" / "index.html").read_text()
     assert 'src="data:video/webm;base64,' in page
     assert not re.findall(r"https?://(?!www\.w3\.org)", page)
+
+
+@pytest.mark.parametrize("name", ["视频 #1?.webm", "\udcff.webm", "a&b<c>'\".webm"])
+def test_any_name_of_a_file_is_played(mask, video, tmp_path, browser, name):
+    shutil.copy(video, tmp_path / name)
+    assert mask(tmp_path / name, tmp_path / "out", "--every", "50")[0] == 0
+    browser.open((tmp_path / "out" / "index.html").as_uri(), WIDTH, HEIGHT)
+    width = browser.run(
+        """new Promise(done => {
+            const video = document.getElementById("video");
+            const tell = () => done(video.error ? video.error.message : video.videoWidth);
+            video.addEventListener("error", tell);
+            video.readyState ? tell() : video.addEventListener("loadedmetadata", tell);
+        })"""
+    )
+    assert width == WIDTH
 
 
 @pytest.mark.parametrize(

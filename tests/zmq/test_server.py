@@ -21,6 +21,7 @@ from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.decode import Decoder
 from cpuserve.serving.picture_input import PictureInput
+from cpuserve.serving.postprocess import Classifier, Detector
 from cpuserve.serving.preprocess import Resizer
 from cpuserve.zmq.frigate_detector import FrigateDetector
 from cpuserve.zmq.server import ZmqServer, ZmqTransport
@@ -46,7 +47,9 @@ class Models:
         assert name == "detector"
         if isinstance(self.failing, ModelNotReady):
             raise self.failing
-        return SimpleNamespace(picture_path=lambda: SimpleNamespace(picture_input=self._input), see=self._see)
+        post = object.__new__(Detector if self.kind == "detections" else Classifier)
+        way = SimpleNamespace(picture_input=self._input)
+        return SimpleNamespace(picture_path=lambda: way, see=self._see, post=post)
 
     def _see(self, picture, request, *, mask):
         assert not mask
@@ -118,6 +121,14 @@ def test_a_model_that_is_not_loaded_is_there_and_not_loaded(models, served):
     with FrigateClient(served.address) as client:
         assert (client.told["model_available"], client.told["model_loaded"]) == (True, False)
         assert "could not be loaded" in client.told["error"]
+
+
+def test_a_model_that_finds_no_boxes_is_not_loaded_for_frigate(models, served, caplog):
+    models.kind = "predictions"
+    with FrigateClient(served.address) as client:
+        assert not client.ready
+        assert "zmq_model takes a detector" in client.told["error"]
+    assert "zmq_model takes a detector" in caplog.text
 
 
 def test_a_model_that_is_sent_is_not_taken(served):
