@@ -12,8 +12,9 @@ from typing import Any
 from cpuserve.errors import CpuserveError, VideoError
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.postprocess import Answer
+from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.decoding import DecodedFrame
-from cpuserve.video.frame_model import FrameModel, SeenFrame
+from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.model_input import MODEL, WHOLE, FrameFacts
 
 __all__ = ["AnsweredFrame", "answer_frames"]
@@ -50,7 +51,7 @@ class _SubmittedFrame:
 
 
 def answer_frames(
-    model: FrameModel, decoded: Iterable[DecodedFrame], name: str, *, topk: int | None = None
+    model: AnsweringModel, decoded: Iterable[DecodedFrame], name: str, *, topk: int | None = None
 ) -> Iterator[AnsweredFrame]:
     """Answer frames that a `ModelInput` made, as many at once as the model takes.
 

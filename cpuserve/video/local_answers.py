@@ -1,4 +1,4 @@
-"""Decodes videos and answers their frames with one model in this process."""
+"""Decodes videos and answers their frames with one model, in this process or elsewhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import Self
 
 from cpuserve.video.answered_frames import AnsweredFrame, answer_frames
+from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.decoding import decode, probe_apart
-from cpuserve.video.frame_model import FrameModel
 from cpuserve.video.infer import InferOptions, LiveCounts
 from cpuserve.video.model_input import ModelInput
 from cpuserve.video.video_file import VideoFile
@@ -26,7 +26,7 @@ class LocalAnswers:
         checksum: of its files.
 
     Args:
-        model: answers.
+        model: answers: one in this process, or replicas.
         options: which frames, and how.
         pictures: whether the whole pictures are wanted too.
         processes: how many decode; None is as many as this process may use CPUs.
@@ -35,7 +35,7 @@ class LocalAnswers:
 
     def __init__(
         self,
-        model: FrameModel,
+        model: AnsweringModel,
         options: InferOptions,
         *,
         pictures: bool = False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future
 from itertools import islice
 from typing import Any
@@ -100,3 +102,27 @@ def test_a_server_with_keys_takes_them_over_http_and_grpc(data_dir, repository, 
                     assert replicas.answer(*one)["model"] == name
             with pytest.raises(CpuserveError, match=r"(401|UNAUTHENTICATED): .*API key"):
                 Replicas([url], name, api_key="wrong")
+
+
+def test_video_infer_writes_the_same_file_when_a_replica_is_killed(data_dir, repository, tmp_path):
+    name, clips = "deeplabv3_257_mv_gpu", data_dir / "video"
+    command = [sys.executable, "-m", "cpuserve", "video", "infer", str(clips / "street_cars.mp4")]
+    command += ["--model", name, "--every", "8", "-o"]
+    arguments = (name, "--model-repository", str(repository), *EXACT)
+    far, near = tmp_path / "far.jsonl", tmp_path / "near.jsonl"
+    with serving(tmp_path / "a", *arguments) as first, serving(tmp_path / "b", *arguments) as second:
+        urls = [f"http://127.0.0.1:{one.port}" for one in (first, second)]
+        # without the model on this machine
+        more = ["--replicas", ",".join(urls), "--json", "--model-repository", str(tmp_path / "none")]
+        with subprocess.Popen([*command, str(far), *more], stdout=subprocess.PIPE) as run:
+            second.wait_until(lambda: far.exists() and far.read_bytes().count(b"\n") > 20, "answering")
+            os.killpg(second.process.pid, signal.SIGKILL)
+            summary = json.loads(run.communicate(timeout=300)[0])
+        assert run.returncode == 0
+        second.process.wait()
+    local = ["--model-repository", str(repository), "--precision", "f32"]
+    assert subprocess.run([*command, str(near), *local], check=False).returncode == 0
+    assert far.read_bytes() == near.read_bytes()
+    lives, killed = summary["reference"]["replicas"]
+    assert killed["failures"] > 0
+    assert lives["frames"] + killed["frames"] == summary["frames"] == near.read_bytes().count(b"\n")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from cpuserve.cli.options import json_option, setting_options
+from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
+from cpuserve.cli.video.replica_options import REPLICA_OPTIONS, opened_replicas, replica_options
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
     from cpuserve.cli.video.progress import FrameProgress
-    from cpuserve.settings import Settings
-    from cpuserve.video.infer import InferOptions, InferSummary
+    from cpuserve.video.infer import AnswerSource, InferOptions, InferSummary
     from cpuserve.video.outputs.frame_outputs import Format, OutputPlan
     from cpuserve.video.scale import Scaler
     from cpuserve.video.video_sources import VideoSource
@@ -57,6 +59,7 @@ _INTERRUPTED = 130
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @json_option("Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
+@replica_options
 @setting_options(*MODEL_SETTINGS)
 def command(
     videos: tuple[str, ...],
@@ -92,7 +95,6 @@ def command(
     from cpuserve.video.region import load_regions  # noqa: PLC0415
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
-    settings = model_settings(model, config, flags)
     sources = find_videos(videos)
     options = InferOptions(every, topk, scaler, track, load_regions(zones) if zones else {})
     plan = None
@@ -102,22 +104,44 @@ def command(
         raise UsageError(f"{'--resume' if resume else f'--format {as_format}'} needs a file: give -o FILE")
     try:
         with FrameProgress(sources, shown=not quiet) as watcher:
-            given = (sources, model, settings, options, plan, watcher, as_format or "jsonl")
-            summary = _run(*given, resume=resume, overwrite=overwrite)
+            given = (sources, options, plan, watcher, as_format or "jsonl")
+            with _answers(model, config, flags, options, plan) as (answers, report):
+                summary = _run(answers, *given, resume=resume, overwrite=overwrite)
+                used = report()
     except KeyboardInterrupt:
         again = "; the same command with --resume goes on" if plan else ""
         click.echo(f"cpuserve: interrupted{again}", err=True)
         sys.exit(_INTERRUPTED)
-    _show(summary, output, as_json=as_json, quiet=quiet)
+    _show(summary, used, output, as_json=as_json, quiet=quiet)
     for name, error in summary.errors.items():
         click.echo(f"cpuserve: error: {error if name in error else f'{name}: {error}'}", err=True)
     sys.exit(1 if summary.errors else 0)
 
 
+@contextmanager
+def _answers(
+    model: str, config: Path | None, flags: dict[str, Any], options: InferOptions, plan: OutputPlan | None
+) -> Iterator[tuple[AnswerSource, Callable[[], dict[str, Any]]]]:
+    """What answers the frames: the seats of this machine, or replicas; and what is to be reported of it."""
+    from cpuserve.video.local_answers import LocalAnswers  # noqa: PLC0415
+    from cpuserve.video.open_answers import open_answers  # noqa: PLC0415
+
+    pictures = plan is not None and plan.as_format == "mp4"
+    asked = {name: flags.pop(name) for name in REPLICA_OPTIONS}
+    # with replicas the model need not be on this machine
+    settings = settings_from(config, flags) if asked["replicas"] else model_settings(model, config, flags)
+    replicas = opened_replicas(model, options.scaler, asked, settings)
+    if replicas is None:
+        with open_answers(model, settings, options, pictures=pictures) as answers:
+            yield answers, dict
+        return
+    with LocalAnswers(replicas, options, pictures=pictures, max_pixels=settings.max_pixels) as elsewhere:
+        yield elsewhere, replicas.report
+
+
 def _run(
+    answers: AnswerSource,
     sources: list[VideoSource],
-    model: str,
-    settings: Settings,
     options: InferOptions,
     plan: OutputPlan | None,
     watcher: FrameProgress,
@@ -126,28 +150,28 @@ def _run(
     resume: bool,
     overwrite: bool,
 ) -> InferSummary:
-    """Open the model and the outputs, and answer the frames."""
+    """Open the outputs, and answer the frames."""
     from cpuserve.video.infer import InferSummary, asked_of, infer, open_files  # noqa: PLC0415
-    from cpuserve.video.open_answers import open_answers  # noqa: PLC0415
     from cpuserve.video.outputs.frame_outputs import FrameStream  # noqa: PLC0415
 
-    pictures = plan is not None and plan.as_format == "mp4"
-    with open_answers(model, settings, options, pictures=pictures) as answers:
-        if plan is None:
-            stream = FrameStream(sys.stdout.buffer, as_format)
-            return infer(sources, answers, stream, options, watcher=watcher)
-        asked = asked_of(answers, options)
-        files, record = open_files(plan, sources, asked, resume=resume, overwrite=overwrite)
-        if record.complete:
-            return InferSummary(errors={name: error for name, error in record.done.items() if error})
-        return infer(sources, answers, files, options, record=record, watcher=watcher)
+    if plan is None:
+        stream = FrameStream(sys.stdout.buffer, as_format)
+        return infer(sources, answers, stream, options, watcher=watcher)
+    asked = asked_of(answers, options)
+    files, record = open_files(plan, sources, asked, resume=resume, overwrite=overwrite)
+    if record.complete:
+        return InferSummary(errors={name: error for name, error in record.done.items() if error})
+    return infer(sources, answers, files, options, record=record, watcher=watcher)
 
 
-def _show(summary: InferSummary, output: str | None, *, as_json: bool, quiet: bool) -> None:
+def _show(
+    summary: InferSummary, replicas: dict[str, Any], output: str | None, *, as_json: bool, quiet: bool
+) -> None:
     """Print the summary: on stderr where the answers go to standard output."""
     aside = output is None
     if as_json:
-        click.echo(orjson.dumps(summary.as_json()), err=aside)
+        used = {"reference": replicas} if replicas else {}
+        click.echo(orjson.dumps(summary.as_json() | used), err=aside)
     elif not quiet:
         click.echo(_text(summary), err=aside)
 
