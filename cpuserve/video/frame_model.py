@@ -77,19 +77,22 @@ class FrameModel:
         pipeline: the loaded model.
         threads: how many threads answer; as many frames run at once where the engine has streams for them.
         scaler: of swscale.
+        in_flight: see there; None is two a thread.
 
     Raises:
         CpuserveError: the model takes no pictures, or answers tensors only.
     """
 
-    def __init__(self, pipeline: Pipeline, threads: int, scaler: Scaler = "bilinear") -> None:
+    def __init__(
+        self, pipeline: Pipeline, threads: int, scaler: Scaler = "bilinear", in_flight: int | None = None
+    ) -> None:
         if isinstance(pipeline.post, TensorsOnly):
             raise CpuserveError(f"model {pipeline.name} cannot answer frames: {pipeline.post.reason}")
         self.name, self.version, self.checksum = pipeline.name, pipeline.version, pipeline.checksum
         self.labels = pipeline.card.labels
         self.scale = scale_of(pipeline.picture_path().picture_input, scaler)
         self.streams = pipeline.batcher.engine.streams
-        self.in_flight = threads * _AHEAD
+        self.in_flight = in_flight or threads * _AHEAD
         self._pipeline = pipeline
         self._costs = ThreadCosts(0, 0, dict.fromkeys(Request().stages_ns, 0))
         self._counting = threading.Lock()
@@ -173,6 +176,7 @@ def open_frame_model(
     *,
     threads: int | None = None,
     scaler: Scaler = "bilinear",
+    in_flight: int | None = None,
 ) -> FrameModel:
     """Load a model to answer frames on the cores this process may use.
 
@@ -181,6 +185,7 @@ def open_frame_model(
         settings: the settings in force; what they say of streams, threads and precision holds.
         threads: compute threads; None for as many CPUs as this process may use.
         scaler: of swscale.
+        in_flight: most frames that are submitted and not answered yet; None is two a thread.
 
     Raises:
         UnknownModel: there is no such model.
@@ -194,7 +199,7 @@ def open_frame_model(
     pipeline = load_pipeline(new_core(), file, replace(settings, result_cache_bytes=0), threads)
     engine = pipeline.batcher.engine
     at_once = engine.streams if settings.max_batch is None else max(engine.streams, settings.max_batch)
-    return FrameModel(pipeline, at_once, scaler)
+    return FrameModel(pipeline, at_once, scaler, in_flight)
 
 
 def scale_of(picture_input: PictureInput, scaler: Scaler = "bilinear") -> Scale:

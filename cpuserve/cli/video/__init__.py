@@ -10,6 +10,7 @@ __all__ = ["COMMANDS", "command"]
 
 COMMANDS: dict[str, str] = {
     "infer": "run a model on every frame of videos and write the answers",
+    "streams": "find how many streams this machine carries",
     "train": "learn a cascade that answers for a model at less cost",
     "run": "label the frames of videos with a cascade, and audit it",
     "eval": "compare the labels of a run with true ones",
