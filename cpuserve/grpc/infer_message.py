@@ -107,6 +107,13 @@ class InferMessage:
             raise RequestError("the request needs at least one of inputs")
         if len(head.id) > MOST_ID:
             raise RequestError(f"id is text of at most {MOST_ID} characters")
+        if self.raw:
+            for described, contents in self.inputs:
+                if contents is not None:
+                    raise RequestError(
+                        "contents field must not be specified when using raw_input_contents for "
+                        f"{described.name[:MOST_NAME]!r} for model {head.model_name[:MOST_NAME]!r}"
+                    )
         raw = iter(self.raw)
         inputs = [_tensor(described, contents, raw, most_numbers) for described, contents in self.inputs]
         left = len(list(raw))

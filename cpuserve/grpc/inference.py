@@ -164,6 +164,13 @@ def _shared_memory_methods(shared_memory: SharedMemory) -> Sequence[Method]:
             *("SystemSharedMemoryUnregister", "POST", f"{path}/unregister", routes.unregister, _empty),
             place=lambda message: (f"{path}/unregister", (message.name,) if message.name else ()),
         ),
+        _method(
+            "CudaSharedMemoryStatus", "GET", "/v2/cudasharedmemory/status", routes.no_cuda_status, _regions
+        ),
+        _method(
+            *("CudaSharedMemoryUnregister", "POST", "/v2/cudasharedmemory/unregister"),
+            *(routes.no_cuda_unregister, _empty),
+        ),
     )
 
 

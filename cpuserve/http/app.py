@@ -217,6 +217,8 @@ def shared_memory_routes(shared_memory: SharedMemory) -> tuple[Route, ...]:
         Route("POST", f"{path}/region/<name>/register", calls.register, changes=True),
         Route("POST", f"{path}/unregister", calls.unregister, changes=True),
         Route("POST", f"{path}/region/<name>/unregister", calls.unregister, changes=True),
+        Route("GET", "/v2/cudasharedmemory/status", calls.no_cuda_status),
+        Route("POST", "/v2/cudasharedmemory/unregister", calls.no_cuda_unregister, changes=True),
     )
 
 

@@ -73,20 +73,21 @@ class SharedMemory:
     SIGBUS. Values are copied once, into memory that the client cannot change while they are used.
 
     Args:
-        prefix: how the names of the files begin that may be registered.
+        prefixes: how the names of the files begin that may be registered; several with commas between.
 
     Raises:
         UsageError: there can be no such name, or the server's own files have it.
     """
 
-    def __init__(self, prefix: str) -> None:
-        if not _KEY.fullmatch(prefix):
-            raise UsageError(
-                f"shared_memory_prefix {prefix!r}: write letters, digits, dots, dashes and underscores"
-            )
-        if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
-            raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
-        self._prefix = prefix
+    def __init__(self, prefixes: str) -> None:
+        self._prefixes = tuple(prefixes.split(","))
+        for prefix in self._prefixes:
+            if not _KEY.fullmatch(prefix):
+                raise UsageError(
+                    f"shared_memory_prefix {prefixes!r}: write letters, digits, dots, dashes and underscores"
+                )
+            if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
+                raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
         block = Block("cpuserve-regions", 1, Record, _Region, _PLACES)
         self._rows = block.rows
         self._lock = block.lock
@@ -107,10 +108,10 @@ class SharedMemory:
         if not name or not name.isprintable() or len(name.encode()) > _NAME_BYTES:
             raise RequestError(f"the name of a region has 1 to {_NAME_BYTES} bytes that can be shown")
         file = key.removeprefix("/")
-        if not _KEY.fullmatch(file) or not file.startswith(self._prefix):
+        if not _KEY.fullmatch(file) or not file.startswith(self._prefixes):
             raise RequestError(
-                f"the key {key[:80]!r} is not allowed: it has to begin with {self._prefix!r} "
-                "(setting shared_memory_prefix)"
+                f"the key {key[:80]!r} is not allowed: it has to begin with "
+                f"{' or '.join(map(repr, self._prefixes))} (setting shared_memory_prefix)"
             )
         if not (0 <= offset < _MOST and 0 < byte_size < _MOST):
             raise RequestError(f"region {name!r}: offset {offset} and byte_size {byte_size} make no region")
@@ -270,6 +271,14 @@ class SharedMemoryRoutes:
     def unregister(self, _call: Call, name: str | None = None) -> Reply:
         """``POST .../unregister``: forget a region, or all of them."""
         self._shared_memory.unregister(name)
+        return Reply(200, b"", [])
+
+    def no_cuda_status(self, _call: Call) -> Reply:
+        """``GET /v2/cudasharedmemory/status``: nothing is registered, as nothing can be."""
+        return json_reply([])
+
+    def no_cuda_unregister(self, _call: Call) -> Reply:
+        """``POST /v2/cudasharedmemory/unregister``, which clients call before they register their own."""
         return Reply(200, b"", [])
 
 

@@ -160,7 +160,8 @@ class ServerSettings:
     )
     shared_memory_prefix: str = Group.SECURITY.setting(
         "",
-        "How the names of shared memory begin in which clients may send and get tensors; none allows none.",
+        "How the names of shared memory begin in which clients may send and get tensors, several with commas "
+        "between; none allows none.",
     )
     priority_from: Literal["anyone", "keys", "nobody"] = Group.SECURITY.setting(
         "keys", "Clients whose X-Request-Priority is obeyed: keys are those with a key of api_key_file."

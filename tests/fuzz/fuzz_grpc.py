@@ -97,11 +97,10 @@ def seeds() -> list[bytes]:
         id="1",
         parameters={"priority": {"uint64_param": 2}, "timeout": {"int64_param": 5_000_000}},
         inputs=[
-            {"name": "a", "datatype": "FP32", "shape": [2, 3]},
+            {"name": "a", "datatype": "FP32", "shape": [2, 3], "contents": {"fp32_contents": [1] * 6}},
             {"name": "b", "datatype": "UINT8", "shape": [2, 3], "contents": {"uint_contents": [1] * 6}},
         ],
         outputs=[{"name": "sum", "parameters": {"classification": {"int64_param": 2}}}],
-        raw_input_contents=[rows],
     )
     place = {
         "shared_memory_region": {"string_param": "r"},

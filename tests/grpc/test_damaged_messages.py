@@ -27,10 +27,10 @@ INFER = [
         parameters={"priority": {"uint64_param": 2}, "timeout": {"int64_param": 5_000_000}},
         inputs=[
             {"name": "a", "datatype": "FP32", "shape": [2, 3]},
-            {"name": "b", "datatype": "UINT8", "shape": [2, 3], "contents": {"uint_contents": [1] * 6}},
+            {"name": "b", "datatype": "UINT8", "shape": [2, 3]},
         ],
         outputs=[{"name": "sum", "parameters": {"classification": {"int64_param": 2}}}],
-        raw_input_contents=[ROWS.tobytes()],
+        raw_input_contents=[ROWS.tobytes(), bytes(6)],
     ).SerializeToString(),
     Request(
         model_name="m",

@@ -59,15 +59,18 @@ def test_numbers_one_by_one_are_the_same_as_packed_ones():
     assert tensor.array().tolist() == [1.5, 2.5]
 
 
-def test_raw_contents_go_to_inputs_without_contents_in_their_order():
+def test_raw_contents_go_to_inputs_in_their_order_and_those_in_shared_memory_need_none():
     first, last = np.arange(4, dtype=np.float32), np.arange(2, dtype=np.float16)
-    sent = message(
-        *(entry("a"), entry("b", "INT32", (1,), int_contents=[9]), entry("c", "FP16", (2,))),
-        raw=[first.tobytes(), last.tobytes()],
-    )
-    a, b, c = (tensor.array() for tensor in body(sent).inputs)
-    assert a.tolist() == [[0, 1], [2, 3]]
-    assert (b.tolist(), c.tolist()) == ([9], [0, 1])
+    place = {
+        "shared_memory_region": {"string_param": "r"},
+        "shared_memory_byte_size": {"int64_param": 4},
+    }
+    shared = {**entry("b", "INT32", (1,)), "parameters": place}
+    sent = message(entry("a"), shared, entry("c", "FP16", (2,)), raw=[first.tobytes(), last.tobytes()])
+    a, b, c = body(sent).inputs
+    assert a.array().tolist() == [[0, 1], [2, 3]]
+    assert c.array().tolist() == [0, 1]
+    assert b.place.region == "r"
 
 
 @pytest.mark.parametrize("raw", [True, False])
@@ -106,7 +109,10 @@ def test_parameters_outputs_and_id():
         (message(), "at least one of inputs"),
         (message(entry()), "'a' has neither contents nor one of raw_input_contents"),
         (message(entry(), raw=[b"x", b"y"]), "2 raw_input_contents, 1 more than inputs"),
-        (message(entry(fp32_contents=[1]), raw=[b"x"]), "1 raw_input_contents, 1 more"),
+        (
+            message(entry(fp32_contents=[1]), raw=[b"x"]),
+            "contents field must not be specified when using raw_input_contents for 'a' for model 'm'",
+        ),
         (message(entry(shape=[-1, 4]), raw=[b"x"]), r"whole numbers, not \[-1, 4\]"),
         (message(entry(shape=[1] * 65), raw=[b"x"]), "65 sizes"),
         (message(entry("n" * 2000), raw=[b"x"]), "at most 1024 characters"),

@@ -80,9 +80,7 @@ def test_methods_are_the_published_ones():
         "GRPCInferenceService"
     ]
     assert methods(ours) <= methods(theirs)
-    assert {name for name, *_ in methods(theirs) - methods(ours)} == {
-        f"{kind}SharedMemory{verb}" for kind in ("Cuda",) for verb in ("Status", "Register", "Unregister")
-    }
+    assert {name for name, *_ in methods(theirs) - methods(ours)} == {"CudaSharedMemoryRegister"}
 
 
 def test_bytes_of_another_kind_are_refused_by_the_name_of_the_message():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpuserve.errors import BodiesTooLarge, UsageError
+from cpuserve.errors import BodiesTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, answer
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
@@ -238,3 +238,18 @@ def test_where_it_is_on_the_server_says_so(v2):
 def test_prefixes_that_cannot_be(prefix):
     with pytest.raises(UsageError, match="shared_memory_prefix"):
         SharedMemory(prefix)
+
+
+def test_there_may_be_several_prefixes(client):
+    shared = SharedMemory(f"{PREFIX},other_")
+    shared.register("r", f"/{PREFIX}one", 0, 10)
+    with pytest.raises(RequestError, match=f"it has to begin with '{PREFIX}' or 'other_'"):
+        shared.register("s", "/third", 0, 10)
+    for wrong in (f"{PREFIX},", ",", "a,cpuserve-", "a, b"):
+        with pytest.raises(UsageError, match="shared_memory_prefix"):
+            SharedMemory(wrong)
+
+
+def test_of_cuda_nothing_is_registered_and_all_of_it_is_forgotten(routes):
+    assert ask(routes.no_cuda_status)[2] == []
+    assert ask(routes.no_cuda_unregister)[0] == 200
