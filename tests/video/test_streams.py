@@ -57,7 +57,7 @@ class Clock:
                 self.until(next(due for due, other in self.waiting if other is future))
             return result()
 
-        future.result = wait  # type: ignore[method-assign]
+        future.result = wait
         return future
 
     def play(self, frames=10):
@@ -70,7 +70,7 @@ class Clock:
 
 def run(clock, *, rate=10.0, fps=2.0, seconds=10.0, frames=10):
     stream = PacedStream(
-        clock,  # type: ignore[arg-type]
+        clock,
         clock.play(frames),
         rate=rate,
         fps=fps,
@@ -112,7 +112,7 @@ def test_decoding_that_falls_behind_makes_answers_late():
 def test_the_first_seconds_are_not_counted():
     clock = Clock()
     stream = PacedStream(
-        clock,  # type: ignore[arg-type]
+        clock,
         clock.play(),
         rate=10.0,
         fps=2.0,
