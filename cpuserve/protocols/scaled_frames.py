@@ -10,7 +10,7 @@ UINT8 [N, frame_height, frame_width] of a segmentation.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,16 +85,16 @@ def frame_outputs(
     topk = asked.parameters.get("topk")
     if topk is not None and type(topk) is not int:
         raise RequestError(f"parameter topk is a whole number, not {str(topk)[:40]!r}")
-    pictures = _pictures(pipeline, inputs, width, height)
-    check_pictures(len(pictures), limits.max_pictures)
+    count = _count(pipeline, inputs)
+    check_pictures(count, limits.max_pictures)
     if _MASK in outputs:
-        request.check_answer(len(pictures), width * height)
+        request.check_answer(count, width * height)
     request.done("queue")
-    texts = np.empty(len(pictures), object)
+    texts = np.empty(count, object)
     masks: list[Array] = []
-    for place, picture in enumerate(pictures):
+    for place, picture in enumerate(_pictures(pipeline, inputs[0], width, height)):
         if place:
-            request.check_time(place, len(pictures))
+            request.check_time(place, count)
         one = Request(None, request.spans, request.due, request.max_answer_bytes)
         answer, mask = pipeline.see(picture, one, topk, mask=_MASK in outputs)
         head = {"model": pipeline.name, "version": str(pipeline.version)}
@@ -116,31 +116,35 @@ def _side(parameters: Mapping[str, Any], name: str) -> int:
     return side
 
 
-def _pictures(pipeline: Pipeline, inputs: Sequence[Tensor], width: int, height: int) -> list[ScaledPicture]:
-    """The frames of a request.
+def _count(pipeline: Pipeline, inputs: Sequence[Tensor]) -> int:
+    """How many frames a request has.
 
     Raises:
         RequestError: it has several inputs, or they are neither pixels nor pictures.
     """
     if len(inputs) != 1 or inputs[0].name not in pipeline.inputs[0].names:
         raise RequestError(f"scaled frames are the only input, {pipeline.inputs[0].names[0]!r}")
-    tensor, picture_input = inputs[0], pipeline.picture_path().picture_input
-    if tensor.datatype == "UINT8":
-        pixels = tensor.array()
-        if pixels.ndim != _AXES or not len(pixels):
-            raise RequestError(
-                f"input {tensor.name!r}: scaled frames are UINT8 [N, height, width, channels], not "
-                f"{list(pixels.shape)}"
-            )
-        return [ScaledPicture(one, width, height) for one in pixels]
-    if tensor.datatype != "BYTES" or len(tensor.shape) not in (1, 2) or 0 in tensor.shape:
+    shape, kind = inputs[0].shape, inputs[0].datatype
+    axes = {"UINT8": (_AXES,), "BYTES": (1, 2)}.get(kind, ())
+    if len(shape) not in axes or 0 in shape:
         raise RequestError(
-            f"input {tensor.name!r}: scaled frames are UINT8 [N, height, width, channels] or BYTES [N], not "
-            f"{tensor.datatype} {list(tensor.shape)}"
+            f"input {inputs[0].name!r}: scaled frames are UINT8 [N, height, width, channels] or BYTES [N], "
+            f"not {kind} {list(shape)}"
         )
-    found = []
+    return shape[0]
+
+
+def _pictures(pipeline: Pipeline, tensor: Tensor, width: int, height: int) -> Iterator[ScaledPicture]:
+    """The frames, one after the other: pictures of few bytes may have many pixels.
+
+    Raises:
+        RequestError: what was sent does not fill its shape, or is no picture.
+    """
+    if tensor.datatype == "UINT8":
+        for pixels in tensor.array():
+            yield ScaledPicture(pixels, width, height)
+        return
+    decoder = pipeline.picture_path().picture_input.decoder
     for encoded in tensor.elements():
-        decoded = picture_input.decoder.decode(encoded).pixels
-        shaped = decoded if decoded.ndim > 2 else decoded[:, :, None]
-        found.append(ScaledPicture(shaped, width, height))
-    return found
+        decoded = decoder.decode(encoded).pixels
+        yield ScaledPicture(decoded if decoded.ndim > 2 else decoded[:, :, None], width, height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 from types import SimpleNamespace
 
@@ -164,6 +165,15 @@ def test_bad_frames_are_refused(v2, words, more, reason):
     status, error = infer(v2, *words, **more)
     assert status in (400, 415)
     assert reason in error
+
+
+def test_pictures_are_decoded_one_after_the_other(v2):
+    small = simplejpeg.encode_jpeg(np.zeros((4000, 4000, 3), np.uint8), 90, "BGR")  # 48 MB of pixels
+    content = b"".join(struct.pack("<I", len(small)) + small for _ in range(40))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status, error = infer(v2, "BYTES", [40], content)
+    assert (status, "uint8 [4000, 4000, 3]; the model takes" in error) == (400, True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB, not 40 times 48 MB
 
 
 def test_too_many_frames_are_refused(v2):

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cpuserve.cli.options import settings_from
+from cpuserve.settings import SETTINGS
+
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
     from cpuserve.video.replicas import Replicas
@@ -82,7 +85,7 @@ def opened_replicas(
         model: ``NAME`` or ``NAME/VERSION``.
         scaler: of the scale.
         flags: the arguments of `replica_options`, which are taken out of it.
-        settings: of this machine, for servers that take tensors only.
+        settings: of this machine, for servers that take tensors only; None: those among ``flags``.
 
     Raises:
         UsageError: a URL is none.
@@ -102,5 +105,5 @@ def opened_replicas(
         in_flight=given["in_flight"],
         timeout_s=given["replica_timeout"],
         wait_s=given["replica_wait"],
-        settings=settings,
+        settings=settings or settings_from(None, {name: flags[name] for name in flags if name in SETTINGS}),
     )
