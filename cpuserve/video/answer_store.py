@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import re
@@ -54,7 +55,7 @@ class AnswerStore:
         scale: what frames were scaled to for the model.
 
     Raises:
-        UsageError: the directory or the file cannot be read or written.
+        UsageError: the directory or the file cannot be read or written, or another training uses it.
     """
 
     def __init__(self, directory: Path, video: str, model: str, checksum: str, scale: Scale) -> None:
@@ -66,6 +67,7 @@ class AnswerStore:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab+")
+            self._lock()
             self._file.seek(0)
             content = self._file.read()
             whole = content[: content.rfind(b"\n") + 1]
@@ -128,9 +130,25 @@ class AnswerStore:
         line = orjson.dumps(entry)
         try:
             self._file.write(line + b"\n")
+            self._file.flush()
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written: {error.strerror}") from error
         self._kept[number] = line
+
+    def _lock(self) -> None:
+        """Keeps other trainings out: lines of two would mix.
+
+        Raises:
+            UsageError: another one is in.
+        """
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UsageError(
+                f"another training labels this video: wait for it, or keep other answers than {self.path} by "
+                "--answers"
+            ) from error
 
     def close(self) -> None:
         """Writes what is not written yet."""

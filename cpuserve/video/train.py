@@ -166,10 +166,15 @@ def learn(
     with ExitStack() as stack:
         stores = None
         if not options.own_labels:
-            model = (f"{reference.name}", reference.checksum, reference.scale)
-            stores = [
-                stack.enter_context(AnswerStore(options.answers, checksum, *model)) for checksum in checksums
-            ]
+            model = (reference.name, reference.checksum, reference.scale)
+            # without a checksum of the model nobody knows later whether its answers are still the same
+            folder = options.answers if reference.checksum else scratch / "answers"
+            # a video that is named twice has one store
+            by_checksum = {
+                checksum: stack.enter_context(AnswerStore(folder, checksum, *model))
+                for checksum in dict.fromkeys(checksums)
+            }
+            stores = [by_checksum[checksum] for checksum in checksums]
         rows = read_clip(
             videos,
             stretches,
@@ -183,9 +188,11 @@ def learn(
         columns = _labels(rows, query, stores, options.own_labels)
     costs = decode_costs(videos, stretches, report=report)
     costs["scale"] = rows.scale_s
-    costs["reference"] = reference_cost(reference, rows.measured, local=options.local)
+    costs["reference"], answers = reference_cost(reference, rows.measured, local=options.local)
     disposable = disposable_frames(videos, stretches, rows, report=report)
     notes = stage_0_notes(costs, disposable)
+    if options.own_labels:
+        notes += _agreement(rows, query, columns, answers)
     table = _table(videos, stretches, rows, disposable, columns, costs, query, options, notes)
     kept = columns[2]
     facts = TrainingFacts(
@@ -336,6 +343,24 @@ def _table(
         query=query.text,
         notes=tuple(notes),
     )
+
+
+def _agreement(
+    rows: ClipRows, query: Query, columns: tuple[Array, Array, Array], answers: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Says how often the reference, which the cascade asks, agrees with labels of the user's own."""
+    if query.needs_mask and "classes" in answers[0]:
+        return ["whether the reference agrees with your labels was not checked: areas in regions need masks"]
+    label, _, labelled = columns
+    checked = [
+        query.present(answer, width, height)[0] == label[row]
+        for (row, _, width, height), answer in zip(rows.measured, answers, strict=True)
+        if labelled[row]
+    ]
+    return [
+        f"the reference agrees with your labels on {sum(checked)} of {len(checked)} frames that were "
+        "checked: where the cascade asks it, its answer counts"
+    ]
 
 
 def _check_names(own: dict[Path, SpecialisedCnn], sizes: Sequence[CnnSize]) -> None:

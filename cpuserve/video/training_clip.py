@@ -66,7 +66,7 @@ class ClipRows:
         first: bool [n], the first of a segment or of a stretch.
         sizes: by video: width and height of its frames, in pixels.
         pictures: by name: u8 [n, h, w, c].
-        measured: pictures for the reference, with width and height of their frames.
+        measured: rows of some frames, with their pictures for the reference and width and height.
         scale_s: CPU seconds a frame for the small pictures.
     """
 
@@ -78,7 +78,7 @@ class ClipRows:
     first: Array
     sizes: dict[int, tuple[int, int]]
     pictures: dict[str, Array]
-    measured: list[tuple[Pixels, int, int]]
+    measured: list[tuple[int, Pixels, int, int]]
     scale_s: float
 
 
@@ -116,7 +116,7 @@ def read_clip(
     }
     rows: list[tuple[Any, ...]] = []
     sizes: dict[int, tuple[int, int]] = {}
-    measured: list[tuple[Pixels, int, int]] = []
+    measured: list[tuple[int, Pixels, int, int]] = []
     spent = 0.0
     for place, stretch in enumerate(stretches):
         video = videos[stretch.video]
@@ -133,7 +133,7 @@ def read_clip(
             if FOR_REFERENCE in frame.pictures:
                 pixels = frame.pictures[FOR_REFERENCE].copy()
                 if frame.number in sample:
-                    measured.append((pixels, facts.width, facts.height))
+                    measured.append((len(rows), pixels, facts.width, facts.height))
                 asking.ask(frame.number, pixels, facts)
             spent += facts.scale_s
             sizes.setdefault(stretch.video, (facts.width, facts.height))
@@ -204,21 +204,24 @@ def stage_0_notes(costs: dict[str, float], disposable: Array) -> list[str]:
     return []
 
 
-def reference_cost(reference: Asked, measured: Sequence[tuple[Pixels, int, int]], *, local: bool) -> float:
-    """Seconds a frame that the reference takes: CPU time of this process, or of replicas the time they need.
+def reference_cost(
+    reference: Asked, measured: Sequence[tuple[int, Pixels, int, int]], *, local: bool
+) -> tuple[float, list[dict[str, Any]]]:
+    """What the reference takes for some frames, and answers.
 
     Args:
         reference: the model.
-        measured: pictures for it, with width and height of their frames.
+        measured: `ClipRows.measured`.
         local: whether it runs in this process.
+
+    Returns:
+        Seconds a frame: CPU time of this process, or the time that replicas need; and the answers.
     """
     clock = time.process_time if local else time.monotonic
-    first = measured[0]
-    reference.submit(*first).result()  # warm
+    reference.submit(*measured[0][1:]).result()  # warm
     began = clock()
-    for pixels, width, height in measured:
-        reference.submit(pixels, width, height).result()
-    return (clock() - began) / len(measured)
+    answers = [reference.submit(*frame[1:]).result() for frame in measured]
+    return (clock() - began) / len(measured), answers
 
 
 class _Asking:

@@ -55,8 +55,7 @@ class RedSquares:
 
     def submit(self, pixels: np.ndarray, width: int, height: int) -> Future[dict[str, Any]]:
         self.asked += 1
-        for _ in range(8):  # the reference is what costs
-            np.sort(pixels.reshape(-1), kind="heapsort")
+        np.sort(pixels.reshape(-1), kind="heapsort")  # takes milliseconds: the reference is what costs
         red = (pixels[..., 0] > 180) & (pixels[..., 1] < 110)
         boxes = []
         if red.sum() > 300:

@@ -74,6 +74,13 @@ def test_damaged_files_are_refused(tmp_path, line):
         store.get(0)
 
 
+def test_two_trainings_do_not_write_one_file(tmp_path):
+    with opened(tmp_path), pytest.raises(UsageError, match="another training labels this video"):
+        opened(tmp_path)
+    with opened(tmp_path) as store:
+        assert len(store) == 0
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="name another directory by --answers"):

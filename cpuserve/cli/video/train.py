@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,6 +163,7 @@ def command(
 
     budgets = Budgets(fn, fp, confidence)
     with (
+        _tidy_end(),
         new_directory(output) as made,
         TemporaryDirectory(dir=made) as scratch,
         training_progress(shown=not quiet) as report,
@@ -169,6 +174,16 @@ def command(
             learnt = _again(videos, scores, Path(scratch), report, flags)
         training = finish(learnt, budgets, made, ".parquet" if parquet else ".npz")
     _show(training, output, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _tidy_end() -> Iterator[None]:
+    """Lets SIGTERM end the command as Ctrl-C does, so that nothing half done stays."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _learn(videos: tuple[Path, ...], scratch: Path, report: Progress, flags: dict[str, Any]) -> Learnt:
