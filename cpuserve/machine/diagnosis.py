@@ -102,9 +102,7 @@ def diagnose(
         "budget": _budget(budget),
         "topology": _topology(topology),
         "machine": asdict(machine) | {"name": machine.short},
-        "server": {"pid": server.pid, "address": server.address, "threads": server.threads}
-        if server
-        else None,
+        "server": _server(server) if server else None,
         "seats": [seat_to_json(seat) for seat in server.seats] if server else [],
         "workers": _workers(server, seated, libraries) if server else [],
         "throttling": {"window": _change(window), "life": _change(life)},
@@ -223,6 +221,17 @@ def _change(change: ThrottlingChange | None) -> dict[str, Any] | None:
     if change is None:
         return None
     return asdict(change) | {"seconds": round(change.seconds, 3) if math.isfinite(change.seconds) else None}
+
+
+def _server(server: ServerStatus) -> dict[str, Any]:
+    """What the server is, and its settings that are not the default, each with where it comes from."""
+    published, origin = server.published, server.published.get("origin") or {}
+    return {
+        "pid": server.pid,
+        "address": server.address,
+        "threads": server.threads,
+        "settings": {name: {"value": published.get(name), "from": origin[name]} for name in sorted(origin)},
+    }
 
 
 def _budget(budget: Budget) -> dict[str, Any]:

@@ -149,6 +149,17 @@ class StatisticsRoutes:
             ),
         )
 
+        yield from _metric(
+            "process_cpu_seconds_total",
+            "counter",
+            "CPU time of each worker.",
+            (
+                (f'pid="{pid}"', seconds)
+                for pid in self._pool.statistics.workers()
+                if (seconds := _cpu_seconds(pid)) is not None
+            ),
+        )
+
     def _states(self) -> Iterator[tuple[str, int]]:
         told = Counter(self._pool.control.table.read())
         for one, workers in sorted(told.items(), key=lambda item: (item[0].name, item[0].version)):
@@ -201,7 +212,7 @@ def _labels(name: str, version: int) -> str:
     return f'name="{name}",version="{version}"'
 
 
-def _metric(name: str, kind: str, words: str, values: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _metric(name: str, kind: str, words: str, values: Iterable[tuple[str, float]]) -> Iterator[str]:
     yield f"# HELP {name} {words}"
     yield f"# TYPE {name} {kind}"
     for labels, value in values:
@@ -240,3 +251,12 @@ def _resident_bytes(pid: int) -> int:
     """The resident memory of a process; 0 where it has ended."""
     text = read_text(Path(f"/proc/{pid}/statm"))
     return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") if text else 0
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """The CPU time of a process, user and system; None where it has ended."""
+    text = read_text(Path(f"/proc/{pid}/stat"))
+    if not text:
+        return None
+    user, system = text.rpartition(")")[2].split()[11:13]  # its name, in brackets, may hold anything
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

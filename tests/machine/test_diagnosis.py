@@ -57,7 +57,7 @@ def test_a_server_that_sits_as_planned_is_green(tmp_path):
     assert [one for one in report["findings"] if one["level"] == "red"] == []
     assert {one["level"] for one in of(report, "server")} == {"green"}
     assert [seat["cpus"] for seat in report["seats"]] == ["0-1,4-5", "2-3,6-7"]
-    assert report["server"] == {"pid": ARBITER, "address": "127.0.0.1:8000", "threads": 4}
+    assert report["server"] == {"pid": ARBITER, "address": "127.0.0.1:8000", "threads": 4, "settings": {}}
     assert report["budget"]["effective"] == 8
     assert report["preset"] is None
     assert [node["id"] for node in report["topology"]["nodes"]] == [0, 1]

@@ -6,6 +6,7 @@ import mmap
 import os
 import select
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -152,3 +153,13 @@ def test_every_metric_has_a_help_text_and_models_their_state(block):
     (state,) = [family for family in families if family.name == "cpuserve_model_state"]
     (sample,) = state.samples
     assert (sample.value, sample.labels["reason"]) == (2, 'a "quoted"\nreason')
+
+
+def test_the_cpu_time_of_each_worker_is_what_the_kernel_says(block):
+    block.claim(0)
+    before = value(block, "process_cpu_seconds_total", pid=str(os.getpid()))
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    after = value(block, "process_cpu_seconds_total", pid=str(os.getpid()))
+    assert 0.1 <= after - before <= time.process_time()

@@ -9,7 +9,14 @@ from cpuserve.protocols.call import Call, Reply, json_reply
 __all__ = ["Page"]
 
 _HERE = Path(__file__).parent
-_PAGE = {"app.js": "text/javascript; charset=utf-8", "style.css": "text/css; charset=utf-8"}
+_SCRIPT, _STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
+_PAGE = {
+    "app.js": _SCRIPT,
+    "history.js": _SCRIPT,
+    "picture.js": _SCRIPT,
+    "clock.js": _SCRIPT,
+    "style.css": _STYLE,
+}
 _ONLY_OURS = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src blob: data:"
 )

@@ -1,5 +1,5 @@
 "use strict";
-// The server's page: what /v2 and /metrics say, and one picture at a time to a model.
+// What all parts of the server's page use, and its tables: what /v2 and /metrics say of models and seats.
 
 const $ = (id) => document.getElementById(id);
 const EVERY_MS = 2000;
@@ -7,8 +7,6 @@ const SEATS_EVERY = 5;
 const STAGES = { queue: "queue", compute_input: "decode", compute_infer: "infer", compute_output: "post" };
 let key = "";
 let before = null; // counters of the last look, to tell rates from
-let inputs = {}; // width and height by model
-let chosen = null; // the picture, as a File
 
 const headers = (more) => (key ? { ...more, Authorization: `Bearer ${key}` } : more || {});
 
@@ -119,6 +117,7 @@ async function look() {
   const refused = [...metrics.matchAll(/^cpuserve_refused_total\{reason="(.*)"\} (\d+)$/gm)].filter(([, , count]) => count > 0);
   $("refused").textContent = refused.length
     ? `refused: ${refused.map(([, reason, count]) => `${number(Number(count))} ${reason.replace("_", " ")}`).join(", ")}` : "";
+  keep(now, before, metrics);
   before = now;
   offer(index.filter(({ state }) => state === "READY").map(({ name }) => name));
 }
@@ -130,6 +129,7 @@ function offer(names) {
   const old = select.value;
   select.replaceChildren(...wanted.map((name) => new Option(name)));
   if (wanted.includes(old)) select.value = old;
+  describe();
 }
 
 // ---- seats ----------------------------------------------------------------------------------------------------
@@ -143,133 +143,12 @@ async function seats() {
     return [[index, "n"], [node ?? "–", "n"], cpus, [worker.pid ?? "–", "n"], worker.state ?? "gone",
       [share == null ? "–" : `${Math.round(100 * share)} %`, "n"]];
   }));
+  const settings = Object.entries(found.server?.settings || {});
+  fill("settings", settings.map(([name, { value, from }]) => [name, JSON.stringify(value), from]));
+  $("settings").hidden = !settings.length;
+  $("defaults").textContent = settings.length ? "" : "Every setting has its default.";
   const { machine, budget, preset } = found;
   const words = [machine && `${machine.cpu}: ${machine.cores} cores, ${machine.nodes} NUMA node${machine.nodes > 1 ? "s" : ""}`,
     budget && `${budget.effective} threads may run at once`, preset?.layout_from && `tuned for ${preset.layout_from}`];
   $("machine").textContent = words.filter(Boolean).join(" · ");
 }
-
-// ---- one picture ----------------------------------------------------------------------------------------------
-
-async function sides(model) {
-  if (!(model in inputs)) {
-    const { inputs: [first] } = await json(`v2/models/${encodeURIComponent(model)}`);
-    const shape = first.shape.slice(-3).map(Number);
-    const [height, width] = shape[2] <= 4 ? shape : shape.slice(1);
-    inputs[model] = width > 0 && height > 0 ? [width, height] : null;
-  }
-  return inputs[model];
-}
-
-/** The whole picture as JPEG, as small as still covers what the model sees; the picture itself if that is smaller. */
-async function shrunk(file, [width, height]) {
-  const picture = await createImageBitmap(file);
-  const scale = Math.min(1, Math.max(width / picture.width, height / picture.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(picture.width * scale));
-  canvas.height = Math.max(1, Math.round(picture.height * scale));
-  const drawing = canvas.getContext("2d");
-  drawing.imageSmoothingQuality = "high";
-  drawing.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  const small = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
-  return small && small.size < file.size ? small : file;
-}
-
-async function send(shrinking) {
-  const model = $("model").value;
-  const began = performance.now();
-  const size = shrinking ? await sides(model) : null;
-  // what this browser cannot read goes as it is: the server says what is wrong with it
-  const body = size ? await shrunk(chosen, size).catch(() => chosen) : chosen;
-  const accept = $("drawn").checked ? "image/png" : "application/json";
-  const answer = await ask(`predictions/${encodeURIComponent(model)}`, { method: "POST", body, headers: { Accept: accept } });
-  const content = await answer.blob();
-  return { bytes: body.size, ms: performance.now() - began, server: answer.headers.get("Server-Timing") || "", content };
-}
-
-function serverTime(header) {
-  return [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, ms]) => `${name} ${Number(ms).toFixed(1)}`).join(", ");
-}
-
-async function show({ content }) {
-  let drawn = chosen;
-  $("answers").replaceChildren();
-  $("raw").hidden = true;
-  if (content.type.startsWith("image/")) drawn = content;
-  else {
-    const text = await content.text();
-    $("raw").hidden = false;
-    $("raw").querySelector("pre").textContent = text.length > 20000 ? `${text.slice(0, 20000)}…` : text;
-    const { predictions = [], text: read, probability } = JSON.parse(text);
-    const shown = read === undefined ? predictions : [{ label: read, probability }];
-    $("answers").replaceChildren(...shown.slice(0, 10).filter((one) => one.label !== undefined).map((one) => {
-      const share = one.probability ?? one.score ?? one.area ?? 0;
-      const line = element("li");
-      const meter = element("meter");
-      meter.value = share;
-      line.append(element("span", one.label), meter, element("span", number(share, 3), "n"));
-      return line;
-    }));
-  }
-  URL.revokeObjectURL($("preview").src);
-  $("preview").src = URL.createObjectURL(drawn);
-  $("preview").hidden = false;
-}
-
-async function attempt(ways) {
-  if (!chosen) return;
-  $("problem").textContent = "";
-  $("again").disabled = true;
-  try {
-    const rows = [];
-    for (const shrinking of ways) {
-      const sent = await send(shrinking);
-      rows.push([shrinking ? "shrunk here" : "as it is", [number(sent.bytes), "n"], [number(sent.ms, 1), "n"], serverTime(sent.server)]);
-      await show(sent);
-    }
-    fill("sent", rows);
-    $("sent").hidden = false;
-  } catch (error) {
-    $("problem").textContent = error.message;
-  }
-  $("again").disabled = false;
-}
-
-function choose(files) {
-  if (!files.length) return;
-  chosen = files[0];
-  attempt([$("shrink").checked]);
-}
-
-$("file").addEventListener("change", ({ target }) => choose(target.files));
-$("try").addEventListener("submit", (event) => { event.preventDefault(); attempt([false, true]); });
-for (const name of ["model", "shrink", "drawn"]) $(name).addEventListener("change", () => attempt([$("shrink").checked]));
-for (const kind of ["dragover", "dragleave", "drop"]) $("drop").addEventListener(kind, (event) => {
-  event.preventDefault();
-  $("drop").classList.toggle("over", kind === "dragover");
-  if (kind === "drop") choose(event.dataTransfer.files);
-});
-$("access").addEventListener("submit", (event) => { event.preventDefault(); key = $("key").value; rounds = 0; });
-
-// ---- the clock ------------------------------------------------------------------------------------------------
-
-let rounds = 0;
-
-async function round() {
-  if (!document.hidden) {
-    try {
-      const ready = (await fetch("v2/health/ready", { cache: "no-store" })).ok;
-      $("health").textContent = ready ? "ready" : "not ready";
-      $("health").className = ready ? "ready" : "not";
-      if (!$("version").textContent) $("version").textContent = (await json("v2")).version;
-      await look();
-      if (rounds++ % SEATS_EVERY === 0) await seats();
-    } catch (error) {
-      $("health").textContent = error instanceof TypeError ? "no answer" : error.message;
-      $("health").className = "not";
-    }
-  }
-  setTimeout(round, EVERY_MS);
-}
-
-round();
