@@ -17,7 +17,7 @@ from cpuserve.video.decoding import DecodedFrame
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.model_input import MODEL, WHOLE, FrameFacts
 
-__all__ = ["AnsweredFrame", "answer_frames"]
+__all__ = ["AnsweredFrame", "SubmittedFrame", "answer_frames", "answered", "submit_frame"]
 
 
 @dataclass
@@ -44,7 +44,15 @@ class AnsweredFrame:
 
 
 @dataclass
-class _SubmittedFrame:
+class SubmittedFrame:
+    """A frame whose answer is under way.
+
+    Attributes:
+        frame: it.
+        picture: BGR u8 [height, width, 3] if it is wanted.
+        future: the answer.
+    """
+
     frame: DecodedFrame
     picture: Pixels | None
     future: Future[Any]
@@ -67,27 +75,37 @@ def answer_frames(
     Raises:
         VideoError: the video cannot be read on, or the model fails on a frame. What came before was right.
     """
-    waiting: deque[_SubmittedFrame] = deque()
+    waiting: deque[SubmittedFrame] = deque()
     for frame in decoded:
-        frame.keep()
-        whole = frame.pictures.get(WHOLE)
-        picture = None if whole is None else whole.copy()
-        facts: FrameFacts = frame.value
-        submit = model.submit if whole is None else model.submit_seen
-        future: Future[Any] = submit(frame.pictures[MODEL], facts.width, facts.height, topk=topk)
-        future.add_done_callback(partial(_release, frame))
-        waiting.append(_SubmittedFrame(frame, picture, future))
+        waiting.append(submit_frame(model, frame, topk))
         while waiting and (len(waiting) >= model.in_flight or waiting[0].future.done()):
-            yield _answered(waiting.popleft(), name)
+            yield answered(waiting.popleft(), name)
     while waiting:
-        yield _answered(waiting.popleft(), name)
+        yield answered(waiting.popleft(), name)
+
+
+def submit_frame(model: AnsweringModel, frame: DecodedFrame, topk: int | None) -> SubmittedFrame:
+    """Give a frame to a model, which may have to wait; its pictures are given back with the answer."""
+    frame.keep()
+    whole = frame.pictures.get(WHOLE)
+    picture = None if whole is None else whole.copy()
+    facts: FrameFacts = frame.value
+    submit = model.submit if whole is None else model.submit_seen
+    future: Future[Any] = submit(frame.pictures[MODEL], facts.width, facts.height, topk=topk)
+    future.add_done_callback(partial(_release, frame))
+    return SubmittedFrame(frame, picture, future)
 
 
 def _release(frame: DecodedFrame, _future: Future[Any]) -> None:
     frame.release()
 
 
-def _answered(waiting: _SubmittedFrame, name: str) -> AnsweredFrame:
+def answered(waiting: SubmittedFrame, name: str) -> AnsweredFrame:
+    """Wait for the answer to a frame.
+
+    Raises:
+        VideoError: the model failed on it.
+    """
     frame = waiting.frame
     try:
         found = waiting.future.result()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Protocol
 
 from cpuserve.errors import UsageError, VideoError
@@ -223,7 +222,7 @@ def _one_video(
     rate = 25.0 if video is None else video.frame_rate
     tracks = Tracks(rate / options.every) if options.track else None
     start = 0
-    for line in output.begin(source, Fraction(1, 90_000) if video is None else video.time_base):
+    for line in output.begin(source, None if video is None else video.time_base):
         start = line["frame"] + 1
         summary.frames_before += 1
         if tracks is not None:

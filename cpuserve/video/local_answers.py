@@ -10,6 +10,8 @@ from cpuserve.video.answered_frames import AnsweredFrame, answer_frames
 from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.decoding import decode, probe_apart
 from cpuserve.video.infer import InferOptions, LiveCounts
+from cpuserve.video.live import LiveSource
+from cpuserve.video.live_answers import answer_live
 from cpuserve.video.model_input import ModelInput
 from cpuserve.video.video_file import VideoFile
 from cpuserve.video.video_sources import VideoSource
@@ -48,6 +50,7 @@ class LocalAnswers:
         self._stage = ModelInput(model.scale, pictures)
         self._processes = processes
         self._max_pixels = max_pixels
+        self._counts = LiveCounts()
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +78,9 @@ class LocalAnswers:
         Raises:
             VideoError: the video cannot be read, or not to its end. What came before was right.
         """
+        if source.live:
+            yield from self._live(source)
+            return
         if video is not None and start >= video.frames:
             return
         decoded = decode(
@@ -89,9 +95,24 @@ class LocalAnswers:
         with closing(decoded):  # type: ignore[type-var]
             yield from answer_frames(self._model, decoded, source.name, topk=self._options.topk)
 
+    def _live(self, source: VideoSource) -> Iterator[AnsweredFrame]:
+        before, every = self._counts, self._options.every
+        live = LiveSource(source.name, self._stage, every=every, max_pixels=self._max_pixels)
+        with closing(answer_live(self._model, live, source.name, topk=self._options.topk)) as frames:  # type: ignore[type-var]
+            try:
+                for frame in frames:
+                    self._count(before, live)
+                    yield frame
+            finally:
+                self._count(before, live)
+
+    def _count(self, before: LiveCounts, live: LiveSource) -> None:
+        now = live.counts
+        self._counts = LiveCounts(before.dropped + now.dropped, before.reconnects + now.reconnects)
+
     def live_counts(self) -> LiveCounts:
         """What became of the frames of the live sources so far."""
-        return LiveCounts()
+        return self._counts
 
     def child_ns(self) -> int:
         """0: this process answers."""

@@ -82,8 +82,7 @@ class SeatProcess:
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, **seat_environment(seat)},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],  # and standard input, which may be a video
             )
         self.words = Connection(ours.detach())
         self.pid = self._process.pid

@@ -47,8 +47,8 @@ def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
 
     Args:
         arguments: each a file, a directory (of which all files with a video's suffix are taken, at any
-            depth), a pattern such as ``day/*.mp4``, an address such as ``rtsp://camera/1``, or a camera
-            ``/dev/video0``.
+            depth), a pattern such as ``day/*.mp4``, an address such as ``rtsp://camera/1``, a camera
+            ``/dev/video0``, a named pipe, or ``-`` for standard input.
 
     Raises:
         UsageError: there is no such file, a pattern fits none, or a directory has no video in it.
@@ -61,7 +61,9 @@ def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
 
 
 def _sources(argument: str) -> list[VideoSource]:
-    if _ADDRESS.fullmatch(argument) or _CAMERA.fullmatch(argument):
+    if argument == "-":
+        return [VideoSource(argument, "stdin", live=True)]
+    if _ADDRESS.fullmatch(argument) or _CAMERA.fullmatch(argument) or Path(argument).is_fifo():
         place = re.sub(r"[^\w.-]+", "-", re.sub(r"//[^/@]*@", "//", argument)).strip("-.")
         return [VideoSource(argument, place or "live", live=True)]
     path = Path(argument)

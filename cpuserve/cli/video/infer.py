@@ -78,7 +78,7 @@ def command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Run a model on every frame of VIDEO...: files, directories, patterns, rtsp:// and other addresses.
+    """Run a model on every frame of VIDEO...: files, directories, patterns, addresses such as rtsp://, or -.
 
     A frame's line has the answer of /predictions/MODEL. Live sources run until they end or until Ctrl-C. The
     exit code is 1 if a video cannot be read to its end; the others are done.

@@ -22,14 +22,20 @@ from cpuserve.video.video_sources import VideoSource
 __all__ = ["FORMATS", "Format", "FrameFiles", "FrameOutput", "FrameStream", "OutputPlan", "plan_output"]
 
 Format = Literal["jsonl", "csv", "parquet", "mp4"]
+_LIVE_BASE = Fraction(1, 90_000)
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet", "mp4")
 
 
 class FrameOutput(Protocol):
     """Takes the answered frames of several videos, one video after the other."""
 
-    def begin(self, source: VideoSource, time_base: Fraction) -> Iterator[Line]:
-        """Begin with a video; yields the lines that an earlier run wrote of it, in order of the frames."""
+    def begin(self, source: VideoSource, time_base: Fraction | None) -> Iterator[Line]:
+        """Begin with a video; yields the lines that an earlier run wrote of it, in order of the frames.
+
+        Args:
+            source: the video.
+            time_base: seconds of one unit of its ``pts``; None for a live source.
+        """
 
     def append(self, line: Line, frame: AnsweredFrame) -> None:
         """Write one frame."""
@@ -57,7 +63,7 @@ class FrameStream:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self._rows = CsvRows(self._text) if as_format == "csv" else None
 
-    def begin(self, _source: VideoSource, _time_base: Fraction) -> Iterator[Line]:
+    def begin(self, _source: VideoSource, _time_base: Fraction | None) -> Iterator[Line]:
         """Nothing was written before."""
         return iter(())
 
@@ -158,7 +164,8 @@ class FrameFiles:
         self._facts = facts
         self._journal: FrameJournal | None = None
         self._drawing: AnnotatedVideo | None = None
-        self._time_base = Fraction(1)
+        self._time_base: Fraction | None = None
+        self._live_pts = -1
         self._resumed: set[Path] = set()
         if plan.as_format == "parquet":
             check_pyarrow()
@@ -174,7 +181,7 @@ class FrameFiles:
             except OSError as error:
                 raise cannot_write(file, error) from error
 
-    def begin(self, source: VideoSource, time_base: Fraction) -> Iterator[Line]:
+    def begin(self, source: VideoSource, time_base: Fraction | None) -> Iterator[Line]:
         """Begin with a video; yields the lines that an earlier run wrote of it."""
         file = self._plan.files[source.name]
         journal = self._journal_of(file)
@@ -199,7 +206,10 @@ class FrameFiles:
             raise CpuserveError("a frame came before its video was begun")
         self._journal.append(line)
         if self._drawing is not None and frame.picture is not None:
-            self._drawing.append(frame.picture, line, frame.mask, frame.pts, self._time_base)
+            pts = frame.pts
+            if self._time_base is None:  # a live source: its clock may begin anew when it is opened anew
+                pts = self._live_pts = max(self._live_pts + 1, round(frame.time_s / _LIVE_BASE))
+            self._drawing.append(frame.picture, line, frame.mask, pts, self._time_base or _LIVE_BASE)
 
     def end(self, _source: VideoSource) -> None:
         """End with a video."""

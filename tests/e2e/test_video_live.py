@@ -1,0 +1,143 @@
+"""`cpuserve video infer` on live sources: they run until somebody ends them, and drops are counted."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from functools import partial
+
+import av
+import pytest
+
+from cpuserve.errors import VideoError
+from cpuserve.video.infer import InferOptions
+from cpuserve.video.local_answers import LocalAnswers
+from cpuserve.video.scale import Scale
+from cpuserve.video.video_sources import VideoSource
+from tests.made_videos import make_video
+
+FRAMES = 120
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp("made") / "made.ts", frames=FRAMES)
+
+
+@pytest.fixture(scope="module")
+def address(video):
+    """Where the video is served over HTTP."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(video.parent)))
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/made.ts"
+    server.shutdown()
+    server.server_close()
+
+
+def infer(digits, *words, **options):
+    command = [sys.executable, "-m", "cpuserve", "video", "infer", *map(str, words), "--model", "digits"]
+    command += ["--model-repository", str(digits)]
+    return subprocess.run(command, capture_output=True, timeout=100, check=False, **options)
+
+
+def test_an_address_is_answered_to_its_end_and_every_frame_is_accounted_for(digits, address, tmp_path):
+    done = infer(digits, address, "-o", tmp_path / "out.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    numbers = [json.loads(line)["frame"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert numbers == sorted({*numbers})
+    summary = json.loads(done.stdout)
+    assert summary["frames"] == len(numbers)
+    assert summary["frames"] + summary["dropped"] == FRAMES
+    assert set(range(FRAMES)) >= {*numbers}
+
+
+def test_standard_input_is_a_source(digits, video):
+    with video.open("rb") as file:
+        done = infer(digits, "-", "--every", "10", stdin=file)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found
+    assert {line["video"] for line in found} == {"-"}
+    assert all(line["frame"] % 10 == 0 for line in found)
+
+
+def test_an_annotated_video_of_an_address_has_rising_times(digits, address, tmp_path):
+    assert infer(digits, address, "-o", tmp_path / "out.mp4").returncode == 0
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = [frame.time for frame in container.decode(container.streams.video[0])]
+    assert times
+    assert times == sorted(set(times))
+
+
+def test_ctrl_c_ends_a_source_and_the_output_is_made(digits, video, tmp_path):
+    pipe, target = tmp_path / "pipe", tmp_path / "out.csv"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "cpuserve", "video", "infer", str(pipe), "--model", "digits"]
+    command += ["--model-repository", str(digits), "-o", str(target), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    journal = tmp_path / "out.csv.parts" / "frames.jsonl"
+    with pipe.open("wb") as file:
+        file.write(video.read_bytes())
+        file.flush()  # and never ends
+        limit = time.monotonic() + 100  # of a hang
+        while not (journal.exists() and journal.stat().st_size):
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    summary = json.loads(said)
+    assert summary["interrupted"]
+    frames = {int(row.split(",")[1]) for row in target.read_text().splitlines()[1:]}
+    assert len(frames) == summary["frames"] > 0
+    assert not journal.exists()
+
+
+class SlowModel:
+    """Answers nothing before it is told to."""
+
+    name, version, checksum, in_flight, scale = "slow", 1, "", 1, Scale(8, 8)
+
+    def __init__(self):
+        self.go = threading.Event()
+
+    def submit(self, _pixels, _width, _height, *, topk=None):
+        self.go.wait(100)
+        future: Future = Future()
+        future.set_result({"model": "slow", "version": "1", "predictions": []})
+        return future
+
+    def close(self):
+        pass
+
+
+def test_frames_that_come_while_the_model_is_busy_are_dropped_and_counted(address):
+    model = SlowModel()
+    answers = LocalAnswers(model, InferOptions())
+    source = VideoSource(address, "made", live=True)
+    threading.Timer(2.0, model.go.set).start()
+    found = [frame.number for frame in answers.answer(source, None)]
+    counts = answers.live_counts()
+    assert counts.dropped > 0
+    assert len(found) + counts.dropped == FRAMES
+    again = [frame.number for frame in answers.answer(source, None)]
+    assert answers.live_counts().dropped + len(found) + len(again) == 2 * FRAMES
+
+
+def test_a_source_that_is_not_there_is_told(digits, tmp_path):
+    answers = LocalAnswers(SlowModel(), InferOptions())
+    with pytest.raises(VideoError, match=r"127\.0\.0\.1"):
+        list(answers.answer(VideoSource("http://127.0.0.1:9/nothing", "nothing", live=True), None))
