@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpuserve.video.cascade_choice import Choice, CopyTree, DecidedBy, PacketRule, cost_per_frame
+from cpuserve.video.exact_thresholds import ExactThresholds, single
 from cpuserve.video.score_table import PARTS, ScoreTable
 from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
 
@@ -23,7 +24,6 @@ _EVERY = (1, 2, 5, 10, 15, 30)
 _WORTH = 0.97  # decoding less is tried where it costs less than this share of decoding all
 _ERRORS_OF_DELTA = (0, 1, 2, 4, 8, 16, 32, 64)  # frames that a difference threshold labels wrong, at most
 _MOST_WINDOWS = 4_000  # that candidates are tried on; fewer than so many begin at each frame
-_THIRD = WINDOW_FRAMES - LEAST_POSITIVE  # a window is positive from its third smallest score on
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class _Search:
             return
         nothing = CopyTree.of(self._table, Choice())
         for shrink in (0.5, 1.0):
-            low, high = self._thresholds(nothing, self._table.packets, (0, 0), shrink)
+            low, high = self._exact(nothing, self._table.packets).within(0, 0, shrink)
             if low > 0 or high < 1:
                 yield PacketRule(low, high)
 
@@ -231,7 +231,7 @@ class _Search:
             for place, caution in enumerate(self._cautions[first:], first):
                 for errors in _ERRORS_OF_DELTA if caution.share else (0,):
                     if errors < len(critical):
-                        tried.setdefault(_single(critical[errors] * caution.shrink), place)
+                        tried.setdefault(single(critical[errors] * caution.shrink), place)
             for delta, place in sorted(tried.items()):
                 if delta > 0:
                     yield dataclasses.replace(base, detector=name, delta=delta), place
@@ -252,9 +252,10 @@ class _Search:
         yield from self._kept(choice, tree, places)
         for name, scores in self._table.specialised.items():
             seen: set[tuple[float, float]] = set()
+            exact = self._exact(tree, scores)
             for place in places:
                 caution = self._cautions[place]
-                low, high = self._thresholds(tree, scores, self._allowed[place], caution.shrink)
+                low, high = exact.within(*self._allowed[place], caution.shrink)
                 if (low, high) in seen or (low <= 0 and high >= 1):
                     continue
                 seen.add((low, high))
@@ -283,37 +284,8 @@ class _Search:
             )
             return
 
-    def _thresholds(
-        self, tree: CopyTree, scores: NDArray[np.float32], allowed: tuple[int, int], shrink: float
-    ) -> tuple[float, float]:
-        """The largest ``c_low`` and, given it, the smallest ``c_high`` that keep to the allowed errors.
-
-        A window is missed when fewer than 28 of its frames stay positive: when ``c_low`` is above its third
-        smallest score, a frame counting with the score of the one that it copies, or minus infinity where
-        that one is negative anyway. So one pass over the windows and a sort give the exact threshold; in the
-        same way for ``c_high``.
-        """
-        truth = (self._label & ~tree.negative) | tree.positive
-        fixed = tree.stages != DecidedBy.REFERENCE
-        kept = np.where(fixed, np.where(truth, np.inf, -np.inf), np.where(truth, scores, -np.inf))
-        low = _rank(np.sort(_third(kept[tree.roots], self._positive)), allowed[0], otherwise=0.0)
-        low = min(max(low, 0.0), 1.0)
-        high = self._high(tree, np.where(truth, np.inf, scores), allowed[1])
-        if (
-            shrink == 1 and high <= low
-        ):  # nothing is left for the reference: as far from the ones as from the others
-            middle = _single((low + high) / 2)
-            return middle, middle
-        low = _single(low * shrink)
-        high = self._high(tree, np.where(scores < low, -np.inf, np.where(truth, np.inf, scores)), allowed[1])
-        return low, max(low, _single(1 - (1 - high) * shrink))
-
-    def _high(self, tree: CopyTree, positive_above: NDArray[np.float64], allowed: int) -> float:
-        """The smallest ``c_high``, where a frame is positive when its value here is above it."""
-        fixed = np.where(tree.positive, np.inf, -np.inf)
-        given = np.where(tree.stages == DecidedBy.REFERENCE, positive_above, fixed)
-        high = -_rank(np.sort(-_third(given[tree.roots], self._negative)), allowed, otherwise=-1.0)
-        return min(max(high, 0.0), 1.0)
+    def _exact(self, tree: CopyTree, scores: NDArray[np.float32]) -> ExactThresholds:
+        return ExactThresholds(tree, scores, self._label, self._positive, self._negative)
 
 
 def _allows(caution: Caution, base: Choice, tree: CopyTree) -> bool:
@@ -323,18 +295,3 @@ def _allows(caution: Caution, base: Choice, tree: CopyTree) -> bool:
     looked = np.flatnonzero(tree.stages != DecidedBy.SKIPPED)
     ends = np.concatenate([[-1], looked, [len(tree.stages)]])
     return base.packets is None and int(np.diff(ends).max()) <= caution.most_skipped + 1
-
-
-def _third(scores: NDArray[np.float64], windows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The third smallest score of each window."""
-    return np.partition(scores[windows], _THIRD, axis=1)[:, _THIRD]
-
-
-def _rank(ascending: NDArray[np.float64], allowed: int, otherwise: float) -> float:
-    """The largest threshold with at most so many below it; ``otherwise`` where no window could tell."""
-    return float(ascending[allowed]) if allowed < len(ascending) else otherwise
-
-
-def _single(threshold: float) -> float:
-    """A threshold as scores are: of single precision, so that it compares alike everywhere."""
-    return float(np.float32(threshold))

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from cpuserve.video.cascade_choice import Choice, CopyTree, replay
-from cpuserve.video.cascade_search import CAUTIONS, Caution, WindowRows, _Search, part_of, search
+from cpuserve.video.cascade_search import CAUTIONS, Caution, WindowRows, part_of, search
+from cpuserve.video.exact_thresholds import ExactThresholds
 from cpuserve.video.guarantee import Budgets
 from tests.video.made_scores import made_table
 
 BUDGETS = Budgets(0.1, 0.1)
 
 
-def errors(table, choice, step=1):
+def errors(table, choice, step=30):
     windows = WindowRows.of(table, step)
     found = windows.labels(replay(table, choice).labels)
     return (
@@ -28,7 +29,15 @@ def errors(table, choice, step=1):
 def test_thresholds_are_those_that_trying_all_scores_finds(base, allowed):
     table = made_table(1500, noise=0.25, seed=3)
     scores = table.specialised["small"]
-    low, high = _Search(table, BUDGETS, CAUTIONS)._thresholds(CopyTree.of(table, base), scores, allowed, 1.0)
+    windows = WindowRows.of(table)
+    exact = ExactThresholds(
+        CopyTree.of(table, base),
+        scores,
+        np.asarray(table.label),
+        windows.rows[windows.truth],
+        windows.rows[~windows.truth],
+    )
+    low, high = exact.within(*allowed, shrink=1.0)
 
     def tried(low, high):
         return errors(table, dataclasses.replace(base, cnn="small", c_low=low, c_high=high))
