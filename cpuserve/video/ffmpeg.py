@@ -17,12 +17,22 @@ except ImportError as error:
 __all__ = [
     "Disposition",
     "Interpolation",
+    "PacketMark",
     "PictureType",
     "SideDataType",
     "VideoReformatter",
     "av",
     "reason",
 ]
+
+
+class PacketMark(int):
+    """A number that is put on a packet and found on its frame.
+
+    PyAV keeps what is put on a packet by its place in memory, and forgets it with the first packet that goes.
+    Each object of this class has a place of its own, other than the small numbers, which all packets of the
+    process share.
+    """
 
 
 def reason(error: Exception) -> str:

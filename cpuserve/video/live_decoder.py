@@ -13,7 +13,7 @@ import numpy as np
 
 from cpuserve.errors import VideoError
 from cpuserve.video.decoder_messages import LIVE_COUNTS, Result, SourceEnd, Watch
-from cpuserve.video.ffmpeg import av, reason
+from cpuserve.video.ffmpeg import PacketMark, av, reason
 from cpuserve.video.frame import Frame
 from cpuserve.video.packets import PacketTable, open_video
 from cpuserve.video.picture_scaler import PictureScaler
@@ -196,7 +196,7 @@ class LiveDecoder:
         for packet in stream.container.demux(stream):
             if not packet.size:
                 continue
-            packet.opaque = packet.size
+            packet.opaque = PacketMark(packet.size)
             try:
                 pictures = packet.decode()
             except av.InvalidDataError:

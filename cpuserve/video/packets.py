@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpuserve.errors import VideoError
-from cpuserve.video.ffmpeg import Disposition, av, reason
+from cpuserve.video.ffmpeg import Disposition, PacketMark, av, reason
 
 __all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size"]
 
@@ -129,7 +129,7 @@ class PacketReader:
         for row, packet in self._from(first):
             if row >= behind:
                 return
-            packet.opaque = row
+            packet.opaque = PacketMark(row)
             yield row, packet
             if row + 1 >= behind:
                 return
@@ -208,7 +208,7 @@ def open_video(
         source = f"file:{named}"  # a colon in a file's name begins no address
     try:
         # FFmpeg decodes a first frame when it opens a file
-        container = av.open(source, options={**limit, **(options or {})}, **others)
+        container = av.open(source, options={**limit, **(options or {})}, metadata_errors="replace", **others)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{named}: it cannot be opened as a video ({reason(error)})") from error
     try:
@@ -225,6 +225,8 @@ def _video_of(path: str | Path, container: Any) -> Any:
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
         raise VideoError(f"{path}: there is no video in it")
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: its video is of a codec that FFmpeg does not know")
     return stream
 
 

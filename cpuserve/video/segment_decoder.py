@@ -155,6 +155,7 @@ class SegmentDecoder:
         if wanted is None:
             return
         behind = int(self._video.rows[first.start : wanted + 1].max()) + 1
+        last_number = -1
         for picture in self._pictures(first.packet, behind, end):
             number = self._number(picture)
             if first.start <= number < last.stop:
@@ -162,6 +163,10 @@ class SegmentDecoder:
                     end.apart = False
                     return
                 end.frames += 1
+                if number <= last_number:  # a damaged file: its place in the order has gone by
+                    end.undecodable.append(number)
+                    continue
+                last_number = number
                 yield number, picture
 
     def _by_count(

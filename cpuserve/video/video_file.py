@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cpuserve.errors import VideoError
 from cpuserve.settings import SETTINGS
-from cpuserve.video.ffmpeg import av
+from cpuserve.video.ffmpeg import PacketMark, av
 from cpuserve.video.packets import UNKNOWN, PacketTable, open_video
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.segments import Segment, divide
@@ -22,6 +22,7 @@ __all__ = ["VideoFile", "probe"]
 
 _MOST_REORDERED = 64  # frames; codecs allow 16. Where times go back further, a clock was set anew
 _FIRST_PACKETS = 64
+_FIRST_FRAMES = 24  # that show whether frames come in the order of their times
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -117,7 +118,7 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
     places = np.argsort(pts, kind="stable")
     told = bool(np.all(pts != UNKNOWN)) and len(np.unique(pts)) == len(pts)
     told = told and int(np.abs(places - np.arange(len(places))).max()) <= _MOST_REORDERED
-    ordered = told and not bare
+    ordered = told and not bare and _is_shown_by_time(packets, [row for row, _ in decoded])
     if ordered:
         rows = rows[places]
     numbers = np.full(len(packets), -1, np.int64)
@@ -157,25 +158,33 @@ def _tells_no_order(container: Any, stream: Any) -> bool:
 
 
 def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Packet and shown size of each frame that is decoded up to that of the first keyframe."""
+    """Packet and shown size of the first frames: up to a keyframe, and some more where they are reordered."""
     container, stream = open_video(str(path), max_pixels)
     with container:
         stream.thread_type = "NONE"
         stream.codec_context.copy_opaque = True
-        key = None
+        key: int | None = None
+        count, wanted = 0, _FIRST_FRAMES if _reorders(stream) else 1
+        seen = False
         try:
             stored = (packet for packet in container.demux(stream) if packet.size)
             for row, packet in zip(range(_FIRST_PACKETS), stored, strict=False):
-                packet.opaque = row
+                packet.opaque = PacketMark(row)
                 key = row if key is None and packet.is_keyframe and not packet.is_discard else key
                 for picture in packet.decode():
                     yield picture.opaque, PictureScaler.shown_size(picture)
-                    if picture.opaque == key:
+                    count, seen = count + 1, seen or picture.opaque == key
+                    if seen and count >= wanted:
                         return
             for picture in stream.codec_context.decode(None):
                 yield picture.opaque, PictureScaler.shown_size(picture)
         except (av.FFmpegError, OSError):
             return  # the decoding of the whole file tells what is wrong with it
+
+
+def _is_shown_by_time(packets: PacketTable, decoded: list[int]) -> bool:
+    """Whether frames come from the decoder in the order of their packets' times."""
+    return bool(np.all(np.diff(packets.pts[decoded]) > 0))
 
 
 def _undecodable_start(packets: PacketTable, decoded: set[int]) -> list[int]:

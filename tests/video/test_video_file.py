@@ -1,0 +1,161 @@
+"""What is read of a file: numbers and times of frames in files that are out of the ordinary."""
+
+from __future__ import annotations
+
+import re
+
+import av
+import numpy as np
+import pytest
+
+from cpuserve.errors import VideoError
+from cpuserve.video.decoding import decode, frames
+from cpuserve.video.picture_scaler import PictureScaler
+from cpuserve.video.scale import Scale
+from cpuserve.video.video_file import probe
+from tests.made_videos import make_video, shown_number
+from tests.video.stages import SMALL, Numbers
+
+B_FRAMES = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0"}
+
+
+def decoded(file) -> list[int]:
+    """The numbers that PyAV shows, from the start to the end."""
+    scaler = PictureScaler()
+    with av.open(str(file)) as container:
+        return [shown_number(scaler.scale(picture, SMALL)) for picture in container.decode(video=0)]
+
+
+def shown(file) -> list[tuple[int, int]]:
+    return [(frame.number, shown_number(frame.scaled(SMALL))) for frame in frames(file)]
+
+
+def test_an_edit_list_cuts_frames_off_the_start(tmp_path):
+    file = make_video(tmp_path / "edited.mp4", options=B_FRAMES)
+    data = bytearray(file.read_bytes())
+    place = data.index(b"elst") + 4 + 8 + 4  # version and flags, count, duration
+    assert int.from_bytes(data[place : place + 4], "big") == 1024
+    data[place : place + 4] = (1024 + 512 * 10).to_bytes(4, "big")
+    file.write_bytes(data)
+    wanted = decoded(file)
+    assert wanted[0] == 10
+    assert shown(file) == list(enumerate(wanted))
+    assert next(iter(frames(file))).time_s == 0
+
+
+def test_a_stream_cut_out_of_its_middle_begins_with_the_first_frame_that_decodes(tmp_path):
+    whole = make_video(tmp_path / "whole.ts", options=B_FRAMES)
+    data = whole.read_bytes()
+    file = tmp_path / "part.ts"
+    file.write_bytes(data[len(data) // 3 // 188 * 188 :])
+    wanted = decoded(file)
+    assert wanted[0] > 30
+    assert shown(file) == list(enumerate(wanted))
+
+
+def test_times_of_decoding_that_are_stored_as_times_of_showing_order_no_frames(tmp_path):
+    def confuse(packet):
+        packet.pts = packet.dts
+        return [packet]
+
+    file = make_video(tmp_path / "confused.mkv", options=B_FRAMES, change=confuse)
+    video = probe(file)
+    assert not video.ordered
+    assert shown(file) == list(enumerate(range(150)))
+    assert (np.diff(video.pts) > 0).all()
+
+
+def test_a_clock_that_is_set_back_orders_no_frames(tmp_path):
+    first = make_video(tmp_path / "first.ts", options=B_FRAMES, frames=100)
+    file = tmp_path / "twice.ts"
+    file.write_bytes(first.read_bytes() * 2)
+    found = shown(file)
+    assert found == list(enumerate(decoded(file)))
+    assert len(found) >= 198
+
+
+def test_packets_without_times_are_counted(tmp_path):
+    file = make_video(tmp_path / "bare.h264", options={"x264-params": "bframes=0"})
+    times = [frame.time_s for frame in frames(file)]
+    assert np.allclose(times, np.arange(150) / 25)
+
+
+def test_frames_that_their_header_hides_have_no_number(tmp_path):
+    """VP8 may update its references by frames that are never shown."""
+    hidden = []
+
+    def hide(packet):
+        data = bytearray(bytes(packet))
+        if len(hidden) < 3 and not packet.is_keyframe and packet.pts % 10 == 5:
+            hidden.append(packet.pts)
+            data[0] &= ~0x10
+        changed = av.Packet(bytes(data))
+        changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+        changed.stream, changed.is_keyframe = packet.stream, packet.is_keyframe
+        return [changed]
+
+    file = make_video(tmp_path / "hidden.webm", "libvpx", change=hide)
+    wanted = decoded(file)
+    assert len(wanted) == 147
+    assert shown(file) == list(enumerate(wanted))
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path):
+    file = make_video(tmp_path / "plain.mp4", frames=30)
+    odd = file.rename(tmp_path / "http:a.mp4")
+    assert probe(odd).frames == 30
+
+
+def test_a_codec_that_is_not_known_is_refused(tmp_path):
+    file = make_video(tmp_path / "made.avi", "mpeg4", 30)
+    file.write_bytes(file.read_bytes().replace(b"FMP4", b"ZZZZ"))
+    with pytest.raises(VideoError, match=r"made\.avi: its video is of a codec that FFmpeg does not know"):
+        list(decode(file, Numbers()))
+
+
+def test_a_header_of_a_huge_picture_is_refused(tmp_path):
+    file = make_video(tmp_path / "bomb.avi", "mjpeg", 10, pixel_format="yuvj420p")
+    data = file.read_bytes()
+    sizes = re.compile(rb"\xff\xc0\x00\x11\x08(....)", re.DOTALL)  # of the pictures themselves
+    file.write_bytes(sizes.sub(lambda found: found[0][:5] + b"\xff\xf0\xff\xf0", data))
+    with pytest.raises(VideoError, match=r"bomb\.avi: "):
+        list(decode(file, Numbers()))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored"), [(90, False), (180, False), (270, False), (0, True), (90, True)]
+)
+def test_pictures_are_turned_as_the_file_says(tmp_path, degrees, mirrored):
+    """First turned, then mirrored, as a display matrix does both."""
+    plain = make_video(tmp_path / "plain.mp4", "mpeg4", 3, b_frames=0)
+    file = tmp_path / "turned.mp4"
+    with av.open(str(plain)) as source, av.open(str(file), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(degrees, hflip=mirrored)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    upright = next(iter(frames(plain)))
+    turned = next(iter(frames(file)))
+    assert (turned.width, turned.height) == ((128, 192) if degrees % 180 else (192, 128))
+    assert (probe(file).width, probe(file).height) == (turned.width, turned.height)
+    pixels = upright.scaled(Scale(192, 128))
+    wanted = np.rot90(pixels, degrees // 90)
+    wanted = wanted[:, ::-1] if mirrored else wanted
+    assert np.array_equal(turned.scaled(Scale(turned.width, turned.height)), wanted)
+    region = (0.25, 0.5, 0.75, 1.0)
+    part = turned.scaled(Scale(turned.width // 2, turned.height // 2, region=region))
+    height, width = wanted.shape[:2]
+    expected = wanted[height // 2 :, width // 4 : width * 3 // 4]
+    # chroma at the border of a part is interpolated anew
+    assert np.abs(part.astype(int) - expected).mean() < 2
+
+
+def test_several_files_at_a_time_do_not_mix_their_frames(tmp_path):
+    files = [
+        make_video(tmp_path / f"{count}.mp4", frames=count, options=B_FRAMES) for count in (90, 100, 110)
+    ]
+    given = [frames(file) for file in files]
+    for number, several in enumerate(zip(*given, strict=False)):
+        assert [(frame.number, shown_number(frame.scaled(SMALL))) for frame in several] == [(number,) * 2] * 3
