@@ -82,23 +82,28 @@ class FrameDispatcher:
         self._replicas, self._served, self._wait_s = replicas, served, wait_s
         self._waiting: deque[WaitingFrame] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._alive = time.monotonic()  # when a replica answered last
         self._start(self._watch())
 
     def add(self, frame: WaitingFrame) -> None:
         """Have a frame answered."""
         self._waiting.append(frame)
+        if self._closed:
+            self._fail_waiting(self._no_more())
         self._hand_out()
 
     async def close(self) -> None:
         """Let all frames without an answer fail."""
+        self._closed = True
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail_waiting(
-            CpuserveError(f"the replicas of {self._served.name} were closed before they answered")
-        )
+        self._fail_waiting(self._no_more())
+
+    def _no_more(self) -> CpuserveError:
+        return CpuserveError(f"the replicas of {self._served.name} were closed before they answered")
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -107,7 +112,7 @@ class FrameDispatcher:
 
     def _hand_out(self) -> None:
         """Send waiting frames as long as a replica is free."""
-        while self._waiting:
+        while self._waiting and not self._closed:
             free = [replica for replica in self._replicas if replica.free]
             if not free:
                 return

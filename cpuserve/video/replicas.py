@@ -168,7 +168,10 @@ class Replicas:
         self._room.take(len(content))
         answer.add_done_callback(lambda _: self._room.give(len(content)))
         frame = WaitingFrame(content, self._payload, width, height, answer, seen, topk)
-        self._loop.call_soon_threadsafe(self._dispatcher.add, frame)
+        try:
+            self._loop.call_soon_threadsafe(self._dispatcher.add, frame)
+        except RuntimeError:  # closed by another thread meanwhile
+            answer.set_exception(CpuserveError(f"the replicas of {self.name} are closed"))
         return answer
 
     def report(self) -> dict[str, Any]:
@@ -183,8 +186,16 @@ class Replicas:
             "payload": self._payload,
             "frames": answered,
             "client_ms": round(1000 * spent / answered, 3) if answered else None,
-            "replicas": [replica.report() for replica in self._replicas],
+            "replicas": self._reports(),
         }
+
+    def _reports(self) -> list[dict[str, Any]]:
+        """Reports are made in the loop that changes what they are of."""
+
+        async def made() -> list[dict[str, Any]]:
+            return [replica.report() for replica in self._replicas]
+
+        return [replica.report() for replica in self._replicas] if self._closed else self._call(made())
 
     def close(self) -> None:
         """End the connections; frames without an answer fail."""

@@ -262,3 +262,26 @@ def test_after_closing_waiting_frames_fail_and_new_ones_are_refused(two):
             answer.result(10)
     with pytest.raises(CpuserveError, match="are closed"):
         model.submit(frame(1), 640, 480)
+
+
+def test_whoever_submits_while_another_thread_closes_is_told(two):
+    for one in two:
+        one.delay_s = 0.001
+    model, answers, refused = open_replicas(two), [], []
+
+    def submit():
+        try:
+            while True:
+                answers.append(model.submit(frame(len(answers) + 1), 640, 480))
+        except CpuserveError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    while len(answers) < 50:
+        assert model.report()["model"] == "colours"  # also while frames are answered
+    model.close()
+    thread.join(30)
+    assert refused == ["the replicas of colours are closed"]
+    for answer in answers:  # none is left without a word
+        assert isinstance(answer.exception(10), CpuserveError) or answer.result(0)["sum"] > 0
