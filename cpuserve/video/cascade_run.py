@@ -188,7 +188,7 @@ class CascadeRun:
         width, height = decision.width, decision.height
         if self._query.needs_mask:
             seen = self._reference.submit_seen(pixels, width, height)
-            return _then(seen, lambda found: self._query.present(_with_mask(found), width, height))
+            return _then(seen, lambda found: self._query.present(found.answer, width, height, found.mask))
         answer = self._reference.submit(pixels, width, height)
         return _then(answer, lambda found: self._query.present(found, width, height))
 
@@ -204,10 +204,6 @@ def _check_reference(cascade: Cascade, reference: ReferenceAnswers) -> None:
         raise UsageError(
             f"model {reference.name} takes {reference.scale}, and the cascade was trained with {wanted.scale}"
         )
-
-
-def _with_mask(seen: Any) -> dict[str, Any]:
-    return seen.answer if seen.mask is None else {**seen.answer, "mask": seen.mask}
 
 
 def _then(answer: Future[Any], made: Callable[[Any], tuple[bool, float]]) -> Future[tuple[bool, float]]:

@@ -15,6 +15,7 @@ import numpy as np
 from cpuserve.errors import UsageError, VideoError
 from cpuserve.serving.engine import Array
 from cpuserve.video.answer_store import AnswerStore, default_answers, file_checksum
+from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import Cascade, ReferenceModel
 from cpuserve.video.cascade_page import cascade_page
@@ -31,7 +32,6 @@ from cpuserve.video.specialised_cnn import SpecialisedCnn
 from cpuserve.video.specialised_training import SIZES, CnnSize
 from cpuserve.video.trained_cascade import cascade_of
 from cpuserve.video.training_clip import (
-    Asked,
     ClipRows,
     Progress,
     decode_costs,
@@ -41,6 +41,7 @@ from cpuserve.video.training_clip import (
     stage_0_notes,
 )
 from cpuserve.video.training_files import Learnt, TrainingFacts, VideoFacts
+from cpuserve.video.training_labels import agreement, labels_of, open_stores, stored_labels
 from cpuserve.video.video_file import VideoFile
 
 __all__ = ["MOST_LABELS", "Training", "TrainingOptions", "finish", "label_again", "learn"]
@@ -129,7 +130,7 @@ class Training:
 
 def learn(
     paths: Sequence[Path],
-    reference: Asked,
+    reference: AnsweringModel,
     labels: Sequence[str],
     query: Query,
     options: TrainingOptions,
@@ -166,15 +167,9 @@ def learn(
     with ExitStack() as stack:
         stores = None
         if not options.own_labels:
-            model = (reference.name, reference.checksum, reference.scale)
             # without a checksum of the model nobody knows later whether its answers are still the same
             folder = options.answers if reference.checksum else scratch / "answers"
-            # a video that is named twice has one store
-            by_checksum = {
-                checksum: stack.enter_context(AnswerStore(folder, checksum, *model))
-                for checksum in dict.fromkeys(checksums)
-            }
-            stores = [by_checksum[checksum] for checksum in checksums]
+            stores = open_stores(stack, folder, checksums, reference)
         rows = read_clip(
             videos,
             stretches,
@@ -185,14 +180,14 @@ def learn(
             processes=options.processes,
             report=report,
         )
-        columns = _labels(rows, query, stores, options.own_labels)
+        columns = labels_of(rows, query, stores, options.own_labels)
     costs = decode_costs(videos, stretches, report=report)
     costs["scale"] = rows.scale_s
     costs["reference"], answers = reference_cost(reference, rows.measured, local=options.local)
     disposable = disposable_frames(videos, stretches, rows, report=report)
     notes = stage_0_notes(costs, disposable)
     if options.own_labels:
-        notes += _agreement(rows, query, columns, answers)
+        notes += agreement(rows, query, columns, answers)
     table = _table(videos, stretches, rows, disposable, columns, costs, query, options, notes)
     kept = columns[2]
     facts = TrainingFacts(
@@ -200,7 +195,7 @@ def learn(
             VideoFacts(str(path), checksum, *rows.sizes.get(place, (video.width, video.height)))
             for place, (path, checksum, video) in enumerate(zip(paths, checksums, videos, strict=True))
         ),
-        reference=ReferenceModel(reference.name, _version(reference), reference.checksum, reference.scale),
+        reference=ReferenceModel(reference.name, reference.version, reference.checksum, reference.scale),
         labels=tuple(labels),
         own_labels=bool(options.own_labels),
         query=query,
@@ -231,7 +226,7 @@ def label_again(
         model = (reference.model, reference.checksum, reference.scale)
         with AnswerStore(options.answers, video.checksum, *model) as store:
             own = np.flatnonzero(table.video == place)
-            label[own], score[own] = _stored(store, query, table.number[own])
+            label[own], score[own] = stored_labels(store, query, table.number[own])
     again = dataclasses.replace(
         table,
         label=label,
@@ -268,38 +263,6 @@ def finish(learnt: Learnt, budgets: Budgets, directory: Path, ending: str) -> Tr
 def parts_of(label: Array, options: TrainingOptions) -> Array:
     """The part of each frame: to learn, to choose, to prove."""
     return plan_parts(label, (options.train_share, options.choose_share, options.prove_share))
-
-
-def _labels(
-    rows: ClipRows, query: Query, stores: Sequence[AnswerStore] | None, own_labels: Sequence[OwnLabels]
-) -> tuple[Array, Array, Array]:
-    """Label bool [n], score f32 [n] and whether it is labelled, bool [n]."""
-    label = np.zeros(len(rows.number), bool)
-    score = np.zeros(len(rows.number), np.float32)
-    labelled = np.ones(len(rows.number), bool)
-    for place, (width, height) in rows.sizes.items():
-        own = np.flatnonzero(rows.video == place)
-        numbers = rows.number[own]
-        if stores is None:
-            label[own], score[own], labelled[own] = own_labels[place].labels(query, numbers, width, height)
-        else:
-            label[own], score[own] = _stored(stores[place], query, numbers)
-    if not labelled.any():
-        raise UsageError(f"{own_labels[0].path} labels no frame of the video")
-    return label, score, labelled
-
-
-def _stored(store: AnswerStore, query: Query, numbers: Array) -> tuple[Array, Array]:
-    label, score = np.zeros(len(numbers), bool), np.zeros(len(numbers), np.float32)
-    for row, number in enumerate(numbers.tolist()):
-        kept = store.get(number)
-        if kept is None:
-            raise UsageError(
-                f"frame {number} has no answer of the reference in {store.path}: train again, or name the "
-                "directory with the answers by --answers"
-            )
-        label[row], score[row] = query.present(kept.answer, kept.width, kept.height, kept.mask)
-    return label, score
 
 
 def _table(
@@ -345,24 +308,6 @@ def _table(
     )
 
 
-def _agreement(
-    rows: ClipRows, query: Query, columns: tuple[Array, Array, Array], answers: Sequence[dict[str, Any]]
-) -> list[str]:
-    """Says how often the reference, which the cascade asks, agrees with labels of the user's own."""
-    if query.needs_mask and "classes" in answers[0]:
-        return ["whether the reference agrees with your labels was not checked: areas in regions need masks"]
-    label, _, labelled = columns
-    checked = [
-        query.present(answer, width, height)[0] == label[row]
-        for (row, _, width, height), answer in zip(rows.measured, answers, strict=True)
-        if labelled[row]
-    ]
-    return [
-        f"the reference agrees with your labels on {sum(checked)} of {len(checked)} frames that were "
-        "checked: where the cascade asks it, its answer counts"
-    ]
-
-
 def _check_names(own: dict[Path, SpecialisedCnn], sizes: Sequence[CnnSize]) -> None:
     names = [*(network.name for network in own.values()), *(size.name for size in sizes), _SHARED]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -376,8 +321,3 @@ def _packet_columns(path: Path) -> PacketColumns | None:
     except VideoError:
         return None
     return video.packet_bytes, video.key
-
-
-def _version(reference: Asked) -> int:
-    text = str(getattr(reference, "version", 0))
-    return int(text) if text.isdecimal() else 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -17,14 +17,15 @@ from cpuserve.errors import UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array
 from cpuserve.video.answer_store import AnswerStore, KeptAnswer
+from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.decoding import Which, decode
+from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.label_plan import Stretch
 from cpuserve.video.scale import Scale
 from cpuserve.video.training_stage import FOR_REFERENCE, DecodeCostStage, TrainingFrame, TrainingStage
 from cpuserve.video.video_file import VideoFile
 
 __all__ = [
-    "Asked",
     "ClipRows",
     "Progress",
     "decode_costs",
@@ -40,17 +41,6 @@ Progress = Callable[[str, int, int], None]
 _MEASURED = 24  # frames that the cost of the reference is measured on
 _WORTH = 0.03  # share of decoding that leaving frames out has to save
 _COST_FRAMES = 1500  # frames that the cost of decoding is measured on, of each video
-
-
-class Asked(Protocol):
-    """A reference: `FrameModel` or `Replicas`."""
-
-    name: str
-    checksum: str
-    scale: Scale
-
-    def submit(self, pixels: Pixels, width: int, height: int) -> Future[dict[str, Any]]:
-        """Answer a scaled frame."""
 
 
 @dataclass
@@ -86,7 +76,7 @@ def read_clip(
     videos: Sequence[VideoFile],
     stretches: Sequence[Stretch],
     small: Mapping[str, Scale],
-    reference: Asked,
+    reference: AnsweringModel,
     stores: Sequence[AnswerStore] | None,
     scratch: Path,
     *,
@@ -205,8 +195,8 @@ def stage_0_notes(costs: dict[str, float], disposable: Array) -> list[str]:
 
 
 def reference_cost(
-    reference: Asked, measured: Sequence[tuple[int, Pixels, int, int]], *, local: bool
-) -> tuple[float, list[dict[str, Any]]]:
+    reference: AnsweringModel, measured: Sequence[tuple[int, Pixels, int, int]], *, local: bool
+) -> tuple[float, list[SeenFrame]]:
     """What the reference takes for some frames, and answers.
 
     Args:
@@ -218,25 +208,24 @@ def reference_cost(
         Seconds a frame: CPU time of this process, or the time that replicas need; and the answers.
     """
     clock = time.process_time if local else time.monotonic
-    reference.submit(*measured[0][1:]).result()  # warm
+    reference.submit_seen(*measured[0][1:]).result()  # warm
     began = clock()
-    answers = [reference.submit(*frame[1:]).result() for frame in measured]
+    answers = [reference.submit_seen(*frame[1:]).result() for frame in measured]
     return (clock() - began) / len(measured), answers
 
 
 class _Asking:
     """Frames under way to the reference; answers are kept in the order of the frames."""
 
-    def __init__(self, reference: Asked, store: AnswerStore | None) -> None:
-        # FrameModel gives masks of segmenters too; replicas do not
-        self._submit = getattr(reference, "submit_seen", reference.submit)
+    def __init__(self, reference: AnsweringModel, store: AnswerStore | None) -> None:
+        self._reference = reference
         self._store = store
-        self._waiting: deque[tuple[int, TrainingFrame, Future[Any]]] = deque()
+        self._waiting: deque[tuple[int, TrainingFrame, Future[SeenFrame]]] = deque()
 
     def ask(self, number: int, pixels: Pixels, facts: TrainingFrame) -> None:
         if self._store is None or number in self._store:
             return
-        self._waiting.append((number, facts, self._submit(pixels, facts.width, facts.height)))
+        self._waiting.append((number, facts, self._reference.submit_seen(pixels, facts.width, facts.height)))
         while self._waiting and self._waiting[0][2].done():
             self._keep()
 
@@ -246,10 +235,9 @@ class _Asking:
 
     def _keep(self) -> None:
         number, facts, future = self._waiting.popleft()
-        found = future.result()
-        answer, mask = (found, None) if isinstance(found, dict) else (found.answer, found.mask)
+        seen = future.result()
         if self._store is not None:
-            self._store.put(number, KeptAnswer(answer, facts.width, facts.height, mask))
+            self._store.put(number, KeptAnswer(seen.answer, facts.width, facts.height, seen.mask))
 
 
 def _decoded(video: VideoFile, which: Any, start: int, stop: int) -> list[tuple[int, float]]:

@@ -41,6 +41,7 @@ class RedSquares:
     """A reference that finds the square by its colour, and counts how often it is asked."""
 
     name, version, checksum = "red", 1, "77" * 32
+    in_flight = 1
     scale = Scale(WIDTH, HEIGHT, "RGB")
     labels = ("square", "circle")
 
@@ -51,9 +52,14 @@ class RedSquares:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to close."""
+        self.close()
 
-    def submit(self, pixels: np.ndarray, width: int, height: int) -> Future[dict[str, Any]]:
+    def close(self) -> None:
+        """Has nothing to close."""
+
+    def submit(
+        self, pixels: np.ndarray, width: int, height: int, *, topk: int | None = None
+    ) -> Future[dict[str, Any]]:
         self.asked += 1
         np.sort(pixels.reshape(-1), kind="heapsort")  # takes milliseconds: the reference is what costs
         red = (pixels[..., 0] > 180) & (pixels[..., 1] < 110)
@@ -66,7 +72,9 @@ class RedSquares:
         answer.set_result({"model": self.name, "version": "1", "detections": boxes})
         return answer
 
-    def submit_seen(self, pixels: np.ndarray, width: int, height: int) -> Future[SeenFrame]:
+    def submit_seen(
+        self, pixels: np.ndarray, width: int, height: int, *, topk: int | None = None
+    ) -> Future[SeenFrame]:
         seen: Future[SeenFrame] = Future()
         seen.set_result(SeenFrame(self.submit(pixels, width, height).result()))
         return seen
