@@ -281,11 +281,14 @@ def _table(
     first = rows.first.copy()
     first[1:] |= ~kept[:-1]
     frames = sum(video.frames for video in videos)
-    if len(rows.number) < frames:
+    planned = sum(stretch.stop - stretch.start for stretch in stretches)
+    if planned < frames:
         notes.append(
-            f"{len(rows.number)} of {frames} frames were read, in {len(stretches)} stretches of time "
+            f"{planned} of {frames} frames were read, spread over the whole time "
             f"(--most-labels {options.most_labels})"
         )
+    if len(rows.number) < planned:
+        notes.append(f"{planned - len(rows.number)} frames could not be decoded")
     if not kept.all():
         notes.append(f"{int((~kept).sum())} frames without a label were left out")
     return ScoreTable(

@@ -22,6 +22,8 @@ from cpuserve.video.training_clip import stage_0_notes
 from cpuserve.video.training_files import Learnt, new_directory
 from tests.video.made_clip import RedSquares, is_there, write_clip
 
+pytestmark = pytest.mark.timeout(600)  # many trainings, which a busy machine makes long
+
 FRAMES = 1300
 TINY = CnnSize("tiny", 4, 8)
 QUERY = Query.parse("square", labels=RedSquares.labels)

@@ -15,6 +15,8 @@ from cpuserve.video import frame_model
 from cpuserve.video.specialised_training import CnnSize
 from tests.video.made_clip import RedSquares, write_clip
 
+pytestmark = pytest.mark.timeout(600)  # several trainings, which a busy machine makes long
+
 
 def run(*words):
     with pytest.raises(SystemExit) as end:
