@@ -299,7 +299,8 @@ def open_files(
     """
     videos = [[source.name, *_identity(source)] for source in sources]
     record = RunRecord(plan.record, {**asked, "format": plan.as_format, "videos": videos})
-    known = resume and record.read_back()
+    # what somebody moved away cannot be continued: its videos are answered anew
+    known = resume and record.read_back() and plan.is_there()
     there = next((file for file in plan.files.values() if file.exists()), None)
     if there is not None and not known and not overwrite:
         what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"
@@ -307,6 +308,7 @@ def open_files(
     facts = {name: str(value) for name, value in asked.items()}
     files = FrameFiles(plan, facts, anew=not known)
     if not known:
+        record.done, record.complete = {}, False
         record.save()
     return files, record
 

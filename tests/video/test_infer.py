@@ -287,3 +287,18 @@ def test_every_is_kept_when_resumed(videos, tmp_path):
         run(videos[:1], tmp_path / "out.jsonl", options=options, kill=2)
     run(videos[:1], tmp_path / "out.jsonl", options=options, resume=True)
     assert [line["frame"] for line in lines(tmp_path / "out.jsonl")] == [0, 3, 6]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("kill", [11, None])
+def test_what_was_moved_away_is_answered_anew(videos, tmp_path, name, kill):
+    target = tmp_path / name
+    if kill is None:
+        run(videos, target)
+    else:
+        with pytest.raises(Killed):
+            run(videos, target, kill=kill)
+    for left in (target, tmp_path / f"{name}.parts" / "frames.jsonl"):
+        left.unlink(missing_ok=True)
+    assert run(videos, target, resume=True).frames == 31
+    assert target.exists()

@@ -177,6 +177,8 @@ def _show(
 
 
 def _text(summary: InferSummary) -> str:
+    if not summary.videos:
+        return "all videos are done already"
     said = summary.as_json()
     before = f" ({summary.frames_before} more were there already)" if summary.frames_before else ""
     lines = [f"{summary.frames} frames of {summary.videos} videos in {summary.seconds:.1f} s{before}"]

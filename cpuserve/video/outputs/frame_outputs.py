@@ -107,6 +107,12 @@ class OutputPlan:
     files: Mapping[str, Path]
     record: Path
 
+    def is_there(self) -> bool:
+        """Whether each file is there, or what it will be made of."""
+        return all(
+            file.exists() or _journal_of(self.as_format, file).exists() for file in self.files.values()
+        )
+
 
 def plan_output(
     sources: Sequence[VideoSource], target: Path, as_format: Format | None, *, directory: bool
@@ -177,14 +183,14 @@ class FrameFiles:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 if plan.as_format != "jsonl":
                     _work(file).mkdir(exist_ok=True)
-                self._journal_of(file).open("ab").close()
+                _journal_of(plan.as_format, file).open("ab").close()
             except OSError as error:
                 raise cannot_write(file, error) from error
 
     def begin(self, source: VideoSource, time_base: Fraction | None) -> Iterator[Line]:
         """Begin with a video; yields the lines that an earlier run wrote of it."""
         file = self._plan.files[source.name]
-        journal = self._journal_of(file)
+        journal = _journal_of(self._plan.as_format, file)
         if self._journal is None or self._journal.path != journal:
             self._close_journal()
             self._journal = FrameJournal(journal)
@@ -221,7 +227,7 @@ class FrameFiles:
         """Make the tables and videos, and remove what they were made of."""
         self._close_journal()
         for file in dict.fromkeys(self._plan.files.values()):
-            journal = self._journal_of(file)
+            journal = _journal_of(self._plan.as_format, file)
             if journal == file:
                 continue
             if journal.exists():
@@ -242,9 +248,6 @@ class FrameFiles:
         times = [line["time_s"] for line in read_lines(journal)]
         AnnotatedVideo(_work(file)).join(file, times[::PART_FRAMES])
 
-    def _journal_of(self, file: Path) -> Path:
-        return file if self._plan.as_format == "jsonl" else _work(file) / "frames.jsonl"
-
     def _close_journal(self) -> None:
         if self._journal is not None:
             self._journal.close()
@@ -256,6 +259,10 @@ _MAKERS: Mapping[str, Callable[[FrameFiles, Path, Path], None]] = {
     "parquet": FrameFiles._parquet,
     "mp4": FrameFiles._mp4,
 }
+
+
+def _journal_of(as_format: Format, file: Path) -> Path:
+    return file if as_format == "jsonl" else _work(file) / "frames.jsonl"
 
 
 def _work(file: Path) -> Path:
