@@ -15,7 +15,7 @@ from cpuserve.errors import VideoError
 from cpuserve.video.decoder_messages import LIVE_COUNTS, Result, SourceEnd, Watch
 from cpuserve.video.ffmpeg import PacketMark, av, reason
 from cpuserve.video.frame import Frame
-from cpuserve.video.packets import PacketTable, open_video
+from cpuserve.video.packets import PacketTable, open_video, stored_packets
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segments import Segment
@@ -193,9 +193,7 @@ class LiveDecoder:
     def _pictures(self, stream: Any) -> Iterator[Any]:
         """All pictures of a connection. Damaged packets are counted, and passed over."""
         stream.codec_context.copy_opaque = True
-        for packet in stream.container.demux(stream):
-            if not packet.size:
-                continue
+        for packet in stored_packets(stream.container, stream):
             packet.opaque = PacketMark(packet.size)
             try:
                 pictures = packet.decode()

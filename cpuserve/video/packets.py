@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cpuserve.errors import VideoError
 from cpuserve.video.ffmpeg import Disposition, PacketMark, av, reason
 
-__all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size"]
+__all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size", "stored_packets"]
 
 UNKNOWN = -(1 << 63)
 """A time or a position that a packet does not have."""
@@ -60,7 +60,7 @@ class PacketTable:
         damage = None
         hides = stream.codec_context.name == "vp8"
         try:
-            for packet in _stored(container, stream):
+            for packet in stored_packets(container, stream):
                 if packet.is_corrupt and _is_cut(container, packet):
                     damage = "it ends inside a packet"
                     break
@@ -111,7 +111,7 @@ class PacketReader:
         self.stream.thread_type = "NONE"
         self.stream.codec_context.copy_opaque = True
         self.stream.codec_context.skip_frame = self._skip_frame
-        self._packets = _stored(self._container, self.stream)
+        self._packets = stored_packets(self._container, self.stream)
         self._next = 0
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class PacketReader:
             return None
         try:
             self._container.seek(time, stream=self.stream)
-            self._packets = _stored(self._container, self.stream)
+            self._packets = stored_packets(self._container, self.stream)
             for packet in self._packets:
                 pts = UNKNOWN if packet.pts is None else packet.pts
                 position = UNKNOWN if packet.pos is None else packet.pos
@@ -243,9 +243,15 @@ def refuse_size(path: str | Path, width: int, height: int, max_pixels: int) -> N
         )
 
 
-def _stored(container: Any, stream: Any) -> Iterator[Any]:
+def stored_packets(container: Any, stream: Any) -> Iterator[Any]:
     """The packets that have data. An empty one would tell the decoder that the stream has ended."""
-    return (packet for packet in container.demux(stream) if packet.size)
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except IndexError:
+        # behind the last packet, PyAV looks for streams that have begun within the file, and finds none
+        return
 
 
 def _is_cut(container: Any, packet: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cpuserve.errors import VideoError
 from cpuserve.settings import SETTINGS
 from cpuserve.video.ffmpeg import PacketMark, av
-from cpuserve.video.packets import UNKNOWN, PacketTable, open_video
+from cpuserve.video.packets import UNKNOWN, PacketTable, open_video, stored_packets
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.segments import Segment, divide
 
@@ -167,7 +167,7 @@ def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int,
         count, wanted = 0, _FIRST_FRAMES if _reorders(stream) else 1
         seen = False
         try:
-            stored = (packet for packet in container.demux(stream) if packet.size)
+            stored = stored_packets(container, stream)
             for row, packet in zip(range(_FIRST_PACKETS), stored, strict=False):
                 packet.opaque = PacketMark(row)
                 key = row if key is None and packet.is_keyframe and not packet.is_discard else key

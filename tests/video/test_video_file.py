@@ -13,7 +13,7 @@ from cpuserve.video.decoding import decode, frames
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
-from tests.made_videos import make_video, shown_number
+from tests.made_videos import make_video, numbered_picture, shown_number
 from tests.video.stages import SMALL, Numbers
 
 B_FRAMES = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0"}
@@ -98,6 +98,28 @@ def test_frames_that_their_header_hides_have_no_number(tmp_path):
     wanted = decoded(file)
     assert len(wanted) == 147
     assert shown(file) == list(enumerate(wanted))
+
+
+def test_a_stream_that_begins_within_the_file_is_no_matter(tmp_path):
+    """A part with sound follows one without, as where a broadcast changes its programme."""
+    parts = []
+    for name, sound in (("silent.ts", False), ("loud.ts", True)):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+            voice = container.add_stream("mp2", rate=48000) if sound else None
+            for number in range(60):
+                picture = av.VideoFrame.from_ndarray(numbered_picture(number), "rgb24")
+                container.mux(stream.encode(picture))
+            if voice is not None:
+                samples = av.AudioFrame.from_ndarray(np.zeros((1, 1152 * 2), np.int16), "s16", "stereo")
+                samples.sample_rate = 48000
+                container.mux([*voice.encode(samples), *voice.encode(None)])
+            container.mux(stream.encode(None))
+        parts.append((tmp_path / name).read_bytes())
+    file = tmp_path / "both.ts"
+    file.write_bytes(b"".join(parts))
+    assert [number for number, _ in shown(file)] == list(range(len(decoded(file))))
 
 
 def test_a_name_with_a_colon_is_a_file(tmp_path):
