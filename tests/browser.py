@@ -6,10 +6,11 @@ import asyncio
 import base64
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
         *("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"),
     ]
     with (folder / "browser.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        # Debian's program is a shell script that starts the browser: they are ended together
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     loop = asyncio.new_event_loop()
     try:
         session, socket = loop.run_until_complete(
@@ -106,7 +108,8 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
             loop.run_until_complete(session.close())
     finally:
         loop.close()
-        process.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(START_S)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import pytest
 
 from cpuserve.cli import main
@@ -65,8 +66,14 @@ def browser(tmp_path_factory):
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         pytest.skip(said)
-    with browsing(program, tmp_path_factory.mktemp("browser")) as page:
+    folder = tmp_path_factory.mktemp("browser")
+    with browsing(program, folder) as page:
         yield page
+    left = [
+        one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())
+    ]
+    _, alive = psutil.wait_procs(left, timeout=30)  # those that were killed may not be gone yet
+    assert not alive
 
 
 @pytest.fixture
