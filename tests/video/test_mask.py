@@ -127,16 +127,26 @@ def test_a_video_that_begins_late_has_the_times_that_a_browser_counts(mask, tmp_
     late = write_video(tmp_path / "late.webm", street, 25, size=(WIDTH, HEIGHT), rate=RATE, late=begin)
     mask(late, tmp_path / "out")
     assert moments(tmp_path / "out")[1][0] == pytest.approx(LATE + begin / RATE)
-    browser.open((tmp_path / "out" / "index.html").as_uri(), WIDTH, HEIGHT)
-    first = browser.run(
-        """new Promise(done => {
+    browser.open((tmp_path / "out" / "index.html").as_uri(), WIDTH * 2 + 24, HEIGHT * 3)
+    # half a frame before the person comes and half a frame after
+    assert [red(browser, LATE + (begin + half) / RATE) for half in (-0.5, 0.5)] == [False, True]
+
+
+def red(browser, second):
+    """Whether the person is to be seen at a time of the video."""
+    browser.run(
+        f"""(async () => {{
             const video = document.getElementById("video");
-            video.requestVideoFrameCallback((_now, data) => done(data.mediaTime));
-            video.muted = true;
-            video.play();
-        })"""
+            video.removeAttribute("controls");
+            const shown = new Promise(done => video.requestVideoFrameCallback(done));
+            video.currentTime = {second};
+            await shown;
+            while (video.seeking) await new Promise(requestAnimationFrame);
+            await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        }})()"""
     )
-    assert first == pytest.approx(begin / RATE, abs=1.5 / RATE)
+    shown = stage(browser)
+    return bool(((shown[..., 0] > 150) & (shown[..., 1] < 100) & (shown[..., 2] < 100)).any())
 
 
 def test_other_classes_and_fewer_frames_and_points(mask, video, tmp_path):
@@ -262,27 +272,39 @@ def player(browser, video, repository, tmp_path_factory):
     return browser
 
 
-def play(player, start, end):
-    """Play a part of the video and stop; the number of the frame that is shown."""
-    shown = player.run(
-        f"""(async () => {{
-            const video = document.getElementById("video");
-            const until = async (true_) => {{ while (!true_()) await new Promise(requestAnimationFrame); }};
-            video.removeAttribute("controls");  // they would cover the picture
-            video.muted = true;
-            let shown = -1;
-            const next = (_now, data) => {{ shown = data.mediaTime; video.requestVideoFrameCallback(next); }};
-            video.requestVideoFrameCallback(next);
-            video.currentTime = {start};
-            await until(() => !video.seeking);
-            await video.play();
-            await until(() => shown >= {end});
-            video.pause();
-            await new Promise(done => setTimeout(done, 300));
-            return shown;
-        }})()"""
-    )
-    return round(shown * RATE)
+def play(player, start, end, latest):
+    """Play a part of the video and stop; the number of the frame that is shown, which is before ``latest``.
+
+    A busy machine may stop later than asked: then it is played once more.
+    """
+    for _ in range(20):
+        shown = player.run(
+            f"""(async () => {{
+                const video = document.getElementById("video");
+                const until = async (true_) => {{
+                    while (!true_()) await new Promise(requestAnimationFrame);
+                }};
+                video.removeAttribute("controls");  // they would cover the picture
+                video.muted = true;
+                video.playbackRate = 0.5;
+                video.currentTime = {start};
+                await until(() => !video.seeking);
+                let shown = -1;
+                const next = (_now, data) => {{
+                    shown = data.mediaTime;
+                    video.requestVideoFrameCallback(next);
+                }};
+                video.requestVideoFrameCallback(next);
+                await video.play();
+                await until(() => shown >= {end});
+                video.pause();
+                await new Promise(done => setTimeout(done, 300));
+                return shown;
+            }})()"""
+        )
+        if shown < latest:
+            return round(shown * RATE)
+    raise AssertionError(f"never stopped before {latest} s")
 
 
 def stage(player):
@@ -316,8 +338,8 @@ def test_the_page_plays_its_video_and_runs_no_other_script(player):
 
 
 def test_comments_pass_behind_the_person_and_through_the_hole_in_it(player):
-    number = play(player, 4.2, 5.5)
-    assert 50 <= number <= 80
+    number = play(player, 4.2, 5.5, 8)
+    assert number >= 50
     with_mask = covered(player)
     tick(player, "behind", "false")
     without = covered(player)
@@ -337,14 +359,12 @@ def test_comments_pass_behind_the_person_and_through_the_hole_in_it(player):
 
 
 def test_before_the_person_comes_nothing_is_hidden(player):
-    tick(player, "behind", "true")
-    player.run("document.getElementById('video').currentTime = 1")
-    assert play(player, 0.5, 1) < LATE * RATE
+    play(player, 0.3, 0.5, LATE)
     player.run("document.getElementById('text').value = '\u2588'.repeat(200)")
     player.run("document.getElementById('colour').value = '#00ff00'")
     player.run("document.querySelector('#write button').click()")
-    number = play_on(player, 0.6)
-    assert number < LATE * RATE
+    said = player.run("document.getElementById('video').currentTime")
+    assert play(player, max(0, said - 0.2), said + 0.4, LATE) < LATE * RATE
     with_mask = covered(player)
     tick(player, "behind", "false")
     without = covered(player)
@@ -354,21 +374,6 @@ def test_before_the_person_comes_nothing_is_hidden(player):
     tick(player, "show", "false")
     assert not covered(player).any()
     tick(player, "show", "true")
-
-
-def play_on(player, seconds):
-    """Play a little further and stop."""
-    shown = player.run(
-        f"""(async () => {{
-            const video = document.getElementById("video");
-            const end = video.currentTime + {seconds};
-            await video.play();
-            while (video.currentTime < end) await new Promise(requestAnimationFrame);
-            video.pause();
-            return video.currentTime;
-        }})()"""
-    )
-    return round(shown * RATE)
 
 
 def test_comments_that_are_saved_can_be_read_again(player, tmp_path):
