@@ -118,7 +118,7 @@ def command(
 
     \b
     Example:
-      cpuserve video run cascade street.mp4 --replicas http://a:8000 --json > stats.json
+      cpuserve video infer a.mp4 --model ssd -o a.jsonl --replicas http://a:8000 --json > stats.json
       cpuserve video plan --from stats.json --replicas 1,2,4,8
       cpuserve video plan --service-ms 80 --gap-ms 15 --frames 120
       cpuserve video plan --paper
