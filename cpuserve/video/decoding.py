@@ -121,7 +121,8 @@ def frames(
     finally:
         decoder.close()
     if video.packets.damage is not None and choice.stop >= video.frames:
-        raise VideoError(f"{video.path}: {video.packets.damage}; its last frame is {last}")
+        number = video.frames - 1 if video.ordered else last
+        raise VideoError(f"{video.path}: {video.packets.damage}; frame {number} is the last one")
 
 
 def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:

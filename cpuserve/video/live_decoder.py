@@ -163,7 +163,8 @@ class LiveDecoder:
                 self._slots.tell(picture.pts, _PLACES["pts"])
             now = time.monotonic()
             self._began = self._began or now
-            shown_s = now if picture.time is None else picture.time
+            # the last frames, which the decoder held back, have no time base of their own
+            shown_s = now if picture.pts is None else float(picture.pts * (stream.time_base or 0))
             # times go on from when a connection began; within it they are those of the source
             offset_s = now - self._began - shown_s if offset_s is None else offset_s
             number, self._number = self._number, self._number + 1

@@ -195,7 +195,7 @@ class ParallelRun:
     def _tell(self, undecodable: list[int]) -> None:
         """Log which frames could not be decoded, and raise where the file breaks off."""
         path, damage = self._video.path, self._video.packets.damage
-        last = "no frame before that" if self._last is None else f"frame {self._last} is the last one"
+        number = self._video.frames - 1 if self._video.ordered else self._last
         if undecodable and self._last is None:
             raise VideoError(f"{path}: none of its frames could be decoded")
         if undecodable:
@@ -206,4 +206,4 @@ class ParallelRun:
                 undecodable[0],
             )
         if damage is not None and self._begin.choice.stop >= self._video.frames:
-            raise VideoError(f"{path}: {damage}; {last}")
+            raise VideoError(f"{path}: {damage}; frame {number} is the last one")

@@ -223,6 +223,8 @@ def test_a_file_that_breaks_off_gives_what_is_there_and_says_where_it_ends(tmp_p
         collect(decode(file, Digests(), processes=2), seen)
     last = int(str(told.value).split("frame ")[1].split()[0])
     assert 150 < last < 350
+    with pytest.raises(VideoError, match=f"frame {last} is the last one"):
+        list(decode(file, Numbers(), processes=2, every=100))
     assert [frame.value[0] for frame in seen] == wanted[: last + 1]
 
 
