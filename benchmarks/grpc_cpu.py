@@ -1,0 +1,239 @@
+"""Measures the server's CPU time a request over gRPC beside HTTP: pictures, tensors, shared memory, a stub.
+
+Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The tensor's model takes no time, so
+its requests cost what is around a model. With ``--triton HOST:PORT --triton-pid PID --triton-model NAME
+--triton-input NAME`` a Triton that runs already answers the same picture over gRPC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cpuserve.grpc.messages import message_class
+from cpuserve.measuring.load_window import Load, Target, measure_window, tree_cpu_s
+from cpuserve.measuring.local_server import LocalServer, free_port, started_server
+from cpuserve.measuring.results import write_result
+from cpuserve.measuring.stable_windows import spread
+
+__all__ = ["main"]
+
+_SIZES = (224, 224, 3)
+_REGION = "cpubench_tensor"
+_Request = message_class("inference.ModelInferRequest")
+_BYTES = 4 * int(np.prod(_SIZES))
+_PLACE = {"shared_memory_region": "r", "shared_memory_byte_size": _BYTES}
+_TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, *_SIZES]}
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to ask: over HTTP with a path and headers, or over gRPC; ``body`` is the file that is sent."""
+
+    body: Path
+    path: str = ""
+    headers: Mapping[str, str] | None = None
+
+
+def write_first_value_model(folder: Path) -> None:
+    """Write a model that takes no time: FP32 ``x`` [N, 224, 224, 3] to ``y`` [N, 1], the first value.
+
+    Args:
+        folder: is made.
+    """
+    import openvino as ov  # noqa: PLC0415
+    from openvino import opset13 as ops  # noqa: PLC0415
+
+    x = ops.parameter([-1, *_SIZES], np.float32, name="x")
+    first = ops.slice(x, [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 2, 3])
+    model = ov.Model([ops.result(ops.reshape(first, [-1, 1], special_zero=False))], [x], "first")
+    model.inputs[0].set_names({"x"})
+    model.outputs[0].set_names({"y"})
+    folder.mkdir(parents=True)
+    ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
+
+
+def _ways(folder: Path, picture: bytes) -> dict[str, _Way]:
+    """Every way, its body written to a file."""
+    values = np.random.default_rng(0).random((1, *_SIZES), np.float32).tobytes()
+    place = {
+        "shared_memory_region": {"string_param": "r"},
+        "shared_memory_byte_size": {"int64_param": _BYTES},
+    }
+    head = json.dumps({"inputs": [{**_TENSOR, "parameters": {"binary_data_size": _BYTES}}]}).encode()
+    shared = json.dumps({"inputs": [{**_TENSOR, "parameters": _PLACE}]}).encode()
+    messages = {
+        "picture": _picture_message("digits", "image", picture),
+        "tensor": _Request(model_name="first", inputs=[_TENSOR], raw_input_contents=[values]),
+        "shared memory": _Request(model_name="first", inputs=[{**_TENSOR, "parameters": place}]),
+    }
+    binary, first = "Inference-Header-Content-Length", "/v2/models/first/infer"
+    plain = {"Content-Type": "application/octet-stream"}
+    requests = {
+        "picture": ("/v2/models/digits/infer", picture, {**plain, binary: "0"}),
+        "tensor": (first, head + values, {**plain, binary: str(len(head))}),
+        "shared memory": (first, shared, {"Content-Type": "application/json"}),
+    }
+    found = {}
+    for number, (what, (path, body, headers)) in enumerate(requests.items()):
+        http, message = folder / f"http-{number}", folder / f"grpc-{number}"
+        http.write_bytes(body)
+        message.write_bytes(messages[what].SerializeToString())
+        found[f"HTTP, {what}"] = _Way(http, path, headers)
+        found[f"gRPC, {what}"] = _Way(message)
+    return found
+
+
+def _picture_message(model: str, name: str, picture: bytes) -> Any:
+    prefixed = len(picture).to_bytes(4, "little") + picture
+    entry = {"name": name, "datatype": "BYTES", "shape": [1]}
+    return _Request(model_name=model, inputs=[entry], raw_input_contents=[prefixed])
+
+
+def _over_grpc(address: str, pid: int, body: Path, given: argparse.Namespace) -> float:
+    """CPU microseconds a request of a server; raises when one is not answered."""
+    before = tree_cpu_s(pid)
+    words = ("--channels", str(given.connections), "--seconds", str(given.seconds))
+    command = (sys.executable, "-m", "benchmarks.grpc_load", address, str(body), *words)
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    if found["statuses"].keys() != {"OK"}:
+        raise ValueError(f"{body.name} at {address}: {found['statuses']}")
+    return 1e6 * (tree_cpu_s(pid) - before) / int(found["requests"])
+
+
+def _over_http(local: LocalServer, way: _Way, given: argparse.Namespace) -> float:
+    target = Target("127.0.0.1", local.port, way.path, way.headers or {}, pid=local.pid)
+    load = Load(connections=given.connections)
+    window = measure_window(target, [way.body], load, seconds=given.seconds)
+    if window.errors or window.cpu_ms is None:
+        raise ValueError(f"{way.path}: {window.statuses}")
+    return 1000 * window.cpu_ms
+
+
+@contextmanager
+def _stub(answer: Path) -> Iterator[tuple[str, int]]:
+    command = (sys.executable, "-m", "benchmarks.fixtures.grpc_stub", str(answer))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None:
+            raise ValueError("the stub has no output")
+        try:
+            yield f"127.0.0.1:{int(process.stdout.readline())}", process.pid
+        finally:
+            process.communicate("")
+
+
+@contextmanager
+def _region(address: str) -> Iterator[None]:
+    """A tensor in shared memory, registered as ``r``."""
+    memory = SharedMemory(_REGION, create=True, size=_BYTES)
+    try:
+        region = message_class("inference.SystemSharedMemoryRegisterRequest")
+        with grpc.insecure_channel(address) as channel:
+            register = channel.unary_unary("/inference.GRPCInferenceService/SystemSharedMemoryRegister")
+            register(region(name="r", key=_REGION, byte_size=_BYTES).SerializeToString(), timeout=30)
+        yield
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def main() -> None:
+    """Measure every way in turn, several rounds over, and print or write the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--digits", type=Path, default=Path("ir_models/digits"), help="the digits model")
+    parser.add_argument("--picture", type=Path, default=Path("docs/seven.png"))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--triton", metavar="HOST:PORT")
+    parser.add_argument("--triton-pid", type=int)
+    parser.add_argument("--triton-model", default="classify")
+    parser.add_argument("--triton-input", default="image")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rounds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as place:
+        folder = Path(place)
+        picture = given.picture.read_bytes()
+        repository, port = folder / "models", free_port()
+        shutil.copytree(given.digits, repository / "digits")
+        write_first_value_model(repository / "first" / "1")
+        ways = _ways(folder, picture)
+        answer = folder / "answer"
+        answer.write_bytes(bytes(100))
+        words = ["--model-repository", str(repository), "--workers", str(given.workers)]
+        words += ["--grpc-port", str(port), "--shared-memory-prefix", "cpubench_"]
+        with started_server(*words) as local, _stub(answer) as stub, _region(f"127.0.0.1:{port}"):
+            measures: dict[str, Callable[[], float]] = {}
+            for name, way in ways.items():
+                measures[name] = _measure(local, port, way, given)
+                if name in ("gRPC, picture", "gRPC, tensor"):
+                    stub_name = f"a stub, {name.partition(', ')[2]}"
+                    measures[stub_name] = _measure_grpc(*stub, way.body, given)
+            if given.triton:
+                body = folder / "triton"
+                body.write_bytes(
+                    _picture_message(given.triton_model, given.triton_input, picture).SerializeToString()
+                )
+                measures["Triton, picture"] = _measure_grpc(given.triton, given.triton_pid, body, given)
+            for _ in range(given.rounds):
+                for name, measure in measures.items():
+                    rounds.setdefault(name, []).append(measure())
+    figures = {
+        name: {"cpu_us": statistics.median(found), "noise": spread(found), "rounds_cpu_us": found}
+        for name, found in rounds.items()
+    }
+    table = Table("way", "CPU us a request", "noise")
+    for name, row in figures.items():
+        table.add_row(name, f"{row['cpu_us']:.0f}", f"{row['noise']:.2f}")
+    Console().print(table)
+    if given.out:
+        sizes = {"picture_bytes": len(picture), "tensor_bytes": _BYTES}
+        what = {**sizes, "workers": given.workers, "connections": given.connections}
+        command = ["python", "-m", "benchmarks.grpc_cpu", *sys.argv[1:]]
+        write_result(given.out, command, {**what, "ways": figures, "against_http": _against_http(figures)})
+
+
+def _measure(local: LocalServer, port: int, way: _Way, given: argparse.Namespace) -> Callable[[], float]:
+    if way.path:
+        return lambda: _over_http(local, way, given)
+    return _measure_grpc(f"127.0.0.1:{port}", local.pid, way.body, given)
+
+
+def _measure_grpc(address: str, pid: int, body: Path, given: argparse.Namespace) -> Callable[[], float]:
+    return lambda: _over_grpc(address, pid, body, given)
+
+
+def _against_http(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Shares of HTTP's cost: of a picture beyond the transport of the stub, of tensors all of it."""
+    cpu = {name: row["cpu_us"] for name, row in figures.items()}
+    found = {
+        "picture_without_transport": (cpu["gRPC, picture"] - cpu["a stub, picture"]) / cpu["HTTP, picture"],
+        "tensor": cpu["gRPC, tensor"] / cpu["HTTP, tensor"],
+        "shared_memory_grpc": cpu["gRPC, shared memory"] / cpu["HTTP, tensor"],
+        "shared_memory_http": cpu["HTTP, shared memory"] / cpu["HTTP, tensor"],
+    }
+    if "Triton, picture" in cpu:
+        found["triton_over_ours"] = cpu["Triton, picture"] / cpu["gRPC, picture"]
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    main()
