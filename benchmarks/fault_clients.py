@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -108,13 +109,21 @@ class Client:
 
     def ask(self, until: threading.Event) -> None:
         """Ask until told to stop."""
-        connection = self._connection()
+        self._ask(until, self._connection, self._once)
+
+    def _ask(
+        self,
+        until: threading.Event,
+        connect: Callable[[], Any],
+        once: Callable[[Any, str], tuple[int, bytes]],
+    ) -> None:
+        connection = connect()
         while not until.wait(_PAUSE_S):
             self._turn += 1
             kind = "tensor" if self._turn % 2 else "picture"
             began = time.perf_counter()
             try:
-                status, body = self._once(connection, kind)
+                status, body = once(connection, kind)
             except TimeoutError:
                 self._tally.went_wrong(f"{kind}: no answer within {_PATIENCE_S:g} s")
             except (OSError, http.client.HTTPException):
@@ -125,7 +134,7 @@ class Client:
                     self._tally.went_wrong(wrong)
                 continue
             connection.close()
-            connection = self._connection()
+            connection = connect()
         connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -25,7 +25,8 @@ from rich.table import Table
 
 from benchmarks.fault_clients import Client, Tally, answers
 from benchmarks.fixtures.weights_model import BIN, write_weights_model
-from cpuserve.measuring.local_server import LocalServer, started_server
+from benchmarks.grpc_fault_client import GrpcClient
+from cpuserve.measuring.local_server import LocalServer, free_port, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["Faults", "main", "with_faults"]
@@ -120,7 +121,14 @@ class Faults:
 
 
 def with_faults(
-    local: LocalServer, repository: Path, picture: bytes, *, seconds: float, clients: int
+    local: LocalServer,
+    repository: Path,
+    picture: bytes,
+    *,
+    seconds: float,
+    clients: int,
+    over_grpc: int = 0,
+    grpc_port: int = 0,
 ) -> dict[str, Any]:
     """Let clients ask a server while faults happen to it.
 
@@ -130,6 +138,8 @@ def with_faults(
         picture: for digits.
         seconds: how long.
         clients: that ask at the same time.
+        over_grpc: how many of these ask over gRPC.
+        grpc_port: where the server answers them.
 
     Returns:
         ``answers`` by kind and status, ``faults`` by kind, ``wrong``: what should not have come, ``resets``:
@@ -145,10 +155,13 @@ def with_faults(
         (faults.kill, _KILL_EVERY_S),
         (faults.look, _LOOK_S),
     ]
-    threads = [
-        threading.Thread(target=Client(local.port, picture, tally, number).ask, args=(until,))
+    asking = [
+        GrpcClient(grpc_port, picture, tally, number)
+        if number < over_grpc
+        else Client(local.port, picture, tally, number)
         for number in range(clients)
     ]
+    threads = [threading.Thread(target=client.ask, args=(until,)) for client in asking]
     threads += [threading.Thread(target=_repeat, args=(*one, until, tally)) for one in every]
     for thread in threads:
         thread.start()
@@ -215,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--grpc-share", type=float, default=0.0, help="of the clients that ask over gRPC")
     parser.add_argument(
         "--most", type=float, default=0.05, help="growth of memory that is allowed, as a share"
     )
@@ -227,6 +241,8 @@ def main() -> None:
         log = Path(folder) / "log"
         words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4"]
         words += ["--rate-limit", "500", "--rate-burst", "200"]
+        over_grpc, port = round(given.clients * given.grpc_share), free_port()
+        words += ["--grpc-port", str(port)] if over_grpc else []
         with started_server(*words, log=log) as local:
             found = with_faults(
                 local,
@@ -234,6 +250,8 @@ def main() -> None:
                 given.picture.read_bytes(),
                 seconds=60 * given.minutes,
                 clients=given.clients,
+                over_grpc=over_grpc,
+                grpc_port=port,
             )
         text = log.read_text(errors="replace")
         found["tracebacks"] = text.count("Traceback")
@@ -246,7 +264,11 @@ def main() -> None:
     Console().print(table)
     if given.out:
         command = ["python", "-m", "benchmarks.faults", *sys.argv[1:]]
-        write_result(given.out, command, {"minutes": given.minutes, "clients": given.clients, **found})
+        write_result(
+            given.out,
+            command,
+            {"minutes": given.minutes, "clients": given.clients, "over_grpc": over_grpc, **found},
+        )
     sys.exit(not found["passed"])
 
 

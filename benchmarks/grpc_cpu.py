@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.grpc_load import SERVICE
 from cpuserve.grpc.messages import message_class
 from cpuserve.measuring.load_window import Load, Target, measure_window, tree_cpu_s
 from cpuserve.measuring.local_server import LocalServer, free_port, started_server
@@ -145,7 +146,7 @@ def _region(address: str) -> Iterator[None]:
     try:
         region = message_class("inference.SystemSharedMemoryRegisterRequest")
         with grpc.insecure_channel(address) as channel:
-            register = channel.unary_unary("/inference.GRPCInferenceService/SystemSharedMemoryRegister")
+            register = channel.unary_unary(f"/{SERVICE}/SystemSharedMemoryRegister")
             register(region(name="r", key=_REGION, byte_size=_BYTES).SerializeToString(), timeout=30)
         yield
     finally:

@@ -21,15 +21,17 @@ from typing import Any
 import grpc
 from grpc import aio
 
-__all__ = ["METHOD", "main"]
+__all__ = ["OPTIONS", "SERVICE", "main"]
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
+SERVICE = "inference.GRPCInferenceService"
 _WAIT_S = 30.0
-_OPTIONS = [
+OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each channel
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 ]
+"""Of a channel: gRPC's own limits of messages are those of the server."""
+
 _Ask = Callable[[float], Any]
 
 
@@ -80,7 +82,7 @@ async def _open_loop(asks: list[_Ask], given: argparse.Namespace, seen: _Seen) -
 
 async def _run(given: argparse.Namespace) -> dict[str, Any]:
     message = given.message.read_bytes()
-    channels = [aio.insecure_channel(given.address, _OPTIONS) for _ in range(given.channels)]
+    channels = [aio.insecure_channel(given.address, OPTIONS) for _ in range(given.channels)]
     asks = [_asking(channel.unary_unary(given.method), message) for channel in channels]
     await asyncio.gather(*(channel.channel_ready() for channel in channels))
     seen, cpu_s, began = _Seen(), _cpu_s(), time.perf_counter()
@@ -114,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address")
     parser.add_argument("message", type=Path)
-    parser.add_argument("--method", default=METHOD)
+    parser.add_argument("--method", default=f"/{SERVICE}/ModelInfer")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rate", type=float, help="open loop: arrivals a second")

@@ -10,13 +10,16 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.measuring.local_server import started_server
+from cpuserve.measuring.local_server import free_port, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main"]
@@ -32,10 +35,18 @@ def main() -> None:
     parser.add_argument("--timeout-ms", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--grpc-share", type=float, default=0.0, help="of the load that comes over gRPC")
+    parser.add_argument("--grpc-input", default="image", help="the model's input, for gRPC")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with started_server("--model-repository", str(given.model_repository)) as local:
-        rounds = [_round(given, local.port) for _ in range(given.rounds)]
+    words = ["--model-repository", str(given.model_repository)]
+    grpc_port = free_port() if given.grpc_share else 0
+    words += ["--grpc-port", str(grpc_port)] if grpc_port else []
+    with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder, started_server(*words) as local:
+        message = Path(folder) / "message"
+        message.write_bytes(_message(given) if grpc_port else b"")
+        ports = (local.port, grpc_port)
+        rounds = [_round(given, ports, message) for _ in range(given.rounds)]
     medians = {key: statistics.median(row[key] for row in rounds) for key in rounds[0] if key != "statuses"}
     table = Table("", "median", *(f"round {number + 1}" for number in range(given.rounds)))
     for key, value in medians.items():
@@ -46,30 +57,77 @@ def main() -> None:
         write_result(given.out, words, {"medians": medians, "rounds": rounds})
 
 
-def _round(given: argparse.Namespace, port: int) -> dict[str, Any]:
-    closed = _load(given, port, "--connections", "16")
-    capacity = closed["requests"] / closed["seconds"]
+def _message(given: argparse.Namespace) -> bytes:
+    from cpuserve.grpc.messages import message_class  # noqa: PLC0415  # needs an extra
+
+    picture = given.image.read_bytes()
+    entry = {
+        "name": given.grpc_input,
+        "datatype": "BYTES",
+        "shape": [1],
+        "contents": {"bytes_contents": [picture]},
+    }
+    content: bytes = message_class("inference.ModelInferRequest")(
+        model_name=given.model, inputs=[entry]
+    ).SerializeToString()
+    return content
+
+
+def _round(given: argparse.Namespace, ports: tuple[int, int], message: Path) -> dict[str, Any]:
+    share = given.grpc_share
+    closed = _load(given, ports, message, {False: ("--connections", "16"), True: ("--channels", "16")})
+    capacity = sum(one["requests"] / one["seconds"] for one in closed)
     rate = given.times * capacity
-    opened = _load(given, port, "--rate", str(rate), "--timeout-ms", str(given.timeout_ms))
-    latencies = opened["latencies_ms"]
+    opened = _load(
+        *(given, ports, message),
+        {
+            over_grpc: ("--rate", str(part * rate), "--timeout-ms", str(given.timeout_ms))
+            for over_grpc, part in ((False, 1 - share), (True, share))
+        },
+    )
+    latencies = sorted(latency for one in opened for latency in one["latencies_ms"])
+    statuses: Counter[str] = Counter()
+    for one in opened:
+        statuses.update(one["statuses"])
+    goodput = sum(one["in_time"] / one["seconds"] for one in opened)
     return {
         "capacity_per_s": capacity,
-        "offered_per_s": opened["offered_per_s"],
-        "goodput_per_s": opened["in_time"] / opened["seconds"],
-        "goodput_share": opened["in_time"] / opened["seconds"] / capacity,
+        "offered_per_s": sum(one["offered_per_s"] for one in opened),
+        "goodput_per_s": goodput,
+        "goodput_share": goodput / capacity,
         "accepted_p50_ms": latencies[len(latencies) // 2],
         "accepted_p99_ms": latencies[len(latencies) * 99 // 100],
-        "client_cores": opened["client_cpu_s"] / opened["seconds"],
-        "statuses": opened["statuses"],
+        "client_cores": sum(one["client_cpu_s"] / one["seconds"] for one in opened),
+        "statuses": dict(statuses),
     }
 
 
-def _load(given: argparse.Namespace, port: int, *words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "cpuserve.measuring.http_load", str(port), f"/predictions/{given.model}"]
-    command += [str(given.image), "--seconds", str(given.seconds), *words]
-    done = subprocess.run(command, capture_output=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def _load(
+    given: argparse.Namespace, ports: tuple[int, int], message: Path, words: Mapping[bool, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """The figures of clients over HTTP, and over gRPC at the same time where a share of the load is.
+
+    Args:
+        given: the command line.
+        ports: of HTTP and of gRPC.
+        message: the file of a message.
+        words: further options of the client, by whether it is that of gRPC.
+    """
+    http = ("cpuserve.measuring.http_load", str(ports[0]), f"/predictions/{given.model}", str(given.image))
+    commands = [(*http, *words[False])] if given.grpc_share < 1 else []
+    if given.grpc_share:
+        commands.append(("benchmarks.grpc_load", f"127.0.0.1:{ports[1]}", str(message), *words[True]))
+    running = [
+        subprocess.Popen(
+            (sys.executable, "-m", *command, "--seconds", str(given.seconds)), stdout=subprocess.PIPE
+        )
+        for command in commands
+    ]
+    said = [process.communicate()[0] for process in running]
+    for process in running:
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    return [json.loads(one) for one in said]
 
 
 if __name__ == "__main__":

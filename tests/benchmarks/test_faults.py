@@ -13,7 +13,7 @@ import pytest
 from benchmarks import faults
 from benchmarks.fault_clients import Client, Tally
 from benchmarks.fixtures.weights_model import INPUTS, OUTPUTS, write_weights_model
-from cpuserve.measuring.local_server import started_server
+from cpuserve.measuring.local_server import free_port, started_server
 from tests.conftest import ROOT
 
 
@@ -35,9 +35,13 @@ def test_half_a_minute_of_faults(tmp_path, monkeypatch):
         monkeypatch.setattr(faults, name, value)
     repository = faults.make_repository(tmp_path, ROOT / "ir_models" / "digits")
     words = ["--model-repository", str(repository), "--workers", "2", "--threads", "4", "--rate-limit", "500"]
+    port = free_port()
+    words += ["--grpc-port", str(port)]
     with started_server(*words, log=tmp_path / "log") as local:
         picture = (ROOT / "docs" / "seven.png").read_bytes()
-        found = faults.with_faults(local, repository, picture, seconds=20, clients=8)
+        found = faults.with_faults(
+            local, repository, picture, seconds=20, clients=8, over_grpc=4, grpc_port=port
+        )
     assert faults.passed(found, most_growth=1.0, clients=8), found
     assert found["faults"]["workers killed"] and found["faults"]["files overwritten"], found
     assert found["answers"]["tensor"]["200"] and found["answers"]["picture"]["200"], found
