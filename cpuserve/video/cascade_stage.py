@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from cpuserve.video.audit import is_audited, probability_of_audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.decoding import StageResult
 from cpuserve.video.difference import DifferenceDetector
+from cpuserve.video.packet_features import PacketFeature
 from cpuserve.video.specialised_cnn import SpecialisedCnn
 
 if TYPE_CHECKING:
+    from cpuserve.serving.engine import Array
     from cpuserve.video.cascade_file import Cascade
     from cpuserve.video.frame import Frame
     from cpuserve.video.segments import Segment
@@ -117,16 +121,21 @@ class CascadeStage:
         self._seed = seed
         self._detector: DifferenceDetector | None = None
         self._cnn: SpecialisedCnn | None = None
+        self._packets: Array | None = None  # probability by frame of the file
         self._block = -1  # the last of the blocks of ``every`` frames that one was looked at of
         self._last = -1  # number of the last frame looked at
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_detector": None, "_cnn": None}
+        return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None}
 
-    def start(self, _video: VideoFile, _segment: Segment) -> None:
-        """Load the detector and the CNN in the first segment; forget the frames before."""
+    def start(self, video: VideoFile, _segment: Segment) -> None:
+        """Load what decides in the first segment; forget the frames before."""
         if self._thresholds.reference_only:
             return
+        packets = self._cascade.packets
+        if packets is not None and self._packets is None:
+            feature = PacketFeature.load(self._directory / packets.file)
+            self._packets = feature.probability(video.packet_bytes, video.key)
         difference, special = self._cascade.difference, self._cascade.specialised
         if difference is not None and self._detector is None:
             self._detector = DifferenceDetector.load(self._directory / difference.file)
@@ -155,14 +164,22 @@ class CascadeStage:
 
     def _look(self, frame: Frame) -> tuple[Decision, bool]:
         """The decision, and whether a score was near the threshold."""
-        limits, difference = self._thresholds, math.nan
+        limits, difference, packets = self._thresholds, math.nan, math.nan
+        found = None
         if self._detector is not None:  # also where others decide: later frames are compared with this one
             found = self._detector.step(frame.number, frame.scaled(self._detector.scale))
-            difference = found.value
-            if difference < limits.delta:
-                anchor = -1 if found.anchor is None else found.anchor
-                decision = self._decision(frame, DecidedBy.DIFFERENCE, anchor=anchor, difference=difference)
-                return decision, difference > _NEAR * limits.delta
+            difference = float(np.float32(found.value))  # as the scores that thresholds were chosen on
+        if self._packets is not None:
+            packets = float(self._packets[frame.number])
+            if packets < limits.packets_low or packets > limits.packets_high:
+                near = _is_near(packets, limits.packets_low, limits.packets_high)
+                label = packets > limits.packets_high
+                decision = self._decision(frame, DecidedBy.PACKETS, label=label, difference=difference)
+                return decision._replace(packets=packets), near
+        if found is not None and difference < limits.delta:
+            anchor = -1 if found.anchor is None else found.anchor
+            decision = self._decision(frame, DecidedBy.DIFFERENCE, anchor=anchor, difference=difference)
+            return decision._replace(packets=packets), difference > _NEAR * limits.delta
         score = math.nan
         if self._cnn is not None:
             score = float(self._cnn.predict(frame.scaled(self._cnn.scale)[None])[0])
@@ -173,10 +190,10 @@ class CascadeStage:
                     difference=difference,
                     specialised=score,
                 )
-                near = score > _NEAR * limits.c_low and 1 - score > _NEAR * (1 - limits.c_high)
-                return decision, near
+                near = _is_near(score, limits.c_low, limits.c_high)
+                return decision._replace(packets=packets), near
         decision = self._decision(frame, DecidedBy.REFERENCE, difference=difference, specialised=score)
-        return decision, False
+        return decision._replace(packets=packets), False
 
     @staticmethod
     def _decision(
@@ -193,3 +210,8 @@ class CascadeStage:
 
     def _with_picture(self, frame: Frame, decision: Decision) -> StageResult:
         return StageResult(decision, {REFERENCE_PICTURE: frame.scaled(self._cascade.reference.scale)})
+
+
+def _is_near(score: float, low: float, high: float) -> bool:
+    """Whether a probability that decided is near the threshold that it passed."""
+    return score > _NEAR * low and 1 - score > _NEAR * (1 - high)

@@ -15,10 +15,12 @@ from cpuserve.video.cascade_file import (
     CnnRule,
     DifferenceRule,
     FrameSampling,
+    PacketThresholds,
     ReferenceModel,
 )
 from cpuserve.video.decoding import frames
 from cpuserve.video.difference import DifferenceDetector, make_detector
+from cpuserve.video.packet_features import PacketFeature, fit_packets
 from cpuserve.video.query import Query
 from cpuserve.video.scale import Scale
 from cpuserve.video.score_table import ScoreTable, difference_column
@@ -73,6 +75,10 @@ def write_small_cascade(directory: Path, choice: Choice, limit: float = 100.0) -
         parts["difference"] = DifferenceRule(
             choice.detector, choice.delta, DifferenceDetector.scale, "difference.npz"
         )
+    if choice.packets:
+        rows = np.random.default_rng(3).normal(8, 2, (400, 4))
+        fit_packets(rows, rows[:, 0] > 8).save(directory / "packets.npz")
+        parts["packets"] = PacketThresholds("packets.npz", choice.packets.low, choice.packets.high)
     if choice.cnn:
         write_network(directory / "specialised.xml", limit)
         parts["specialised"] = CnnRule(
@@ -124,9 +130,14 @@ def score_table(path: Path, directory: Path, choice: Choice, reference: BrightRe
             difference[at] = detector.step(at, frame.scaled(detector.scale)).value
         if network:
             special[at] = network.predict(frame.scaled(network.scale)[None])[0]
+    packets = None
+    if choice.packets:
+        feature = PacketFeature.load(directory / "packets.npz")
+        packets = feature.probability(video.packet_bytes, video.key)[:n]
     column = difference_column(choice.detector, choice.every, choice.which) if choice.detector else None
     return replace(
         table,
         differences={column: difference} if column else {},
+        packets=packets,
         specialised={choice.cnn: special} if choice.cnn else {},
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.video.cascade_choice import Choice, DecidedBy, replay
+from cpuserve.video.cascade_choice import Choice, DecidedBy, PacketRule, replay
 from cpuserve.video.cascade_run import CascadeRun
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
@@ -18,6 +18,7 @@ CHOICES = [
     Choice(every=3, which="nonref", detector="average", delta=1300.0, cnn="one", c_low=0.4, c_high=0.6),
     Choice(which="nonkey", cnn="one", c_low=0.5, c_high=0.9),
     Choice(every=10, which="nonref"),
+    Choice(every=2, packets=PacketRule(0.1, 0.9), detector="global:10", delta=20.0),
 ]
 
 
@@ -36,7 +37,7 @@ def test_a_run_decides_as_the_replay_of_its_scores(data_dir, tmp_path, choice):
     assert [frame.number for frame in frames] == list(range(len(wanted.labels)))
     np.testing.assert_array_equal([frame.stage for frame in frames], wanted.stages)
     np.testing.assert_array_equal([frame.label for frame in frames], wanted.labels)
-    assert 0.2 < wanted.labels.mean() < 0.8
+    assert 0.05 < wanted.labels.mean() < 0.9
     assert reference.asked == int((wanted.stages == DecidedBy.REFERENCE).sum())
     assert run.counts.by_stage[DecidedBy.REFERENCE] == reference.asked
     assert run.counts.frames == len(frames)
