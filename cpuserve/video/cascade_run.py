@@ -54,6 +54,7 @@ class RunCounts:
         positive: those labelled yes.
         by_stage: frames by who decided.
         audited: decided frames that the reference answered too.
+        decoders_ns: CPU time of the processes that decode and decide.
         began: when, in seconds of the monotonic clock.
     """
 
@@ -61,6 +62,7 @@ class RunCounts:
     positive: int = 0
     by_stage: dict[DecidedBy, int] = field(default_factory=lambda: dict.fromkeys(DecidedBy, 0))
     audited: int = 0
+    decoders_ns: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def add(self, frame: LabelledFrame) -> None:
@@ -172,6 +174,7 @@ class CascadeRun:
     ) -> Iterator[LabelledFrame]:
         for one in decoded:
             decision: Decision = one.value
+            self.counts.decoders_ns += decision.cpu_ns
             pixels = one.pictures.get(REFERENCE_PICTURE)
             labels.add(one.number, decision, None if pixels is None else self._ask(pixels.copy(), decision))
             yield from self._counted(labels.ready())

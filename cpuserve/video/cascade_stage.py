@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,6 +45,7 @@ class Decision(NamedTuple):
         audit: probability with which it was chosen to be audited; 0: it was not.
         width: of the frame, in pixels.
         height: of the frame, in pixels.
+        cpu_ns: CPU time of the decoder's process since the frame before, this one's decision included.
     """
 
     stage: int
@@ -55,6 +57,7 @@ class Decision(NamedTuple):
     audit: float
     width: int
     height: int
+    cpu_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,14 @@ class CascadeStage:
         self._packets: Array | None = None  # probability by frame of the file
         self._block = -1  # the last of the blocks of ``every`` frames that one was looked at of
         self._last = -1  # number of the last frame looked at
+        self._mark = 0  # of the CPU time of this process
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None}
+        return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None, "_mark": 0}
 
     def start(self, video: VideoFile, _segment: Segment) -> None:
         """Load what decides in the first segment; forget the frames before."""
+        self._mark = self._mark or time.process_time_ns()
         if self._thresholds.reference_only:
             return
         packets = self._cascade.packets
@@ -146,7 +151,14 @@ class CascadeStage:
         self._block = self._last = -1
 
     def __call__(self, frame: Frame) -> StageResult:
-        """Decide about a frame."""
+        """Decide about a frame; the value is a `Decision`."""
+        found = self._decide(frame)
+        now = time.process_time_ns()
+        found.value = found.value._replace(cpu_ns=now - self._mark)
+        self._mark = now
+        return found
+
+    def _decide(self, frame: Frame) -> StageResult:
         if self._thresholds.reference_only:
             return self._with_picture(frame, self._decision(frame, DecidedBy.REFERENCE))
         block = frame.number // self._thresholds.every

@@ -66,6 +66,7 @@ def test_a_video_is_labelled_and_what_was_promised_and_observed_is_said(data_dir
     summary = json.loads(again.stdout)
     assert (summary["frames"], summary["frames_before"]) == (0, 905)
     assert summary["promised"]["fn_bound"] == 0.0093
+    assert json.loads(run(cascade, clip, "-o", tmp_path / "x.csv", "--json").stdout)["cpu_ms_per_frame"] > 0.3
     assert summary["observed"]["fn"]["checked"] + summary["observed"]["fp"]["checked"] == summary["audited"]
 
 
