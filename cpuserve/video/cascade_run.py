@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -25,10 +27,13 @@ from cpuserve.video.cascade_stage import (
 from cpuserve.video.decoding import DecodedFrame, Which, decode
 from cpuserve.video.drift import DriftResponse, OnDrift
 from cpuserve.video.frame_labels import FrameLabels, LabelledFrame
+from cpuserve.video.live import LiveSource
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import VideoFile
 
 __all__ = ["CascadeRun", "ReferenceAnswers", "RunCounts"]
+
+_LIVE_QUEUE = 64  # decided frames that may wait for the reference
 
 
 class ReferenceAnswers(Protocol):
@@ -54,6 +59,8 @@ class RunCounts:
         positive: those labelled yes.
         by_stage: frames by who decided.
         audited: decided frames that the reference answered too.
+        dropped: frames of live sources that were left out.
+        reconnects: how often live sources were opened anew.
         decoders_ns: CPU time of the processes that decode and decide.
         began: when, in seconds of the monotonic clock.
     """
@@ -62,6 +69,8 @@ class RunCounts:
     positive: int = 0
     by_stage: dict[DecidedBy, int] = field(default_factory=lambda: dict.fromkeys(DecidedBy, 0))
     audited: int = 0
+    dropped: int = 0
+    reconnects: int = 0
     decoders_ns: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -152,18 +161,69 @@ class CascadeRun:
                 return
             first, label_before = changed.number + 1, changed.label
 
+    def label_live(
+        self, address: str, *, timeout_s: float = 10.0
+    ) -> Generator[tuple[LabelledFrame, DecodedFrame]]:
+        """Label the frames of a live source until it ends; those that come too fast are dropped and counted.
+
+        Args:
+            address: of the source, as `LiveSource` takes it.
+            timeout_s: how long nothing may come before a connection counts as broken.
+
+        Raises:
+            VideoError: the source was given up.
+            UsageError: the cascade decides by the sizes of packets, which a live source does not have.
+            CpuserveError: the reference could not answer.
+        """
+        if self._cascade.packets is not None:
+            raise UsageError(
+                f"the cascade decides by the sizes of packets, which the live source {address} does not "
+                "have: train one without"
+            )
+        first, label_before, changed = 0, False, True
+        while changed:
+            labels, times = FrameLabels(label_before=label_before, live=True), deque[DecodedFrame]()
+            changed = False
+            with LiveSource(
+                address, self._stage(), queue=_LIVE_QUEUE, which=self._which, timeout_s=timeout_s
+            ) as source:
+                for frame in self._from_live(source, labels, times):
+                    label_before = frame.label
+                    shown = dataclasses.replace(frame, number=first + frame.number)
+                    yield shown, times.popleft()
+                    if self.drift.see(shown):
+                        first, changed = shown.number + 1, True
+                        break
+                counts = source.counts
+                self.counts.dropped += counts.dropped
+                self.counts.reconnects += counts.reconnects
+            labels.drop()
+
+    def _from_live(
+        self, source: LiveSource, labels: FrameLabels, times: deque[DecodedFrame]
+    ) -> Iterator[LabelledFrame]:
+        for one in source:
+            self._take(one, labels)
+            times.append(one)
+            yield from self._counted(labels.ready())
+        yield from self._counted(labels.ready(all_of_them=True))
+
     def see(self, frame: LabelledFrame) -> None:
         """Take a frame that an earlier run labelled: counts, audit and thresholds go on from there."""
         self.counts.add(frame)
         self.drift.see(frame)
 
     def _decoded(self, video: VideoFile, first: int) -> Generator[DecodedFrame]:
-        stage = CascadeStage(
+        yield from decode(
+            video.path, self._stage(), processes=self._processes, which=self._which, start=first
+        )
+
+    def _stage(self) -> CascadeStage:
+        return CascadeStage(
             *(self._directory, self._cascade, self.drift.thresholds),
             audit_rate=self._audit_rate,
             seed=self._seed,
         )
-        yield from decode(video.path, stage, processes=self._processes, which=self._which, start=first)
 
     @property
     def _which(self) -> Which:
@@ -173,14 +233,17 @@ class CascadeRun:
         self, decoded: Iterator[DecodedFrame], labels: FrameLabels, video: VideoFile
     ) -> Iterator[LabelledFrame]:
         for one in decoded:
-            decision: Decision = one.value
-            self.counts.decoders_ns += decision.cpu_ns
-            pixels = one.pictures.get(REFERENCE_PICTURE)
-            labels.add(one.number, decision, None if pixels is None else self._ask(pixels.copy(), decision))
+            self._take(one, labels)
             yield from self._counted(labels.ready())
         if self._which != "all":  # frames that are not decoded may follow the last one that is
             labels.skip_to(video.frames)
         yield from self._counted(labels.ready(all_of_them=True))
+
+    def _take(self, one: DecodedFrame, labels: FrameLabels) -> None:
+        decision: Decision = one.value
+        self.counts.decoders_ns += decision.cpu_ns
+        pixels = one.pictures.get(REFERENCE_PICTURE)
+        labels.add(one.number, decision, None if pixels is None else self._ask(pixels.copy(), decision))
 
     def _counted(self, frames: Iterator[LabelledFrame]) -> Iterator[LabelledFrame]:
         for frame in frames:

@@ -18,6 +18,7 @@ OnDrift = Literal["alarm", "tighten", "reference"]
 
 _log = logging.getLogger("cpuserve.video")
 _MOST_TIGHTENINGS = 3
+_END = 0.02  # of the scores: networks that err here are sure of anything
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,21 @@ def _past(limits: Thresholds, error: LabelledFrame) -> Thresholds:
         return replace(limits, delta=min(limits.delta, error.difference) / 2)
     if error.stage == DecidedBy.PACKETS:
         if error.label:
-            return replace(limits, packets_high=(1 + max(limits.packets_high, error.packets)) / 2)
-        return replace(limits, packets_low=min(limits.packets_low, error.packets) / 2)
+            return replace(limits, packets_high=_above(max(limits.packets_high, error.packets)))
+        return replace(limits, packets_low=_below(min(limits.packets_low, error.packets)))
     if error.label:
-        return replace(limits, c_high=(1 + max(limits.c_high, error.specialised)) / 2)
-    return replace(limits, c_low=min(limits.c_low, error.specialised) / 2)
+        return replace(limits, c_high=_above(max(limits.c_high, error.specialised)))
+    return replace(limits, c_low=_below(min(limits.c_low, error.specialised)))
+
+
+def _above(score: float) -> float:
+    """A threshold above a score, or 1 where nothing above it could be told apart."""
+    return 1.0 if score > 1 - _END else (1 + score) / 2
+
+
+def _below(score: float) -> float:
+    """A threshold below a score, or 0 where nothing below it could be told apart."""
+    return 0.0 if score < _END else score / 2
 
 
 def _change(old: Thresholds, new: Thresholds) -> str:

@@ -53,9 +53,13 @@ class FrameLabels:
     Args:
         first: number of the first frame.
         label_before: that of the frame before it, which frames copy until one is looked at.
+        live: frames that are left out were dropped: they get no label, and what would copy the label of one
+            copies the latest label.
     """
 
-    def __init__(self, first: int = 0, *, label_before: bool = False) -> None:
+    def __init__(self, first: int = 0, *, label_before: bool = False, live: bool = False) -> None:
+        self._live = live
+        self._latest = label_before
         self._next = first  # number of the next frame to be added
         self._looked = first - 1  # number of the last frame that was looked at
         self._labels: dict[int, bool] = {first - 1: label_before}
@@ -69,7 +73,8 @@ class FrameLabels:
             decision: about it.
             answer: the reference's, of frames that it is asked about.
         """
-        self.skip_to(number)
+        if not self._live:
+            self.skip_to(number)
         if decision.stage != DecidedBy.SKIPPED:
             self._looked = number
         self._waiting.append((number, decision, answer))
@@ -112,10 +117,11 @@ class FrameLabels:
         if decision.stage == DecidedBy.REFERENCE and truth is not None:
             label = truth
         elif decision.stage == DecidedBy.SKIPPED or decision.anchor >= 0:
-            label = self._labels[decision.anchor]
+            known = self._labels.get(decision.anchor, self._latest) if self._live else None
+            label = self._labels[decision.anchor] if known is None else known
         else:
             label = decision.label
-        self._labels[number] = label
+        self._labels[number] = self._latest = label
         self._labels.pop(number - _REMEMBERED, None)
         return LabelledFrame(
             number=number,

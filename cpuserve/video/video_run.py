@@ -246,6 +246,9 @@ def run_videos(
             summary.errors[source.name] = error
         record.done[source.name] = error
         record.save()
+        if summary.interrupted:
+            break
+    summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
     record.complete = True
     record.save()
     if metrics is not None:
@@ -264,6 +267,8 @@ def _one_video(
 ) -> str:
     """Why the video ended early; empty where it did not."""
     run, error = summary.run, ""
+    if source.live:
+        return _one_live(source, summary, file, watcher, metrics)
     try:
         video = probe(source.path)
     except VideoError as problem:
@@ -287,6 +292,34 @@ def _one_video(
                         metrics.update(run.counts, run.audit, run.drift, summary.dropped)
         except VideoError as problem:
             error = str(problem)
+    if watcher is not None:
+        watcher.end(source, error)
+    return error
+
+
+def _one_live(
+    source: VideoSource,
+    summary: RunSummary,
+    file: Path,
+    watcher: RunWatcher | None,
+    metrics: RunMetrics | None,
+) -> str:
+    """Label a live source until it ends, or until the user ends it by Ctrl-C."""
+    run, error = summary.run, ""
+    if watcher is not None:
+        watcher.begin(source, None, 0)
+    with LabelFile(file) as out, closing(run.label_live(source.name)) as frames:
+        try:
+            for frame, decoded in frames:
+                out.append(frame, decoded.pts, decoded.time_s)
+                if watcher is not None:
+                    watcher.labelled(frame.number, run)
+                if metrics is not None:
+                    metrics.update(run.counts, run.audit, run.drift, run.counts.dropped)
+        except VideoError as problem:
+            error = str(problem)
+        except KeyboardInterrupt:
+            summary.interrupted = True
     if watcher is not None:
         watcher.end(source, error)
     return error

@@ -1,11 +1,14 @@
 """A run labels each frame as the replay of its scores does, and asks the reference no more than it has to."""
 
+import av
 import numpy as np
 import pytest
 
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import Choice, DecidedBy, PacketRule, replay
 from cpuserve.video.cascade_run import CascadeRun
+from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.frame_labels import FrameLabels
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
 from tests.video.small_cascade import BrightReference, score_table, write_small_cascade
@@ -71,3 +74,44 @@ def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):
     other.scale = Scale(64, 64)
     with pytest.raises(UsageError, match=r"takes Scale\(width=64"):
         CascadeRun(tmp_path, cascade, other)
+
+
+def test_a_live_source_is_labelled_and_what_is_dropped_is_counted(data_dir, tmp_path):
+    clip = tmp_path / "street.ts"
+    with av.open(str(data_dir / "video" / "street_cars.mp4")) as source, av.open(str(clip), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    choice = Choice(cnn="one", c_low=0.5, c_high=0.5)
+    cascade = write_small_cascade(tmp_path, choice, 124.0)
+    whole = list(CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0).label(probe(clip)))
+    run = CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0.1)
+    live = list(run.label_live(str(clip), timeout_s=0.5))
+    numbers = [frame.number for frame, _ in live]
+    assert numbers == sorted(set(numbers))
+    assert len(live) + run.counts.dropped == len(whole)
+    assert len(live) == run.counts.frames > 0
+    assert all(whole[frame.number].label == frame.label for frame, _ in live)
+    assert all(decoded.time_s == pytest.approx(frame.number / 24, abs=0.1) for frame, decoded in live)
+
+
+def test_labels_of_dropped_frames_are_not_waited_for():
+    """A frame that copies the label of one that was dropped copies the latest label."""
+    labels = FrameLabels(live=True)
+    sure = Decision(DecidedBy.SPECIALISED, True, -1, 0, 0.9, 0, 0.0, 8, 8)
+    labels.add(3, sure)
+    labels.add(9, sure._replace(stage=DecidedBy.DIFFERENCE, anchor=6, label=False))
+    assert [(frame.number, frame.label) for frame in labels.ready()] == [(3, True), (9, True)]
+    strict = FrameLabels()
+    strict.add(1, sure)
+    assert [frame.number for frame in strict.ready()] == [0, 1]
+
+
+def test_packets_of_a_live_source_are_not_guessed(tmp_path):
+    cascade = write_small_cascade(tmp_path, CHOICES[-1])
+    run = CascadeRun(tmp_path, cascade, BrightReference())
+    with pytest.raises(UsageError, match="packets, which the live source rtsp://camera does not have"):
+        next(run.label_live("rtsp://camera"))
