@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.fixtures.grpc_mix import grpc_mix, send_messages
 from benchmarks.fixtures.request_mix import Seen, mix, send_all
-from cpuserve.measuring.local_server import started_server
+from cpuserve.measuring.local_server import free_port, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main", "soak"]
@@ -37,6 +39,9 @@ def soak(
     requests: int,
     warm_up: int,
     connections: int,
+    grpc_port: int = 0,
+    grpc_share: float = 0.0,
+    grpc_input: str = "image",
 ) -> dict[str, Any]:
     """Send the mix to a running server on this machine.
 
@@ -49,17 +54,31 @@ def soak(
         requests: sent between the two looks at memory.
         warm_up: sent before the first look.
         connections: at a time.
+        grpc_port: where it answers gRPC.
+        grpc_share: of the requests that come over gRPC, at the same time as the others.
+        grpc_input: the name of the model's input.
 
     Returns:
         ``requests``, ``answers`` by kind and status, ``wrong`` answers, ``workers_kept`` (none died),
         ``before`` and ``after`` (RSS and USS of all workers, MiB), ``growth`` (as a share, by RSS and USS).
     """
     kinds = mix("127.0.0.1", port, model, pictures, bad)
-    send_all("127.0.0.1", port, kinds, warm_up, connections, seed=1)
+    messages = grpc_mix(model, grpc_input, pictures, bad) if grpc_share else []
+
+    def send(count: int, seed: int) -> Seen:
+        over_grpc = round(count * grpc_share)
+        with ThreadPoolExecutor(2) as pool:
+            http = pool.submit(send_all, "127.0.0.1", port, kinds, count - over_grpc, connections, seed)
+            address = f"127.0.0.1:{grpc_port}"
+            grpc = pool.submit(send_messages, address, messages, over_grpc, connections, seed)
+            one, other = http.result(), grpc.result()
+        return Seen({**one.answers, **other.answers}, [*one.wrong, *other.wrong])
+
+    send(warm_up, 1)
     workers = _workers(server_pid)
     before = _memory(workers)
     began = time.monotonic()
-    seen: Seen = send_all("127.0.0.1", port, kinds, requests, connections, seed=2)
+    seen = send(requests, 2)
     seconds = time.monotonic() - began
     kept = {worker.pid for worker in workers} == {worker.pid for worker in _workers(server_pid)}
     after = _memory(workers) if kept else before
@@ -102,6 +121,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--warm-up", type=int, default=2_000)
     parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--grpc-share", type=float, default=0.0, help="of the requests that come over gRPC")
+    parser.add_argument("--grpc-input", default="image", help="the model's input, for gRPC")
     parser.add_argument("--most", type=float, default=0.05, help="growth that is allowed, as a share")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -109,7 +130,10 @@ def main() -> None:
     bad = sorted((given.pictures / "bad").iterdir())
     with tempfile.TemporaryDirectory(prefix="cpuserve-soak-") as folder:
         log = Path(folder) / "log"
-        with started_server("--model-repository", str(given.model_repository), log=log) as local:
+        words = ["--model-repository", str(given.model_repository)]
+        grpc_port = free_port() if given.grpc_share else 0
+        words += ["--grpc-port", str(grpc_port)] if grpc_port else []
+        with started_server(*words, log=log) as local:
             found = soak(
                 local.pid,
                 local.port,
@@ -119,6 +143,9 @@ def main() -> None:
                 requests=given.requests,
                 warm_up=given.warm_up,
                 connections=given.connections,
+                grpc_port=grpc_port,
+                grpc_share=given.grpc_share,
+                grpc_input=given.grpc_input,
             )
         found["tracebacks"] = log.read_text(errors="replace").count("Traceback")
     passed = (

@@ -7,14 +7,16 @@ from collections import Counter
 from benchmarks.fixtures.request_mix import mix, send_all
 from benchmarks.soak import soak
 from tests.conftest import ROOT
-from tests.servers import serving
+from tests.servers import free_port, serving
 
 
 def test_three_hundred_good_and_bad_requests(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.soak._SETTLE_S", 0.5)
     images = data_dir / "images"
     pictures = [images / name for name in ("bee.jpeg", "zebra.jpeg", "orange.png", "parrot.jpg")]
+    port = free_port()
     arguments = ("--model-repository", str(ROOT / "ir_models"), "--workers", "1", "--threads", "2")
+    arguments += ("--grpc-port", str(port))
     with serving(tmp_path / "log", *arguments) as server:
         found = soak(
             server.process.pid,
@@ -25,7 +27,10 @@ def test_three_hundred_good_and_bad_requests(data_dir, tmp_path, monkeypatch):
             requests=300,
             warm_up=150,
             connections=4,
+            grpc_port=port,
+            grpc_share=0.5,
         )
+        assert {"gRPC photo", "photo"} <= found["answers"].keys()
         assert found["wrong"] == []
         assert found["workers_kept"]
         assert max(found["growth"].values()) < 0.25, found
