@@ -22,6 +22,7 @@ __all__ = ["SIZES", "CnnSize", "TrainedCnn", "check_both_classes", "train_cnn", 
 
 _EPOCHS = 40
 _PATIENCE = 8  # epochs without a better loss on the frames held out
+_NOTHING_TO_GAIN = 1e-3  # mean log loss of frames held out
 _BATCH = 32
 _EPOCH_FRAMES = 4000  # of longer clips each epoch sees so many frames, taken at random
 _RATE, _DECAY, _DROPOUT = 1e-3, 1e-2, 0.5
@@ -116,7 +117,7 @@ def train_cnn(
         if loss < best_loss:
             best = {name: value.copy() for name, value in network.weights.items()}
             best_loss, best_epoch = loss, epoch
-        elif epoch - best_epoch >= _PATIENCE:
+        if best_loss < _NOTHING_TO_GAIN or epoch - best_epoch >= _PATIENCE:
             break
     return TrainedCnn(NumpyCnn(network.mean, best), epoch, float(best_loss))
 

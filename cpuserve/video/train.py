@@ -284,8 +284,7 @@ def _table(
     planned = sum(stretch.stop - stretch.start for stretch in stretches)
     if planned < frames:
         notes.append(
-            f"{planned} of {frames} frames were read, spread over the whole time "
-            f"(--most-labels {options.most_labels})"
+            f"{planned} of {frames} frames were read: --most-labels {options.most_labels} allows no more"
         )
     if len(rows.number) < planned:
         notes.append(f"{planned - len(rows.number)} frames could not be decoded")

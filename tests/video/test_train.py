@@ -173,7 +173,7 @@ def test_labels_of_the_users_own_leave_frames_out(clip, tmp_path):
         if not 700 <= number < 720
     }
     reference = RedSquares()
-    options = TrainingOptions(sizes=[TINY], own_labels=[OwnLabels(tmp_path / "a.csv", objects, False)])
+    options = TrainingOptions(sizes=[], own_labels=[OwnLabels(tmp_path / "a.csv", objects, False)])
     learnt = learn([clip], reference, (), Query.parse("x"), options, tmp_path, report=ignore)
     table = learnt.table
     assert len(table) == FRAMES - 20
@@ -190,7 +190,7 @@ def test_labels_of_the_users_own_leave_frames_out(clip, tmp_path):
 def test_two_videos_are_learnt_from_and_minutes_of_them_labelled(clip, tmp_path):
     other = write_clip(tmp_path / "other.mp4", 600, seed=0)
     reference = RedSquares()
-    options = TrainingOptions(sizes=[TINY], answers=tmp_path / "answers", most_labels=1000)
+    options = TrainingOptions(sizes=[], answers=tmp_path / "answers", most_labels=1000)
     learnt = learn([clip, other], reference, (), QUERY, options, tmp_path, report=ignore)
     table = learnt.table
     assert 900 <= len(table) <= 1000
