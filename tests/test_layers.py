@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "measuring": BASE,
     "tune": MEASURED,
     "profiling": MEASURED,
-    "bench": (*MEASURED, "authoring"),
+    "bench": (*MEASURED, "authoring", "grpc"),  # what clients send
     "video": (*MEASURED, "authoring", "grpc", "protocols"),  # what replicas are asked with
     "cluster": (*MEASURED, "authoring"),
     "client": ("errors", "serving"),

@@ -8,13 +8,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import CpuserveError
-from cpuserve.measuring.local_server import started_server
+from cpuserve.measuring.local_server import LocalServer, free_port, started_server
 from cpuserve.models.repository import ModelFile
 
 __all__ = ["ReloadReport", "as_json", "measure_reloads"]
@@ -22,6 +22,8 @@ __all__ = ["ReloadReport", "as_json", "measure_reloads"]
 _TAKES_OVER_S = 120.0
 _WARM_S = 2.0
 _STEADY_S = 5.0
+_OK = 200
+_SERVICE = "inference.GRPCInferenceService"
 
 
 @dataclass
@@ -72,6 +74,7 @@ def measure_reloads(
     *,
     reloads: int,
     connections: int,
+    over_grpc: int = 0,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> ReloadReport:
     """Serve copies of a model from a directory of its own and replace it under load.
@@ -81,6 +84,7 @@ def measure_reloads(
         picture: the picture that clients post.
         reloads: how often the version is replaced.
         connections: clients, each with one request under way.
+        over_grpc: how many of them ask over gRPC.
         progress: is called after each reload with the number of reloads.
 
     Raises:
@@ -89,25 +93,33 @@ def measure_reloads(
     with tempfile.TemporaryDirectory(prefix="cpuserve-reload-") as folder:
         root = Path(folder) / "models"
         _put(model, root, 1)
-        words = ("--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2")
+        words = ["--model-repository", str(root), "--file-system-poll-wait-seconds", "0.2"]
+        grpc_port = free_port() if over_grpc else 0
+        words += ["--grpc-port", str(grpc_port)] if over_grpc else []
         with started_server(*words) as local:
-            return _under_load(model, root, local.port, picture.read_bytes(), reloads, connections, progress)
+            content, seen, stop = picture.read_bytes(), _Seen(), threading.Event()
+            over_http = (local.port, model.name, content, seen, stop)
+            clients = [
+                threading.Thread(target=_client, args=over_http) for _ in range(connections - over_grpc)
+            ]
+            if over_grpc:
+                message = _message(local, model.name, content)
+                clients += [
+                    threading.Thread(target=_grpc_client, args=(grpc_port, message, seen, stop))
+                    for _ in range(over_grpc)
+                ]
+            return _under_load(model, root, clients, seen, stop, reloads, progress)
 
 
 def _under_load(
     model: ModelFile,
     root: Path,
-    port: int,
-    picture: bytes,
+    clients: Sequence[threading.Thread],
+    seen: _Seen,
+    stop: threading.Event,
     reloads: int,
-    connections: int,
     progress: Callable[[int], None],
 ) -> ReloadReport:
-    seen, stop = _Seen(), threading.Event()
-    clients = [
-        threading.Thread(target=_client, args=(port, model.name, picture, seen, stop))
-        for _ in range(connections)
-    ]
     for client in clients:
         client.start()
     try:
@@ -163,6 +175,38 @@ def _client(port: int, model: str, picture: bytes, seen: _Seen, stop: threading.
         seen.answers.append((began, 1000 * (time.monotonic() - began), answer.status, version))
         seen.latest[threading.get_ident()] = version
     connection.close()
+
+
+def _message(local: LocalServer, model: str, picture: bytes) -> bytes:
+    from cpuserve.grpc.messages import message_class  # noqa: PLC0415  # needs an extra
+
+    _, metadata = local.get_json(f"/v2/models/{model}")
+    entry = {"name": metadata["inputs"][0]["name"], "datatype": "BYTES", "shape": [1]}
+    request = message_class("inference.ModelInferRequest")
+    content: bytes = request(
+        model_name=model, inputs=[{**entry, "contents": {"bytes_contents": [picture]}}]
+    ).SerializeToString()
+    return content
+
+
+def _grpc_client(port: int, message: bytes, seen: _Seen, stop: threading.Event) -> None:
+    import grpc  # noqa: PLC0415  # needs an extra
+
+    from cpuserve.grpc.messages import message_class  # noqa: PLC0415
+
+    response = message_class("inference.ModelInferResponse")
+    own = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each client
+    with grpc.insecure_channel(f"127.0.0.1:{port}", own) as channel:
+        call = channel.unary_unary(f"/{_SERVICE}/ModelInfer")
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                version = int(response.FromString(call(message, timeout=60)).model_version)
+            except grpc.RpcError as error:
+                seen.lost.append(f"{error.code().name}: {error.details()}")
+                continue
+            seen.answers.append((began, 1000 * (time.monotonic() - began), _OK, version))
+            seen.latest[threading.get_ident()] = version
 
 
 def _wait_version(seen: _Seen, version: int) -> None:

@@ -22,6 +22,13 @@ __all__ = ["command"]
 @click.option(
     "--connections", type=click.IntRange(1), default=2, show_default=True, help="Number of clients."
 )
+@click.option(
+    "--grpc-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the clients that ask over gRPC; needs the extra grpc.",
+)
 @figures_options
 @setting_options("model_repository")
 def command(
@@ -29,6 +36,7 @@ def command(
     image: Path,
     reloads: int,
     connections: int,
+    grpc_share: float,
     out: Path | None,
     as_json: bool,
     quiet: bool,
@@ -52,7 +60,11 @@ def command(
     file = Repository(settings_from(config, flags).model_repository).find(model)
     with stepping(reloads, "reloads", shown=not (as_json or quiet)) as step:
         report = measure_reloads(
-            file, image, reloads=reloads, connections=connections, progress=lambda _done: step(1)
+            *(file, image),
+            reloads=reloads,
+            connections=connections,
+            over_grpc=round(connections * grpc_share),
+            progress=lambda _done: step(1),
         )
     deliver(report_json(report), out, as_json=as_json)
     if not (as_json or quiet):

@@ -24,12 +24,13 @@ def run(*words):
     )
 
 
-def test_two_reloads_lose_nothing_and_mix_nothing(monkeypatch, capsys):
+@pytest.mark.parametrize("more", [(), ("--grpc-share", "0.5")])
+def test_two_reloads_lose_nothing_and_mix_nothing(monkeypatch, capsys, more):
     monkeypatch.setattr(reload, "_WARM_S", 0.5)
     monkeypatch.setattr(reload, "_STEADY_S", 1.0)
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
-        main(["test-reload", "digits", "docs/seven.png", "--reloads", "2", "--json"])
+        main(["test-reload", "digits", "docs/seven.png", "--reloads", "2", "--json", *more])
     figures = json.loads(capsys.readouterr().out)
     assert (figures["reloads"], figures["lost"], figures["strays"]) == (2, 0, 0)
     assert figures["requests"] > 0
