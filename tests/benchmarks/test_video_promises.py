@@ -1,10 +1,13 @@
 """Simulated cameras are made of the runs of a clip; promises are kept, and the docs say how often."""
 
+import json
+
 import numpy as np
 import pytest
 
 from benchmarks.video_promises import _Camera
 from tests.benchmarks.running import run
+from tests.conftest import ROOT
 from tests.video.made_scores import made_table
 
 
@@ -53,3 +56,24 @@ def test_both_rules_are_judged_on_every_split(tmp_path):
         for row in found["splits"]:
             judged = row[rule]
             assert judged["broken"] == (judged["promised"] and max(judged["fn"], judged["fp"]) > 0.3)
+
+
+def result():
+    return json.loads((ROOT / "docs" / "results" / "video-promises.json").read_text())
+
+
+def test_promises_were_kept_as_often_as_they_say_and_point_estimates_were_not():
+    rules = result()["rules"]
+    promise, point = rules["promise"], rules["point_estimate"]
+    assert promise["splits"] == 200
+    assert promise["promised"] >= 50
+    assert promise["broken_share_of_promised"] <= 1 - result()["confidence"]
+    assert point["broken_share"] > 0.2
+
+
+def test_the_docs_show_the_figures_of_the_file():
+    page = (ROOT / "docs" / "video-choice.md").read_text()
+    for rule, words in (("promise", "proven"), ("point_estimate", "point estimate")):
+        one = result()["rules"][rule]
+        figures = f"{one['splits']} | {one['promised']} | {one['broken']} | {one['median_speed_up']:.1f} |"
+        assert f"| {words} | {figures}" in page
