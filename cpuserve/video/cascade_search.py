@@ -168,6 +168,7 @@ class _Search:
         self._label = np.asarray(table.label, bool)
         truth = self._windows.truth
         self._positive, self._negative = self._windows.rows[truth], self._windows.rows[~truth]
+        self._frames = (budgets.fn, budgets.fp)
         self._allowed = [
             (int(caution.share * budgets.fn * truth.sum()), int(caution.share * budgets.fp * (~truth).sum()))
             for caution in cautions
@@ -255,7 +256,8 @@ class _Search:
             exact = self._exact(tree, scores)
             for place in places:
                 caution = self._cautions[place]
-                low, high = exact.within(*self._allowed[place], caution.shrink)
+                frames = self._frames if caution.shrink < 1 else (1.0, 1.0)
+                low, high = exact.within(*self._allowed[place], caution.shrink, frames)
                 if (low, high) in seen or (low <= 0 and high >= 1):
                     continue
                 seen.add((low, high))

@@ -44,7 +44,9 @@ class ExactThresholds:
         self._open = tree.stages == DecidedBy.REFERENCE
         self._fixed = np.where(tree.positive, np.float32(np.inf), np.float32(-np.inf))
 
-    def within(self, missed: int, invented: int, shrink: float) -> tuple[float, float]:
+    def within(
+        self, missed: int, invented: int, shrink: float, frames: tuple[float, float] = (1.0, 1.0)
+    ) -> tuple[float, float]:
         """``c_low`` and ``c_high`` with at most so many wrong windows.
 
         Args:
@@ -52,8 +54,11 @@ class ExactThresholds:
             invented: negative windows that may be labelled positive.
             shrink: what is left of the range of scores that the network decides; at 1, and where it could
                 decide all, both are in the middle.
+            frames: share of single frames with, and without the object that the network may get wrong: a
+                short time has too few whole windows to tell.
         """
         low = _clipped(_rank(self._third_of_positive, missed, otherwise=0.0))
+        low = min(low, _rank(self._positive_frames, int(frames[0] * len(self._positive_frames)), low))
         if shrink == 1:
             high = _clipped(-_rank(self._third_of_negative, invented, otherwise=-1.0))
             if high <= low:
@@ -61,7 +66,18 @@ class ExactThresholds:
         low = single(low * shrink)
         above = np.where(self._scores < low, np.float32(-np.inf), self._positive_above)
         high = _clipped(-_rank(self._ranked(above, self._negative, -1), invented, otherwise=-1.0))
+        high = max(high, -_rank(self._negative_frames, int(frames[1] * len(self._negative_frames)), -high))
         return low, max(low, single(1 - (1 - high) * shrink))
+
+    @cached_property
+    def _positive_frames(self) -> NDArray[np.float32]:
+        """Scores of the frames with the object that the network decides, ascending."""
+        return np.sort(self._scores[self._open & self._label])
+
+    @cached_property
+    def _negative_frames(self) -> NDArray[np.float32]:
+        """Those without it, negated, ascending."""
+        return np.sort(-self._scores[self._open & ~self._label])
 
     @cached_property
     def _third_of_positive(self) -> NDArray[np.float32]:

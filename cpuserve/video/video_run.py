@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -98,7 +99,11 @@ class RunSummary:
                 f"reported, with confidence {promise.confidence:.0%}"
             )
         else:
-            lines.append(f"promised: nothing; label {promise.more_minutes:.1f} more minutes and train again")
+            more = promise.more_minutes
+            how = (
+                f"label {more:.1f} more minutes and train again" if math.isfinite(more) else "see its report"
+            )
+            lines.append(f"promised: nothing; {how}")
         if self.run.audit is not None:
             lines.append(f"observed in frames: {self.run.audit.verdict().words}")
         lines += [f"frame {alarm.number}: {alarm.words}; {alarm.done}" for alarm in drift.alarms]

@@ -57,6 +57,20 @@ def test_thresholds_are_those_that_trying_all_scores_finds(base, allowed):
         assert tried(low, high)[1] <= allowed[1]
 
 
+def test_careful_thresholds_get_few_single_frames_wrong():
+    """Runs of 20 frames are no positive window: windows alone would allow any threshold."""
+    label = np.arange(1200) % 40 < 20
+    table = made_table(label=label, noise=0.05)
+    windows = WindowRows.of(table)
+    assert not windows.truth.any()
+    tree, scores = CopyTree.of(table, Choice()), table.specialised["small"]
+    exact = ExactThresholds(tree, scores, label, windows.rows[windows.truth], windows.rows[~windows.truth])
+    low, high = exact.within(0, 0, 0.5, (0.02, 0.02))
+    assert np.mean(scores[~label] > high) <= 0.02
+    assert np.mean(scores[label] < low) <= 0.02
+    assert exact.within(0, 0, 0.5)[1] < high
+
+
 def test_candidates_keep_their_budgets_and_come_cheapest_first():
     table = made_table(3000, noise=0.2)
     found = search(table, BUDGETS)
