@@ -42,6 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run it, or read what a run printed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perf_analyzer", description=__doc__)
     parser.add_argument("-m", dest="model", required=True, help="the model, which takes --shape")
+    parser.add_argument("-i", dest="protocol", choices=("http", "grpc"), default="http")
     parser.add_argument("-u", dest="url", default="127.0.0.1:8000", help="HOST:PORT of the server")
     parser.add_argument("--shape", required=True, help="NAME:SIZES of the input without the batch")
     parser.add_argument("--concurrency-range", default="1:8:1")
@@ -50,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=_OUT)
     given = parser.parse_args(words)
     command = [
-        *(given.binary, "-m", given.model, "-i", "http", "-u", given.url),
+        *(given.binary, "-m", given.model, "-i", given.protocol, "-u", given.url),
         *("--shape", given.shape, "--concurrency-range", given.concurrency_range),
     ]
     if given.printed is None:

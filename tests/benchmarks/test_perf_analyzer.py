@@ -14,10 +14,10 @@ Concurrency: 2, throughput: 143.59 infer/sec, latency 13812 usec
 """
 
 
-def run(tmp_path: Path, printed: str) -> dict[str, object]:
+def run(tmp_path: Path, printed: str, *more: str) -> dict[str, object]:
     (tmp_path / "printed").write_text(printed)
     words = ["-m", "m", "--shape", "x:2,2", "--printed", str(tmp_path / "printed")]
-    main([*words, "--out", str(tmp_path / "out.json")])
+    main([*words, *more, "--out", str(tmp_path / "out.json")])
     found: dict[str, object] = json.loads((tmp_path / "out.json").read_text())
     return found
 
@@ -28,7 +28,9 @@ def test_levels(tmp_path: Path) -> None:
         {"concurrency": 1, "infer_per_s": 70.5, "latency_ms": 14.006},
         {"concurrency": 2, "infer_per_s": 143.59, "latency_ms": 13.812},
     ]
+    assert "-i http" in str(found["command"])
     assert "--concurrency-range 1:8:1" in str(found["command"])
+    assert "-i grpc" in str(run(tmp_path, SUMMARY, "-i", "grpc")["command"])
 
 
 @pytest.mark.parametrize("printed", ["", "Failed to obtain stable measurement within 10 windows\n" + SUMMARY])
