@@ -1,6 +1,8 @@
 """Several videos are labelled as one run; a run that was ended goes on and gives the same labels."""
 
+import math
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +84,12 @@ def test_a_video_that_cannot_be_read_does_not_end_the_run(tmp_path, clip):
     assert summary.as_json()["frames"] == 905
     assert summary.as_json()["observed"] is None
     assert "905 frames in" in summary.text()
+    for minutes, words in (
+        (12.5, "nothing; label 12.5 more minutes"),
+        (math.inf, "nothing; see its report"),
+    ):
+        summary.promise = replace(summary.promise, promised=False, more_minutes=minutes)
+        assert words in summary.text()
 
 
 def test_what_is_there_is_not_replaced_unasked(tmp_path, clip):
