@@ -30,6 +30,7 @@ from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.exporter_metadata import ExporterMetadata, exporter_metadata
+from cpuserve.models.python_steps import PythonSteps
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import image_input, unique_names
 from cpuserve.serving.servable_graph import class_count
@@ -52,6 +53,7 @@ class ConvertOrder:
         name: the model's name.
         card: what the user says of the model; metadata of the source fill in what is left at its default.
         said: names of the card's fields that the user says, also those said at their default.
+        steps: Python to run before and after it; None: none. The report is about the model without.
         version: its version; None: the next.
         compress_to_fp16: store the weights as f16.
         replace: replace the version if it exists.
@@ -69,6 +71,7 @@ class ConvertOrder:
     images: Path | None = None
     report_timeout_s: float = 300.0
     said: frozenset[str] = frozenset()
+    steps: PythonSteps | None = None
 
 
 def convert(
@@ -116,6 +119,8 @@ def convert(
         if order.parity:
             say("comparing with the original")
             report["parity"] = _parity(source, made, xml, order, settings)
+        if order.steps is not None:
+            order.steps.write(folder)
         (folder / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return repository.find(order.name, order.version), report
 

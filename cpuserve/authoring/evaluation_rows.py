@@ -20,6 +20,7 @@ from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import ModelLoadError, RequestError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
+from cpuserve.models.python_steps import PythonSteps
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
@@ -86,6 +87,10 @@ class EvaluationModel:
         card = Card.read(model)
         if CutManifest.of(file.xml) is not None:
             raise ModelLoadError(f"{file.name} is cut: take the whole model, and cut what becomes of it")
+        if PythonSteps.of(file.xml) is not None:
+            raise ModelLoadError(
+                f"{file.name} runs Python before or after it (steps.json): take the model without"
+            )
         source = image_input(model, card)
         if source is None:
             raise ModelLoadError(

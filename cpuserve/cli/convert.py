@@ -115,6 +115,12 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
     metavar="DIR|CSV",
     help="Pictures for the comparison with the original; without them random numbers are used.",
 )
+@click.option(
+    "--before", default="", metavar="MODULE:NAME", help="Python function or class to run before the model."
+)
+@click.option(
+    "--after", default="", metavar="MODULE:NAME", help="Python function or class to run after the model."
+)
 @click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
 @click.option(
     "--report-timeout",
@@ -138,6 +144,8 @@ def command(
     keys: tuple[str, ...],
     precision: str,
     images: Path | None,
+    before: str,
+    after: str,
     no_parity: bool,
     report_timeout: float,
     force: bool,
@@ -167,10 +175,12 @@ def command(
     card, named = _card(said, labels, keys)
     from cpuserve.authoring.convert import ConvertOrder, convert  # noqa: PLC0415
     from cpuserve.authoring.source import input_shapes, read_source  # noqa: PLC0415  # OpenVINO only when it is needed
+    from cpuserve.models.python_steps import PythonSteps  # noqa: PLC0415
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
+    steps = PythonSteps.parse(before, after)
     order = ConvertOrder(
-        name, card, version, precision == "f16", force, not no_parity, images, report_timeout, named
+        name, card, version, precision == "f16", force, not no_parity, images, report_timeout, named, steps
     )
     with status(shown=not (quiet or as_json)) as say:
         say(f"reading {source}")
@@ -181,6 +191,8 @@ def command(
     elif not quiet:
         click.echo(f"{file.name}/{file.version} published: {file.xml}")
         _show(report)
+        if steps is not None:
+            click.echo("it runs Python before or after the model: serve it with --allow-callables")
 
 
 def _card(said: dict[str, Any], labels: str, keys: tuple[str, ...]) -> tuple[Card, frozenset[str]]:

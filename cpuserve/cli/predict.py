@@ -37,7 +37,9 @@ _MEASURES = {  # what an answer says of each entry beside its class
     help="Write the picture with the answer drawn on it; for one picture only.",
 )
 @json_option("Print a line with a JSON object for each picture.")
-@setting_options("model_repository", "decode", "precision", "max_pixels", "allow_unvalidated")
+@setting_options(
+    "model_repository", "decode", "precision", "max_pixels", "allow_callables", "allow_unvalidated"
+)
 def command(
     model: str,
     images: tuple[Path, ...],

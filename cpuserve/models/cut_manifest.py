@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,6 +79,22 @@ class CutPort:
         sides = () if shape.rank.is_dynamic else tuple(-1 if s.is_dynamic else s.get_length() for s in shape)
         return cls(tuple(names_of(value)), value.get_element_type().get_type_name(), sides)
 
+    @classmethod
+    def checked(cls, names: Sequence[str], element: str, shape: Sequence[int]) -> CutPort:
+        """What a file says of an input or output.
+
+        Raises:
+            TypeError: a name is no text, or a side no number.
+            ValueError: the type is none of OpenVINO's, or a side is impossible.
+        """
+        if element not in _TYPES:
+            raise ValueError(f"type {element!r}")
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"name {names!r}")
+        if not all(isinstance(side, int) and side >= -1 for side in shape):
+            raise ValueError(f"shape {shape!r}")
+        return cls(tuple(names), element, tuple(shape))
+
     @property
     def element(self) -> ov.Type:
         """The element type as OpenVINO has it."""
@@ -149,6 +165,4 @@ def _part(found: Mapping[str, str] | None) -> CutPart | None:
 
 
 def _port(found: Mapping[str, Any]) -> CutPort:
-    if found["type"] not in _TYPES:
-        raise ValueError(f"type {found['type']!r}")
-    return CutPort(tuple(found["names"]), found["type"], tuple(found["shape"]))
+    return CutPort.checked(found["names"], found["type"], found["shape"])

@@ -22,6 +22,7 @@ EXPORTER_FILE = "metadata.yaml"
 """What Ultralytics writes beside a model."""
 
 _CUT = "cut.json"
+_STEPS = "steps.json"
 _MISSING = (0, 0, 0)
 
 # The path from ONNX's ModelProto to its tensors by field number, as onnx.proto has them.
@@ -55,6 +56,8 @@ def files_of(model: Path) -> list[Path]:
     """
     found = {*_belonging(model)}
     folder = model.parent
+    if (folder / _STEPS).is_file():
+        found.add(folder / _STEPS)
     if (folder / _CUT).is_file():
         found.add(folder / _CUT)
         for what in _parts(folder / _CUT):

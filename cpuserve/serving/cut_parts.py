@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class CutPartsLoader:
         self._parts = parts
         self._read = read
         self._compiled = compiled
+        self._made: dict[CutPart, Callable[..., Any]] = {}
         for part in (parts.head, parts.tail):
             if part is not None and part.run == PYTHON and not allow_callables:
                 raise ModelLoadError(
@@ -106,7 +107,7 @@ class CutPartsLoader:
         """
         graph = GraphRunner(self._compiled(front))
         part = self._parts.head
-        other = None if part is None or part.run == IR else _runner(part, self._folder, wanted)
+        other = None if part is None or part.run == IR else _checking(self._run(part), part, wanted)
         runner = _chain(None if is_identity(front) else graph, other)
         _try(runner, graph.engine.inputs, wanted, "head")
         return _as_in_whole(graph.engine.inputs, self._parts.inputs), runner
@@ -125,10 +126,18 @@ class CutPartsLoader:
             graph = GraphRunner(self._compiled(self._read(self._folder / part.what)))
             outputs, runner = graph.engine.outputs, graph
         else:
-            outputs = [_port(port) for port in self._parts.outputs]
-            runner = _runner(part, self._folder, outputs)
+            run = self._run(part)
+            outputs = [_port(port) for port in self._parts.outputs] or _found_outputs(run, part, given)
+            runner = _checking(run, part, outputs)
         _try(runner, given, outputs, "tail")
         return _as_in_whole(outputs, self._parts.outputs), runner
+
+    def _run(self, part: CutPart) -> Callable[..., Any]:
+        """What runs a part that is not an IR; made once, for head and tail of the same class too."""
+        if part not in self._made:
+            make = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run]
+            self._made[part] = make(part.what, self._folder)
+        return self._made[part]
 
 
 def _as_in_whole(ports: Sequence[Port], whole: Sequence[CutPort]) -> Sequence[Port]:
@@ -194,7 +203,7 @@ def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> lis
     """Check the arrays that a part gave, and bring them to the wanted type.
 
     Args:
-        given: an array, or several in a tuple or list.
+        given: an array, several in a tuple or list, or by name in a dict.
         ports: the arrays that are wanted.
         count: rows.
         what: the part, for messages.
@@ -202,7 +211,14 @@ def _checked(given: object, ports: Sequence[Port], count: int, what: str) -> lis
     Raises:
         ModelLoadError: their number, shape or type is wrong.
     """
-    found = list(given) if isinstance(given, (tuple, list)) else [given]
+    if isinstance(given, Mapping):
+        missing = [port.names[0] for port in ports if port.names[0] not in given]
+        if missing or len(given) != len(ports):
+            names = ", ".join(map(str, given)) or "none"
+            raise ModelLoadError(f"{what} gives {names}, not {', '.join(port.names[0] for port in ports)}")
+        found = [given[port.names[0]] for port in ports]
+    else:
+        found = _listed(given)
     if len(found) != len(ports):
         raise ModelLoadError(f"{what} gives {len(found)} arrays, not {len(ports)}")
     arrays = []
@@ -227,19 +243,54 @@ def _chain(first: Runner | None, second: Runner | None) -> Runner | None:
     return lambda arrays: second(first(arrays))
 
 
-def _runner(part: CutPart, folder: Path, ports: Sequence[Port]) -> Runner:
+def _found_outputs(run: Callable[..., Any], part: CutPart, given: Sequence[Port]) -> list[Port]:
+    """The outputs that a step after a model gives for two rows of zeros.
+
+    Raises:
+        ModelLoadError: it fails, or gives something else than numbers [N, ...].
+    """
+    zeros = [np.zeros((2, *(max(side, 1) for side in port.row_shape)), port.dtype) for port in given]
+    try:
+        found = run(*zeros)
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{part.what} fails with zeros: {type(error).__name__}: {error}") from error
+    named = found if isinstance(found, Mapping) else None
+    arrays = [*found.values()] if named is not None else _listed(found)
+    names: list[tuple[str, ...]]
+    if named is not None:
+        names = [(str(name),) for name in named]
+    elif len(arrays) == len(given):
+        names = [port.names for port in given]
+    else:
+        names = [(f"output_{place}",) for place in range(len(arrays))]
+    ports: list[Port] = []
+    for shown, array in zip(names, map(np.asarray, arrays), strict=True):
+        if array.dtype.kind not in "biuf" or array.ndim == 0 or array.shape[0] != 2:
+            raise ModelLoadError(
+                f"{part.what} gives {array.dtype.name}{list(array.shape)} for {shown[0]!r} and two rows; "
+                "give numbers [2, ...]"
+            )
+        ports.append(Port(shown, array.dtype, array.shape[1:]))
+    if not ports:
+        raise ModelLoadError(f"{part.what} gives no arrays")
+    return ports
+
+
+def _listed(given: object) -> list[Any]:
+    return list(given) if isinstance(given, (tuple, list)) else [given]
+
+
+def _checking(run: Callable[..., Any], part: CutPart, ports: Sequence[Port]) -> Runner:
     """The runner of a part that is not an IR.
 
     Args:
-        part: a Python function, or a file for onnxruntime or TensorFlow.
-        folder: the version's directory.
+        run: the part, as a function of arrays.
+        part: what it is, for messages.
         ports: the arrays it has to give.
 
-    Raises:
-        ModelLoadError: it cannot be imported or read, or its library is not installed. The runner
-            raises `ModelFailed` when the part itself fails.
+    Returns:
+        It raises `ModelFailed` when the part itself fails.
     """
-    run = {PYTHON: _function, ONNX: _onnx, TENSORFLOW: _tensorflow}[part.run](part.what, folder)
 
     def checked(arrays: Sequence[Array]) -> list[Array]:
         try:
@@ -264,8 +315,13 @@ def _function(what: str, _folder: Path) -> Callable[..., Any]:
         ) from error
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+    if isinstance(found, type):  # one instance serves all requests of this process
+        try:
+            found = found()
+        except (Exception, SystemExit) as error:
+            raise ModelLoadError(f"{what}() fails: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise ModelLoadError(f"{what} is not a function")
+        raise ModelLoadError(f"{what} is not a function, nor a class with __call__")
     return found  # type: ignore[no-any-return]
 
 

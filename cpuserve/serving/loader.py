@@ -19,6 +19,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
 from cpuserve.models.exporter_metadata import exporter_metadata
 from cpuserve.models.model_files import SAVED_MODEL
+from cpuserve.models.python_steps import PythonSteps
 from cpuserve.models.quantization_record import check_validated
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.batcher import Batcher, DelayedBatcher
@@ -49,6 +50,7 @@ from cpuserve.serving.precision_choice import choose_precision
 from cpuserve.serving.shape_setting import with_open_sides
 from cpuserve.serving.source_model import prepare_model
 from cpuserve.serving.statistics import Recorder, Statistics
+from cpuserve.serving.step_parts import step_parts
 from cpuserve.settings import Settings
 
 __all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
@@ -188,7 +190,9 @@ def assemble(
     )
     if settings.max_batch is None:
         settings = replace(settings, max_batch=min(_LARGEST_BATCH, fillable_rows(settings, threads)))
-    parts = CutManifest.of(file.xml)
+    parts, steps = CutManifest.of(file.xml), PythonSteps.of(file.xml)
+    if steps is not None:
+        parts, card = step_parts(steps, model, card, file.name)
     if parts is None:
         model, card = apply_graph_settings(model, card, settings)
         opened = with_open_sides(model, settings.shape) if settings.shape else None
@@ -200,6 +204,8 @@ def assemble(
         batch = ROWS  # heads and tails run row by row, and so does a core without a batch
         tensors, pictures, cut, card = _cut_model(file, model, parts, card, settings, compiler)
         outputs, evidence = cut.outputs, _of_cut(cut, probabilities=parts.probabilities)
+        if steps is not None and steps.after is None:  # the outputs are the graph's own
+            evidence = output_evidence(model)
     resizer = None if pictures is None else pictures.picture_input.resizer
     post = postprocessor(card, outputs, resizer, evidence, model)
     made = (file.name, file.version, card, tensors, pictures, post, recorder, cut)
@@ -316,7 +322,7 @@ def _cut_model(
         allow_callables=settings.allow_callables,
     )
     if settings.shape:
-        raise ModelLoadError(f"{file.name} is cut: set its shape before it is cut, not with `shape`")
+        raise ModelLoadError(f"{file.name} is cut or runs Python: its shape is set before, not with `shape`")
     batched = batch_of(core, card).free
     front = loader.front()
     if front is None:
@@ -334,7 +340,7 @@ def _cut_model(
             pictures = PicturePath(_picture_input(source, card, settings), tensors, of_pictures)
     if any(-1 in port.shape[1:] for port in tensors.engine.inputs):
         raise ModelLoadError(
-            f"the core of {file.name} has inputs with variable sides: cut it with fixed ones"
+            f"the core of {file.name} has inputs with variable sides: cut or convert it with fixed ones"
         )
     outputs, tail = loader.tail(tensors.engine.outputs)
     return tensors, pictures, CutParts(inputs, outputs, head, tail), card

@@ -266,7 +266,7 @@ def test_whatever_a_tail_raises_is_said_of_it(repository, functions, tmp_path, m
 
 def test_shape_is_not_changed_any_more(repository):
     published(repository)
-    with pytest.raises(ModelLoadError, match="parts is cut: set its shape before it is cut"):
+    with pytest.raises(ModelLoadError, match="parts is cut or runs Python: its shape is set before"):
         loaded(repository, settings=Settings(shape="(1,8,8,3)"))
 
 
