@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpuserve.errors import ModelLoadError, UsageError
-from cpuserve.models.cut_manifest import CutPart, CutPort
+from cpuserve.models.cut_manifest import CutManifest, CutPart, CutPort
 from cpuserve.models.model_files import files_of
 from cpuserve.models.python_steps import PythonSteps
 
@@ -59,14 +59,6 @@ def test_damaged_files(tmp_path: Path, text: str, why: str) -> None:
 
 def test_a_cut_model_has_its_functions_in_one_file(tmp_path: Path) -> None:
     PythonSteps(CutPart("python", "a:b"), None).write(tmp_path)
-    document: dict[str, object] = {
-        "head": None,
-        "tail": None,
-        "inputs": [],
-        "outputs": [],
-        "probabilities": False,
-        "report": {},
-    }
-    (tmp_path / "cut.json").write_text(json.dumps(document))
+    CutManifest(None, None, (), ()).write(tmp_path)
     with pytest.raises(ModelLoadError, match="beside a cut model"):
         PythonSteps.of(tmp_path / "model.xml")
