@@ -26,6 +26,8 @@ __all__ = ["main", "markdown", "summary"]
 _LOAD_FIGURES = ("rps", "cpu_ms", "p50", "p99", "client", "foreign")
 _HEAD: tuple[str, ...] = ("server", "load", "images/s", "CPU-ms", "times ours", "of ceiling's CPU")
 _HEAD += ("p50 ms", "p99 ms", "client's cores", "foreign cores")
+_PAIRED_HEAD: tuple[str, ...] = ("server", "windows", "images/s", "CPU-ms", "times ours (quartiles)")
+_PAIRED_HEAD += ("p50 ms", "p99 ms", "foreign cores")
 _PASSED_ON = ("model", "image", "work", "conc", "open", "seconds", "group")
 
 Row = Mapping[str, Any]
@@ -35,7 +37,9 @@ def main() -> None:
     """Run the rounds, then print or write medians and how far the rounds lie apart."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--harness", type=Path, help="folder with bench.py")
-    parser.add_argument("--show", type=Path, help="measure nothing: print a result file as a markdown table")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", help="measure nothing: print result files as markdown tables"
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter that has what bench.py needs")
     parser.add_argument("--peers", default="cpuserve,mosec,triton")
     parser.add_argument("--own", default="cpuserve", help="the peer the others are compared with")
@@ -45,7 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.show:
-        Console().print(markdown(json.loads(given.show.read_text())), markup=False, soft_wrap=True)
+        tables = [markdown(json.loads(file.read_text())) for file in given.show]
+        Console().print("\n\n".join(tables), markup=False, soft_wrap=True)
         return
     if not given.harness:
         parser.error("--harness DIR is needed, the folder of bench.py")
@@ -164,12 +169,43 @@ def _table(peers: Mapping[str, Any]) -> Table:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table of a result file, fewest CPU milliseconds first within each load."""
+    """The table of a result file, fewest CPU milliseconds first within each load.
+
+    A file of windows by turns (``rows`` and ``summary``) has a table of its own, in the file's order.
+    """
+    if "summary" in found:
+        return "\n".join(_lines(_paired_rows(found)))
     head, *rows = _rows(found["peers"])
     loads = list(dict.fromkeys(row[1] for row in rows))
     rows.sort(key=lambda row: (loads.index(row[1]), float(row[3].split()[0])))
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines)
+    return "\n".join(_lines([head, *rows]))
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *others = rows
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *others)]
+
+
+def _paired_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Medians over windows by turns; the ceiling has no clients, so no latency."""
+    rows = [list(_PAIRED_HEAD)]
+    for name, peer in found["summary"].items():
+        windows = found["rows"][name]
+        least, most = peer["cpu_quartiles"]
+        latency = [f"{peer[key]:.1f}" if key in peer else "" for key in ("p50", "p99")]
+        foreign = [one["foreign"] for one in windows if "foreign" in one]
+        rows.append(
+            [
+                name,
+                str(len(windows)),
+                f"{peer['rps']:.0f}",
+                f"{peer['cpu_ms']:.2f}",
+                f"{peer['cpu_ratio']:.2f} ({least:.2f} to {most:.2f})",
+                *latency,
+                f"{statistics.median(foreign):.2f}" if foreign else "",
+            ]
+        )
+    return rows
 
 
 if __name__ == "__main__":

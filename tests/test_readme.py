@@ -165,10 +165,22 @@ def test_the_table_of_other_servers_is_that_of_the_results():
         }
         return {peer: one / cpu["cpuserve"] for peer, one in cpu.items() if peer != "cpuserve"}
 
+    def by_turns(name):
+        """CPU over cpuserve's on the Xeon, from windows by turns."""
+        return json.loads((ROOT / "docs" / "results" / f"paired-{name}-xeon.json").read_text())["summary"]
+
+    def rate(name):
+        peers = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())["peers"]
+        return peers["cpuserve"]["loads"]["c16"]["rps"]["median"]
+
     first, second, large = map(beside, ("rivals-640", "rivals-torchserve", "rivals-1080"))
-    for name, peer in (("mosec", "mosec"), ("Triton", "triton")):
+    turns = [by_turns(size) for size in ("640", "1080")]
+    for name, peer, other in (("mosec", "mosec", "mosec:nobatch"), ("Triton", "triton", "triton")):
         least, most = sorted((first.pop(peer), second.pop(peer)))
-        assert f"\n| {name} | {least:.2f} to {most:.2f} | {large[peer]:.2f} |\n" in README
+        xeon = " | ".join(f"{rows[other]['cpu_ratio']:.2f}" for rows in turns)
+        assert f"\n| {name} | {least:.2f} to {most:.2f} | {large[peer]:.2f} | {xeon} |\n" in README
     others = [*first.values(), *second.values()]
     assert len(others) == 7
-    assert f"\n| seven others | {min(others):.2f} to {max(others):.2f} | |\n" in README
+    assert f"\n| seven others | {min(others):.2f} to {max(others):.2f} | | | |\n" in README
+    rates = [rate("rivals-640"), rate("rivals-1080"), *(rows["cpuserve"]["rps"] for rows in turns)]
+    assert f"\n| images/s of cpuserve | {' | '.join(f'{one:.0f}' for one in rates)} |\n" in README

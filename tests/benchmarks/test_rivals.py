@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +81,33 @@ def test_who_failed_is_named_and_the_order_changes(tmp_path):
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("file", sorted((DOCS / "results").glob("rivals*.json")), ids=lambda file: file.stem)
+FILES = sorted(file for kind in ("rivals", "paired") for file in (DOCS / "results").glob(f"{kind}*.json"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_page_shows_the_result_files(file):
-    assert markdown(json.loads(file.read_text())) in (DOCS / "rivals.md").read_text(), f"--show {file.name}"
+    found, page = json.loads(file.read_text()), (DOCS / "rivals.md").read_text()
+    assert markdown(found) in page, f"--show {file.name}"
+    assert re.search(rf"`{re.escape(found['machine'])}`, {found['date']}, .*\(results/{file.name}\)", page)
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if "paired" in file.stem], ids=lambda file: file.stem
+)
+def test_the_ratios_by_turns_are_those_of_their_windows(file):
+    found = json.loads(file.read_text())
+    own = found["rows"]["cpuserve"]
+    for name, windows in found["rows"].items():
+        ratios = [one["cpu_ms"] / ours["cpu_ms"] for one, ours in zip(windows, own, strict=True)]
+        assert found["summary"][name]["cpu_ratio"] == pytest.approx(statistics.median(ratios)), name
+
+
+def test_several_files_are_shown_one_after_the_other():
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks.rivals", "--show", *map(str, FILES[:2])],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    first, second = (markdown(json.loads(file.read_text())) for file in FILES[:2])
+    assert shown.strip() == f"{first}\n\n{second}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ def best(rows: dict[str, dict[str, Any]], figure: str) -> float:
     return float(min(values) if figure == "cpu_times" else max(values))
 
 
-def http(name: str) -> float:
-    servers = result("http-only")["servers"]
+def http(name: str, file: str = "http-only") -> float:
+    servers = result(file)["servers"]
     return float(servers[name]["cpu_us"] / servers["gthread, the application"]["cpu_us"])
 
 
@@ -49,7 +50,30 @@ def goodput() -> list[float]:
     return sorted(one["goodput_share"] for one in result("overload-xeon")["rounds"])
 
 
+def by_turns(name: str, figure: str = "cpu_ratio") -> dict[str, float]:
+    """Each other server's figure over ours, from windows by turns on the Xeon."""
+    rows = result(f"paired-{name}-xeon")["summary"]
+    return {peer: row[figure] for peer, row in rows.items() if peer not in ("cpuserve", "ceiling")}
+
+
+def over_alone(peer: str) -> float:
+    """CPU of a tensor request over that of inference alone, on the Xeon."""
+    rows = result("paired-tensor-xeon")["summary"]
+    return float(rows[peer]["cpu_ratio"] / rows["ceiling"]["cpu_ratio"])
+
+
 FIGURES = {
+    "Xeon: CPU-ms of mosec over ours": [lambda: by_turns("640")["mosec:nobatch"]],
+    "Xeon: CPU-ms of Triton over ours": [lambda: by_turns("640")["triton"]],
+    "Xeon: 1920x1080: CPU-ms": [lambda: min(by_turns("1080").values())],
+    "Xeon: 1920x1080: our images/s": [lambda: 1 / max(by_turns("1080", "rps_ratio").values())],
+    "Xeon: V2 binary tensors": [lambda: over_alone("cpuserve"), lambda: over_alone("triton")],
+    "Xeon: CPU a request over": [lambda: result("ceiling-xeon")["cpu_ratio"]["median"]],
+    "Xeon: images/s of 16 clients": [lambda: result("ceiling-xeon")["images_per_s_ratio"]["median"]],
+    "Xeon: HTTP alone": [
+        lambda: http("shared epoll, a stub", "http-only-xeon"),
+        lambda: http("shared epoll, the application", "http-only-xeon"),
+    ],
     "CPU-ms of mosec over ours": [partial(beside, run, "mosec") for run in RUNS],
     "CPU-ms of Triton over ours": [partial(beside, run, "triton") for run in RUNS],
     "1920x1080: CPU-ms": [lambda: best(load("rivals-1080"), "cpu_times")],
@@ -83,6 +107,42 @@ def test_a_figure_is_that_of_its_file(target):
     (line,) = [row for row in (DOCS / "bench.md").read_text().splitlines() if row.startswith(f"| {target}")]
     shown = [float(word) for word in re.findall(r"\d+\.\d+", line.split("|")[2])]
     assert shown == [pytest.approx(figure(), abs=0.0051) for figure in FIGURES[target]]
+
+
+def decoding(size: str, kind: str) -> Callable[[str], float]:
+    def read(end: str) -> float:
+        (row,) = [row for row in result(f"decoding{end}")["rows"] if row["size"] == size]
+        return float(row[f"{kind}_cpu_ms"])
+
+    return read
+
+
+BY_MACHINE: dict[str, tuple[str, Callable[[str], float]]] = {
+    "images/s served": ("{:.0f}", lambda end: result(f"ceiling{end}")["served"]["images_per_s"]["median"]),
+    "server CPU-ms a request": ("{:.1f}", lambda end: result(f"ceiling{end}")["served"]["cpu_ms"]["median"]),
+    "CPU-ms without HTTP": ("{:.1f}", lambda end: result(f"ceiling{end}")["in_process"]["cpu_ms"]["median"]),
+    "CPU-ms of decoding a JPEG of 640x480 at a fraction": ("{:.1f}", decoding("640x480", "fast")),
+    "CPU-ms of decoding a JPEG of 1920x1080 at a fraction": ("{:.1f}", decoding("1920x1080", "fast")),
+    "CPU-ms of decoding a JPEG of 1920x1080 in full": ("{:.1f}", decoding("1920x1080", "exact")),
+    "µs CPU of a request without decoding and inference": (
+        "{:.0f}",
+        lambda end: result(f"http-only{end}")["servers"]["shared epoll, the application"]["cpu_us"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BY_MACHINE)
+def test_a_figure_by_machine_is_that_of_both_files(what):
+    form, read = BY_MACHINE[what]
+    cells = " | ".join(form.format(read(end)) for end in ("", "-xeon"))
+    assert f"| {what} | {cells} |" in (DOCS / "bench.md").read_text().splitlines()
+
+
+def test_the_files_by_machine_are_of_the_machines_named():
+    page = (DOCS / "bench.md").read_text()
+    for name in ("ceiling", "decoding", "http-only"):
+        for end in ("", "-xeon"):
+            assert f"`{result(name + end)['machine']}`" in page, name + end
 
 
 def test_the_targets_of_the_xeon_were_held():
