@@ -20,6 +20,8 @@ VALUE = "\0"
 
 def texts(node: ast.AST) -> Iterator[str]:
     """The texts of a module, as a reader sees them, with VALUE in the place of what is filled in."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return  # a docstring is said to nobody who runs the program
     if isinstance(node, ast.JoinedStr):
         parts = (part.value if isinstance(part, ast.Constant) else VALUE for part in node.values)
         yield "".join(map(str, parts))
