@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import http.client
 import os
+import stat
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -29,9 +31,33 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 def default_cache() -> Path:
-    """The directory where fetched files are kept between runs."""
+    """The directory where fetched files are kept between runs.
+
+    A user without a home, such as the number a container was given, has one of their own below the directory
+    for temporary files.
+
+    Raises:
+        DownloadError: that one cannot be made, or is another user's.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "cpuserve"
+    if Path(base).is_absolute():
+        return Path(base) / "cpuserve"
+    try:
+        return Path.home() / ".cache" / "cpuserve"
+    except RuntimeError:  # neither HOME nor an entry for the user
+        return _private(Path(tempfile.gettempdir()) / f"cpuserve-{os.getuid()}")
+
+
+def _private(folder: Path) -> Path:
+    """A directory that only this user can write: links in one of others could lead anywhere."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise DownloadError(f"no cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise DownloadError(f"the cache {folder} is open to other users; set XDG_CACHE_HOME")
+    return folder
 
 
 def _quiet(_done: int, _total: int) -> None:
