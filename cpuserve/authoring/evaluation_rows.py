@@ -89,7 +89,7 @@ class EvaluationModel:
             raise ModelLoadError(f"{file.name} is cut: take the whole model, and cut what becomes of it")
         if PythonSteps.of(file.xml) is not None:
             raise ModelLoadError(
-                f"{file.name} runs Python before or after it (steps.json): take the model without"
+                f"{file.name} runs Python before or after it: take the model without its steps.json"
             )
         source = image_input(model, card)
         if source is None:

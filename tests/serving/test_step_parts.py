@@ -12,6 +12,7 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
+from cpuserve.models.model_files import files_of, signature_of
 from cpuserve.models.repository import Repository
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.pipeline import Pipeline
@@ -115,3 +116,14 @@ def test_what_cannot_be_joined_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_only_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelLoadError, match="allow_callables"):
         load(tmp_path, monkeypatch, vectors(-1, 4), Settings(precision="f32"), after="step_functions:two")
+
+
+def test_it_is_loaded_again_when_the_steps_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, monkeypatch, vectors(-1, 4), after="step_functions:two")
+    file = Repository(tmp_path / "models").find("m")
+    steps = file.xml.parent / "steps.json"
+    before = signature_of(files_of(file.xml))
+    steps.write_text(json.dumps({"after": "step_functions:Both"}))
+    assert signature_of(files_of(file.xml)) != before
+    (port,) = load_pipeline(new_core(), file, SETTINGS, 1).outputs
+    assert port.names[0] == "sum"
