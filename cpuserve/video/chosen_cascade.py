@@ -127,8 +127,9 @@ class ChosenCascade:
 def plan_parts(label: NDArray[np.bool_], shares: Sequence[float] = _SHARES) -> NDArray[np.uint8]:
     """Divides labelled time for training, choosing and proving: one after the other, by changes of the label.
 
-    Each part gets its share of the changes, not of the frames, because a bound lives on changes. A border
-    lies in the middle between two of them. Without enough changes the shares are of frames.
+    A bound lives on changes, a network on frames: a border lies half way between the place that gives each
+    part its share of the changes and the one that gives it its share of the frames, and there in the middle
+    between two changes, of which no side gets less than half of its share. Without enough changes the shares are of frames.
 
     Args:
         label: of each frame, [n].
@@ -139,13 +140,17 @@ def plan_parts(label: NDArray[np.bool_], shares: Sequence[float] = _SHARES) -> N
     """
     label = np.asarray(label, bool)
     places = np.flatnonzero(label[1:] != label[:-1]) + 1
-    borders = []
+    ends = np.concatenate([[0], places, [len(label)]])
+    borders: list[int] = []
     for share in np.cumsum(shares)[:-1]:
         rank = round(float(share) * len(places))
         if len(places) < len(PARTS) or not 0 < rank < len(places):
             borders.append(round(float(share) * len(label)))
         else:
-            borders.append(int(places[rank - 1] + places[rank]) // 2)
+            by_changes, by_frames = (places[rank - 1] + places[rank]) / 2, float(share) * len(label)
+            fewest = round(share * len(places) / 2), round((1 - share) * len(places) / 2)
+            middles = ((ends[1:] + ends[:-1]) // 2)[fewest[0] : len(places) + 1 - fewest[1]]
+            borders.append(int(middles[np.argmin(np.abs(middles - (by_changes + by_frames) / 2))]))
     return np.searchsorted(np.array(borders), np.arange(len(label)), side="right").astype(np.uint8)
 
 
@@ -155,7 +160,8 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
     For each caution of `CAUTIONS`, from the safest on, the cheapest cascade that keeps it is tested on the
     time of the proof, until one fails; the last that passed is chosen. Testing in an order that was fixed
     before, and stopping at the first failure, costs no confidence. If already the first fails, nothing is
-    promised, and the cheapest of the second caution is taken.
+    promised: then there is no proof to keep time for, and the cheapest of the second caution is searched for
+    on the time of both parts.
 
     Args:
         table: scores and labels of every frame of both parts.
@@ -187,7 +193,7 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
         choice, shown = kept[-1].candidate.choice, kept[-1]
     elif sequence:
         careful = [one for one in sequence if one.caution <= _UNPROVEN] or sequence[:1]
-        choice, shown = careful[-1].choice, proof.step(careful[-1])
+        choice, shown = _unproven(table, budgets), proof.step(careful[-1])
     else:
         choice, shown = REFERENCE_ONLY, None
     found = replay(proving, choice)
@@ -201,6 +207,13 @@ def choose_cascade(table: ScoreTable, budgets: Budgets) -> ChosenCascade:
         candidates=candidates,
         promise=proof.promise(steps, shown, promised=bool(kept)),
     )
+
+
+def _unproven(table: ScoreTable, budgets: Budgets) -> Choice:
+    """The cascade to take where nothing can be promised, chosen on all the time that was held out."""
+    sequence = _sequence(search(part_of(table, "choose", "test"), budgets))
+    careful = [one for one in sequence if one.caution <= _UNPROVEN] or sequence[:1]
+    return careful[-1].choice if careful else REFERENCE_ONLY
 
 
 def _sequence(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -335,8 +348,9 @@ def _words(
             f"Proven on {on}, none of which the thresholds were chosen on.",
         ]
     words = [
-        f"Nothing is promised: with confidence {budgets.confidence:.0%} no more can be said than: {bounds}, "
-        f"and {budgets.fn:.2%} and {budgets.fp:.2%} were asked for.",
+        f"Nothing is promised: with confidence {budgets.confidence:.0%} no more can be said of a careful "
+        f"cascade than: {bounds}, and {budgets.fn:.2%} and {budgets.fp:.2%} were asked for.",
+        "The thresholds that are written were chosen on all labelled time but that of the training.",
         f"The proof had {on}.",
     ]
     if math.isinf(more):

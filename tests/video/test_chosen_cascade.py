@@ -99,13 +99,18 @@ def test_a_part_shorter_than_a_window_is_refused():
         choose_cascade(made_table(200, choose=0.9), BUDGETS)
 
 
-def test_parts_have_their_share_of_the_changes():
-    label = np.concatenate([np.zeros(5000, bool), np.tile(np.repeat([True, False], 50), 20)])
+@pytest.mark.parametrize("early", [False, True])
+def test_parts_lie_between_their_shares_of_changes_and_of_frames(early):
+    quiet, busy = np.zeros(5000, bool), np.tile(np.repeat([True, False], 50), 20)
+    label = np.concatenate([busy, quiet] if early else [quiet, busy])
     part = plan_parts(label, (0.4, 0.2, 0.4))
     assert np.all(np.diff(part.astype(int)) >= 0)
     changed = np.flatnonzero(label[1:] != label[:-1]) + 1
-    assert np.bincount(part[changed]).tolist() == [16, 8, 16]
-    assert np.bincount(part)[0] > 5000
+    first, _, last = np.bincount(part[changed], minlength=3)
+    assert first >= 8  # half of its share of the 40 changes
+    assert last >= 8
+    frames = np.bincount(part)
+    assert frames[0] > 0.1 * len(label)
     borders = np.flatnonzero(np.diff(part.astype(int))) + 1
     assert not set(borders) & set(changed)
 
