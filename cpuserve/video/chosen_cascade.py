@@ -129,7 +129,8 @@ def plan_parts(label: NDArray[np.bool_], shares: Sequence[float] = _SHARES) -> N
 
     A bound lives on changes, a network on frames: a border lies half way between the place that gives each
     part its share of the changes and the one that gives it its share of the frames, and there in the middle
-    between two changes, of which no side gets less than half of its share. Without enough changes the shares are of frames.
+    between two changes, of which no side gets less than half of its share. Without enough changes the shares
+    are of frames.
 
     Args:
         label: of each frame, [n].
