@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from cpuserve.cli import main
+from cpuserve.models.example_model import EXAMPLE_PICTURE
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.numeric
@@ -53,7 +54,7 @@ def test_the_table_of_points_is_one_line_a_tensor(repository, run):
 
 def test_reports_for_people_and_for_programs(repository, run):
     point = json.loads(run("cutpoints", "digits", "--json"))[-2]["name"]
-    cut = ("cut", "digits", "--name", "parts", "--output", point, "--images", str(ROOT / "docs"))
+    cut = ("cut", "digits", "--name", "parts", "--output", point, "--images", str(EXAMPLE_PICTURE.parent))
     shown = run(*cut)
     assert "parts/1 published" in shown
     assert "against the whole in f32 on 1 picture:" in shown
