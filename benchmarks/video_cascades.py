@@ -55,8 +55,8 @@ class ClipQuery:
 
 QUERIES = (
     ClipQuery("one-by-one-person-detection.mp4", "person"),
-    ClipQuery("street_cars.mp4", "car,truck,bus@0,0.55,1,1"),
-    ClipQuery("highway.avi", "car,truck,bus@0,0.60,1,1"),
+    ClipQuery("street_cars.mp4", "car@0,0.55,1,1"),
+    ClipQuery("highway.avi", "car@0,0.60,1,1"),
 )
 
 

@@ -144,7 +144,8 @@ class RequestRunner:
         if self.access_log is not None:
             self.access_log.write(call, target, error.status, len(error_reply(error).body))
         if self.tells_refusals():
-            _log.debug("%.200r of %s refused, %d: %s", target, call.client or "a client", error.status, error)
+            where = call.address or "a local client"  # its key is nobody's business
+            _log.debug("%.200r from %s refused, %d: %s", target, where, error.status, error)
 
     def count_refused(self, error: CpuserveError) -> None:
         """Count a request that was refused."""

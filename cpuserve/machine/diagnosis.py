@@ -230,8 +230,19 @@ def _server(server: ServerStatus) -> dict[str, Any]:
         "pid": server.pid,
         "address": server.address,
         "threads": server.threads,
-        "settings": {name: {"value": published.get(name), "from": origin[name]} for name in sorted(origin)},
+        "settings": {
+            name: {
+                "value": _hidden(published.get(name), "(a path)"),
+                "from": _hidden(origin[name], "settings file"),
+            }
+            for name in sorted(origin)
+        },
     }
+
+
+def _hidden(value: Any, instead: str) -> Any:
+    """A value that clients may see: no path of this machine."""
+    return instead if isinstance(value, str) and "/" in value else value
 
 
 def _budget(budget: Budget) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from cpuserve import cli
 from cpuserve.errors import CpuserveError, MissingExtra, UsageError, install_command
+from tests.interrupts import interruptible
 
 
 def run(*words, **more):
@@ -97,12 +98,9 @@ def test_the_version_names_openvinos():
 def test_ctrl_c_ends_any_command_with_130(tmp_path):
     picture = tmp_path / "picture.png"
     os.mkfifo(picture)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cpuserve", "predict", "digits", str(picture)],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # tests in the background ignore it
-    )
+    command = [sys.executable, "-m", "cpuserve", "predict", "digits", str(picture)]
+    with interruptible():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with picture.open("wb"):  # opens when the command reads it, which then waits
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)

@@ -26,6 +26,7 @@ from cpuserve.settings import Settings
 from cpuserve.video.decoding import frames
 from cpuserve.video.frame_model import open_frame_model
 from cpuserve.video.scale import Scale
+from tests.interrupts import interruptible
 
 CLIP, LONG = "street_cars.mp4", "one-by-one-person-detection.mp4"
 FLAGS = {
@@ -274,7 +275,8 @@ def test_ctrl_c_says_how_to_go_on(digits, data_dir, tmp_path):
         "digits",
     ]
     command += ["-o", str(target), "--model-repository", str(digits)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with interruptible():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 100
     while process.poll() is None and written(target) < 20:
         assert time.monotonic() < limit

@@ -21,6 +21,7 @@ from cpuserve.video.infer import InferOptions
 from cpuserve.video.local_answers import LocalAnswers
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_sources import VideoSource
+from tests.interrupts import interruptible
 from tests.made_videos import make_video
 
 FRAMES = 120
@@ -86,7 +87,8 @@ def test_ctrl_c_ends_a_source_and_the_output_is_made(digits, video, tmp_path):
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "cpuserve", "video", "infer", str(pipe), "--model", "digits"]
     command += ["--model-repository", str(digits), "-o", str(target), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with interruptible():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     journal = tmp_path / "out.csv.parts" / "frames.jsonl"
     with pipe.open("wb") as file:
         file.write(video.read_bytes())

@@ -9,13 +9,14 @@ import pytest
 
 from cpuserve.errors import CpuserveError, UnknownModel, UsageError
 from cpuserve.measuring.load_window import LoadWindow
+from cpuserve.models.example_model import EXAMPLE_PICTURE
 from cpuserve.tune import measurer
 from cpuserve.tune.measurer import Measurer
 from cpuserve.tune.trial import Point
 from tests.conftest import ROOT
 
 MODELS = ROOT / "ir_models"
-PICTURES = ROOT / "docs"
+PICTURES = EXAMPLE_PICTURE.parent
 SHORT = {"window_seconds": 0.2, "max_windows": 3, "foreign_limit": 1000.0}
 
 
@@ -58,7 +59,7 @@ def test_the_last_three_windows_that_agree_are_the_figures(scripted):
     assert found.p50_ms == 5.0
     assert found.cpu_ms == pytest.approx(1000 * 1.2 / 306)
     assert found.facts["workers"] == 2
-    assert found.facts["pictures"].startswith("1 pictures of docs")
+    assert found.facts["pictures"].startswith("1 pictures of example")
 
 
 def test_spoiled_windows_are_measured_again_and_do_not_count(scripted):

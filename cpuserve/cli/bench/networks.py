@@ -15,7 +15,7 @@ import orjson
 from cpuserve.cli.console import progress
 from cpuserve.cli.figures import OUTPUT_FOLDER
 from cpuserve.cli.options import json_option
-from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
     from cpuserve.bench.networks import NetworkRow
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cpuserve.measuring.journal import Journal
 
 __all__ = ["command"]
+
+_INTERRUPTED = 130
 
 
 @click.command("networks")
@@ -108,7 +110,8 @@ def command(
             rows = measure_networks(plan, journal, step)
     except KeyboardInterrupt:
         said = f"; the same command with --resume goes on from what is in {out}" if out else ""
-        raise CpuserveError(f"stopped{said}") from None
+        click.echo(f"cpuserve: stopped{said}", err=True)
+        sys.exit(_INTERRUPTED)
     machine = machine_name()
     found = compare(rows, other) if other else []
     if out is not None:
