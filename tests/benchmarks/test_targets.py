@@ -50,6 +50,10 @@ def goodput() -> list[float]:
     return sorted(one["goodput_share"] for one in result("overload-xeon")["rounds"])
 
 
+def grpc_us(way: str) -> float:
+    return float(result("grpc-cpu")["ways"][way]["cpu_us"])
+
+
 def by_turns(name: str, figure: str = "cpu_ratio") -> dict[str, float]:
     """Each other server's figure over ours, from windows by turns on the Xeon."""
     rows = result(f"paired-{name}-xeon")["summary"]
@@ -74,6 +78,17 @@ FIGURES = {
         lambda: http("shared epoll, a stub", "http-only-xeon"),
         lambda: http("shared epoll, the application", "http-only-xeon"),
     ],
+    "Xeon: video, 720 frames": [lambda: result("video-concurrency")["speed_ups"]["total"]],
+    "Xeon: video, the same": [lambda: result("video-concurrency")["speed_ups"]["concurrency"]],
+    "Xeon: replicas, error": [
+        lambda: result("video-replicas")["runs"][0]["error"],
+        lambda: result("video-replicas")["runs"][1]["error"],
+    ],
+    "Xeon: gRPC, CPU of a picture": [
+        lambda: grpc_us("gRPC, picture") / (1.15 * grpc_us("HTTP, picture") + grpc_us("a stub, picture"))
+    ],
+    "Xeon: gRPC, CPU of a tensor": [lambda: grpc_us("gRPC, shared memory") / grpc_us("HTTP, tensor")],
+    "Xeon: gRPC for half": [lambda: result("overload-grpc-xeon")["medians"]["goodput_share"]],
     "CPU-ms of mosec over ours": [partial(beside, run, "mosec") for run in RUNS],
     "CPU-ms of Triton over ours": [partial(beside, run, "triton") for run in RUNS],
     "1920x1080: CPU-ms": [lambda: best(load("rivals-1080"), "cpu_times")],
