@@ -103,7 +103,7 @@ def test_the_asynchronous_client_with_calls_at_a_time(served):
     finally:
         stop.set()
         asking.join(WAIT_S)
-    assert 0 < len(lost) <= 2 * CLIENTS  # those inside each, where it had the channel
+    assert len(lost) <= 2 * CLIENTS  # those inside each, where it had the channel; gRPC itself repeats some
     assert set(lost) <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
 
