@@ -103,7 +103,9 @@ def test_the_asynchronous_client_with_calls_at_a_time(served):
     finally:
         stop.set()
         asking.join(WAIT_S)
-    assert len(lost) <= 2 * CLIENTS  # those inside each, where it had the channel; gRPC itself repeats some
+    # those inside each, where it had the channel (gRPC itself repeats some), and those that waited for a new
+    # connection which lay in the queue of a worker that was killed, too
+    assert len(lost) <= 3 * CLIENTS
     assert set(lost) <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
 
