@@ -85,7 +85,7 @@ def test_the_asynchronous_client_with_calls_at_a_time(served):
                 answer = await client.infer("digits", picture())
                 answered.append(answer.as_numpy("probabilities").tobytes())
             except InferenceServerException as error:
-                lost.append(error.status())
+                lost.append((error.status(), error.message()))
 
     async def ask():
         async with aio.InferenceServerClient(f"127.0.0.1:{served.grpc_port}") as client:
@@ -103,10 +103,11 @@ def test_the_asynchronous_client_with_calls_at_a_time(served):
     finally:
         stop.set()
         asking.join(WAIT_S)
-    # those inside each, where it had the channel (gRPC itself repeats some), and those that waited for a new
-    # connection which lay in the queue of a worker that was killed, too
-    assert len(lost) <= 3 * CLIENTS
-    assert set(lost) <= {"StatusCode.UNAVAILABLE"}
+    # where its new connection lay in the queue of a dying worker, a channel pauses before it connects
+    # again, and refuses calls itself until then: these never reached the server
+    sent = [message for _, message in lost if not message.startswith("failed to connect")]
+    assert len(sent) <= 2 * CLIENTS  # those inside each worker, where it had the channel
+    assert {status for status, _ in lost} <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
 
 
