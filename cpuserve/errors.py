@@ -200,7 +200,15 @@ class TooMuchDecoding(RequestError, status=413):
 
 
 class UnknownModel(RequestError, status=404, grpc_code="NOT_FOUND"):
-    """No such model, or no such version of it."""
+    """No such model, or no such version of it.
+
+    Attributes:
+        name: what the user called it, where a repository was searched; else empty.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class UnknownTrace(RequestError, status=404, grpc_code="NOT_FOUND"):

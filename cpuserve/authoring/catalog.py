@@ -11,9 +11,10 @@ from typing import Any
 
 from cpuserve.errors import UnknownCatalogEntry
 from cpuserve.models.card import Card
+from cpuserve.models.example_model import EXAMPLE
 from cpuserve.models.quantisation import Dequantise
 
-__all__ = ["CatalogEntry", "CatalogFile", "entries", "find", "label_names"]
+__all__ = ["CatalogEntry", "CatalogFile", "entries", "find", "known_names", "label_names"]
 
 _CATALOG = Path(__file__).with_name("catalog.toml")
 
@@ -70,6 +71,11 @@ def entries() -> dict[str, CatalogEntry]:
     table = tomllib.loads(_CATALOG.read_text(encoding="utf-8"))
     labels = {name: _labels(row) for name, row in table["labels"].items()}
     return {name: _entry(name, row, labels) for name, row in table["models"].items()}
+
+
+def known_names() -> tuple[str, ...]:
+    """Every name that `cpuserve pull` takes: those of models, their aliases, and the example's."""
+    return (EXAMPLE, *(name for entry in entries().values() for name in (entry.name, *entry.aliases)))
 
 
 def find(name: str) -> CatalogEntry:

@@ -12,7 +12,7 @@ import click
 import cpuserve
 from cpuserve.cli.foreign_words import check_words, instead_of
 from cpuserve.cli.group import LazyGroup
-from cpuserve.errors import CpuserveError, MissingExtra, UsageError
+from cpuserve.errors import CpuserveError, MissingExtra, UnknownModel, UsageError
 from cpuserve.machine.standard_streams import reserve
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> Any:
         check_words(sys.argv[1:] if arguments is None else arguments)
         code = cli.main(arguments, prog_name="cpuserve", standalone_mode=False)
     except CpuserveError as error:
-        click.echo(f"cpuserve: error: {error}", err=True)
+        click.echo(f"cpuserve: error: {error}{_not_here_yet(error)}", err=True)
         sys.exit(_code(error))
     except click.NoSuchOption as error:
         error.show()
@@ -85,6 +85,16 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("cpuserve: ended by Ctrl-C", err=True)
         sys.exit(_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _not_here_yet(error: CpuserveError) -> str:
+    """What fetches the model that was asked for, where the catalogue has it and the repository has not."""
+    missing = error if isinstance(error, UnknownModel) else error.__cause__
+    if not isinstance(missing, UnknownModel) or not missing.name:
+        return ""
+    from cpuserve.authoring.catalog import known_names  # noqa: PLC0415  # not for --help
+
+    return f"; not here yet: cpuserve pull {missing.name}" if missing.name in known_names() else ""
 
 
 def _code(error: CpuserveError) -> int:

@@ -68,14 +68,17 @@ def _show(root: Path, rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo(f"no models in {root}; cpuserve pull --list shows the catalogue")
         return
+    aliases = ("aliases",) if any(row["aliases"] for row in rows) else ()
     table = Table(
-        "name", "versions", "type", "input", "pictures", "decode", "labels", "MB", "licence", "description"
+        *("name", *aliases, "versions"),
+        *("type", "input", "pictures", "decode", "labels", "MB", "licence", "description"),
     )
-    table.columns[6].justify = table.columns[7].justify = "right"
+    table.columns[-4].justify = table.columns[-3].justify = "right"
     for row in rows:
         inputs = " ".join(f"{port['type']}{port['shape']}".replace(" ", "") for port in row["inputs"])
         table.add_row(
             row["name"],
+            *([" ".join(row["aliases"])] if aliases else []),
             " ".join(map(str, row["versions"])),
             _answers(row),
             inputs,

@@ -136,7 +136,7 @@ def _profile(
     step = _step(hidden=as_json or quiet)
     with _server(model, pid, url, config, flags) as server:
         settings, unknown = _settings(server)
-        name = model or name or _only(settings)
+        name = _own_name(settings, model or name)
         if out is None:
             check_folder(profiles_dir, "--profiles-dir")
         else:
@@ -202,11 +202,16 @@ def _settings(server: RunningServer) -> tuple[Settings | None, str]:
         return None, f"the server's settings: {error}"
 
 
-def _only(settings: Settings | None) -> str | None:
-    """The name of the model, where the server has only one."""
+def _own_name(settings: Settings | None, word: str | None) -> str | None:
+    """The model's own name where an alias was given, or none and the server has only one model."""
     from cpuserve.models.repository import Repository  # noqa: PLC0415
 
-    names = Repository.of(settings).names() if settings is not None else []
+    if settings is None:
+        return word
+    repository = Repository.of(settings)
+    if word:
+        return repository.own_name(word)
+    names = repository.names()
     return names[0] if len(names) == 1 else None
 
 

@@ -15,8 +15,8 @@ import orjson
 from cpuserve.authoring.catalog import CatalogFile, entries, find
 from cpuserve.authoring.download import Downloader, Progress
 from cpuserve.cli.console import progress, show_table
-from cpuserve.cli.options import json_option, setting_options, settings_from
-from cpuserve.errors import UnknownCatalogEntry, UsageError
+from cpuserve.cli.options import json_option, print_notes, setting_options, settings_from
+from cpuserve.errors import RepositoryError, UnknownCatalogEntry, UsageError
 from cpuserve.models.example_model import EXAMPLE, EXAMPLE_LICENCE, example_bytes, publish_example
 from cpuserve.models.repository import Repository
 
@@ -55,7 +55,8 @@ def command(
 ) -> None:
     """Download the models NAME... of the catalogue, check, convert and publish them; without NAME, list them.
 
-    NAME may be an alias; digits comes with cpuserve and is copied. The next pull resumes a download that was
+    NAME may be an alias, which then names the model in every command and URL, unless --as gives another name;
+    digits comes with cpuserve and is copied. The next pull resumes a download that was
     interrupted. A file with a wrong checksum is deleted. Models that are already in the repository are left
     unchanged.
 
@@ -78,6 +79,8 @@ def command(
         there = _VERSION in repository.versions(name)
         if force or not there:
             choice.publish(repository, name, there)
+        if not new_name:
+            _name_by_aliases(repository, name, choice.aliases)
         file = repository.find(name, _VERSION)
         status = "present" if there and not force else "published"
         if as_json:
@@ -88,17 +91,27 @@ def command(
             click.echo(f"{name}/{_VERSION} {said}: {file.xml} ({choice.licence})")
 
 
+def _name_by_aliases(repository: Repository, name: str, aliases: tuple[str, ...]) -> None:
+    """Let the model be named by its aliases; where they cannot be written, a note says so."""
+    try:
+        repository.put_aliases(name, aliases)
+    except RepositoryError as error:
+        print_notes([f"{name} has only this name: {error}"])
+
+
 @dataclass(frozen=True)
 class _Choice:
     """A model that can be pulled.
 
     Attributes:
         name: it is published under this name where no other is given.
+        aliases: other names it then has.
         licence: its licence.
         publish: puts it into a repository under a name; the last argument allows to replace another.
     """
 
     name: str
+    aliases: tuple[str, ...]
     licence: str
     publish: Callable[[Repository, str, bool], object]
 
@@ -111,7 +124,7 @@ def _choice(word: str, downloader: Downloader, *, shown: bool) -> _Choice:
     """
     if word == EXAMPLE:
         return _Choice(
-            EXAMPLE, EXAMPLE_LICENCE, lambda place, name, old: publish_example(place, name, replace=old)
+            EXAMPLE, (), EXAMPLE_LICENCE, lambda place, name, old: publish_example(place, name, replace=old)
         )
     try:
         entry = find(word)
@@ -124,7 +137,7 @@ def _choice(word: str, downloader: Downloader, *, shown: bool) -> _Choice:
         with _bars(shown=shown) as bar:
             pull(dataclasses.replace(entry, name=name), repository, downloader, bar, replace=replace)
 
-    return _Choice(entry.name, entry.card.licence, publish)
+    return _Choice(entry.name, entry.aliases, entry.card.licence, publish)
 
 
 @contextmanager

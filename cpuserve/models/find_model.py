@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpuserve.errors import UnknownModel, UsageError
 from cpuserve.models.repository import ModelFile, Repository
@@ -24,8 +24,9 @@ def find_model(model: str | Path, repository: Path) -> ModelFile:
     """The version of a model that a user names.
 
     Args:
-        model: ``NAME`` or ``NAME/VERSION`` in the repository, or a path: a model file, the directory of a
-            version, or a directory of versions. A string is looked for in the repository first.
+        model: ``NAME`` or ``NAME/VERSION`` in the repository, where NAME may be an alias, or a path: a model
+            file, the directory of a version, or a directory of versions. A string is looked for in the
+            repository first.
         repository: the directory of models.
 
     Raises:
@@ -36,14 +37,15 @@ def find_model(model: str | Path, repository: Path) -> ModelFile:
     path, models = Path(model).resolve(), Repository(repository)
     named = None if isinstance(model, Path) else _IN_REPOSITORY.fullmatch(model)
     there = len(str(model)) <= _LONGEST_PATH and path.exists()
-    if named and (models.versions(named[1]) or not there):
+    if named and (models.versions(models.own_name(named[1])) or not there):
         return models.find(named[1], int(named[2]) if named[2] else None)
     if not there:
         name, slash, version = str(model).partition("/")
-        if slash and models.versions(name):
+        if slash and models.versions(models.own_name(name)):
             raise UsageError(f"the version is a number, as in {name}/1, not {version[:40]!r}")
         raise UnknownModel(
-            f"no model at {str(model)[:200]}: give NAME, NAME/VERSION or the path of a file or directory"
+            f"no model at {str(model)[:200]}: give NAME, NAME/VERSION or the path of a file or directory",
+            name,
         )
     folder = path if path.is_dir() else path.parent
     inside = _IN_REPOSITORY.fullmatch(f"{folder.parent.name}/{folder.name}")
@@ -54,7 +56,7 @@ def find_model(model: str | Path, repository: Path) -> ModelFile:
 
 
 def serving_only(settings: Settings, models: Sequence[str]) -> Settings:
-    """The settings that serve the named models alone; without any, those that are given.
+    """The settings that serve the named models alone; without any, those that are given, by own names.
 
     Args:
         settings: the settings in force.
@@ -65,6 +67,7 @@ def serving_only(settings: Settings, models: Sequence[str]) -> Settings:
         UnknownModel: there is no such model.
         RepositoryError: its directory cannot be listed.
     """
+    settings = _by_own_names(settings)
     if not models:
         return settings
     if settings.model_name or settings.config_path:
@@ -79,9 +82,39 @@ def serving_only(settings: Settings, models: Sequence[str]) -> Settings:
             raise UsageError(f"two models to serve have the name {name}: leave one out")
         only.append(name)
         named = _IN_REPOSITORY.fullmatch(model)
-        if named is None or named[1] != name or not Repository(settings.model_repository).versions(name):
+        repository = Repository(settings.model_repository)
+        if named is None or repository.own_name(named[1]) != name or not repository.versions(name):
             sections.setdefault(name, {})["model_path"] = str(Path(model).resolve())
         elif named[2]:
             policy = f"specific:{found.version}"
             sections.setdefault(name, {})["model_version_policy"] = policy
     return dataclasses.replace(settings, models=sections, only=tuple(only))
+
+
+def _by_own_names(settings: Settings) -> Settings:
+    """The settings, with models of the repository named by their own names wherever an alias stands.
+
+    Raises:
+        UsageError: a model has settings under two names.
+    """
+    if settings.config_path:  # its models are named there, and none of the repository is served
+        return settings
+    repository = Repository(settings.model_repository)
+    said = {settings.deepstack, settings.zmq_model, settings.model_name, *settings.models}
+    own = {word: name for word in said - {""} if (name := repository.own_name(word)) != word}
+    if not own:
+        return settings
+    sections: dict[str, Mapping[str, Any]] = {}
+    for word, section in settings.models.items():
+        name = word if section.get("model_path") else own.get(word, word)
+        if name in sections or (name != word and name in settings.models):
+            raise UsageError(f"[models.{word}] and [models.{name}] are the same model: leave one out")
+        sections[name] = section
+    model_name = settings.model_name
+    return dataclasses.replace(
+        settings,
+        models=sections,
+        model_name=model_name if settings.model_path else own.get(model_name, model_name),
+        deepstack=own.get(settings.deepstack, settings.deepstack),
+        zmq_model=own.get(settings.zmq_model, settings.zmq_model),
+    )

@@ -20,7 +20,7 @@ _BETWEEN_NAMES = re.compile(r"(?<!\\),")  # a comma inside of a name has a backs
 
 
 def list_models(repository: Repository, read_other: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The name and versions of each model, and what its latest version says of itself.
+    """The name, aliases and versions of each model, and what its latest version says of itself.
 
     Args:
         repository: the models.
@@ -32,10 +32,13 @@ def list_models(repository: Repository, read_other: Callable[[Path], dict[str, A
     if not repository.root.is_dir():
         raise RepositoryError(f"no model repository {repository.root}: --model-repository names another")
     rows = []
+    aliases = repository.aliases()
     for name in repository.names():
         versions = repository.versions(name)
+        other_names = sorted(alias for alias, owner in aliases.items() if owner == name)
         rows.append(
-            {"name": name, "versions": versions} | _describe(repository.find(name, versions[-1]), read_other)
+            {"name": name, "aliases": other_names, "versions": versions}
+            | _describe(repository.find(name, versions[-1]), read_other)
         )
     return rows
 

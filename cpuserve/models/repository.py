@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import RepositoryError, UnknownModel, without_directories
+from cpuserve.models.aliases import MODEL_NAME, owners_of_aliases, read_aliases, write_aliases
 from cpuserve.models.directories import sync, sync_tree, try_lock
 from cpuserve.models.model_files import files_of
 from cpuserve.models.version_files import entries_of, ir_in, model_in
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFile", "Repository"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _SHOWN = 20  # ignored entries in a message
 _WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
@@ -106,7 +106,7 @@ class Repository:
         there = {*entries_of(self.root), *self._elsewhere}
         if self._only is not None:
             there &= {*self._only}
-        return [name for name in sorted(there) if _NAME.fullmatch(name) and self._usable(name)]
+        return [name for name in sorted(there) if MODEL_NAME.fullmatch(name) and self._usable(name)]
 
     def _usable(self, name: str) -> bool:
         try:
@@ -133,7 +133,7 @@ class Repository:
             there = [entry for entry in entries_of(self.root) if entry not in self._elsewhere]
         except (RepositoryError, OSError) as error:
             return str(error)
-        if any(_NAME.fullmatch(entry) and self._usable(entry) for entry in there):
+        if any(MODEL_NAME.fullmatch(entry) and self._usable(entry) for entry in there):
             return ""
         return f"{self.root} is empty of models"
 
@@ -151,7 +151,7 @@ class Repository:
                 continue
             if not (self.root / name).is_dir():
                 found[name] = "files of a model lie in NAME/VERSION/"
-            elif not _NAME.fullmatch(name):
+            elif not MODEL_NAME.fullmatch(name):
                 found[name] = "a name is 1 to 128 letters, digits, '.', '_' or '-', after a letter or digit"
             else:
                 with suppress(RepositoryError, OSError):  # it is told of with the model
@@ -178,13 +178,48 @@ class Repository:
         """
         return [number for number in self._numbers(name) if not isinstance(self._look(name, number), str)]
 
+    def aliases(self) -> dict[str, str]:
+        """The model of each alias that one model alone has, and that is the name of none.
+
+        Raises:
+            RepositoryError: the repository's own directory cannot be listed.
+        """
+        owners = self._owners_of_aliases()
+        return {alias: one[0] for alias, one in owners.items() if len(one) == 1 and not self._numbers(alias)}
+
+    def _owners_of_aliases(self) -> dict[str, list[str]]:
+        names = [name for name in entries_of(self.root) if MODEL_NAME.fullmatch(name)]
+        return owners_of_aliases({name: self._home(name) for name in {*names, *self._elsewhere}})
+
+    def own_name(self, name: str) -> str:
+        """The name of the model that has this name or alias; what is neither is returned as it is.
+
+        Raises:
+            RepositoryError: the directory cannot be listed.
+        """
+        return name if self._numbers(name) else self.aliases().get(name, name)
+
+    def put_aliases(self, name: str, aliases: Collection[str]) -> None:
+        """Give a model these aliases; nothing is written where it has them.
+
+        Raises:
+            RepositoryError: its directory cannot be written.
+        """
+        if {*read_aliases(self._home(name))} != {*aliases}:
+            write_aliases(self._home(name), aliases)
+
     def find(self, name: str, version: int | None = None) -> ModelFile:
         """Finds a version of a model, by default the latest.
+
+        Args:
+            name: of the model, or an alias.
+            version: its number.
 
         Raises:
             UnknownModel: there is no such model or version; the message names what there is.
             RepositoryError: the directory cannot be listed.
         """
+        name = self.own_name(name)
         there = self.versions(name)
         if version is None and there:
             version = there[-1]
@@ -192,7 +227,7 @@ class Repository:
             found = self._look(name, version)
             if isinstance(found, ModelFile):
                 return found
-        raise UnknownModel(self._absence(name, version, there))
+        raise UnknownModel(self._absence(name, version, there), name)
 
     def why_empty(self) -> str:
         """Why there is no model to serve."""
@@ -222,7 +257,7 @@ class Repository:
             RepositoryError: a bad name or version, a version that exists, no model in the yielded directory,
                 or a file system that refuses.
         """
-        if not _NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             raise RepositoryError(
                 f"model name {name[:140]!r} is refused: it must be 1 to 128 letters, digits, '.', '_' or '-' "
                 "and begin with a letter or digit"
@@ -322,7 +357,7 @@ class Repository:
         shutil.rmtree(place)
 
     def _numbers(self, name: str) -> list[int]:
-        if not _NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             return []
         home = self._home(name)
         found = sorted(int(entry) for entry in entries_of(home) if _VERSION.fullmatch(entry))
@@ -353,7 +388,10 @@ class Repository:
         names = self.names()
         if not names:
             return f"{message}: the repository has no models"
-        near = difflib.get_close_matches(shown, names, n=3)
+        owners = self._owners_of_aliases()
+        if len(owners.get(name, [])) > 1:
+            return f"{message}; it is an alias of {' and '.join(owners[name])}: use one of these names"
+        near = difflib.get_close_matches(shown, [*names, *owners], n=3)
         return (
             f"{message}; did you mean {' or '.join(near)}?"
             if near

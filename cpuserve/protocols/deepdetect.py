@@ -63,7 +63,7 @@ class DeepDetect:
         The model is that of the service's name, else the one that ``model.repository`` ends in.
         """
         model = service
-        if service not in self._pool.models:
+        if self._pool.own_name(service) not in self._pool.models:
             stated = call.document().get("model")
             repository = stated.get("repository") if isinstance(stated, dict) else None
             if not isinstance(repository, str) or not repository:

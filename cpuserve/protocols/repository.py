@@ -68,7 +68,7 @@ class RepositoryRoutes:
                 "load takes no parameters here: files and configuration are read from the model repository"
             )
         try:
-            self._pool.repository.find(model)  # raises, and says what there is
+            model = self._pool.repository.find(model).name  # raises, and says what there is
         except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
             kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
             raise kind(self._pool.repository.public(str(error))) from None
@@ -94,6 +94,7 @@ class RepositoryRoutes:
         Raises:
             UnknownModel: there is no such model.
         """
+        model = self._pool.own_name(model)
         if model not in self._pool.models and model not in {one.name for one in self._unloaded()}:
             raise UnknownModel(f"there is no model {model!r} to unload")
         self._wait(self._pool.control.unload(model))

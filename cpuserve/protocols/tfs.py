@@ -55,7 +55,7 @@ class TensorFlowServing:
         """``GET /v1/models/MODEL[/versions/VERSION]``: whether it is ready, and the state of its versions."""
         known = self._pool.known(model, version)
         every = version in (None, "0")
-        versions = self._pool.models.get(model, {}).values() if every else [known]
+        versions = self._pool.models.get(known.file.name, {}).values() if every else [known]
         ready = {"name": known.file.name, "ready": known.pipeline is not None}  # KServe v1's keys
         return json_reply({**ready, **_statuses(versions)})
 

@@ -92,7 +92,7 @@ class V2:
         return json_reply(
             {
                 "name": pipeline.name,
-                "versions": [str(number) for number in self._pool.ready_versions(model)],
+                "versions": [str(number) for number in self._pool.ready_versions(pipeline.name)],
                 "platform": "OpenVINO",
                 "inputs": [_port_metadata(port) for port in pipeline.inputs],
                 "outputs": [_port_metadata(port) for port in pipeline.outputs],

@@ -329,6 +329,7 @@ def _checked_models(settings: Settings) -> Sequence[str]:
 
     Raises:
         RepositoryError: the repository holds no model.
+        UnknownModel: it does not hold the one that model_name names.
         UsageError: a setting cannot be used.
     """
     root = settings.deepdetect_data_root
@@ -341,6 +342,8 @@ def _checked_models(settings: Settings) -> Sequence[str]:
     repository = Repository.of(settings)
     names = repository.names()
     if not names:
+        if settings.model_name:
+            repository.find(settings.model_name)  # raises, and says what there is
         raise RepositoryError(repository.why_empty())
     for setting, model in (("deepstack", settings.deepstack), ("zmq_model", settings.zmq_model)):
         if model and model not in names:

@@ -71,6 +71,7 @@ class Pool:
         self._synced = False
         self._removed = RemovedModels(settings.removal_grace_s, time.monotonic)
         self._ignored: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
         self.models: dict[str, dict[int, ModelState]] = {}
         with suppress(CpuserveError, OSError):  # `sync` says what is wrong
             self.models = {
@@ -101,7 +102,7 @@ class Pool:
         """The pipeline of a model.
 
         Args:
-            name: of the model.
+            name: of the model, or an alias.
             version: its number as text; None or "0" for the newest that is ready.
 
         Raises:
@@ -124,7 +125,7 @@ class Pool:
         Raises:
             UnknownModel: there is no such model or version.
         """
-        versions = self.models.get(name)
+        versions = self.models.get(self.own_name(name))
         if not versions:
             there = ", ".join(sorted(self.models)) or "none"
             raise UnknownModel(f"there is no model {name!r}; the models served are: {there}")
@@ -135,6 +136,10 @@ class Pool:
                 return model
         there = ", ".join(str(number) for number in sorted(versions))
         raise UnknownModel(f"model {name!r} has no version {version!r}; the versions served are: {there}")
+
+    def own_name(self, name: str) -> str:
+        """The name of the model that has this name or alias; what is neither is returned as it is."""
+        return name if name in self.models else self._aliases.get(name, name)
 
     def ready_versions(self, name: str) -> list[int]:
         """Versions of a model that answer, ascending."""
@@ -230,6 +235,7 @@ class Pool:
         """Names of the models in the repository, or why they cannot be listed."""
         try:
             names, ignored = self.repository.names(), self.repository.ignored()
+            self._aliases = self.repository.aliases()
         except (RepositoryError, OSError) as error:
             return [], str(error)
         for path, reason in ignored.items():

@@ -39,7 +39,7 @@ def test_a_model_of_the_repository(compare, tmp_path):
     ("words", "code", "said"),
     [
         (("digits", "--with", "mxnet"), 2, "--with mxnet: the frameworks are onnxruntime"),
-        (("nothing.onnx",), 2, "nothing.onnx"),
+        (("nothing.onnx",), 1, "nothing.onnx"),
         (("digits", "--batch", "0"), 2, "--batch"),
         (("digits", "--input", "wrong[1,2]"), 2, "--input wrong"),
         (("docs/seven.png",), 1, "seven.png"),

@@ -45,6 +45,40 @@ def test_every_kind_of_end_has_one_exit_code(monkeypatch, capsys, error, code):
     assert str(error) in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "mobilenet_v2", "x.png"],
+        ["serve", "mobilenet_v2/1"],
+        ["tune", "mobilenet_v2_1.0_224_quant"],
+        ["quantize", "mobilenet_v2", "--calibration", "."],
+        ["cutpoints", "mobilenet_v2"],
+        ["bench", "compare", "vww_96"],
+        ["bench", "ceiling", "vww_96"],
+        ["bench", "serve", "vww_96"],
+        ["video", "infer", "--model", "deeplabv3_257", "x.mp4"],
+        ["test-reload", "digits", "x.png"],
+        ["tune", "export", "digits", "--to", "env"],
+    ],
+)
+def test_a_model_of_the_catalogue_that_is_not_here_says_how_to_get_it(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"")
+    (tmp_path / "x.mp4").write_bytes(b"")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    name = next(word for word in words if word.startswith(("mob", "vww", "deep", "dig"))).partition("/")[0]
+    assert ended.value.code in (1, 2)
+    assert capsys.readouterr().err.rstrip().endswith(f"; not here yet: cpuserve pull {name}")
+
+
+def test_other_missing_models_are_not_said_to_be_in_the_catalogue(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "nope", "x.png"])
+    assert "cpuserve pull" not in capsys.readouterr().err
+
+
 def test_a_command_that_is_done_or_shows_help_ends_with_0(monkeypatch):
     for words in ([], ["--help"]):
         monkeypatch.setattr(cli, "cli", click.Command("done", callback=lambda: "a value is no exit code"))

@@ -67,6 +67,7 @@ def test_each_model_is_described_by_its_latest_version(run: Run, filled: Path):
     xml = filled / "cats" / "3" / "any.xml"
     assert cats == {
         "name": "cats",
+        "aliases": [],
         "versions": [1, 3],
         "model_type": "Classification",
         "evidence": "",

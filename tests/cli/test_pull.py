@@ -172,6 +172,25 @@ def test_a_model_is_published_under_another_name(run: Run, mirror: Path, tmp_pat
     assert "no/name" in err
 
 
+def test_an_alias_names_the_model_from_then_on(run: Run, mirror: Path, tmp_path: Path):
+    repository = Repository(tmp_path / "ir_models")
+    run("vww_96", "--mirror", mirror)
+    assert repository.find("vww_96").name == "vww_96_float"
+    (tmp_path / "ir_models" / "vww_96_float" / "aliases").unlink()  # as an older version left it
+    assert "is already there" in run("vww_96_float")[1]
+    assert repository.find("vww_96").name == "vww_96_float"
+
+
+def test_a_repository_that_takes_no_aliases_still_has_the_model(run: Run, mirror: Path, tmp_path: Path):
+    run("vww_96", "--mirror", mirror)
+    file = tmp_path / "ir_models" / "vww_96_float" / "aliases"
+    file.unlink()
+    file.mkdir()
+    code, out, err = run("vww_96")
+    assert (code, "is already there" in out) == (0, True)
+    assert "cpuserve: note: vww_96_float has only this name: cannot write" in err
+
+
 def test_a_file_that_is_in_mirrors_only_says_so(run: Run):
     code, _, err = run("mobilenet_v2_float")
     assert code == 1

@@ -240,6 +240,21 @@ def test_malformed_requests_are_400_and_say_why(exact_server, document, words):
     assert words in got.json()["error"]
 
 
+def test_an_alias_is_answered_by_the_model_that_has_it(client, exact_server, data_dir):
+    """The catalogue's alias, which pull recorded; the answer names the model itself."""
+    photo = (data_dir / "images" / "zebra.jpeg").read_bytes()
+    alone, other = (
+        exact_server.post(f"/predictions/{name}", photo).json() for name in (QUANT, "mobilenet_v2")
+    )
+    assert other == alone
+    assert client.is_model_ready("mobilenet_v2", "1")
+    assert client.get_model_metadata("mobilenet_v2") == client.get_model_metadata(QUANT)
+    (stats,) = client.get_inference_statistics("mobilenet_v2")["model_stats"]
+    assert stats["name"] == QUANT
+    status = exact_server.get("/v1/models/mobilenet_v2").json()
+    assert (status["name"], len(status["model_version_status"])) == (QUANT, 1)
+
+
 def test_unknown_names_are_404(exact_server):
     for path in ("/v2/models/nothing/infer", f"/v2/models/{QUANT}/versions/7/infer", "/v2/nothing"):
         got = exact_server.post(path, b"{}")

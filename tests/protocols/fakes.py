@@ -64,7 +64,7 @@ class Pool:
         return SimpleNamespace(file=file, state=state, reason=reason, pipeline=pipeline, signature=1)
 
     def known(self, name, version=None):
-        for number, model in self.models.get(name, {}).items():
+        for number, model in self.models.get(self.own_name(name), {}).items():
             if version in (None, "0", str(number)):
                 return model
         raise UnknownModel(f"there is no model {name!r}")
@@ -74,6 +74,10 @@ class Pool:
         if model.pipeline is None:
             raise ModelNotReady(f"model {name!r} is {model.state}")
         return model.pipeline
+
+    @staticmethod
+    def own_name(name):
+        return {"short": "m"}.get(name, name)
 
     def ready_versions(self, name):
         return [number for number, model in self.models.get(name, {}).items() if model.pipeline]

@@ -27,8 +27,10 @@ class Repository:
         return {4: None, 5: None}
 
     def find(self, name):
+        name = {"short": "m"}.get(name, name)
         if name not in self.names():
             raise UnknownModel(f"/srv/{name} is no model")
+        return SimpleNamespace(name=name)
 
     def public(self, text):
         return text.replace("/srv/", "")
@@ -105,6 +107,11 @@ def test_load_and_unload_wait_for_every_worker(routes, pool):
     status, headers, found = ask(routes.load, "m")
     assert (status, headers["Retry-After"]) == (503, "1")
     assert "not every worker" in found["error"]
+
+
+def test_an_alias_loads_and_unloads_the_model_that_has_it(routes, pool):
+    assert ask(routes.load, "short")[0] == ask(routes.unload, "short")[0] == 200
+    assert pool.control.asked == [("load", "m"), ("unload", "m")]
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool):

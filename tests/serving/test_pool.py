@@ -68,6 +68,19 @@ def raising(monkeypatch):
     return failures
 
 
+def test_an_alias_names_a_model_as_soon_as_it_is_written(made, root):
+    pool = made()
+    pool.sync()
+    with pytest.raises(UnknownModel, match="no model 'a'"):
+        pool.get("a")
+    pool.repository.put_aliases("apple", ["a", "beech"])
+    pool.sync()
+    assert pool.get("a").name == pool.get("a", "1").name == pool.known("a").file.name == "apple"
+    assert pool.get("beech").name == "beech"
+    with pytest.raises(UnknownModel, match="'a' has no version '9'"):
+        pool.get("a", "9")
+
+
 def test_a_version_is_found_by_its_number_and_the_newest_ready_one_without(made, root, raising):
     shutil.copytree(DIGITS, root / "apple" / "3")
     pool = made(model_version_policy="all")

@@ -62,8 +62,11 @@ def command(
     from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
     from cpuserve.measuring.pictures import pictures  # noqa: PLC0415
     from cpuserve.measuring.target import ask_once, target_at  # noqa: PLC0415
+    from cpuserve.models.repository import Repository  # noqa: PLC0415
 
-    if settings_from(config, flags).for_model(model, {}).result_cache_bytes:
+    settings = settings_from(config, flags)
+    model = Repository(settings.model_repository).find(model).name
+    if settings.for_model(model, {}).result_cache_bytes:
         raise UsageError("a result cache answers without computing: measure with result_cache_bytes = 0")
     with (
         pictures(images) as sent,

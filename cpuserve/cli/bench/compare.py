@@ -127,15 +127,14 @@ def _source(model: str, repository: Path, folder: Path) -> str:
     import openvino as ov  # noqa: PLC0415
 
     from cpuserve.authoring.zoo.networks import NETWORKS, build_network  # noqa: PLC0415
-    from cpuserve.models.repository import Repository  # noqa: PLC0415
+    from cpuserve.models.find_model import find_model  # noqa: PLC0415
 
     if model in NETWORKS:
         ov.save_model(build_network(model), folder / f"{model}.xml", compress_to_fp16=False)
         return str(folder / f"{model}.xml")
-    models = Repository(repository)
-    if not Path(model).exists() and model in models.names():
-        return str(models.find(model).xml)
-    return model
+    if Path(model).exists() or ":" in model:
+        return model
+    return str(find_model(model, repository).xml)
 
 
 def _tensors(source: str, shapes: Sequence[str], batch: int, files: Sequence[Path]) -> list[Any]:

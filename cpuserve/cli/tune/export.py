@@ -58,11 +58,12 @@ def command(
     from cpuserve.tune.preset_store import PresetStore, read_preset  # noqa: PLC0415
 
     settings = settings_from(config, flags)
-    store = PresetStore(settings.tuning_dir)
+    store, repository = PresetStore(settings.tuning_dir), Repository(settings.model_repository)
+    model = repository.own_name(model)
     if machine is not None:
         preset = read_preset(store.preset_file(machine, model))
     else:
-        match = store.find(model, PresetKey.read(Repository(settings.model_repository).find(model)))
+        match = store.find(model, PresetKey.read(repository.find(model)))
         if match.preset is None:
             why = "; ".join(("", *match.refused))
             raise UsageError(f"no preset of {model} in {settings.tuning_dir}: run cpuserve tune {model}{why}")

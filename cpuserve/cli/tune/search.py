@@ -112,13 +112,16 @@ def command(
       cpuserve tune digits --objective throughput --constraint 'p99_ms<=50' --budget 20m
       cpuserve tune mobilenet yolox --mix 3:1 --images photos --max-trials 60
     """
-    from cpuserve.tune.measurer import Measurer  # noqa: PLC0415  # not for --help
+    from cpuserve.models.repository import Repository  # noqa: PLC0415  # not for --help
+    from cpuserve.tune.measurer import Measurer  # noqa: PLC0415
     from cpuserve.tune.objective import Objective  # noqa: PLC0415
     from cpuserve.tune.search import SearchLimits  # noqa: PLC0415
     from cpuserve.tune.tuning_run import TuningRequest, parse_mix, tune  # noqa: PLC0415
 
     settings = settings_from(config, flags)
     check_folder(settings.tuning_dir, "--tuning-dir")
+    repository = Repository(settings.model_repository)
+    models = tuple(repository.find(model).name for model in models)
     if len(set(models)) < len(models):
         raise UsageError(f"{' '.join(models)}: name each model once; --mix says how often it is asked")
     limits = SearchLimits.parse(max_trials, budget or (None if max_trials else _BUDGET))
