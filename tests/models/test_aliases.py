@@ -41,7 +41,7 @@ def test_lines_that_are_no_names_count_for_nothing(tmp_path, text):
 def test_a_directory_in_the_place_of_the_file_is_none_and_cannot_be_written(tmp_path):
     (tmp_path / "aliases").mkdir()
     assert read_aliases(tmp_path) == ()
-    with pytest.raises(RepositoryError, match="cannot write .*aliases"):
+    with pytest.raises(RepositoryError, match=r"cannot write .*aliases"):
         write_aliases(tmp_path, ["a"])
 
 
