@@ -9,8 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpuserve.reports.drawing import Drawing
+from cpuserve.video.audit_bound import AuditedRate
 
-__all__ = ["BoundBar", "ScoreGroup", "bound_bar", "score_histogram", "share_bars"]
+__all__ = [
+    "STAGES",
+    "BoundBar",
+    "ObservedBar",
+    "ScoreGroup",
+    "bound_bar",
+    "observed_bar",
+    "score_histogram",
+    "share_bars",
+]
+
+STAGES = (
+    ("s7", "skipped"),
+    ("s9", "packets"),
+    ("s2", "difference"),
+    ("s0", "specialised"),
+    ("s1", "reference"),
+)
+"""The colour of each of those who decide, in the order of `DecidedBy`."""
 
 _WIDTH = 460.0  # small, so that words can be read on a telephone
 _STEP, _BAR = 44.0, 16.0
@@ -35,6 +54,23 @@ class BoundBar:
     bound: float
     budget: float
     words: str
+
+
+@dataclass(frozen=True)
+class ObservedBar:
+    """A share that an audit estimates, what is allowed, and what was promised.
+
+    Attributes:
+        label: written above.
+        rate: the estimate with its interval.
+        budget: share, 0 to 1.
+        promised: the bound that was promised, 0 to 1; None without a promise.
+    """
+
+    label: str
+    rate: AuditedRate
+    budget: float
+    promised: float | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,35 @@ def bound_bar(row: BoundBar) -> Drawing:
     drawing.add("line", "axis", x1=x, y1=18, x2=x, y2=42)
     drawing.text(x + 5, 35, f"budget {row.budget:.2%}", "label")
     drawing.text(0, 58, row.words, "soft")
+    return drawing
+
+
+def observed_bar(row: ObservedBar) -> Drawing:
+    """Draw the interval of an audited share with its estimate, the budget and the promise."""
+    rate, budget = row.rate, row.budget
+    drawing = Drawing(_WIDTH, 66, f"observed share, its interval, promise and budget: {row.label}")
+    most = 1.35 * max(rate.high, budget, row.promised or 0.0)
+
+    def at(share: float) -> float:
+        return _WIDTH * share / most
+
+    value = "nothing checked yet" if rate.value is None else f"{rate.value:.2%} of frames"
+    drawing.text(0, 14, f"{row.label}: {value}, {rate.low:.2%} to {rate.high:.2%}", "strong")
+    kind = "bad" if rate.low > budget else "good" if rate.high <= budget else "series s7"
+    words = f"{rate.wrong} wrong of {rate.checked} checked"
+    left = at(rate.low)
+    drawing.add("rect", f"{kind} pale", tip=words, x=left, y=22, width=at(rate.high) - left, height=_BAR)
+    if rate.value is not None:
+        x = min(at(rate.value), _WIDTH - 3)
+        drawing.add("rect", kind, tip=words, x=max(0.0, x - 1.5), y=20, width=3, height=_BAR + 4)
+    x = at(budget)
+    drawing.add("line", "axis", x1=x, y1=18, x2=x, y2=42)
+    drawing.text(x + 5, 35, f"budget {budget:.2%}", "label")
+    if row.promised is not None:
+        x = at(row.promised)
+        drawing.add("line", "level", x1=x, y1=18, x2=x, y2=42)
+        words += f"; promised (dashed): at most {row.promised:.2%} of windows"
+    drawing.text(0, 58, words, "soft")
     return drawing
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cpuserve.reports.charts import Dot, plot
 from cpuserve.reports.drawing import Drawing
 from cpuserve.reports.page import render
-from cpuserve.video.cascade_charts import BoundBar, ScoreGroup, bound_bar, score_histogram, share_bars
+from cpuserve.video.cascade_charts import STAGES, BoundBar, ScoreGroup, bound_bar, score_histogram, share_bars
 from cpuserve.video.cascade_choice import Choice, DecidedBy
 from cpuserve.video.cascade_search import CAUTIONS, Candidate, part_of
 from cpuserve.video.chosen_cascade import ChosenCascade
@@ -21,7 +21,6 @@ from cpuserve.video.score_table import PARTS, ScoreTable
 
 __all__ = ["cascade_page", "choice_words"]
 
-_STAGES = (("s7", "skipped"), ("s9", "packets"), ("s2", "difference"), ("s0", "CNN"), ("s1", "reference"))
 _PURPOSES = {"train": "training the CNN", "choose": "choosing thresholds", "test": "the proof"}
 _WHICH = {"nonref": "without frames that no other refers to", "nonkey": "keyframes alone"}
 _FEW_EVENTS = 30
@@ -68,7 +67,7 @@ def cascade_page(table: ScoreTable, chosen: ChosenCascade) -> str:
         steps=list(_steps(chosen)),
         costs=_costs(chosen),
         shares=_shares(chosen),
-        stages=[(f"{colour} series", name) for colour, name in _STAGES],
+        stages=[(f"{colour} series", name) for colour, name in STAGES],
         histograms=list(_histograms(table, chosen.choice)),
         candidates=list(_listed(chosen)),
         searched=len(chosen.candidates),
@@ -204,13 +203,13 @@ def _dot(one: Candidate, kind: str, label: str = "") -> Dot:
 
 
 def _shares(chosen: ChosenCascade) -> Drawing:
-    names = [name for _, name in _STAGES]
+    names = [name for _, name in STAGES]
     rows = [("chosen", chosen.shares)]
     for step in chosen.promise.steps:
         if step.candidate.choice != chosen.choice:
             words = f"{'passed' if step.kept else 'failed'}: {CAUTIONS[step.candidate.caution].words}"
             rows.append((words, step.candidate.shares))
-    return share_bars(rows, names, [colour for colour, _ in _STAGES])
+    return share_bars(rows, names, [colour for colour, _ in STAGES])
 
 
 def _histograms(table: ScoreTable, choice: Choice) -> Iterator[_Histogram]:

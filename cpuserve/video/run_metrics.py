@@ -1,16 +1,22 @@
-"""The metrics of a run, for Prometheus: in a file that node_exporter reads, or on a port of this machine."""
+"""The figures of a run: metrics in a file that node_exporter reads, or on a port, with a page at ``/``."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from cpuserve.errors import UsageError
 from cpuserve.video.audit import Audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.drift import DriftResponse
+from cpuserve.video.observed_run import ObservedRun, observed_run
+from cpuserve.video.run_page import run_page
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -34,6 +40,10 @@ RUN_METRICS = {
     "error_share_low": ("kind", "Lower bound of that share at the confidence of the promise."),
     "error_share_high": ("kind", "Upper bound of that share at the confidence of the promise."),
     "error_budget": ("kind", "The share that is allowed."),
+    "promised_window_share": (
+        "kind",
+        "Promised bound of the share of windows of 30 frames; absent without a promise.",
+    ),
     "reference_only": ("", "1 when all frames go to the reference since an alarm, else 0."),
     "updated_seconds": ("", "When these figures were made, in seconds since 1970."),
 }
@@ -48,6 +58,8 @@ class RunMetrics:
         file: written every few seconds, whole or not at all; None for none.
         port: where ``/metrics`` is served; None for none.
         host: address of the port.
+        query: what the cascade answers, for the page.
+        videos: names of the videos, for the page.
 
     Raises:
         UsageError: the extra is missing, or the port is in use.
@@ -60,6 +72,8 @@ class RunMetrics:
         file: Path | None = None,
         port: int | None = None,
         host: str = "127.0.0.1",
+        query: str = "",
+        videos: Sequence[str] = (),
     ) -> None:
         try:
             import prometheus_client as prometheus  # noqa: PLC0415  # an extra
@@ -69,13 +83,18 @@ class RunMetrics:
         self._file, self._written = file, -_EVERY_S
         self._registry = prometheus.CollectorRegistry()
         self._figures: Mapping[str, Mapping[str, float]] = {}
+        self._query, self._videos = query, videos
+        self._observed: ObservedRun | None = None
         self._registry.register(self)
-        self._server = None
+        self._metrics = prometheus.make_wsgi_app(self._registry)
+        self._server: WSGIServer | None = None
         if port is not None:
+            kind = _RunServer6 if ":" in host else _RunServer
             try:
-                self._server, _ = prometheus.start_http_server(port, host, self._registry)
+                self._server = make_server(host, port, self._answer, kind, _SilentHandler)
             except OSError as error:
                 raise UsageError(f"--metrics-port {port} of {host}: {error.strerror}") from error
+            threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     @property
     def port(self) -> int | None:
@@ -106,15 +125,17 @@ class RunMetrics:
             "reference_only": {"": float(drift.thresholds.reference_only)},
             "updated_seconds": {"": time.time()},
         }
-        if audit is not None:
-            verdict = audit.verdict()
-            rates = {"fn": verdict.fn, "fp": verdict.fp}
+        if self._promise.promised:
+            figures["promised_window_share"] = {"fn": self._promise.fn_bound, "fp": self._promise.fp_bound}
+        run = observed_run(counts, audit, drift, videos=self._videos, dropped=dropped)
+        rates = {kind: rate for kind, rate in (("fn", run.fn), ("fp", run.fp)) if rate is not None}
+        if rates:
             figures["error_share"] = {
                 kind: rate.value for kind, rate in rates.items() if rate.value is not None
             }
             figures["error_share_low"] = {kind: rate.low for kind, rate in rates.items()}
             figures["error_share_high"] = {kind: rate.high for kind, rate in rates.items()}
-        self._figures = figures
+        self._figures, self._observed = figures, run
         if self._file is not None:
             try:
                 self._prometheus.write_to_textfile(str(self._file), self._registry)
@@ -127,6 +148,21 @@ class RunMetrics:
             self._server.shutdown()
             self._server.server_close()
 
+    def _answer(self, request: dict[str, Any], begin: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request: the page at ``/``, else the metrics."""
+        if request["PATH_INFO"] != "/":
+            answer: Iterable[bytes] = self._metrics(request, begin)
+            return answer
+        run = self._observed
+        if run is None:
+            status, page = "503 Service Unavailable", "the run has not labelled a frame yet\n"
+        else:
+            status, page = "200 OK", run_page(self._query, self._promise, run)
+        kind = "text/html" if run else "text/plain"
+        headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Refresh", f"{_EVERY_S:.0f}")]
+        begin(status, [*headers, ("Cache-Control", "no-store")])
+        return [page.encode()]
+
     def collect(self) -> Iterator[Metric]:
         """The metrics, as the library asks for them."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
@@ -138,3 +174,20 @@ class RunMetrics:
             for value_of, value in figures.get(name, {}).items():
                 family.add_metric([value_of] if label else [], value)
             yield family
+
+
+class _RunServer(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread of its own, that does not keep the process."""
+
+    daemon_threads = True
+
+
+class _RunServer6(_RunServer):
+    address_family = socket.AF_INET6
+
+
+class _SilentHandler(WSGIRequestHandler):
+    """Writes no line for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # the library's name
+        """Write nothing."""

@@ -21,6 +21,7 @@ from cpuserve.video.cascade_choice import Choice
 from cpuserve.video.cascade_file import ReferenceModel
 from cpuserve.video.frame_model import open_frame_model
 from cpuserve.video.label_file import LABEL_COLUMNS
+from cpuserve.video.run_history import read_observed
 from cpuserve.video.run_metrics import RUN_METRICS
 from tests.conftest import ROOT
 from tests.video.small_cascade import write_small_cascade
@@ -63,6 +64,8 @@ def test_a_video_is_labelled_and_what_was_promised_and_observed_is_said(data_dir
     skipped = sum(row["status"] == "skipped" for row in rows)
     assert f'cpuserve_video_frames_total{{stage="skipped"}} {skipped}.0' in metrics.read_text()
     again = run(cascade, clip, "-o", out, "--resume", "--audit", "0.05", "--json")
+    [kept] = read_observed(cascade)
+    assert (kept.videos, kept.frames) == ((str(clip),), 905)
     summary = json.loads(again.stdout)
     assert (summary["frames"], summary["frames_before"]) == (0, 905)
     assert summary["promised"]["fn_bound"] == 0.0093

@@ -1,6 +1,8 @@
 """The metrics of a run are what Prometheus reads, in a file and on a port."""
 
+import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,6 +52,7 @@ def test_a_file_has_every_metric(tmp_path, seen):
     assert found["audited_errors_total", "difference"] == found["audited_frames_total", "difference"] == 1
     assert found["dropped_frames_total",] == 7
     assert found["error_budget", "fp"] == PROMISE.fp
+    assert found["promised_window_share", "fn"] == PROMISE.fn_bound
     assert found["error_share", "fp"] == 1
     assert found["error_share_low", "fn"] == 0
     assert found["alarms_total",] == len(seen[2].alarms)
@@ -81,3 +84,38 @@ def _served(metrics):
 def test_a_file_that_cannot_be_written_is_named(tmp_path, seen):
     with pytest.raises(UsageError, match=r"--metrics-file .*run.prom: No such file or directory"):
         RunMetrics(PROMISE, file=tmp_path / "none" / "run.prom").publish(*seen)
+
+
+def test_the_page_at_the_port_shows_what_was_promised_and_is_observed(seen):
+    metrics = RunMetrics(PROMISE, port=0, host="127.0.0.1", query="<car>", videos=["day <2>.mp4"])
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/", timeout=30)
+        metrics.publish(*seen)
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/", timeout=30) as answer:
+            page = answer.read().decode()
+        assert answer.headers["Refresh"] == "5"
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    finally:
+        metrics.close()
+    assert "Run of the cascade for &lt;car&gt;" in page
+    assert "day &lt;2&gt;.mp4" in page
+    assert "at most 0.93% of windows missed, 1.82% falsely reported" in page
+    assert "Falsely reported (FP): 100.00% of frames" in page
+    assert "1 wrong of 1 checked" in page
+
+
+def test_without_a_promise_there_is_no_promised_share(tmp_path, seen):
+    file = tmp_path / "run.prom"
+    RunMetrics(replace(PROMISE, promised=False), file=file).publish(*seen)
+    assert not [name for name, *_ in figures(file.read_text()) if name == "promised_window_share"]
+
+
+def test_a_port_of_ipv6(seen):
+    metrics = RunMetrics(PROMISE, port=0, host="::1")
+    try:
+        metrics.publish(*seen)
+        with urllib.request.urlopen(f"http://[::1]:{metrics.port}/metrics", timeout=30) as answer:
+            assert b"cpuserve_video_frames_total" in answer.read()
+    finally:
+        metrics.close()

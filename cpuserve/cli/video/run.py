@@ -14,13 +14,18 @@ import orjson
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
+from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
     from cpuserve.video.cascade_file import Cascade
+    from cpuserve.video.cascade_run import CascadeRun
     from cpuserve.video.drift import OnDrift
     from cpuserve.video.frame_model import FrameModel
+    from cpuserve.video.outputs.run_record import RunRecord
     from cpuserve.video.replicas import Replicas
     from cpuserve.video.run_metrics import RunMetrics
+    from cpuserve.video.video_run import RunSummary
+    from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["command"]
 
@@ -68,7 +73,9 @@ _BROKEN, _INTERRUPTED = 3, 130
     help="Write metrics here every few seconds, for node_exporter.",
 )
 @click.option(
-    "--metrics-port", type=click.IntRange(0, 65535), help="Serve metrics for Prometheus on this port."
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve metrics for Prometheus on this port, and a page of the run at /.",
 )
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of that port.")
 @click.option("--processes", type=click.IntRange(1), help="Processes that decode [default: one a CPU].")
@@ -132,7 +139,7 @@ def command(
     try:
         with (
             _reference(cascade, config, flags) as reference,
-            _metrics(cascade, metrics_file, metrics_port, metrics_host) as metrics,
+            _metrics(cascade, sources, metrics_file, metrics_port, metrics_host) as metrics,
             RunProgress(sources, shown=not (quiet or as_json)) as watcher,
         ):
             run = CascadeRun(
@@ -147,6 +154,7 @@ def command(
                 sources, run, cascade.promise, files, record, watcher=watcher, metrics=metrics
             )
             document = summary.as_json() | _replica_report(reference)
+            _keep_observed(directory, run, summary, record)
     except KeyboardInterrupt:
         click.echo("cpuserve: interrupted; the same command with --resume goes on", err=True)
         sys.exit(_INTERRUPTED)
@@ -178,18 +186,40 @@ def _reference(
 
 
 @contextmanager
-def _metrics(cascade: Cascade, file: Path | None, port: int | None, host: str) -> Iterator[RunMetrics | None]:
+def _metrics(
+    cascade: Cascade, sources: list[VideoSource], file: Path | None, port: int | None, host: str
+) -> Iterator[RunMetrics | None]:
     """The metrics that the options ask for."""
     from cpuserve.video.run_metrics import RunMetrics  # noqa: PLC0415
 
     if file is None and port is None:
         yield None
         return
-    metrics = RunMetrics(cascade.promise, file=file, port=port, host=host)
+    names = [source.name for source in sources]
+    metrics = RunMetrics(cascade.promise, file=file, port=port, host=host, query=cascade.query, videos=names)
     try:
         yield metrics
     finally:
         metrics.close()
+
+
+def _keep_observed(directory: Path, run: CascadeRun, summary: RunSummary, record: RunRecord) -> None:
+    """Show what the audit observed in the report of the cascade; without an audit there is nothing."""
+    from cpuserve.video.observed_run import observed_run  # noqa: PLC0415
+    from cpuserve.video.run_history import keep_observed  # noqa: PLC0415
+
+    if run.audit is None or not run.counts.frames:
+        return
+    observed = observed_run(
+        *(run.counts, run.audit, run.drift),
+        videos=list(record.done),
+        labels=str(record.path.absolute()),
+        dropped=summary.dropped,
+    )
+    try:
+        keep_observed(directory, summary.promise, observed)
+    except UsageError as error:
+        click.echo(f"cpuserve: warning: {error}", err=True)
 
 
 def _replica_report(reference: FrameModel | Replicas) -> dict[str, Any]:
