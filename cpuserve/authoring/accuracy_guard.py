@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.authoring.answer_agreement import AnswerAgreement
-from cpuserve.authoring.answer_tally import Tally
 from cpuserve.authoring.metrics import AccuracyMetric, CustomMetric
+from cpuserve.serving.answer_agreement import AnswerAgreement
+from cpuserve.serving.answer_tally import Tally
 
 __all__ = ["Evidence", "Measured", "Verdict", "drop_interval", "judge", "why_not_validated"]
 

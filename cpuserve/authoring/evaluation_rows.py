@@ -12,7 +12,6 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cpuserve.authoring.answer_agreement import AnswerReader, ServedAnswers, VectorReader
 from cpuserve.authoring.average_precision import Detection
 from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.authoring.nncf_quantizer import QuantizeTask
@@ -22,6 +21,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutManifest
 from cpuserve.models.python_steps import PythonSteps
 from cpuserve.models.repository import ModelFile
+from cpuserve.serving.answer_agreement import AnswerReader, ServedAnswers, VectorReader
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.graph import (

@@ -10,9 +10,9 @@ import numpy as np
 import openvino as ov
 
 from cpuserve.authoring.accuracy_guard import Evidence, Measured, judge
-from cpuserve.authoring.answer_agreement import AnswerAgreement, AnswerReader
 from cpuserve.authoring.parity import Array
 from cpuserve.errors import ModelLoadError, last_line
+from cpuserve.serving.answer_agreement import AnswerAgreement, AnswerReader
 
 __all__ = ["HINTS", "Precision", "compare_precisions", "compiled_for", "in_force", "run"]
 

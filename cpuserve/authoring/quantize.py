@@ -12,7 +12,6 @@ from typing import Any
 import openvino as ov
 
 import cpuserve
-from cpuserve.authoring.answer_agreement import AnswerAgreement, VectorReader
 from cpuserve.authoring.evaluation_rows import EvaluationModel, EvaluationRows
 from cpuserve.authoring.interleaved_timing import alternate, ratio
 from cpuserve.authoring.ir_file import save_ir
@@ -40,6 +39,7 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.quantization_record import NOT_VALIDATED, VALIDATED, Validation
 from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.serving.answer_agreement import AnswerAgreement, VectorReader
 from cpuserve.settings import Settings
 
 __all__ = [

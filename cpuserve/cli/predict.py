@@ -36,6 +36,12 @@ _MEASURES = {  # what an answer says of each entry beside its class
     metavar="FILE.png",
     help="Write the picture with the answer drawn on it; for one picture only.",
 )
+@click.option(
+    "--save-expected",
+    is_flag=True,
+    help="Keep each picture and its answer in the warmup/ directory of the version: a server that loads the "
+    "version checks that it answers so.",
+)
 @json_option("Print a line with a JSON object for each picture.")
 @setting_options(
     "model_repository", "decode", "precision", "max_pixels", "allow_callables", "allow_unvalidated"
@@ -45,6 +51,7 @@ def command(
     images: tuple[Path, ...],
     topk: int | None,
     output: Path | None,
+    save_expected: bool,
     as_json: bool,
     config: Path | None,
     **flags: Any,
@@ -58,6 +65,7 @@ def command(
       cpuserve predict digits seven.png --json
       cpuserve predict yolox_nano.onnx photos
       cpuserve predict yolox street.jpg --output boxes.png
+      cpuserve predict digits/2 seven.png --save-expected
     """
     from cpuserve.local_model import Model  # noqa: PLC0415  # OpenVINO only when it is needed
     from cpuserve.models.find_model import find_model  # noqa: PLC0415
@@ -79,6 +87,8 @@ def command(
                 else:
                     click.echo(f"{image}: {error}", err=True)
                 continue
+            if save_expected:
+                _save_expected(file.xml, image, answer)
             if as_json:
                 click.echo(orjson.dumps({"image": str(image), **answer}))
             else:
@@ -116,6 +126,26 @@ def _answer(model: Model, image: Path, topk: int | None, output: Path | None) ->
         except OSError as error:
             raise CpuserveError(f"{output} cannot be written: {error.strerror}") from error
     return answer
+
+
+def _save_expected(model: Path, image: Path, answer: dict[str, Any]) -> None:
+    """Put a picture and its answer beside a model, each in one step.
+
+    Raises:
+        CpuserveError: the directory cannot be written to.
+    """
+    from cpuserve.models.warm_up_files import WARM_UP, expected_path  # noqa: PLC0415
+
+    kept = model.parent / WARM_UP / image.name
+    said = {key: value for key, value in answer.items() if key not in ("model", "version")}
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        for file, data in ((kept, image.read_bytes()), (expected_path(kept), orjson.dumps(said))):
+            beside = file.with_name(f".{file.name}")  # hidden files are no warm-up
+            beside.write_bytes(data)
+            beside.replace(file)
+    except OSError as error:
+        raise CpuserveError(f"{kept} cannot be written: {error.strerror}") from error
 
 
 def _show(image: Path, answer: dict[str, Any]) -> None:

@@ -159,12 +159,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def load(self) -> Application:
         """Make the application of a worker, which is bound to its seat by now."""
         from cpuserve.http.app import Application, deepdetect_routes, deepstack_routes  # noqa: PLC0415
+        from cpuserve.protocols.warm_up import check_warm_up  # noqa: PLC0415
         from cpuserve.serving.pool import Pool  # noqa: PLC0415  # OpenVINO, in workers only
 
         shared, root, detector = self.shared, self.settings.deepdetect_data_root, self.settings.deepstack
         threads = self.seat.threads if self.seat is not None else self.budget.effective
         shared.reload_control.join(self.row)
-        self.pool = Pool(self.settings, threads, shared.statistics, shared.reload_control, self.row)
+        self.pool = Pool(
+            *(self.settings, threads, shared.statistics, shared.reload_control, self.row, check_warm_up)
+        )
         more = deepdetect_routes(self.pool, shared.deepdetect_names, Path(root)) if root else ()
         if detector:
             more = (*more, *deepstack_routes(self.pool, detector))

@@ -45,6 +45,9 @@ class ModelSnapshot:
 def snapshot(file: ModelFile, *, settle_s: float, copy: bool = True) -> Iterator[ModelSnapshot]:
     """Read the files of a version whole; the copy exists as long as the context.
 
+    Warm-up files have to be unchanged too, but are neither copied nor part of the checksum: replicas with and
+    without them serve the same model.
+
     Args:
         file: the version.
         settle_s: how long its files have to be unchanged; it is waited for.
@@ -73,9 +76,9 @@ def _still(file: ModelFile, settle_s: float) -> Signature:
 
     The kernel's time of change counts, which no copy that keeps dates can set.
     """
-    signature = signature_of(file.files)
+    signature = signature_of(file.watched)
     changed = 0.0
-    for path in file.files:
+    for path in file.watched:
         try:
             changed = max(changed, path.stat().st_ctime)
         except OSError as error:
@@ -90,7 +93,7 @@ def _still(file: ModelFile, settle_s: float) -> Signature:
 
 
 def _hold(file: ModelFile, before: Signature) -> None:
-    if signature_of(file.files) != before:
+    if signature_of(file.watched) != before:
         raise _changing(file)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
-from cpuserve.serving.statistics import Recorder
+from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.tensor_checks import check_rows
 from cpuserve.serving.whole_requests import infer_alone
 
@@ -81,6 +81,13 @@ class Pipeline:
     def outputs(self) -> Sequence[Port]:
         """The model's outputs."""
         return self.tensors.engine.outputs if self.cut is None else self.cut.outputs
+
+    def uncounted(self) -> Pipeline:
+        """The same version without a cache, whose requests are not in the statistics of its model."""
+        own = {part.name: getattr(self, part.name) for part in fields(Pipeline)}
+        return Pipeline(
+            **{**own, "recorder": Statistics(rows=1, models=1).recorder(0, self.name, self.version)}
+        )
 
     def predict(self, picture: Encoded, request: Request, topk: int | None = None) -> Answer:
         """Answer one encoded picture.

@@ -20,7 +20,7 @@ from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.statistics import Statistics
-from cpuserve.serving.version_loader import ModelState, VersionLoader
+from cpuserve.serving.version_loader import ModelState, VersionCheck, VersionLoader
 from cpuserve.settings import Settings
 
 __all__ = ["Pool"]
@@ -54,13 +54,20 @@ class Pool:
         statistics: the block of all workers.
         control: what the workers tell each other about loading.
         row: this worker's in both.
+        check: refuses versions that give wrong answers; None: none is refused.
     """
 
     def __init__(
-        self, settings: Settings, threads: int, statistics: Statistics, control: ReloadControl, row: int
+        self,
+        settings: Settings,
+        threads: int,
+        statistics: Statistics,
+        control: ReloadControl,
+        row: int,
+        check: VersionCheck | None = None,
     ) -> None:
         self._settings = settings
-        self._loader = VersionLoader(threads, statistics, control, row)
+        self._loader = VersionLoader(threads, statistics, control, row, check)
         self.statistics = statistics
         self.control = control
         self._row = row
@@ -318,7 +325,7 @@ class Pool:
             if policy.count is not None and enough >= policy.count:
                 break
             file = self.repository.find(name, version)
-            signature = signature_of(file.files)
+            signature = signature_of(file.watched)
             known = served.get(version)
             if known is None or known.signature != signature or (again and known.reason):
                 fresh = self._loader.load(

@@ -21,11 +21,14 @@ from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 
-__all__ = ["ModelState", "VersionLoader"]
+__all__ = ["ModelState", "VersionCheck", "VersionLoader"]
 
 _log = logging.getLogger("cpuserve.pool")
 _STUCK_S = 900.0  # a version that loads for longer counts as hanging
 _SETTLE_S = 1.0  # files that are unchanged for so long are loaded
+
+VersionCheck = Callable[[Pipeline, ModelFile, Settings], None]
+"""Asks a loaded version before it serves; raises `ModelLoadError` where its answers are wrong."""
 
 
 @dataclass
@@ -57,9 +60,18 @@ class VersionLoader:
         statistics: the counters of all workers.
         control: what the workers tell each other about loading.
         row: this worker's in both.
+        check: refuses versions that give wrong answers; None: none is refused.
     """
 
-    def __init__(self, threads: int, statistics: Statistics, control: ReloadControl, row: int) -> None:
+    def __init__(
+        self,
+        threads: int,
+        statistics: Statistics,
+        control: ReloadControl,
+        row: int,
+        check: VersionCheck | None = None,
+    ) -> None:
+        self._check = check
         self._threads = threads
         self._statistics = statistics
         self._control = control
@@ -138,11 +150,14 @@ class VersionLoader:
         if self._core is None:
             self._core = new_core()
         recorder = self._statistics.recorder(self._row, file.name, file.version)
-        return load_pipeline(
+        made = load_pipeline(
             *(self._core, file, settings, self._threads, recorder),
             crash_checks=self._control.crash_checks if settings.check_models_in_child else None,
             settle_s=min(settings.file_system_poll_wait_seconds or _SETTLE_S, _SETTLE_S),
         )
+        if self._check is not None:
+            self._check(made, file, settings)
+        return made
 
 
 def _precision(pipeline: Pipeline) -> str:

@@ -57,6 +57,14 @@ class ModelSettings:
     model_check_timeout_s: float = Group.MODELS.setting(
         300.0, "Seconds the child process has to load a version.", minimum=1
     )
+    warmup_agreement: float = Group.MODELS.setting(
+        0.9,
+        "Share of an expected answer in a version's warmup/ directory that the version has to give before it "
+        "serves, 0 to 1.",
+        minimum=0,
+        maximum=1,
+        per_model=True,
+    )
     allow_unvalidated: bool = Group.MODELS.setting(
         False,
         "Also serve models quantized by NNCF without recorded accuracy. cpuserve quantize records it.",

@@ -14,12 +14,12 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.authoring.accuracy_guard import Measured, Verdict, drop_interval, judge, why_not_validated
-from cpuserve.authoring.answer_agreement import AnswerAgreement, AnswerReader, ServedAnswers, VectorReader
 from cpuserve.authoring.metrics import AccuracyMetric, CustomMetric, MeanAveragePrecision, Top1
 from cpuserve.authoring.nncf_quantizer import QuantizeOptions
 from cpuserve.authoring.quantize import QuantizeOrder, QuantizeReport, quantize
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
+from cpuserve.serving.answer_agreement import AnswerAgreement, AnswerReader, ServedAnswers, VectorReader
 from cpuserve.serving.engine import Port
 from cpuserve.serving.loader import load_pipeline, new_core
 from cpuserve.serving.picture_input import PictureSize

@@ -12,9 +12,9 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.answer_agreement import AnswerAgreement, VectorReader
 from cpuserve.authoring.nncf_quantizer import Quantization, QuantizeOptions, QuantizeTask, quantize_graph
 from cpuserve.errors import ModelLoadError
+from cpuserve.serving.answer_agreement import AnswerAgreement, VectorReader
 
 # Reports are sent from a forked child: what is seen goes to stdout as it happens, from whatever process.
 SEEN = """

@@ -9,8 +9,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from cpuserve.authoring.answer_agreement import ServedAnswers
 from cpuserve.authoring.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
+from cpuserve.serving.answer_agreement import ServedAnswers
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Classifier, TensorsOnly
 from tests.isa import NEEDS_BF16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -14,6 +15,10 @@ from openvino import opset13 as ops
 from cpuserve.cli import cli
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
+from cpuserve.models.repository import ModelFile
+from cpuserve.protocols.warm_up import check_warm_up
+from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.settings import Settings
 
 
 @pytest.fixture
@@ -121,3 +126,20 @@ def test_answers_that_are_no_plain_list_as_a_table(tmp_path, values, card, rows)
     assert words.exit_code == 0, words.output
     lines = [line for line in words.output.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in line.strip("│").split("│")] for line in lines] == rows
+
+
+def test_an_answer_is_kept_as_what_a_server_expects(repository):
+    done = predict(repository, "--save-expected")
+    assert done.exit_code == 0, done.output
+    kept = repository / "models" / "dogs" / "1" / "warmup"
+    assert sorted(file.name for file in kept.iterdir()) == ["grey.expected.json", "grey.png"]
+    assert (kept / "grey.png").read_bytes() == (repository / "grey.png").read_bytes()
+    said = json.loads((kept / "grey.expected.json").read_text())
+    assert said["detections"][0]["label"] == "dog"
+    assert "version" not in said
+    file = ModelFile("dogs", 1, kept.parent / "model.xml")
+    settings = Settings()
+    check_warm_up(load_pipeline(new_core(), file, settings, 1), file, settings)
+    shutil.rmtree(kept)
+    kept.touch()
+    assert "warmup/grey.png cannot be written" in str(predict(repository, "--save-expected").exception)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpuserve.authoring.answer_tally import Tally
-from cpuserve.authoring.comparable_answers import (
+from cpuserve.serving.answer_tally import Tally
+from cpuserve.serving.comparable_answers import (
     BoxAnswer,
     LabelAnswer,
     MaskAnswer,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cpuserve.authoring.answer_tally import Tally
+from cpuserve.serving.answer_tally import Tally
 from cpuserve.serving.postprocess.segmentation import NOT_SEEN
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cpuserve.authoring.answer_tally import Tally
-from cpuserve.authoring.comparable_answers import (
+from cpuserve.errors import RequestError
+from cpuserve.serving.answer_tally import Tally
+from cpuserve.serving.comparable_answers import (
     BoxAnswer,
     ComparableAnswer,
     LabelAnswer,
@@ -20,11 +21,10 @@ from cpuserve.authoring.comparable_answers import (
     TextAnswer,
     VectorAnswer,
 )
-from cpuserve.errors import RequestError
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 
-__all__ = ["AnswerAgreement", "AnswerReader", "ServedAnswers", "VectorReader"]
+__all__ = ["AnswerAgreement", "AnswerReader", "ServedAnswers", "VectorReader", "comparable_answer"]
 
 Array = npt.NDArray[Any]
 Outputs = Sequence[Array]
@@ -119,7 +119,7 @@ class AnswerAgreement:
         return replace(answer, centre=np.mean(vectors, axis=0))
 
 
-_Read = Callable[[Postprocessor, Answer, Outputs, PictureSize], ComparableAnswer | None]
+_Read = Callable[[Answer, PictureSize], ComparableAnswer | None]
 
 
 class ServedAnswers:
@@ -149,6 +149,9 @@ class ServedAnswers:
             if len(answer.get("predictions", ())) == 1 < outputs[0].size and not answer.get("multilabel"):
                 best = min(_RANKS, outputs[0].size)  # one class has no rank
                 answer = post.answer([np.array(part) for part in outputs], best, frame)
+            if "classes" in answer:
+                self.what = "masks"
+                return _mask(post, outputs, frame)
             key = next((known for known in _KINDS if known in answer), "")
             if not key:
                 self.why_not = (
@@ -156,7 +159,7 @@ class ServedAnswers:
                 )
                 return None
             self.what, read = _KINDS[key]
-            return read(post, answer, outputs, frame)
+            return read(answer, frame)
         except (RequestError, ValueError, IndexError, ArithmeticError):
             return None  # outputs that make no answer agree with nothing
 
@@ -171,18 +174,14 @@ def _scores(entries: Sequence[dict[str, Any]]) -> dict[int, float] | None:
     return found if np.isfinite(list(found.values())).all() else None
 
 
-def _classes(
-    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
-) -> ComparableAnswer | None:
+def _classes(answer: Answer, _frame: PictureSize) -> ComparableAnswer | None:
     scores = _scores(answer["predictions"])
     if scores is None:
         return None
     return LabelAnswer(scores) if answer.get("multilabel") else RankedAnswer(scores)
 
 
-def _boxes(
-    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
-) -> ComparableAnswer | None:
+def _boxes(answer: Answer, _frame: PictureSize) -> ComparableAnswer | None:
     entries = answer["detections"]
     corners = np.array([entry["box"] for entry in entries], np.float64).reshape(-1, 4)
     scores = np.array([_score(entry) for entry in entries], np.float64)
@@ -200,9 +199,7 @@ def _points_of(entry: dict[str, Any]) -> PointAnswer:
     return PointAnswer(places, scores, float((right - left) * (bottom - top)) ** 0.5)
 
 
-def _points(
-    _post: Postprocessor, answer: Answer, _outputs: Outputs, frame: PictureSize
-) -> ComparableAnswer | None:
+def _points(answer: Answer, frame: PictureSize) -> ComparableAnswer | None:
     entries = answer["keypoints"]
     points = {
         int(entry["class_id"]): (float(entry["point"][0]), float(entry["point"][1])) for entry in entries
@@ -213,9 +210,7 @@ def _points(
     return PointAnswer(points, scores, _SMALLEST * max(frame.width, frame.height))
 
 
-def _mask(
-    post: Postprocessor, _answer: Answer, outputs: Outputs, frame: PictureSize
-) -> ComparableAnswer | None:
+def _mask(post: Postprocessor, outputs: Outputs, frame: PictureSize) -> ComparableAnswer | None:
     if not isinstance(post, Segmenter):
         return None
     shrink = min(1.0, _MASK_SIDE / max(frame.width, frame.height))
@@ -223,17 +218,33 @@ def _mask(
     return MaskAnswer(post.mask(outputs, small))
 
 
-def _text(
-    _post: Postprocessor, answer: Answer, _outputs: Outputs, _frame: PictureSize
-) -> ComparableAnswer | None:
+def _text(answer: Answer, _frame: PictureSize) -> ComparableAnswer | None:
     return TextAnswer(answer["text"])
+
+
+def comparable_answer(answer: Answer) -> ComparableAnswer | None:
+    """An answer as JSON in a form that can be compared; None where nothing in it can be.
+
+    Of a segmentation it has the area of each class, since the answer has no mask.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is no answer of this server.
+    """
+    entries = answer.get("classes")
+    if isinstance(entries, list):
+        return LabelAnswer({int(one["class_id"]): float(one["area"]) for one in entries})
+    points = [one["point"] for one in answer.get("keypoints", ())]
+    frame = PictureSize(*(max((round(point[axis]) for point in points), default=1) for axis in (0, 1)))
+    for key, (_, read) in _KINDS.items():
+        if key in answer:
+            return read(answer, frame)
+    return None
 
 
 _KINDS: dict[str, tuple[str, _Read]] = {
     "predictions": ("classes", _classes),
     "detections": ("boxes", _boxes),
     "keypoints": ("keypoints", _points),
-    "classes": ("masks", _mask),
     "text": ("texts", _text),
 }
 
