@@ -18,7 +18,6 @@ from cpuserve.models.aliases import MODEL_NAME, owners_of_aliases, read_aliases,
 from cpuserve.models.directories import sync, sync_tree, try_lock
 from cpuserve.models.model_files import files_of
 from cpuserve.models.version_files import entries_of, ir_in, model_in
-from cpuserve.models.warm_up_files import warm_up_files_of
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
@@ -49,11 +48,6 @@ class ModelFile:
     def files(self) -> list[Path]:
         """The files that make up the model: its own, weights beside it, and parts of a cut one."""
         return files_of(self.xml)
-
-    @property
-    def watched(self) -> list[Path]:
-        """The files whose change makes the version be loaded again: those of the model, and its warm-up."""
-        return [*self.files, *warm_up_files_of(self.xml)]
 
 
 class Repository:

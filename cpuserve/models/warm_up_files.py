@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpuserve.errors import ModelLoadError
+from cpuserve.models.model_files import files_of
 from cpuserve.models.version_files import entries_of
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "read_warm_up_file",
     "warm_up_files_of",
     "warm_up_requests",
+    "watched_files_of",
 ]
 
 WARM_UP = "warmup"
@@ -45,6 +47,15 @@ def warm_up_files_of(model: Path) -> list[Path]:
     """
     folder = model.parent / WARM_UP
     return [folder / name for name in entries_of(folder) if name[0] != "."]
+
+
+def watched_files_of(model: Path) -> list[Path]:
+    """The files whose change makes a version be loaded again: those of the model, and its warm-up.
+
+    Raises:
+        RepositoryError: the warm-up directory cannot be listed.
+    """
+    return [*files_of(model), *warm_up_files_of(model)]
 
 
 def expected_path(file: Path) -> Path:

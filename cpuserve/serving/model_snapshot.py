@@ -20,6 +20,7 @@ from cpuserve.errors import ModelChanging, ModelLoadError
 from cpuserve.models.directories import try_lock
 from cpuserve.models.model_files import Signature, signature_of
 from cpuserve.models.repository import ModelFile
+from cpuserve.models.warm_up_files import watched_files_of
 
 __all__ = ["ModelSnapshot", "remove_abandoned", "snapshot"]
 
@@ -76,9 +77,9 @@ def _still(file: ModelFile, settle_s: float) -> Signature:
 
     The kernel's time of change counts, which no copy that keeps dates can set.
     """
-    signature = signature_of(file.watched)
+    signature = signature_of(watched_files_of(file.xml))
     changed = 0.0
-    for path in file.watched:
+    for path in watched_files_of(file.xml):
         try:
             changed = max(changed, path.stat().st_ctime)
         except OSError as error:
@@ -93,7 +94,7 @@ def _still(file: ModelFile, settle_s: float) -> Signature:
 
 
 def _hold(file: ModelFile, before: Signature) -> None:
-    if signature_of(file.watched) != before:
+    if signature_of(watched_files_of(file.xml)) != before:
         raise _changing(file)
 
 

@@ -14,6 +14,7 @@ from cpuserve.models.model_files import signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
+from cpuserve.models.warm_up_files import watched_files_of
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY, ModelProblems
 from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
@@ -325,7 +326,7 @@ class Pool:
             if policy.count is not None and enough >= policy.count:
                 break
             file = self.repository.find(name, version)
-            signature = signature_of(file.watched)
+            signature = signature_of(watched_files_of(file.xml))
             known = served.get(version)
             if known is None or known.signature != signature or (again and known.reason):
                 fresh = self._loader.load(
