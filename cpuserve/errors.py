@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ __all__ = [
     "VideoError",
     "install_command",
     "last_line",
+    "pip_install",
     "without_directories",
 ]
 
@@ -115,11 +117,12 @@ class MissingExtra(CpuserveError):
 
     Args:
         what: what needs them, and the package: "this needs NNCF".
-        extra: the extra of cpuserve that brings them.
+        extra: the extra of cpuserve that brings them; empty where none does.
+        command: what installs them; by default it adds the extra.
     """
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what}: {install_command(extra)}")
+    def __init__(self, what: str, extra: str, command: str = "") -> None:
+        super().__init__(f"{what}: {command or install_command(extra)}")
 
 
 class RepositoryError(CpuserveError):
@@ -251,10 +254,16 @@ class DeadlineExceeded(RequestError, status=504, grpc_code="DEADLINE_EXCEEDED"):
 
 def install_command(extra: str) -> str:
     """The command that adds an extra to the environment this process runs in."""
-    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    return pip_install(f"'cpuserve[{extra}]'")
+
+
+def pip_install(words: str) -> str:
+    """The command that installs packages into the environment this process runs in."""
+    own = shlex.quote(sys.executable)
+    python = "python" if shutil.which("python") == sys.executable else own
     if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip install --python {sys.executable} 'cpuserve[{extra}]'"
-    return f"{python} -m pip install 'cpuserve[{extra}]'"
+        return f"uv pip install --python {own} {words}"
+    return f"{python} -m pip install {words}"
 
 
 def without_directories(text: str, *roots: Path) -> str:

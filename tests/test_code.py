@@ -1,5 +1,6 @@
 """ruff and mypy strict have nothing to say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_command_that_installs_an_extra_is_written_in_one_place():
+    """`errors.pip_install` knows the environment at hand; a message of its own would name another."""
+    by_hand = re.compile(r"pip install(?! words)")
+    found = [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "cpuserve").rglob("*.py")
+        if by_hand.search(file.read_text())
+    ]
+    assert found == ["cpuserve/errors.py"]
 
 
 @pytest.mark.timeout(300)

@@ -36,7 +36,7 @@ def test_the_drawn_tree_is_the_one_of_the_classes():
     )
     drawn = [(len(lines) // 4, name, int(status), code) for lines, name, status, code in rows]
     assert drawn == list(tree(CpuserveError))
-    functions = {"install_command", "last_line", "without_directories"}
+    functions = {"install_command", "last_line", "pip_install", "without_directories"}
     assert {name for _, name, _, _ in drawn} | functions == set(errors.__all__)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         check_words(sys.argv[1:] if arguments is None else arguments)
         code = cli.main(arguments, prog_name="cpuserve", standalone_mode=False)
+        sys.stdout.flush()
     except CpuserveError as error:
         click.echo(f"cpuserve: error: {error}{_not_here_yet(error)}", err=True)
         sys.exit(_code(error))
@@ -81,10 +83,29 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # who reads the output has what it wanted, as head has
+        _end_output()
+        sys.exit(_FAILED)
+    except OSError as error:
+        click.echo(f"cpuserve: error: {_reason(error)}", err=True)
+        sys.exit(_FAILED)
     except click.Abort:  # click's word for Ctrl-C
         click.echo("cpuserve: ended by Ctrl-C", err=True)
         sys.exit(_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_output() -> None:
+    """Let what is left of the output go nowhere when the interpreter ends and flushes it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _reason(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    said = error.strerror or str(error)
+    return said if error.filename is None else f"{os.fsdecode(error.filename)}: {said}"
 
 
 def _not_here_yet(error: CpuserveError) -> str:

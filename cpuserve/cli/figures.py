@@ -24,9 +24,13 @@ class _OutputFile(click.Path):
         """The path of the file; `click.BadParameter` where it cannot be written."""
         file = Path(os.fsdecode(super().convert(value, param, ctx)))
         folder = file.absolute().parent
-        if not folder.is_dir():
+        try:
+            there, known = file.exists(), folder.is_dir()
+        except OSError as error:
+            self.fail(f"{file} cannot be reached: {error.strerror}", param, ctx)
+        if not known:
             self.fail(f"{file}: there is no directory {file.parent}", param, ctx)
-        if not os.access(file if file.exists() else folder, os.W_OK):
+        if not os.access(file if there else folder, os.W_OK):
             self.fail(f"{file} cannot be written by this user", param, ctx)
         return file
 
@@ -61,10 +65,13 @@ def check_folder(folder: Path, flag: str) -> None:
 
 def _why_not(folder: Path) -> str:
     nearest = folder.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        return f"{folder}: {nearest} is no directory"
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return f"{folder}: {nearest} is no directory"
+    except OSError as error:
+        return f"{folder} cannot be reached: {error.strerror}"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written by this user"
 
 

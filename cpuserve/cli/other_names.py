@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cpuserve.cli.sections import SectionedOption
-from cpuserve.errors import UsageError
+from cpuserve.errors import UsageError, install_command
 from cpuserve.settings import SETTINGS
 
 __all__ = ["other_name_options", "with_dashes", "without_other_names"]
@@ -112,7 +112,7 @@ def _take_grpc_port(flags: dict[str, Any], typed: Mapping[str, str]) -> list[str
         UsageError: --grpc-port asks for another.
     """
     if importlib.util.find_spec("grpc") is None:
-        return [f'{typed["port"]} is not used beside --rest-port: gRPC needs pip install "cpuserve[grpc]"']
+        return [f"{typed['port']} is not used beside --rest-port: gRPC needs {install_command('grpc')}"]
     if flags["grpc_port"] not in (None, flags["port"]):
         raise UsageError(
             f"{typed['port']} beside --rest-port and {typed['grpc_port']} ask for different things: "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpuserve.errors import UnknownModel, UsageError
+from cpuserve.errors import RepositoryError, UnknownModel, UsageError
 from cpuserve.models.repository import ModelFile, Repository
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ def find_model(model: str | Path, repository: Path) -> ModelFile:
     Raises:
         UnknownModel: there is none.
         UsageError: what stands behind the name is no version.
-        RepositoryError: its directory cannot be listed.
+        RepositoryError: its directory cannot be listed, or the path cannot be reached.
     """
     path, models = Path(model).resolve(), Repository(repository)
     named = None if isinstance(model, Path) else _IN_REPOSITORY.fullmatch(model)
-    there = len(str(model)) <= _LONGEST_PATH and path.exists()
+    try:
+        there = len(str(model)) <= _LONGEST_PATH and path.exists()
+    except OSError as error:
+        raise RepositoryError(f"{str(model)[:200]} cannot be read: {error.strerror}") from error
     if named and (models.versions(models.own_name(named[1])) or not there):
         return models.find(named[1], int(named[2]) if named[2] else None)
     if not there:

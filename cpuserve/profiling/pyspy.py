@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from cpuserve.errors import pip_install
 from cpuserve.machine.files import read_text
 
 __all__ = ["PySpy", "folded_of", "hindrance"]
@@ -54,7 +55,7 @@ class PySpy:
                 )
         except OSError as error:
             self._folder.cleanup()
-            return f"py-spy cannot be started ({error.strerror}): pip install py-spy"
+            return f"py-spy cannot be started ({error.strerror}): {pip_install('py-spy')}"
         deadline = time.monotonic() + _START_S
         while self._process.poll() is None:
             if "Sampling process" in self._log() or time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.http.worker import SeatWorker
 from cpuserve.settings import Settings
 
@@ -36,12 +36,13 @@ class ZmqEndpoints:
         seats: how many workers there are.
 
     Raises:
-        UsageError: an endpoint cannot be used, the package is not installed, or a setting does not fit.
+        UsageError: an endpoint cannot be used, or a setting does not fit.
+        MissingExtra: pyzmq is not installed.
     """
 
     def __init__(self, settings: Settings, seats: int) -> None:
         if importlib.util.find_spec("zmq") is None:
-            raise UsageError('zmq_endpoint needs the package of an extra: pip install "cpuserve[frigate]"')
+            raise MissingExtra("zmq_endpoint needs pyzmq", "frigate")
         if not settings.zmq_model:
             raise UsageError("zmq_endpoint needs zmq_model: the model that finds the objects")
         if settings.api_key_file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuserve.errors import VideoError
+from cpuserve.errors import MissingExtra
 
 try:
     import av
@@ -12,7 +12,7 @@ try:
     from av.video.frame import PictureType
     from av.video.reformatter import Interpolation, VideoReformatter
 except ImportError as error:
-    raise VideoError("video needs PyAV: pip install 'cpuserve[video]'") from error
+    raise MissingExtra("video needs PyAV", "video") from error
 
 __all__ = [
     "Disposition",

@@ -11,7 +11,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.video.audit import Audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.drift import DriftResponse
@@ -62,7 +62,8 @@ class RunMetrics:
         videos: names of the videos, for the page.
 
     Raises:
-        UsageError: the extra is missing, or the port is in use.
+        MissingExtra: prometheus-client is not installed.
+        UsageError: the port is in use.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class RunMetrics:
         try:
             import prometheus_client as prometheus  # noqa: PLC0415  # an extra
         except ImportError as error:
-            raise UsageError("metrics need an extra: pip install 'cpuserve[video]'") from error
+            raise MissingExtra("metrics need prometheus-client", "video") from error
         self._prometheus, self._promise = prometheus, promise
         self._file, self._written = file, -_EVERY_S
         self._registry = prometheus.CollectorRegistry()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.serving.engine import Array
 
 __all__ = ["PARTS", "ScoreTable", "Which", "difference_column"]
@@ -136,7 +136,8 @@ class ScoreTable:
         """Writes ``.npz`` or, with the extra ``parquet``, ``.parquet``.
 
         Raises:
-            UsageError: the name has another ending, or pyarrow is missing.
+            UsageError: the name has another ending.
+            MissingExtra: pyarrow is not installed.
         """
         facts = json.dumps({"format": _FORMAT, **{name: getattr(self, name) for name in _FACTS}})
         if path.suffix == ".npz":
@@ -220,7 +221,7 @@ def _parquet(path: Path) -> tuple[Any, Any]:
         import pyarrow as pa  # noqa: PLC0415  # an extra
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError("a .parquet file needs an extra: pip install 'cpuserve[parquet]'") from error
+        raise MissingExtra("Parquet files need pyarrow", "parquet") from error
     return pa, parquet
 
 
@@ -228,7 +229,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """What a file says of the table, and its columns.
 
     Raises:
-        UsageError: the file has another ending, or pyarrow is missing.
+        UsageError: the file has another ending.
+        MissingExtra: pyarrow is not installed.
         OSError, ValueError, KeyError: it cannot be read, or is damaged.
     """
     if path.suffix == ".npz":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuserve.errors import CpuserveError, MissingExtra
+from cpuserve.errors import MissingExtra, pip_install
 from cpuserve.serving.postprocess import Answer
 from cpuserve.video.region import Region
 
@@ -16,8 +16,8 @@ __all__ = ["Tracks", "Zones", "to_supervision"]
 _PLACE = "place"  # where a box was in the answer: trackers put boxes into another order
 _NO_TRACK = -1
 _NO_DEPS = (
-    "--track needs trackers: pip install --no-deps trackers (its dependency opencv-python would overwrite "
-    "the files of opencv-python-headless)"
+    "--track needs trackers, without its dependency opencv-python, which would overwrite the files of "
+    "opencv-python-headless"
 )
 
 
@@ -59,8 +59,7 @@ class Tracks:
         frame_rate: how many frames a second it is given.
 
     Raises:
-        MissingExtra: supervision is not installed.
-        CpuserveError: trackers is not installed.
+        MissingExtra: supervision or trackers is not installed.
     """
 
     def __init__(self, frame_rate: float) -> None:
@@ -68,7 +67,7 @@ class Tracks:
         try:
             from trackers import ByteTrackTracker  # noqa: PLC0415  # of no extra
         except ImportError as error:
-            raise CpuserveError(_NO_DEPS) from error
+            raise MissingExtra(_NO_DEPS, "", pip_install("--no-deps trackers")) from error
         self._tracker = ByteTrackTracker(frame_rate=frame_rate)
 
     def add(self, answer: Answer, time_s: float) -> None:

@@ -44,7 +44,23 @@ def run(*words):
     return CliRunner().invoke(cli, list(map(str, words)))
 
 
-@pytest.mark.parametrize(
+@pytest.fixture
+def hidden(tmp_path, monkeypatch):
+    """A directory that this user may not even look into, as /root, whoever runs the tests."""
+    folder = tmp_path / "hidden"
+    folder.mkdir()
+    stat = os.stat
+
+    def look(path, *rest, **more):
+        if folder in Path(os.fsdecode(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", look)
+    return folder
+
+
+PLACES = pytest.mark.parametrize(
     "words",
     [
         ("bench", "serve", "digits", "--out", "FOLDER/new.json"),
@@ -55,6 +71,18 @@ def run(*words):
         ("tune", "digits", "--tuning-dir", "FOLDER/tuning"),
     ],
 )
+
+
+@PLACES
+def test_a_place_that_cannot_be_reached_is_refused_first(hidden, words):
+    done = run(*(word.replace("FOLDER", str(hidden)) for word in words))
+    said = done.output if done.exception is None else f"{done.output}{done.exception}"
+    assert isinstance(done.exception, (SystemExit, UsageError))
+    assert "cannot be reached: Permission denied" in said
+    assert words[-2].lstrip("-") in said
+
+
+@PLACES
 def test_a_place_that_cannot_be_written_is_refused_first(closed, words):
     done = run(*(word.replace("FOLDER", str(closed)) for word in words))
     said = done.output if done.exception is None else f"{done.output}{done.exception}"

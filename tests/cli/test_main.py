@@ -27,6 +27,9 @@ def run(*words, **more):
         (UsageError("a wrong option"), 2),
         (MissingExtra("this needs NNCF", "quantize"), 4),
         (click.UsageError("click's own"), 2),
+        (MissingExtra("this needs trackers", "", "pip install it"), 4),
+        (PermissionError(13, "Permission denied", "/root/x"), 1),
+        (OSError(28, "No space left on device"), 1),
         (click.Abort(), 130),
         (KeyboardInterrupt(), 130),
     ],
@@ -42,7 +45,21 @@ def test_every_kind_of_end_has_one_exit_code(monkeypatch, capsys, error, code):
     said = capsys.readouterr().err
     assert ended.value.code == code
     assert "Traceback" not in said
-    assert str(error) in said
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        assert said == f"cpuserve: error: {place}{error.strerror}\n"
+    assert isinstance(error, OSError) or str(error) in said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["pull"], ["pull", "--json"]])
+def test_a_reader_that_has_enough_is_no_error(words):
+    """As `cpuserve pull | head -1`, where the reader ends before anything is written."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "cpuserve", *words]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from cpuserve.errors import install_command
+
 
 def test_the_words_of_kserves_runtime(serve):
     settings, _, said = serve(
@@ -25,8 +27,7 @@ def test_without_the_packages_of_grpc_its_port_is_a_note(serve, monkeypatch):
     settings, _, said = serve("--port=9000", "--rest_port=8080")
     assert (settings.port, settings.grpc_port) == (8080, 0)
     assert said == (
-        "cpuserve: note: --port 9000 is not used beside --rest-port: gRPC needs pip install "
-        '"cpuserve[grpc]"\n'
+        f"cpuserve: note: --port 9000 is not used beside --rest-port: gRPC needs {install_command('grpc')}\n"
     )
 
 

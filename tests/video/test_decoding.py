@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpuserve.errors import UsageError, VideoError
+from cpuserve.errors import UsageError, VideoError, install_command
 from cpuserve.video.decoder_server import shared_server
 from cpuserve.video.decoding import decode, frames, probe_apart
 from tests.conftest import ROOT
@@ -299,4 +299,4 @@ def test_abandoning_a_file_ends_its_processes(video, tmp_path):
 def test_without_pyav_the_message_says_what_to_install():
     code = "import sys; sys.modules['av'] = None; import cpuserve.video.decoding"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "VideoError: video needs PyAV: pip install 'cpuserve[video]'" in done.stderr
+    assert f"MissingExtra: video needs PyAV: {install_command('video')}" in done.stderr

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import UsageError, install_command
 from cpuserve.video.score_table import ScoreTable, difference_column
 
 
@@ -132,7 +132,7 @@ def test_parquet_without_its_extra_says_what_to_install(tmp_path):
         f"ScoreTable.load(Path({str(tmp_path / 'a.parquet')!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "UsageError: a .parquet file needs an extra: pip install 'cpuserve[parquet]'" in done.stderr
+    assert f"MissingExtra: Parquet files need pyarrow: {install_command('parquet')}" in done.stderr
 
 
 def test_columns_of_other_lengths_are_refused():
