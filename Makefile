@@ -54,7 +54,7 @@ $(VENV)/.serve: requirements/serve.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: requirements/test.lock requirements/trackers.lock $(VENV)/.serve
+$(VENV)/.test: requirements/test.lock requirements/trackers.lock requirements/deploy.lock $(VENV)/.serve
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/trackers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/trackers.lock -r requirements/deploy.lock
 	@touch $@

@@ -21,6 +21,8 @@ from cpuserve.settings import SETTINGS, Group, Setting
 HERE = Path(__file__).parent
 PROTOS = HERE.parent / "cpuserve" / "grpc" / "protos"
 WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
+CHART_SCHEMA = HERE.parent / "deploy" / "helm" / "cpuserve" / "values.schema.json"
+CHART_VALUES = {"port", "grpc_port", "shutdown_timeout_s", "cache_dir"}  # set by values of the chart's own
 HEADER = ("| setting | option | environment | default | meaning |", "|---|---|---|---|---|")
 
 
@@ -111,6 +113,14 @@ def descriptors() -> bytes:
         return out.read_bytes()
 
 
+def chart_schema() -> str:
+    """The Helm chart's values.schema.json with today's names of settings, but for those that have a value."""
+    schema = json.loads(CHART_SCHEMA.read_text())
+    names = sorted(set(SETTINGS) - CHART_VALUES)
+    schema["properties"]["settings"]["propertyNames"]["enum"] = names
+    return json.dumps(schema, indent=1) + "\n"
+
+
 PAGES = {"settings.md": settings_page, "commands.md": commands_page}
 
 
@@ -122,6 +132,8 @@ def main(folder: Path) -> None:
     (folder / "seven.png").write_bytes(seven())
     package = HERE.parent / "cpuserve" / "protocols" / "page" if folder == HERE else folder
     (package / "openapi.json").write_text(openapi())
+    chart = CHART_SCHEMA.parent if folder == HERE else folder
+    (chart / "values.schema.json").write_text(chart_schema())
     (PROTOS if folder == HERE else folder).joinpath("descriptors.binpb").write_bytes(descriptors())
 
 

@@ -10,3 +10,6 @@ uv pip compile pyproject.toml requirements/build.in $common --extra test -c requ
 # alone, since its dependency opencv-python would overwrite the files of opencv-python-headless
 # shellcheck disable=SC2086
 uv pip compile requirements/trackers.in $common --no-deps --output-file requirements/trackers.lock "$@"
+# programs in wheels; what their Python sides depend on is not needed
+# shellcheck disable=SC2086
+uv pip compile requirements/deploy.in $common --no-deps --output-file requirements/deploy.lock "$@"

@@ -12,6 +12,7 @@ import pytest
 
 from cpuserve.settings import Settings
 from tests.conftest import ROOT
+from tests.deploy.programs import installed
 from tests.servers import free_port
 
 DEPLOY = ROOT / "deploy"
@@ -28,21 +29,13 @@ def text_of(name: str) -> str:
     return (DEPLOY / name).read_text()
 
 
-def program(name: str) -> str:
-    """A program's path; the test is skipped where it is not installed."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def accepted(*words: str, **environment: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    analyze = program("systemd-analyze")
+    analyze = installed("systemd-analyze")
     path = tmp_path / "cpuserve.service"
     runnable = text_of("cpuserve.service").replace("/usr/local/bin/cpuserve", shutil.which("true") or "")
     for change, good in (("", True), ("KillMode=softly\n", False)):
@@ -70,7 +63,7 @@ def test_the_unit_agrees_with_the_settings() -> None:
 
 
 def test_nginx_takes_its_file(tmp_path: Path) -> None:
-    nginx = program("nginx")
+    nginx = installed("nginx")
     site = tmp_path / "cpuserve.conf"
     # `nginx -t` binds the ports
     site.write_text(re.sub(r"listen \d+", lambda _: f"listen 127.0.0.1:{free_port()}", text_of("nginx.conf")))
@@ -88,7 +81,7 @@ def test_nginx_takes_its_file(tmp_path: Path) -> None:
 
 
 def test_caddy_takes_its_file(tmp_path: Path) -> None:
-    caddy = program("caddy")
+    caddy = installed("caddy")
     places = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     words = ("validate", "--adapter", "caddyfile", "--config")
     accepted(caddy, *words, str(DEPLOY / "Caddyfile"), **places)

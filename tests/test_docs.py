@@ -33,6 +33,11 @@ def test_generated_files_are_fresh(generated, name):
     assert (ROOT / "docs" / name).read_bytes() == (generated / name).read_bytes(), "run `make docs`"
 
 
+def test_the_charts_values_name_the_settings(generated):
+    committed = ROOT / "deploy" / "helm" / "cpuserve" / "values.schema.json"
+    assert committed.read_bytes() == (generated / "values.schema.json").read_bytes(), "run `make docs`"
+
+
 def test_openapi_json_is_the_yaml(generated):
     committed = PACKAGE / "protocols" / "page" / "openapi.json"
     assert committed.read_bytes() == (generated / "openapi.json").read_bytes(), "run `make docs`"

@@ -30,6 +30,16 @@ PUBLIC = {  # where models, papers, licences, formats and tools are that readers
     *("git-lfs.github.com", "protobuf.dev", "raw.githubusercontent.com", "ui.perfetto.dev"),
     *("www.apache.org", "www.speedscope.app", "www.w3.org"),
 }
+API_GROUPS = {  # that manifests of Kubernetes name; no host has these names
+    *(
+        "app.kubernetes.io",
+        "balloon.balloons.resource-policy.nri.io",
+        "kubelet.config.k8s.io",
+        "kubernetes.io",
+    ),
+    *("kustomize.config.k8s.io", "prometheus.kserve.io", "serving.kserve.io", "sidecar.istio.io"),
+    "monitoring.coreos.com",
+}
 PATH = re.compile(r"(?<![\w.~\])}>/*<%+-])/([a-zA-Z][\w.-]+)/\w[\w.-]*")
 HOST = re.compile(r"(?<![\w.])(?:[a-z0-9-]+\.)+(?:ai|com|dev|io|org)\b(?![.(\w])")
 ADDRESS = re.compile(r"https?://((?:[\w-]+\.)+[a-z]+)\b")
@@ -39,7 +49,7 @@ SKIPPED = {".bin", ".binpb", ".png", ".jpg", ".gitignore"}  # its paths begin at
 def hosts(text: str) -> set[str]:
     """Public names of machines that readers are not sent to on purpose."""
     named = {*HOST.findall(text), *ADDRESS.findall(text)}
-    return {name for name in named if not name.endswith(".example")} - PUBLIC
+    return {name for name in named if not name.endswith(".example")} - PUBLIC - API_GROUPS
 
 
 def directories(text: str, known: set[str]) -> set[str]:

@@ -93,19 +93,26 @@ class Container(Server):
 
 
 @contextmanager
-def container(log: Path, *options: str, cpus: str | None = None) -> Iterator[Container]:
+def container(
+    log: Path, *options: str, cpus: str | None = None, words: Sequence[str] = (), port: int | None = None
+) -> Iterator[Container]:
     """Start the image with ``options`` and wait until the workers of all seats are ready.
 
     Args:
         log: what the container writes.
         options: of podman run.
         cpus: the CPUs it may use, as a cpulist; its affinity mask is what a cpuset looks like from inside.
+        words: what stands behind the image, in place of its command.
+        port: where it answers; without it a free one, told to it by the environment.
     """
-    port = free_port()
+    told: tuple[str, ...] = ()
+    if port is None:
+        port = free_port()
+        told = ("--env", f"CPUSERVE_PORT={port}")
     name = f"cpuserve-test-{port}"
     command: Sequence[str] = [
         *(("taskset", "--cpu-list", cpus) if cpus else ()),
-        *(str(_SCRIPT), "run", "--name", name, *HARDENED, "--env", f"CPUSERVE_PORT={port}", *options, IMAGE),
+        *(str(_SCRIPT), "run", "--name", name, *HARDENED, *told, *options, IMAGE, *words),
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

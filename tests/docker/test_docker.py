@@ -6,26 +6,33 @@ Deselected unless asked for (`make test-docker`): it installs Debian packages an
 from __future__ import annotations
 
 import datetime
+import http.client
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.files import format_cpulist, parse_cpulist
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from tests.docker.containers import IMAGE, Container, container, docker_profile, engineless
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PARTS = {"image", "files", "refused", "granted", "nodes"}  # of the result file
+PARTS = {"image", "files", "refused", "granted", "nodes", "kserve"}  # of the result file
 REFUSED = re.compile(r"seat (\d+): memory policy: first touch, .* gave EPERM \(.*CAP_SYS_NICE")
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
@@ -205,6 +212,66 @@ def test_with_the_capability_the_policy_is_granted(image, profile, result, tmp_p
             "seats": seats,
             "exit_code": code,
         }
+
+
+def test_kserves_arguments_serve_a_photo_as_its_user_until_sigterm_drains(image, profile, result, tmp_path):
+    """What KServe's controller adds to the runtime in deploy/kserve: its user, /mnt/models, its arguments."""
+    (runtime,) = yaml.safe_load_all((ROOT / "deploy/kserve/clusterservingruntime.yaml").read_text())
+    (described,) = runtime["spec"]["containers"]
+    port, grpc_port = free_port(), free_port()
+    written = [word.replace("{{.Name}}", "digits") for word in described["args"]]
+    words = [
+        {"--rest_port=8080": f"--rest_port={port}", "--port=9000": f"--port={grpc_port}"}.get(word, word)
+        for word in written
+    ]
+    user = f"{described['securityContext']['runAsUser']}:0"
+    mounted = ("--volume", f"{ROOT / 'ir_models/digits'}:/mnt/models:ro")
+    inside = ("--user", user, "--security-opt", profile, *mounted)
+    with container(tmp_path / "log", *inside, words=words, port=port) as server:
+        assert server.get("/v2/models/digits/ready").status == 200
+        answer = is_answered(server)
+        seen = server.look()
+        first = seen["processes"]["1"]["status"]
+        assert first["Uid"].split() == [user.partition(":")[0]] * 4
+        assert int(first["CapEff"], 16) == 0
+        assert seen["writable"] == ["/tmp", "/dev/shm"]  # noqa: S108
+        with ThreadPoolExecutor(1) as client:
+            drained = client.submit(answered_until_the_end, port)
+            time.sleep(1)
+            code = stops(server)
+            answers = drained.result(timeout=60)
+        assert answers.keys() <= {200, 503}
+        assert answers[200] > 1
+        result["kserve"] = {
+            "options": "the arguments and the user of deploy/kserve, read-only root, no capability",
+            "arguments": written,
+            "user": first["Uid"].split()[0],
+            "answer": answer,
+            "answers_by_status_until_the_exit": {str(status): count for status, count in answers.items()},
+            "requests_cut_off": 0,
+            "exit_code": code,
+        }
+
+
+def answered_until_the_end(port: int) -> Counter[int]:
+    """Ask over and over, each time on a new connection, until none is accepted any more.
+
+    Raises:
+        http.client.HTTPException, ConnectionResetError: A request that was sent got no whole answer.
+    """
+    answers: Counter[int] = Counter()
+    picture = (ROOT / "docs" / "seven.png").read_bytes()
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            return answers
+        with closing(connection):
+            connection.request("POST", "/predictions/digits", picture, {"Content-Type": "image/png"})
+            response = connection.getresponse()
+            response.read()
+            answers[response.status] += 1
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="takes two CPUs")

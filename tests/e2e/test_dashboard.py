@@ -53,6 +53,16 @@ def test_every_metric_and_label_is_one_that_the_server_has(labels_by_metric: dic
         assert {*matched, *grouped} <= known, expression
 
 
+def test_kedas_queries_ask_for_metrics_that_the_server_has(labels_by_metric: dict[str, set[str]]) -> None:
+    texts = [path.read_text() for path in (ROOT / "deploy").rglob("scaledobject.yaml")]
+    parts = [part for text in texts for part in text.split("query:")[1:]]
+    assert len(parts) == 6
+    for part in parts:
+        names = METRIC.findall(part.partition("#")[0])
+        assert names
+        assert set(names) <= labels_by_metric.keys()
+
+
 def test_legends_show_labels_that_are_left(labels_by_metric: dict[str, set[str]]) -> None:
     for panel in BOARD["panels"]:
         for target in panel["targets"]:
