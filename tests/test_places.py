@@ -27,9 +27,10 @@ MADE_UP = {
 }
 PUBLIC = {  # where models, papers, licences, formats and tools are that readers are told of
     *("creativecommons.org", "docs.openvino.ai", "docs.ray.io", "doi.org", "example.org", "github.com"),
-    *("git-lfs.github.com", "protobuf.dev", "raw.githubusercontent.com", "ui.perfetto.dev"),
+    *("git-lfs.github.com", "json-schema.org", "protobuf.dev", "raw.githubusercontent.com", "ui.perfetto.dev"),
     *("www.apache.org", "www.speedscope.app", "www.w3.org"),
 }
+POINTERS = {"definitions", "spec"}  # into JSON documents
 API_GROUPS = {  # that manifests of Kubernetes name; no host has these names
     *(
         "app.kubernetes.io",
@@ -77,7 +78,7 @@ def test_no_file_sends_readers_to_a_host_that_is_not_listed(texts):
 def test_no_file_names_a_directory_of_one_machine(texts):
     strange = {}
     for name, text in texts.items():
-        known = SYSTEM | ROUTES | (MADE_UP if name.parts[0] == "tests" else set())
+        known = SYSTEM | ROUTES | POINTERS | (MADE_UP if name.parts[0] == "tests" else set())
         strange[name] = directories(text, known)
     assert {name: found for name, found in strange.items() if found} == {}
 

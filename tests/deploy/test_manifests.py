@@ -261,7 +261,7 @@ def test_values_of_the_chart_become_settings(rendered: dict[str, list[Manifest]]
         ("settings.port=1", "max_batch"),  # the chart has a value for it
         ("models.claim=a,models.image=b", "/models"),
         ("replicas=two", "/replicas"),
-        ("autoscaling.queueTimeMs=0", "/autoscaling/queueTimeMs"),
+        ("autoscaling.queueTimeMs=0", "queueTimeMs"),
         ("image.tga=1", "tga"),
         ("resources.limits.cpu=1", "resources"),
     ],
