@@ -27,7 +27,8 @@ MADE_UP = {
 }
 PUBLIC = {  # where models, papers, licences, formats and tools are that readers are told of
     *("creativecommons.org", "docs.openvino.ai", "docs.ray.io", "doi.org", "example.org", "github.com"),
-    *("git-lfs.github.com", "json-schema.org", "protobuf.dev", "raw.githubusercontent.com", "ui.perfetto.dev"),
+    *("git-lfs.github.com", "json-schema.org", "protobuf.dev", "raw.githubusercontent.com"),
+    "ui.perfetto.dev",
     *("www.apache.org", "www.speedscope.app", "www.w3.org"),
 }
 POINTERS = {"definitions", "spec"}  # into JSON documents
