@@ -26,6 +26,7 @@ __all__ = ["command"]
 _TIMEOUT_S = 10
 _TITLES = {
     "budget": "Budget",
+    "pod": "Pod",
     "throttling": "Throttling",
     "server": "Server",
     "openmp": "OpenMP",
@@ -146,6 +147,7 @@ def _show(report: Mapping[str, Any], *, each_thread: bool) -> None:
         console.print(f"server   {told}, {server['threads']} compute threads")
     console.print(f"preset   {_preset(report['preset'])}")
     _section(console, report, "budget")
+    _section(console, report, "pod")
     _section(console, report, "throttling")
     console.print("\nMap", style="bold")
     for line in draw(report, console.width - 2):

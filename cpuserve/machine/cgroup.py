@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cpuserve.machine.files import read_int, read_text
+from cpuserve.machine.files import read_cpulist, read_int, read_text
 
 __all__ = [
     "Limit",
@@ -17,8 +17,12 @@ __all__ = [
     "ThrottlingCounters",
     "ThrottlingSample",
     "cpu_quotas",
+    "cpu_shares",
     "cpu_stats",
+    "cpu_weight",
+    "cpuset",
     "memory_limits",
+    "paths",
 ]
 
 # v1 writes "no limit" as the largest number of whole pages; no machine has an exabyte.
@@ -157,6 +161,36 @@ def cpu_stats(root: Path, pid: int | str) -> tuple[Path, ...]:
     """The ``cpu.stat`` files of the process's own and ancestor groups, own group first."""
     files = (folder / "cpu.stat" for folder in _folders(root, pid, "cpu"))
     return tuple(file for file in files if file.is_file())
+
+
+def cpuset(root: Path, pid: int | str) -> tuple[int, ...] | None:
+    """The CPUs that the process's own group may use; None when no group in sight tells."""
+    for folder in _folders(root, pid, "cpuset"):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
+            if cpus := read_cpulist(folder / name):
+                return cpus
+    return None
+
+
+def cpu_weight(root: Path, pid: int | str) -> int | None:
+    """The share of CPU time of the process's own group in v2, 1 to 10000; None where there is none."""
+    return next(
+        (weight for folder in _folders(root, pid, "cpu") if (weight := read_int(folder / "cpu.weight"))), None
+    )
+
+
+def cpu_shares(root: Path, pid: int | str) -> int | None:
+    """The share of CPU time of the process's own group in v1, 1024 a CPU; None where there is none."""
+    return next(
+        (shares for folder in _folders(root, pid, "cpu") if (shares := read_int(folder / "cpu.shares"))), None
+    )
+
+
+def paths(root: Path, pid: int | str) -> tuple[str, ...]:
+    """The process's own groups in every hierarchy, and the groups that are mounted in its sight."""
+    own = (line.rpartition(":")[2] for line in (read_text(root / f"proc/{pid}/cgroup") or "").splitlines())
+    seen = (str(mount_root) for _, mount_root, _ in _mounts(root, "cpu"))
+    return tuple(dict.fromkeys((*own, *seen)))
 
 
 def _throttling(file: Path) -> ThrottlingCounters | None:

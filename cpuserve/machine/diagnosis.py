@@ -25,6 +25,7 @@ from cpuserve.machine.performance_checks import (
     check_throttling,
 )
 from cpuserve.machine.placement import Seat
+from cpuserve.machine.pod import Pod, check_pod
 from cpuserve.machine.process import Process
 from cpuserve.machine.seat_checks import DoctorFinding, SeatedProcess, SeatReport, check_seats, worst_level
 from cpuserve.machine.server_status import (
@@ -38,7 +39,7 @@ from cpuserve.machine.topology import Topology
 
 __all__ = ["SECTIONS", "check_neighbours", "diagnose", "throttling_sample"]
 
-SECTIONS = ("budget", "throttling", "server", "openmp", "memory", "processor")
+SECTIONS = ("budget", "pod", "throttling", "server", "openmp", "memory", "processor")
 """The sections of the report, in their order."""
 
 
@@ -63,11 +64,12 @@ def diagnose(
         root: where /sys and /proc are.
 
     Returns:
-        level, budget, topology, machine, server, seats, workers, throttling, preset, findings.
+        level, budget, pod, topology, machine, server, seats, workers, throttling, preset, findings.
     """
     budget = Budget.read(root, pid=server.pid if server else "self")
     topology = Topology.read(root)
     machine = Fingerprint.read(root, budget, topology)
+    pod = Pod.read(budget, topology, root, server.pid if server else "self")
     now = ThrottlingSample.take(budget.stat_files)
     window = now.since(before) if before else None
     # the server may have been moved to other groups since
@@ -93,6 +95,7 @@ def diagnose(
         found["memory"] += check_memory(budget, sum(used) if used else None)
         found["memory"] += check_allocator(libraries.values())
     found["budget"] += check_budget(budget, threads)
+    found["pod"] += check_pod(pod)
     found["throttling"] += check_throttling(budget, threads, window, life)
     found["memory"] += check_pages(root, tuple(libraries.values()))
     found["processor"] += check_processor(machine)
@@ -100,6 +103,7 @@ def diagnose(
     return {
         "level": worst_level(finding for _, finding in findings),
         "budget": _budget(budget),
+        "pod": pod.to_json() if pod else None,
         "topology": _topology(topology),
         "machine": asdict(machine) | {"name": machine.short},
         "server": _server(server) if server else None,
