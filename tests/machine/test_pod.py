@@ -203,9 +203,9 @@ def test_every_yellow_line_says_which_line_to_write(tmp_path: Path, version: str
 
 def test_outside_a_pod_nothing_is_said(tmp_path: Path, version: str) -> None:
     tree = made(tmp_path, version, environment="PATH=/usr/bin", path="/system.slice/cpuserve.service")
-    pod, found = look(tree)
-    assert pod is None
-    assert found == []
+    report = diagnose(None, root=tree.root)
+    assert report["pod"] is None
+    assert not [one for one in report["findings"] if one["section"] == "pod"]
     assert "pod" in SECTIONS
 
 
