@@ -16,6 +16,8 @@ MADE_UP = {
     "docker",
     "home",
     "kubepods",
+    "kubepods.slice",
+    "system.slice",
     "lab",
     "mine",
     "modules",
