@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "bench": (*MEASURED, "authoring", "grpc"),  # what clients send
     "video": (*MEASURED, "authoring", "grpc", "protocols"),  # what replicas are asked with
     "cluster": (*MEASURED, "authoring"),
+    "batch": (*BASE, "video"),  # frames are decoded and answered as there
     "client": ("errors", "serving"),
     "local_model": BASE,
     "__init__": ("client", "local_model"),

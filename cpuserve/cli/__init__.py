@@ -28,6 +28,7 @@ COMMANDS = {
     "health": "ask the server that runs here whether it is ready",
     "run": "run any program on the CPUs of one seat",
     "predict": "run a model on pictures, without a server",
+    "batch": "answer folders of pictures and videos into shards, and go on when it was ended",
     "cutpoints": "list where a model can be cut",
     "cut": "cut a model into head, core and tail and serve them as one",
     "test-reload": "test that replacing a model under load loses no request",

@@ -74,7 +74,9 @@ def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
         for task in bars.tasks:
             if not task.finished:
                 total = "" if task.total is None else f" of {task.total:.0f}"
-                yield f"{task.description}: {task.completed:.0f}{total}, {task.elapsed or 0:.0f} s"
+                left = task.time_remaining
+                soon = "" if left is None else f", {left:.0f} s left"
+                yield f"{task.description}: {task.completed:.0f}{total}, {task.elapsed or 0:.0f} s{soon}"
 
     with (
         Progress(*columns, console=console, transient=True, disable=hidden) as bars,

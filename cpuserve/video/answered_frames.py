@@ -73,15 +73,25 @@ def answer_frames(
         The frames in the order they came in.
 
     Raises:
-        VideoError: the video cannot be read on, or the model fails on a frame. What came before was right.
+        VideoError: the video cannot be read on, or the model fails on a frame. All frames before were given.
     """
     waiting: deque[SubmittedFrame] = deque()
-    for frame in decoded:
+    damage: VideoError | None = None
+    frames = iter(decoded)
+    while True:
+        try:
+            frame = next(frames, None)
+        except VideoError as error:  # frames that are under way come first
+            frame, damage = None, error
+        if frame is None:
+            break
         waiting.append(submit_frame(model, frame, topk))
         while waiting and (len(waiting) >= model.in_flight or waiting[0].future.done()):
             yield answered(waiting.popleft(), name)
     while waiting:
         yield answered(waiting.popleft(), name)
+    if damage is not None:
+        raise damage
 
 
 def submit_frame(model: AnsweringModel, frame: DecodedFrame, topk: int | None) -> SubmittedFrame:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cpuserve.errors import UsageError
 
-__all__ = ["VideoSource", "find_videos"]
+__all__ = ["VIDEO_ENDINGS", "VideoSource", "find_videos"]
 
-_SUFFIXES = frozenset(
+VIDEO_ENDINGS = frozenset(
     {
         *(".3gp", ".264", ".265", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov"),
         *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
@@ -69,12 +69,12 @@ def _sources(argument: str) -> list[VideoSource]:
     path = Path(argument)
     if path.is_dir():
         files = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
+            file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS and file.is_file()
         )
         if not files:
             raise UsageError(
                 f"the directory {argument} has no video: files with one of the suffixes "
-                f"{' '.join(sorted(_SUFFIXES))} are looked for; name others one by one"
+                f"{' '.join(sorted(VIDEO_ENDINGS))} are looked for; name others one by one"
             )
         return [VideoSource(str(file), file.relative_to(path).as_posix()) for file in files]
     if path.exists():
