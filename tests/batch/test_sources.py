@@ -97,18 +97,14 @@ def store():
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     for name in ("day/b.jpg", "day/a.png", "day/deep/c.jpg", "day/notes.md"):
-        memory.pipe(f"/bucket/{name}", name.encode())
+        memory.pipe(f"memory://bucket/{name}", name.encode())
     yield memory
-    memory.rm("/bucket", recursive=True)
+    memory.rm("memory://bucket", recursive=True)
 
 
 def test_a_store_is_listed_and_read(store):
     found = find_inputs(["memory://bucket/day"])
-    assert [one.uri for one in found] == [
-        *("memory://bucket/day/a.png", "memory://bucket/day/b.jpg", "memory://bucket/day/deep/c.jpg")
-    ] or [one.uri for one in found] == [
-        *("memory:///bucket/day/a.png", "memory:///bucket/day/b.jpg", "memory:///bucket/day/deep/c.jpg")
-    ]
+    assert [one.uri.split("bucket/")[1] for one in found] == ["day/a.png", "day/b.jpg", "day/deep/c.jpg"]
     assert [one.size for one in found] == [9, 9, 14]
     assert read_remote(found[0].uri) == b"day/a.png"
     assert all(is_remote(one.uri) for one in found)
@@ -117,7 +113,7 @@ def test_a_store_is_listed_and_read(store):
 
 
 def test_a_video_of_a_store_is_refused(store):
-    store.pipe("/bucket/day/v.mp4", b"video")
+    store.pipe("memory://bucket/day/v.mp4", b"video")
     with pytest.raises(UsageError, match=r"v\.mp4: videos are read from this machine's files"):
         find_inputs(["memory://bucket/day"])
 
