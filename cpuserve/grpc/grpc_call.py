@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote
 
 from cpuserve.errors import CpuserveError
@@ -26,13 +27,13 @@ class MessageCall(Call):
 
 
 class GrpcCall:
-    """A whole request; any thread may answer it, the thread of gRPC sends the answer.
+    """A whole request; any thread may answer it.
 
     Args:
         call: the request; its path and handler are set.
         task: what its message asks for.
         remaining_s: seconds until the deadline of the client (``grpc-timeout``); None where it has none.
-        loop: of the thread of gRPC.
+        post: has a function called in the loop of gRPC.
 
     Attributes:
         call: the request.
@@ -40,17 +41,21 @@ class GrpcCall:
     """
 
     def __init__(
-        self, call: Call, task: Task, remaining_s: float | None, loop: asyncio.AbstractEventLoop
+        self,
+        call: Call,
+        task: Task,
+        remaining_s: float | None,
+        post: Callable[[Callable[[], None]], None],
     ) -> None:
         call.path, call.handler = task.path, task.handler
         call.arrived_ns = time.perf_counter_ns()
         self.call = call
-        self.reply: asyncio.Future[Reply] = loop.create_future()
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._infers = task.infers
         self._priority = task.priority
         self._timeout_s = task.timeout_s
         self._remaining_s = remaining_s
-        self._loop = loop
+        self._post = post
 
     @property
     def has_body(self) -> bool:
@@ -77,8 +82,7 @@ class GrpcCall:
         """Send its answer; the channel of a stopping worker is closed by gRPC itself."""
         del last
         self.call.drop_body()
-        with suppress(RuntimeError):  # the thread of gRPC has ended, and the channel with it
-            self._loop.call_soon_threadsafe(self._settle, reply)
+        self._post(partial(self._settle, reply))
 
     def abandon(self) -> None:
         """The client has gone: nothing is computed for it any more, and its message is let go."""

@@ -1,4 +1,4 @@
-"""The gRPC server of a worker: its thread reads messages and sends answers, others make them."""
+"""The gRPC server of a worker, run by the threads that answer its requests."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_streams import OpenStreams
 from cpuserve.grpc.reading_turns import ReadingTurns
+from cpuserve.grpc.shared_loop import SharedLoop, Threads
 from cpuserve.grpc.tls import Tls
 from cpuserve.grpc.transport import METADATA_BYTES, MOST_METADATA, GrpcTransport, channel_options
 from cpuserve.machine.process_controls import block_signals, show_thread_name
@@ -46,41 +47,47 @@ _Answers = asyncio.Queue[asyncio.Task[bytes | Refusal] | Refusal | None]
 
 
 class GrpcServer:
-    """Serves gRPC from a thread of its own.
+    """Serves gRPC from the threads that run requests.
 
     Args:
         address: to listen on; all workers share it by ``SO_REUSEPORT``.
         methods: that are served.
         transport: the worker's queue and limits.
+        threads: run it.
         tls: encrypts it; None for plain connections.
     """
 
     def __init__(
-        self, address: str, methods: Iterable[Method], transport: GrpcTransport, tls: Tls | None = None
+        self,
+        address: str,
+        methods: Iterable[Method],
+        transport: GrpcTransport,
+        threads: Threads,
+        tls: Tls | None = None,
     ) -> None:
         self._address = address
         self._tls = tls
-        self._calls = _Calls(methods, transport)
+        self._loop = SharedLoop(threads)
+        self._calls = _Calls(methods, transport, self._loop.post)
         self._transport = transport
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._timeout_s: float | None = None  # once it is to stop
         self._started = threading.Event()  # or failed
 
     @property
     def running(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it has been started and has not ended."""
+        return self._stop is not None and not self._loop.ended
 
     def start(self) -> None:
         """Listen, unless it was told to stop before; returns when connections are taken."""
         with self._lock:
-            if self._timeout_s is not None or self._thread is not None:
+            if self._timeout_s is not None or self._stop is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name=GRPC_THREAD, daemon=True)
-            self._thread.start()
+            self._stop = asyncio.Event()
+        # gRPC's own threads have the name and the signals of the one that begins
+        threading.Thread(target=self._begin, args=(self._stop,), name=GRPC_THREAD, daemon=True).start()
         self._started.wait(_START_S)
 
     def stop(self, timeout_s: float) -> None:
@@ -92,26 +99,26 @@ class GrpcServer:
         with self._lock:
             if self._timeout_s is None:
                 self._timeout_s = timeout_s
-            if self._loop is not None and self._stop is not None and self.running:
-                self._loop.call_soon_threadsafe(self._stop.set)
+            stop = self._stop
+        if stop is not None:
+            self._loop.post(stop.set)
 
-    def _run(self) -> None:
+    def _begin(self, stop: asyncio.Event) -> None:
         show_thread_name()
         block_signals()
+        self._loop.start(self._run(stop))
+
+    async def _run(self, stop: asyncio.Event) -> None:
         try:
-            asyncio.run(self._serve())
+            await self._serve(stop)
         except Exception:
             _log.exception("gRPC is not served any more by this worker")
             raise
         finally:
             self._started.set()
 
-    async def _serve(self) -> None:
+    async def _serve(self, stop: asyncio.Event) -> None:
         logging.getLogger("grpc._cython.cygrpc").addFilter(_of_the_server)
-        with self._lock:
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            if self._timeout_s is not None:
-                return
         server = aio.server(
             options=channel_options(self._transport), maximum_concurrent_rpcs=self._transport.max_connections
         )
@@ -121,7 +128,7 @@ class GrpcServer:
         self._started.set()
         _log.info("gRPC at %s%s", self._address, "" if self._tls is None else ", with TLS")
         counting = asyncio.create_task(self._calls.count_channels())
-        await self._stop.wait()
+        await stop.wait()
         counting.cancel()
         await self._calls.end(server, self._timeout_s)
 
@@ -143,8 +150,14 @@ def _of_the_server(record: logging.LogRecord) -> bool:
 class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type hints
     """Finds the method of a call and answers it."""
 
-    def __init__(self, methods: Iterable[Method], transport: GrpcTransport) -> None:
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        transport: GrpcTransport,
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._transport = transport
+        self._post = post
         self._handlers = {method.name: self._handler(method) for method in methods}
         self._latest = 0.0  # call, on the clock of the loop
         self._channels: dict[str, float] = {}  # the latest call of each
@@ -265,7 +278,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         try:
             if method.at_once:
                 return task.handler(call)
-            waiting = GrpcCall(call, task, remaining_s, asyncio.get_running_loop())
+            waiting = GrpcCall(call, task, remaining_s, self._post)
             transport.submit(waiting)
             try:
                 return await waiting.reply

@@ -19,6 +19,7 @@ from contextlib import suppress
 
 from cpuserve.errors import CpuserveError, QueueFull
 from cpuserve.http.connection import Connection
+from cpuserve.http.event_sources import EventSources
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.http.request_queue import RequestQueue
@@ -58,6 +59,7 @@ class RequestLoop:
         changed: called when a connection was opened or closed.
         handover: passes requests to other workers and takes theirs; None where there is one worker.
         take_over: makes a connection of what another worker has left.
+        sources: other transports, which the threads run too.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RequestLoop:
         self._end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._end, select.EPOLLIN)
+        self.sources = EventSources(self._epoll, self._wake_idle)
         self._lock = threading.Lock()
         self._idle_threads = 0
         self._turns = self._turns_seen = 0
@@ -138,8 +141,9 @@ class RequestLoop:
             self._enqueue(waiting, waiting.call.path, time.monotonic())
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
-        self._wake_one()
-        self._hand_over()
+        if threading.current_thread() not in self._threads:  # one of these goes on with what waits
+            self._wake_one()
+            self._hand_over()
 
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
@@ -154,8 +158,9 @@ class RequestLoop:
         self._at_once_left = _AT_ONCE_A_TURN
         now = time.monotonic()
         for number, event in self._epoll.poll(0, 64):
-            if number in self.connections:
+            if number not in (self._wake, self._end):
                 self._event(number, event, now)
+        self.sources.take_due(now)
         self._wake_one()
         self._hand_over()
 
@@ -182,7 +187,7 @@ class RequestLoop:
                 handover.tell_idle(self._idle_threads)
         try:
             began, before = time.monotonic(), self._polled
-            events = self._epoll.poll(0 if busy else -1, 64)
+            events = self._epoll.poll(0 if busy else self.sources.wait_s(), 64)
             self._polled = now = time.monotonic()
         finally:
             with self._lock:
@@ -202,6 +207,7 @@ class RequestLoop:
                 self.take_waiting()
             else:
                 self._event(number, event, since)
+        self.sources.take_due(now)
         queued = queue.take()
         if queued is None:
             return True  # nothing whole yet, or another thread took it
@@ -222,7 +228,11 @@ class RequestLoop:
         return True
 
     def _wake_one(self) -> None:
-        if self._idle_threads and self._queue.count:
+        if self._queue.count:
+            self._wake_idle()
+
+    def _wake_idle(self) -> None:
+        if self._idle_threads:
             os.eventfd_write(self._wake, 1)
 
     def _hand_over(self) -> None:
@@ -275,6 +285,9 @@ class RequestLoop:
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
         if connection is None or connection.whole:  # or the event of a socket that had this number before
+            source = self.sources.find(number)
+            if source is not None:
+                source.take()
             return
         try:
             if event & select.EPOLLOUT:

@@ -95,7 +95,8 @@ class GrpcPort:
             GrpcChannels(worker.worker_table, worker.row).tell,
             partial(_count_answer, worker),
         )
-        return GrpcServer(self._address, all_methods(pool, admin, shared_memory), transport, self._tls)
+        methods = all_methods(pool, admin, shared_memory)
+        return GrpcServer(self._address, methods, transport, worker.loop.sources, self._tls)
 
 
 def _count_answer(worker: SeatWorker, code: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -18,10 +19,12 @@ from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.log import LogSwitches
 from cpuserve.serving.trace_ring import TraceRing
+from tests.http.clients import wait_until
 from tests.protocols.fakes import Pool
 from tests.servers import free_port
 
 WAIT_S = 30
+_LOOK_S = 0.02
 
 
 class Counter(list[str]):
@@ -65,8 +68,16 @@ def serving_grpc(
         *(channels.append, codes.append),
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
-    server = GrpcServer(address, methods, transport, tls)
+    server = GrpcServer(address, methods, transport, loop.sources, tls)
+    ended = threading.Event()
+
+    def look():  # as a worker's main thread does
+        while not ended.wait(_LOOK_S):
+            loop.help_out()
+
+    looking = threading.Thread(target=look)
     loop.start()
+    looking.start()
     server.start()
     try:
         yield SimpleNamespace(
@@ -80,7 +91,9 @@ def serving_grpc(
         )
     finally:
         server.stop(0)
-        server._thread.join(WAIT_S)
+        wait_until(lambda: not server.running)
+        ended.set()
+        looking.join(WAIT_S)
         loop.end(WAIT_S)
         assert not server.running
 
