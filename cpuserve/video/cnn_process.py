@@ -20,6 +20,7 @@ import numpy as np
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.serving.engine import Array
+from cpuserve.video.cnn_learner import Trainer
 from cpuserve.video.specialised_training import CnnSize, TrainedCnn, train_cnn
 
 __all__ = ["main", "train_apart"]
@@ -33,6 +34,7 @@ def train_apart(
     size: CnnSize,
     *,
     seed: int = 0,
+    trainer: Trainer = "numpy",
     report: Callable[[int, int], None] | None = None,
 ) -> TrainedCnn:
     """As `train_cnn`, in a process of its own.
@@ -42,6 +44,7 @@ def train_apart(
         labels: bool [n].
         size: how large.
         seed: of weights, order and dropout.
+        trainer: who changes the weights.
         report: called with the epochs that are done and their most.
 
     Raises:
@@ -65,7 +68,7 @@ def train_apart(
         try:
             with suppress(BrokenPipeError):  # it has ended; what comes of that is told below
                 try:
-                    pickle.dump((np.asarray(pixels), labels, size, seed), child.stdin)
+                    pickle.dump((np.asarray(pixels), labels, size, seed, trainer), child.stdin)
                 finally:
                     child.stdin.close()
             while (message := _message(child.stdout)) is not None:
@@ -89,7 +92,7 @@ def train_apart(
 
 def main() -> None:
     """Trains what stdin has; writes epochs and then the network to stdout."""
-    pixels, labels, size, seed = pickle.load(sys.stdin.buffer)  # noqa: S301  # from the parent
+    pixels, labels, size, seed, trainer = pickle.load(sys.stdin.buffer)  # noqa: S301  # from the parent
     out = sys.stdout.buffer
 
     def say(message: Any) -> None:
@@ -97,7 +100,7 @@ def main() -> None:
         out.flush()
 
     try:
-        say(train_cnn(pixels, labels, size, seed=seed, report=lambda *done: say(done)))
+        say(train_cnn(pixels, labels, size, seed=seed, trainer=trainer, report=lambda *done: say(done)))
     except UsageError as error:
         say(str(error))
 

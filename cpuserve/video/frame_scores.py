@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cpuserve.serving.engine import Array
+from cpuserve.video.cnn_learner import Trainer
 from cpuserve.video.cnn_process import train_apart
 from cpuserve.video.detector_training import train_detectors
 from cpuserve.video.packet_features import PacketFeature, fit_packets, packet_sizes
@@ -51,11 +52,13 @@ class Scoring:
         sizes: of the networks that are trained.
         seed: of their training.
         own: networks of the user's own.
+        trainer: who trains the others.
     """
 
     sizes: Sequence[CnnSize]
     seed: int = 0
     own: Sequence[OwnCnn] = field(default_factory=tuple)
+    trainer: Trainer = "numpy"
 
 
 def score_frames(
@@ -96,6 +99,7 @@ def score_frames(
             table.label[train],
             size,
             seed=scoring.seed,
+            trainer=scoring.trainer,
             report=_labelled(report, f"network {size.name}, epochs"),
         )
         write_ir(trained.network, path)

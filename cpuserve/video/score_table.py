@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cpuserve.errors import MissingExtra, UsageError
+from cpuserve.errors import UsageError
 from cpuserve.serving.engine import Array
+from cpuserve.video.outputs.tables import check_pyarrow
 
 __all__ = ["PARTS", "ScoreTable", "Which", "difference_column"]
 
@@ -217,11 +218,10 @@ def difference_column(detector: str, every: int, which: Which = "all") -> str | 
 def _parquet(path: Path) -> tuple[Any, Any]:
     if path.suffix != ".parquet":
         raise UsageError(f"scores are kept in .npz or .parquet files, not in {path.name}")
-    try:
-        import pyarrow as pa  # noqa: PLC0415  # an extra
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtra("Parquet files need pyarrow", "parquet") from error
+    check_pyarrow()
+    import pyarrow as pa  # noqa: PLC0415  # an extra
+    from pyarrow import parquet  # noqa: PLC0415
+
     return pa, parquet
 
 

@@ -16,7 +16,7 @@ from cpuserve.video.scale import Scale
 if TYPE_CHECKING:
     import openvino as ov
 
-__all__ = ["CNN_SCALE", "SpecialisedCnn", "set_scale"]
+__all__ = ["CNN_SCALE", "SpecialisedCnn", "as_ir", "set_scale"]
 
 CNN_SCALE = Scale(50, 50, "RGB", "area")
 _INFO = "cpuserve_video"  # the section of the IR's metadata
@@ -74,6 +74,31 @@ class SpecialisedCnn:
         """
         found = self._request.infer({0: np.ascontiguousarray(pixels)}, share_inputs=True)
         return np.asarray(found[0], np.float32).reshape(-1).copy()
+
+
+def as_ir(path: Path, folder: Path) -> Path:
+    """The IR of a network of the user's own: the file itself, or one made of an ONNX file.
+
+    Args:
+        path: an IR's ``.xml``, or an ``.onnx``.
+        folder: where an IR is written.
+
+    Raises:
+        UsageError: the ONNX file cannot be read.
+    """
+    if path.suffix != ".onnx":
+        return path
+    import openvino as ov  # noqa: PLC0415  # takes long
+
+    if not path.is_file():
+        raise UsageError(f"the network {path} cannot be read: there is no such file")
+    try:
+        model = ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise UsageError(f"{path} is no ONNX file: {str(error).strip().splitlines()[-1]}") from error
+    made = folder / f"{path.stem}.xml"
+    ov.save_model(model, made, compress_to_fp16=False)
+    return made
 
 
 def set_scale(model: ov.Model, scale: Scale) -> None:

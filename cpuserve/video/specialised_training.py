@@ -1,4 +1,4 @@
-"""Trains specialised networks on labelled frames in numpy, and writes them as OpenVINO IR."""
+"""Trains specialised networks on labelled frames, and writes them as OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from cpuserve.errors import UsageError
 from cpuserve.serving.engine import Array
-from cpuserve.video.numpy_cnn import Adam, NumpyCnn
+from cpuserve.video.cnn_learner import CnnLearner, Trainer, make_learner
+from cpuserve.video.numpy_cnn import NumpyCnn
 from cpuserve.video.scale import Scale
 from cpuserve.video.specialised_cnn import CNN_SCALE, set_scale
 
@@ -25,7 +26,7 @@ _PATIENCE = 8  # epochs without a better loss on the frames held out
 _NOTHING_TO_GAIN = 1e-3  # mean log loss of frames held out
 _BATCH = 32
 _EPOCH_FRAMES = 4000  # of longer clips each epoch sees so many frames, taken at random
-_RATE, _DECAY, _DROPOUT = 1e-3, 1e-2, 0.5
+_DROPOUT = 0.5
 _GAIN = 0.3  # pictures are made up to so much brighter or darker, as cameras do
 _BLOCKS, _HELD_OUT = 16, (3, 7, 11, 15)  # contiguous parts of the clip
 _LEAST = 20  # frames of each class
@@ -85,6 +86,7 @@ def train_cnn(
     size: CnnSize,
     *,
     seed: int = 0,
+    trainer: Trainer = "numpy",
     report: Callable[[int, int], None] | None = None,
 ) -> TrainedCnn:
     """Trains a network; the same arguments give the same one on the same machine.
@@ -96,30 +98,32 @@ def train_cnn(
         labels: bool [n].
         size: how large.
         seed: of weights, order and dropout.
+        trainer: who changes the weights.
         report: called with the epochs that are done and their most.
 
     Raises:
         UsageError: there are too few frames of a class.
+        MissingExtra: the package of the trainer is not installed.
     """
     check_both_classes(labels)
     fitted, held = _split(labels)
     mean = pixels[fitted].mean(axis=0, dtype=np.float64).astype(np.float32) / 255
     network = NumpyCnn.made(mean.astype(np.float32), size.filters, size.dense, seed)
     random = np.random.default_rng(seed)
-    adam = Adam(network.weights, _RATE, _DECAY)
-    best, best_loss, best_epoch = dict[str, Array](), np.inf, 0
+    learner = make_learner(trainer, network)
+    best, best_loss, best_epoch = network, np.inf, 0
     epoch = 0
     for epoch in range(1, _EPOCHS + 1):
-        _run_epoch(network, adam, pixels, labels, fitted, size.dense, random)
+        _run_epoch(learner, pixels, labels, fitted, size.dense, random)
+        network = learner.network()
         loss = _balanced_loss(network, pixels[held], labels[held])
         if report is not None:
             report(epoch, _EPOCHS)
         if loss < best_loss:
-            best = {name: value.copy() for name, value in network.weights.items()}
-            best_loss, best_epoch = loss, epoch
+            best, best_loss, best_epoch = network, loss, epoch
         if best_loss < _NOTHING_TO_GAIN or epoch - best_epoch >= _PATIENCE:
             break
-    return TrainedCnn(NumpyCnn(network.mean, best), epoch, float(best_loss))
+    return TrainedCnn(best, epoch, float(best_loss))
 
 
 def write_ir(network: NumpyCnn, path: Path, scale: Scale = CNN_SCALE) -> None:
@@ -151,8 +155,7 @@ def _split(labels: Array) -> tuple[Array, Array]:
 
 
 def _run_epoch(
-    network: NumpyCnn,
-    adam: Adam,
+    learner: CnnLearner,
     pixels: Array,
     labels: Array,
     fitted: Array,
@@ -167,8 +170,7 @@ def _run_epoch(
         keep = (random.random((len(rows), dense)) >= _DROPOUT).astype(np.float32) / np.float32(1 - _DROPOUT)
         wanted = labels[rows]
         share = np.where(wanted, 0.5 / positives, 0.5 / (1 - positives)).astype(np.float32)
-        _loss, slopes = network.gradients(np.minimum(pixels[rows] * gains, 255), wanted, share, keep)
-        adam.step(slopes)
+        learner.step(np.minimum(pixels[rows] * gains, 255), wanted, share, keep)
 
 
 def _balanced_loss(network: NumpyCnn, pixels: Array, labels: Array) -> float:

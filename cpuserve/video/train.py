@@ -20,6 +20,7 @@ from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import Cascade, ReferenceModel
 from cpuserve.video.cascade_page import cascade_page
 from cpuserve.video.chosen_cascade import ChosenCascade, choose_cascade, plan_parts
+from cpuserve.video.cnn_learner import Trainer, check_trainer
 from cpuserve.video.decoding import probe_apart
 from cpuserve.video.difference import DIFFERENCE_SCALE
 from cpuserve.video.frame_scores import OwnCnn, PacketColumns, Scoring, score_frames
@@ -28,7 +29,7 @@ from cpuserve.video.label_plan import Stretch, plan_stretches
 from cpuserve.video.own_labels import OwnLabels
 from cpuserve.video.query import Query
 from cpuserve.video.score_table import ScoreTable
-from cpuserve.video.specialised_cnn import SpecialisedCnn
+from cpuserve.video.specialised_cnn import SpecialisedCnn, as_ir
 from cpuserve.video.specialised_training import SIZES, CnnSize
 from cpuserve.video.trained_cascade import cascade_of
 from cpuserve.video.training_clip import (
@@ -59,15 +60,17 @@ class TrainingOptions:
         choose_share: share to choose thresholds on; the rest proves.
         most_labels: frames that the reference is asked about at most.
         sizes: of the networks that are trained.
-        own_cnns: IR of the user's own networks.
+        own_cnns: IR or ONNX of the user's own networks.
         own_labels: one for each video, instead of the answers of the reference.
         seed: of the training of the networks.
+        trainer: who trains them.
         answers: directory in which the answers of the reference are kept.
         processes: that decode; None for as many as this process may use CPUs.
         local: whether the reference runs in this process.
 
     Raises:
         UsageError: a share leaves nothing for the other parts.
+        MissingExtra: the package of the trainer is not installed.
     """
 
     train_share: float = 0.4
@@ -77,11 +80,13 @@ class TrainingOptions:
     own_cnns: Sequence[Path] = ()
     own_labels: Sequence[OwnLabels] = ()
     seed: int = 0
+    trainer: Trainer = "numpy"
     answers: Path = field(default_factory=default_answers)
     processes: int | None = None
     local: bool = True
 
     def __post_init__(self) -> None:
+        check_trainer(self.trainer)
         if not (self.train_share > 0 and self.choose_share > 0 and self.prove_share > 0.01):
             raise UsageError(
                 f"--train-share {self.train_share:g} and --choose-share {self.choose_share:g} have to be "
@@ -161,7 +166,7 @@ def learn(
         )
     checksums = [file_checksum(path) for path in paths]
     stretches = plan_stretches(videos, options.most_labels)
-    own = {path: SpecialisedCnn(path) for path in options.own_cnns}
+    own = {path: SpecialisedCnn(path) for path in (as_ir(one, scratch) for one in options.own_cnns)}
     _check_names(own, options.sizes)
     scales = {_SHARED: DIFFERENCE_SCALE} | {network.name: network.scale for network in own.values()}
     with ExitStack() as stack:
@@ -204,6 +209,7 @@ def learn(
         options.sizes,
         options.seed,
         [OwnCnn(path, rows.pictures[network.name][kept]) for path, network in own.items()],
+        options.trainer,
     )
     packets = [(video.packet_bytes, video.key) for video in videos]
     return score_frames(facts, table, rows.pictures[_SHARED][kept], packets, scoring, scratch, report=report)
@@ -236,7 +242,7 @@ def label_again(
         notes=(),
     )
     packets = [_packet_columns(Path(video.path)) for video in facts.videos]
-    scoring = Scoring(options.sizes, options.seed)
+    scoring = Scoring(options.sizes, options.seed, trainer=options.trainer)
     facts = dataclasses.replace(facts, query=query)
     return score_frames(facts, again, learnt.pictures, packets, scoring, scratch, report=report)
 

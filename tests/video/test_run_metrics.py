@@ -1,5 +1,6 @@
 """The metrics of a run are what Prometheus reads, in a file and on a port."""
 
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.video.audit import Audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_run import RunCounts
@@ -119,3 +120,9 @@ def test_a_port_of_ipv6(seen):
             assert b"cpuserve_video_frames_total" in answer.read()
     finally:
         metrics.close()
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingExtra, match=r"metrics need prometheus-client: .*'cpuserve\[video\]'"):
+        RunMetrics(PROMISE, port=0)

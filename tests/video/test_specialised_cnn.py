@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
 from openvino import Type
@@ -12,7 +13,7 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import UsageError
 from cpuserve.video.scale import Scale
-from cpuserve.video.specialised_cnn import SpecialisedCnn
+from cpuserve.video.specialised_cnn import SpecialisedCnn, as_ir
 
 
 def write_own(
@@ -60,3 +61,48 @@ def test_files_that_are_no_network_are_refused(tmp_path):
     path.with_suffix(".bin").unlink()
     with pytest.raises(UsageError, match=r"own\.bin cannot be read"):
         SpecialisedCnn(path)
+
+
+def write_onnx(path, shape=("n", 20, 30, 3), kind=onnx.TensorProto.UINT8):
+    """A network whose probability is that of the mean of all pixels, as an ONNX file."""
+    make, proto = onnx.helper, onnx.TensorProto
+    nodes = [
+        make.make_node("Cast", ["pixels"], ["values"], to=proto.FLOAT),
+        make.make_node("ReduceMean", ["values"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        make.make_node("Sub", ["mean", "limit"], ["above"]),
+        make.make_node("Sigmoid", ["above"], ["chance"]),
+        make.make_node("Reshape", ["chance", "column"], ["probability"]),
+    ]
+    values = [
+        make.make_tensor("limit", proto.FLOAT, [], [100.0]),
+        make.make_tensor("column", proto.INT64, [2], [-1, 1]),
+    ]
+    entry = make.make_tensor_value_info("pixels", kind, shape)
+    answer = make.make_tensor_value_info("probability", proto.FLOAT, [shape[0], 1])
+    graph = make.make_graph(nodes, "mine", [entry], [answer], values)
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_an_onnx_file_is_made_an_ir(tmp_path):
+    made = as_ir(write_onnx(tmp_path / "mine.onnx"), tmp_path)
+    assert made == tmp_path / "mine.xml"
+    network = SpecialisedCnn(made)
+    assert network.scale == Scale(30, 20, "RGB", "area")
+    pixels = np.stack([np.full((20, 30, 3), value, np.uint8) for value in (90, 100, 101)])
+    assert network.predict(pixels) == pytest.approx(1 / (1 + np.exp([10.0, 0.0, -1.0])), abs=1e-5)
+    assert as_ir(made, tmp_path / "elsewhere") == made
+
+
+def test_an_onnx_file_that_is_no_such_network_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.onnx cannot be read: there is no such file"):
+        as_ir(tmp_path / "none.onnx", tmp_path)
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(UsageError, match=r"text\.onnx is no ONNX file"):
+        as_ir(tmp_path / "text.onnx", tmp_path)
+    floats = as_ir(write_onnx(tmp_path / "floats.onnx", kind=onnx.TensorProto.FLOAT), tmp_path)
+    with pytest.raises(UsageError, match=r"floats\.xml is f32: a specialised network takes u8 pixels"):
+        SpecialisedCnn(floats)
+    planes = as_ir(write_onnx(tmp_path / "planes.onnx", ("n", 3, 20, 30)), tmp_path)
+    with pytest.raises(UsageError, match=r"planes\.xml has no input \[n, height, width, 1 or 3\]"):
+        SpecialisedCnn(planes)

@@ -93,8 +93,8 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
     "--specialised",
     multiple=True,
     type=_FILE,
-    metavar="NET.xml",
-    help="Network of your own as IR: u8 [n,h,w,3] in, one probability out; repeatable.",
+    metavar="NET.xml|NET.onnx",
+    help="Network of your own, as IR or ONNX: u8 [n,h,w,3] in, one probability out; repeatable.",
 )
 @click.option(
     "--train-share",
@@ -119,6 +119,13 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
     help="Frames to label at most; of longer videos, minutes spread over the whole time.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the training of networks.")
+@click.option(
+    "--trainer",
+    type=click.Choice(["numpy", "torch"]),
+    default="numpy",
+    show_default=True,
+    help="Who trains the networks: torch needs the extra torch. The networks have the same layers.",
+)
 @click.option(
     "--answers",
     type=click.Path(file_okay=False, path_type=Path),
@@ -158,10 +165,13 @@ def command(
     """
     from cpuserve.cli.video.training_progress import training_progress  # noqa: PLC0415
     from cpuserve.video.guarantee import Budgets  # noqa: PLC0415
+    from cpuserve.video.outputs.tables import check_pyarrow  # noqa: PLC0415
     from cpuserve.video.train import finish  # noqa: PLC0415
     from cpuserve.video.training_files import new_directory  # noqa: PLC0415
 
     budgets = Budgets(fn, fp, confidence)
+    if parquet:
+        check_pyarrow()
     with (
         _tidy_end(),
         new_directory(output) as made,
@@ -248,6 +258,7 @@ def _options(flags: dict[str, Any], *, local: bool) -> TrainingOptions:
         own_cnns=flags.pop("specialised"),
         own_labels=[read_labels(path) for path in flags.pop("labels")],
         seed=flags.pop("seed"),
+        trainer=flags.pop("trainer"),
         local=local,
     )
     answers: Path | None = flags.pop("answers")

@@ -135,3 +135,17 @@ def test_a_real_clip_with_labels_made_by_eye(red, data_dir, expected, tmp_path, 
     # the stand-in for a model sees none of the cars, which is said: it is what the cascade would ask
     assert any("the reference agrees with your labels on" in note for note in found["notes"])
     assert sum(part["changes"] for part in found["counts"].values()) >= 4
+
+
+def test_a_trainer_that_is_not_installed_ends_with_4_before_anything_is_read(
+    red, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("cpuserve.video.cnn_learner.find_spec", lambda _name: None)
+    clip = write_clip(tmp_path / "clip.mp4", 30)
+    words = ("--reference", "red", "--query", "square", "-o", tmp_path / "red", "--trainer", "torch")
+    assert run(clip, *words) == 4
+    said = capsys.readouterr().err
+    assert "--trainer torch needs PyTorch (--trainer numpy needs nothing): " in said
+    assert said.endswith("pip install 'cpuserve[torch]'\n")
+    assert red.asked == 0
+    assert not (tmp_path / "red").exists()
