@@ -65,17 +65,19 @@ class RepositoryRoutes:
         parameters = call.document().get("parameters") or {}
         if not isinstance(parameters, dict) or parameters:
             raise RequestError(
-                "load takes no parameters here: files and configuration are read from the model repository"
+                f"failed to load {model!r}: it takes no parameters here, files and configuration are read "
+                "from the model repository"
             )
         try:
             model = self._pool.repository.find(model).name  # raises, and says what there is
         except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
             kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
-            raise kind(self._pool.repository.public(str(error))) from None
+            reason = self._pool.repository.public(str(error))
+            raise kind(f"failed to load {model!r}: {reason}") from None
         self._wait(self._pool.control.load(model))
         failures = self._failures(model)
         if failures:
-            raise ModelNotReady(f"model {model!r} could not be loaded: {failures}")
+            raise ModelNotReady(f"failed to load {model!r}: {failures}")
         return Reply(200, b"", [])
 
     def _failures(self, model: str) -> str:

@@ -30,6 +30,8 @@ _log = logging.getLogger("cpuserve.pool")
 _LOOK_S = 0.1  # how often the shared control is looked at
 _CHANGING_S = 10.0  # a worker that starts waits so long for files that are being written
 _NEWEST = (None, "0")  # TensorFlow Serving's clients send 0 for no version
+_UNKNOWN = "Request for unknown model"  # clients of Triton look for its words in messages
+_NO_VERSION = "failed to get model version from specified version string"
 
 
 class Pool:
@@ -136,14 +138,16 @@ class Pool:
         versions = self.models.get(self.own_name(name))
         if not versions:
             there = ", ".join(sorted(self.models)) or "none"
-            raise UnknownModel(f"there is no model {name!r}; the models served are: {there}")
+            raise UnknownModel(f"{_UNKNOWN}: there is no model {name!r}; those served are: {there}")
         if version in _NEWEST:
             return self._best(versions) or versions[max(versions)]
         for number, model in versions.items():
             if str(number) == version:
                 return model
         there = ", ".join(str(number) for number in sorted(versions))
-        raise UnknownModel(f"model {name!r} has no version {version!r}; the versions served are: {there}")
+        if not str(version).isdecimal():
+            raise UnknownModel(f"{_NO_VERSION} {version!r}: the versions of {name!r} are: {there}")
+        raise UnknownModel(f"{_UNKNOWN}: {name!r} has no version {version}; the versions served are: {there}")
 
     def own_name(self, name: str) -> str:
         """The name of the model that has this name or alias; what is neither is returned as it is."""

@@ -121,14 +121,14 @@ def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool)
     ]
     status, _, found = ask(routes.load, "m")
     assert status == 503
-    assert found["error"].endswith("version 3: no layer Foo (served: version 2)")
+    assert found["error"] == "failed to load 'm': version 3: no layer Foo (served: version 2)"
 
 
 @pytest.mark.parametrize(
     ("route", "model", "body", "status", "words"),
     [
-        ("load", "none", b"", 404, "none is no model"),
-        ("load", "m", {"parameters": {"config": "{}"}}, 400, "takes no parameters"),
+        ("load", "none", b"", 404, "failed to load 'none': none is no model"),
+        ("load", "m", {"parameters": {"config": "{}"}}, 400, "failed to load 'm': it takes no parameters"),
         ("load", "m", {"parameters": 1}, 400, "takes no parameters"),
         ("load", "m", b"[]", 400, "JSON object"),
         ("unload", "none", b"", 404, "no model 'none'"),
@@ -145,7 +145,7 @@ def test_what_is_refused_changes_nothing(routes, pool, route, model, body, statu
 
 def test_a_repository_that_cannot_be_read_is_503_for_load(routes, pool):
     pool.repository.failure = RepositoryError("/srv/m: denied")
-    assert ask(routes.load, "m")[2] == {"error": "m: denied"}
+    assert ask(routes.load, "m")[2] == {"error": "failed to load 'm': m: denied"}
     assert ask(routes.load, "m")[0] == 503
 
 

@@ -87,10 +87,21 @@ def test_a_version_is_found_by_its_number_and_the_newest_ready_one_without(made,
     pool.sync()
     assert pool.get("apple").version == pool.known("apple").file.version == 3
     assert pool.get("apple", "1").version == 1
-    with pytest.raises(UnknownModel, match="'apple' has no version '2'; the versions served are: 1, 3"):
+    # Triton's sample clients look for the words at the start
+    unknown = "^Request for unknown model: "
+    with pytest.raises(
+        UnknownModel, match=f"{unknown}'apple' has no version 2; the versions served are: 1, 3"
+    ):
         pool.get("apple", "2")
-    with pytest.raises(UnknownModel, match="no model 'cedar'; the models served are: apple, beech"):
+    with pytest.raises(
+        UnknownModel, match=f"{unknown}there is no model 'cedar'; those served are: apple, beech"
+    ):
         pool.get("cedar")
+    wrong = (
+        "^failed to get model version from specified version string 'x1': the versions of 'apple' are: 1, 3"
+    )
+    with pytest.raises(UnknownModel, match=wrong):
+        pool.get("apple", "x1")
     raising["beech"] = ModelLoadError("broken")
     pool.known("beech").signature = ()
     pool.sync()
