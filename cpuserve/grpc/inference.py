@@ -121,7 +121,7 @@ class InferenceService:
 
     def _run(self, message: InferMessage, call: Call) -> Reply:
         head = message.head
-        pipeline = self._pool.get(head.model_name, head.model_version or None)
+        pipeline = self._pool.pick(head.model_name, head.model_version or None, call.headers)
         request = call.request()
         asked = message.body(call.limits.max_json_elements)
         outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
@@ -250,7 +250,8 @@ def _only_ready(message: Any) -> bytes:
 
 
 def _load_parameters(message: Any) -> bytes:
-    return orjson.dumps({"parameters": dict.fromkeys(message.parameters, True)})
+    parameters = {name: one.string_param for name, one in message.parameters.items()}
+    return orjson.dumps({"parameters": parameters})
 
 
 def _trace_body(message: Any) -> bytes:

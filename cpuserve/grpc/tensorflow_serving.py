@@ -14,6 +14,7 @@ from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.messages import message_class, parse
 from cpuserve.grpc.method import Method, Task, model_path, plain_method
 from cpuserve.grpc.wire import BYTES, wire_fields
+from cpuserve.models.rollout import LABEL
 from cpuserve.protocols.call import Call, Reply, answer
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
@@ -90,7 +91,8 @@ class TensorFlowService:
 
     def _run(self, message: Any, call: Call) -> Reply:
         _, arguments = _place(message.model_spec, "")
-        pipeline = self._pool.get(*arguments)
+        name, *versions = arguments
+        pipeline = self._pool.pick(name, versions[0] if versions else None, call.headers)
         request = call.request()
         outputs = [OutputWanted(name, True) for name in dict.fromkeys(message.output_filter)]
         asked = InferBody(
@@ -109,16 +111,21 @@ class TensorFlowService:
 
 
 def _place(spec: Any, end: str) -> tuple[str, tuple[str, ...]]:
-    """The path of the HTTP call about a model, and its name and version.
+    """The path of the HTTP call about a model, and its name and version, or the version's label.
 
     Raises:
-        RequestError: there is no name, or the version is given by a label.
+        RequestError: there is no name, or what is given as a label can be none.
     """
     if not spec.name:
         raise RequestError("model_spec needs the name of a model")
     which = spec.WhichOneof("version_choice")
     if which == "version_label":
-        raise RequestError("versions have no labels here: leave version_label out")
+        if not LABEL.fullmatch(spec.version_label):
+            raise RequestError(
+                f"version_label {spec.version_label[:80]!r} is no label: those begin with a letter"
+            )
+        path = model_path(spec.name, spec.version_label, end).replace("/v2/", "/v1/", 1)
+        return path.replace("/versions/", "/labels/", 1), (spec.name, spec.version_label)
     version = str(spec.version.value) if which == "version" else ""
     path = model_path(spec.name, version, end).replace("/v2/", "/v1/", 1)
     return path, (spec.name, version) if version else (spec.name,)

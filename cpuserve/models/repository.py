@@ -189,7 +189,7 @@ class Repository:
 
     def _owners_of_aliases(self) -> dict[str, list[str]]:
         names = [name for name in entries_of(self.root) if MODEL_NAME.fullmatch(name)]
-        return owners_of_aliases({name: self._home(name) for name in {*names, *self._elsewhere}})
+        return owners_of_aliases({name: self.home(name) for name in {*names, *self._elsewhere}})
 
     def own_name(self, name: str) -> str:
         """The name of the model that has this name or alias; what is neither is returned as it is.
@@ -205,8 +205,8 @@ class Repository:
         Raises:
             RepositoryError: its directory cannot be written.
         """
-        if {*read_aliases(self._home(name))} != {*aliases}:
-            write_aliases(self._home(name), aliases)
+        if {*read_aliases(self.home(name))} != {*aliases}:
+            write_aliases(self.home(name), aliases)
 
     def find(self, name: str, version: int | None = None) -> ModelFile:
         """Finds a version of a model, by default the latest.
@@ -359,18 +359,19 @@ class Repository:
     def _numbers(self, name: str) -> list[int]:
         if not MODEL_NAME.fullmatch(name):
             return []
-        home = self._home(name)
+        home = self.home(name)
         found = sorted(int(entry) for entry in entries_of(home) if _VERSION.fullmatch(entry))
         # a path that was named counts as a model, so that the message is about it
         return found or [1] if name in self._elsewhere else found
 
-    def _home(self, name: str) -> Path:
+    def home(self, name: str) -> Path:
+        """The directory of a model's versions, or the path that was named for it."""
         return self._elsewhere.get(name, self.root / name)
 
     def _look(self, name: str, version: int) -> ModelFile | str:
-        folder = self._home(name) / str(version)
+        folder = self.home(name) / str(version)
         if name in self._elsewhere and version == 1 and not folder.is_dir():
-            folder = self._home(name)
+            folder = self.home(name)
         found = model_in(folder)
         return found if isinstance(found, str) else ModelFile(name, version, found)
 

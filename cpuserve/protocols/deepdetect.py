@@ -113,7 +113,7 @@ class DeepDetect:
         service, data = document.get("service"), document.get("data")
         if not isinstance(service, str):
             raise _Refusal(_NO_SERVICE, "the request names no service")
-        pipeline = self._pipeline(service)
+        pipeline = self._pool.pick(self._pipeline(service).name, None, call.headers)
         if not isinstance(data, list) or not data or not all(isinstance(each, str) for each in data):
             raise _Refusal(_NO_DATA, "data is a list of paths or base64 texts, at least one")
         check_pictures(len(data), call.limits.max_pictures)

@@ -55,7 +55,7 @@ class DeepStack:
         if form is None or picture is None:
             raise RequestError(f"send a multipart form with the picture as file {_IMAGE!r}")
         least = _confidence(form.texts.get(_LEAST))
-        pipeline, request = self._pool.get(self._model), call.request()
+        pipeline, request = self._pool.pick(self._model, None, call.headers), call.request()
         answer = pipeline.predict(picture, request)
         if "detections" not in answer:
             raise RequestError(f"model {self._model} finds no boxes: the setting deepstack takes a detector")

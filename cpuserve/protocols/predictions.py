@@ -40,7 +40,7 @@ class Predictions:
         The query parameter ``topk`` asks for a number of classes. ``Accept: image/png`` asks for the answer
         drawn over the picture, or with ``render=mask`` for the class of each pixel.
         """
-        pipeline = self._pool.get(model, version)
+        pipeline = self._pool.pick(model, version, call.headers)
         query = _query(call)
         topk = _topk(query) if query else None
         request = call.request()

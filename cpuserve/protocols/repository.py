@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
+
+import orjson
 
 from cpuserve.errors import (
     ModelNotReady,
@@ -11,6 +14,7 @@ from cpuserve.errors import (
     UnknownModel,
     UsageError,
 )
+from cpuserve.models.rollout import Rollout
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.protocols.tfs import status_of_all
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY
@@ -57,28 +61,53 @@ class RepositoryRoutes:
     def load(self, call: Call, model: str) -> Reply:
         """``POST /v2/repository/models/MODEL/load``: answers when every worker has done it.
 
+        The parameter ``config`` is a JSON text with labels and candidates, which hold until the next load.
+
         Raises:
-            RequestError: it brings files or a configuration: those come from the repository only.
+            RequestError: it brings files or another configuration: those come from the repository only.
             UnknownModel: the repository has no such model.
             ModelNotReady: it could not be loaded; the reason is in the text.
         """
         parameters = call.document().get("parameters") or {}
-        if not isinstance(parameters, dict) or parameters:
-            raise RequestError(
-                f"failed to load {model!r}: it takes no parameters here, files and configuration are read "
-                "from the model repository"
-            )
         try:
             model = self._pool.repository.find(model).name  # raises, and says what there is
         except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
             kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
             reason = self._pool.repository.public(str(error))
             raise kind(f"failed to load {model!r}: {reason}") from None
-        self._wait(self._pool.control.load(model))
+        self._wait(self._pool.control.load(model, self._rollout(model, parameters)))
         failures = self._failures(model)
         if failures:
             raise ModelNotReady(f"failed to load {model!r}: {failures}")
         return Reply(200, b"", [])
+
+    def _rollout(self, model: str, parameters: Any) -> str:
+        """The labels and candidates that a load brings, as JSON; empty where it brings none.
+
+        Raises:
+            RequestError: it brings something else.
+        """
+        if not isinstance(parameters, dict) or parameters.keys() - {"config"}:
+            raise RequestError(
+                f'failed to load {model!r}: it takes no parameters but "config" here, files are read from '
+                "the model repository"
+            )
+        text = parameters.get("config", "")
+        if not isinstance(text, str):
+            raise RequestError(f'failed to load {model!r}: the parameter "config" is JSON in a text')
+        if not text:
+            return ""
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise RequestError(f"failed to load {model!r}: config is no JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise RequestError(f"failed to load {model!r}: config is no JSON object")
+        try:
+            Rollout.parse({"version_labels": dict(self._pool.rollouts.labels(model)), **document}, "config")
+        except UsageError as error:
+            raise RequestError(f"failed to load {model!r}: {error}") from None
+        return text
 
     def _failures(self, model: str) -> str:
         """Why workers could not load a model or the newest files of it, and what is served all the same."""

@@ -113,9 +113,21 @@ class StatisticsRoutes:
             "Workers in which a version is in this state, and why it, or its newest files, cannot be served.",
             self._states(),
         )
+        yield from _metric(
+            "cpuserve_canary_share",
+            "gauge",
+            "Share of the requests without a version that the canary answers; 0 while it is not ready.",
+            self._canaries(),
+        )
         for metric, (histogram, words) in _HISTOGRAMS.items():
             yield from _histogram(metric, words, histogram, rows)
         yield from self._server_lines()
+
+    def _canaries(self) -> Iterator[tuple[str, float]]:
+        for name, choice in sorted(self._pool.rollouts.choices.items()):
+            version = choice.rollout.number(choice.rollout.canary)
+            if version is not None:
+                yield _labels(name, version), choice.canary_share
 
     def _server_lines(self) -> Iterator[str]:
         server = self._pool.statistics.totals(SERVER, 0)

@@ -10,7 +10,7 @@ import orjson
 
 from cpuserve.errors import RequestError
 from cpuserve.protocols.base64_text import decode_base64
-from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
+from cpuserve.protocols.call import Call, Handler, Reply, check_pictures, json_reply
 from cpuserve.protocols.tensor import numbers
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.pipeline import Pipeline
@@ -42,6 +42,14 @@ class TensorFlowServing:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    def by_label(self, handler: Handler) -> Handler:
+        """A handler for ``/v1/models/MODEL/labels/LABEL...`` from that for ``.../versions/VERSION...``."""
+
+        def handle(call: Call, model: str, label: str) -> Reply:
+            return handler(call, model, self._pool.labelled(model, label))
+
+        return handle
 
     def list_models(self, _call: Call) -> Reply:
         """``GET /v1/models``: the names, as KServe v1 lists them."""
@@ -80,7 +88,7 @@ class TensorFlowServing:
 
     def predict(self, call: Call, model: str, version: str | None = None) -> Reply:
         """``POST /v1/models/MODEL[/versions/VERSION]:predict``: rows or columns of tensors or pictures."""
-        pipeline = self._pool.get(model, version)
+        pipeline = self._pool.pick(model, version, call.headers)
         rows, sent = _parse(call.json())
         request = call.request()
         columns = _columns(pipeline, sent) if rows else _named(pipeline, sent)

@@ -152,6 +152,7 @@ class V2:
                         **({"decode": pipeline.decode} if pipeline.decode else {}),
                         **pipeline.batcher.engine.read_back(),
                         "precision_reason": pipeline.precision_reason,
+                        **self._pool.rollouts.texts(pipeline.name),
                     }.items()
                 },
             }
@@ -162,7 +163,7 @@ class V2:
 
         ``Inference-Header-Content-Length: 0`` makes the whole body one picture, or the only tensor.
         """
-        pipeline = self._pool.get(model, version)
+        pipeline = self._pool.pick(model, version, call.headers)
         header_length = call.headers.get("inference-header-content-length")
         body = call.body()
         request = call.request()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel
@@ -13,6 +13,7 @@ from cpuserve.machine.process_controls import malloc_trim
 from cpuserve.models.model_files import signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import Repository
+from cpuserve.models.rollout import ROLLOUT_KEYS
 from cpuserve.models.versions import VersionPolicy
 from cpuserve.models.warm_up_files import watched_files_of
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY, ModelProblems
@@ -20,7 +21,9 @@ from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.removed_models import RemovedModels
+from cpuserve.serving.rollouts import Rollouts, shown_labels, shown_versions
 from cpuserve.serving.statistics import Statistics
+from cpuserve.serving.version_choice import newest_ready
 from cpuserve.serving.version_loader import ModelState, VersionCheck, VersionLoader
 from cpuserve.settings import Settings
 
@@ -47,6 +50,7 @@ class Pool:
 
     Attributes:
         models: every version that is known, by model and number.
+        rollouts: labels and candidates of the models.
         problems: what is wrong with models as a whole, by name, and with the `REPOSITORY`.
         stopping: whether the worker was told to end.
         dead: whether the thread that follows the repository has ended.
@@ -82,6 +86,7 @@ class Pool:
         self._removed = RemovedModels(settings.removal_grace_s, time.monotonic)
         self._ignored: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
+        self.rollouts = Rollouts(control.rollouts)
         self.models: dict[str, dict[int, ModelState]] = {}
         with suppress(CpuserveError, OSError):  # `sync` says what is wrong
             self.models = {
@@ -98,7 +103,7 @@ class Pool:
         """
         if self.stopping or self.dead or self.stuck or not self._synced or not self.models:
             return False
-        answering = (bool(self._best(versions)) for versions in self.models.values())
+        answering = (bool(newest_ready(versions)) for versions in self.models.values())
         if self._settings.strict_readiness:
             return all(answering) and not self.problems.keys() - {CONFIG, REPOSITORY, *self.models}
         return any(answering)
@@ -113,41 +118,73 @@ class Pool:
 
         Args:
             name: of the model, or an alias.
-            version: its number as text; None or "0" for the newest that is ready.
+            version: its number as text, or its label; None or "0" for the one that answers requests without a
+                version: the newest that is ready and no candidate.
 
         Raises:
             UnknownModel: there is no such model or version.
             ModelNotReady: it is loading, or could not be loaded.
         """
-        versions = self.models.get(name)
-        if versions is not None and version in _NEWEST:
-            best = self._best(versions)
-            if best is not None and best.pipeline is not None:
-                return best.pipeline
         model = self.known(name, version)
         if model.pipeline is None:
             raise ModelNotReady(f"model {name!r} is not ready: {model.reason or 'still loading'}")
         return model.pipeline
 
+    def pick(self, name: str, version: str | None, headers: Mapping[str, str]) -> Pipeline:
+        """The pipeline that answers a request: that of `get`, but a canary gets its share.
+
+        Args:
+            name: of the model, or an alias.
+            version: as for `get`, which says what is raised.
+            headers: of the request, by name in lower case.
+        """
+        if version in _NEWEST:
+            choice = self.rollouts.choices.get(name)
+            if choice is None:
+                versions = self.models.get(name)
+                newest = None if versions is None else newest_ready(versions)
+                picked = None if newest is None else newest.pipeline
+            else:
+                picked = choice.pick(headers)
+            if picked is not None:
+                return picked
+        own = self.own_name(name)
+        return self.get(name, version) if own == name else self.pick(own, version, headers)
+
     def known(self, name: str, version: str | None = None) -> ModelState:
-        """The state of a version; by default the newest that is ready, else the newest.
+        """The state of a version; by default of the one that answers requests without it, else of the newest.
 
         Raises:
             UnknownModel: there is no such model or version.
         """
-        versions = self.models.get(self.own_name(name))
+        own = self.own_name(name)
+        versions = self.models.get(own)
         if not versions:
             there = ", ".join(sorted(self.models)) or "none"
             raise UnknownModel(f"{_UNKNOWN}: there is no model {name!r}; those served are: {there}")
         if version in _NEWEST:
-            return self._best(versions) or versions[max(versions)]
+            choice = self.rollouts.choices.get(own)
+            default = newest_ready(versions) if choice is None else choice.default
+            return default or versions[max(versions)]
+        labels = self.rollouts.labels(own)
         for number, model in versions.items():
-            if str(number) == version:
+            if str(number) == version or labels.get(version or "") == number:
                 return model
-        there = ", ".join(str(number) for number in sorted(versions))
+        there = shown_versions(versions, labels)
         if not str(version).isdecimal():
-            raise UnknownModel(f"{_NO_VERSION} {version!r}: the versions of {name!r} are: {there}")
-        raise UnknownModel(f"{_UNKNOWN}: {name!r} has no version {version}; the versions served are: {there}")
+            raise UnknownModel(f"{_NO_VERSION} {version!r}: {there}")
+        raise UnknownModel(f"{_UNKNOWN}: {name!r} has no version {version}; {there}")
+
+    def labelled(self, name: str, label: str) -> str:
+        """The number of the version that has a label, as text.
+
+        Raises:
+            UnknownModel: there is no such model or label.
+        """
+        labels = self.rollouts.labels(self.known(name).file.name)
+        if label in labels:
+            return str(labels[label])
+        raise UnknownModel(f"{_UNKNOWN}: {name!r} has no label {label!r}; {shown_labels(labels)}")
 
     def own_name(self, name: str) -> str:
         """The name of the model that has this name or alias; what is neither is returned as it is."""
@@ -156,14 +193,6 @@ class Pool:
     def ready_versions(self, name: str) -> list[int]:
         """Versions of a model that answer, ascending."""
         return sorted(number for number, model in self.models.get(name, {}).items() if model.pipeline)
-
-    @staticmethod
-    def _best(versions: dict[int, ModelState]) -> ModelState | None:
-        newest = None
-        for number, model in versions.items():
-            if model.pipeline is not None and (newest is None or number > newest):
-                newest = number
-        return None if newest is None else versions[newest]
 
     def watch(self, stop: threading.Event, synced: Callable[[], None] = lambda: None) -> None:
         """Follow the repository and the control until ``stop``, after the caller's first `sync`.
@@ -267,13 +296,13 @@ class Pool:
                 if model.state == "LOADING":
                     model.state, model.reason = "UNAVAILABLE", self.repository.public(reason)
         else:
-            self.problems.put(name, "")
+            self.problems.put(name, self.rollouts.problem(name))
 
     def _drop_gone(self, names: list[str], failure: str) -> None:
         """Drop models that are unloaded or were removed, and those that never answered and are not there."""
         models = self.models
         unloaded = {name for name in models if self.control.is_unloaded(name)}
-        answering = [name for name in models if self._best(models[name]) and name not in unloaded]
+        answering = [name for name in models if newest_ready(models[name]) and name not in unloaded]
         removed, absences = self._removed.look(self.repository, answering, names, failure)
         silent = [name for name in models if name not in {*answering, *names}]
         for name in sorted({*unloaded, *removed, *silent}):
@@ -314,21 +343,28 @@ class Pool:
         if settings.models == self._settings.models:
             return
         for name, versions in self.models.items():
-            if settings.models.get(name) != self._settings.models.get(name):
+            sections = (each.models.get(name, {}) for each in (settings, self._settings))
+            now, before = ({key: one[key] for key in one if key not in ROLLOUT_KEYS} for one in sections)
+            if now != before:
                 for model in versions.values():
                     model.signature = ()
         self._settings, self.repository = settings, Repository.of(settings)
 
     def _bring_up(self, name: str, *, beside_traffic: bool, again: bool) -> None:
         """Load the versions of a model that are wanted, newest first, and drop those that are not."""
-        policy = VersionPolicy.parse(self._settings.for_model(name, {}).model_version_policy)
+        settings = self._settings.for_model(name, {})
+        policy = VersionPolicy.parse(settings.model_version_policy)
+        rollout = self.rollouts.read(name, self.repository.home(name), settings)
         there = self.repository.versions(name)
         served = dict(self.models.get(name, {}))
+        self.rollouts.choose(name, rollout, served)
         changed, enough = False, 0
         keep: set[int] = set()
-        for version in policy.candidates(there):
-            if policy.count is not None and enough >= policy.count:
-                break
+        named = sorted(rollout.versions.intersection(there), reverse=True)
+        chosen = policy.candidates([version for version in there if version not in rollout.candidates])
+        for version in dict.fromkeys([*chosen, *named]):
+            if policy.count is not None and enough >= policy.count and version not in named:
+                continue
             file = self.repository.find(name, version)
             signature = signature_of(watched_files_of(file.xml))
             known = served.get(version)
@@ -340,10 +376,12 @@ class Pool:
                 if fresh.pipeline is None and known is not None and known.pipeline is not None:
                     fresh = ModelState(file, fresh.signature, known.state, fresh.reason, known.pipeline)
                 served[version] = known = fresh
+                self.rollouts.choose(name, rollout, served)
                 if fresh.pipeline is not None:
                     self.models = {**self.models, name: dict(served)}  # serves from here on
             keep.add(version)
-            enough += known.pipeline is not None
+            enough += known.pipeline is not None and version not in rollout.candidates
+        keep.update(self.rollouts.labels(name).values())  # also of labels that stay with the version before
         if enough or not any(model.pipeline for model in served.values()):
             dropped = [version for version in served if version not in keep]
         else:  # no wanted version can be loaded: those that serve stay
@@ -352,6 +390,7 @@ class Pool:
             ]
         for version in dropped:
             del served[version]
+        self.rollouts.choose(name, rollout, served)
         if changed or dropped:
             self.models = {**self.models, name: served}
         if dropped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from cpuserve.errors import RequestError
+from cpuserve.serving.asked_rollouts import AskedRollouts
 from cpuserve.serving.crash_check import CrashChecks
 from cpuserve.serving.model_table import ModelTable
 from cpuserve.sharedmem.block import Block
@@ -37,6 +38,7 @@ class ReloadControl:
     Attributes:
         crash_checks: which versions a child process has loaded.
         turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
+        rollouts: rollouts that came with a load.
         table: the states of the models by worker, and the loads that clients asked for.
     """
 
@@ -48,6 +50,7 @@ class ReloadControl:
         self._lock = self._block.lock
         self.crash_checks = CrashChecks()
         self.turn = ProcessLock("cpuserve-turn")
+        self.rollouts = AskedRollouts()
 
     @property
     def generation(self) -> int:
@@ -94,9 +97,18 @@ class ReloadControl:
             self._wanted.generation += 1
             return self._wanted.generation
 
-    def load(self, name: str) -> int:
-        """Ask every worker to load a model; returns the generation to wait for."""
+    def load(self, name: str, rollout: str = "") -> int:
+        """Ask every worker to load a model; returns the generation to wait for.
+
+        Args:
+            name: of the model.
+            rollout: its rollout from now on, as JSON; empty: as the repository and the settings say.
+
+        Raises:
+            RequestError: the rollout cannot be kept.
+        """
         with self._lock:
+            self.rollouts.put(name, rollout)
             place = self._place(name)
             if place is not None:
                 self._write(place, b"")

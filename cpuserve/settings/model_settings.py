@@ -37,6 +37,27 @@ class ModelSettings:
         "Versions to serve: latest, latest:N, all, specific:1,2, or OpenVINO Model Server's JSON.",
         per_model=True,
     )
+    version_labels: str = Group.MODELS.setting(
+        "",
+        'Versions by label, as JSON such as {"stable": 1, "canary": 2}. A labelled version is served too, '
+        "whatever model_version_policy says.",
+        per_model=True,
+        metavar="JSON",
+    )
+    canary: str = Group.MODELS.setting(
+        "",
+        'Version that answers a share of the requests without a version: {"version": 2, "share": 0.05}; or '
+        'by "label". A "header" makes requests with an equal value of it get the same version.',
+        per_model=True,
+        metavar="JSON",
+    )
+    shadow: str = Group.MODELS.setting(
+        "",
+        "Version that answers copies of a share of the requests without a version, to be compared: "
+        '{"version": 2, "share": 0.1}; or by "label". Clients see none of its answers.',
+        per_model=True,
+        metavar="JSON",
+    )
     file_system_poll_wait_seconds: float = Group.MODELS.setting(
         1.0,
         "Seconds between two checks of the repository for changes; 0 checks only on a reload call.",

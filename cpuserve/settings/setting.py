@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -142,6 +143,8 @@ class Setting:
             return _BOOLS[value.lower() if isinstance(value, str) else value]
         if self.kind is tuple:
             return _numbers(value)
+        if self.metavar == "JSON" and isinstance(value, Mapping):
+            return json.dumps(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError
         return self.kind(value)

@@ -72,7 +72,7 @@ class FrigateDetector:
         Raises:
             RequestError: the model finds no boxes, or is not there.
         """
-        pipeline, request = self._pool.get(self.model), call.request()
+        pipeline, request = self._pool.pick(self.model, None, call.headers), call.request()
         height, width = pixels.shape[:2]
         row = _row(pipeline.picture_path().picture_input, pixels)
         answer, _ = pipeline.see(ScaledPicture(row, width, height), request, mask=False)

@@ -179,8 +179,8 @@ def test_models_are_unloaded_and_loaded_in_all_workers(client, served):
     client.load_model("digits")
     assert client.is_model_ready("digits")
     assert served.get("/v2/models/digits/ready").status == 200
-    with pytest.raises(InferenceServerException, match="takes no parameters") as caught:
-        client.load_model("digits", config="{}")
+    with pytest.raises(InferenceServerException, match="unknown key") as caught:
+        client.load_model("digits", config='{"max_batch_size": 1}')
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     with pytest.raises(InferenceServerException) as caught:
         client.load_model("nothing")

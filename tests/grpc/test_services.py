@@ -179,7 +179,12 @@ def test_half_precision_comes_as_bits(channel, monkeypatch):
         (request("nothing"), "NOT_FOUND", "there is no model"),
         (request("late"), "UNAVAILABLE", "is LOADING"),
         (request(""), "INVALID_ARGUMENT", "the name of a model"),
-        (request(model_spec={"name": "m", "version_label": "stable"}), "INVALID_ARGUMENT", "version_label"),
+        (
+            request(model_spec={"name": "m", "version_label": "2"}),
+            "INVALID_ARGUMENT",
+            "label '2' is no label",
+        ),
+        (request(model_spec={"name": "m", "version_label": "stable"}), "NOT_FOUND", "there is no model"),
         (request(inputs={}), "INVALID_ARGUMENT", "at least one of inputs"),
         (request(output_filter=["none"]), "INVALID_ARGUMENT", "there is no output 'none'"),
         (request(inputs={"a": tensor(99, (1,))}), "INVALID_ARGUMENT", "dtype 99 cannot be served"),

@@ -72,6 +72,9 @@ class Pool:
         self.pipeline = pipeline
         self.models = {"m": {1: SimpleNamespace(file=None, state="READY", reason="", pipeline=pipeline)}}
 
+    def pick(self, model, version, _headers):
+        return self.get(model, version)
+
     def get(self, model, version=None):
         if model != "m":
             raise UnknownModel(f"no {model}")
@@ -158,13 +161,16 @@ def test_nothing_keeps_the_body(application, pipeline, failure, monkeypatch):
         assert call  # a connection keeps it until the next request
 
 
+_OF_A_VERSION, _OF_A_LABEL = "/v1/models/m/versions/1:predict", "/v1/models/m/labels/<label>:predict"
+
+
 def test_every_route_that_takes_a_body_was_asked():
     table = routes(SimpleNamespace(repository=None))
     asked = {path for path, _, _ in REQUESTS.values()}
     hot = [route.rule for route in table if route.method == "POST" and "repository" not in route.rule]
     for rule in hot:
         path = rule.replace("<model>", "m").replace("<version>", "1")
-        assert path in asked or path in ("/v1/config/reload", "/v1/models/m/versions/1:predict"), rule
+        assert path in asked or path in ("/v1/config/reload", _OF_A_VERSION, _OF_A_LABEL), rule
 
 
 @pytest.mark.usefixtures("collector_off")

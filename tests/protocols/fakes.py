@@ -56,6 +56,7 @@ class Pool:
             "late": {1: self._state("late", 1, "LOADING", "")},
         }
         self.problems = {}
+        self.rollouts = SimpleNamespace(choices={}, texts=lambda _name: {}, labels=lambda _name: {"old": 1})
         self.ready, self.stopping, self.dead, self.stuck = True, False, "", False
 
     @staticmethod
@@ -74,6 +75,9 @@ class Pool:
         if model.pipeline is None:
             raise ModelNotReady(f"model {name!r} is {model.state}")
         return model.pipeline
+
+    def pick(self, name, version, _headers):
+        return self.get(name, version)
 
     @staticmethod
     def own_name(name):

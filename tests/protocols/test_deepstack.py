@@ -26,7 +26,9 @@ class Models:
         self.seen = []
         self._answer = answer
 
-    def get(self, name):
+    def pick(self, name, version, headers):
+        assert version is None
+        assert headers
         assert name == "detector"
         if isinstance(self._answer, ModelNotReady):
             raise self._answer

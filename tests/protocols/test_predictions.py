@@ -65,7 +65,7 @@ class Pipeline:
 
 
 class Pool:
-    def get(self, model, version):
+    def pick(self, _model, _version, _headers):
         return Pipeline()
 
 

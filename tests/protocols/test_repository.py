@@ -55,8 +55,8 @@ class Control:
         self.asked.append(what)
         return len(self.asked)
 
-    def load(self, name):
-        return self._ask("load", name)
+    def load(self, name, rollout):
+        return self._ask("load", name, rollout)
 
     def unload(self, name):
         return self._ask("unload", name)
@@ -102,7 +102,7 @@ def test_the_index_lists_what_is_served_and_what_is_unloaded(routes, pool):
 def test_load_and_unload_wait_for_every_worker(routes, pool):
     assert ask(routes.load, "m")[0] == 200
     assert ask(routes.unload, "m")[0] == 200
-    assert pool.control.asked == [("load", "m"), ("unload", "m")]
+    assert pool.control.asked == [("load", "m", ""), ("unload", "m")]
     pool.control.done = False
     status, headers, found = ask(routes.load, "m")
     assert (status, headers["Retry-After"]) == (503, "1")
@@ -111,7 +111,13 @@ def test_load_and_unload_wait_for_every_worker(routes, pool):
 
 def test_an_alias_loads_and_unloads_the_model_that_has_it(routes, pool):
     assert ask(routes.load, "short")[0] == ask(routes.unload, "short")[0] == 200
-    assert pool.control.asked == [("load", "m"), ("unload", "m")]
+    assert pool.control.asked == [("load", "m", ""), ("unload", "m")]
+
+
+def test_a_load_brings_labels_and_candidates(routes, pool):
+    text = '{"canary": {"label": "old", "share": 0.5}}'
+    assert ask(routes.load, "m", body={"parameters": {"config": text}})[0] == 200
+    assert pool.control.asked == [("load", "m", text)]
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool):
@@ -128,7 +134,21 @@ def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool)
     ("route", "model", "body", "status", "words"),
     [
         ("load", "none", b"", 404, "failed to load 'none': none is no model"),
-        ("load", "m", {"parameters": {"config": "{}"}}, 400, "failed to load 'm': it takes no parameters"),
+        ("load", "m", {"parameters": {"file:1/model.onnx": "x"}}, 400, 'takes no parameters but "config"'),
+        ("load", "m", {"parameters": {"config": 1}}, 400, "JSON in a text"),
+        ("load", "m", {"parameters": {"config": "{"}}, 400, "config is no JSON"),
+        ("load", "m", {"parameters": {"config": "[]"}}, 400, "no JSON object"),
+        (
+            "load",
+            "m",
+            {"parameters": {"config": '{"max_batch_size": 1}'}},
+            400,
+            "unknown key 'max_batch_size'",
+        ),
+        (
+            *("load", "m", {"parameters": {"config": '{"canary": {"version": 2, "share": 7}}'}}, 400),
+            "the share of canary is a number from 0 to 1, not 7",
+        ),
         ("load", "m", {"parameters": 1}, 400, "takes no parameters"),
         ("load", "m", b"[]", 400, "JSON object"),
         ("unload", "none", b"", 404, "no model 'none'"),

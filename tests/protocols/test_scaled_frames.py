@@ -48,7 +48,14 @@ def settings(tmp_path_factory):
 def v2(settings):
     file = Repository(settings.model_repository).find("areas")
     pipeline = load_pipeline(new_core(), file, settings, 1)
-    return V2(SimpleNamespace(get=lambda *_: pipeline, ready_versions=lambda _: [3]))
+    return V2(
+        SimpleNamespace(
+            get=lambda *_: pipeline,
+            pick=lambda *_: pipeline,
+            ready_versions=lambda _: [3],
+            rollouts=SimpleNamespace(texts=lambda _: {}),
+        )
+    )
 
 
 @pytest.fixture(scope="module")

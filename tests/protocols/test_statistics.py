@@ -22,6 +22,10 @@ from tests.protocols.fakes import ask
 LARGE = 64 << 20
 
 
+def rollouts(**choices):
+    return SimpleNamespace(choices=choices)
+
+
 @pytest.fixture
 def block():
     return Statistics(rows=3)
@@ -30,7 +34,8 @@ def block():
 def value(block, metric, **labels):
     """A sample of the metrics, or None where it is not there."""
     control = SimpleNamespace(table=SimpleNamespace(read=list))
-    text = StatisticsRoutes(SimpleNamespace(statistics=block, control=control)).metrics(None).body.decode()
+    pool = SimpleNamespace(statistics=block, control=control, rollouts=rollouts())
+    text = StatisticsRoutes(pool).metrics(None).body.decode()
     found = {
         tuple(sample.labels.items()): sample.value
         for family in text_string_to_metric_families(text)
@@ -146,7 +151,7 @@ def test_every_metric_has_a_help_text_and_models_their_state(block):
     block.claim(0)
     states = [ModelReport("m", 1, "UNAVAILABLE", 'a "quoted"\nreason')] * 2
     control = SimpleNamespace(table=SimpleNamespace(read=lambda: states))
-    routes = StatisticsRoutes(SimpleNamespace(statistics=block, control=control))
+    routes = StatisticsRoutes(SimpleNamespace(statistics=block, control=control, rollouts=rollouts()))
     families = list(text_string_to_metric_families(routes.metrics(None).body.decode()))
     assert all(family.documentation for family in families)
     assert {family.name for family in families} >= {"cpuserve_refused", "ovms_streams", "cpuserve_batches"}
@@ -163,3 +168,17 @@ def test_the_cpu_time_of_each_worker_is_what_the_kernel_says(block):
         pass
     after = value(block, "process_cpu_seconds_total", pid=str(os.getpid()))
     assert 0.1 <= after - before <= time.process_time()
+
+
+def test_a_canary_has_its_share_while_it_is_ready():
+    def choice(share):
+        rollout = SimpleNamespace(canary=None, number=lambda _candidate: 2)
+        return SimpleNamespace(rollout=rollout, canary_share=share)
+
+    control = SimpleNamespace(table=SimpleNamespace(read=list))
+    pool = SimpleNamespace(
+        statistics=Statistics(rows=1), control=control, rollouts=rollouts(m=choice(0.25), n=choice(0))
+    )
+    text = StatisticsRoutes(pool).metrics(None).body.decode()
+    assert 'cpuserve_canary_share{name="m",version="2"} 0.25' in text
+    assert 'cpuserve_canary_share{name="n",version="2"} 0' in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -53,6 +54,11 @@ class Models:
         ov.save_model(graph, folder / "model.xml", compress_to_fp16=False)
         settings = load({"precision": "f32"}, environ={})
         self.pipeline = load_pipeline(new_core(), ModelFile("m", 1, folder / "model.xml"), settings, 1)
+
+    rollouts = SimpleNamespace(texts=lambda _name: {})
+
+    def pick(self, *_words):
+        return self.get("m")
 
     def get(self, _model, _version=None):
         return self.pipeline

@@ -97,9 +97,7 @@ def test_a_version_is_found_by_its_number_and_the_newest_ready_one_without(made,
         UnknownModel, match=f"{unknown}there is no model 'cedar'; those served are: apple, beech"
     ):
         pool.get("cedar")
-    wrong = (
-        "^failed to get model version from specified version string 'x1': the versions of 'apple' are: 1, 3"
-    )
+    wrong = "^failed to get model version from specified version string 'x1': the versions served are: 1, 3"
     with pytest.raises(UnknownModel, match=wrong):
         pool.get("apple", "x1")
     raising["beech"] = ModelLoadError("broken")

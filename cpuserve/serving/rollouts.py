@@ -1,0 +1,108 @@
+"""Follows the rollouts of a worker's models: reads them where they are declared and chooses by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cpuserve.errors import UsageError
+from cpuserve.models.rollout import NO_ROLLOUT, Rollout, read_rollout_file
+from cpuserve.serving.asked_rollouts import AskedRollouts
+from cpuserve.serving.version_choice import VersionChoice
+from cpuserve.serving.version_loader import ModelState
+from cpuserve.settings import Settings
+
+__all__ = ["Rollouts", "shown_labels", "shown_versions"]
+
+
+class Rollouts:
+    """The rollouts of one worker's models.
+
+    Attributes:
+        choices: by model, of those that have a rollout.
+
+    Args:
+        asked: rollouts that came with a load.
+    """
+
+    def __init__(self, asked: AskedRollouts) -> None:
+        self.choices: dict[str, VersionChoice] = {}
+        self._asked = asked
+        self._wrong: dict[str, str] = {}
+
+    def read(self, name: str, home: Path, settings: Settings) -> Rollout:
+        """The rollout that is wanted now; while it is wrong, the one before.
+
+        Each key counts where it is found first: in the config of the latest load, in the file beside the
+        versions, in the settings.
+
+        Args:
+            name: of the model.
+            home: the directory of its versions.
+            settings: as they hold for it.
+        """
+        try:
+            over: Mapping[str, Any] = read_rollout_file(home)
+            where = str(home / "rollout.json")
+            if text := self._asked.get(name):
+                over, where = {**over, **json.loads(text)}, f"{where} and the config of the latest load"
+            found = Rollout.of(settings, over, where)
+        except UsageError as error:
+            self._wrong[name] = f"the rollout stays as it was: {error}"
+            return self.choices[name].rollout if name in self.choices else NO_ROLLOUT
+        self._wrong.pop(name, None)
+        return found
+
+    def choose(self, name: str, rollout: Rollout, versions: Mapping[int, ModelState]) -> None:
+        """Choose which versions answer from now on.
+
+        Args:
+            name: of the model.
+            rollout: what is wanted.
+            versions: of the model, by number.
+        """
+        if rollout == NO_ROLLOUT:
+            if name in self.choices:
+                self.choices = {key: choice for key, choice in self.choices.items() if key != name}
+            return
+        before = self.choices.get(name)
+        choice = VersionChoice.of(rollout, versions, {} if before is None else before.labels)
+        self.choices = {**self.choices, name: choice}
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """Version of a model by label."""
+        choice = self.choices.get(name)
+        return {} if choice is None else choice.labels
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Labels, canary and shadow in force as JSON, by the names of their settings; not those not set."""
+        choice = self.choices.get(name)
+        if choice is None:
+            return {}
+        rollout = choice.rollout
+        found: dict[str, Any] = {"version_labels": dict(choice.labels)} if choice.labels else {}
+        for key, candidate in (("canary", rollout.canary), ("shadow", rollout.shadow)):
+            if candidate is not None:
+                found[key] = {"version": rollout.number(candidate), "share": candidate.share}
+        return {key: json.dumps(value) for key, value in found.items()}
+
+    def problem(self, name: str) -> str:
+        """What of a model's rollout cannot be had; empty where all can."""
+        choice = self.choices.get(name)
+        wrong = self._wrong.get(name)
+        return "; ".join([*([wrong] if wrong else []), *(() if choice is None else choice.problems)])
+
+
+def shown_labels(labels: Mapping[str, int]) -> str:
+    """The labels of a model, for messages."""
+    if not labels:
+        return "it has no labels (setting version_labels)"
+    return f"the labels are: {', '.join(f'{label} (version {labels[label]})' for label in sorted(labels))}"
+
+
+def shown_versions(versions: Iterable[int], labels: Mapping[str, int]) -> str:
+    """The versions that are served, and their labels if there are any, for messages."""
+    there = f"the versions served are: {', '.join(map(str, sorted(versions)))}"
+    return f"{there}; {shown_labels(labels)}" if labels else there

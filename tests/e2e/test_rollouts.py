@@ -1,0 +1,170 @@
+"""Two versions of the digits, the second made wrong by purpose: labels and canaries over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient import grpc as triton
+from tritonclient import http as triton_http
+from tritonclient.utils import InferenceServerException
+
+from cpuserve.grpc.messages import message_class
+from tests.conftest import ROOT
+from tests.servers import free_port, serving
+from tests.wrong_digits import good_digits, wrong_digits
+
+SEVEN = (ROOT / "docs" / "seven.png").read_bytes()
+LABELS = {"version_labels": {"stable": 1, "next": 2}}
+WAIT_S = 30
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "digits"
+    good_digits(folder / "1")
+    wrong_digits(folder / "2")
+    (folder / "rollout.json").write_text(json.dumps(LABELS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(home, tmp_path_factory):
+    port = free_port()
+    words = ("--model-repository", str(home.parent), "--workers", "2", "--grpc-port", str(port))
+    log = tmp_path_factory.mktemp("rollouts") / "log"
+    with serving(log, *words, "--file-system-poll-wait-seconds", "0.2", ready=2) as server:
+        server.grpc_port = port
+        yield server
+        assert "Traceback" not in server.text()
+
+
+@pytest.fixture(scope="module")
+def over_grpc(served):
+    client = triton.InferenceServerClient(f"127.0.0.1:{served.grpc_port}")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def rollout(served, home):
+    def declare(**keys):
+        (home / "rollout.json").write_text(json.dumps({**LABELS, **keys}))
+        served.wait_until(lambda: served.post("/v1/config/reload", b"").status == 200, "reloaded")
+
+    yield declare
+    declare()
+
+
+def best(answer):
+    return answer.json()["predictions"][0]["label"]
+
+
+def infer(client, module, version="", headers=None):
+    sent = module.InferInput("image", [1], "BYTES")
+    sent.set_data_from_numpy(np.array([SEVEN], object))
+    found = client.infer("digits", [sent], model_version=version, headers=headers)
+    response = found.get_response()
+    version = response["model_version"] if isinstance(response, dict) else response.model_version
+    return int(found.as_numpy("probabilities").argmax()), version
+
+
+def predict_message(**spec):
+    message = message_class("tensorflow.serving.PredictRequest")()
+    message.model_spec.name = "digits"
+    for name, value in spec.items():
+        setattr(message.model_spec, name, value)
+    tensor = message.inputs["image"]
+    tensor.dtype = 7
+    tensor.string_val.append(SEVEN)
+    return message
+
+
+def test_labels_stand_for_versions_in_every_address(served, over_grpc):
+    body = json.dumps({"instances": [{"b64": base64.b64encode(SEVEN).decode()}]}).encode()
+    for label, digit in (("stable", 7), ("next", 8)):
+        found = served.post(f"/v1/models/digits/labels/{label}:predict", body)
+        assert np.argmax(found.json()["predictions"][0]) == digit
+        assert best(served.post(f"/predictions/digits/{label}", SEVEN)) == str(digit)
+        version = {"stable": "1", "next": "2"}[label]
+        status = served.get(f"/v1/models/digits/labels/{label}").json()["model_version_status"]
+        assert [(one["version"], one["state"]) for one in status] == [(version, "AVAILABLE")]
+        metadata = served.get(f"/v1/models/digits/labels/{label}/metadata").json()
+        assert metadata["model_spec"]["version"] == version
+        http = triton_http.InferenceServerClient(f"127.0.0.1:{served.port}")
+        assert infer(http, triton_http, label) == infer(over_grpc, triton, label) == (digit, version)
+        http.close()
+    for path in ("labels/none", "labels/1", "labels/none/metadata"):
+        got = served.get(f"/v1/models/digits/{path}")
+        assert got.status == 404, path
+        assert "the labels are: next (version 2), stable (version 1)" in got.json()["error"]
+    assert served.post("/v1/models/digits/labels/none:predict", body).status == 404
+
+
+def test_labels_over_tensorflow_serving_s_grpc(served):
+    reply = message_class("tensorflow.serving.PredictResponse")
+    with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=reply.FromString,
+        )
+        for label, version, digit in (("stable", 1, 7), ("next", 2, 8)):
+            found = call(predict_message(version_label=label), timeout=WAIT_S)
+            assert found.model_spec.version.value == version
+            values = np.frombuffer(found.outputs["probabilities"].tensor_content, np.float32)
+            assert values.argmax() == digit
+        with pytest.raises(grpc.RpcError) as caught:
+            call(predict_message(version_label="none"), timeout=WAIT_S)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_canary_gets_its_share_over_both_and_answers_tell_the_version(served, over_grpc, rollout):
+    rollout(canary={"label": "next", "share": 0.5, "header": "X-User"})
+    over_http = Counter(
+        (best(answer), answer.json()["version"])
+        for answer in (served.post("/predictions/digits", SEVEN) for _ in range(60))
+    )
+    assert set(over_http) == {("7", "1"), ("8", "2")}
+    assert 10 < over_http["8", "2"] < 50
+    assert {infer(over_grpc, triton) for _ in range(40)} == {(7, "1"), (8, "2")}
+    users = [f"user {number}" for number in range(12)]
+    by_http = {
+        user: served.post("/predictions/digits", SEVEN, **{"X-User": user}).json()["version"]
+        for user in users
+    }
+    by_grpc = {user: infer(over_grpc, triton, headers={"x-user": user})[1] for user in users}
+    assert by_http == by_grpc
+    assert {*by_http.values()} == {"1", "2"}
+    metrics = served.get("/metrics").body.decode()
+    assert 'cpuserve_canary_share{name="digits",version="2"} 0.5' in metrics
+    assert 'interface="gRPC",method="ModelInfer",name="digits",version="2"' in metrics
+
+
+def test_a_canary_that_is_not_there_leaves_all_to_the_stable_version_and_says_so(served, rollout):
+    rollout(canary={"version": 9, "share": 1})
+    assert {best(served.post("/predictions/digits", SEVEN)) for _ in range(20)} == {"7"}
+    rows = served.post("/v2/repository/index", b"").json()
+    (reason,) = [row["reason"] for row in rows if not row["version"]]
+    assert reason == "canary: version 9 is not in the repository; version 1 answers all"
+    assert served.get("/v2/health/ready").status == 200
+    assert 'cpuserve_canary_share{name="digits",version="9"} 0' in served.get("/metrics").body.decode()
+
+
+def test_a_load_changes_it_in_every_worker(served):
+    client = triton_http.InferenceServerClient(f"127.0.0.1:{served.port}")
+    client.load_model("digits", config='{"canary": {"label": "next", "share": 0}}')
+    assert {best(served.post("/predictions/digits", SEVEN)) for _ in range(30)} == {"7"}
+    config = client.get_model_config("digits")["parameters"]
+    assert json.loads(config["canary"]["string_value"]) == {"version": 2, "share": 0.0}
+    client.load_model("digits", config='{"canary": {"label": "next", "share": 1}}')
+    assert {best(served.post("/predictions/digits", SEVEN)) for _ in range(30)} == {"8"}
+    with pytest.raises(InferenceServerException, match="the share of canary is a number from 0 to 1"):
+        client.load_model("digits", config='{"canary": {"label": "next", "share": 2}}')
+    client.load_model("digits")
+    assert "canary" not in client.get_model_config("digits")["parameters"]
+    client.close()
