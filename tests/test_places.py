@@ -10,7 +10,18 @@ import pytest
 from tests.conftest import ROOT
 
 SYSTEM = {"bin", "dev", "etc", "lib", "media", "mnt", "opt", "path", "proc", "srv", "sys", "tmp", "usr"}
-ROUTES = {"components", "labelmap", "models", "page", "predictions", "services", "v1", "v2", "versions"}
+ROUTES = {
+    "components",
+    "labelmap",
+    "labels",
+    "models",
+    "page",
+    "predictions",
+    "services",
+    "v1",
+    "v2",
+    "versions",
+}
 MADE_UP = {
     "cg",
     "docker",

@@ -14,7 +14,15 @@ from cpuserve.errors import UsageError
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
 
-__all__ = ["LABEL", "NO_ROLLOUT", "ROLLOUT_FILE", "ROLLOUT_KEYS", "Candidate", "Rollout", "read_rollout_file"]
+__all__ = [
+    "LABEL",
+    "NO_ROLLOUT",
+    "ROLLOUT_FILE",
+    "ROLLOUT_KEYS",
+    "CandidateVersion",
+    "Rollout",
+    "read_rollout_file",
+]
 
 ROLLOUT_FILE = "rollout.json"
 """The file beside a model's versions."""
@@ -31,7 +39,7 @@ _HIGHEST = 10**18
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateVersion:
     """A version that gets a share of the requests that name no version.
 
     Attributes:
@@ -57,8 +65,8 @@ class Rollout:
     """
 
     labels: Mapping[str, int] = field(default_factory=dict)
-    canary: Candidate | None = None
-    shadow: Candidate | None = None
+    canary: CandidateVersion | None = None
+    shadow: CandidateVersion | None = None
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], where: str) -> Rollout:
@@ -103,7 +111,7 @@ class Rollout:
         where = where if over else f"settings {', '.join(key for key in ROLLOUT_KEYS if given[key])}"
         return cls.parse({**given, **over}, where)
 
-    def number(self, candidate: Candidate | None) -> int | None:
+    def number(self, candidate: CandidateVersion | None) -> int | None:
         """The version of a candidate."""
         if candidate is None:
             return None
@@ -172,7 +180,7 @@ def _is_version(sent: Any) -> bool:
     return type(sent) is int and 1 <= sent < _HIGHEST
 
 
-def _candidate(sent: Any, labels: Mapping[str, int], key: str, where: str) -> Candidate | None:
+def _candidate(sent: Any, labels: Mapping[str, int], key: str, where: str) -> CandidateVersion | None:
     if not sent and sent != 0:
         return None
     how = f'{key} is an object such as {{"version": 2, "share": 0.05}}'
@@ -194,4 +202,4 @@ def _candidate(sent: Any, labels: Mapping[str, int], key: str, where: str) -> Ca
         raise UsageError(f"{where}: the share of {key} is a number from 0 to 1, not {share!r:.80}")
     if header is not None and not (isinstance(header, str) and _HEADER.fullmatch(header)):
         raise UsageError(f"{where}: the header of {key} is the name of a header, not {header!r:.80}")
-    return Candidate(version if label is None else label, float(share), (header or "").lower())
+    return CandidateVersion(version if label is None else label, float(share), (header or "").lower())

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cpuserve.models.rollout import Candidate, Rollout
+from cpuserve.models.rollout import CandidateVersion, Rollout
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.version_loader import ModelState
 
@@ -101,7 +101,7 @@ def _why_not(versions: Mapping[int, ModelState], number: int) -> str:
     return f"is not ready: {model.reason or 'still loading'}"
 
 
-def _is_chosen(candidate: Candidate, headers: Mapping[str, str]) -> bool:
+def _is_chosen(candidate: CandidateVersion, headers: Mapping[str, str]) -> bool:
     """Whether a request belongs to a candidate's share.
 
     Where the share grows, those who belonged to it still do.

@@ -21,6 +21,7 @@ from tests.wrong_digits import good_digits, wrong_digits
 SEVEN = (ROOT / "docs" / "seven.png").read_bytes()
 LABELS = {"version_labels": {"stable": 1, "next": 2}}
 WAIT_S = 30
+PREDICT = "tensorflow.serving.PredictionService/Predict"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_labels_over_tensorflow_serving_s_grpc(served):
     reply = message_class("tensorflow.serving.PredictResponse")
     with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
         call = channel.unary_unary(
-            "/tensorflow.serving.PredictionService/Predict",
+            f"/{PREDICT}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=reply.FromString,
         )

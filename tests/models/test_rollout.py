@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.models.rollout import NO_ROLLOUT, Candidate, Rollout, read_rollout_file
+from cpuserve.models.rollout import NO_ROLLOUT, CandidateVersion, Rollout, read_rollout_file
 from cpuserve.settings import Settings, load
 
 
@@ -21,7 +21,7 @@ def test_labels_and_candidates_are_read_by_number_and_label():
         "here",
     )
     assert found.labels == {"stable": 1, "canary": 2}
-    assert found.canary == Candidate("canary", 0.05, "x-user")
+    assert found.canary == CandidateVersion("canary", 0.05, "x-user")
     assert found.number(found.canary) == 2
     assert found.candidates == {2, 3}
     assert found.versions == {1, 2, 3}
@@ -58,9 +58,9 @@ def test_what_is_no_rollout_is_refused_by_its_key(document, said):
 
 def test_a_file_counts_key_by_key_before_the_settings(tmp_path):
     settings = Settings(version_labels='{"stable": 1}', canary='{"version": 2, "share": 0.5}')
-    assert Rollout.of(settings, {}, "f").canary == Candidate(2, 0.5)
+    assert Rollout.of(settings, {}, "f").canary == CandidateVersion(2, 0.5)
     found = Rollout.of(settings, {"canary": None, "shadow": {"label": "stable", "share": 1}}, "f")
-    assert found == Rollout({"stable": 1}, None, Candidate("stable", 1.0))
+    assert found == Rollout({"stable": 1}, None, CandidateVersion("stable", 1.0))
     with pytest.raises(UsageError, match=r"setting canary: '\{' is not JSON"):
         Rollout.of(Settings(canary="{"), {}, "f")
     with pytest.raises(UsageError, match="settings canary: the version of canary"):
@@ -72,7 +72,7 @@ def test_a_settings_file_takes_tables(tmp_path):
         "[models.digits]\nversion_labels = {stable = 1}\ncanary = {version = 2, share = 0.1}\n"
     )
     settings = load(file=tmp_path / "s.toml", environ={}).for_model("digits", {})
-    assert Rollout.of(settings, {}, "f") == Rollout({"stable": 1}, Candidate(2, 0.1))
+    assert Rollout.of(settings, {}, "f") == Rollout({"stable": 1}, CandidateVersion(2, 0.1))
 
 
 def test_the_file_beside_the_versions(tmp_path):
