@@ -1,10 +1,12 @@
-"""A client of a server, which shrinks pictures to what the model sees before it sends them."""
+"""A client of one server or several, which shrinks pictures to what the model sees before it sends them."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from cpuserve.endpoints.server_pool import NoServer, ServerPool
 from cpuserve.errors import RequestError
 from cpuserve.serving.decode import Decoder, Pixels
 from cpuserve.serving.picture_header import is_picture
@@ -20,6 +23,9 @@ from cpuserve.serving.preprocess import Resizer
 __all__ = ["Client", "ClientError", "shrink"]
 
 _QUALITY = 90
+_BUSY = (429, 503)
+_MOST_TRIES = 3  # of a request, and for each server one more: it may be what ends them
+_PROBE_S = 2.0
 _LAST_UPRIGHT = 4  # EXIF orientations above lay the picture on its side
 
 
@@ -89,25 +95,39 @@ def _upright(picture: bytes, side: int) -> tuple[Pixels, int, int]:
 
 
 class Client:
-    """One connection to a server, which stays open. A context manager; use one client a thread.
+    """Asks one server or several. A context manager; several threads may use it.
+
+    Of several servers the one with the fewest requests of this client is asked. One that cannot be reached,
+    has no room or fails (5xx) is left out for a while, the request goes to another, and once the server says
+    that it is ready it is asked again. Every request can be repeated: answers change nothing.
 
     Example::
 
         with Client("http://127.0.0.1:8000") as client:
             answer = client.predict("digits", Path("photo.jpg").read_bytes())
+        with Client(["http://a:8000", "http://b:8000"]) as client: ...
+        with Client("@endpoints.json") as client: ...  # what `cpuserve cluster status --json` prints
 
     Args:
-        url: address of the server, such as ``http://127.0.0.1:8000``.
+        url: address of the server, such as ``http://127.0.0.1:8000``, or of several; ``@FILE`` or
+            ``@http://...`` is a registry, whose servers are followed.
         api_key: sent with every request; empty for a server without keys.
-        timeout_s: seconds to wait for an answer.
+        timeout_s: seconds to wait for an answer of one server.
+        wait_s: seconds to wait where none of several servers can be asked.
+
+    Raises:
+        UsageError: no server is named.
+        CpuserveError: a registry cannot be read.
     """
 
-    def __init__(self, url: str, *, api_key: str = "", timeout_s: float = 30.0) -> None:
-        parts = urlsplit(url if "//" in url else f"//{url}")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
+    def __init__(
+        self, url: str | Sequence[str], *, api_key: str = "", timeout_s: float = 30.0, wait_s: float = 30.0
+    ) -> None:
+        self._timeout_s, self._wait_s = timeout_s, wait_s
         self._headers = {"X-API-Key": api_key} if api_key else {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._idle: dict[str, list[http.client.HTTPConnection]] = {}
+        self._pool = ServerPool([url] if isinstance(url, str) else url, self._is_ready)
 
     def __enter__(self) -> Self:
         return self
@@ -116,8 +136,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connections."""
+        self._pool.close()
+        while self._idle:
+            _, connections = self._idle.popitem()
+            for connection in connections:
+                connection.close()
 
     def predict(
         self, model: str, picture: bytes, *, shrinking: bool = True, topk: int | None = None
@@ -132,7 +156,7 @@ class Client:
 
         Raises:
             ClientError: the server refused the request.
-            OSError: the server cannot be reached.
+            OSError: no server can be reached.
         """
         if shrinking:
             size = self.input_size(model)
@@ -150,16 +174,117 @@ class Client:
         return self._sizes[model]
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        self._connection.request(method, path, body, self._headers)
-        response = self._connection.getresponse()
-        text = response.read()
+        """The answer of a server that gives one.
+
+        Raises:
+            ClientError: a server refused the request, or all of them have no room or fail.
+            OSError: no server can be reached.
+        """
+        failed: list[str] = []
+        while True:
+            try:
+                endpoint = self._pool.take(self._wait_s, failed)
+            except NoServer as error:
+                raise ConnectionError(str(error)) from error
+            failure, pause_s, busy = "it was interrupted", 0.0, False
+            refusal: Exception | None = None
+            try:
+                answer = self._ask_one(endpoint.url, method, path, body)
+                refusal = answer.refusal()
+                failure, pause_s, busy = answer.failure, answer.retry_after_s, answer.status in _BUSY
+            except (OSError, http.client.HTTPException) as error:
+                failure = str(error) or type(error).__name__
+                refusal = error if isinstance(error, OSError) else ConnectionError(failure)
+            finally:
+                self._pool.give_back(endpoint, failure, pause_s, busy=busy)
+            if refusal is None:
+                return answer.document
+            failed.append(endpoint.url)
+            # a server's own word on the request is the word of all
+            if not failure or self._pool.alone or len(failed) > _MOST_TRIES + len(self._pool):
+                raise refusal
+
+    def _ask_one(self, url: str, method: str, path: str, body: bytes | None) -> _Answer:
+        """What one server answers; a connection that it has closed meanwhile is opened again."""
+        idle = self._idle.setdefault(url, [])
+        try:
+            connection, used = idle.pop(), True
+        except IndexError:
+            connection, used = self._connection(url, self._timeout_s), False
+        while True:
+            try:
+                connection.request(method, path, body, self._headers)
+                response = connection.getresponse()
+                text = response.read()
+                break
+            except (ConnectionError, http.client.HTTPException):
+                connection.close()
+                if not used:
+                    raise
+                used = False
+            except BaseException:
+                connection.close()
+                raise
+        idle.append(connection)
+        return _Answer.of(response, text)
+
+    def _is_ready(self, url: str) -> bool:
+        connection = self._connection(url, min(_PROBE_S, self._timeout_s))
+        try:
+            connection.request("GET", "/v2/health/ready", headers=self._headers)
+            return connection.getresponse().status == http.client.OK
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+
+    def _connection(self, url: str, timeout_s: float) -> http.client.HTTPConnection:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a server answers.
+
+    Attributes:
+        status: of HTTP.
+        document: the decoded body.
+        retry_after_s: the pause it asks for, seconds.
+    """
+
+    status: int
+    document: Any
+    retry_after_s: float = 0.0
+
+    @classmethod
+    def of(cls, response: http.client.HTTPResponse, text: bytes) -> _Answer:
+        """Read an answer."""
         try:
             document = json.loads(text)
         except ValueError:
             document = {"error": text.decode(errors="replace")[:500]}
-        if response.status != http.client.OK:
-            raise ClientError(response.status, str(document.get("error", document)))
-        return document
+        after = response.headers.get("Retry-After", "")
+        return cls(response.status, document, float(after) if after.isdecimal() else 0.0)
+
+    @property
+    def failure(self) -> str:
+        """Why another server should be asked; empty where that would say the same."""
+        if self.status in _BUSY or self.status >= http.client.INTERNAL_SERVER_ERROR:
+            return f"{self.status}: {self.text}"
+        return ""
+
+    @property
+    def text(self) -> str:
+        """The words of a refusal."""
+        return str(
+            self.document.get("error", self.document) if isinstance(self.document, dict) else self.document
+        )
+
+    def refusal(self) -> ClientError | None:
+        """The error to raise; None for an answer."""
+        return None if self.status == http.client.OK else ClientError(self.status, self.text)
 
 
 def _size(shapes: list[list[int]]) -> tuple[int, int] | None:

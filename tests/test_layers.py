@@ -28,10 +28,11 @@ MAY_IMPORT = {
     "tune": MEASURED,
     "profiling": MEASURED,
     "bench": (*MEASURED, "authoring", "grpc"),  # what clients send
-    "video": (*MEASURED, "authoring", "grpc", "protocols"),  # what replicas are asked with
-    "cluster": (*MEASURED, "authoring"),
+    "video": (*MEASURED, "authoring", "grpc", "protocols", "endpoints"),  # what replicas are asked with
+    "cluster": (*MEASURED, "authoring", "endpoints"),
     "batch": (*BASE, "video"),  # frames are decoded and answered as there
-    "client": ("errors", "serving"),
+    "client": ("errors", "serving", "endpoints"),
+    "endpoints": ("errors",),
     "local_model": BASE,
     "__init__": ("client", "local_model"),
     "__main__": ("cli",),

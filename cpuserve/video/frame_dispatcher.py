@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,11 @@ from cpuserve.video.replica_link import (
     ServedModel,
 )
 
-__all__ = ["FrameDispatcher", "WaitingFrame"]
+__all__ = ["FOLLOW_S", "FrameDispatcher", "Registered", "WaitingFrame"]
+
+Registered = Callable[[Sequence[Replica]], Awaitable[Sequence[Replica]]]
+FOLLOW_S = 2.0
+"""Between two looks at a registry."""
 
 _log = logging.getLogger("cpuserve.video")
 _LOOK_S = 0.05
@@ -76,15 +80,25 @@ class FrameDispatcher:
         replicas: the replicas, as `find_model` left them.
         served: their model.
         wait_s: seconds without any usable replica after which frames fail.
+        registered: gives the replicas there are now, of which those that are known stay the same; None where
+            they do not change.
     """
 
-    def __init__(self, replicas: Sequence[Replica], served: ServedModel, wait_s: float) -> None:
-        self._replicas, self._served, self._wait_s = replicas, served, wait_s
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        served: ServedModel,
+        wait_s: float,
+        registered: Registered | None = None,
+    ) -> None:
+        self._replicas, self._served, self._wait_s = [*replicas], served, wait_s
         self._waiting: deque[WaitingFrame] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._alive = time.monotonic()  # when a replica answered last
         self._start(self._watch())
+        if registered is not None:
+            self._start(self._follow(registered))
 
     def add(self, frame: WaitingFrame) -> None:
         """Have a frame answered."""
@@ -116,7 +130,7 @@ class FrameDispatcher:
             free = [replica for replica in self._replicas if replica.free]
             if not free:
                 return
-            replica = min(free, key=lambda one: (one.outstanding, one.answered))
+            replica = min(free, key=lambda one: one.load)
             frames = self._next_frames(min(replica.together(), -(-len(self._waiting) // len(free))))
             alone = not replica.requests
             replica.outstanding += len(frames)
@@ -200,7 +214,7 @@ class FrameDispatcher:
                         model = probe.result()
                         if model is not None:
                             take(replica, model, self._served)
-                    elif probe is None and not replica.up and time.monotonic() >= replica.resume_at:
+                    elif probe is None and replica.due:
                         probes[replica.url] = asyncio.get_running_loop().create_task(look(replica))
                 self._check_waiting()
                 self._hand_out()
@@ -208,6 +222,21 @@ class FrameDispatcher:
             for probe in probes.values():
                 probe.cancel()
             await asyncio.gather(*probes.values(), return_exceptions=True)
+
+    async def _follow(self, registered: Registered) -> None:
+        """Take in replicas that are new, and leave out those that are no longer there."""
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            now = await registered(self._replicas)
+            for replica in self._replicas:
+                if replica not in now:
+                    _log.warning("replica %s is no longer registered", replica.url)
+                    replica.gone, replica.reason = True, "it is no longer registered"
+            for replica in now:
+                if replica not in self._replicas:
+                    _log.warning("replica %s is registered", replica.url)
+            # one that still has frames is watched until they are answered
+            self._replicas = [*now, *(one for one in self._replicas if one not in now and one.requests)]
 
     def _check_waiting(self) -> None:
         """Let waiting frames fail once no replica has been of use for too long."""

@@ -13,16 +13,17 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.errors import CpuserveError
 from cpuserve.serving.decode import Pixels
 from cpuserve.settings import Settings, load
 from cpuserve.video.common_model import find_model
-from cpuserve.video.frame_dispatcher import FrameDispatcher, WaitingFrame
+from cpuserve.video.frame_dispatcher import FrameDispatcher, Registered, WaitingFrame
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
 from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import ServedModel
 from cpuserve.video.replica_links import connect
+from cpuserve.video.replica_set import ReplicaSet
 from cpuserve.video.scale import Scale, Scaler
 from cpuserve.video.tensor_recipe import LocalRecipe
 
@@ -53,7 +54,8 @@ class Replicas:
         notes: what a user should know of the choices made, one sentence each.
 
     Args:
-        urls: of the servers: ``http``, ``https``, ``grpc`` or ``grpcs``.
+        urls: of the servers: ``http``, ``https``, ``grpc`` or ``grpcs``; ``@FILE`` or ``@http://...`` is a
+            registry, whose servers are followed (`cpuserve.endpoints.registry`).
         model: ``NAME`` or ``NAME/VERSION``. Without a version that of the first server that answers is used
             everywhere: a replica with another version or other files gets no frames.
         scaler: of the scale.
@@ -84,22 +86,23 @@ class Replicas:
         wait_s: float = 60.0,
         settings: Settings | None = None,
     ) -> None:
-        self.in_flight = 2 * len(urls) * in_flight
+        self.in_flight, self._each = 2 * len(urls) * in_flight, in_flight
         self._room = _Room(_MOST_WAITING_BYTES)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
         self._thread.start()
         self._began_cpu_s = time.process_time()
         self._closed = False
-        self._replicas: Sequence[Replica] = ()
+        self._set: ReplicaSet | None = None
         self._dispatcher: FrameDispatcher | None = None
         try:
-            self._replicas = self._call(
-                _connected(urls, model, api_key, in_flight, timeout_s, settings or load({}))
-            )
-            served = self._call(find_model(self._replicas, model, wait_s))
-            self._payload, self.notes = self._call(payload_choice(payload, self._replicas, served))
-            self._dispatcher = self._call(_dispatcher(self._replicas, served, wait_s))
+            self._set = _replica_set(urls, model, api_key, in_flight, timeout_s, settings or load({}))
+            replicas = self._call(self._set.first(wait_s))
+            self.in_flight = 2 * len(replicas) * in_flight
+            served = self._call(find_model(replicas, model, wait_s))
+            self._payload, self.notes = self._call(payload_choice(payload, replicas, served))
+            registered = self._registered if self._set.follows else None
+            self._dispatcher = self._call(_dispatcher(replicas, served, wait_s, registered))
         except BaseException:
             self.close()
             raise
@@ -179,30 +182,41 @@ class Replicas:
 
         ``client_ms`` is CPU time of this process a frame since this was made, whatever it did besides.
         """
-        answered = sum(replica.answered for replica in self._replicas)
+        reports = self._reports()
+        answered = sum(report["frames"] for report in reports)
         spent = time.process_time() - self._began_cpu_s
         return {
             "model": self.name,
             "payload": self._payload,
             "frames": answered,
             "client_ms": round(1000 * spent / answered, 3) if answered else None,
-            "replicas": self._reports(),
+            "replicas": reports,
         }
 
     def _reports(self) -> list[dict[str, Any]]:
         """Reports are made in the loop that changes what they are of."""
 
         async def made() -> list[dict[str, Any]]:
-            return [replica.report() for replica in self._replicas]
+            return [replica.report() for replica in self._known]
 
-        return [replica.report() for replica in self._replicas] if self._closed else self._call(made())
+        return [replica.report() for replica in self._known] if self._closed else self._call(made())
+
+    @property
+    def _known(self) -> Sequence[Replica]:
+        return () if self._set is None else self._set.known
+
+    async def _registered(self, before: Sequence[Replica]) -> Sequence[Replica]:
+        """The replicas that a registry has now."""
+        now = before if self._set is None else await self._set.current(before)
+        self.in_flight = 2 * len(now) * self._each
+        return now
 
     def close(self) -> None:
         """End the connections; frames without an answer fail."""
         if self._closed:
             return
         self._closed = True
-        self._call(_close(self._dispatcher, self._replicas))
+        self._call(_close(self._dispatcher, self._known))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -211,20 +225,22 @@ class Replicas:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-async def _connected(
+def _replica_set(
     urls: Sequence[str], model: str, api_key: str, in_flight: int, timeout_s: float, settings: Settings
-) -> list[Replica]:
-    """Connections are made in the loop that uses them."""
-    plain = [url.strip().rstrip("/") for url in urls]
-    twice = next((url for url in plain if plain.count(url) > 1), None)
-    if twice is not None or not plain:
-        raise UsageError(f"replica {twice} is given twice" if twice else "no replica is given")
+) -> ReplicaSet:
+    """Connections are made later, in the loop that uses them."""
     recipe = LocalRecipe(model, settings)
-    return [Replica(url, connect(url, model, api_key, timeout_s, recipe), in_flight) for url in plain]
+
+    def made(url: str) -> Replica:
+        return Replica(url, in_flight, link=connect(url, model, api_key, timeout_s, recipe))
+
+    return ReplicaSet(urls, made)
 
 
-async def _dispatcher(replicas: Sequence[Replica], served: ServedModel, wait_s: float) -> FrameDispatcher:
-    return FrameDispatcher(replicas, served, wait_s)
+async def _dispatcher(
+    replicas: Sequence[Replica], served: ServedModel, wait_s: float, registered: Registered | None
+) -> FrameDispatcher:
+    return FrameDispatcher(replicas, served, wait_s, registered)
 
 
 async def _close(dispatcher: FrameDispatcher | None, replicas: Sequence[Replica]) -> None:

@@ -29,7 +29,7 @@ class Link:
 
 
 def choose(asked, *links, host="far"):
-    replicas = [Replica(f"http://{host}:{at}", link, 4, up=True) for at, link in enumerate(links, 1)]
+    replicas = [Replica(f"http://{host}:{at}", 4, up=True, link=link) for at, link in enumerate(links, 1)]
     return asyncio.run(payload_choice(asked, replicas, MODEL))
 
 

@@ -285,3 +285,37 @@ def test_whoever_submits_while_another_thread_closes_is_told(two):
     assert refused == ["the replicas of colours are closed"]
     for answer in answers:  # none is left without a word
         assert isinstance(answer.exception(10), CpuserveError) or answer.result(0)["sum"] > 0
+
+
+def test_a_registry_is_followed_and_no_frame_is_lost(two, tmp_path, monkeypatch):
+    monkeypatch.setattr("cpuserve.video.frame_dispatcher.FOLLOW_S", 0.02)
+    registry = tmp_path / "endpoints"
+    registry.write_text(f"{two[0].url}\n")
+    with Replicas([f"@{registry}"], "colours", payload="raw", timeout_s=5) as model:
+        run(model, 20)
+        assert (len(two[0].frames), len(two[1].frames)) == (20, 0)
+        registry.write_text(f"{two[0].url}\n{two[1].url}\n")
+        while not two[1].frames:
+            run(model, 10)
+        registry.write_text(f"{two[1].url}\n")
+        two[0].delay_s = 0.3
+        before = -1
+        while before != len(two[0].frames):
+            before = len(two[0].frames)
+            run(model, 10)
+        run(model, 50)
+        assert len(two[0].frames) == before
+        report = model.report()
+    assert [one["url"] for one in report["replicas"]] == [one.url for one in two]
+    assert report["frames"] == len(two[0].frames) + len(two[1].frames)
+
+
+def test_an_empty_registry_is_waited_for(two, tmp_path):
+    registry = tmp_path / "endpoints"
+    registry.write_text("")
+    threading.Timer(0.7, lambda: registry.write_text(two[0].url)).start()
+    with Replicas([f"@{registry}"], "colours", payload="raw", timeout_s=5) as model:
+        run(model, 5)
+    registry.write_text("")
+    with pytest.raises(UsageError, match="no server is named"):
+        Replicas([f"@{registry}"], "colours", wait_s=0.1)

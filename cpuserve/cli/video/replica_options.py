@@ -29,7 +29,8 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--replicas",
                 metavar="URL,...",
                 help="Servers that answer the frames instead of this machine: http://HOST:PORT, "
-                "https://HOST, grpc://HOST:PORT or grpcs://HOST:PORT.",
+                "https://HOST, grpc://HOST:PORT or grpcs://HOST:PORT; @FILE or @http://... is a registry "
+                "of them, which is followed.",
             ),
             click.option(
                 "--payload",
