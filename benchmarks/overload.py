@@ -1,6 +1,7 @@
 """Measures what a server still answers in time when three times its capacity arrives.
 
-Run as ``python -m benchmarks.overload --image FILE [--model NAME] [--model-repository DIR]``.
+Run as ``python -m benchmarks.overload --image FILE [--model NAME] [--model-repository DIR]``. It also tells
+the server's CPU time for each answer in time, which holds that of all refusals.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cpuserve.measuring.local_server import free_port, started_server
+from cpuserve.measuring.load_window import tree_cpu_s
+from cpuserve.measuring.local_server import LocalServer, free_port, started_server
 from cpuserve.measuring.results import write_result
 
 __all__ = ["main"]
@@ -36,7 +38,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--grpc-share", type=float, default=0.0, help="of the load that comes over gRPC")
-    parser.add_argument("--grpc-input", default="image", help="the model's input, for gRPC")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     words = ["--model-repository", str(given.model_repository)]
@@ -44,9 +45,9 @@ def main() -> None:
     words += ["--grpc-port", str(grpc_port)] if grpc_port else []
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as folder, started_server(*words) as local:
         message = Path(folder) / "message"
-        message.write_bytes(_message(given) if grpc_port else b"")
+        message.write_bytes(_message(given, local) if grpc_port else b"")
         ports = (local.port, grpc_port)
-        rounds = [_round(given, ports, message) for _ in range(given.rounds)]
+        rounds = [_round(given, local.pid, ports, message) for _ in range(given.rounds)]
     medians = {key: statistics.median(row[key] for row in rounds) for key in rounds[0] if key != "statuses"}
     table = Table("", "median", *(f"round {number + 1}" for number in range(given.rounds)))
     for key, value in medians.items():
@@ -57,12 +58,13 @@ def main() -> None:
         write_result(given.out, words, {"medians": medians, "rounds": rounds})
 
 
-def _message(given: argparse.Namespace) -> bytes:
+def _message(given: argparse.Namespace, local: LocalServer) -> bytes:
     from cpuserve.grpc.messages import message_class  # noqa: PLC0415  # needs an extra
 
     picture = given.image.read_bytes()
+    _, metadata = local.get_json(f"/v2/models/{given.model}")
     entry = {
-        "name": given.grpc_input,
+        "name": metadata["inputs"][0]["name"],
         "datatype": "BYTES",
         "shape": [1],
         "contents": {"bytes_contents": [picture]},
@@ -73,9 +75,16 @@ def _message(given: argparse.Namespace) -> bytes:
     return content
 
 
-def _round(given: argparse.Namespace, ports: tuple[int, int], message: Path) -> dict[str, Any]:
+def _round(given: argparse.Namespace, pid: int, ports: tuple[int, int], message: Path) -> dict[str, Any]:
     share = given.grpc_share
+    cpu_s = [tree_cpu_s(pid)]
     closed = _load(given, ports, message, {False: ("--connections", "16"), True: ("--channels", "16")})
+    cpu_s.append(tree_cpu_s(pid))
+    statuses: Counter[str] = Counter()
+    for one in closed:
+        statuses.update(one["statuses"])
+    if statuses.keys() - {"200", "OK"}:
+        raise ValueError(f"the capacity is that of right answers; there were {dict(statuses)}")
     capacity = sum(one["requests"] / one["seconds"] for one in closed)
     rate = given.times * capacity
     opened = _load(
@@ -85,8 +94,10 @@ def _round(given: argparse.Namespace, ports: tuple[int, int], message: Path) -> 
             for over_grpc, part in ((False, 1 - share), (True, share))
         },
     )
+    cpu_s.append(tree_cpu_s(pid))
     latencies = sorted(latency for one in opened for latency in one["latencies_ms"])
-    statuses: Counter[str] = Counter()
+    in_time = sum(one["in_time"] for one in opened)
+    statuses.clear()
     for one in opened:
         statuses.update(one["statuses"])
     goodput = sum(one["in_time"] / one["seconds"] for one in opened)
@@ -95,6 +106,8 @@ def _round(given: argparse.Namespace, ports: tuple[int, int], message: Path) -> 
         "offered_per_s": sum(one["offered_per_s"] for one in opened),
         "goodput_per_s": goodput,
         "goodput_share": goodput / capacity,
+        "cpu_ms_an_answer_at_capacity": 1000 * (cpu_s[1] - cpu_s[0]) / sum(one["requests"] for one in closed),
+        "cpu_ms_an_answer_in_time": 1000 * (cpu_s[2] - cpu_s[1]) / in_time,
         "accepted_p50_ms": latencies[len(latencies) // 2],
         "accepted_p99_ms": latencies[len(latencies) * 99 // 100],
         "client_cores": sum(one["client_cpu_s"] / one["seconds"] for one in opened),

@@ -221,13 +221,13 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
 
     async def _unary(self, method: Method, context: Any) -> bytes:
         """Answer a method of one message."""
+        call = self._call(method, context)
         try:
-            call = self._begin(method, context)
+            self._check(method, call, context)
             turns = self._few if method.small else self._turns
             message = await turns.read(context, call.client, self._transport.limits.request_timeout_s)
         except CpuserveError as error:
-            self._transport.count_refused(error)
-            reply = error_reply(error)
+            reply = self._refusal(call, error)
         else:
             reply = await self._answer(method, call, message, context.time_remaining())
             del message, call
@@ -240,28 +240,36 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
         context.set_trailing_metadata(trailing)
         return reply.body
 
-    def _begin(self, method: Method, context: Any) -> Call:
-        """The call of a request whose metadata are here; raises why it may not go on."""
+    def _call(self, method: Method, context: Any) -> Call:
+        """The call of a request whose metadata are here."""
         peer = context.peer()
         self._latest = asyncio.get_running_loop().time()
         if not method.at_once:  # probes open a channel each
             self._channels[peer] = self._latest
-        transport, address = self._transport, address_of(peer)
-        metadata = context.invocation_metadata()
+        address = address_of(peer)
+        return MessageCall(
+            *(method.verb, method.path, "", {}, b"", self._transport.limits, address, client_of(address)),
+        )
+
+    def _check(self, method: Method, call: Call, context: Any) -> None:
+        """Give a call its headers; raises why it may not go on."""
+        transport, metadata = self._transport, context.invocation_metadata()
         if (
             len(metadata) > MOST_METADATA
             or sum(len(name) + len(value) for name, value in metadata) > METADATA_BYTES
         ):
             raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
-        headers = {
+        call.headers = {
             name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS
         }
-        call = MessageCall(
-            *(method.verb, method.path, "", headers, b"", transport.limits, address, client_of(address)),
-        )
         if transport.check is not None:
             transport.check(call)
-        return call
+        if not method.small:
+            transport.expect_room(call, context.time_remaining())
+
+    def _refusal(self, call: Call, error: CpuserveError) -> Reply:
+        self._transport.note_refused(call, call.path, error)
+        return error_reply(error)
 
     async def _answer(self, method: Method, call: Call, message: bytes, remaining_s: float | None) -> Reply:
         """Let the worker's threads answer a message."""
@@ -273,8 +281,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
             task = method.read(message)
         except CpuserveError as error:
             share.release()
-            transport.count_refused(error)
-            return error_reply(error)
+            return self._refusal(call, error)
         try:
             if method.at_once:
                 return task.handler(call)
@@ -342,11 +349,11 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type 
     async def _answer_in_stream(
         self, method: Method, wrap: _Wrap, context: Any, message: bytes
     ) -> bytes | Refusal:
+        call = self._call(method, context)
         try:
-            call = self._begin(method, context)
+            self._check(method, call, context)
         except CpuserveError as error:
-            self._transport.count_refused(error)
-            reply = error_reply(error)
+            reply = self._refusal(call, error)
         else:
             reply = await self._answer(method, call, message, context.time_remaining())
         self._transport.count(reply)

@@ -28,7 +28,9 @@ class GrpcTransport:
 
     Args:
         submit: puts a call into the worker's queue.
-        count_refused: counts a request that was refused before that.
+        note_refused: counts and logs a request that was refused before that.
+        expect_room: raises an error when a request could not wait in the queue whatever it asks for; called
+            with the seconds that its client waits before its message is read.
         check: raises an error when a request may not go on; None lets all of them in.
         limits: what a client may take.
         budget: the memory for bodies.
@@ -40,7 +42,8 @@ class GrpcTransport:
     def __init__(
         self,
         submit: Callable[[GrpcCall], None],
-        count_refused: Callable[[CpuserveError], None],
+        note_refused: Callable[[Call, str, CpuserveError], None],
+        expect_room: Callable[[Call, float | None], None],
         check: Callable[[Call], None] | None,
         limits: ClientLimits,
         budget: BodyBudget,
@@ -49,7 +52,8 @@ class GrpcTransport:
         count_answer: Callable[[str], None] = lambda _code: None,
     ) -> None:
         self.submit = submit
-        self.count_refused = count_refused
+        self.note_refused = note_refused
+        self.expect_room = expect_room
         self.check = check
         self.limits = limits
         self.budget = budget

@@ -19,6 +19,7 @@ from contextlib import suppress
 
 from cpuserve.errors import CpuserveError, QueueFull
 from cpuserve.http.connection import Connection
+from cpuserve.http.early_refusal import EarlyRefusal
 from cpuserve.http.event_sources import EventSources
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
@@ -60,6 +61,7 @@ class RequestLoop:
         handover: passes requests to other workers and takes theirs; None where there is one worker.
         take_over: makes a connection of what another worker has left.
         sources: other transports, which the threads run too.
+        early_refusal: refuses their requests before they are read.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class RequestLoop:
         self._with_priorities = with_priorities
         self._log = log
         self._queue: RequestQueue[QueuedRequest] = RequestQueue()
+        self.early_refusal = EarlyRefusal(self._queue, admission, deadline_s, with_priorities)
         self._slow_requests: SlowRequests[QueuedRequest] = SlowRequests(self._run)
         self._epoll = select.epoll()
         # a thread takes the event that wakes one; that which ends all is never taken

@@ -124,10 +124,8 @@ class RequestQueue(Generic[T]):
             Its latest request; None when all clients have about as many, and the new request has to go.
         """
         with self._lock:
-            if not self._waiting:
-                return None
-            greedy = max(self._waiting, key=self._waiting.__getitem__)
-            if self._waiting[greedy] < self._waiting.get(client, 0) + 2:
+            greedy = self._greedier_than(client)
+            if greedy is None:
                 return None
             _, priority, entry = max(
                 (entry[1], priority, entry)
@@ -143,6 +141,18 @@ class RequestQueue(Generic[T]):
                 del self._heaps[priority]
             self._leave(entry)
             return entry[4]
+
+    def would_drop_for(self, client: str) -> bool:
+        """Whether `drop_for` would drop a request."""
+        with self._lock:
+            return self._greedier_than(client) is not None
+
+    def _greedier_than(self, client: str) -> str | None:
+        """The client that has most requests waiting, if it has at least two more than ``client``."""
+        if not self._waiting:
+            return None
+        greedy = max(self._waiting, key=self._waiting.__getitem__)
+        return None if self._waiting[greedy] < self._waiting.get(client, 0) + 2 else greedy
 
     def ahead(self, client: str, priority: int) -> tuple[int, float]:
         """How many requests would run before a new one, and how long they take one thread."""

@@ -140,15 +140,18 @@ class RequestRunner:
         """Answer a request with an error, and count it."""
         call, target = waiting.call, waiting.target
         waiting.refuse(error)
-        self.count_refused(error)
+        self.note_refused(call, target, error)
+
+    def note_refused(self, call: Call, target: str, error: CpuserveError) -> None:
+        """Count and log a request that was refused, and was answered elsewhere."""
+        self._count_refused(error)
         if self.access_log is not None:
             self.access_log.write(call, target, error.status, len(error_reply(error).body))
         if self.tells_refusals():
             where = call.address or "a local client"  # its key is nobody's business
             _log.debug("%.200r from %s refused, %d: %s", target, where, error.status, error)
 
-    def count_refused(self, error: CpuserveError) -> None:
-        """Count a request that was refused."""
+    def _count_refused(self, error: CpuserveError) -> None:
         counter = _REFUSED.get(type(error))
         if counter is not None and self.recorder is not None:
             self.recorder.add(counter)

@@ -7,9 +7,9 @@ from typing import Any
 
 from cpuserve.protocols.call import Call
 
-__all__ = ["Urgency", "urgency_of"]
+__all__ = ["DEFAULT_PRIORITY", "MOST_URGENT", "Urgency", "urgency_of"]
 
-DEFAULT_PRIORITY = 1 << 30
+MOST_URGENT, DEFAULT_PRIORITY = 1, 1 << 30
 _LOOK_AT_BYTES = 1 << 16
 
 

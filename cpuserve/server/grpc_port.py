@@ -90,7 +90,12 @@ class GrpcPort:
         from cpuserve.grpc.transport import GrpcTransport  # noqa: PLC0415
 
         transport = GrpcTransport(
-            *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
+            *(
+                worker.loop.submit,
+                worker.loop.runner.note_refused,
+                worker.loop.early_refusal.check,
+                worker.check,
+            ),
             *(worker.limits, worker.body_budget, self._settings.max_connections),
             GrpcChannels(worker.worker_table, worker.row).tell,
             partial(_count_answer, worker),

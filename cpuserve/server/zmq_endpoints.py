@@ -68,7 +68,7 @@ class ZmqEndpoints:
         from cpuserve.zmq.server import ZmqServer, ZmqTransport  # noqa: PLC0415
 
         transport = ZmqTransport(
-            *(worker.loop.submit, worker.loop.runner.count_refused, worker.check),
+            *(worker.loop.submit, worker.loop.runner.note_refused, worker.check),
             *(worker.limits, worker.body_budget),
         )
         mine = endpoints_of(worker.seat_index, self._seats, list(self._sockets))

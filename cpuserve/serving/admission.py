@@ -107,12 +107,7 @@ class Admission:
         Raises:
             QueueFull: as many wait already as may, or it could not be answered before its deadline.
         """
-        if waiting >= self.queue_size:
-            raise QueueFull(
-                f"{waiting} requests are waiting, the limit of a worker is {self.queue_size} "
-                "(setting queue_size)",
-                retry_after_s=ahead_s / self._threads,
-            )
+        self._check_count(waiting, ahead_s)
         known = self._kinds.get(kind)
         margin = _MARGIN_AT_FIRST if known is None else known.margin
         expected_s = ahead_s / self._threads + (0.0 if known is None else known.service_s)
@@ -121,12 +116,40 @@ class Admission:
             expected_s = ahead_s / self._threads
             needed = margin * expected_s
         if needed > left_s:
-            raise QueueFull(
-                f"{ahead} requests are waiting before it: it would be answered after {1000 * needed:.0f} ms, "
-                f"its deadline is in {1000 * left_s:.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
-                retry_after_s=needed - left_s,
-            )
+            raise _too_late(ahead, needed, left_s)
         return expected_s
+
+    def expect_room(self, waiting: int, ahead: int, ahead_s: float, left_s: float) -> None:
+        """Refuse a request of which it is not known yet what it asks for, if `admit` would in any case.
+
+        Args:
+            waiting: requests that wait already.
+            ahead: those of them that will be run before it, at least.
+            ahead_s: seconds that these take one thread.
+            left_s: seconds until its deadline, at most.
+
+        Raises:
+            QueueFull: as `admit` does.
+        """
+        self._check_count(waiting, ahead_s)
+        expected_s = ahead_s / self._threads
+        needed = _MARGIN_AT_FIRST * expected_s  # of a kind that is new
+        if needed <= left_s:
+            return
+        now = time.monotonic()
+        for known in list(self._kinds.values()):
+            own_s = 0.0 if _outdated(known, now) else known.service_s
+            needed = min(needed, known.margin * (expected_s + own_s))
+        if needed > left_s:
+            raise _too_late(ahead, needed, left_s)
+
+    def _check_count(self, waiting: int, ahead_s: float) -> None:
+        if waiting >= self.queue_size:
+            raise QueueFull(
+                f"{waiting} requests are waiting, the limit of a worker is {self.queue_size} "
+                "(setting queue_size)",
+                retry_after_s=ahead_s / self._threads,
+            )
 
     def check(self, kind: str, left_s: float) -> None:
         """Check the deadline once more, when a request's turn has come.
@@ -150,8 +173,19 @@ class Admission:
         A process that was frozen, or a machine that swapped, learns a time beyond every deadline. It would
         refuse every request, and never learn that it is fast again.
         """
-        outdated = max(_OUTDATED_S, _OUTDATED_SERVICES * known.service_s)
-        if time.monotonic() - known.served_at < outdated:
+        if not _outdated(known, time.monotonic()):
             return False
         known.service_s = known.deviation_s = 0.0
         return True
+
+
+def _outdated(known: _Kind, now: float) -> bool:
+    return now - known.served_at >= max(_OUTDATED_S, _OUTDATED_SERVICES * known.service_s)
+
+
+def _too_late(ahead: int, needed_s: float, left_s: float) -> QueueFull:
+    return QueueFull(
+        f"{ahead} requests are waiting before it: it would be answered after {1000 * needed_s:.0f} ms, "
+        f"its deadline is in {1000 * left_s:.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
+        retry_after_s=needed_s - left_s,
+    )

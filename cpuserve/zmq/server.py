@@ -43,14 +43,14 @@ class ZmqTransport:
 
     Attributes:
         submit: puts a call into the worker's queue.
-        count_refused: counts a request that was refused before that.
+        note_refused: counts and logs a request that was refused before that.
         check: raises an error when a request may not go on; None lets all of them in.
         limits: what a client may take.
         budget: the memory for bodies.
     """
 
     submit: Callable[[ZmqCall], None]
-    count_refused: Callable[[CpuserveError], None]
+    note_refused: Callable[[Call, str, CpuserveError], None]
     check: Callable[[Call], None] | None
     limits: ClientLimits
     budget: BodyBudget
@@ -184,14 +184,17 @@ class ZmqServer:
 
     def _take(self, socket: zmq.Socket[bytes], envelope: list[bytes], frames: Sequence[zmq.Frame]) -> None:
         """Answer a message, or queue it."""
-        share = BodyShare(self._transport.budget)
+        share, transport = BodyShare(self._transport.budget), self._transport
+        address = _address_of(frames[0]) if frames else ""
+        call = Call("POST", "/", "", {}, b"", transport.limits, address, client_of(address))
         try:
-            call = self._call(frames)
+            if transport.check is not None:
+                transport.check(call)
             share.take(sum(len(frame) for frame in frames))
             message = read([frame.buffer for frame in frames])
         except CpuserveError as error:
             share.release()
-            self._transport.count_refused(error)
+            transport.note_refused(call, call.path, error)
             self._tell(f"a message was refused: {error.public_text}")
             socket.send_multipart([*envelope, *refusal_parts(error.public_text)])
             return
@@ -202,19 +205,11 @@ class ZmqServer:
                 self._answers.append((envelope, parts))
                 os.eventfd_write(self._wake, 1)
 
-            self._transport.submit(ZmqCall(call, message.pixels, self._detector, share, send))
+            transport.submit(ZmqCall(call, message.pixels, self._detector, share, send))
             return
         share.release()
         ask = self._detector.question if isinstance(message, ModelQuestion) else self._detector.upload
         socket.send_multipart([*envelope, ask(message.name)])
-
-    def _call(self, frames: Sequence[zmq.Frame]) -> Call:
-        """The call of a message; raises why it may not go on."""
-        address = _address_of(frames[0]) if frames else ""
-        call = Call("POST", "/", "", {}, b"", self._transport.limits, address, client_of(address))
-        if self._transport.check is not None:
-            self._transport.check(call)
-        return call
 
     def _tell(self, text: str) -> None:
         """Log why a message was refused, now and then: Frigate shows nothing of it."""

@@ -63,7 +63,8 @@ def serving_grpc(
     codes: list[str] = []
     address = f"127.0.0.1:{free_port()}"
     transport = GrpcTransport(
-        *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget)),
+        *(loop.submit, loop.runner.note_refused, loop.early_refusal.check, check),
+        *(ClientLimits(**limits), BodyBudget(budget)),
         max_connections,
         *(channels.append, codes.append),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -212,6 +213,36 @@ def test_a_full_queue_refuses_and_health_is_answered_while_all_threads_are_busy(
         assert second.result()
         assert pool.seen == [b"1", b"2"]
         assert one.counted == ["refused_queue_full"]
+
+
+@pytest.mark.parametrize(("metadata", "words"), [((), "queue_size"), ([("x-request-timeout-ms", "1")], "")])
+def test_a_call_that_could_not_wait_is_refused_before_its_message_comes(metadata, words):
+    pool, never = Stuck(), threading.Event()
+    with serving_grpc(pool, queue_size=1) as one, grpc.insecure_channel(one.address) as channel:
+        lines = []
+        one.loop.runner.access_log = SimpleNamespace(
+            write=lambda call, *more: lines.append((call.address, *more))
+        )
+        call = channel.unary_unary(full_name("ModelInfer"))
+        first = call.future(pictures(b"1").SerializeToString(), timeout=WAIT_S)
+        assert pool.inside.acquire(timeout=WAIT_S)
+        second = call.future(pictures(b"2").SerializeToString(), timeout=WAIT_S)
+        wait_until(lambda: one.loop.waiting == 1)
+
+        def messages():
+            never.wait(WAIT_S)
+            yield b""
+
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(full_name("ModelInfer"))(messages(), timeout=WAIT_S, metadata=metadata)
+        never.set()
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert words in caught.value.details()
+        assert (one.counted, one.codes) == (["refused_queue_full"], ["UNAVAILABLE"])
+        assert [line[:3] for line in lines] == [("127.0.0.1", "/v2/models/-/infer", 503)]
+        pool.go.set()
+        assert first.result()
+        assert second.result()
 
 
 def test_a_priority_in_the_message_goes_first():

@@ -153,3 +153,41 @@ def test_accepted_requests_keep_their_deadline_on_a_machine_whose_speed_swings(s
                 good += 1
     assert late / (late + good) < 0.03
     assert busy_s > 0.95 * (clock - 20)  # and it is not by refusing what could have been answered
+
+
+def test_what_is_refused_before_it_is_known_would_be_refused_whatever_it_were():
+    dice, early, late = random.Random(5), 0, 0  # noqa: S311
+    for _ in range(400):
+        admission = Admission(queue_size=20, threads=dice.choice([1, 2, 8]))
+        for kind in "abc"[: dice.randrange(4)]:
+            for _ in range(30):
+                served(admission, kind, dice.choice([0.001, 0.01, 0.1]) * dice.random())
+                admission.answered(kind, 1.0, dice.choice([0.5, 5.0]), 1.0)
+        waiting = dice.randrange(24)
+        state = (waiting, waiting, waiting * 0.02 * dice.random(), 0.2 * dice.random())
+        refused = []
+        for kind in ("a", "b", "c", "new"):
+            try:
+                admission.admit(kind, *state)
+                refused.append(False)
+            except QueueFull:
+                refused.append(True)
+        late += all(refused)
+        try:
+            admission.expect_room(*state)
+        except QueueFull as error:
+            early += 1
+            assert all(refused), state
+            assert error.retry_after_s >= 0
+    assert early == late > 50
+
+
+def test_a_time_learned_long_ago_refuses_nothing_before_it_is_known():
+    admission = Admission(queue_size=20, threads=1)
+    served(admission, "a", 0.1)
+    for _ in range(400):  # its expectations are right
+        admission.answered("a", 1.0, 0.5, 1.0)
+    with pytest.raises(QueueFull, match=r"112 ms.*100 ms"):
+        admission.expect_room(1, 1, 0.09, left_s=0.1)
+    admission.served("a", 0.1, time.monotonic() - 60)  # the process was frozen
+    admission.expect_room(1, 1, 0.09, left_s=0.1)

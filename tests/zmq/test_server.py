@@ -81,7 +81,7 @@ def serving_zmq(models, *, check=None, budget=1 << 28, threads=1, listening=None
         made.setblocking(False)
         address = endpoint or f"tcp://127.0.0.1:{made.getsockname()[1]}"
         transport = ZmqTransport(
-            *(loop.submit, loop.runner.count_refused, check, ClientLimits(**limits), BodyBudget(budget))
+            *(loop.submit, loop.runner.note_refused, check, ClientLimits(**limits), BodyBudget(budget))
         )
         server = ZmqServer(
             {address: (listening or made).fileno()}, FrigateDetector(models, "detector"), transport
