@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bare_environment import add_packages, locked, make_environment, needed
 from tests.servers import Server, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ def test_the_commands_are_those_that_are_tested_here():
         "cpuserve models",
         "cpuserve predict mobilenet_v2_1.0_224_quant photo.jpg",
         "cpuserve serve --workers 2",
+        "pip install -e '.[quantize]'",
         "cpuserve convert person.tflite --name person --reverse_input_channels --scale_values 255",
         "cpuserve quantize person --calibration photos",
         "cpuserve cutpoints deeplab.pb",
@@ -90,13 +92,24 @@ def test_make_test_is_what_ci_runs():
     assert "-m pytest" in (ROOT / "tests" / "run.sh").read_text()
 
 
+@pytest.fixture(scope="module")
+def serving_python(tmp_path_factory):
+    """The Python of an environment as `make serve` makes it: the packages of its lock file, and no others."""
+    python = make_environment(
+        tmp_path_factory.mktemp("serve") / "venv", locked(ROOT / "requirements" / "serve.lock")
+    )
+    (site,) = (python.parent.parent / "lib").glob("python*/site-packages")
+    (site / "cpuserve.pth").write_text(f"{ROOT}\n")
+    return python
+
+
 @pytest.fixture
-def run(data_dir, tmp_path):
+def run(data_dir, tmp_path, serving_python):
     """Runs a command of the README in a directory of its own, and returns what it prints."""
     environment = {**os.environ, "CPUSERVE_MIRROR": str(data_dir / "models")}
 
     def call(command, ends=(0,)):
-        words = [sys.executable, "-m", *shlex.split(command)]
+        words = [serving_python, "-m", *shlex.split(command)]
         done = subprocess.run(
             words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
@@ -115,13 +128,16 @@ def test_pull_models_predict_and_serve(data_dir, tmp_path, run):
 
 
 @pytest.mark.timeout(300)  # each command is a process of its own, which loads what it needs
-def test_convert_quantize_and_measure(data_dir, tmp_path, run):
+def test_convert_quantize_and_measure(data_dir, tmp_path, run, serving_python):
     (tmp_path / "person.tflite").symlink_to(data_dir / "models" / "vww_96_float.tflite")
     (tmp_path / "photos").mkdir()
     for photo in ("people2.jpeg", "zebra.jpeg", "orange.png"):
         shutil.copy(data_dir / "images" / photo, tmp_path / "photos")
-    convert, quantize, _, _, bench = COMMANDS[7:12]
+    extra, convert, quantize, _, _, bench = COMMANDS[7:13]
     assert "person/1 published" in run(convert)
+    run(quantize, ends=(4,))  # so the README names the extra first
+    (name,) = re.fullmatch(r"pip install -e '\.\[(\w+)\]'", extra).groups()
+    add_packages(serving_python, needed(name))
     assert "person_int8/1 published" in run(quantize)
     # 3: the windows differ, as short ones on a busy machine do
     assert "Inferences" in run(f"{bench} --window-seconds 0.2 --max-windows 3", ends=(0, 3))
@@ -130,7 +146,7 @@ def test_convert_quantize_and_measure(data_dir, tmp_path, run):
 @pytest.mark.timeout(300)
 def test_find_a_cut_and_cut(data_dir, tmp_path, run):
     (tmp_path / "deeplab.pb").symlink_to(data_dir / "models" / "deeplabv3_mnv2_dm05_257_frozen.pb")
-    cutpoints, cut = COMMANDS[9:11]
+    cutpoints, cut = COMMANDS[10:12]
     assert "MobilenetV2/Conv/BatchNorm/FusedBatchNorm" in run(cutpoints)
     report = run(cut)
     assert "deeplab/1 published" in report
@@ -140,7 +156,7 @@ def test_find_a_cut_and_cut(data_dir, tmp_path, run):
 @pytest.mark.timeout(300)
 def test_tune_and_profile(tmp_path, run):
     shutil.copytree(ROOT / "ir_models" / "digits", tmp_path / "ir_models" / "digits")
-    tune, profile = COMMANDS[12:]
+    tune, profile = COMMANDS[13:]
     found = json.loads(run(f"{tune} --max-trials 1 --window-seconds 0.2 --json"))
     assert found["trials"] == 1
     report = json.loads(run(profile.replace("10", "1") + " --json"))

@@ -40,7 +40,8 @@ COMMANDS = {
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 refused or failed (the message says why and what to change),
-2 wrong options, 4 packages of an extra are missing, 130 ended by Ctrl-C."""
+2 wrong options, 4 packages of an extra are missing, 130 ended by Ctrl-C
+(a server, and video infer and run of a live source, end so with 0)."""
 _VERSION = f"cpuserve %(version)s, OpenVINO {version('openvino')}, Python {platform.python_version()}"
 _FAILED, _WRONG_OPTIONS, _MISSING_EXTRA, _INTERRUPTED = 1, 2, 4, 130
 

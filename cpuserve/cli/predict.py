@@ -105,7 +105,10 @@ def _pictures_at(place: Path) -> tuple[Path, ...]:
     """
     from cpuserve.serving.picture_files import pictures_in  # noqa: PLC0415
 
-    if not place.is_dir():
+    try:
+        if not place.is_dir():
+            return (place,)
+    except OSError:  # what is said of a picture that cannot be read is said of this one
         return (place,)
     try:
         return pictures_in(place)
