@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -141,8 +142,16 @@ def test_the_readme_links_every_page_and_pages_link_the_glossary():
     readme = (ROOT / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in readme, page.name
-        generated_or_plain = {"glossary.md", "commands.md", "settings.md", "testing.md"}
+        generated_or_plain = {"glossary.md", "commands.md", "settings.md", "testing.md", "package.md"}
         assert page.name in generated_or_plain or "(glossary.md)" in page.read_text(), page.name
+
+
+def test_every_extra_is_on_the_page_that_an_index_shows():
+    page = (ROOT / "docs" / "package.md").read_text().partition("## Extras")[2]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = re.findall(r"^\| (`.*`) \|", page, re.M)
+    listed = [name for row in rows[1:] for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted({*project["optional-dependencies"]} - {"test"})
 
 
 def test_every_route_is_in_the_docs():

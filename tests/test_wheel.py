@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 import zipfile
@@ -136,15 +135,6 @@ def test_an_index_shows_a_description_whose_links_all_lead_somewhere(metadata):
     assert "https://docs.openvino.ai" in links
     for link in (*links, *(read.project_urls or {}).values()):
         assert re.match(r"https://[\w.-]+\.[a-z]+(/|$)", link), f"{link} leads nowhere from an index"
-
-
-def test_every_extra_is_in_its_description():
-    page = (ROOT / "docs" / "package.md").read_text().partition("## Extras")[2]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {*re.findall(r"`(\w+)`", page)} >= {*extras} - {"test"}
-    assert {
-        word for row in re.findall(r"^\|([^|]*)\|", page, re.M) for word in re.findall(r"`(\w+)`", row)
-    } <= {*extras}
 
 
 def test_the_commands_of_its_description(installed, tmp_path):
