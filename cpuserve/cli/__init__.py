@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -79,7 +80,10 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(_code(error))
     except click.NoSuchOption as error:
         error.show()
-        if hint := instead_of(error.option_name):
+        given = sys.argv[1:] if arguments is None else arguments
+        if file := next((word for word in given if word.startswith("-") and Path(word).exists()), None):
+            click.echo(f"Instead: a file whose name begins with - is written ./{file}", err=True)
+        elif hint := instead_of(error.option_name):
             click.echo(f"Instead: {hint}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -51,6 +51,19 @@ def main() -> None:
     heard, ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(ended, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    try:
+        _serve(orders, heard)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the process that asked has ended without having read all
+
+
+def _serve(orders: socket.socket, heard: int) -> None:
+    """Take orders until the socket is closed.
+
+    Args:
+        orders: the socket.
+        heard: readable when a child has ended.
+    """
     living: set[int] = set()
     while True:
         ready, _, _ = select.select([orders.fileno(), heard], [], [])
@@ -58,10 +71,7 @@ def main() -> None:
             os.read(heard, 4096)
             _bury(orders, living)
         if orders.fileno() in ready:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(orders, 32, 2)
-            except ConnectionResetError:  # it has ended without having read all
-                return
+            message, descriptors, _, _ = socket.recv_fds(orders, 32, 2)
             if not message:
                 return
             if not descriptors:

@@ -294,13 +294,16 @@ def open_files(
         overwrite: replace what an earlier run left.
 
     Raises:
-        UsageError: the files are there already, or the earlier run was asked for something else.
+        UsageError: the files are there already, the earlier run was asked for something else, or a live
+            source is to be continued.
         CpuserveError: a file cannot be written.
     """
     videos = [[source.name, *_identity(source)] for source in sources]
     record = RunRecord(plan.record, {**asked, "format": plan.as_format, "videos": videos})
     # what somebody moved away cannot be continued: its videos are answered anew
     known = resume and record.read_back() and plan.is_there()
+    if known:
+        record.refuse_live(sources)
     there = next((file for file in plan.files.values() if file.exists()), None)
     if there is not None and not known and not overwrite:
         what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"

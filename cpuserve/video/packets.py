@@ -18,6 +18,7 @@ __all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size"
 UNKNOWN = -(1 << 63)
 """A time or a position that a packet does not have."""
 
+_HEADER = 32  # bytes between the place that a container tells of a packet and its data, at most
 _NEAR = 256  # packets; up to here reading on is cheaper than seeking
 
 _MATROSKA_START = 4096
@@ -256,7 +257,7 @@ def stored_packets(container: Any, stream: Any) -> Iterator[Any]:
 
 def _is_cut(container: Any, packet: Any) -> bool:
     """Whether a damaged packet is one that the end of the file cuts off."""
-    return packet.pos is not None and packet.pos + packet.size >= container.size
+    return packet.pos is not None and packet.pos + packet.size + _HEADER >= container.size
 
 
 def _index_ends_behind(container: Any, stream: Any) -> bool:

@@ -206,14 +206,21 @@ def _before(packets: PacketTable, row: int, other: int) -> bool:
 
 
 def _counted_times(packets: PacketTable, rows: _Numbers, rate: Fraction, base: Fraction) -> _Numbers:
-    """Times of frames by their numbers: the decoding times, or evenly spaced ones where there are none."""
+    """Times of frames by their numbers: the decoding times, or evenly spaced ones where there are none.
+
+    They begin with the first time at which a frame is shown, where the file tells any.
+    """
     times = packets.dts[rows]
     known = times != UNKNOWN
     if not known.all() and (packets.pts[rows] != UNKNOWN).all():
         times, known = packets.pts[rows], np.ones(len(rows), np.bool_)
+    shown = packets.pts[rows[:_MOST_REORDERED]]
+    shown = shown[shown != UNKNOWN]
     if known.all() and (np.diff(times) > 0).all():
-        return times
-    first = int(times[0]) if known[0] else 0
+        # the first frame is shown later than it is decoded, and all others by as much
+        late = max(0, int(shown.min()) - int(times[0])) if len(shown) else 0
+        return times + late
+    first = int(shown.min()) if len(shown) else int(times[0]) if known[0] else 0
     return np.array([first + round(number / rate / base) for number in range(len(rows))], np.int64)
 
 

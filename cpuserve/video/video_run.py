@@ -190,7 +190,8 @@ def label_files(
         overwrite: replace what an earlier run left.
 
     Raises:
-        UsageError: a file is there already, or the earlier run was asked for something else.
+        UsageError: a file is there already, the earlier run was asked for something else, or a live source
+            is to be continued.
         CpuserveError: the record cannot be read or written.
     """
     first = next(iter(files.values()))
@@ -198,6 +199,8 @@ def label_files(
     videos = [[source.name, *_identity(source)] for source in sources]
     record = RunRecord(path, {**asked, "videos": videos})
     known = resume and record.read_back()
+    if known:
+        record.refuse_live(sources)
     there = next((file for file in files.values() if file.exists()), None)
     if there is not None and not known and not overwrite:
         what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cpuserve.errors import UsageError
 
@@ -63,6 +65,11 @@ def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
 def _sources(argument: str) -> list[VideoSource]:
     if argument == "-":
         return [VideoSource(argument, "stdin", live=True)]
+    if argument.startswith("file://"):
+        argument = url2pathname(urlsplit(argument).path)
+    if _CAMERA.fullmatch(argument) and not Path(argument).exists():
+        there = " ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        raise UsageError(f"there is no camera {argument}; there are: {there}")
     if _ADDRESS.fullmatch(argument) or _CAMERA.fullmatch(argument) or Path(argument).is_fifo():
         place = re.sub(r"[^\w.-]+", "-", re.sub(r"//[^/@]*@", "//", argument)).strip("-.")
         return [VideoSource(argument, place or "live", live=True)]

@@ -167,3 +167,11 @@ def test_the_command_for_an_extra_suits_the_environment(monkeypatch):
     assert install_command("tune") == f"{sys.executable} -m pip install 'cpuserve[tune]'"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert install_command("tune") == f"uv pip install --python {sys.executable} 'cpuserve[tune]'"
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_told_apart_from_an_option(tmp_path, monkeypatch):
+    (tmp_path / "-dash.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    done = run("video", "infer", "-dash.mp4", "--model", "digits")
+    assert done.returncode == 2
+    assert "Instead: a file whose name begins with - is written ./-dash.mp4" in done.stderr

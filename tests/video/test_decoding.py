@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -208,11 +210,13 @@ def make_sound(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv", "cut.avi"])
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv", "cut.avi", "cut.flv"])
 def test_a_file_that_breaks_off_gives_what_is_there_and_says_where_it_ends(tmp_path, name):
     movflags = {"movflags": "faststart"} if name.endswith("mp4") else None
     whole = make_video(
-        tmp_path / f"whole{Path(name).suffix}", "mpeg4", 400, b_frames=0, container_options=movflags
+        *(tmp_path / f"whole{Path(name).suffix}", "flv" if name.endswith("flv") else "mpeg4", 400),
+        b_frames=0,
+        container_options=movflags,
     )
     data = whole.read_bytes()
     file = tmp_path / name
@@ -300,3 +304,21 @@ def test_without_pyav_the_message_says_what_to_install():
     code = "import sys; sys.modules['av'] = None; import cpuserve.video.decoding"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"MissingExtra: video needs PyAV: {install_command('video')}" in done.stderr
+
+
+def test_the_process_that_forks_ends_quietly_with_the_one_that_asked():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    words, child_words = socket.socketpair()
+    command = [sys.executable, "-m", "cpuserve.video.decoder_process", str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True) as process:
+        theirs.close()
+        memory = os.memfd_create("test")
+        socket.send_fds(ours, [b"fork"], [child_words.fileno(), memory])
+        child = json.loads(ours.recv(256))["forked"]
+        ours.shutdown(socket.SHUT_RD)  # as where it has ended, and what it is told finds nobody any more
+        os.kill(child, signal.SIGKILL)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+    for one in (ours, words, child_words):
+        one.close()
+    os.close(memory)

@@ -302,3 +302,15 @@ def test_what_was_moved_away_is_answered_anew(videos, tmp_path, name, kill):
         left.unlink(missing_ok=True)
     assert run(videos, target, resume=True).frames == 31
     assert target.exists()
+
+
+def test_a_live_source_that_was_killed_is_not_continued(videos, tmp_path):
+    camera = [VideoSource("rtsp://camera/1", "camera", live=True)]
+    with pytest.raises(Killed):
+        run(camera, tmp_path / "out.jsonl", kill=4)
+    before = (tmp_path / "out.jsonl").read_bytes()
+    with pytest.raises(UsageError, match=r"what the live source rtsp://camera/1 sent meanwhile is gone"):
+        run(camera, tmp_path / "out.jsonl", resume=True)
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+    assert run(camera, tmp_path / "out.jsonl", overwrite=True).frames
+    assert run(camera, tmp_path / "out.jsonl", resume=True) is not None  # it has ended: nothing is to be done

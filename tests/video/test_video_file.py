@@ -181,3 +181,16 @@ def test_several_files_at_a_time_do_not_mix_their_frames(tmp_path):
     given = [frames(file) for file in files]
     for number, several in enumerate(zip(*given, strict=False)):
         assert [(frame.number, shown_number(frame.scaled(SMALL))) for frame in several] == [(number,) * 2] * 3
+
+
+def test_times_begin_with_the_first_time_at_which_a_frame_is_shown(tmp_path):
+    program = make_video(tmp_path / "a.mpg", "mpeg2video", 60, b_frames=2)
+    with av.open(str(program)) as container:
+        wanted = [frame.pts for frame in container.decode(video=0)]
+    assert list(probe(program).pts) == wanted
+    first, second = (make_video(tmp_path / f"{name}.ts", frames=50) for name in "bc")
+    joined = tmp_path / "joined.ts"  # its clock is set back where the second begins
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    with av.open(str(first)) as container:
+        wanted = [frame.pts for frame in container.decode(video=0)]
+    assert list(probe(joined).pts[:50]) == wanted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cpuserve.errors import UsageError
@@ -39,9 +41,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(folder):
     assert [source.name for source in find_videos(["odd [1].mp4"])] == ["odd [1].mp4"]
 
 
-@pytest.mark.parametrize(
-    "name", ["rtsp://me:secret@10.0.0.1/stream1", "http://camera:81/mjpg", "/dev/video0"]
-)
+@pytest.mark.parametrize("name", ["rtsp://me:secret@10.0.0.1/stream1", "http://camera:81/mjpg"])
 def test_addresses_and_cameras_are_live(name):
     (source,) = find_videos([name])
     assert source.live
@@ -61,3 +61,19 @@ def test_addresses_and_cameras_are_live(name):
 def test_what_is_not_there_is_refused(folder, name, why):
     with pytest.raises(UsageError, match=why):
         find_videos([name])
+
+
+def test_a_camera_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(UsageError, match=r"there is no camera /dev/video4711; there are: "):
+        find_videos(["/dev/video4711"])
+
+
+def test_a_camera_is_live(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/video0")
+    (source,) = find_videos(["/dev/video0"])
+    assert (source.name, source.place, source.live) == ("/dev/video0", "dev-video0", True)
+
+
+def test_an_address_of_a_file_is_the_file(folder):
+    (source,) = find_videos([(folder / "odd [1].mp4").as_uri()])
+    assert (source.name, source.live) == (str(folder / "odd [1].mp4"), False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.video.outputs.journal import cannot_write
+from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["RunRecord"]
 
@@ -72,6 +73,18 @@ class RunRecord:
                 )
         self.done, self.complete = done, complete
         return True
+
+    def refuse_live(self, sources: Iterable[VideoSource]) -> None:
+        """Refuse to go on with a live source that has not ended.
+
+        Raises:
+            UsageError: there is one.
+        """
+        if again := next((one.name for one in sources if one.live and one.name not in self.done), None):
+            raise UsageError(
+                f"--resume goes on with files: what the live source {again} sent meanwhile is gone, and its "
+                "frames would be numbered from 0 again. Give another -o, or --overwrite"
+            )
 
 
 def _short(value: object) -> str:
