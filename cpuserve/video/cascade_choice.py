@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cpuserve.video.window_looks import replay_looks
+from cpuserve.video.windows import WINDOW_FRAMES
 
 if TYPE_CHECKING:
     from cpuserve.video.score_table import ScoreTable
@@ -19,6 +23,7 @@ __all__ = [
     "DecidedBy",
     "PacketRule",
     "Replay",
+    "cost_of_shares",
     "cost_per_frame",
     "replay",
 ]
@@ -61,6 +66,8 @@ class Choice:
         cnn: name of the specialised CNN, or None.
         c_low: frames that the CNN gives less than this are negative.
         c_high: frames that it gives more than this are positive. All others go to the reference.
+        looks: places in each window of 30 frames that are looked at, in place of ``every``; then there are no
+            packets and no detector (`cpuserve.video.window_looks`).
     """
 
     every: int = 1
@@ -71,11 +78,13 @@ class Choice:
     cnn: str | None = None
     c_low: float = 0.0
     c_high: float = 1.0
+    looks: tuple[int, ...] = ()
 
     @property
     def decides_nothing(self) -> bool:
         """Whether the reference is asked about every frame."""
-        return self.every == 1 and self.which == "all" and not (self.packets or self.detector or self.cnn)
+        sampled = self.every > 1 or self.which != "all" or self.looks
+        return not (sampled or self.packets or self.detector or self.cnn)
 
 
 REFERENCE_ONLY = Choice()
@@ -171,7 +180,8 @@ def replay(table: ScoreTable, choice: Choice) -> Replay:
 
     A skipped frame copies the label of the last frame that was looked at. A frame that does not differ from
     its anchor copies the anchor's label, whichever stage that comes from; one that does not differ from the
-    picture without the object is negative. A frame never copies from before its segment.
+    picture without the object is negative. A frame never copies from before its segment. With `Choice.looks`
+    it is as `cpuserve.video.window_looks.replay_looks` says.
 
     Args:
         table: the scores.
@@ -180,6 +190,12 @@ def replay(table: ScoreTable, choice: Choice) -> Replay:
     Raises:
         KeyError: the table has no scores of a part of the choice.
     """
+    if choice.looks:
+        scores = None if choice.cnn is None else table.specialised[choice.cnn]
+        found = replay_looks(table, choice.looks, scores, choice.c_low, choice.c_high)
+        stages = np.full(len(table), DecidedBy.SKIPPED, np.uint8)
+        stages[found.own], stages[found.asked] = DecidedBy.SPECIALISED, DecidedBy.REFERENCE
+        return Replay(found.labels, stages, found.roots)
     return CopyTree.of(table, choice).replay(table, choice)
 
 
@@ -194,9 +210,16 @@ def cost_per_frame(table: ScoreTable, choice: Choice, stages: NDArray[np.uint8])
     Raises:
         KeyError: the table has no cost of a part.
     """
-    costs, frames = table.costs, max(1, len(stages))
-    skipped, packets, _, specialised, reference = np.bincount(stages, minlength=len(DecidedBy)) / frames
+    return cost_of_shares(table, choice, np.bincount(stages, minlength=len(DecidedBy)) / max(1, len(stages)))
+
+
+def cost_of_shares(table: ScoreTable, choice: Choice, shares: Sequence[float] | NDArray[np.float64]) -> float:
+    """As `cost_per_frame`, for the share of frames that each stage of `DecidedBy` decides."""
+    costs = table.costs
+    skipped, packets, _, specialised, reference = shares
     looked, asked = 1 - skipped - packets, specialised + reference
+    if choice.looks:  # some need no label of their own
+        looked = asked = len(choice.looks) / WINDOW_FRAMES
     total = costs[f"decode:{choice.which}"] + reference * costs["reference"]
     if choice.detector is not None or choice.cnn is not None:
         total += looked * costs["scale"]

@@ -17,6 +17,7 @@ from cpuserve.video.cascade_choice import Choice, PacketRule
 from cpuserve.video.query import MIN_AREA, MIN_SCORE, Query
 from cpuserve.video.region import Region
 from cpuserve.video.scale import Scale
+from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = [
     "CASCADE_FILE",
@@ -61,10 +62,12 @@ class FrameSampling:
         every: look at each frame whose number is a multiple of this.
         which: the frames that are decoded: ``all``, ``nonref`` (those that no other frame needs are left out)
             or ``nonkey`` (keyframes alone).
+        looks: places in each window of 30 frames that are looked at, ascending, in place of ``every``.
     """
 
     every: int = 1
     which: Literal["all", "nonref", "nonkey"] = "all"
+    looks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ class Cascade:
         return Choice(
             every=self.sampling.every,
             which=self.sampling.which,
+            looks=self.sampling.looks,
             packets=PacketRule(packets.low, packets.high) if packets else None,
             detector=difference.detector if difference else None,
             delta=difference.delta if difference else 0.0,
@@ -290,6 +294,12 @@ def _check(cascade: Cascade) -> None:
         *(line for name, cost in cascade.costs.items()
           for line in _between(f"costs.{name}", cost, 0, math.inf)),
     ]  # fmt: skip
+    looks = cascade.sampling.looks
+    wrong += [line for place in looks for line in _between("sampling.looks", place, 0, WINDOW_FRAMES - 1)]
+    if list(looks) != sorted(set(looks)):
+        wrong.append(f"sampling.looks is {list(looks)}, not ascending")
+    if looks and (cascade.packets or cascade.difference or cascade.sampling != FrameSampling(looks=looks)):
+        wrong.append("sampling.looks goes with no packets, no difference and no other sampling")
     if cascade.difference:
         wrong += _scale_faults("difference.scale", cascade.difference.scale)
         wrong += _between("difference.delta", cascade.difference.delta, 0, math.inf)

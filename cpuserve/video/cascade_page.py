@@ -18,6 +18,7 @@ from cpuserve.video.cascade_search import CAUTIONS, Candidate, part_of
 from cpuserve.video.chosen_cascade import ChosenCascade
 from cpuserve.video.guarantee import ErrorBound
 from cpuserve.video.score_table import PARTS, ScoreTable
+from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = ["cascade_page", "choice_words"]
 
@@ -79,6 +80,8 @@ def choice_words(choice: Choice) -> str:
     parts = []
     if choice.every > 1:
         parts.append(f"1 of {choice.every} frames")
+    if choice.looks:
+        parts.append(f"{len(choice.looks)} looks at each window of {WINDOW_FRAMES} frames")
     if choice.which != "all":
         parts.append(
             "keyframes alone" if choice.which == "nonkey" else "without frames that no other refers to"
@@ -261,7 +264,8 @@ def _listed(chosen: ChosenCascade) -> Iterator[_Row]:
     seen: set[tuple[object, ...]] = set()
     for one in chosen.candidates:
         choice = one.choice
-        kind = (choice.every, choice.which, choice.packets is None, choice.detector, choice.cnn, one.caution)
+        frames = choice.every, choice.which, choice.looks
+        kind = (*frames, choice.packets is None, choice.detector, choice.cnn, one.caution)
         if kind in seen or len(seen) >= _MOST_LISTED:
             continue
         seen.add(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from cpuserve.errors import UsageError
 from cpuserve.serving.decode import Pixels
-from cpuserve.video.audit import Audit
+from cpuserve.video.audit import Audit, is_audited, probability_of_audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import Cascade
 from cpuserve.video.cascade_stage import (
@@ -30,6 +31,8 @@ from cpuserve.video.frame_labels import FrameLabels, LabelledFrame
 from cpuserve.video.live import LiveSource
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import VideoFile
+from cpuserve.video.window_questions import WindowQuestions
+from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = ["CascadeRun", "ReferenceAnswers", "RunCounts"]
 
@@ -132,6 +135,7 @@ class CascadeRun:
             self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate)
         limits = ALL_TO_THE_REFERENCE if every_frame else Thresholds.of(cascade)
         self.drift = DriftResponse(self.audit, limits, on_drift)
+        self._begin()
 
     def label(
         self, video: VideoFile, first: int = 0, *, label_before: bool = False
@@ -149,6 +153,7 @@ class CascadeRun:
         """
         while True:
             labels = FrameLabels(first, label_before=label_before)
+            self._begin(video)
             changed: LabelledFrame | None = None
             with closing(self._decoded(video, first)) as decoded:
                 for frame in self._ordered(decoded, labels, video):
@@ -183,9 +188,10 @@ class CascadeRun:
         first, label_before, changed = 0, False, True
         while changed:
             labels, times = FrameLabels(label_before=label_before, live=True), deque[DecodedFrame]()
+            self._begin()
             changed = False
             with LiveSource(
-                address, self._stage(), queue=_LIVE_QUEUE, which=self._which, timeout_s=timeout_s
+                address, self._stage(live=True), queue=_LIVE_QUEUE, which=self._which, timeout_s=timeout_s
             ) as source:
                 for frame in self._from_live(source, labels, times):
                     label_before = frame.label
@@ -206,6 +212,7 @@ class CascadeRun:
             self._take(one, labels)
             times.append(one)
             yield from self._counted(labels.ready())
+        self._questions.close()
         yield from self._counted(labels.ready(all_of_them=True))
 
     def see(self, frame: LabelledFrame) -> None:
@@ -218,11 +225,22 @@ class CascadeRun:
             video.path, self._stage(), processes=self._processes, which=self._which, start=first
         )
 
-    def _stage(self) -> CascadeStage:
+    def _begin(self, video: VideoFile | None = None) -> None:
+        """Forget the windows of the video before."""
+        self._questions = WindowQuestions(self._ask, self._audit_of_spared)
+        segments = () if video is None else video.segments
+        self._segments = [segment.start for segment in segments]
+
+    def _audit_of_spared(self, number: int) -> float:
+        probability = probability_of_audit(self._audit_rate, near=True)
+        return probability if is_audited(self._seed, number, probability) else 0.0
+
+    def _stage(self, *, live: bool = False) -> CascadeStage:
         return CascadeStage(
             *(self._directory, self._cascade, self.drift.thresholds),
             audit_rate=self._audit_rate,
             seed=self._seed,
+            live=live,
         )
 
     @property
@@ -235,7 +253,9 @@ class CascadeRun:
         for one in decoded:
             self._take(one, labels)
             yield from self._counted(labels.ready())
-        if self._which != "all":  # frames that are not decoded may follow the last one that is
+        self._questions.close()
+        # frames that are not decoded, or not told, may follow the last one that is
+        if self._which != "all" or (self.drift.thresholds.looks and video.ordered):
             labels.skip_to(video.frames)
         yield from self._counted(labels.ready(all_of_them=True))
 
@@ -243,7 +263,14 @@ class CascadeRun:
         decision: Decision = one.value
         self.counts.decoders_ns += decision.cpu_ns
         pixels = one.pictures.get(REFERENCE_PICTURE)
-        labels.add(one.number, decision, None if pixels is None else self._ask(pixels.copy(), decision))
+        pixels = None if pixels is None else pixels.copy()
+        if self.drift.thresholds.looks:
+            scope = one.number // WINDOW_FRAMES, bisect_right(self._segments, one.number)
+            question = self._questions.see(scope, one.number, decision, pixels)
+            if question is not None:
+                labels.add(one.number, decision, question)
+                return
+        labels.add(one.number, decision, None if pixels is None else self._ask(pixels, decision))
 
     def _counted(self, frames: Iterator[LabelledFrame]) -> Iterator[LabelledFrame]:
         for frame in frames:

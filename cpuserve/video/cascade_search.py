@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpuserve.video.cascade_choice import Choice, CopyTree, DecidedBy, PacketRule, cost_per_frame
+from cpuserve.video.cascade_choice import (
+    Choice,
+    CopyTree,
+    DecidedBy,
+    PacketRule,
+    cost_of_shares,
+    cost_per_frame,
+    replay,
+)
 from cpuserve.video.exact_thresholds import ExactThresholds, single
 from cpuserve.video.score_table import PARTS, ScoreTable
+from cpuserve.video.window_looks import LOOKS, WindowScores
 from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ __all__ = ["CAUTIONS", "Candidate", "Caution", "WindowRows", "part_of", "search"
 _EVERY = (1, 2, 5, 10, 15, 30)
 _WORTH = 0.97  # decoding less is tried where it costs less than this share of decoding all
 _ERRORS_OF_DELTA = (0, 1, 2, 4, 8, 16, 32, 64)  # frames that a difference threshold labels wrong, at most
+_TOLERATED = 0.1  # of a window: errors that so few of all places where windows can begin show
 _MOST_WINDOWS = 4_000  # that candidates are tried on; fewer than so many begin at each frame
 
 
@@ -36,17 +46,19 @@ class Caution:
         words: for reports.
         most_skipped: frames that may be skipped in a row; a window allows two late labels. None for any
             number, and for packets that decide.
+        fewest_looks: at each window, where a window is looked at as a whole.
     """
 
     share: float
     shrink: float
     words: str
     most_skipped: int | None = None
+    fewest_looks: int = 2
 
 
 CAUTIONS = (
-    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", most_skipped=0),
-    Caution(0.0, 0.5, "no error, half the thresholds, two frames skipped at most", most_skipped=2),
+    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", 0, WINDOW_FRAMES),
+    Caution(0.0, 0.5, "no error, half the thresholds, two frames skipped or six looks a window", 2, 6),
     Caution(0.0, 1.0, "no error"),
     Caution(0.5, 1.0, "half the budgets"),
     Caution(0.75, 1.0, "three quarters of the budgets"),
@@ -106,7 +118,8 @@ class WindowRows:
 
         Args:
             table: a row for each frame.
-            step: frames from the start of a window to that of the next.
+            step: frames from the start of a window to that of the next. Windows that follow each other begin
+                at numbers that 30 divides, as those of a whole video do.
         """
         if not len(table):
             empty = np.zeros(0, np.int64)
@@ -114,6 +127,8 @@ class WindowRows:
         number, video = np.asarray(table.number), np.asarray(table.video)
         new = np.flatnonzero((np.diff(number) != 1) | (np.diff(video) != 0)) + 1
         starts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(number)]])
+        if step == WINDOW_FRAMES:
+            starts = np.minimum(ends, starts + -number[starts] % WINDOW_FRAMES)
         counts = np.maximum(0, (ends - starts - WINDOW_FRAMES) // step + 1)
         firsts = [start + step * np.arange(count) for start, count in zip(starts, counts, strict=True)]
         rows = np.concatenate(firsts)[:, None] + np.arange(WINDOW_FRAMES)
@@ -173,8 +188,12 @@ class _Search:
             (int(caution.share * budgets.fn * truth.sum()), int(caution.share * budgets.fp * (~truth).sum()))
             for caution in cautions
         ]
+        # looks fall on a label that flickers for a frame or two in few of all places where windows can begin
+        few = int(_TOLERATED * WINDOW_FRAMES / max(1, step))
+        self._tolerated = [(max(few, fn), max(few, fp)) for fn, fp in self._allowed]
 
     def candidates(self) -> Iterator[Candidate]:
+        yield from self._looking()
         for base in self._bases():
             tree = CopyTree.of(self._table, base)
             places = (place for place, one in enumerate(self._cautions) if _allows(one, base, tree))
@@ -185,6 +204,50 @@ class _Search:
                     tree = CopyTree.of(self._table, choice)
                     if self._possible(tree):
                         yield from self._with_thresholds(choice, tree, safest)
+
+    def _looking(self) -> Iterator[Candidate]:
+        """Windows that are looked at as a whole, with each CNN and without one."""
+        networks: list[tuple[str | None, NDArray[np.float32] | None]] = [(None, None)]
+        networks += self._table.specialised.items()
+        windows = self._windows
+        for looks in LOOKS:
+            places = [place for place, one in enumerate(self._cautions) if one.fewest_looks <= len(looks)]
+            for name, scores in networks:
+                seen = WindowScores(windows.rows, windows.truth, self._label, looks, scores)
+                if name is None:
+                    yield from self._kept_looks(Choice(looks=looks), seen, places)
+                    continue
+                for place in places:
+                    fn, fp = self._tolerated[place]
+                    shrink = self._cautions[place].shrink
+                    found = seen.within(fn, fp, shrink, self._frames if shrink < 1 else (1.0, 1.0))
+                    if found is not None:
+                        low, high = (single(one) for one in found)
+                        choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high)
+                        yield from self._kept_looks(choice, seen, [place])
+
+    def _kept_looks(self, choice: Choice, seen: WindowScores, places: Sequence[int]) -> Iterator[Candidate]:
+        """The choice for the first caution of these places that it keeps the budgets with."""
+        missed, invented, own, asked = seen.decided(choice.c_low, choice.c_high)
+        for place in places:
+            fn, fp = self._tolerated[place]
+            if missed <= fn and invented <= fp:
+                shares = dict.fromkeys(DecidedBy, 0.0)
+                shares[DecidedBy.SPECIALISED], shares[DecidedBy.REFERENCE] = own, asked
+                shares[DecidedBy.SKIPPED] = 1 - own - asked
+                found = replay(self._table, choice)
+                yield Candidate(
+                    choice=choice,
+                    caution=place,
+                    cost_s=cost_of_shares(self._table, choice, tuple(shares.values())),
+                    missed=missed,
+                    positives=len(self._positive),
+                    invented=invented,
+                    negatives=len(self._negative),
+                    frame_error=float(np.mean(found.labels != self._label)),
+                    shares=tuple(shares.values()),
+                )
+                return
 
     def _bases(self) -> Iterator[Choice]:
         """Which frames are looked at, with and without a rule on packets."""

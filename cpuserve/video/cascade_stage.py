@@ -16,6 +16,7 @@ from cpuserve.video.decoding import StageResult
 from cpuserve.video.difference import DifferenceDetector
 from cpuserve.video.packet_features import PacketFeature
 from cpuserve.video.specialised_cnn import SpecialisedCnn
+from cpuserve.video.windows import WINDOW_FRAMES
 
 if TYPE_CHECKING:
     from cpuserve.serving.engine import Array
@@ -66,6 +67,7 @@ class Thresholds:
 
     Attributes:
         every: of so many frames one is looked at.
+        looks: places in each window of 30 frames that are looked at, in place of ``every``.
         packets_low: frames whose packets give less than this are labelled no.
         packets_high: frames whose packets give more are labelled yes.
         delta: frames that differ by less than this have not changed.
@@ -75,6 +77,7 @@ class Thresholds:
     """
 
     every: int = 1
+    looks: tuple[int, ...] = ()
     packets_low: float = 0.0
     packets_high: float = 1.0
     delta: float = 0.0
@@ -87,7 +90,7 @@ class Thresholds:
         """Those that were trained."""
         choice = cascade.choice
         low, high = (choice.packets.low, choice.packets.high) if choice.packets else (0.0, 1.0)
-        return cls(choice.every, low, high, choice.delta, choice.c_low, choice.c_high)
+        return cls(choice.every, choice.looks, low, high, choice.delta, choice.c_low, choice.c_high)
 
 
 ALL_TO_THE_REFERENCE = Thresholds(reference_only=True)
@@ -106,6 +109,7 @@ class CascadeStage:
         thresholds: in force.
         audit_rate: smallest probability with which a decided frame is audited; 0 audits none.
         seed: of the audit.
+        live: frames come from a live source: those that are skipped are told too, as others are dropped.
     """
 
     def __init__(
@@ -116,7 +120,9 @@ class CascadeStage:
         *,
         audit_rate: float = 0.0,
         seed: int = 0,
+        live: bool = False,
     ) -> None:
+        self._live = live
         self._directory = directory
         self._cascade = cascade
         self._thresholds = thresholds
@@ -127,13 +133,17 @@ class CascadeStage:
         self._packets: Array | None = None  # probability by frame of the file
         self._block = -1  # the last of the blocks of ``every`` frames that one was looked at of
         self._last = -1  # number of the last frame looked at
+        self._denied = -1  # the last window that a look found negative
+        self._end = -1  # number of the last frame whose decision has to be told, if only for the CPU time
         self._mark = 0  # of the CPU time of this process
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None, "_mark": 0}
 
-    def start(self, video: VideoFile, _segment: Segment) -> None:
+    def start(self, video: VideoFile, segment: Segment) -> None:
         """Load what decides in the first segment; forget the frames before."""
+        # where packets do not tell how many frames there are, each is told
+        self._end = segment.stop - 1 if video.ordered and not self._live else -1
         self._mark = self._mark or time.process_time_ns()
         if self._thresholds.reference_only:
             return
@@ -148,25 +158,48 @@ class CascadeStage:
             self._cnn = SpecialisedCnn(self._directory / special.file)
         if self._detector is not None:
             self._detector.reset()
-        self._block = self._last = -1
+        self._block = self._last = self._denied = -1
 
-    def __call__(self, frame: Frame) -> StageResult:
-        """Decide about a frame; the value is a `Decision`."""
+    def __call__(self, frame: Frame) -> StageResult | None:
+        """Decide about a frame; the value is a `Decision`. None: it is skipped."""
         found = self._decide(frame)
+        if found is None:
+            return None
         now = time.process_time_ns()
         found.value = found.value._replace(cpu_ns=now - self._mark)
         self._mark = now
         return found
 
-    def _decide(self, frame: Frame) -> StageResult:
+    def _decide(self, frame: Frame) -> StageResult | None:
         if self._thresholds.reference_only:
             return self._with_picture(frame, self._decision(frame, DecidedBy.REFERENCE))
+        if self._thresholds.looks:
+            return self._in_window(frame)
         block = frame.number // self._thresholds.every
         if block == self._block:
             decision, near = self._decision(frame, DecidedBy.SKIPPED, anchor=self._last), False
         else:
             self._block, self._last = block, frame.number
             decision, near = self._look(frame)
+        return self._audited(frame, decision, near=near)
+
+    def _in_window(self, frame: Frame) -> StageResult | None:
+        """Decide about a frame by its place in its window."""
+        window, place = divmod(frame.number, WINDOW_FRAMES)
+        if place not in self._thresholds.looks:
+            found = self._audited(frame, self._decision(frame, DecidedBy.SKIPPED), near=False)
+            told = found.pictures or self._end < 0 or frame.number == self._end
+            return found if told else None
+        decision, near = self._look(frame)
+        if decision.stage == DecidedBy.REFERENCE and window == self._denied:
+            skipped = decision._replace(stage=int(DecidedBy.SKIPPED))  # the window is negative anyway
+            return self._audited(frame, skipped, near=True)
+        if decision.stage == DecidedBy.SPECIALISED and not decision.label:
+            self._denied = window
+        return self._audited(frame, decision, near=near)
+
+    def _audited(self, frame: Frame, decision: Decision, *, near: bool) -> StageResult:
+        """The decision, with a picture where the reference is asked."""
         if decision.stage == DecidedBy.REFERENCE:
             return self._with_picture(frame, decision)
         probability = probability_of_audit(self._audit_rate, near=near)

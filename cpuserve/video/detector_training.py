@@ -14,7 +14,7 @@ from cpuserve.video.logistic import fit_logistic
 from cpuserve.video.picture_difference import block_features, residual, small_picture
 from cpuserve.video.score_table import PARTS, ScoreTable, Which, difference_column
 
-__all__ = ["EVERY", "TrainedDetectors", "train_detectors"]
+__all__ = ["EVERY", "TrainedDetectors", "empty_picture", "train_detectors"]
 
 EVERY = (1, 2, 5, 10, 15, 30)
 """Of so many frames a cascade may look at one."""
@@ -59,7 +59,7 @@ def train_detectors(
         report: called with the frames that are done, and how many there are.
     """
     found = TrainedDetectors()
-    empty = {"empty": _empty_picture(pictures, table)}
+    empty = {"empty": empty_picture(pictures, table)}
     for lag in _LAGS:
         _add(found, make_detector(f"global:{lag}"))
     _add(found, make_detector("global:reference", empty))
@@ -79,7 +79,7 @@ def _add(found: TrainedDetectors, detector: DifferenceDetector) -> None:
     found.detectors[detector.name] = detector
 
 
-def _empty_picture(pictures: Array, table: ScoreTable) -> Array:
+def empty_picture(pictures: Array, table: ScoreTable) -> Array:
     """The median of frames without the object, u8 [h, w, 3]: what passes through is not in it."""
     rows = np.flatnonzero((table.part == PARTS.index("train")) & ~table.label)
     rows = rows[:: max(1, len(rows) // _MOST_EMPTY)]

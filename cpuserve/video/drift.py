@@ -109,7 +109,7 @@ class DriftResponse:
 def _past(limits: Thresholds, error: LabelledFrame) -> Thresholds:
     """Thresholds with which this frame had not been decided as it was, and others that are half as far."""
     if error.stage == DecidedBy.SKIPPED:
-        return replace(limits, every=1)
+        return replace(limits, every=1, looks=())
     if error.stage == DecidedBy.DIFFERENCE:
         return replace(limits, delta=min(limits.delta, error.difference) / 2)
     if error.stage == DecidedBy.PACKETS:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from cpuserve.errors import CpuserveError
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.window_questions import OpenQuestion
 
 __all__ = ["FrameLabels", "LabelledFrame"]
 
 _REMEMBERED = 1 << 16  # labels that later frames may copy; no detector looks further back
 _MOST_WAITING = 4096
+
+_Answer = Future[tuple[bool, float]] | OpenQuestion | None
 
 _SKIPPED = Decision(int(DecidedBy.SKIPPED), False, -1, math.nan, math.nan, math.nan, 0.0, 0, 0)
 
@@ -63,18 +66,20 @@ class FrameLabels:
         self._next = first  # number of the next frame to be added
         self._looked = first - 1  # number of the last frame that was looked at
         self._labels: dict[int, bool] = {first - 1: label_before}
-        self._waiting: deque[tuple[int, Decision, Future[tuple[bool, float]] | None]] = deque()
+        self._waiting: deque[tuple[int, Decision, _Answer]] = deque()
 
-    def add(self, number: int, decision: Decision, answer: Future[tuple[bool, float]] | None = None) -> None:
+    def add(self, number: int, decision: Decision, answer: _Answer = None) -> None:
         """Take what was decided about a frame. Those left out before it were skipped.
 
         Args:
             number: ascending.
             decision: about it.
-            answer: the reference's, of frames that it is asked about.
+            answer: the reference's, of frames that it is asked about, or may be.
         """
         if not self._live:
             self.skip_to(number)
+        if decision.anchor < 0 and (decision.stage == DecidedBy.SKIPPED or isinstance(answer, OpenQuestion)):
+            decision = decision._replace(anchor=self._looked)  # of a frame before the segment, it may be
         if decision.stage != DecidedBy.SKIPPED:
             self._looked = number
         self._waiting.append((number, decision, answer))
@@ -110,10 +115,11 @@ class FrameLabels:
                 answer.cancel()
         self._waiting.clear()
 
-    def _labelled(
-        self, number: int, decision: Decision, answer: Future[tuple[bool, float]] | None
-    ) -> LabelledFrame:
-        truth, score = (None, math.nan) if answer is None else _found(number, answer)
+    def _labelled(self, number: int, decision: Decision, answer: _Answer) -> LabelledFrame:
+        found = None if answer is None else _found(number, answer)
+        truth, score = found or (None, math.nan)
+        if isinstance(answer, OpenQuestion):  # now it is settled who decides
+            decision = decision._replace(stage=answer.decision.stage, audit=answer.decision.audit)
         if decision.stage == DecidedBy.REFERENCE and truth is not None:
             label = truth
         elif decision.stage == DecidedBy.SKIPPED or decision.anchor >= 0:
@@ -136,7 +142,7 @@ class FrameLabels:
         )
 
 
-def _found(number: int, answer: Future[tuple[bool, float]]) -> tuple[bool, float]:
+def _found(number: int, answer: Future[tuple[bool, float]] | OpenQuestion) -> tuple[bool, float] | None:
     try:
         return answer.result()
     except (CpuserveError, RuntimeError) as error:  # RuntimeError is OpenVINO's

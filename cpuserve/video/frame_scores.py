@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from cpuserve.serving.engine import Array
+from cpuserve.video.background_network import BACKGROUND, train_background
 from cpuserve.video.cnn_learner import Trainer
 from cpuserve.video.cnn_process import train_apart
-from cpuserve.video.detector_training import train_detectors
+from cpuserve.video.detector_training import empty_picture, train_detectors
 from cpuserve.video.packet_features import PacketFeature, fit_packets, packet_sizes
 from cpuserve.video.score_table import PARTS, ScoreTable
 from cpuserve.video.specialised_cnn import SpecialisedCnn
@@ -104,6 +105,10 @@ def score_frames(
         )
         write_ir(trained.network, path)
         cnns[size.name] = path
+    path = scratch / f"{BACKGROUND}.xml"
+    empty = empty_picture(pictures, table)
+    train_background(pictures[train], table.label[train], empty, facts.query.region, path)
+    cnns[BACKGROUND] = path
     for path, own in [*((path, pictures) for path in cnns.values()), *_own(scoring)]:
         network = SpecialisedCnn(path)
         cnns[network.name] = path

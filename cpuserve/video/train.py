@@ -16,6 +16,7 @@ from cpuserve.errors import UsageError, VideoError
 from cpuserve.serving.engine import Array
 from cpuserve.video.answer_store import AnswerStore, default_answers, file_checksum
 from cpuserve.video.answering_model import AnsweringModel
+from cpuserve.video.background_network import BACKGROUND
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import Cascade, ReferenceModel
 from cpuserve.video.cascade_page import cascade_page
@@ -317,7 +318,8 @@ def _table(
 
 
 def _check_names(own: dict[Path, SpecialisedCnn], sizes: Sequence[CnnSize]) -> None:
-    names = [*(network.name for network in own.values()), *(size.name for size in sizes), _SHARED]
+    trained = [*(size.name for size in sizes), BACKGROUND, _SHARED]
+    names = [*(network.name for network in own.values()), *trained]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"two specialised networks are named {twice[0]}: rename the file of yours")

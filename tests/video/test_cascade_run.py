@@ -22,6 +22,8 @@ CHOICES = [
     Choice(which="nonkey", cnn="one", c_low=0.5, c_high=0.9),
     Choice(every=10, which="nonref"),
     Choice(every=2, packets=PacketRule(0.1, 0.9), detector="global:10", delta=20.0),
+    Choice(looks=(2, 10, 18, 27), cnn="one", c_low=0.2, c_high=0.8),
+    Choice(looks=(2, 27)),
 ]
 
 
@@ -60,6 +62,28 @@ def test_audited_frames_keep_their_labels_and_tell_what_the_reference_says(data_
     assert sum(seen.audited for seen in run.audit.by_stage.values()) == len(audited) == run.counts.audited
     _, again = labelled(tmp_path, choice, video, BrightReference(LIMIT), audit_rate=0.05, processes=1)
     assert [one.number for one in again if one.audit] == [one.number for one in audited]
+
+
+@pytest.mark.parametrize("clip", [CLIP, "highway.avi"])
+def test_looks_are_audited_too_and_a_run_that_was_ended_goes_on_the_same(data_dir, tmp_path, clip):
+    """Also of a file whose packets do not tell how many frames there are, where each frame is told."""
+    video = probe(data_dir / "video" / clip)
+    choice = Choice(looks=(2, 10, 18, 27), cnn="one", c_low=0.1, c_high=0.9)
+    run, frames = labelled(tmp_path, choice, video.path, BrightReference(LIMIT), audit_rate=0.1)
+    assert [frame.number for frame in frames] == list(range(len(frames)))
+    audited = [one for one in frames if one.audit]
+    assert {one.stage for one in audited} == {DecidedBy.SKIPPED, DecidedBy.SPECIALISED}
+    assert all(one.truth is not None for one in audited)
+    spared = [one for one in frames if one.stage == DecidedBy.SKIPPED and 0.1 <= one.specialised <= 0.9]
+    assert any(one.audit for one in spared) == (clip == CLIP)  # of the other file none is spared
+    assert not all(one.audit for one in spared) or not spared
+    assert run.counts.decoders_ns > 0
+    start = video.segments[1].start
+    run = CascadeRun(tmp_path, write_small_cascade(tmp_path, choice, NETWORK_LIMIT), BrightReference(LIMIT))
+    again = list(run.label(video, start, label_before=frames[start - 1].label))
+    assert [(one.number, one.stage, one.label) for one in again] == [
+        (one.number, one.stage, one.label) for one in frames[start:]
+    ]
 
 
 def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):
@@ -111,7 +135,7 @@ def test_labels_of_dropped_frames_are_not_waited_for():
 
 
 def test_packets_of_a_live_source_are_not_guessed(tmp_path):
-    cascade = write_small_cascade(tmp_path, CHOICES[-1])
+    cascade = write_small_cascade(tmp_path, CHOICES[5])
     run = CascadeRun(tmp_path, cascade, BrightReference())
     with pytest.raises(UsageError, match="packets, which the live source rtsp://camera does not have"):
         next(run.label_live("rtsp://camera"))

@@ -208,7 +208,7 @@ def test_a_network_of_the_users_own_is_scored_beside_the_trained_one(clip, train
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     again = learn([clip], RedSquares(), (), QUERY, options, scratch, report=ignore)
-    assert {*again.table.specialised} == {"tiny", "mine"}
+    assert {*again.table.specialised} == {"tiny", "background", "mine"}
     wanted = SpecialisedCnn(mine).predict(np.asarray(again.pictures[:64]))
     assert again.table.specialised["mine"][:64] == pytest.approx(wanted, abs=1e-5)
     write_ir(network, tmp_path / "tiny.xml")

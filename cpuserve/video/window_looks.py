@@ -1,0 +1,180 @@
+"""Looks at a few frames of each window of 30: enough to tell whether all of it has the object.
+
+A window is positive when at least 28 of its frames are. With looks from its third frame to its third last
+one, and each label copied up to the next look, that is so exactly when every look says yes. So one look that
+says no decides a window, and the reference need not be asked about the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
+
+if TYPE_CHECKING:
+    from cpuserve.video.score_table import ScoreTable
+
+__all__ = ["LOOKS", "LookedAt", "WindowScores", "replay_looks"]
+
+_FIRST, _LAST = WINDOW_FRAMES - LEAST_POSITIVE, LEAST_POSITIVE - 1
+_COUNTS = (2, 3, 4, 6)
+_NEAR = 5  # frames around a change of the label, which windows forgive where they begin elsewhere
+
+LOOKS = tuple(tuple(int(place) for place in np.linspace(_FIRST, _LAST, count)) for count in _COUNTS)
+"""Places in a window that a cascade may look at, by their number."""
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What the looks at the windows of a table say.
+
+    Attributes:
+        labels: of each frame, [n].
+        own: frames that the network decides, [n].
+        asked: frames that the reference decides, [n].
+        roots: the row whose label each frame has, [n].
+    """
+
+    labels: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
+    roots: NDArray[np.int64]
+
+
+def replay_looks(
+    table: ScoreTable,
+    looks: tuple[int, ...],
+    scores: NDArray[np.float32] | None,
+    low: float,
+    high: float,
+) -> LookedAt:
+    """Label each frame as the running cascade does.
+
+    The network decides looks below ``low`` and above ``high``. Where it says no to one look of a window, or
+    the reference did, the reference is not asked about others of that window and segment. All frames that
+    nothing decides copy the label before them; those before the first of their video are negative.
+
+    Args:
+        table: labels, numbers and segments.
+        looks: places in a window, ascending.
+        scores: of the network, [n]; None for none.
+        low: see above.
+        high: see above.
+    """
+    number, label = np.asarray(table.number), np.asarray(table.label, bool)
+    rows = np.arange(len(table))
+    seen = np.flatnonzero(np.isin(number % WINDOW_FRAMES, looks))
+    known = np.full(len(seen), np.float32(0.5)) if scores is None else scores[seen]
+    below = known < low if scores is not None else np.zeros(len(seen), bool)
+    above = known > high if scores is not None else np.zeros(len(seen), bool)
+    names = np.stack([table.video[seen], number[seen] // WINDOW_FRAMES, np.cumsum(table.first)[seen]])
+    new = np.ones(len(seen), bool)
+    new[1:] = (np.diff(names) != 0).any(axis=0)
+    scope = np.cumsum(new) - 1
+    denied = np.bincount(scope[below], minlength=int(new.sum())) > 0
+    left = ~(below | above | denied[scope])
+    refused = np.cumsum(left & ~label[seen])  # so far, over all windows
+    before = refused - (left & ~label[seen])
+    asked = left & (before == before[new][scope])
+    found = LookedAt(label.copy(), np.zeros(len(rows), bool), np.zeros(len(rows), bool), rows.copy())
+    found.own[seen[below | above]] = True
+    found.asked[seen[asked]] = True
+    found.labels[seen[below]] = False
+    found.labels[seen[above]] = True
+    roots = np.maximum.accumulate(np.where(found.own | found.asked, rows, -1))
+    none = (roots < 0) | (table.video[roots] != table.video)
+    found.roots[:] = np.where(none, rows, roots)
+    found.labels[:] = found.labels[found.roots] & ~none
+    return found
+
+
+class WindowScores:
+    """The looks at windows that begin at each frame: so much does not depend on where the first one begins.
+
+    Args:
+        rows: of each window, [w, 30].
+        truth: true label of each window, [w].
+        label: of each frame, [n].
+        looks: places in a window, ascending.
+        scores: of a network, [n]; None for none.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        truth: NDArray[np.bool_],
+        label: NDArray[np.bool_],
+        looks: tuple[int, ...],
+        scores: NDArray[np.float32] | None,
+    ) -> None:
+        seen = rows[:, list(looks)]
+        self._truth, self._label = truth, label[seen]
+        self._scores = None if scores is None else np.asarray(scores, np.float32)[seen]
+        near = np.convolve(np.diff(label, prepend=label[:1]), np.ones(2 * _NEAR), "same") > 0
+        self._steady = [
+            np.zeros(0, np.float32) if scores is None else np.sort(scores[(label == value) & ~near])
+            for value in (False, True)
+        ]
+
+    def within(
+        self, missed: int, invented: int, shrink: float, frames: tuple[float, float] = (1.0, 1.0)
+    ) -> tuple[float, float] | None:
+        """``c_low`` and ``c_high`` with at most so many wrong windows; None where there are none.
+
+        Args:
+            missed: positive windows that may be labelled negative.
+            invented: negative windows that may be labelled positive.
+            shrink: what is left of the range of scores that the network decides.
+            frames: share of single frames with, and without the object that the network may get wrong, but
+                for those around a change of the label: a short time has too few whole windows to tell.
+        """
+        if self._scores is None:
+            return None
+        truth = self._truth
+        never = np.asarray(truth & ~self._label.all(axis=1))
+        spare = missed - int(never.sum())
+        least = np.sort(self._scores[truth & ~never].min(axis=1))
+        if spare < 0:
+            return None
+        low = float(least[spare]) if spare < len(least) else 0.0
+        without, with_object = self._steady
+        if int(frames[0] * len(with_object)) < len(with_object):
+            low = min(low, float(with_object[int(frames[0] * len(with_object))]))
+        low *= shrink
+        # a window is falsely positive when all looks that the reference would refuse are above ``c_high``
+        refused = np.where(self._label, np.float32(np.inf), self._scores).min(axis=1)
+        open_ = ~truth & (self._scores.min(axis=1) >= low)
+        most = np.sort(refused[open_])[::-1]
+        high = float(most[invented]) if invented < len(most) else 0.0
+        if invented >= np.count_nonzero(~truth):  # no window could tell
+            high = 1.0
+        if not np.isfinite(high):
+            return None
+        if int(frames[1] * len(without)) < len(without):
+            high = max(high, float(without[-1 - int(frames[1] * len(without))]))
+        if shrink == 1 and high <= low:
+            return ((low + high) / 2,) * 2
+        return low, max(low, 1 - (1 - high) * shrink)
+
+    def decided(self, low: float, high: float) -> tuple[int, int, float, float]:
+        """What comes of thresholds.
+
+        Returns:
+            Positive windows that are missed, negative ones that are reported, and the shares of frames that
+            the network and the reference decide.
+        """
+        nothing = np.zeros(self._label.shape, bool)
+        below = nothing if self._scores is None else self._scores < low
+        above = nothing if self._scores is None else self._scores > high
+        left = ~(below | above | below.any(axis=1, keepdims=True))
+        refused = left & ~self._label
+        asked = left & (np.cumsum(refused, axis=1) - refused == 0)
+        found = np.asarray(~(below.any(axis=1) | refused.any(axis=1)))
+        frames = max(1, len(found)) * WINDOW_FRAMES
+        own, others = int((below | above).sum()) / frames, int(asked.sum()) / frames
+        missed, invented = self._truth & ~found, ~self._truth & found
+        return int(missed.sum()), int(invented.sum()), own, others

@@ -1,0 +1,121 @@
+"""Looks at windows: they tell exactly which windows are positive, and ask no more than is needed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cpuserve.video.cascade_choice import Choice, DecidedBy, replay
+from cpuserve.video.cascade_search import WindowRows, part_of, search
+from cpuserve.video.guarantee import Budgets
+from cpuserve.video.window_looks import LOOKS, WindowScores
+from cpuserve.video.windows import window_labels
+from tests.video.made_scores import made_table
+
+
+def slowly(table, choice):
+    """Labels and stages, one window and one frame after the other."""
+    scores = table.specialised[choice.cnn] if choice.cnn else np.full(len(table), 0.5)
+    label, segment = np.array(table.label), np.cumsum(table.first)
+    stages, decided = np.zeros(len(table), int), {}
+    seen = [row for row in range(len(table)) if table.number[row] % 30 in choice.looks]
+    scopes = dict.fromkeys((table.video[row], table.number[row] // 30, segment[row]) for row in seen)
+    for scope in scopes:
+        rows = [row for row in seen if (table.video[row], table.number[row] // 30, segment[row]) == scope]
+        no = [row for row in rows if choice.cnn and scores[row] < choice.c_low]
+        yes = [row for row in rows if choice.cnn and scores[row] > choice.c_high]
+        decided |= dict.fromkeys(no, False) | dict.fromkeys(yes, True)
+        stages[no + yes] = DecidedBy.SPECIALISED
+        denied = bool(no)
+        for row in rows:
+            if row in decided or denied:
+                continue
+            decided[row], stages[row] = bool(label[row]), DecidedBy.REFERENCE
+            denied = not label[row]
+    labels, latest = [], False
+    for row in range(len(table)):
+        latest = False if row and table.video[row] != table.video[row - 1] else latest
+        latest = decided.get(row, latest)
+        labels.append(latest)
+    return np.array(labels), stages
+
+
+@pytest.mark.parametrize("looks", LOOKS, ids=len)
+@pytest.mark.parametrize("cnn", [None, "small"])
+def test_the_replay_is_that_of_one_frame_after_the_other(looks, cnn):
+    table = made_table(1500, seed=3, segment=250)
+    number = np.concatenate([np.arange(900), np.arange(600)])
+    table = dataclasses.replace(table, number=number, video=np.repeat([0, 1], [900, 600]).astype(np.int16))
+    choice = Choice(looks=looks, cnn=cnn, c_low=0.2, c_high=0.9)
+    found = replay(table, choice)
+    labels, stages = slowly(table, choice)
+    np.testing.assert_array_equal(found.stages, stages)
+    np.testing.assert_array_equal(found.labels, labels)
+    assert 0.2 < labels.mean() < 0.8
+    assert found.share(DecidedBy.REFERENCE) < len(looks) / 30
+
+
+@pytest.mark.parametrize("looks", LOOKS, ids=len)
+def test_a_window_is_positive_exactly_when_all_its_looks_are(looks):
+    label = np.random.default_rng(len(looks)).random(30_000) < 0.9
+    table = made_table(label=label)
+    found = replay(table, Choice(looks=looks))
+    wanted = label.reshape(-1, 30)[:, list(looks)].all(axis=1)
+    np.testing.assert_array_equal(window_labels(found.labels), wanted)
+
+
+@pytest.mark.parametrize("allowed", [(0, 0), (4, 9)])
+def test_thresholds_are_those_that_trying_all_scores_finds(allowed):
+    table = made_table(700, seed=5, noise=0.12)
+    windows, scores = WindowRows.of(table, 1), table.specialised["small"]
+    seen = WindowScores(windows.rows, windows.truth, np.array(table.label), LOOKS[1], scores)
+    low, high = seen.within(*allowed, 1.0)
+    missed, invented, own, asked = seen.decided(low, high)
+    assert missed <= allowed[0]
+    assert invented <= allowed[1]
+    assert 0 < own < 3 / 30
+    assert asked < 3 / 30 - own
+    tried = [float(one) for one in np.unique(scores)]
+    assert low < high
+    assert low >= max(one for one in tried if seen.decided(one, 1.0)[0] <= allowed[0])
+    assert high <= min(one for one in tried if seen.decided(low, one)[1] <= allowed[1])
+
+
+def test_careful_thresholds_get_few_single_frames_wrong():
+    """One long run is all that windows tell of the object: they alone would allow any threshold below it."""
+    label = np.arange(1200) % 40 < 20
+    label[600:640] = True
+    table = made_table(label=label, noise=0.05)
+    windows, scores = WindowRows.of(table, 1), table.specialised["small"].copy()
+    scores[600:640] = 0.99
+    scores[10:600:40] = 0.1
+    seen = WindowScores(windows.rows, windows.truth, label, LOOKS[1], scores)
+    steady = label & np.isin(np.arange(1200) % 20, range(5, 15))
+    low, high = seen.within(0, 0, 0.5, (0.02, 0.02))
+    assert np.mean(scores[steady] < low) <= 0.02
+    assert low < high
+    assert low < seen.within(0, 0, 0.5)[0]
+
+
+def test_a_window_looked_at_as_a_whole_is_the_cheapest_and_keeps_the_budgets_wherever_windows_begin():
+    table = made_table(6000, noise=0.1, choose=0.5)
+    choosing, proving = part_of(table, "choose"), part_of(table, "test")
+    known = {name: cost for name, cost in choosing.costs.items() if not name.startswith("difference")}
+    known |= {"decode:nonref": 0.0008, "decode:nonkey": 0.0008}
+    choosing = dataclasses.replace(choosing, costs=known, packets=None)
+    best = search(choosing, Budgets(0.02, 0.02))[0]
+    assert best.choice.looks
+    windows = WindowRows.of(proving)
+    assert (windows.rows[:, 0] % 30 == 0).all()
+    found = replay(proving, best.choice)
+    assert np.mean(windows.labels(found.labels) != windows.truth) < 0.05
+    assert best.missed <= 0.02 * best.positives
+    careful = [one.choice for one in search(choosing, Budgets(0.02, 0.02)) if one.choice.looks]
+    assert {len(one.looks) for one in careful} == {2, 3, 4, 6}
+
+
+def test_windows_of_a_part_begin_where_those_of_the_whole_video_do():
+    table = made_table(1000, choose=0.471)
+    rows = WindowRows.of(part_of(table, "test")).rows
+    assert rows[0, 0] == 9  # frame 480 is the tenth of those from 471 on
+    assert len(rows) == (1000 - 480) // 30
