@@ -17,8 +17,9 @@ from typing import Any
 import aiohttp
 import cv2
 import numpy as np
+import pytest
 
-__all__ = ["Browser", "browsing", "find_browser"]
+__all__ = ["Browser", "browser_or_skip", "browsing", "find_browser"]
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 START_S = ANSWER_S = 60.0
@@ -28,6 +29,17 @@ def find_browser() -> str | None:
     """The program of a Chromium: that of CPUSERVE_TEST_BROWSER, else one on the PATH; None without one."""
     named = os.environ.get("CPUSERVE_TEST_BROWSER")
     return named or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def browser_or_skip() -> str:
+    """The program of a Chromium; without one the test is skipped, or fails in CI that did not say why."""
+    if program := find_browser():
+        return program
+    said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
+    why = os.environ.get("CPUSERVE_TEST_NO_BROWSER", "")
+    if os.environ.get("CI") == "true" and not why:
+        pytest.fail(f"{said}; .ci/run says in CPUSERVE_TEST_NO_BROWSER why none can be had")
+    pytest.skip(f"no Chromium can be had: {why}" if why else said)
 
 
 class Browser:

@@ -13,7 +13,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.models.card import Card
-from tests.browser import browsing, find_browser
+from tests.browser import browser_or_skip, browsing
 from tests.conftest import ROOT
 from tests.servers import serving
 
@@ -64,11 +64,7 @@ def server(repository, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    program = find_browser()
-    if program is None:
-        said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
-        pytest.skip(said)
-    with browsing(program, tmp_path_factory.mktemp("browser")) as page:
+    with browsing(browser_or_skip(), tmp_path_factory.mktemp("browser")) as page:
         yield page
 
 

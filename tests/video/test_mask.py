@@ -17,7 +17,7 @@ import pytest
 
 from cpuserve.cli import main
 from cpuserve.video.comments import read_comments
-from tests.browser import browsing, find_browser
+from tests.browser import browser_or_skip, browsing
 from tests.conftest import ROOT
 from tests.video.seen_colours import colour_segmentation, write_video
 from tests.video.test_frame_model import box_model
@@ -59,12 +59,8 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    program = find_browser()
-    if program is None:
-        said = "no Chromium on the PATH or in CPUSERVE_TEST_BROWSER: apt-get install chromium-headless-shell"
-        pytest.skip(said)
     folder = tmp_path_factory.mktemp("browser")
-    with browsing(program, folder) as page:
+    with browsing(browser_or_skip(), folder) as page:
         yield page
     left = [
         one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())
