@@ -55,6 +55,7 @@ def runs(repository: Path, model: str, folder: Path, files: Sequence[Path]) -> d
         "shrinking.json": ["benchmarks.shrinking", *named, *photos],
         "reload.json": ["cpuserve", "test-reload", model, str(files[0]), *where],
         "instructions.json": ["benchmarks.instructions", "--processes", "3"],
+        "access-log.json": ["benchmarks.access_log"],
     }
     if bad.is_dir():
         found["soak.json"] = ["benchmarks.soak", *named, "--pictures", str(folder)]

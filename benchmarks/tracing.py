@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fixtures.turns import turn_us
 from cpuserve.measuring.results import write_result
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.trace_ring import TraceRing
 
 __all__ = ["main", "measure"]
-
-_TURN = 200
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -54,19 +53,12 @@ def measure(rounds: int) -> dict[str, Any]:
     found: dict[str, list[float]] = {"request_us": [], "off_us": [], "on_us": []}
     with hot_path() as serve:
         for _ in range(rounds):
-            found["request_us"].append(_turn_us(serve))
-            found["off_us"].append(_turn_us(look))
+            found["request_us"].append(turn_us(serve))
+            found["off_us"].append(turn_us(look))
             trace_ring.tracing = True
-            found["on_us"].append(_turn_us(trace))
+            found["on_us"].append(turn_us(trace))
             trace_ring.tracing = False
     return {name: round(min(turns), 3) for name, turns in found.items()}
-
-
-def _turn_us(run: Any) -> float:
-    began = time.thread_time_ns()
-    for _ in range(_TURN):
-        run()
-    return (time.thread_time_ns() - began) / _TURN / 1000
 
 
 def main() -> None:

@@ -241,7 +241,7 @@ def test_without_pyav_the_extra_is_named(tmp_path):
     hidden = "import sys; sys.modules['av'] = None; from cpuserve.cli import main; main(sys.argv[1:])"
     words = ["video", "mask", "a.mp4", "--model", "m", "-o", str(tmp_path)]
     done = subprocess.run([sys.executable, "-c", hidden, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "pip install 'cpuserve[video]'" in done.stderr
     assert "Traceback" not in done.stderr
 
