@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def measure(rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             found["request_us"].append(turn_us(serve))
             for style, log in logs.items():
-                found[f"{style}_us"].append(turn_us(lambda log=log: _write(log)))
+                found[f"{style}_us"].append(turn_us(partial(_write, log)))
     least = {name: round(min(turns), 3) for name, turns in found.items()}
     shares = {f"{style}_share": round(least[f"{style}_us"] / least["request_us"], 4) for style in _STYLES}
     return {"rounds": rounds, **least, **shares}
