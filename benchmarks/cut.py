@@ -26,7 +26,8 @@ from cpuserve.machine.budget import Budget
 from cpuserve.measuring.results import write_result
 from cpuserve.models.cut_manifest import IR, CutPart
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import load
 
@@ -85,7 +86,7 @@ def _compare(file: Path, photos: Sequence[Path], repository: Repository) -> dict
     cut(whole, order, repository, settings, threads)
     answers = []
     for name in ("whole", "cut"):
-        pipeline = load_pipeline(new_core(), repository.find(name), settings, threads)
+        pipeline = load_pipeline(openvino_core(), repository.find(name), settings, threads)
         answers.append([pipeline.infer_pictures([photo.read_bytes()], Request())[0] for photo in photos])
     agreement = compare(answers[0], answers[1], "Segmentation")
     bird = [photo.name for photo in photos].index(PHOTO)

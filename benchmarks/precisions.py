@@ -34,7 +34,8 @@ from cpuserve.measuring.load_window import busy_s, ours_s
 from cpuserve.measuring.results import write_result
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import SETTINGS, load
@@ -135,7 +136,7 @@ def measure(model: Model, data: Path, *, rounds: int, seconds: float) -> dict[st
         for name, one in files.items():
             word = SETTINGS["precision"].parse("f32" if name == INT8 else name, name)
             asked = replace(settings, precision=word)
-            pipelines[name] = load_pipeline(new_core(), one, asked, threads)
+            pipelines[name] = load_pipeline(openvino_core(), one, asked, threads)
         answers = _answers(pipelines, photos, card)
         speed, foreign = _speed(pipelines, photos[0].read_bytes(), threads, rounds, seconds)
     guard = {key: result.report[key] for key in _GUARD} | {"published": result.published is not None}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import cv2
 import numpy as np
-import openvino as ov
 
 from cpuserve.errors import CpuserveError, RequestError, TooManyPixels, UndecodableImage
 from cpuserve.machine.budget import Budget
@@ -19,7 +17,8 @@ from cpuserve.models.repository import ModelFile
 from cpuserve.serving.decode import Decoded, Decoder, Pixels
 from cpuserve.serving.decoder_guard import DecoderGuard
 from cpuserve.serving.engine import Array, Port
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import Encoded
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
@@ -106,7 +105,7 @@ class Model:
         settings = dataclasses.replace(settings, result_cache_bytes=0)
         threads = settings.threads or Budget.read().effective
         self._max_answer_bytes = settings.max_answer_bytes
-        pipeline = load_pipeline(_core(), file, settings, threads)
+        pipeline = load_pipeline(openvino_core(), file, settings, threads)
         self._guard: DecoderGuard | None = None
         if pipeline.pictures is not None:
             picture_input = pipeline.pictures.picture_input
@@ -215,11 +214,6 @@ class Model:
 
     def _request(self) -> Request:
         return Request(max_answer_bytes=self._max_answer_bytes)
-
-
-@cache
-def _core() -> ov.Core:
-    return new_core()
 
 
 class _PixelDecoder(Decoder):

@@ -9,12 +9,14 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cpuserve.serving.openvino_core import openvino_core
+
 DIGITS = Path(__file__).resolve().parent.parent / "ir_models" / "digits" / "1"
 
 
 def wrong_digits(folder: Path) -> Path:
     """Write the model into a directory that is made; returns it."""
-    model = ov.Core().read_model(DIGITS / "model.xml")
+    model = openvino_core().read_model(DIGITS / "model.xml")
     (result,) = model.get_results()
     scores = result.input_value(0)
     names = scores.get_names()

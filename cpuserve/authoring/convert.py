@@ -33,6 +33,7 @@ from cpuserve.models.exporter_metadata import ExporterMetadata, exporter_metadat
 from cpuserve.models.python_steps import PythonSteps
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.graph import image_input, unique_names
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.servable_graph import class_count
 from cpuserve.serving.source_model import PreparedModel, prepare_model
 from cpuserve.settings import Settings
@@ -242,7 +243,7 @@ def _structure(xml: Path) -> Facts:
         ``refused``, what OpenVINO says against the written model; or ``complexity`` (None for variable sides)
         and ``folding``.
     """
-    written = ov.Core().read_model(xml)
+    written = openvino_core().read_model(xml)
     single, shapes = written.clone(), {}
     for port in single.inputs:
         shape = port.partial_shape
@@ -253,10 +254,10 @@ def _structure(xml: Path) -> Facts:
     counted = not any(shape.is_dynamic for shape in shapes.values())
     yield "complexity", asdict(complexity(single)) if counted else None
     try:
-        compiled = ov.Core().compile_model(single, "CPU", _F32)
+        compiled = openvino_core().compile_model(single, "CPU", _F32)
     except RuntimeError:
         try:
-            ov.Core().compile_model(written, "CPU", _F32)  # perhaps only a batch of one is wrong
+            openvino_core().compile_model(written, "CPU", _F32)  # perhaps only a batch of one is wrong
         except RuntimeError as error:
             yield "refused", reason(error)
             return

@@ -19,7 +19,8 @@ from cpuserve.models.cut_manifest import NONE, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.engine import Array
 from cpuserve.serving.graph import image_graph, image_input, pass_through
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings, load
@@ -78,7 +79,7 @@ class CutComparison:
         """
         allowed = {name: getattr(settings, name) for name in ("allow_callables", "allow_unvalidated")}
         flags = {"precision": "f32", "max_batch": 1, **allowed}
-        pipeline = load_pipeline(new_core(), file, load(flags, environ={}), threads)
+        pipeline = load_pipeline(openvino_core(), file, load(flags, environ={}), threads)
         whole = _F32Graph(self.model)
         before = _client_part(parts.head, made.head)
         after = _client_part(parts.tail, made.tail)
@@ -146,7 +147,7 @@ class _F32Graph:
     """Runs a graph in f32, one row at a time."""
 
     def __init__(self, model: ov.Model) -> None:
-        self._compiled = ov.Core().compile_model(model, "CPU", _F32)
+        self._compiled = openvino_core().compile_model(model, "CPU", _F32)
 
     def __call__(self, row: Sequence[Array]) -> list[Array]:
         found = self._compiled(list(row))

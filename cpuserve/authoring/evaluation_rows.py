@@ -32,6 +32,7 @@ from cpuserve.serving.graph import (
     with_batch,
 )
 from cpuserve.serving.loader import read
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureInput, PictureSize
 from cpuserve.serving.postprocess import Postprocessor, TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.postprocess.evidence import NORMALISED
@@ -129,7 +130,7 @@ class EvaluationModel:
         data = ops.parameter(shape, entry.element_type, name="data")
         identity = ov.Model([ops.result(data)], [data], "identity")
         graph = image_graph(identity, self.source, self.card)
-        compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda row: np.array(compiled(row[np.newaxis])[0])
 
     @property

@@ -13,7 +13,8 @@ from cpuserve.authoring.report_process import Facts
 from cpuserve.errors import RequestError
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.engine import Array
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.request import Request
@@ -38,7 +39,7 @@ def first_answers(name: str, xml: Path, images: Path, max_pixels: int) -> Facts:
         ``tensors``, for a model that answers tensors only, or ``error``, why the picture was refused.
     """
     settings = Settings(precision="f32", decode="exact", max_pixels=max_pixels, max_batch=1)
-    pipeline = load_pipeline(new_core(), ModelFile(name, 1, xml), settings, 1)
+    pipeline = load_pipeline(openvino_core(), ModelFile(name, 1, xml), settings, 1)
     chosen = evenly_chosen(read_pictures(images, ()), _PICTURES)
     yield "pictures", [{"picture": one.file.name} | _answer(pipeline, one.file) for one in chosen]
 

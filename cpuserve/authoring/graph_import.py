@@ -13,6 +13,7 @@ from cpuserve.authoring.formats import Format
 from cpuserve.authoring.tflite_expansion import expand_operators
 from cpuserve.authoring.tflite_operators import custom_operators
 from cpuserve.errors import ModelLoadError, install_command
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["import_graph", "in_front_of_unknown", "reason", "refuse_unknown_operations"]
 
@@ -91,7 +92,7 @@ def import_graph(
         ModelLoadError: OpenVINO refuses it; the message says what to do.
     """
     try:
-        return ov.Core().read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         refusal = error
     said = reason(refusal).rstrip(".")

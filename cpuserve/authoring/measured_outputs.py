@@ -10,6 +10,7 @@ import openvino as ov
 
 from cpuserve.authoring.report_process import Facts, compute_in_child
 from cpuserve.serving.judgement import asked_of_values, measured_evidence
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.postprocess import OutputEvidence, output_evidence
 
 __all__ = ["measure", "measured_in_child"]
@@ -41,5 +42,5 @@ def measure(xml: Path) -> Facts:
     Yields:
         The evidence of each output, by its place.
     """
-    for place, one in enumerate(measured_evidence(ov.Core().read_model(xml))):
+    for place, one in enumerate(measured_evidence(openvino_core().read_model(xml))):
         yield str(place), dataclasses.asdict(one)

@@ -25,6 +25,7 @@ from cpuserve.authoring.parity import Array
 from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import MissingExtra, ModelLoadError
 from cpuserve.models.quantization_record import NNCF_MARK
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["Quantization", "QuantizeOptions", "QuantizeTask", "load_nncf", "quantize_graph"]
 
@@ -189,7 +190,7 @@ class _Evaluator:
     def __init__(self, task: QuantizeTask, validation: Sequence[Array], metric: AccuracyMetric) -> None:
         self.pictures = len(validation)
         self._task, self._validation, self._metric = task, validation, metric
-        self._core = ov.Core()
+        self._core = openvino_core()
         if isinstance(metric, LearningMetric):
             for outputs in self._answers(task.model):
                 metric.learn(outputs)

@@ -20,6 +20,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.quantisation import Dequantise
 from cpuserve.serving.graph import image_input, names_of
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.random_row import random_row
 
@@ -83,8 +84,8 @@ def compare_with_original(order: OriginalComparison) -> Facts:
     if isinstance(original, str):
         yield "not_compared", original
         return
-    written = ov.Core().read_model(order.xml)
-    compiled = ov.Core().compile_model(written, "CPU", EXACT)
+    written = openvino_core().read_model(order.xml)
+    compiled = openvino_core().compile_model(written, "CPU", EXACT)
     data, rows = input_rows(written, order)
     before: list[list[Array]] = []
     after: list[list[Array]] = []

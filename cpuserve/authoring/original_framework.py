@@ -18,6 +18,7 @@ import openvino as ov
 from cpuserve.authoring.parity import Array
 from cpuserve.authoring.source import SourceModel
 from cpuserve.errors import ModelLoadError, install_command
+from cpuserve.serving.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,7 +177,7 @@ def _torch(framework: Any, source: SourceModel) -> Run:
 
 
 def _openvino(framework: Any, source: SourceModel) -> Run:
-    compiled = framework.Core().compile_model(source.model, "CPU", EXACT)
+    compiled = openvino_core().compile_model(source.model, "CPU", EXACT)
 
     def run(rows: Sequence[Array]) -> list[Array]:
         found = compiled(list(rows))

@@ -19,6 +19,7 @@ from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.topology import Topology
 from cpuserve.models.precision_record import PrecisionRecord
 from cpuserve.models.repository import ModelFile
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 __all__ = ["RECORDED", "PrecisionTask", "compare_on_pictures", "measure_bf16", "record_bf16", "record_of"]
@@ -81,7 +82,7 @@ def compare_on_pictures(task: PrecisionTask) -> Facts:
     Raises:
         ModelLoadError: the model takes no pictures or cannot be compiled.
     """
-    core = ov.Core()
+    core = openvino_core()
     if RECORDED.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         yield "not_compared", f"this CPU has no arithmetic in {RECORDED}"
         return

@@ -40,6 +40,7 @@ from cpuserve.machine.topology import Topology
 from cpuserve.models.quantization_record import NOT_VALIDATED, VALIDATED, Validation
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.answer_agreement import AnswerAgreement, VectorReader
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 __all__ = [
@@ -124,7 +125,7 @@ def quantize(
         ModelLoadError: the model cannot be quantised.
         RepositoryError: the result cannot be published.
     """
-    nncf, core = load_nncf(), ov.Core()
+    nncf, core = load_nncf(), openvino_core()
     model = EvaluationModel.of(core, file, settings)
     say("reading pictures")
     calibration, validation = _pictures(model, order)

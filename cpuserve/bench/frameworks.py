@@ -13,6 +13,7 @@ import openvino as ov
 from cpuserve.authoring.source import Shapes, SourceModel, read_source
 from cpuserve.errors import CpuserveError, install_command
 from cpuserve.serving.engine import Array
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["FRAMEWORKS", "Framework", "Refused", "Run", "load", "sample", "with_batch"]
 
@@ -95,7 +96,7 @@ def _openvino(source: SourceModel, tensor: Array, threads: int, precision: str) 
     if precision != "auto":
         properties["INFERENCE_PRECISION_HINT"] = precision
     model = with_batch(source, len(tensor))
-    request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", properties).create_infer_request()
     request.set_input_tensor(ov.Tensor(tensor, shared_memory=True))
 
     def run() -> list[Array]:

@@ -25,6 +25,7 @@ import psutil
 from cpuserve.authoring.complexity import complexity
 from cpuserve.authoring.nncf_quantizer import load_nncf
 from cpuserve.authoring.zoo.networks import build_network
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["footprint_bytes", "main", "measure"]
 
@@ -58,7 +59,7 @@ def measure(
     needs = {batch: footprint_bytes(model, batch) for batch in sorted(batches)}
     if precision == "int8" and min(needs.values()) <= limit_bytes:
         model = _quantise(model)
-    core = ov.Core()
+    core = openvino_core()
     computed = "f32" if precision == "int8" else precision
     hints = {
         "PERFORMANCE_HINT": "LATENCY",

@@ -39,9 +39,10 @@ def _read_other(file: Path) -> dict[str, Any]:
     """The row of a model that is not an IR, with OpenVINO, as it would be served."""
     from cpuserve.models.card import Card  # noqa: PLC0415  # not for IRs
     from cpuserve.serving.graph import image_input, names_of  # noqa: PLC0415
-    from cpuserve.serving.loader import new_core, read  # noqa: PLC0415
+    from cpuserve.serving.loader import read  # noqa: PLC0415
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
-    model = read(new_core(), file)
+    model = read(openvino_core(), file)
     card = Card.read(model)
     source = image_input(model, card)
     inputs = [

@@ -106,9 +106,8 @@ def show_thread_name() -> None:
 def block_signals() -> None:
     """Block the signals that servers are sent, in the calling thread and in the threads it starts.
 
-    The main thread then gets them; otherwise the kernel may choose any thread. A thread that computes has
-    large registers (AMX: 8 KiB), which are stored and loaded around the handler, and some kernels and
-    hypervisors do that wrongly.
+    The main thread then gets them; otherwise the kernel may choose any thread, also one whose signal
+    stack OpenVINO replaced (see `cpuserve.serving.openvino_core`).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _PROCESS_SIGNALS)
 

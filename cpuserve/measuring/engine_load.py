@@ -214,10 +214,11 @@ def _say(document: Mapping[str, Any]) -> None:
 
 def _loaded(name: str, settings: Settings, seat: Seat) -> Any:
     from cpuserve.models.repository import Repository  # noqa: PLC0415  # OpenVINO, once it sits
-    from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
+    from cpuserve.serving.loader import load_pipeline  # noqa: PLC0415
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
     file = Repository.of(settings).find(name)
-    return load_pipeline(new_core(), file, settings, seat.threads)
+    return load_pipeline(openvino_core(), file, settings, seat.threads)
 
 
 def _request() -> Any:

@@ -42,12 +42,13 @@ def layer_times(settings: Settings, model: str, batch: int) -> list[LayerTime]:
     Raises:
         CpuserveError: the model cannot be read or compiled here.
     """
-    from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415  # OpenVINO comes with it
+    from cpuserve.serving.loader import load_pipeline  # noqa: PLC0415  # OpenVINO comes with it
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
     file = Repository.of(settings).find(model)
     # where it is auto it follows the server's threads, and here is one
     settings = dataclasses.replace(settings, max_batch=settings.max_batch or batch)
-    pipeline = load_pipeline(new_core(), file, _counting(settings, model), 1)
+    pipeline = load_pipeline(openvino_core(), file, _counting(settings, model), 1)
     engine = pipeline.batcher.engine
     size = max((one for one in engine.sizes if one <= batch), default=engine.sizes[0])
     slot = engine.new_slot()

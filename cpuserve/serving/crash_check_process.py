@@ -11,7 +11,8 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from cpuserve.serving.loader import assemble, new_core
+from cpuserve.serving.loader import assemble
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["main"]
 
@@ -22,7 +23,7 @@ def main() -> None:
     if not settings.cache_dir and settings.max_batch is None:
         settings = replace(settings, max_batch=1)
     with suppress(BaseException):  # of a tail too: the worker meets it and says it where it is read
-        assemble(new_core(), file, settings, threads)
+        assemble(openvino_core(), file, settings, threads)
     # the answer is that it came this far: nothing that ends with the process may change it
     os._exit(0)
 

@@ -14,6 +14,7 @@ import openvino as ov
 from cpuserve.errors import last_line
 from cpuserve.models.card import Card
 from cpuserve.serving.graph import image_input, names_of, with_batch
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["ROWS", "Batch", "batch_axes", "batch_of", "rows_of"]
 
@@ -76,7 +77,7 @@ def rows_of(model: ov.Model) -> str:
     Args:
         model: a graph that `with_batch` can give any batch.
     """
-    core = ov.Core()
+    core = openvino_core()
     single, pair = with_batch(model, 1), with_batch(model, _TWO)
     if single is None or pair is None:
         return "mixed"

@@ -12,6 +12,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import Array, port_of
 from cpuserve.serving.graph import image_input, names_of, one_picture, with_batch
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.postprocess import (
     MODEL_TYPES,
     OutputEvidence,
@@ -94,7 +95,7 @@ def measured_evidence(model: ov.Model) -> tuple[OutputEvidence, ...]:
     if not asked:
         return known
     dice = np.random.default_rng(_SEED)
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows: list[list[Array]] = []
     for _ in range(_ROWS):
         found = compiled([random_row(port, dice) for port in model.inputs])

@@ -53,15 +53,10 @@ from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.step_parts import step_parts
 from cpuserve.settings import Settings
 
-__all__ = ["Compiler", "assemble", "load_pipeline", "new_core", "properties_in_force", "read"]
+__all__ = ["Compiler", "assemble", "load_pipeline", "properties_in_force", "read"]
 
 _log = logging.getLogger("cpuserve.loader")
 _LARGEST_BATCH = 8  # by default
-
-
-def new_core() -> ov.Core:
-    """The process's one OpenVINO core."""
-    return ov.Core()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from cpuserve.machine.process_controls import lower_thread_priority
 from cpuserve.models.model_files import Signature
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.compile_properties import streams_and_threads
-from cpuserve.serving.loader import load_pipeline, new_core, properties_in_force
+from cpuserve.serving.loader import load_pipeline, properties_in_force
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.reload_control import ReloadControl
@@ -148,7 +149,7 @@ class VersionLoader:
 
     def _pipeline(self, file: ModelFile, settings: Settings) -> Pipeline:
         if self._core is None:
-            self._core = new_core()
+            self._core = openvino_core()
         recorder = self._statistics.recorder(self._row, file.name, file.version)
         made = load_pipeline(
             *(self._core, file, settings, self._threads, recorder),

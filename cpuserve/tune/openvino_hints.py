@@ -64,11 +64,11 @@ def _point(found: Mapping[str, str]) -> Point:
 def main() -> None:
     """Take the seat, compile with each hint, and print the properties."""
     numa.bind_to_seat(plan_for_settings(Topology.read(), Budget.read(), Settings(workers=1)).seats[0])
-    import openvino as ov  # noqa: PLC0415  # once it sits
-
+    # once it sits, for OpenVINO comes with them
     from cpuserve.serving.graph import with_batch  # noqa: PLC0415
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
-    core = ov.Core()
+    core = openvino_core()
     try:
         model = core.read_model(sys.argv[1])
         model = with_batch(model, 1) or model

@@ -241,9 +241,10 @@ def _machine_facts(files: Sequence[ModelFile], precisions: Sequence[str]) -> Mac
 
 
 def _capabilities() -> Sequence[str]:
-    import openvino as ov  # noqa: PLC0415  # only where a precision depends on it
+    # OpenVINO is loaded only where a precision depends on it
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
-    found: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found: list[str] = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return found
 
 

@@ -15,7 +15,8 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.process_controls import block_signals, show_thread_name
 from cpuserve.models.find_model import find_model
 from cpuserve.serving.decode import Pixels
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureInput, ScaledPicture
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Answer, Segmenter, TensorsOnly
@@ -196,7 +197,7 @@ def open_frame_model(
     file = find_model(model, settings.model_repository)
     threads = threads or settings.threads or Budget.read().effective
     # frames differ, and rows of pixels are never looked up
-    pipeline = load_pipeline(new_core(), file, replace(settings, result_cache_bytes=0), threads)
+    pipeline = load_pipeline(openvino_core(), file, replace(settings, result_cache_bytes=0), threads)
     engine = pipeline.batcher.engine
     at_once = engine.streams if settings.max_batch is None else max(engine.streams, settings.max_batch)
     return FrameModel(pipeline, at_once, scaler, in_flight)

@@ -39,14 +39,16 @@ class SpecialisedCnn:
     """
 
     def __init__(self, path: Path) -> None:
-        import openvino as ov  # noqa: PLC0415  # takes long; decoder processes without a CNN do without
+
+        # takes long; decoder processes without a CNN do without
+        from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 
         self.name = path.stem
         try:
             self.checksum = _checksum(path)
         except OSError as error:
             raise UsageError(f"the network {error.filename} cannot be read: {error.strerror}") from error
-        core = ov.Core()
+        core = openvino_core()
         try:
             model = core.read_model(path)
         except RuntimeError as error:

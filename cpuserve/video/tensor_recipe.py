@@ -21,7 +21,8 @@ from cpuserve.protocols.tensor import Tensor, datatype_of
 from cpuserve.serving.decode import Pixels
 from cpuserve.serving.engine import Array
 from cpuserve.serving.graph import image_graph, image_input
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Segmenter, TensorsOnly
@@ -86,7 +87,7 @@ class TensorRecipe:
         if source is None:
             raise CpuserveError(f"model {self._name} takes no pictures")
         graph = image_graph(nothing, source, pipeline.card)
-        return ov.Core().compile_model(graph, "CPU", _EXACT)
+        return openvino_core().compile_model(graph, "CPU", _EXACT)
 
     def served(self, metadata: Mapping[str, Any]) -> ServedModel:
         """The model that a server describes, if it is this one.
@@ -217,7 +218,7 @@ class LocalRecipe:
                 try:
                     file = find_model(self._model, self._settings.model_repository)
                     settings = replace(self._settings, result_cache_bytes=0, max_batch=1)
-                    self._found = TensorRecipe(load_pipeline(new_core(), file, settings, 1))
+                    self._found = TensorRecipe(load_pipeline(openvino_core(), file, settings, 1))
                 except CpuserveError as error:
                     raise ReplicaFailed(
                         "it takes tensors only, and this machine cannot prepare them without the model in "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import no_telemetry  # noqa: F401  # before OpenVINO and NNCF
 
+from cpuserve.serving.openvino_core import openvino_core
+
 # isort: split
 import argparse
 import copy
@@ -171,9 +173,9 @@ def accuracy(path: Path, every: int) -> dict[str, Any]:
 
 def content(path: Path) -> dict[str, Any]:
     """What is in the IR and in what the CPU plugin makes of it."""
-    model = ov.Core().read_model(path)
+    model = openvino_core().read_model(path)
     counted = complexity(model)
-    nodes = ov.Core().compile_model(path, "CPU", recipe.OPTIONS).get_runtime_model().get_ops()
+    nodes = openvino_core().compile_model(path, "CPU", recipe.OPTIONS).get_runtime_model().get_ops()
     facts = [{key: node.rt_info[key].astype(str) for key in ("layerType", "primitiveType")} for node in nodes]
     layers = [f for f in facts if f["layerType"] in {"Convolution", "FullyConnected"}]
     return {
@@ -211,9 +213,9 @@ def speed(irs: dict[str, Path], rounds: int) -> dict[str, Any]:
 
 
 def request(path: Path, batch: int) -> Any:
-    model = ov.Core().read_model(path)
+    model = openvino_core().read_model(path)
     model.reshape([batch, recipe.SIDE, recipe.SIDE, 3])
-    return ov.Core().compile_model(model, "CPU", recipe.OPTIONS).create_infer_request()
+    return openvino_core().compile_model(model, "CPU", recipe.OPTIONS).create_infer_request()
 
 
 def timed(one: Any, images: Any) -> float:

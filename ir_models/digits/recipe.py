@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import no_telemetry  # noqa: F401  # before OpenVINO
 
+from cpuserve.serving.openvino_core import openvino_core
+
 # isort: split
 import argparse
 import functools
@@ -358,7 +360,7 @@ def test_sets() -> dict[str, tuple[Array, Array]]:
 
 def accuracy(path: Path, every: int = 1) -> dict[str, Any]:
     """Accuracy of the IR in percent by test set, of each nth picture."""
-    compiled = ov.Core().compile_model(path, "CPU", OPTIONS)
+    compiled = openvino_core().compile_model(path, "CPU", OPTIONS)
     right = {}
     for name, (x, y) in test_sets().items():
         told = [compiled(part.astype(np.float32))[0].argmax(1) for part in np.array_split(x[::every], 12)]
@@ -384,7 +386,7 @@ def size(path: Path) -> int:
 
 def measure(path: Path) -> dict[str, Any]:
     """Accuracy, size and speed of the IR, run the way the server runs it."""
-    request = ov.Core().compile_model(path, "CPU", OPTIONS).create_infer_request()
+    request = openvino_core().compile_model(path, "CPU", OPTIONS).create_infer_request()
     one = test_sets()["augmented"][0][:1].astype(np.float32)
     times = timeit.repeat(lambda: request.infer([one]), repeat=500, number=1)
     return {

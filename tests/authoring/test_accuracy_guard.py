@@ -21,7 +21,8 @@ from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 from cpuserve.serving.answer_agreement import AnswerAgreement, AnswerReader, ServedAnswers, VectorReader
 from cpuserve.serving.engine import Port
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Classifier, Detector, Keypoints, Segmenter, TensorsOnly
 from cpuserve.serving.postprocess.heads import FastestDet
@@ -384,7 +385,7 @@ def test_accuracy_control_publishes_such_a_detector_only_where_it_finds_the_same
         assert found.report["quantized_operations"] == 0
         assert "had to put every operation back to floats" in found.report["reason"]
         return
-    repository, core = Repository(tmp_path / "models"), new_core()
+    repository, core = Repository(tmp_path / "models"), openvino_core()
     files = [repository.find("yolo_tail"), found.published]
     before, after = (load_pipeline(core, file, Settings(precision="f32"), 1) for file in files)
     for photo in photos.iterdir():

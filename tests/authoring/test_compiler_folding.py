@@ -11,12 +11,13 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.authoring.compiler_folding import Folding, folding
+from cpuserve.serving.openvino_core import openvino_core
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def of(model: ov.Model) -> Folding:
-    return folding(model, ov.Core().compile_model(model, "CPU", EXACT))
+    return folding(model, openvino_core().compile_model(model, "CPU", EXACT))
 
 
 def values(*shape: int) -> Any:
@@ -33,7 +34,7 @@ def values(*shape: int) -> Any:
     ],
 )
 def test_the_batch_norms_of_real_models_are_merged(data_dir: Path, file: str, norms: int):
-    model = ov.Core().read_model(data_dir / "models" / file)
+    model = openvino_core().read_model(data_dir / "models" / file)
     model.reshape([1, *[side.get_length() for side in list(model.input(0).partial_shape)[1:]]])
     found = of(model)
     assert (found.batch_norms, found.batch_norms_merged) == (norms, norms)

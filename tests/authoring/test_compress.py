@@ -16,6 +16,8 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from cpuserve.serving.openvino_core import openvino_core
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "ir_models" / "digits"
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -103,8 +105,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 def read(folder: Path, variant: str) -> ov.Model:
-    model = ov.Core().read_model(folder / variant / "1" / "model.xml")
-    answers = ov.Core().compile_model(model, "CPU", F32)(np.zeros((2, 96, 96, 3), np.float32))[0]
+    model = openvino_core().read_model(folder / variant / "1" / "model.xml")
+    answers = openvino_core().compile_model(model, "CPU", F32)(np.zeros((2, 96, 96, 3), np.float32))[0]
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-3)
     assert answers.shape == (2, 10)
     return model
@@ -138,7 +140,7 @@ class TestTrial:
         model = read(folder, "int8")
         kinds = Counter(node.get_type_name() for node in model.get_ops())
         assert kinds["FakeQuantize"] >= 6
-        compiled = ov.Core().compile_model(model, "CPU", F32)
+        compiled = openvino_core().compile_model(model, "CPU", F32)
         layers = [
             node.rt_info["primitiveType"].astype(str)
             for node in compiled.get_runtime_model().get_ops()

@@ -20,6 +20,7 @@ from cpuserve.authoring.source import SourceModel, input_shapes, read_source
 from cpuserve.errors import UsageError
 from cpuserve.models.card import OWN, Card
 from cpuserve.models.repository import Repository
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 from tests.authoring.test_served_as_converted import write_onnx
 
@@ -42,7 +43,7 @@ def published(found: SourceModel, folder: Path, card: Card | None = None, **more
     order = ConvertOrder("means", card or Card(), **more)
     file, report = convert(found, order, Repository(folder / "models"), Settings(), said.append)
     assert said[0] == "converting means.xml"
-    return ov.Core().read_model(file.xml), report
+    return openvino_core().read_model(file.xml), report
 
 
 def test_the_users_words_overrule_the_sources_card_and_the_rest_stays(tmp_path):

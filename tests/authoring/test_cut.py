@@ -17,7 +17,8 @@ from cpuserve.errors import ModelFailed, ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutPart
 from cpuserve.models.repository import ModelFile, Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 from tests.authoring.test_served_as_converted import write_onnx
@@ -89,7 +90,7 @@ def published(repository, *, head="ir", tail="ir", inputs=("scaled",), outputs=(
 
 
 def loaded(repository, name="parts", settings=SETTINGS):
-    return load_pipeline(new_core(), repository.find(name), settings, 1)
+    return load_pipeline(openvino_core(), repository.find(name), settings, 1)
 
 
 def same(repository, png=None):
@@ -116,7 +117,7 @@ def test_clients_see_the_whole(repository):
     parts = same(repository)
     assert [port.names for port in parts.inputs] == [("data",)]
     assert [port.names for port in parts.outputs] == [("ended",)]
-    assert parts.card == Card.read(new_core().read_model(repository.find("whole").xml))
+    assert parts.card == Card.read(openvino_core().read_model(repository.find("whole").xml))
     assert parts.batcher.max_batch == 2  # the core is batched
     assert report.parts.report["parity"]["on"] == "4 rows of random numbers, seed 0"
     assert report.parts.report["parity"]["outputs"]["ended"]["top1_agreement"] == 1
@@ -299,7 +300,7 @@ def test_neither_a_file_nor_a_model(repository):
 
 def test_an_unmeasured_quantised_model_is_not_let_in_by_cutting_it(repository):
     file = repository.find("whole").xml
-    model = new_core().read_model(file)
+    model = openvino_core().read_model(file)
     model.set_rt_info("ptq", ["nncf", "quantization", "mode"])
     with repository.publish("whole", 2) as folder:
         ov.save_model(model, folder / "model.xml")
@@ -311,7 +312,7 @@ def test_a_head_that_is_gone(repository):
     report = published(repository)
     (report.file.xml.parent / "head" / "model.xml").unlink()
     with pytest.raises(ModelLoadError, match=r"head/model\.xml cannot be read"):
-        load_pipeline(new_core(), ModelFile("parts", 1, report.file.xml), SETTINGS, 1)
+        load_pipeline(openvino_core(), ModelFile("parts", 1, report.file.xml), SETTINGS, 1)
 
 
 def test_a_tail_that_cannot_be_counted_is_cut_all_the_same(tmp_path):

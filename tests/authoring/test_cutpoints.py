@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import openvino as ov
 import pytest
 
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.authoring.graph_split import split_graph
 from cpuserve.authoring.tensorflow_graph import FrozenGraph, split_frozen_graph
+from cpuserve.serving.openvino_core import openvino_core
 from tests.conftest import ROOT
 
 
@@ -19,7 +19,7 @@ def rising(points):
 
 
 def test_every_point_of_a_model_is_legal():
-    model = ov.Core().read_model(ROOT / "ir_models" / "digits" / "1" / "model.xml")
+    model = openvino_core().read_model(ROOT / "ir_models" / "digits" / "1" / "model.xml")
     points = cutpoints(model)
     shares = rising(points)
     assert (shares[0], shares[-1] > 0.99) == (0, True)
@@ -31,7 +31,7 @@ def test_every_point_of_a_model_is_legal():
 def test_points_of_a_frozen_graph(data_dir):
     file = data_dir / "models" / "deeplabv3_mnv2_dm05_257_frozen.pb"
     places = FrozenGraph(file)
-    points = {point.name: point for point in cutpoints(ov.Core().read_model(file), places)}
+    points = {point.name: point for point in cutpoints(openvino_core().read_model(file), places)}
     rising(points.values())
     assert points["sub_7:0"].shape == (1, 257, 257, 3)  # of the source, not of the converted graph
     assert points["sub_7:0"].after == 1
@@ -41,12 +41,12 @@ def test_points_of_a_frozen_graph(data_dir):
 
 
 def test_places_without_the_batch_in_front_are_left_out(data_dir):
-    points = cutpoints(ov.Core().read_model(data_dir / "models" / "FastestDet.onnx"))
+    points = cutpoints(openvino_core().read_model(data_dir / "models" / "FastestDet.onnx"))
     assert points
     assert all(point.shape[0] == 1 for point in points)
 
 
 def test_no_output_of_several_is_a_point(data_dir):
-    model = ov.Core().read_model(data_dir / "models" / "nanodet_m_416.onnx")
+    model = openvino_core().read_model(data_dir / "models" / "nanodet_m_416.onnx")
     own = {name for port in model.outputs for name in port.get_names()}
     assert not own & {point.name for point in cutpoints(model)}

@@ -14,6 +14,8 @@ import openvino as ov
 import pytest
 from sklearn.datasets import load_digits
 
+from cpuserve.serving.openvino_core import openvino_core
+
 FOLDER = Path(__file__).resolve().parents[2] / "ir_models" / "digits"
 MODEL = FOLDER / "1" / "model.xml"
 Array = np.ndarray[Any, Any]
@@ -24,7 +26,7 @@ Read = Callable[[Sequence[Array]], Array]
 def read() -> Read:
     """Digits told from RGB pictures, fed as the server feeds them."""
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = ov.Core().compile_model(MODEL, "CPU", options)
+    compiled = openvino_core().compile_model(MODEL, "CPU", options)
     _, height, width, _ = compiled.inputs[0].partial_shape
     size = (width.get_length(), height.get_length())
 
@@ -139,7 +141,7 @@ def test_files_are_small() -> None:
 
 
 def test_model_describes_itself() -> None:
-    model = ov.Core().read_model(MODEL)
+    model = openvino_core().read_model(MODEL)
     info = {
         "model_type": "Classification",
         "labels": "0 1 2 3 4 5 6 7 8 9",
@@ -160,7 +162,7 @@ def test_any_batch_and_any_row_gives_the_same_probabilities() -> None:
     batch = np.random.default_rng(1).integers(0, 256, (5, 96, 96, 3)).astype(np.float32)
     batch[2] = 255.0  # an empty canvas
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    core = ov.Core()
+    core = openvino_core()
     dynamic = core.compile_model(MODEL, "CPU", options)
     fixed = core.read_model(MODEL)
     fixed.reshape([5, 96, 96, 3])

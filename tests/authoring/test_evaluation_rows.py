@@ -13,6 +13,7 @@ from cpuserve.authoring.labelled_pictures import LabelledPicture
 from cpuserve.errors import ModelLoadError, UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.settings import Settings
 
@@ -36,7 +37,7 @@ def opened(tmp_path, card: Card = CARD, shape: tuple[int, ...] = (1, 3, 6, 8)) -
     model = ov.Model([ops.result(network)], [data])
     card.write(model)
     ov.save_model(model, tmp_path / "model.xml")
-    return EvaluationModel.of(ov.Core(), ModelFile("tiny", 1, tmp_path / "model.xml"), Settings())
+    return EvaluationModel.of(openvino_core(), ModelFile("tiny", 1, tmp_path / "model.xml"), Settings())
 
 
 def picture(tmp_path, name: str = "a.png") -> LabelledPicture:
@@ -49,11 +50,11 @@ def test_what_is_calibrated_with_is_what_the_served_graph_computes(tmp_path):
     model = opened(tmp_path)
     (row,) = model.rows([picture(tmp_path)]).rows
     assert (row.shape, row[0, 0].tolist()) == ((6, 8, 3), [7, 7, 7])
-    served = ov.Core().compile_model(model.served(model.model), "CPU", F32)(row[None])[0]
+    served = openvino_core().compile_model(model.served(model.model), "CPU", F32)(row[None])[0]
     given = model.prepare(row)
     assert given.shape == (1, 3, 6, 8)
     np.testing.assert_allclose(given[0, :, 0, 0], [(7 - 1) / 2, (7 - 2) / 2, (7 - 3) / 2])
-    found = ov.Core().compile_model(model.model, "CPU", F32)(given)[0]
+    found = openvino_core().compile_model(model.model, "CPU", F32)(given)[0]
     np.testing.assert_allclose(found, served, atol=1e-4)
 
 
@@ -114,7 +115,7 @@ def test_a_graph_whose_outputs_a_server_reads_otherwise_is_seen(tmp_path):
     )
     Card(model_type="Classification").write(shares)
     ov.save_model(shares, tmp_path / "m.xml")
-    model = EvaluationModel.of(ov.Core(), ModelFile("tiny", 1, tmp_path / "m.xml"), Settings())
+    model = EvaluationModel.of(openvino_core(), ModelFile("tiny", 1, tmp_path / "m.xml"), Settings())
     found = model.rows([picture(tmp_path)])
-    assert model.reads_alike(ov.Core(), model.model, found)
-    assert not model.reads_alike(ov.Core(), logits, found)
+    assert model.reads_alike(openvino_core(), model.model, found)
+    assert not model.reads_alike(openvino_core(), logits, found)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cpuserve.authoring.source import input_shapes, read_source
 from cpuserve.errors import ModelLoadError, UsageError
+from cpuserve.serving.openvino_core import openvino_core
 from tests.tflite_files import TfliteFile
 
 
@@ -92,7 +92,9 @@ def test_the_advice_fits_the_cause_in_tensorflow_lite(tmp_path, operation, advic
     with pytest.raises(ModelLoadError, match=f"{advice}.*end in front of it: --output likely"):
         read_source(file)
     model = read_source(file, outputs=["likely"]).model
-    assert ov.Core().compile_model(model, "CPU")(np.zeros([1, 4], np.float32))[0].tolist() == [[1, 1, 1, 1]]
+    assert openvino_core().compile_model(model, "CPU")(np.zeros([1, 4], np.float32))[0].tolist() == [
+        [1, 1, 1, 1]
+    ]
     with pytest.raises(ModelLoadError, match=r"behind an operation that OpenVINO does not know.*likely"):
         read_source(file, outputs=["y"])
     with pytest.raises(UsageError, match="--output nothing: no tensor of that name"):

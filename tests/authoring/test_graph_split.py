@@ -10,13 +10,14 @@ from openvino import opset13 as ops
 from cpuserve.authoring.cutpoints import cutpoints
 from cpuserve.authoring.graph_split import TensorGraph, split_graph
 from cpuserve.errors import UsageError
+from cpuserve.serving.openvino_core import openvino_core
 from tests.conftest import ROOT
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def run(model, arrays):
-    compiled = ov.Core().compile_model(model, "CPU", F32)
+    compiled = openvino_core().compile_model(model, "CPU", F32)
     found = compiled(arrays)
     return [np.array(found[port]) for port in compiled.outputs]
 
@@ -33,7 +34,7 @@ def agree(model, inputs, outputs, tmp_path):
     for part in (found.head, found.core, found.tail):
         if part is not None:
             ov.save_model(part, tmp_path / "part.xml", compress_to_fp16=False)
-            arrays = run(ov.Core().read_model(tmp_path / "part.xml"), arrays)
+            arrays = run(openvino_core().read_model(tmp_path / "part.xml"), arrays)
     wanted = run(model, [row])
     assert [array.shape for array in arrays] == [array.shape for array in wanted]
     apart = [np.abs(a.astype(np.float64) - b).max() for a, b in zip(arrays, wanted, strict=True)]
@@ -52,7 +53,7 @@ def agree(model, inputs, outputs, tmp_path):
     ],
 )
 def test_files_of_other_frameworks(data_dir, tmp_path, file):
-    model = ov.Core().read_model(data_dir / "models" / file)
+    model = openvino_core().read_model(data_dir / "models" / file)
     points = [point.name for point in cutpoints(model)]
     found, apart = agree(model, [points[1]], [], tmp_path)
     assert found.head is not None
@@ -69,7 +70,7 @@ def test_files_of_other_frameworks(data_dir, tmp_path, file):
 
 
 def test_the_model_that_comes_along_in_three(tmp_path):
-    model = ov.Core().read_model(ROOT / "ir_models" / "digits" / "1" / "model.xml")
+    model = openvino_core().read_model(ROOT / "ir_models" / "digits" / "1" / "model.xml")
     graph = TensorGraph(model)
     points = [graph.name(tensor) for tensor in graph.connectivity.articulations()]
     found, apart = agree(model, [points[2]], [points[-2]], tmp_path)
@@ -146,7 +147,7 @@ def test_an_input_that_the_output_does_not_need():
 
 
 def test_a_tensor_without_the_batch_in_front(data_dir):
-    model = ov.Core().read_model(data_dir / "models" / "FastestDet.onnx")
+    model = openvino_core().read_model(data_dir / "models" / "FastestDet.onnx")
     graph = TensorGraph(model)
     folded = next(
         graph.name(tensor)

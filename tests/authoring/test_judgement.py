@@ -15,6 +15,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.serving import judgement
 from cpuserve.serving.engine import Port
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import TensorsOnly, output_evidence, postprocessor
 from cpuserve.serving.preprocess import Resizer
@@ -202,7 +203,7 @@ def answer(build: Any, card: Card, data: Any, said: bool = False) -> Any:
     ]
     post = postprocessor(card, ports, Resizer(SIDE, SIDE), output_evidence(model), model)
     assert not isinstance(post, TensorsOnly), post.reason
-    found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)
+    found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)
     return post.answer([np.array(found[port][0]) for port in found], None, PictureSize(SIDE, SIDE)), words
 
 

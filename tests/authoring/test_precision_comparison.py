@@ -19,7 +19,8 @@ from cpuserve.authoring.source import read_source
 from cpuserve.models.card import Card
 from cpuserve.models.precision_record import PrecisionRecord
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 from tests.isa import NEEDS_BF16
 
@@ -46,13 +47,13 @@ def converted(tmp_path: Path, photos: Path | None, model_type: str = "Classifica
 
 
 def has_bf16() -> bool:
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @NEEDS_BF16
 def test_the_record_of_convert_is_in_the_ir_where_the_cpu_has_bf16(tmp_path, photos):
     xml, report = converted(tmp_path, photos)
-    record = PrecisionRecord.read(ov.Core().read_model(xml), "bf16")
+    record = PrecisionRecord.read(openvino_core().read_model(xml), "bf16")
     if not has_bf16():
         assert report == {"not_compared": "this CPU has no arithmetic in bf16"}
         assert record is None
@@ -67,7 +68,7 @@ def test_the_record_of_convert_is_in_the_ir_where_the_cpu_has_bf16(tmp_path, pho
 def test_without_pictures_nothing_is_recorded(tmp_path):
     xml, report = converted(tmp_path, None)
     assert report is None
-    assert PrecisionRecord.read(ov.Core().read_model(xml), "bf16") is None
+    assert PrecisionRecord.read(openvino_core().read_model(xml), "bf16") is None
 
 
 @NEEDS_BF16
@@ -77,7 +78,7 @@ def test_answers_that_cannot_be_compared_are_a_reason_and_no_record(tmp_path, ph
     xml, report = converted(tmp_path, photos)
     if has_bf16():
         assert "gives the same classes on all 3 pictures" in report["not_compared"]
-    assert PrecisionRecord.read(ov.Core().read_model(xml), "bf16") is None
+    assert PrecisionRecord.read(openvino_core().read_model(xml), "bf16") is None
 
 
 def test_a_cpu_without_bf16_is_not_asked_to_compute_in_it(tmp_path, photos, monkeypatch):
@@ -104,7 +105,7 @@ def test_a_detector_computes_in_what_its_record_allows(data_dir, tmp_path):
     file, report = convert(found, order, Repository(tmp_path / "models"), Settings(), lambda _: None)
     for limit in (0.0, 1.0):
         settings = Settings(precision="auto", precision_limit=limit, max_batch=1)
-        pipeline = load_pipeline(new_core(), file, settings, 1)
+        pipeline = load_pipeline(openvino_core(), file, settings, 1)
         agreement = report["bf16"].get("agreement") if has_bf16() else None
         expected = "f32" if agreement is None or agreement < 1 - limit else "bf16"
         assert pipeline.batcher.engine.read_back()["INFERENCE_PRECISION_HINT"] == expected

@@ -11,6 +11,7 @@ from openvino import opset13 as ops
 
 from cpuserve.authoring.precisions import HINTS, Precision, compare_precisions, compiled_for, in_force, run
 from cpuserve.serving.answer_agreement import ServedAnswers
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import Classifier, TensorsOnly
 from tests.isa import NEEDS_BF16
@@ -24,7 +25,7 @@ def model() -> ov.Model:
 
 @NEEDS_BF16
 def test_each_hint_is_reported_as_it_is_in_force(model):
-    core = ov.Core()
+    core = openvino_core()
     rows = [np.array(row, np.float32) for row in ([0.1, 0.2, 0.9, 0.3], [0.9, 0.3, 0.2, 0.1])]
     answers = ServedAnswers(Classifier((), softmax=True), [PictureSize(4, 4)] * 2)
     found = compare_precisions(core, model, rows, answers)
@@ -44,7 +45,7 @@ def test_each_hint_is_reported_as_it_is_in_force(model):
 
 def test_what_cannot_be_compared_has_no_agreement(model):
     answers = ServedAnswers(TensorsOnly("it is a table"), [PictureSize(4, 4)])
-    found = compare_precisions(ov.Core(), model, [np.ones(4, np.float32)], answers, ("f32", "f16"))
+    found = compare_precisions(openvino_core(), model, [np.ones(4, np.float32)], answers, ("f32", "f16"))
     assert [(one.asked, one.agreement) for one in found] == [("f32", None), ("f16", None)]
     assert "it answers tensors only: it is a table" in found[1].report["not_compared"]
 
@@ -56,7 +57,7 @@ def test_the_note_is_about_the_difference():
 
 def test_rows_run_one_by_one(model):
     rows = [np.full(4, value, np.float32) for value in (1, 2)]
-    outputs = [out.tolist() for (out,) in run(compiled_for(ov.Core(), model, "f32", threads=1), rows)]
+    outputs = [out.tolist() for (out,) in run(compiled_for(openvino_core(), model, "f32", threads=1), rows)]
     assert outputs == [[3.0] * 4, [6.0] * 4]
 
 

@@ -18,6 +18,7 @@ from cpuserve.authoring.source import read_model
 from cpuserve.errors import ModelLoadError, RepositoryError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
+from cpuserve.serving.openvino_core import openvino_core
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 CLASSIFIERS = ["mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen", "mobilenet_v1_0.25_128_frozen"]
@@ -35,7 +36,7 @@ def built(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             labels = label_names((data_dir / "models" / labels.file).read_text())
         file = publish_entry(entry, data_dir / "models" / entry.source.file, labels, repository)
         assert (file.name, file.version, file.xml.name) == (entry.name, 1, "model.xml")
-        models[entry.name] = ov.Core().read_model(file.xml)
+        models[entry.name] = openvino_core().read_model(file.xml)
     return models
 
 
@@ -56,7 +57,7 @@ def feed(image: Path, model: ov.Model) -> NDArray[Any]:
 def run(model: ov.Model, rows: NDArray[Any]) -> NDArray[Any]:
     model = model.clone()
     model.reshape(list(rows.shape))
-    compiled = ov.Core().compile_model(model, "CPU", EXACT)
+    compiled = openvino_core().compile_model(model, "CPU", EXACT)
     return np.array(compiled(rows)[0])
 
 
@@ -164,4 +165,4 @@ def test_a_model_is_built_again_only_when_asked(data_dir: Path, tmp_path: Path):
     with pytest.raises(RepositoryError, match="exists"):
         publish_entry(entry, file, ("no person", "person"), repository)
     again = publish_entry(entry, file, ("no person", "person"), repository, replace=True)
-    assert Card.read(ov.Core().read_model(again.xml)).labels == ("no person", "person")
+    assert Card.read(openvino_core().read_model(again.xml)).labels == ("no person", "person")

@@ -21,6 +21,7 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.quantization_record import Validation
 from cpuserve.models.repository import Repository
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 LABELS = ("dark", "light")
@@ -74,7 +75,7 @@ def test_a_good_model_is_published_with_its_figures_inside(repository, photos):
     readable = [picture.file for picture in read_pictures(photos, LABELS) if picture.file.stem != "broken"]
     assert kept["calibration_sha256"] == pictures_checksum(readable)
     assert [file.name for file, _ in result.left_out] == ["broken.png"]
-    record = Validation.read(ov.Core().read_model(result.published.xml))
+    record = Validation.read(openvino_core().read_model(result.published.xml))
     assert record is not None
     assert (record.source, record.accuracy, record.speedup) == ("tiny/1", 1.0, kept["speed"]["speedup"])
 
@@ -89,7 +90,7 @@ def test_a_refused_model_is_not_published(repository, photos, tmp_path, monkeypa
 
 
 def model(repository: Repository) -> EvaluationModel:
-    return EvaluationModel.of(ov.Core(), repository.find("tiny", 1), Settings())
+    return EvaluationModel.of(openvino_core(), repository.find("tiny", 1), Settings())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_labels_do_not_hide_that_a_server_would_answer_otherwise(repository, pho
     found = tiny.rows(
         read_pictures(photos / "dark", LABELS)[:1] + read_pictures(photos / "light", LABELS)[:1]
     )
-    core = ov.Core()
+    core = openvino_core()
     assert quantize_module.served_agreement(core, tiny, tiny.model, found) == 1
     turned = tiny.model.clone()
     end = turned.output(0).get_node().input_value(0)

@@ -18,7 +18,8 @@ from cpuserve.authoring.source import read_source
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core, read
+from cpuserve.serving.loader import load_pipeline, read
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
@@ -45,7 +46,7 @@ def both(folder: Path, files: list[Path]) -> tuple[Pipeline, Pipeline]:
     order = ConvertOrder("converted", Card(), parity=False)
     convert(read_source(str(files[0])), order, repository, Settings(), lambda _: None)
     straight, converted = (
-        load_pipeline(new_core(), repository.find(name), EXACT, 1) for name in ("straight", "converted")
+        load_pipeline(openvino_core(), repository.find(name), EXACT, 1) for name in ("straight", "converted")
     )
     return straight, converted
 
@@ -141,7 +142,7 @@ def test_a_file_that_openvino_does_not_read_is_refused_with_what_to_do(tmp_path:
     file = tmp_path / "net.onnx"
     file.write_bytes(b"nothing")
     with pytest.raises(ModelLoadError, match=r"net\.onnx cannot be read: .*`cpuserve convert` says why"):
-        read(new_core(), file)
+        read(openvino_core(), file)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from openvino import opset13 as ops
 
 from cpuserve.authoring.source import input_shapes, names_in, read_model, read_source, select
 from cpuserve.errors import MissingExtra, ModelLoadError, UsageError
+from cpuserve.serving.openvino_core import openvino_core
 from tests.authoring.test_formats import PADDLE
 from tests.conftest import ROOT
 from tests.models.test_model_files import write_onnx
@@ -33,7 +34,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(model: ov.Model, picture: Any) -> Any:
-    return np.array(ov.Core().compile_model(model, "CPU", EXACT)(picture)[0])
+    return np.array(openvino_core().compile_model(model, "CPU", EXACT)(picture)[0])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
@@ -18,6 +17,7 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.cut_manifest import CutPart
 from cpuserve.models.repository import Repository
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 from tests.tflite_files import TfliteFile
 
@@ -68,7 +68,7 @@ def answers(file: Path, seed: int) -> tuple[list[Any], list[Any]]:
     theirs.invoke()
     model = read_source(str(file)).model
     assert [port.get_any_name() for port in model.inputs] == ["boxes", "scores"]
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(rows)
     return [found[port] for port in compiled.outputs], [
         theirs.get_tensor(port["index"]) for port in theirs.get_output_details()

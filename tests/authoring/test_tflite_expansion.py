@@ -6,11 +6,11 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from cpuserve.authoring.source import read_source
+from cpuserve.serving.openvino_core import openvino_core
 from tests.tflite_files import TfliteFile
 
 SAME, VALID = 1, 2
@@ -49,5 +49,5 @@ def test_it_answers_as_tensorflow_lite(tmp_path, kernel, strides, padding):
     expected = theirs.get_tensor(theirs.get_output_details()[0]["index"])
     model = read_source(str(file)).model
     assert model.output(0).get_any_name() == "y"
-    found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(row)[0]
+    found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(row)[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)

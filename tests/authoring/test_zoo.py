@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from cpuserve.authoring.complexity import complexity, multiply_adds
@@ -14,6 +13,7 @@ from cpuserve.authoring.zoo.networks import NETWORKS, build_network
 from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
+from cpuserve.serving.openvino_core import openvino_core
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 # DeepDetect's performance report, "flops and params for each model"
@@ -74,7 +74,7 @@ def is_depthwise(node):
 @pytest.mark.parametrize("name", ["squeezenet_v1.1", "shufflenet"])
 def test_answers_are_probabilities_that_depend_on_the_picture(name):
     images = np.random.default_rng(1).standard_normal((2, 3, 224, 224), np.float32)
-    answers = ov.Core().compile_model(build_network(name, batch=2), "CPU", F32)(images)["probabilities"]
+    answers = openvino_core().compile_model(build_network(name, batch=2), "CPU", F32)(images)["probabilities"]
     assert answers.shape == (2, 1000)
     assert np.isfinite(answers).all()
     assert answers.sum(axis=1) == pytest.approx(1, abs=1e-3)
@@ -101,6 +101,6 @@ def test_a_network_can_be_published_to_measure_a_server(tmp_path):
     words = ["-m", "cpuserve.authoring.zoo", "squeezenet_v1.1", "--model-repository", str(tmp_path)]
     subprocess.run([sys.executable, *words], check=True)
     file = Repository(tmp_path).find("squeezenet_v1.1")
-    model = ov.Core().read_model(file.xml)
+    model = openvino_core().read_model(file.xml)
     assert Card.read(model).model_type == "Classification"
     assert model.input(0).partial_shape[0].is_dynamic

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 
-import openvino as ov
 import pytest
 
 from cpuserve.bench.networks import (
@@ -22,6 +21,7 @@ from cpuserve.bench.networks import (
 )
 from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.measuring.journal import Journal
+from cpuserve.serving.openvino_core import openvino_core
 
 PLAN = NetworksPlan(("squeezenet_v1.1",), ("f32",), (1, 2), 2, 4 << 30)
 
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_skipped_before_it_is_compiled_and_judged_again_wit
 
 
 def test_a_precision_that_the_cpu_lacks_is_skipped_with_what_it_computes_in_instead():
-    capable = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capable = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     (row,) = run(dataclasses.replace(PLAN, precisions=("bf16",), batches=(1,)))
     if "BF16" in capable:
         assert row.ms_per_image is not None

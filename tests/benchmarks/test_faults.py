@@ -7,19 +7,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from benchmarks import faults
 from benchmarks.fault_clients import Client, Tally
 from benchmarks.fixtures.weights_model import INPUTS, OUTPUTS, write_weights_model
 from cpuserve.measuring.local_server import free_port, started_server
+from cpuserve.serving.openvino_core import openvino_core
 from tests.conftest import ROOT
 
 
 def test_the_weights_model_answers_its_weights(tmp_path):
     write_weights_model(tmp_path / "m", 2.0)
-    compiled = ov.Core().compile_model(tmp_path / "m" / "model.xml", "CPU")
+    compiled = openvino_core().compile_model(tmp_path / "m" / "model.xml", "CPU")
     (answer,) = compiled(np.ones((1, INPUTS), np.float32)).values()
     assert np.array_equal(answer, np.full((1, OUTPUTS), 2.0 * INPUTS))
 

@@ -17,7 +17,8 @@ from cpuserve.errors import UsageError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.protocols.warm_up import check_warm_up
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 
@@ -139,7 +140,7 @@ def test_an_answer_is_kept_as_what_a_server_expects(repository):
     assert "version" not in said
     file = ModelFile("dogs", 1, kept.parent / "model.xml")
     settings = Settings()
-    check_warm_up(load_pipeline(new_core(), file, settings, 1), file, settings)
+    check_warm_up(load_pipeline(openvino_core(), file, settings, 1), file, settings)
     shutil.rmtree(kept)
     kept.touch()
     assert "warmup/grey.png cannot be written" in str(predict(repository, "--save-expected").exception)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from cpuserve.authoring.labelled_pictures import pictures_checksum
@@ -18,7 +17,8 @@ from cpuserve.cli import main
 from cpuserve.models.card import Card
 from cpuserve.models.quantization_record import Validation
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 from tests.isa import NEEDS_BF16
@@ -95,15 +95,15 @@ def test_a_published_model_is_measured_and_serves(run, repository, photos, label
     assert report["speed"]["speedup"] > 0
     assert [one["asked"] for one in report["float_model_by_precision"]] == ["f32", "bf16", "f16"]
 
-    model = ov.Core().read_model(file.xml)
+    model = openvino_core().read_model(file.xml)
     record = Validation.read(model)
     assert record is not None
     assert (record.source, record.metric, record.accuracy) == ("vww_96_float/1", "top1", 1.0)
     float_file = Repository(repository).find("vww_96_float")
-    assert Card.read(model) == Card.read(ov.Core().read_model(float_file.xml))
+    assert Card.read(model) == Card.read(openvino_core().read_model(float_file.xml))
     assert (file.xml.with_suffix(".bin").stat().st_size) < float_file.xml.with_suffix(".bin").stat().st_size
 
-    core, settings = new_core(), Settings(precision="f32", max_batch=8)
+    core, settings = openvino_core(), Settings(precision="f32", max_batch=8)
     served, before = (load_pipeline(core, one, settings, 1) for one in (file, float_file))
     assert served.batcher.engine.sizes == (1, 2, 4, 8)
     row = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)

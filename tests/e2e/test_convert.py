@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
 import pytest
 
 from cpuserve.cli import main
 from cpuserve.serving.graph import with_batch
+from cpuserve.serving.openvino_core import openvino_core
 from tests.conftest import ROOT
 from tests.servers import Server, serving
 
@@ -139,7 +139,7 @@ def test_cifar_answers_as_expected(server: Server, data_dir: Path, expected: dic
 def test_detectors_convert(data_dir: Path, tmp_path: Path, file: str):
     labels = str(data_dir / "models" / "coco_labels_80.txt")
     report = convert(data_dir, tmp_path, file, *DETECTORS[file], "--labels", labels)
-    model = ov.Core().read_model(tmp_path / name_of(file) / "1" / "model.xml")
+    model = openvino_core().read_model(tmp_path / name_of(file) / "1" / "model.xml")
     assert len(model.outputs) == len(report["outputs"]) == (6 if "nanodet" in file else 1)
     assert report["complexity"]["multiply_adds"] > 1e8
     batched = with_batch(model, 2)

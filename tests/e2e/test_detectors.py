@@ -13,6 +13,7 @@ from PIL import Image
 
 from cpuserve.cli import main
 from cpuserve.models.card import Card
+from cpuserve.serving.openvino_core import openvino_core
 from tests.servers import serving
 
 pytestmark = pytest.mark.numeric
@@ -41,7 +42,7 @@ def server(data_dir, tmp_path_factory):
         with pytest.raises(SystemExit, match="0"):
             main(["convert", str(models / file), "--name", name, *flags, *named, *place])
     with pytest.raises(SystemExit, match="0"):
-        model = ov.Core().read_model(models / "resnet8_cifar10.tflite")
+        model = openvino_core().read_model(models / "resnet8_cifar10.tflite")
         Card(model_type="CenterNet").write(model)  # the source's word; a user's is refused
         file = tmp_path_factory.mktemp("odd") / "odd.xml"
         ov.save_model(model, file)

@@ -10,6 +10,7 @@ from openvino import opset13 as ops
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.precision_record import PrecisionRecord
+from cpuserve.serving.openvino_core import openvino_core
 
 RECORD = PrecisionRecord("bf16", 0.987654321, 0.25, 18, 89, 5, 4, "intel-2c")
 
@@ -25,7 +26,7 @@ def test_the_record_survives_the_ir_and_leaves_the_card_alone(model, tmp_path):
     card.write(model)
     RECORD.write(model)
     ov.save_model(model, tmp_path / "model.xml")
-    read = ov.Core().read_model(tmp_path / "model.xml")
+    read = openvino_core().read_model(tmp_path / "model.xml")
     assert PrecisionRecord.read(read, "bf16") == RECORD
     assert PrecisionRecord.read(read, "f16") is None
     assert Card.read(read) == card

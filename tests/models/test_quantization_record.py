@@ -13,7 +13,8 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.quantization_record import NOT_VALIDATED, Validation
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 RECORD = Validation(
@@ -46,7 +47,7 @@ def test_the_record_survives_the_ir_and_leaves_the_card_alone(model, tmp_path):
     card = Card(model_type="Classification", labels=("a", "b"), description="for tests")
     card.write(model)
     RECORD.write(model)
-    read = ov.Core().read_model(saved(model, tmp_path).xml)
+    read = openvino_core().read_model(saved(model, tmp_path).xml)
     assert Validation.read(read) == RECORD
     assert Card.read(read) == card
 
@@ -66,14 +67,14 @@ def test_what_nncf_quantised_and_nobody_measured_is_served_on_demand_only(model,
     model.set_rt_info("performance", ["nncf", "quantization", "preset"])
     file = saved(model, tmp_path)
     with pytest.raises(ModelLoadError, match=r"tiny/1 was quantised by NNCF .*--allow-unvalidated"):
-        load_pipeline(new_core(), file, Settings(max_batch=1), 1)
-    load_pipeline(new_core(), file, Settings(max_batch=1, allow_unvalidated=True), 1)
+        load_pipeline(openvino_core(), file, Settings(max_batch=1), 1)
+    load_pipeline(openvino_core(), file, Settings(max_batch=1, allow_unvalidated=True), 1)
 
 
 def test_what_was_measured_is_served(model, tmp_path):
     model.set_rt_info("performance", ["nncf", "quantization", "preset"])
     RECORD.write(model)
-    load_pipeline(new_core(), saved(model, tmp_path), Settings(max_batch=1), 1)
+    load_pipeline(openvino_core(), saved(model, tmp_path), Settings(max_batch=1), 1)
 
 
 def test_what_could_not_be_compared_is_served_on_demand_only(model, tmp_path):
@@ -81,10 +82,10 @@ def test_what_could_not_be_compared_is_served_on_demand_only(model, tmp_path):
     record = replace(RECORD, decision=NOT_VALIDATED, accuracy=None, accuracy_float=None, metric="agreement")
     record.write(model)
     file = saved(model, tmp_path)
-    assert Validation.read(ov.Core().read_model(file.xml)) == record
+    assert Validation.read(openvino_core().read_model(file.xml)) == record
     with pytest.raises(ModelLoadError, match=r"answers were not compared .*--allow-unvalidated"):
-        load_pipeline(new_core(), file, Settings(max_batch=1), 1)
-    load_pipeline(new_core(), file, Settings(max_batch=1, allow_unvalidated=True), 1)
+        load_pipeline(openvino_core(), file, Settings(max_batch=1), 1)
+    load_pipeline(openvino_core(), file, Settings(max_batch=1, allow_unvalidated=True), 1)
 
 
 def test_a_record_of_before_intervals_is_read(model):

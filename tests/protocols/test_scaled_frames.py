@@ -16,7 +16,8 @@ from openvino import opset13 as ops
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 from cpuserve.protocols.v2 import V2
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 from cpuserve.video.frame_model import open_frame_model
 from tests.protocols.fakes import ask

@@ -11,7 +11,8 @@ import pytest
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.repository import ModelFile
 from cpuserve.protocols.warm_up import check_warm_up
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.request import Request
@@ -28,7 +29,10 @@ def loaded(tmp_path_factory):
     root = tmp_path_factory.mktemp("loaded")
     return {
         name: load_pipeline(
-            new_core(), ModelFile("digits", 1, make(root / name) / "model.xml"), Settings(precision="f32"), 1
+            openvino_core(),
+            ModelFile("digits", 1, make(root / name) / "model.xml"),
+            Settings(precision="f32"),
+            1,
         )
         for name, make in (("good", good_digits), ("wrong", wrong_digits))
     }
@@ -125,7 +129,7 @@ def test_what_is_asked_is_not_counted(check, loaded):
     shutil.copy(SEVEN, check.folder / "seven.png")
     file = ModelFile("digits", 1, check.folder.parent / "model.xml")
     settings = Settings(result_cache_bytes=1 << 20)
-    pipeline = load_pipeline(new_core(), file, settings, 1, statistics.recorder(0, "digits", 1))
+    pipeline = load_pipeline(openvino_core(), file, settings, 1, statistics.recorder(0, "digits", 1))
     check_warm_up(pipeline, file, settings)
     totals = statistics.totals("digits", 1)
     assert totals["success"] == totals["images"] == 0

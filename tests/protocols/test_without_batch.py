@@ -14,7 +14,8 @@ from openvino import opset13 as ops
 from cpuserve.models.repository import ModelFile
 from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2 import V2
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import load
 from tests.protocols.fakes import ask
 
@@ -53,7 +54,7 @@ class Models:
     def __init__(self, graph, folder):
         ov.save_model(graph, folder / "model.xml", compress_to_fp16=False)
         settings = load({"precision": "f32"}, environ={})
-        self.pipeline = load_pipeline(new_core(), ModelFile("m", 1, folder / "model.xml"), settings, 1)
+        self.pipeline = load_pipeline(openvino_core(), ModelFile("m", 1, folder / "model.xml"), settings, 1)
 
     rollouts = SimpleNamespace(texts=lambda _name: {})
 

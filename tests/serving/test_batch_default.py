@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import load
 from tests.conftest import ROOT
@@ -27,13 +28,13 @@ from tests.conftest import ROOT
 )
 def test_sizes_follow_the_threads_unless_they_are_set(given, threads, sizes):
     file = Repository(ROOT / "ir_models").find("digits")
-    pipeline = load_pipeline(new_core(), file, load({"precision": "f32", **given}, environ={}), threads)
+    pipeline = load_pipeline(openvino_core(), file, load({"precision": "f32", **given}, environ={}), threads)
     assert list(pipeline.batcher.engine.sizes) == sizes
 
 
 def test_rows_of_one_request_spread_over_the_streams_though_no_batch_is_compiled():
     file = Repository(ROOT / "ir_models").find("digits")
-    pipeline = load_pipeline(new_core(), file, load({"precision": "f32"}, environ={}), 3)
+    pipeline = load_pipeline(openvino_core(), file, load({"precision": "f32"}, environ={}), 3)
     engine = pipeline.tensors.engine
     assert (list(engine.sizes), engine.rows, engine.streams) == ([1], 3, 3)
     together = []

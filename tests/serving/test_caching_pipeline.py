@@ -13,7 +13,8 @@ from cpuserve.errors import ModelLoadError, RequestError
 from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart
 from cpuserve.models.repository import ModelFile, Repository
 from cpuserve.serving.cache import CachingPipeline, check_repeatable
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.serving.statistics import Statistics
@@ -30,7 +31,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def core():
-    return new_core()
+    return openvino_core()
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_what_answers_the_same_question_in_two_ways_is_refused(core, tmp_path):
     with pytest.raises(ModelLoadError, match=r"RandomUniform.*result_cache_bytes = 0 in \[models.noise\]"):
         load_pipeline(core, ModelFile("noise", 1, file), settings, 1)
     load_pipeline(
-        new_core(), ModelFile("noise", 1, file), dataclasses.replace(settings, result_cache_bytes=0), 1
+        openvino_core(), ModelFile("noise", 1, file), dataclasses.replace(settings, result_cache_bytes=0), 1
     )
 
 

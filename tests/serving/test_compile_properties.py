@@ -10,6 +10,7 @@ from openvino import opset13 as ops
 from cpuserve.errors import UsageError
 from cpuserve.serving.compile_properties import own_weights, stream_properties, streams_and_threads
 from cpuserve.serving.loader import Compiler
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 
@@ -83,7 +84,7 @@ def test_openvino_has_them_in_force():
 
     def in_force(**settings):
         properties = stream_properties(Settings(**settings), 2)
-        engine = Compiler(ov.Core(), "", 2, properties, recorder).engine(model, [1])
+        engine = Compiler(openvino_core(), "", 2, properties, recorder).engine(model, [1])
         return engine.streams, engine.read_back()
 
     streams, found = in_force()

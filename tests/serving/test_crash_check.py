@@ -14,7 +14,8 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.cut_manifest import PYTHON, CutManifest, CutPart, CutPort
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.crash_check import CrashChecks
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 
@@ -81,7 +82,7 @@ def test_a_crash_of_the_child_is_the_reason_for_all_workers(
     crash_checks = CrashChecks()
     for _ in range(2):
         with pytest.raises(ModelLoadError, match=rf"OpenVINO crashed \({number.name}\).* w/1"):
-            load_pipeline(new_core(), file, Settings(allow_callables=True), 1, crash_checks=crash_checks)
+            load_pipeline(openvino_core(), file, Settings(allow_callables=True), 1, crash_checks=crash_checks)
     assert len(started) == 1
 
 
@@ -115,7 +116,7 @@ def test_a_model_that_the_child_refuses_is_refused_by_its_own_load(
     crash_checks.check(file, "sum", Settings(), 1)
     assert capfd.readouterr().err == ""  # the child says nothing unless it fails
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        load_pipeline(new_core(), file, Settings(), 1, crash_checks=crash_checks)
+        load_pipeline(openvino_core(), file, Settings(), 1, crash_checks=crash_checks)
 
 
 def test_the_arbiter_can_have_trials_without_openvino() -> None:

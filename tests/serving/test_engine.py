@@ -13,6 +13,7 @@ from openvino import opset13 as ops
 from cpuserve.serving.batcher import Batcher
 from cpuserve.serving.cut_parts import GraphRunner
 from cpuserve.serving.engine import OpenVinoEngine, _together
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.statistics import Statistics
 
 WIDE = 512
@@ -40,7 +41,7 @@ def heavy():
 
 def engine(model, sizes=(1, 2, 4), *, own, streams=2, threads=2):
     made = OpenVinoEngine(
-        *(ov.Core(), model, sizes),
+        *(openvino_core(), model, sizes),
         streams=streams,
         threads=threads,
         properties={"INFERENCE_PRECISION_HINT": "f32"},

@@ -14,7 +14,8 @@ from cpuserve.errors import ModelLoadError, RequestError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.geometry import batch_axes, batch_of, rows_of
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.serving.shape_check import ShapeCheck
 from cpuserve.settings import load
@@ -183,7 +184,7 @@ MODELS = [
 def pipeline(graph, folder, threads=2, **settings):
     ov.save_model(graph, folder / "model.xml", compress_to_fp16=False)
     settings = load({"precision": "f32", **settings}, environ={})
-    return load_pipeline(new_core(), ModelFile("m", 1, folder / "model.xml"), settings, threads)
+    return load_pipeline(openvino_core(), ModelFile("m", 1, folder / "model.xml"), settings, threads)
 
 
 def tensors_for(graph, side=2):
@@ -210,7 +211,7 @@ def test_a_model_answers_as_its_graph_does(make, tmp_path):
     graph = make()
     served = pipeline(graph, tmp_path)
     sent = tensors_for(graph)
-    right = ov.Core().compile_model(graph, "CPU", EXACT)(sent)
+    right = openvino_core().compile_model(graph, "CPU", EXACT)(sent)
     found = served.infer(sent, Request())
     for port, array, wanted in zip(served.outputs, found, right.values(), strict=True):
         assert array.shape == wanted.shape

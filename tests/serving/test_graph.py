@@ -9,6 +9,7 @@ from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
 from cpuserve.serving.graph import batch_sizes, with_batch
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.servable_graph import free_batch
 
 
@@ -30,5 +31,5 @@ def test_a_resize_with_the_batch_written_into_it_is_not_batched_until_it_is_free
     both = with_batch(model, 2)
     assert both is not None
     rows = np.arange(64, dtype=np.float32).reshape(2, 2, 4, 4)
-    found = ov.Core().compile_model(both, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(rows)[0]
+    found = openvino_core().compile_model(both, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(rows)[0]
     assert np.array_equal(found, rows * (2 if spread else 1))

@@ -12,6 +12,7 @@ from cpuserve.models.card import Card
 from cpuserve.serving.compile_properties import compile_properties
 from cpuserve.serving.graph import image_graph, image_input
 from cpuserve.serving.graph_settings import apply_graph_settings
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 PIXELS = np.arange(2 * 2 * 3, dtype=np.float32).reshape(1, 2, 2, 3)  # NHWC
@@ -27,7 +28,7 @@ def identity(shape=(1, 3, 2, 2), dtype=np.float32):
 
 
 def run(model, data):
-    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([data])[0]
+    return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([data])[0]
 
 
 @pytest.mark.parametrize("text", ["NHWC:NCHW", '{"data": "NHWC:NCHW"}', "nhwc:nchw"])

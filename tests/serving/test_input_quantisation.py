@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as ops
 
 from cpuserve.serving.input_quantisation import input_quantisation, scales_pixels
+from cpuserve.serving.openvino_core import openvino_core
 
 
 def quantised_onnx(
@@ -61,7 +62,7 @@ def quantised_onnx(
 def test_dequantised_inputs_of_onnx(
     tmp_path: Path, kind: int, scale: Any, zero: Any, low: float, high: float, layout: str
 ):
-    model = ov.Core().read_model(quantised_onnx(tmp_path, kind, scale, zero, layout=layout))
+    model = openvino_core().read_model(quantised_onnx(tmp_path, kind, scale, zero, layout=layout))
     found = input_quantisation(model.input(0))
     assert found is not None
     assert found.scale == pytest.approx(np.atleast_1d(scale))
@@ -70,7 +71,7 @@ def test_dequantised_inputs_of_onnx(
 
 
 def test_real_inputs_that_are_quantised_first_say_their_range(tmp_path: Path):
-    model = ov.Core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 2 / 255, 128, real=True))
+    model = openvino_core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 2 / 255, 128, real=True))
     found = input_quantisation(model.input(0))
     assert found is not None
     assert found.real_range == pytest.approx((-1, 1), abs=0.01)
@@ -85,7 +86,7 @@ def test_real_inputs_that_are_quantised_first_say_their_range(tmp_path: Path):
     ],
 )
 def test_tensorflow_lite(data_dir: Path, file: str, scale: float | None, zero: float | None):
-    model = ov.Core().read_model(data_dir / "models" / file)
+    model = openvino_core().read_model(data_dir / "models" / file)
     found = input_quantisation(model.input(0))
     if scale is None or zero is None:
         assert found is None

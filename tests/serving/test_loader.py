@@ -9,7 +9,8 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
 
@@ -27,7 +28,7 @@ def test_compiled_models_are_kept_and_used_again(doubler, tmp_path):
     settings = Settings(cache_dir=str(tmp_path / "deep" / "cache"), max_batch=2)
     kept = []
     for _ in range(2):
-        pipeline = load_pipeline(new_core(), doubler, settings, 1)
+        pipeline = load_pipeline(openvino_core(), doubler, settings, 1)
         (found,) = pipeline.infer([np.ones((3, 4), np.float32)], Request())
         assert found.tolist() == [[2.0] * 4] * 3
         kept.append(sorted(file.name for file in (tmp_path / "deep" / "cache").glob("*.blob")))
@@ -38,4 +39,4 @@ def test_compiled_models_are_kept_and_used_again(doubler, tmp_path):
 def test_a_cache_that_cannot_be_is_named(doubler, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ModelLoadError, match=r"cache_dir .*file"):
-        load_pipeline(new_core(), doubler, Settings(cache_dir=str(tmp_path / "file")), 1)
+        load_pipeline(openvino_core(), doubler, Settings(cache_dir=str(tmp_path / "file")), 1)

@@ -14,8 +14,9 @@ from benchmarks.fixtures.weights_model import write_weights_model
 from cpuserve.errors import ModelChanging, ModelLoadError
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving import model_snapshot
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
 from cpuserve.serving.model_snapshot import snapshot
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.settings import Settings
 
 
@@ -107,13 +108,13 @@ def test_files_that_are_mapped_are_read_again_after_the_load(file: ModelFile) ->
 def test_a_missing_file_is_named(file: ModelFile) -> None:
     file.xml.with_suffix(".bin").unlink()
     with pytest.raises(ModelLoadError, match=r"model\.bin cannot be read: No such file"):
-        load_pipeline(new_core(), file, Settings(), 1)
+        load_pipeline(openvino_core(), file, Settings(), 1)
 
 
 def test_no_room_for_a_copy_names_the_place_and_the_ways_out(file: ModelFile, temporary: Path) -> None:
     temporary.rmdir()
     with pytest.raises(ModelLoadError, match="TMPDIR names another place, and `enable_mmap`"):
-        load_pipeline(new_core(), file, Settings(), 1)
+        load_pipeline(openvino_core(), file, Settings(), 1)
 
 
 @pytest.mark.parametrize("why", ["none", "gone", "full"])
@@ -150,13 +151,13 @@ def test_where_there_is_no_place_at_all_the_ways_out_are_named(
     monkeypatch.setattr("tempfile.gettempdir", none)
     monkeypatch.setenv("TMPDIR", "/none")
     with pytest.raises(ModelLoadError, match=r"below /none: .*TMPDIR names another place"):
-        load_pipeline(new_core(), file, Settings(), 1)
+        load_pipeline(openvino_core(), file, Settings(), 1)
 
 
 def test_messages_name_the_file_where_it_lies(file: ModelFile, temporary: Path) -> None:
     file.xml.write_text("<net>")
     with pytest.raises(ModelLoadError) as caught:
-        load_pipeline(new_core(), file, Settings(), 1)
+        load_pipeline(openvino_core(), file, Settings(), 1)
     assert str(file.xml) in str(caught.value)
     assert str(temporary) not in str(caught.value)
 
@@ -179,10 +180,10 @@ def test_nothing_of_the_repository_or_the_cache_stays_mapped(
     file: ModelFile, tmp_path: Path, cache: bool
 ) -> None:
     settings = Settings(cache_dir=str(tmp_path / "cache") if cache else "", max_batch=1)
-    pipelines = [load_pipeline(new_core(), file, settings, 1) for _ in range(2)]
+    pipelines = [load_pipeline(openvino_core(), file, settings, 1) for _ in range(2)]
     maps = Path("/proc/self/maps").read_text()
     assert str(tmp_path) not in maps
-    mapped = load_pipeline(new_core(), file, Settings(enable_mmap=True, max_batch=1), 1)
+    mapped = load_pipeline(openvino_core(), file, Settings(enable_mmap=True, max_batch=1), 1)
     assert str(file.xml.with_suffix(".bin")) in Path("/proc/self/maps").read_text()
     assert {found.checksum for found in pipelines} == {mapped.checksum}
 

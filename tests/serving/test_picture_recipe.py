@@ -15,6 +15,7 @@ from cpuserve.models.card import Card
 from cpuserve.models.exporter_metadata import ExporterMetadata
 from cpuserve.serving.graph import image_graph, image_input, with_batch
 from cpuserve.serving.loader import read
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_recipe import integer_recipe, source_recipe
 from tests.serving.test_input_quantisation import quantised_onnx
 
@@ -34,7 +35,7 @@ def fed(model: ov.Model, card: Card, pixels: Any) -> Any:
     assert source is not None
     single = with_batch(image_graph(model, source, card), 1)
     picture = np.broadcast_to(np.asarray(pixels, np.uint8), (1, source.height, source.width, 3)).copy()
-    return np.array(ov.Core().compile_model(single, "CPU", EXACT)(picture)[0])[0]
+    return np.array(openvino_core().compile_model(single, "CPU", EXACT)(picture)[0])[0]
 
 
 def quantise(real: Any, kind: Any, scale: float, zero: int) -> Any:
@@ -75,7 +76,7 @@ def test_quantised_inputs_are_fed_as_the_graph_says(
     tmp_path: Path, kind: Any, scale: float, zero: int, said: dict[str, Any], real: Any, layout: str
 ):
     number = {np.int8: TensorProto.INT8, np.uint8: TensorProto.UINT8, np.int16: TensorProto.INT16}[kind]
-    model = ov.Core().read_model(quantised_onnx(tmp_path, number, scale, zero, layout=layout))
+    model = openvino_core().read_model(quantised_onnx(tmp_path, number, scale, zero, layout=layout))
     card = source_recipe(model, Card(**said), said, ONNX).card
     for pixels in ([0, 0, 0], [255, 255, 255], [12, 130, 201]):
         wanted = quantise(real(np.array(pixels, np.float64)), kind, scale, zero)
@@ -84,7 +85,7 @@ def test_quantised_inputs_are_fed_as_the_graph_says(
 
 def test_a_scale_for_each_channel_makes_the_integers(tmp_path: Path):
     steps, zeros = np.array([0.004, 0.008, 0.006]), np.array([0, 10, 128])
-    model = ov.Core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, steps, zeros))
+    model = openvino_core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, steps, zeros))
     bytes_ = source_recipe(model, Card(), (), ONNX).card
     assert fed(model, bytes_, [12, 130, 201]) == pytest.approx(
         (np.array([12, 130, 201]) - zeros) * steps, 1e-4
@@ -96,18 +97,20 @@ def test_a_scale_for_each_channel_makes_the_integers(tmp_path: Path):
 
 def test_real_inputs_take_mean_and_scale_from_the_range_they_are_quantised_for(tmp_path: Path):
     for steps, zero, values in ((1 / 255, 0, ((), (255.0,))), (2 / 255, 128, ((127.5,), (127.5,)))):
-        model = ov.Core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, steps, zero, real=True))
+        model = openvino_core().read_model(
+            quantised_onnx(tmp_path, TensorProto.UINT8, steps, zero, real=True)
+        )
         found = source_recipe(model, Card(), (), ONNX)
         assert (found.card.mean_values, found.card.scale_values) == values
         assert "the input is quantised for" in found.reasons[1]
-    odd = ov.Core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 0.1, 30, real=True))
+    odd = openvino_core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 0.1, 30, real=True))
     found = source_recipe(odd, Card(), (), ONNX)
     assert found.card.scale_values == ()
     assert "quantised for -3 to 22.5: give --mean_values" in found.reasons[1]
 
 
 def test_mean_and_scale_that_leave_the_range_are_told(tmp_path: Path):
-    model = ov.Core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 1 / 255, 0, real=True))
+    model = openvino_core().read_model(quantised_onnx(tmp_path, TensorProto.UINT8, 1 / 255, 0, real=True))
     said: dict[str, Any] = {"mean_values": (1.0,)}
     (_, reason) = source_recipe(model, Card(**said), said, ONNX).reasons
     assert reason.startswith("0 to 255 becomes -1 to 254, but the input holds 0 to 1: check --mean_values")
@@ -177,7 +180,7 @@ def test_grey_models_and_models_without_pictures_have_no_colour_order():
 def test_an_ir_with_signed_bytes_and_no_mean_gets_pixels_less_128(tmp_path: Path):
     model = plain(np.int8)
     ov.save_model(model, tmp_path / "model.xml")
-    card = Card.read(read(ov.Core(), tmp_path / "model.xml"))
+    card = Card.read(read(openvino_core(), tmp_path / "model.xml"))
     assert card.mean_values == (128.0,)
     assert fed(plain(np.int8), card, [0, 128, 255]).tolist() == [-128, 0, 127]
     for said in (Card(mean_values=(1.0,)), Card(scale_values=(2.0,))):

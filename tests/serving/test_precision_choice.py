@@ -13,6 +13,7 @@ from openvino import opset13 as ops
 from cpuserve.models.precision_record import PrecisionRecord
 from cpuserve.models.repository import ModelFile
 from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.precision_choice import choose_precision
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.statistics import Statistics
@@ -63,7 +64,7 @@ class Able:
     """A core that claims what it is told; what it compiles for is f32 all the same."""
 
     def __init__(self, capabilities: list[str]) -> None:
-        self._core, self._capabilities = ov.Core(), capabilities
+        self._core, self._capabilities = openvino_core(), capabilities
         self.hints: list[str] = []
 
     def __getattr__(self, name: str) -> Any:

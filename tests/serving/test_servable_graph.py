@@ -9,6 +9,7 @@ from openvino import opset13 as ops
 from openvino.opset11 import interpolate
 
 from cpuserve.models.quantisation import Dequantise
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.servable_graph import dequantise_output, free_batch, output_quantisation
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -34,11 +35,11 @@ def test_sizes_of_a_resize_with_the_batch_in_them_are_freed():
     larger = interpolate(data, size, "linear_onnx", "sizes", coordinate_transformation_mode="half_pixel")
     model = ov.Model([larger], [data], "tiny")
     rows = np.random.default_rng(3).random((3, 2, 4, 4), np.float32)
-    alone = ov.Core().compile_model(model, "CPU", EXACT)
+    alone = openvino_core().compile_model(model, "CPU", EXACT)
     wanted = [np.array(alone(row[None])[0][0]) for row in rows]
     free_batch(model)
     model.reshape([3, 2, 4, 4])
-    found = ov.Core().compile_model(model, "CPU", EXACT)(rows)[0]
+    found = openvino_core().compile_model(model, "CPU", EXACT)(rows)[0]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -49,7 +50,7 @@ def test_dequantised_outputs_keep_their_name():
     answer.output(0).set_names({"answer"})
     model = ov.Model([answer], [data], "tiny")
     dequantise_output(model, Dequantise(scale=0.5, zero_point=-2))
-    found = ov.Core().compile_model(model, "CPU", EXACT)(np.array([[-5, 0, 7]], np.int8))["answer"]
+    found = openvino_core().compile_model(model, "CPU", EXACT)(np.array([[-5, 0, 7]], np.int8))["answer"]
     assert found.dtype == np.float32
     assert found.tolist() == [[1.0, 1.0, 4.5]]
 

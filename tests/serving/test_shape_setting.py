@@ -10,7 +10,8 @@ from openvino import opset13 as ops
 
 from cpuserve.errors import ModelLoadError, RequestError
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.serving.shape_setting import put_shape, with_open_sides
 from cpuserve.settings import load
@@ -99,7 +100,7 @@ def test_a_shape_for_one_of_two_inputs_needs_its_name():
 def served(folder, shape, model=None):
     ov.save_model(model or means(), folder / "model.xml", compress_to_fp16=False)
     settings = load({"precision": "f32", "shape": shape}, environ={})
-    return load_pipeline(new_core(), ModelFile("m", 1, folder / "model.xml"), settings, 2)
+    return load_pipeline(openvino_core(), ModelFile("m", 1, folder / "model.xml"), settings, 2)
 
 
 def ask(pipeline, *shape):

@@ -14,7 +14,8 @@ from cpuserve.errors import ModelLoadError
 from cpuserve.models.card import Card
 from cpuserve.models.model_files import files_of, signature_of
 from cpuserve.models.repository import Repository
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.request import Request
 from cpuserve.settings import Settings
@@ -55,7 +56,7 @@ def load(
     with repository.publish("m", 1) as version:
         ov.save_model(model, version / "model.xml", compress_to_fp16=False)
         (version / "steps.json").write_text(json.dumps(steps))
-    return load_pipeline(new_core(), repository.find("m"), settings, 1)
+    return load_pipeline(openvino_core(), repository.find("m"), settings, 1)
 
 
 def vectors(*shape: int, inputs: int = 1) -> ov.Model:
@@ -125,5 +126,5 @@ def test_it_is_loaded_again_when_the_steps_change(tmp_path: Path, monkeypatch: p
     before = signature_of(files_of(file.xml))
     steps.write_text(json.dumps({"after": "step_functions:Both"}))
     assert signature_of(files_of(file.xml)) != before
-    (port,) = load_pipeline(new_core(), file, SETTINGS, 1).outputs
+    (port,) = load_pipeline(openvino_core(), file, SETTINGS, 1).outputs
     assert port.names[0] == "sum"

@@ -15,7 +15,8 @@ from openvino import opset13 as ops
 
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.postprocess import TensorsOnly, modelapi, postprocessor
 from cpuserve.serving.preprocess import RESIZE_TYPES, Resizer
@@ -131,7 +132,7 @@ def test_what_the_graph_and_its_metadata_say_of_a_yolo_counts():
     region = ops.region_yolo(entry, 4, 2, 3, False, [1, 2], 1, 3, [10.0, 14, 20, 10, 40, 40])
     region.output(0).set_names({"region"})
     model = ov.Model([ops.result(region)], [entry])
-    outputs = new_core().compile_model(model, "CPU")(raw)[0]
+    outputs = openvino_core().compile_model(model, "CPU")(raw)[0]
     card = Card(model_type="YOLO", labels=("cat", "dog"))
     assert entries(card, outputs, names=["region"], model=model) == []
     model.set_rt_info("0.2", ["model_info", "confidence_threshold"])
@@ -231,9 +232,9 @@ def test_answers_are_those_of_model_api(kind, resize_type, tmp_path):
     colours = np.random.default_rng(1).integers(0, 255, (5, 5, 3), np.uint8)
     photo = cv2.resize(colours, size, interpolation=cv2.INTER_CUBIC)
 
-    adapter = OpenvinoAdapter(new_core(), str(file), plugin_config={"INFERENCE_PRECISION_HINT": "f32"})
+    adapter = OpenvinoAdapter(openvino_core(), str(file), plugin_config={"INFERENCE_PRECISION_HINT": "f32"})
     theirs = modelapi.Model.create_model(adapter)(photo)
-    ours = load_pipeline(new_core(), ModelFile("m", 1, file), Settings(precision="f32"), 1)
+    ours = load_pipeline(openvino_core(), ModelFile("m", 1, file), Settings(precision="f32"), 1)
     picture = cv2.imencode(".png", photo)[1].tobytes()
     answer = ours.predict(picture, Request())
 
