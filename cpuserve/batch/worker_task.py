@@ -142,7 +142,8 @@ class UnitAnswers:
     def __init__(self, task: BatchTask, threads: int) -> None:
         # OpenVINO in the seat alone
         from cpuserve.models.find_model import find_model  # noqa: PLC0415
-        from cpuserve.serving.loader import load_pipeline, new_core  # noqa: PLC0415
+        from cpuserve.serving.loader import load_pipeline  # noqa: PLC0415
+        from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
         from cpuserve.video.frame_model import FrameModel  # noqa: PLC0415
         from cpuserve.video.infer import InferOptions  # noqa: PLC0415
         from cpuserve.video.local_answers import LocalAnswers  # noqa: PLC0415
@@ -150,7 +151,7 @@ class UnitAnswers:
         self._task = task
         settings = replace(task.settings, result_cache_bytes=0)
         file = find_model(task.model, settings.model_repository)
-        self._pipeline: Pipeline = load_pipeline(new_core(), file, settings, threads)
+        self._pipeline: Pipeline = load_pipeline(openvino_core(), file, settings, threads)
         engine = self._pipeline.batcher.engine
         at_once = max(engine.streams, settings.max_batch or 1, threads)
         frames = FrameModel(self._pipeline, at_once, task.scaler)

@@ -95,7 +95,7 @@ def as_ir(path: Path, folder: Path) -> Path:
     if not path.is_file():
         raise UsageError(f"the network {path} cannot be read: there is no such file")
     try:
-        model = ov.Core().read_model(path)
+        model = openvino_core().read_model(path)
     except RuntimeError as error:
         raise UsageError(f"{path} is no ONNX file: {str(error).strip().splitlines()[-1]}") from error
     made = folder / f"{path.stem}.xml"
