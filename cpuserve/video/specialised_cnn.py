@@ -94,6 +94,8 @@ def as_ir(path: Path, folder: Path) -> Path:
 
     if not path.is_file():
         raise UsageError(f"the network {path} cannot be read: there is no such file")
+    from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
+
     try:
         model = openvino_core().read_model(path)
     except RuntimeError as error:
