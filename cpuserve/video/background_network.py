@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpuserve.serving.engine import Array
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.video.logistic import Logistic, fit_logistic
 from cpuserve.video.picture_difference import BLOCKS
 from cpuserve.video.region import Region
@@ -56,7 +57,7 @@ def train_background(
     import openvino as ov  # noqa: PLC0415  # takes long
 
     graph = _features(empty, region)
-    request = ov.Core().compile_model(
+    request = openvino_core().compile_model(
         ov.Model([graph[1]], [graph[0]], "features"),
         *("CPU", {"INFERENCE_PRECISION_HINT": "f32"}),
     )

@@ -39,7 +39,6 @@ class SpecialisedCnn:
     """
 
     def __init__(self, path: Path) -> None:
-
         # takes long; decoder processes without a CNN do without
         from cpuserve.serving.openvino_core import openvino_core  # noqa: PLC0415
 

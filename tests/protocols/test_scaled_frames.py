@@ -48,7 +48,7 @@ def settings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def v2(settings):
     file = Repository(settings.model_repository).find("areas")
-    pipeline = load_pipeline(new_core(), file, settings, 1)
+    pipeline = load_pipeline(openvino_core(), file, settings, 1)
     return V2(
         SimpleNamespace(
             get=lambda *_: pipeline,
