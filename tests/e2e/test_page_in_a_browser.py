@@ -171,6 +171,57 @@ def test_an_answer_to_an_older_picture_is_not_shown_over_a_newer_one(page, fails
     page.run("send = real")
 
 
+def test_what_it_waits_for_is_said_until_the_answer_comes(page):
+    page.run(
+        "const ask_ = ask; window.free = null; window.ask = ask = async (path, more) => {"
+        " await new Promise(done => { free = done }); return ask_(path, more) }"
+    )
+    data = base64.b64encode(picture((9, 9, 9))).decode()
+    page.run(
+        "$('model').value = 'dogs'; $('shrink').checked = false;"
+        f"choose([new File([Uint8Array.from(atob({data!r}), c => c.charCodeAt(0))], 'a.png')]); 1"
+    )
+    until(page, "$('doing').textContent === 'asking dogs …'")
+    until(page, "free && (free(), !$('again').disabled)")
+    assert page.run("$('doing').textContent + $('problem').textContent") == ""
+
+
+def test_models_that_are_unloaded_and_changed_meanwhile(page, server):
+    """An unloaded model is offered no longer; a new version may have another input."""
+    try:
+        send(page, "digits", (ROOT / "docs" / "seven.png").read_bytes())
+        assert page.run("'digits' in inputs")
+        for name in ("digits", "dogs", "pose", "areas"):
+            assert server.post(f"/v2/repository/models/{name}/unload", b"{}").status == 200
+        send(page, "digits", (ROOT / "docs" / "seven.png").read_bytes())
+        assert "unknown model" in page.run("$('problem').textContent").lower()
+        until(page, "$('model').options.length === 0 && !Object.keys(inputs).length")
+        page.run("attempt([true])")
+        assert page.run("$('problem').textContent") == "no model is ready"
+    finally:
+        for name in ("digits", "dogs", "pose", "areas"):
+            server.post(f"/v2/repository/models/{name}/load", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the picture is empty"),
+        (b"%PDF-1.4 " + bytes(100), "PDF, which is not supported"),
+        (b"no picture", "not a picture of a known format"),
+        (bytes(40_000_000), "setting max_body_bytes"),
+    ],
+)
+def test_what_is_dropped_and_is_no_picture_is_named(page, content, said):
+    page.run(f"$('model').value = 'digits'; window.odd = new Uint8Array({len(content)}); 1")
+    if len(content) < 1000:
+        page.run(f"odd = Uint8Array.from({[*content]})")
+    page.run("choose([new File([odd], 'odd.bin')]); 1")
+    until(page, "!$('again').disabled")
+    assert said in page.run("$('problem').textContent")
+    assert page.run("$('result').hidden") is True
+
+
 def test_history_settings_details_and_commands_are_shown(page, server):
     for _ in range(3):
         server.post("/predictions/digits", (ROOT / "docs" / "seven.png").read_bytes())

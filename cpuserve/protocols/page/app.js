@@ -6,6 +6,7 @@ const EVERY_MS = 2000;
 const SEATS_EVERY = 5;
 const STAGES = { queue: "queue", compute_input: "decode", compute_infer: "infer", compute_output: "post" };
 let key = "";
+let offered = ""; // the versions that answer, as of the last look
 let before = null; // counters of the last look, to tell rates from
 
 const headers = (more) => (key ? { ...more, Authorization: `Bearer ${key}` } : more || {});
@@ -119,11 +120,13 @@ async function look() {
     ? `refused: ${refused.map(([, reason, count]) => `${number(Number(count))} ${reason.replace("_", " ")}`).join(", ")}` : "";
   keep(now, before, metrics);
   before = now;
-  offer(index.filter(({ state }) => state === "READY").map(({ name }) => name));
+  offer(index.filter(({ state }) => state === "READY"));
 }
 
-function offer(names) {
-  const wanted = [...new Set(names)];
+function offer(ready) {
+  const versions = ready.map(({ name, version }) => `${name}/${version}`).join();
+  if (versions !== offered) [inputs, offered] = [{}, versions];
+  const wanted = [...new Set(ready.map(({ name }) => name))];
   const select = $("model");
   if ([...select.options].map((option) => option.value).join() === wanted.join()) return;
   const old = select.value;

@@ -2,7 +2,7 @@
 // One picture at a time to a model: what it answers, drawn over the picture.
 
 const COLOURS = ["#2f6fd0", "#e8912d", "#2c9c6a", "#b3261e", "#8250df", "#0e7490", "#be185d", "#4d7c0f"];
-let inputs = {}; // width and height by model
+let inputs = {}; // width and height by model, until another version of any serves
 let chosen = null; // the picture, as a File
 let latest = 0; // number of the newest attempt: answers to older ones are not shown
 
@@ -113,7 +113,13 @@ async function attempt(ways) {
   const mine = ++latest;
   const model = $("model").value;
   const picture = chosen;
+  if (!model) {
+    clear();
+    $("problem").textContent = "no model is ready";
+    return;
+  }
   $("again").disabled = true;
+  $("doing").textContent = `asking ${model} …`;
   try {
     const rows = [];
     for (const shrinking of ways) {
@@ -128,9 +134,11 @@ async function attempt(ways) {
     }
     fill("sent", rows);
     $("sent").hidden = false;
+    $("doing").textContent = "";
   } catch (error) {
     if (mine !== latest) return;
     clear();
+    $("doing").textContent = "";
     $("problem").textContent = error instanceof TypeError ? "the server does not answer" : error.message;
   }
   $("again").disabled = false;
