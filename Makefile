@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-docker test-numa test-frameworks lint format bench docs lock clean
+.PHONY: serve test test-balancers test-docker test-numa test-frameworks lint format bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show the verbs
@@ -15,6 +15,9 @@ serve: $(VENV)/.serve ## install what serving needs and serve ir_models on http:
 
 test: $(VENV)/.test ## install what the tests need and pass them, numeric ones twice (ARGS="-k decode" narrows)
 	@tests/run.sh $(BIN)/python $(ARGS)
+
+test-balancers: $(VENV)/.test ## run nginx, HAProxy and Envoy before two servers (those that are installed)
+	$(BIN)/python -m pytest -m balancers tests/deploy $(ARGS)
 
 test-docker: $(VENV)/.test ## build and run the image without a container engine (Debian, root)
 	CPUSERVE_CONTAINER_RESULT=docs/results/container.json $(BIN)/python -m pytest -m docker tests/docker $(ARGS)
