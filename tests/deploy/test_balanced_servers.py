@@ -33,7 +33,7 @@ def test_a_killed_server_costs_no_request(
     write_message(message)
     with running(balancer, pair.ports, tmp_path) as at:
         row = measured(pair, at, "killed", Arrivals(protocol, 40, 6, message))
-    # what lay unread in the killed server's sockets is reset: HAProxy passes that on, at most what was under way
+    # what lay unread in the sockets of the killed server is reset, and HAProxy passes that on
     allowed = 2 if balancer.name == "haproxy" else 0
     assert sum(row["errors"].values()) <= allowed, row
     assert row["requests"] > 100
