@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 SYSTEM = {"bin", "dev", "etc", "lib", "media", "mnt", "opt", "path", "proc", "srv", "sys", "tmp", "usr"}
 ROUTES = {
     "components",
+    "inference.GRPCInferenceService",
     "labelmap",
     "labels",
     "models",
@@ -53,7 +54,7 @@ API_GROUPS = {  # that manifests of Kubernetes name; no host has these names
         "kubernetes.io",
     ),
     *("kustomize.config.k8s.io", "prometheus.kserve.io", "serving.kserve.io", "sidecar.istio.io"),
-    "monitoring.coreos.com",
+    *("monitoring.coreos.com", "type.googleapis.com"),
 }
 PATH = re.compile(r"(?<![\w.~\])}>/*<%+-])/([a-zA-Z][\w.-]+)/\w[\w.-]*")
 HOST = re.compile(r"(?<![\w.])(?:[a-z0-9-]+\.)+(?:ai|com|dev|io|org)\b(?![.(\w])")
