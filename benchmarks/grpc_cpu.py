@@ -1,7 +1,8 @@
 """Measures the server's CPU time a request over gRPC beside HTTP: pictures, tensors, shared memory, a stub.
 
-Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The tensor's model takes no time, so
-its requests cost what is around a model. With ``--triton HOST:PORT --triton-pid PID --triton-model NAME
+Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The models of the tensors (FP32 of 224
+and 640 pixels) take little time, so their requests cost what is around a model; what inference alone takes
+is measured too. With ``--triton HOST:PORT --triton-pid PID --triton-model NAME
 --triton-input NAME`` a Triton that runs already answers the same picture over gRPC.
 """
 
@@ -14,9 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -35,12 +38,10 @@ from cpuserve.measuring.stable_windows import spread
 
 __all__ = ["main"]
 
-_SIZES = (224, 224, 3)
+_SIDES = {"tensor": 224, "large tensor": 640}
+_SHARED = {"tensor": "shared memory", "large tensor": "large shared memory"}
 _REGION = "cpubench_tensor"
 _Request = message_class("inference.ModelInferRequest")
-_BYTES = 4 * int(np.prod(_SIZES))
-_PLACE = {"shared_memory_region": "r", "shared_memory_byte_size": _BYTES}
-_TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, *_SIZES]}
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,17 @@ class _Way:
     headers: Mapping[str, str] | None = None
 
 
-def write_first_value_model(folder: Path) -> None:
-    """Write a model that takes no time: FP32 ``x`` [N, 224, 224, 3] to ``y`` [N, 1], the first value.
+def write_first_value_model(folder: Path, side: int = 224) -> None:
+    """Write a model that takes little time: FP32 ``x`` [N, side, side, 3] to ``y`` [N, 1], the first value.
 
     Args:
         folder: is made.
+        side: pixels.
     """
     import openvino as ov  # noqa: PLC0415
     from openvino import opset13 as ops  # noqa: PLC0415
 
-    x = ops.parameter([-1, *_SIZES], np.float32, name="x")
+    x = ops.parameter([-1, side, side, 3], np.float32, name="x")
     first = ops.slice(x, [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 2, 3])
     model = ov.Model([ops.result(ops.reshape(first, [-1, 1], special_zero=False))], [x], "first")
     model.inputs[0].set_names({"x"})
@@ -70,35 +72,67 @@ def write_first_value_model(folder: Path) -> None:
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
+def _inference_alone(folder: Path, side: int, seconds: float) -> float:
+    """CPU microseconds of one inference of such a model in this process, by one thread."""
+    import openvino as ov  # noqa: PLC0415
+
+    one_thread = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+    request = ov.Core().compile_model(folder / "model.xml", "CPU", one_thread).create_infer_request()
+    request.set_tensor("x", ov.Tensor(np.ones((1, side, side, 3), np.float32)))
+    request.infer()
+    count, end, cpu_s = 0, time.monotonic() + seconds, time.process_time()
+    while time.monotonic() < end:
+        request.infer()
+        count += 1
+    return 1e6 * (time.process_time() - cpu_s) / count
+
+
 def _ways(folder: Path, picture: bytes) -> dict[str, _Way]:
     """Every way, its body written to a file."""
-    values = np.random.default_rng(0).random((1, *_SIZES), np.float32).tobytes()
-    place = {
-        "shared_memory_region": {"string_param": "r"},
-        "shared_memory_byte_size": {"int64_param": _BYTES},
-    }
-    head = json.dumps({"inputs": [{**_TENSOR, "parameters": {"binary_data_size": _BYTES}}]}).encode()
-    shared = json.dumps({"inputs": [{**_TENSOR, "parameters": _PLACE}]}).encode()
-    messages = {
-        "picture": _picture_message("digits", "image", picture),
-        "tensor": _Request(model_name="first", inputs=[_TENSOR], raw_input_contents=[values]),
-        "shared memory": _Request(model_name="first", inputs=[{**_TENSOR, "parameters": place}]),
-    }
-    binary, first = "Inference-Header-Content-Length", "/v2/models/first/infer"
     plain = {"Content-Type": "application/octet-stream"}
+    binary = "Inference-Header-Content-Length"
     requests = {
-        "picture": ("/v2/models/digits/infer", picture, {**plain, binary: "0"}),
-        "tensor": (first, head + values, {**plain, binary: str(len(head))}),
-        "shared memory": (first, shared, {"Content-Type": "application/json"}),
+        "picture": (
+            *("/v2/models/digits/infer", picture, {**plain, binary: "0"}),
+            _picture_message("digits", "image", picture),
+        )
     }
+    for what, side in _SIDES.items():
+        shape = (1, side, side, 3)
+        tensor = {"name": "x", "datatype": "FP32", "shape": shape}
+        values = np.random.default_rng(0).random(shape, np.float32).tobytes()
+        path, size = f"/v2/models/{_model_name(side)}/infer", len(values)
+        head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": size}}]}).encode()
+        place = {"shared_memory_region": "r", "shared_memory_byte_size": size}
+        shared = json.dumps({"inputs": [{**tensor, "parameters": place}]}).encode()
+        typed = {
+            "shared_memory_region": {"string_param": "r"},
+            "shared_memory_byte_size": {"int64_param": size},
+        }
+        requests[what] = (
+            *(path, head + values, {**plain, binary: str(len(head))}),
+            _Request(model_name=_model_name(side), inputs=[tensor], raw_input_contents=[values]),
+        )
+        requests[_SHARED[what]] = (
+            *(path, shared, {"Content-Type": "application/json"}),
+            _Request(model_name=_model_name(side), inputs=[{**tensor, "parameters": typed}]),
+        )
     found = {}
-    for number, (what, (path, body, headers)) in enumerate(requests.items()):
-        http, message = folder / f"http-{number}", folder / f"grpc-{number}"
+    for number, (what, (path, body, headers, message)) in enumerate(requests.items()):
+        http, grpc_body = folder / f"http-{number}", folder / f"grpc-{number}"
         http.write_bytes(body)
-        message.write_bytes(messages[what].SerializeToString())
+        grpc_body.write_bytes(message.SerializeToString())
         found[f"HTTP, {what}"] = _Way(http, path, headers)
-        found[f"gRPC, {what}"] = _Way(message)
+        found[f"gRPC, {what}"] = _Way(grpc_body)
     return found
+
+
+def _model_name(side: int) -> str:
+    return f"first_{side}"
+
+
+def _tensor_bytes(side: int) -> int:
+    return 4 * 3 * side * side
 
 
 def _picture_message(model: str, name: str, picture: bytes) -> Any:
@@ -142,12 +176,13 @@ def _stub(answer: Path) -> Iterator[tuple[str, int]]:
 @contextmanager
 def _region(address: str) -> Iterator[None]:
     """A tensor in shared memory, registered as ``r``."""
-    memory = SharedMemory(_REGION, create=True, size=_BYTES)
+    size = max(map(_tensor_bytes, _SIDES.values()))
+    memory = SharedMemory(_REGION, create=True, size=size)
     try:
         region = message_class("inference.SystemSharedMemoryRegisterRequest")
         with grpc.insecure_channel(address) as channel:
             register = channel.unary_unary(f"/{SERVICE}/SystemSharedMemoryRegister")
-            register(region(name="r", key=_REGION, byte_size=_BYTES).SerializeToString(), timeout=30)
+            register(region(name="r", key=_REGION, byte_size=size).SerializeToString(), timeout=30)
         yield
     finally:
         memory.close()
@@ -175,7 +210,8 @@ def main() -> None:
         picture = given.picture.read_bytes()
         repository, port = folder / "models", free_port()
         shutil.copytree(given.digits, repository / "digits")
-        write_first_value_model(repository / "first" / "1")
+        for side in _SIDES.values():
+            write_first_value_model(repository / _model_name(side) / "1", side)
         ways = _ways(folder, picture)
         answer = folder / "answer"
         answer.write_bytes(bytes(100))
@@ -183,6 +219,9 @@ def main() -> None:
         words += ["--grpc-port", str(port), "--shared-memory-prefix", "cpubench_"]
         with started_server(*words) as local, _stub(answer) as stub, _region(f"127.0.0.1:{port}"):
             measures: dict[str, Callable[[], float]] = {}
+            for what, side in _SIDES.items():
+                alone = partial(_inference_alone, repository / _model_name(side) / "1", side, given.seconds)
+                measures[f"inference alone, {what}"] = alone
             for name, way in ways.items():
                 measures[name] = _measure(local, port, way, given)
                 if name in ("gRPC, picture", "gRPC, tensor"):
@@ -206,10 +245,11 @@ def main() -> None:
         table.add_row(name, f"{row['cpu_us']:.0f}", f"{row['noise']:.2f}")
     Console().print(table)
     if given.out:
-        sizes = {"picture_bytes": len(picture), "tensor_bytes": _BYTES}
-        what = {**sizes, "workers": given.workers, "connections": given.connections}
+        sizes = {"picture_bytes": len(picture)}
+        sizes |= {f"{what} bytes".replace(" ", "_"): _tensor_bytes(side) for what, side in _SIDES.items()}
+        facts = {**sizes, "workers": given.workers, "connections": given.connections}
         command = ["python", "-m", "benchmarks.grpc_cpu", *sys.argv[1:]]
-        write_result(given.out, command, {**what, "ways": figures, "against_http": _against_http(figures)})
+        write_result(given.out, command, {**facts, "ways": figures, "against_http": _against_http(figures)})
 
 
 def _measure(local: LocalServer, port: int, way: _Way, given: argparse.Namespace) -> Callable[[], float]:
@@ -223,16 +263,16 @@ def _measure_grpc(address: str, pid: int, body: Path, given: argparse.Namespace)
 
 
 def _against_http(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Shares of HTTP's cost: of a picture beyond the transport of the stub, of tensors all of it."""
+    """Shares of HTTP's cost: of a picture beyond the transport of the stub, of tensors beyond inference."""
     cpu = {name: row["cpu_us"] for name, row in figures.items()}
-    found = {
-        "picture_without_transport": (cpu["gRPC, picture"] - cpu["a stub, picture"]) / cpu["HTTP, picture"],
-        "tensor": cpu["gRPC, tensor"] / cpu["HTTP, tensor"],
-        "shared_memory_grpc": cpu["gRPC, shared memory"] / cpu["HTTP, tensor"],
-        "shared_memory_http": cpu["HTTP, shared memory"] / cpu["HTTP, tensor"],
-    }
+    found = {"picture": (cpu["gRPC, picture"] - cpu["a stub, picture"]) / cpu["HTTP, picture"]}
+    for what, shared in _SHARED.items():
+        alone = cpu[f"inference alone, {what}"]
+        http = cpu[f"HTTP, {what}"] - alone
+        for way in (f"gRPC, {what}", f"gRPC, {shared}", f"HTTP, {shared}"):
+            found[way] = (cpu[way] - alone) / http
     if "Triton, picture" in cpu:
-        found["triton_over_ours"] = cpu["Triton, picture"] / cpu["gRPC, picture"]
+        found["Triton over ours"] = cpu["Triton, picture"] / cpu["gRPC, picture"]
     return {name: round(value, 3) for name, value in found.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from urllib.parse import unquote
 
 from cpuserve.errors import CpuserveError
@@ -17,6 +17,7 @@ from cpuserve.serving.request import GrpcRequest
 __all__ = ["GrpcCall", "MessageCall", "address_of"]
 
 _CLIENT_LEFT = 499
+_PEERS = 1024  # whose addresses are kept
 
 
 class MessageCall(Call):
@@ -102,6 +103,7 @@ def _nobody_waits(_call: Call) -> Reply:
     return Reply(_CLIENT_LEFT, b"", [])
 
 
+@lru_cache(maxsize=_PEERS)
 def address_of(peer: str) -> str:
     """The client's address in gRPC's name of a peer, such as ``ipv4:127.0.0.1:1``; empty for a local one."""
     family, _, rest = peer.partition(":")

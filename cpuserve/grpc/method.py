@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,8 @@ from cpuserve.grpc.messages import parse
 from cpuserve.protocols.call import Call, Handler, Refusal, Reply, answer
 
 __all__ = ["Method", "Task", "model_path", "plain_method"]
+
+_PATHS = 256  # that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Method:
     wrap: Callable[[bytes, Reply], bytes | Refusal] | None = None
 
 
+@lru_cache(maxsize=_PATHS)
 def model_path(name: str, version: str, end: str = "") -> str:
     """The path of V2's call about a model; whatever the name holds stays inside its part of the path."""
     path = f"/v2/models/{quote(name, safe='')}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["SharedLoop", "Threads"]
 
 
+_APART_S = 0.001  # what is due at one time may be computed so far apart
+
+
 class Threads(Protocol):
     """What runs a `SharedLoop`: the threads of a worker."""
 
@@ -113,7 +116,7 @@ class SharedLoop:
         if self._told:
             self._told = False
             self._threads.watch_again(self)
-        if self.due < before:
+        if self.due < before - _APART_S:
             self._threads.hurry()
 
 

@@ -35,16 +35,21 @@ class EventSources:
     Args:
         epoll: that instance.
         wake: lets an idle thread look again how long it may wait.
+
+    Attributes:
+        any: whether there are some.
     """
 
     def __init__(self, epoll: select.epoll, wake: Callable[[], None]) -> None:
         self._epoll = epoll
         self._sources: dict[int, EventSource] = {}  # is replaced, never changed: threads read it
+        self.any = False
         self.hurry = wake
 
     def watch(self, source: EventSource) -> None:
         """Have a source taken once when its descriptor is readable, and whenever it is due."""
         self._sources = {**self._sources, source.number: source}
+        self.any = True
         self._epoll.register(source.number, _READABLE)
         self.hurry()
 
@@ -55,6 +60,7 @@ class EventSources:
     def unwatch(self, source: EventSource) -> None:
         """Forget a source, before its descriptor is closed."""
         self._sources = {number: one for number, one in self._sources.items() if one is not source}
+        self.any = bool(self._sources)
         with suppress(FileNotFoundError):
             self._epoll.unregister(source.number)
 

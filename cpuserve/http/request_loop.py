@@ -190,7 +190,8 @@ class RequestLoop:
                 handover.tell_idle(self._idle_threads)
         try:
             began, before = time.monotonic(), self._polled
-            events = self._epoll.poll(0 if busy else self.sources.wait_s(), 64)
+            wait_s = 0 if busy else self.sources.wait_s() if self.sources.any else -1
+            events = self._epoll.poll(wait_s, 64)
             self._polled = now = time.monotonic()
         finally:
             with self._lock:
@@ -210,7 +211,8 @@ class RequestLoop:
                 self.take_waiting()
             else:
                 self._event(number, event, since)
-        self.sources.take_due(now)
+        if self.sources.any:
+            self.sources.take_due(now)
         queued = queue.take()
         if queued is None:
             return True  # nothing whole yet, or another thread took it

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.sharedmem.block import Block
@@ -23,6 +25,10 @@ _PLACES, _NAME_BYTES = 64, 256
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,250}")
 _OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of workers
 _MOST = 1 << 62
+
+
+class _Head(Record):
+    changes = Word()  # of the regions; who has seen as many knows them all
 
 
 class _Region(Record):
@@ -88,9 +94,10 @@ class SharedMemory:
                 )
             if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
                 raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
-        block = Block("cpuserve-regions", 1, Record, _Region, _PLACES)
-        self._rows = block.rows
+        block = Block("cpuserve-regions", 1, _Head, _Region, _PLACES)
+        self._head, self._rows = block.head, block.rows
         self._lock = block.lock
+        self._known: tuple[int, Mapping[str, _Registered]] = (0, {})  # after so many changes
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Register a region.
@@ -124,12 +131,14 @@ class SharedMemory:
             row = self._row("")
             if row is None:
                 raise RequestError(f"{_PLACES} regions are registered already: unregister one")
+            self._head.changes += 1
             row.key, row.offset, row.byte_size = file, offset, byte_size
             row.name = name
 
     def unregister(self, name: str | None = None) -> None:
         """Forget a region, or all of them; one that there is not is forgotten already."""
         with self._lock:
+            self._head.changes += 1
             for row in self._rows:
                 if row.name and name in (None, row.name):
                     row.name = ""
@@ -140,11 +149,16 @@ class SharedMemory:
         Raises:
             RequestError: there is none of that name.
         """
-        with self._lock:
-            found = [_copied(row) for row in self._rows if row.name and name in (None, row.name)]
-        if name is not None and not found:
+        changes, known = self._known
+        if changes != self._head.changes:
+            with self._lock:
+                known = {row.name: _copied(row) for row in self._rows if row.name}
+                self._known = (self._head.changes, known)
+        if name is None:
+            return list(known.values())
+        if name not in known:
             raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
-        return found
+        return [known[name]]
 
     def read(self, place: SharedPlace, most_bytes: int, take_memory: Callable[[int], None]) -> memoryview:
         """A copy of what is in a place.
@@ -165,15 +179,15 @@ class SharedMemory:
                 "(setting max_body_bytes)"
             )
         take_memory(place.byte_size)
-        data = bytearray(place.byte_size)
+        data = np.empty(place.byte_size, np.uint8).data  # not filled with zeros first
         with _opened(region, os.O_RDONLY) as descriptor:
             at = 0
             while at < len(data):
-                count = os.preadv(descriptor, [memoryview(data)[at:]], start + at)
+                count = os.preadv(descriptor, [data[at:]], start + at)
                 if not count:
                     raise RequestError(f"the memory of region {region.name!r} has shrunk since")
                 at += count
-        return memoryview(data)
+        return data
 
     def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
         """Write the values of an output; gives where they are.
@@ -216,7 +230,9 @@ def _copied(row: _Region) -> _Registered:
 def _opened(region: _Registered, flags: int) -> Iterator[int]:
     """A descriptor of the memory of a region."""
     try:
-        descriptor = os.open(_DIRECTORY / region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(
+            f"{_DIRECTORY}/{region.key}", flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
     except OSError as error:
         raise RequestError(
             f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"

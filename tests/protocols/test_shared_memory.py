@@ -14,7 +14,7 @@ import pytest
 from cpuserve.errors import BodiesTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, answer
 from cpuserve.protocols.client_limits import ClientLimits
-from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
+from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes, SharedPlace
 from cpuserve.protocols.v2 import V2
 from tests.protocols.fakes import Pool, ask
 
@@ -59,6 +59,26 @@ def place(name="a", size=24, **more):
 
 def infer(v2, *inputs, **more):
     return ask(v2.infer, "m", body={"inputs": list(inputs), **more})
+
+
+def test_every_worker_knows_of_a_change_by_another_at_once(shared, client):
+    def in_another_process(function):
+        child = os.fork()
+        if not child:
+            try:
+                function()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    place = SharedPlace("r", 0, 8)
+    for content in (b"one", b"two"):
+        with pytest.raises(RequestError, match="no shared memory region"):
+            shared.read(place, 100, lambda _count: None)
+        client.buf[:3] = content
+        in_another_process(lambda: shared.register("r", PREFIX + "one", 0, 16))
+        assert bytes(shared.read(place, 100, lambda _count: None))[:3] == content
+        in_another_process(lambda: shared.unregister("r"))
 
 
 def test_regions_are_registered_listed_and_forgotten(routes, client):
