@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.sharedmem.block import Block
@@ -27,8 +25,8 @@ _OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of wo
 _MOST = 1 << 62
 
 
-class _Head(Record):
-    changes = Word()  # of the regions; who has seen as many knows them all
+class _Changes(Record):
+    count = Word()  # of the regions; who has seen as many knows them all
 
 
 class _Region(Record):
@@ -94,8 +92,8 @@ class SharedMemory:
                 )
             if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
                 raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
-        block = Block("cpuserve-regions", 1, _Head, _Region, _PLACES)
-        self._head, self._rows = block.head, block.rows
+        block = Block("cpuserve-regions", 1, _Changes, _Region, _PLACES)
+        self._changes, self._rows = block.head, block.rows
         self._lock = block.lock
         self._known: tuple[int, Mapping[str, _Registered]] = (0, {})  # after so many changes
 
@@ -131,14 +129,14 @@ class SharedMemory:
             row = self._row("")
             if row is None:
                 raise RequestError(f"{_PLACES} regions are registered already: unregister one")
-            self._head.changes += 1
+            self._changes.count += 1
             row.key, row.offset, row.byte_size = file, offset, byte_size
             row.name = name
 
     def unregister(self, name: str | None = None) -> None:
         """Forget a region, or all of them; one that there is not is forgotten already."""
         with self._lock:
-            self._head.changes += 1
+            self._changes.count += 1
             for row in self._rows:
                 if row.name and name in (None, row.name):
                     row.name = ""
@@ -150,10 +148,10 @@ class SharedMemory:
             RequestError: there is none of that name.
         """
         changes, known = self._known
-        if changes != self._head.changes:
+        if changes != self._changes.count:
             with self._lock:
                 known = {row.name: _copied(row) for row in self._rows if row.name}
-                self._known = (self._head.changes, known)
+                self._known = (self._changes.count, known)
         if name is None:
             return list(known.values())
         if name not in known:
@@ -178,6 +176,8 @@ class SharedMemory:
                 f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
                 "(setting max_body_bytes)"
             )
+        import numpy as np  # noqa: PLC0415  # in workers only
+
         take_memory(place.byte_size)
         data = np.empty(place.byte_size, np.uint8).data  # not filled with zeros first
         with _opened(region, os.O_RDONLY) as descriptor:
