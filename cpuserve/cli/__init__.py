@@ -33,6 +33,7 @@ COMMANDS = {
     "cutpoints": "list where a model can be cut",
     "cut": "cut a model into head, core and tail and serve them as one",
     "test-reload": "test that replacing a model under load loses no request",
+    "shadow": "show how far a version that is tried agrees with the one that answers",
     "profile": "show where a served model spends its time",
     "tune": "find the fastest settings for a model on this machine",
     "video": "run models on video files and streams",

@@ -24,6 +24,7 @@ from cpuserve.protocols.deepstack import DeepStack
 from cpuserve.protocols.page import Page
 from cpuserve.protocols.predictions import Predictions
 from cpuserve.protocols.repository import RepositoryRoutes
+from cpuserve.protocols.shadow import ShadowRoutes
 from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
 from cpuserve.protocols.tfs import TensorFlowServing
@@ -100,6 +101,7 @@ def routes(
         Route("GET", "/v2/models/<model>/versions/<version>/config", v2.config),
         Route("GET", "/v2/models/<model>/stats", statistics.stats),
         Route("GET", "/v2/models/<model>/versions/<version>/stats", statistics.stats),
+        Route("GET", "/v2/models/<model>/shadow", ShadowRoutes(pool).report),
         Route("GET", "/metrics", statistics.metrics),
         Route("POST", "/v2/repository/index", repository.index),
         Route("POST", "/v2/repository/models/<model>/load", repository.load, changes=True),

@@ -10,6 +10,7 @@ from typing import Any
 
 from cpuserve.machine.files import read_text
 from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.protocols.shadow import shadow_metrics
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.statistics import BUCKETS_US, GRPC_CODES, SERVER, Totals
 
@@ -119,6 +120,8 @@ class StatisticsRoutes:
             "Share of the requests without a version that the canary answers; 0 while it is not ready.",
             self._canaries(),
         )
+        for shadow_metric in shadow_metrics(self._pool):
+            yield from _metric(*shadow_metric)
         for metric, (histogram, words) in _HISTOGRAMS.items():
             yield from _histogram(metric, words, histogram, rows)
         yield from self._server_lines()

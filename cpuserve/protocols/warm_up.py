@@ -27,7 +27,6 @@ from cpuserve.protocols.v2_body import InferBody, parse_infer
 from cpuserve.serving.answer_comparison import agreement_of_answers, agreement_of_outputs, likeness
 from cpuserve.serving.engine import Array
 from cpuserve.serving.picture_files import PICTURE_ENDINGS
-from cpuserve.serving.picture_input import PictureSize
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import TensorsOnly
 from cpuserve.serving.request import Request
@@ -161,7 +160,7 @@ def _of_outputs(pipeline: Pipeline, document: Mapping[str, Any], given: Mapping[
     post = None if isinstance(pipeline.post, TensorsOnly) else pipeline.post
     return agreement_of_outputs(
         post,
-        _frame(pipeline),
+        pipeline.input_size,
         [expected[name].astype(given[name].dtype) for name in names],
         [given[name] for name in names],
     )
@@ -170,11 +169,3 @@ def _of_outputs(pipeline: Pipeline, document: Mapping[str, Any], given: Mapping[
 def _values(output: Mapping[str, Any]) -> Array:
     kind = object if output["datatype"] == "BYTES" else np.float64
     return np.array(output["data"], kind).reshape(output["shape"])
-
-
-def _frame(pipeline: Pipeline) -> PictureSize:
-    """The size that places in an answer are told in, where the picture's own is not known: the input's."""
-    if pipeline.pictures is None:
-        return PictureSize(1, 1)
-    resizer = pipeline.pictures.picture_input.resizer
-    return PictureSize(resizer.width, resizer.height)

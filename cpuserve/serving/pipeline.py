@@ -25,9 +25,10 @@ from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.tensor_checks import check_rows
 from cpuserve.serving.whole_requests import infer_alone
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "Seen"]
 
-_Seen = TypeVar("_Seen")
+Seen = TypeVar("Seen")
+"""What is made of the outputs for a picture."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ class Pipeline:
     def outputs(self) -> Sequence[Port]:
         """The model's outputs."""
         return self.tensors.engine.outputs if self.cut is None else self.cut.outputs
+
+    @property
+    def input_size(self) -> PictureSize:
+        """The size that places are told in where a picture's own is not known: that of the model's input."""
+        if self.pictures is None:
+            return PictureSize(1, 1)
+        resizer = self.pictures.picture_input.resizer
+        return PictureSize(resizer.width, resizer.height)
 
     def uncounted(self) -> Pipeline:
         """The same version without a cache, whose requests are not in the statistics of its model."""
@@ -166,8 +175,8 @@ class Pipeline:
         picture: Encoded | ScaledPicture,
         request: Request,
         topk: int | None,
-        look: Callable[[Sequence[Array], int | None, PictureSize], _Seen],
-    ) -> _Seen:
+        look: Callable[[Sequence[Array], int | None, PictureSize], Seen],
+    ) -> Seen:
         """Run one encoded picture and call ``look`` with its outputs while they are valid."""
         pictures = self.picture_path()
         batcher = pictures.batcher
@@ -187,6 +196,14 @@ class Pipeline:
             finally:
                 batcher.release(rows)
         return seen
+
+    def outputs_of(self, picture: Encoded | ScaledPicture, request: Request) -> list[Array]:
+        """The outputs for one picture, each without the batch dimension.
+
+        Raises:
+            RequestError: a bad picture, or a model that takes none.
+        """
+        return self._look(picture, request, None, lambda outputs, *_: [np.array(one) for one in outputs])
 
     def predict_all(
         self, pictures: Sequence[Encoded], request: Request, topk: int | None = None

@@ -8,6 +8,7 @@ from cpuserve.errors import RequestError
 from cpuserve.serving.asked_rollouts import AskedRollouts
 from cpuserve.serving.crash_check import CrashChecks
 from cpuserve.serving.model_table import ModelTable
+from cpuserve.serving.shadow_counters import ShadowCounters
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.process_lock import ProcessLock
 from cpuserve.sharedmem.record import Bytes, Record, Word
@@ -39,6 +40,7 @@ class ReloadControl:
         crash_checks: which versions a child process has loaded.
         turn: held by the worker that loads beside its traffic: one seat at a time is disturbed.
         rollouts: rollouts that came with a load.
+        shadows: what the shadows of all workers have found.
         table: the states of the models by worker, and the loads that clients asked for.
     """
 
@@ -51,6 +53,7 @@ class ReloadControl:
         self.crash_checks = CrashChecks()
         self.turn = ProcessLock("cpuserve-turn")
         self.rollouts = AskedRollouts()
+        self.shadows = ShadowCounters(rows)
 
     @property
     def generation(self) -> int:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import UsageError
 from cpuserve.models.rollout import NO_ROLLOUT, Rollout, read_rollout_file
-from cpuserve.serving.asked_rollouts import AskedRollouts
+from cpuserve.serving.reload_control import ReloadControl
+from cpuserve.serving.shadow import Shadow, ShadowThread, key_of
+from cpuserve.serving.shadow_counters import MOST_SHADOWS
 from cpuserve.serving.version_choice import VersionChoice
 from cpuserve.serving.version_loader import ModelState
 from cpuserve.settings import Settings
 
-__all__ = ["Rollouts", "shown_labels", "shown_versions"]
+__all__ = ["Rollouts", "in_flight", "shown_labels", "shown_versions"]
+
+_log = logging.getLogger("cpuserve.rollouts")
+
+
+def in_flight(models: Mapping[str, Mapping[int, ModelState]]) -> bool:
+    """Whether requests of clients are inside any of a worker's models."""
+    states = (model for versions in models.values() for model in versions.values())
+    return any(one.pipeline.recorder.in_flight for one in states if one.pipeline)
 
 
 class Rollouts:
@@ -23,13 +35,20 @@ class Rollouts:
     Attributes:
         choices: by model, of those that have a rollout.
 
+        shadow_counters: what the shadows of all workers have found.
+
     Args:
-        asked: rollouts that came with a load.
+        control: what the workers tell each other.
+        row: this worker's.
+        busy: whether this worker has requests of clients.
     """
 
-    def __init__(self, asked: AskedRollouts) -> None:
+    def __init__(self, control: ReloadControl, row: int, busy: Callable[[], bool]) -> None:
         self.choices: dict[str, VersionChoice] = {}
-        self._asked = asked
+        self.shadow_counters = control.shadows
+        self._asked = control.rollouts
+        self._row = row
+        self._shadow_thread = ShadowThread(busy)
         self._wrong: dict[str, str] = {}
 
     def read(self, name: str, home: Path, settings: Settings) -> Rollout:
@@ -69,7 +88,34 @@ class Rollouts:
             return
         before = self.choices.get(name)
         choice = VersionChoice.of(rollout, versions, {} if before is None else before.labels)
-        self.choices = {**self.choices, name: choice}
+        shadow = self._shadow(name, choice, versions, None if before is None else before.shadow)
+        self.choices = {**self.choices, name: replace(choice, shadow=shadow)}
+
+    def _shadow(
+        self,
+        name: str,
+        choice: VersionChoice,
+        versions: Mapping[int, ModelState],
+        before: Shadow | None,
+    ) -> Shadow | None:
+        """The shadow of a model: the one before, as long as its versions and its share are the same."""
+        wanted = choice.rollout.shadow
+        number = choice.rollout.number(wanted)
+        stable = None if choice.default is None else choice.default.pipeline
+        if wanted is None or number is None:
+            return None
+        candidate = versions[number].pipeline if number in versions else None
+        if stable is None or candidate is None or candidate is stable:
+            return None
+        if before is not None:
+            same = before.stable is stable and before.candidate is candidate
+            if same and before.share == wanted.share:
+                return before
+        cell = self.shadow_counters.cell(self._row, key_of(stable, candidate))
+        if cell is None:
+            _log.error("model %s has no shadow: %d models had one, the limit of a server", name, MOST_SHADOWS)
+            return None
+        return Shadow(stable, candidate, wanted.share, cell, self._shadow_thread)
 
     def labels(self, name: str) -> Mapping[str, int]:
         """Version of a model by label."""

@@ -22,6 +22,7 @@ __all__ = [
     "SAMPLER_THREAD",
     "SERIALISE",
     "SERVING_THREAD",
+    "SHADOW_THREAD",
     "STAGES",
     "STAGE_NAMES",
     "THREAD_ROLES",
@@ -139,7 +140,7 @@ class ThreadRole(NamedTuple):
 
 
 SERVING_THREAD, LOADER_THREAD, ADMIN_THREAD, SAMPLER_THREAD = "serve-", "models", "admin", "stacks"
-GRPC_THREAD, ZMQ_THREAD = "grpc", "zmq"
+GRPC_THREAD, ZMQ_THREAD, SHADOW_THREAD = "grpc", "zmq", "shadow"
 
 THREAD_ROLES = (
     ThreadRole(SERVING_THREAD, "serve", infers=True),
@@ -148,6 +149,7 @@ THREAD_ROLES = (
     ThreadRole(SAMPLER_THREAD, "admin"),
     ThreadRole(GRPC_THREAD, "admin"),
     ThreadRole(ZMQ_THREAD, "admin"),
+    ThreadRole(SHADOW_THREAD, "admin", infers=True),
 )
 """The named threads of a worker; the main one accepts connections."""
 

@@ -1,9 +1,8 @@
 """Counters of all workers in shared memory: a row a worker, a place a version of a model.
 
-The block is made before the workers are forked. A worker writes only into the row it has claimed, anyone
-reads the sum over all rows. A row outlives its worker and is claimed again by a later one, so that no counter
-of a version that is served ever falls back while the server runs. A version that no worker serves any more
-gives its place to a later one.
+The block is made before the workers are forked. A worker writes only into its row, anyone reads the sum of
+all. A row outlives its worker and is claimed again by a later one, so that no counter of a version that is
+served ever falls back. A version that no worker serves any more gives its place to a later one.
 """
 
 from __future__ import annotations
@@ -260,11 +259,7 @@ class Statistics:
 
 
 class Counted(Protocol):
-    """Something with a count.
-
-    Attributes:
-        count: how many.
-    """
+    """Something with a count of what is in it."""
 
     count: int
 
@@ -280,6 +275,11 @@ class Recorder:
         """Add to a counter; an amount may be negative for a gauge."""
         with self._lock:
             self._words[_FIELDS[counter]] += amount
+
+    @property
+    def in_flight(self) -> int:
+        """Requests inside the pipeline now."""
+        return self._words[_IN_FLIGHT]
 
     def put(self, gauge: str, value: int) -> None:
         """Set a gauge."""

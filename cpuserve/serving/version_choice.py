@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cpuserve.models.rollout import CandidateVersion, Rollout
 from cpuserve.serving.pipeline import Pipeline
+from cpuserve.serving.shadow import Shadow
 from cpuserve.serving.version_loader import ModelState
 
 __all__ = ["VersionChoice", "newest_ready"]
@@ -35,6 +36,7 @@ class VersionChoice:
         default: answers requests without a version; None while no version does.
         labels: version by label. A label whose new version is not ready stays with the one before.
         canary: answers its share of the requests without a version; None where there is none that is ready.
+        shadow: has a candidate answer copies; None where there is none that is ready.
         problems: what of the rollout cannot be had, and what is done instead.
     """
 
@@ -43,6 +45,7 @@ class VersionChoice:
     labels: Mapping[str, int] = field(default_factory=dict)
     canary: Pipeline | None = None
     problems: tuple[str, ...] = ()
+    shadow: Shadow | None = None
 
     @classmethod
     def of(
@@ -75,6 +78,11 @@ class VersionChoice:
         if number is not None and canary is None:
             answers = f"version {default.file.version} answers all" if default is not None else "none answers"
             problems.append(f"canary: version {number} {_why_not(versions, number)}; {answers}")
+        number = rollout.number(rollout.shadow)
+        if number is not None and number not in ready:
+            problems.append(f"shadow: version {number} {_why_not(versions, number)}")
+        elif number is not None and default is not None and default.file.version == number:
+            problems.append(f"shadow: there is no other version than {number}")
         return cls(rollout, default, labels, canary, tuple(problems))
 
     @property
@@ -91,6 +99,8 @@ class VersionChoice:
         wanted = self.rollout.canary
         if self.canary is not None and wanted is not None and _is_chosen(wanted, headers):
             return self.canary
+        if self.shadow is not None and self.shadow.takes():
+            return self.shadow.pipeline
         return None if self.default is None else self.default.pipeline
 
 

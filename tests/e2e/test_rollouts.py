@@ -1,18 +1,23 @@
-"""Two versions of the digits, the second made wrong by purpose: labels and canaries over HTTP and gRPC."""
+"""Two versions of the digits, the second wrong by purpose: labels, canaries, shadows over HTTP and gRPC."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
+import signal
 from collections import Counter
 
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tritonclient import grpc as triton
 from tritonclient import http as triton_http
 from tritonclient.utils import InferenceServerException
 
+from cpuserve.cli import cli
 from cpuserve.grpc.messages import message_class
 from tests.conftest import ROOT
 from tests.servers import free_port, serving
@@ -55,7 +60,7 @@ def over_grpc(served):
 def rollout(served, home):
     def declare(**keys):
         (home / "rollout.json").write_text(json.dumps({**LABELS, **keys}))
-        served.wait_until(lambda: served.post("/v1/config/reload", b"").status == 200, "reloaded")
+        assert served.post("/v1/config/reload", b"").status in (200, 201)
 
     yield declare
     declare()
@@ -169,3 +174,66 @@ def test_a_load_changes_it_in_every_worker(served):
     client.load_model("digits")
     assert "canary" not in client.get_model_config("digits")["parameters"]
     client.close()
+
+
+def report(served):
+    return served.get("/v2/models/digits/shadow").json()
+
+
+def test_a_shadow_is_compared_over_both_and_clients_never_see_it(served, over_grpc, rollout):
+    assert served.get("/v2/models/digits/shadow").status == 404
+    rollout(shadow={"label": "next", "share": 1})
+    for _ in range(6):
+        assert best(served.post("/predictions/digits", SEVEN)) == "7"
+        assert infer(over_grpc, triton) == (7, "1")
+    served.wait_until(lambda: report(served)["requests"]["compared"] >= 12, "compared")
+    found = report(served)
+    assert found["requests"] == {"compared": 12, "silent": 0, "failed": 0, "shed": 0}
+    assert found["compares"] == "classes"
+    assert found["agreement"] < 0.05
+    assert found["answers"] == {"answers": 12, "missed": 12, "invented": 0}
+    for role, version in (("stable", "1"), ("candidate", "2")):
+        assert found[role]["version"] == version
+        assert found[role]["infer_ms"] > 0
+        assert found[role]["cpu_ms"] > 0
+    metrics = served.get("/metrics").body.decode()
+    assert 'cpuserve_shadow_requests_total{name="digits",version="2",result="compared"} 12' in metrics
+    assert 'cpuserve_shadow_cpu_seconds_total{name="digits",version="2",role="candidate"} 0.' in metrics
+    url = f"http://127.0.0.1:{served.port}"
+    done = CliRunner().invoke(cli, ["shadow", "digits", "--url", url])
+    assert "digits: classes agree by 0.0" in done.output
+    assert "12 requests with 12 answers, 12 of them missed" in done.output
+    assert json.loads(CliRunner().invoke(cli, ["shadow", "digits", "--url", url, "--json"]).output) == report(
+        served
+    )
+    rollout(shadow={"label": "next", "share": 0})
+    assert best(served.post("/predictions/digits", SEVEN)) == "7"
+    assert report(served)["requests"]["compared"] == 12  # another share keeps the evidence
+    refused = CliRunner().invoke(cli, ["shadow", "none", "--url", url])
+    assert "there is no model" in str(refused.exception)
+
+
+def test_what_was_compared_outlives_a_killed_worker_and_new_files_begin_anew(served, home, rollout):
+    rollout(shadow={"version": 2, "share": 1})
+    for _ in range(8):
+        served.post("/predictions/digits", SEVEN)
+    served.wait_until(lambda: report(served)["requests"]["compared"] >= 8, "compared")
+    before, workers = report(served)["requests"]["compared"], served.workers()
+    os.kill(workers[0], signal.SIGKILL)
+    served.settle(2, gone=workers[:1])
+    assert report(served)["requests"]["compared"] >= before
+    for _ in range(10):
+        assert best(served.post("/predictions/digits", SEVEN)) == "7"
+    served.wait_until(
+        lambda: report(served)["requests"]["compared"] >= before + 10, "compared by the new worker"
+    )
+    shutil.rmtree(home / "2")
+    good_digits(home / ".2").rename(home / "2")
+    assert served.post("/v1/config/reload", b"").status in (200, 201)
+    served.wait_until(lambda: report(served)["requests"]["compared"] == 0, "begun anew")
+    for _ in range(5):
+        assert best(served.post("/predictions/digits", SEVEN)) == "7"
+    served.wait_until(lambda: report(served)["requests"]["compared"] == 5, "compared")
+    assert report(served)["agreement"] == 1
+    shutil.rmtree(home / "2")
+    wrong_digits(home / ".2").rename(home / "2")
