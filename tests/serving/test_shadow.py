@@ -15,7 +15,8 @@ from openvino import opset13 as ops
 from cpuserve.errors import RequestError
 from cpuserve.models.card import Card
 from cpuserve.models.repository import ModelFile
-from cpuserve.serving.loader import load_pipeline, new_core
+from cpuserve.serving.loader import load_pipeline
+from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.request import Request
 from cpuserve.serving.shadow import Shadow, ShadowThread, key_of
 from cpuserve.serving.shadow_counters import ShadowCounters
@@ -35,7 +36,9 @@ def versions(tmp_path_factory):
     for number, make in ((1, good_digits), (2, wrong_digits), (3, good_digits)):
         file = ModelFile("digits", number, make(root / str(number)) / "model.xml")
         settings = Settings(precision="f32", max_batch=2)
-        made[number] = load_pipeline(new_core(), file, settings, 1, statistics.recorder(0, "digits", number))
+        made[number] = load_pipeline(
+            openvino_core(), file, settings, 1, statistics.recorder(0, "digits", number)
+        )
     return made, statistics
 
 
@@ -164,7 +167,7 @@ def write(folder, model, **card):
     folder.mkdir()
     ov.save_model(model, folder / "model.xml")
     return load_pipeline(
-        new_core(), ModelFile("m", 1, folder / "model.xml"), Settings(precision="f32", max_batch=1), 1
+        openvino_core(), ModelFile("m", 1, folder / "model.xml"), Settings(precision="f32", max_batch=1), 1
     )
 
 
