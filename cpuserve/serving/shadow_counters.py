@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -147,11 +148,13 @@ class ShadowCell:
 
     def __init__(self, counters: ShadowCounters, row: _ShadowRow, place: int, key: str) -> None:
         self._counters, self._row, self._place, self._key = counters, row, place, key
+        self._lock = threading.Lock()  # serving threads count what is shed
 
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to a counter."""
         if self._counters.is_of(self._place, self._key):
-            self._row.words[self._place * _WORDS + _FIELDS[counter]] += amount
+            with self._lock:
+                self._row.words[self._place * _WORDS + _FIELDS[counter]] += amount
 
     def timed(self, role: str, infer_ns: int, cpu_ns: int) -> None:
         """Count the times of one request.

@@ -173,7 +173,7 @@ def test_the_cpu_time_of_each_worker_is_what_the_kernel_says(block):
 def test_a_canary_has_its_share_while_it_is_ready():
     def choice(share):
         rollout = SimpleNamespace(canary=None, number=lambda _candidate: 2)
-        return SimpleNamespace(rollout=rollout, canary_share=share)
+        return SimpleNamespace(rollout=rollout, canary_share=share, shadow=None)
 
     control = SimpleNamespace(table=SimpleNamespace(read=list))
     pool = SimpleNamespace(
