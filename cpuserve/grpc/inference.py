@@ -144,6 +144,9 @@ def _in_stream(data: bytes, reply: Reply) -> bytes:
         message.error_message = reply.refusal.text
         with suppress(RequestError):  # what cannot be read has no id
             message.infer_response.id = InferMessage.read(data).head.id
+    message.infer_response.parameters[
+        "triton_final_response"
+    ].bool_param = True  # there is one answer a request
     content: bytes = message.SerializeToString()
     return content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -73,7 +74,7 @@ class TensorFlowService:
             plain_method(
                 *(f"/{_PREDICTION}/GetModelMetadata", "GET", "/v1/models/-/metadata", _MetadataRequest),
                 *(self._routes.metadata, _metadata),
-                place=lambda message: _place(message.model_spec, "/metadata"),
+                place=_metadata_place,
             ),
             plain_method(
                 *(f"/{_MODEL}/GetModelStatus", "GET", "/v1/models/-", _StatusRequest),
@@ -131,6 +132,13 @@ def _place(spec: Any, end: str) -> tuple[str, tuple[str, ...]]:
     return path, (spec.name, version) if version else (spec.name,)
 
 
+def _metadata_place(message: Any) -> tuple[str, tuple[str, ...]]:
+    for field in message.metadata_field:
+        if field != "signature_def":
+            raise RequestError(f"there is no metadata_field {field[:80]!r} here: ask for 'signature_def'")
+    return _place(message.model_spec, "/metadata")
+
+
 def _check_structure(data: memoryview) -> None:
     """Refuse a request with more parts than protobuf should make objects of.
 
@@ -161,20 +169,36 @@ def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
     if any(size < 0 for size in shape):
         raise RequestError(f"input {name[:80]!r} needs a shape of whole numbers, not {list(shape)}")
     if sent.dtype == _DT_STRING:
-        pictures = [memoryview(one) for one in sent.string_val]
-        return Tensor(name, "BYTES", shape or (len(pictures),), pictures)
+        shape = shape or (len(sent.string_val),)
+        pictures = [
+            memoryview(one) for one in _all_values(name, "string_val", sent.string_val, shape, limits)
+        ]
+        return Tensor(name, "BYTES", shape, pictures)
     if sent.dtype not in _TYPES:
         raise RequestError(f"input {name[:80]!r}: its dtype {sent.dtype} cannot be served")
     datatype, field = _TYPES[sent.dtype]
     if sent.tensor_content:
         return Tensor(name, datatype, shape, memoryview(sent.tensor_content))
-    values = getattr(sent, field)
-    if len(values) > limits.max_json_elements:
+    values = _all_values(name, field, getattr(sent, field), shape, limits)
+    return Tensor(name, datatype, shape, _numbers(sent.dtype, values))
+
+
+def _all_values(
+    name: str, field: str, sent: Sequence[Any], shape: tuple[int, ...], limits: ClientLimits
+) -> list[Any]:
+    """The values of a field; as in TensorFlow the last one stands for all that are left out.
+
+    Raises:
+        TooManyElements: there are more than the server makes an array of.
+    """
+    left_out = math.prod(shape) - len(sent) if sent else 0
+    count = len(sent) + max(0, left_out)
+    if count > limits.max_json_elements:
         raise TooManyElements(
-            f"input {name[:80]!r}: {len(values)} numbers in {field}; there may be {limits.max_json_elements} "
+            f"input {name[:80]!r}: {count} values in {field}; there may be {limits.max_json_elements} "
             "(setting max_json_elements): send tensor_content"
         )
-    return Tensor(name, datatype, shape, _numbers(sent.dtype, list(values)))
+    return [*sent, *sent[-1:] * left_out]
 
 
 def _numbers(dtype: int, values: list[Any]) -> list[Any] | memoryview:

@@ -293,7 +293,8 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
     text = error.description or error.name
     if status == 404:
         text = f"there is nothing at {flask.request.path}"
-        if _UNSUPPORTED.match(flask.request.path):
+        part = _UNSUPPORTED.match(flask.request.path)
+        if part and f"GET /v2/{part[1]}/region/<name>/status" not in flask.current_app.view_functions:
             status, text = (
                 501,
                 "shared memory (without shared_memory_prefix) and traces by model are not supported; "

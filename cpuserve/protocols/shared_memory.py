@@ -110,8 +110,10 @@ class SharedMemory:
             RequestError: the key is not allowed, its memory is not there or ends before, the name is taken,
                 or there are too many regions.
         """
-        if not name or not name.isprintable() or len(name.encode()) > _NAME_BYTES:
-            raise RequestError(f"the name of a region has 1 to {_NAME_BYTES} bytes that can be shown")
+        if not name or not name.isprintable() or "/" in name or len(name.encode()) > _NAME_BYTES:
+            raise RequestError(
+                f"the name of a region has 1 to {_NAME_BYTES} bytes that can be shown, without a slash"
+            )
         file = key.removeprefix("/")
         if not _KEY.fullmatch(file) or not file.startswith(self._prefixes):
             raise RequestError(
@@ -278,8 +280,8 @@ class SharedMemoryRoutes:
             RequestError: the body is no object with ``key``, ``offset`` and ``byte_size``, or is refused.
         """
         match call.document():
-            case {"key": str(key), "byte_size": int(byte_size), **more} if _is_offset(more):
-                self._shared_memory.register(name, key, more.get("offset", 0), byte_size)
+            case {"key": str(key), **numbers} if _are_whole(numbers):
+                self._shared_memory.register(name, key, numbers.get("offset", 0), numbers["byte_size"])
             case _:
                 raise RequestError('a region has a "key" and whole numbers "offset" and "byte_size"')
         return Reply(200, b"", [])
@@ -298,8 +300,8 @@ class SharedMemoryRoutes:
         return Reply(200, b"", [])
 
 
-def _is_offset(document: Mapping[str, Any]) -> bool:
-    return type(document.get("offset", 0)) is int
+def _are_whole(document: Mapping[str, Any]) -> bool:
+    return type(document.get("offset", 0)) is int and type(document.get("byte_size")) is int
 
 
 def _described(region: _Registered) -> dict[str, object]:

@@ -186,6 +186,6 @@ def _outdated(known: _Kind, now: float) -> bool:
 def _too_late(ahead: int, needed_s: float, left_s: float) -> QueueFull:
     return QueueFull(
         f"{ahead} requests are waiting before it: it would be answered after {1000 * needed_s:.0f} ms, "
-        f"its deadline is in {1000 * left_s:.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
+        f"its deadline is in {1000 * max(0, left_s):.0f} ms (X-Request-Timeout-Ms, setting deadline_ms)",
         retry_after_s=needed_s - left_s,
     )

@@ -402,6 +402,7 @@ def test_tensors_in_shared_memory(with_memory, module):
         found = shm.get_contents_as_numpy(memory, np.float32, [3, 10], offset=values.nbytes)
         plain = client.infer("digits", tensor(module))
         assert found.tolist() == plain.as_numpy(ANSWER).tolist()
+        assert with_memory.post("/v2/systemsharedmemory/region/a/b/register", b"{}").status == 404
         client.unregister_system_shared_memory("both")
         with pytest.raises(InferenceServerException, match="no shared memory region"):
             client.infer("digits", [made])

@@ -353,6 +353,8 @@ def test_a_stream_is_answered_in_its_order_and_goes_on_after_an_error():
         answers = stream(one, *wishes)
     assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(60)]
     for number, answer in enumerate(answers):
+        # clients of Triton wait for it, as its models may answer a request several times
+        assert answer.infer_response.parameters["triton_final_response"].bool_param
         assert answer.error_message == ("" if number % 7 else "there is no model 'no'")
         if number % 7:
             assert np.frombuffer(answer.infer_response.raw_output_contents[0], np.float32)[0] == number

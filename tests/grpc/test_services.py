@@ -173,6 +173,26 @@ def test_half_precision_comes_as_bits(channel, monkeypatch):
     assert np.frombuffer(answer.outputs["sum"].tensor_content, half).tolist() == [2, 3, 4]
 
 
+def test_the_last_value_stands_for_those_that_are_left_out(channel):
+    """TensorFlow's make_tensor_proto(1.5, shape=(2, 3)) sends one value."""
+    inputs = {"a": tensor(1, (2, 3), float_val=[4, 1.5]), "b": tensor(4, (2, 3), int_val=[2])}
+    found = predict(channel, request(inputs=inputs)).outputs["sum"]
+    assert np.frombuffer(found.tensor_content, np.float32).tolist() == [6, *[3.5] * 5]
+
+
+@pytest.mark.parametrize(("fields", "refused"), [(["signature_def"], ""), ([], ""), (["graph"], "'graph'")])
+def test_the_signature_is_all_there_is_of_metadata(channel, fields, refused):
+    asked = message_class("tensorflow.serving.GetModelMetadataRequest")
+    sent = asked(model_spec={"name": "m"}, metadata_field=fields)
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/GetModelMetadata")
+    if not refused:
+        assert call(sent.SerializeToString(), timeout=WAIT_S)
+        return
+    with pytest.raises(grpc.RpcError, match=refused) as caught:
+        call(sent.SerializeToString(), timeout=WAIT_S)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "words"),
     [
@@ -192,7 +212,18 @@ def test_half_precision_comes_as_bits(channel, monkeypatch):
         (request(inputs={"a": tensor(1, [1] * 65)}), "INVALID_ARGUMENT", "64 dimensions"),
         (request(inputs={"a": tensor(1, [1] * 5000)}), "INVALID_ARGUMENT", "4096 fields"),
         (request(inputs={"a": tensor(7, [1], string_val=[b""] * 5000)}), "INVALID_ARGUMENT", "4096 fields"),
-        (request(inputs={"a": tensor(1, (2, 3), float_val=[1])}), "INVALID_ARGUMENT", "1 were sent"),
+        (request(inputs={"a": tensor(1, (2, 3), float_val=[1] * 7)}), "INVALID_ARGUMENT", "7 were sent"),
+        (request(inputs={"a": tensor(1, (2, 3))}), "INVALID_ARGUMENT", "0 were sent"),
+        (
+            request(inputs={"a": tensor(1, (1 << 40,), float_val=[1])}),
+            "INVALID_ARGUMENT",
+            "max_json_elements",
+        ),
+        (
+            request(inputs={"a": tensor(7, (1 << 40,), string_val=[b""])}),
+            "INVALID_ARGUMENT",
+            "max_json_elements",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_its_code(channel, sent, code, words):

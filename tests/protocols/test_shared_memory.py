@@ -140,6 +140,10 @@ def test_pictures_are_read_too(v2, routes, client):
         ({"offset": "1"}, "whole numbers"),
         ({"offset": True}, "whole numbers"),
         ({"byte_size": 1.5}, "whole numbers"),
+        ({"byte_size": True}, "whole numbers"),
+        ({"byte_size": 1 << 64}, "whole numbers"),
+        ({"byte_size": -1}, "make no region"),
+        ({"offset": 1 << 62}, "make no region"),
         ({"key": 5}, "whole numbers"),
     ],
 )
@@ -150,8 +154,8 @@ def test_what_may_not_be_registered(routes, client, body, words):
     assert ask(routes.status)[2] == []
 
 
-@pytest.mark.parametrize("name", ["", "x" * 257, "a\nb"])
-def test_names_of_regions_can_be_shown(routes, client, name):
+@pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a/b"])
+def test_names_of_regions_can_be_shown_and_be_a_part_of_a_path(routes, client, name):
     assert register(routes, name)[0] == 400
 
 
