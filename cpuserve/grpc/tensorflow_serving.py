@@ -198,7 +198,7 @@ def _all_values(
             f"input {name[:80]!r}: {count} values in {field}; there may be {limits.max_json_elements} "
             "(setting max_json_elements): send tensor_content"
         )
-    return [*sent, *sent[-1:] * left_out]
+    return [*sent, *[sent[-1]] * left_out] if left_out > 0 else list(sent)
 
 
 def _numbers(dtype: int, values: list[Any]) -> list[Any] | memoryview:
