@@ -21,6 +21,7 @@ from tests.protocols.fakes import Pipeline, Pool
 PredictRequest = message_class("tensorflow.serving.PredictRequest")
 PredictResponse = message_class("tensorflow.serving.PredictResponse")
 PREDICT = "tensorflow.serving.PredictionService/Predict"
+METADATA = "tensorflow.serving.PredictionService/GetModelMetadata"
 A = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 B = np.array([[1, 1, 1], [2, 2, 2]], np.uint8)
 
@@ -184,7 +185,7 @@ def test_the_last_value_stands_for_those_that_are_left_out(channel):
 def test_the_signature_is_all_there_is_of_metadata(channel, fields, refused):
     asked = message_class("tensorflow.serving.GetModelMetadataRequest")
     sent = asked(model_spec={"name": "m"}, metadata_field=fields)
-    call = channel.unary_unary("/tensorflow.serving.PredictionService/GetModelMetadata")
+    call = channel.unary_unary(f"/{METADATA}")
     if not refused:
         assert call(sent.SerializeToString(), timeout=WAIT_S)
         return
