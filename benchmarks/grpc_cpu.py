@@ -2,8 +2,9 @@
 
 Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The models of the tensors (FP32 of 224
 and 640 pixels) take little time, so their requests cost what is around a model; what inference alone takes
-is measured too. With ``--triton HOST:PORT --triton-pid PID --triton-model NAME
---triton-input NAME`` a Triton that runs already answers the same picture over gRPC.
+is measured too. With ``--triton HOST:PORT --triton-pid PID --triton-twin DIR`` a Triton that runs already
+answers the same picture over gRPC; DIR is a model's directory, for cpuserve, of the network that Triton runs,
+so that both do the same work.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = ["main"]
 _SIDES = {"tensor": 224, "large tensor": 640}
 _SHARED = {"tensor": "shared memory", "large tensor": "large shared memory"}
 _REGION = "cpubench_tensor"
+_TWIN, _BEST = "twin", 5  # what Triton answers: the best classes, not all numbers
 _Request = message_class("inference.ModelInferRequest")
 
 
@@ -141,6 +143,15 @@ def _picture_message(model: str, name: str, picture: bytes) -> Any:
     return _Request(model_name=model, inputs=[entry], raw_input_contents=[prefixed])
 
 
+def _twin_message(local: LocalServer, picture: bytes) -> Any:
+    """The picture for Triton's network in our server; the best classes are asked for, as Triton has them."""
+    _, metadata = local.get_json(f"/v2/models/{_TWIN}")
+    message = _picture_message(_TWIN, metadata["inputs"][0]["name"], picture)
+    wanted = {"classification": {"int64_param": _BEST}}
+    message.outputs.add(**{"name": metadata["outputs"][0]["name"], "parameters": wanted})
+    return message
+
+
 def _over_grpc(address: str, pid: int, body: Path, given: argparse.Namespace) -> float:
     """CPU microseconds a request of a server; raises when one is not answered."""
     before = tree_cpu_s(pid)
@@ -203,7 +214,10 @@ def main() -> None:
     parser.add_argument("--triton-model", default="classify")
     parser.add_argument("--triton-input", default="image")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--triton-twin", type=Path, metavar="DIR", help="Triton's network as a model here")
     given = parser.parse_args()
+    if given.triton and not (given.triton_pid and given.triton_twin):
+        parser.error("--triton needs --triton-pid, and --triton-twin with the network that Triton runs")
     rounds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="cpuserve-bench-") as place:
         folder = Path(place)
@@ -212,6 +226,8 @@ def main() -> None:
         shutil.copytree(given.digits, repository / "digits")
         for side in _SIDES.values():
             write_first_value_model(repository / _model_name(side) / "1", side)
+        if given.triton:
+            shutil.copytree(given.triton_twin, repository / _TWIN)
         ways = _ways(folder, picture)
         answer = folder / "answer"
         answer.write_bytes(bytes(100))
@@ -228,11 +244,7 @@ def main() -> None:
                     stub_name = f"a stub, {name.partition(', ')[2]}"
                     measures[stub_name] = _measure_grpc(*stub, way.body, given)
             if given.triton:
-                body = folder / "triton"
-                body.write_bytes(
-                    _picture_message(given.triton_model, given.triton_input, picture).SerializeToString()
-                )
-                measures["Triton, picture"] = _measure_grpc(given.triton, given.triton_pid, body, given)
+                measures |= _beside_triton(local, port, picture, folder, given)
             for _ in range(given.rounds):
                 for name, measure in measures.items():
                     rounds.setdefault(name, []).append(measure())
@@ -250,6 +262,21 @@ def main() -> None:
         facts = {**sizes, "workers": given.workers, "connections": given.connections}
         command = ["python", "-m", "benchmarks.grpc_cpu", *sys.argv[1:]]
         write_result(given.out, command, {**facts, "ways": figures, "against_http": _against_http(figures)})
+
+
+def _beside_triton(
+    local: LocalServer, port: int, picture: bytes, folder: Path, given: argparse.Namespace
+) -> dict[str, Callable[[], float]]:
+    """The picture asked of Triton, and of its network in our server."""
+    asked, twin = folder / "triton", folder / _TWIN
+    message = _picture_message(given.triton_model, given.triton_input, picture)
+    message.inputs[0].shape[:] = [1, 1]  # its model has the batch and one text a row
+    asked.write_bytes(message.SerializeToString())
+    twin.write_bytes(_twin_message(local, picture).SerializeToString())
+    return {
+        "Triton, picture": _measure_grpc(given.triton, given.triton_pid, asked, given),
+        f"gRPC, {_TWIN}": _measure_grpc(f"127.0.0.1:{port}", local.pid, twin, given),
+    }
 
 
 def _measure(local: LocalServer, port: int, way: _Way, given: argparse.Namespace) -> Callable[[], float]:
@@ -272,7 +299,7 @@ def _against_http(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         for way in (f"gRPC, {what}", f"gRPC, {shared}", f"HTTP, {shared}"):
             found[way] = (cpu[way] - alone) / http
     if "Triton, picture" in cpu:
-        found["Triton over ours"] = cpu["Triton, picture"] / cpu["gRPC, picture"]
+        found["Triton over ours"] = cpu["Triton, picture"] / cpu[f"gRPC, {_TWIN}"]
     return {name: round(value, 3) for name, value in found.items()}
 
 
