@@ -252,16 +252,20 @@ def main() -> None:
         name: {"cpu_us": statistics.median(found), "noise": spread(found), "rounds_cpu_us": found}
         for name, found in rounds.items()
     }
-    table = Table("way", "CPU us a request", "noise")
-    for name, row in figures.items():
-        table.add_row(name, f"{row['cpu_us']:.0f}", f"{row['noise']:.2f}")
-    Console().print(table)
+    _show(figures)
     if given.out:
         sizes = {"picture_bytes": len(picture)}
         sizes |= {f"{what} bytes".replace(" ", "_"): _tensor_bytes(side) for what, side in _SIDES.items()}
         facts = {**sizes, "workers": given.workers, "connections": given.connections}
         command = ["python", "-m", "benchmarks.grpc_cpu", *sys.argv[1:]]
         write_result(given.out, command, {**facts, "ways": figures, "against_http": _against_http(figures)})
+
+
+def _show(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table("way", "CPU us a request", "noise")
+    for name, row in figures.items():
+        table.add_row(name, f"{row['cpu_us']:.0f}", f"{row['noise']:.2f}")
+    Console().print(table)
 
 
 def _beside_triton(
