@@ -95,6 +95,10 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(_FAILED)
     except OSError as error:
         click.echo(f"cpuserve: error: {_reason(error)}", err=True)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is the output that cannot be written, as has been said
+            _end_output()
         sys.exit(_FAILED)
     except click.Abort:  # click's word for Ctrl-C
         click.echo("cpuserve: ended by Ctrl-C", err=True)
@@ -112,7 +116,9 @@ def _end_output() -> None:
 def _reason(error: OSError) -> str:
     """What the system refused, and of which file."""
     said = error.strerror or str(error)
-    return said if error.filename is None else f"{os.fsdecode(error.filename)}: {said}"
+    # of two files, such as those of a copy, the second is the one that is written
+    file = error.filename if error.filename2 is None else error.filename2
+    return said if file is None else f"{os.fsdecode(file)}: {said}"
 
 
 def _not_here_yet(error: CpuserveError) -> str:

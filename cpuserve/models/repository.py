@@ -317,7 +317,9 @@ class Repository:
             self._clean()
             place, lock = self._locked_directory()
         except OSError as error:
-            raise RepositoryError(f"cannot write to model repository {self.root}: {error}") from error
+            raise RepositoryError(
+                f"cannot write to model repository {self.root}: {error.strerror}"
+            ) from error
         try:
             yield place
         finally:

@@ -38,6 +38,7 @@ class AccessLog:
 
     def __init__(self, place: str, style: str) -> None:
         self._place = place
+        self._lost = 0  # lines in a row that could not be written
         self._descriptor = self._open()
         self._line: Callable[[dict[str, Any]], str] = _json_line if style == "json" else _text_line
 
@@ -61,7 +62,7 @@ class AccessLog:
             raise UsageError(f"access_log {self._place} cannot be written: {error.strerror}") from error
 
     def write(self, call: Call, target: str, status: int, size: int) -> None:
-        """Write the line of an answer.
+        """Write the line of an answer; where that is impossible, the log says why, and how many were lost.
 
         Args:
             call: the request.
@@ -79,7 +80,16 @@ class AccessLog:
             "bytes": size,
             "ms": round(took_ns / 1e6, 3),
         }
-        os.write(self._descriptor, (self._line(facts) + "\n").encode())
+        try:
+            os.write(self._descriptor, (self._line(facts) + "\n").encode())
+        except OSError as error:  # the answer is sent, and the next request has nothing to do with it
+            if not self._lost:
+                _log.error("access_log %s cannot be written, lines are lost: %s", self._place, error.strerror)
+            self._lost += 1
+        else:
+            if self._lost:
+                _log.warning("access_log %s is written again; %d lines were lost", self._place, self._lost)
+                self._lost = 0
 
 
 def _text_line(facts: dict[str, Any]) -> str:

@@ -51,6 +51,27 @@ def test_every_kind_of_end_has_one_exit_code(monkeypatch, capsys, error, code):
     assert isinstance(error, OSError) or str(error) in said
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["pull", "--json"]])
+def test_output_that_cannot_be_written_is_one_line(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "cpuserve", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "cpuserve: error: No space left on device\n")
+
+
+def test_a_copy_that_fails_names_the_file_that_is_written(monkeypatch, capsys, tmp_path):
+    def full(source, target):
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pull", "digits", "--model-repository", str(tmp_path / "models")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith(f"cpuserve: error: {tmp_path}/models/")
+    assert "example" not in said
+
+
 @pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["pull"], ["pull", "--json"]])
 def test_a_reader_that_has_enough_is_no_error(words):
     """As `cpuserve pull | head -1`, where the reader ends before anything is written."""

@@ -31,6 +31,23 @@ def test_a_line_of_text_is_what_log_readers_know(tmp_path):
     assert float(found[2]) >= 3
 
 
+def test_a_full_disk_costs_lines_and_no_request(tmp_path, caplog):
+    """As on a device that is full, and for JSON as for text."""
+    call = Call("POST", "/predictions/digits", address="203.0.113.9")
+    log = AccessLog("/dev/full", "text")
+    for _ in range(3):
+        log.write(call, "/x", 200, 1)
+    (said,) = caplog.messages
+    assert said == "access_log /dev/full cannot be written, lines are lost: No space left on device"
+    log._place = str(tmp_path / "access.log")
+    log.reopen()
+    log.write(call, "/x", 200, 1)
+    assert caplog.messages[1:] == [f"access_log {log._place} is written again; 3 lines were lost"]
+    assert '"POST /x" 200 1' in (tmp_path / "access.log").read_text()
+    log.write(call, "/x", 200, 1)
+    assert len(caplog.messages) == 2
+
+
 def test_what_a_client_sends_cannot_forge_a_line(tmp_path):
     said = line(tmp_path, "text", '/x" 200 1\n203.0.113.1 - - \x1b[31m\\')
     assert said.count("\n") == 1
