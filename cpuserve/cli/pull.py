@@ -17,6 +17,7 @@ from cpuserve.authoring.download import Downloader, Progress
 from cpuserve.cli.console import progress, show_table
 from cpuserve.cli.options import json_option, print_notes, setting_options, settings_from
 from cpuserve.errors import RepositoryError, UnknownCatalogEntry, UsageError
+from cpuserve.models.aliases import write_aliases
 from cpuserve.models.example_model import EXAMPLE, EXAMPLE_LICENCE, example_bytes, publish_example
 from cpuserve.models.repository import Repository
 
@@ -94,7 +95,7 @@ def command(
 def _name_by_aliases(repository: Repository, name: str, aliases: tuple[str, ...]) -> None:
     """Let the model be named by its aliases; where they cannot be written, a note says so."""
     try:
-        repository.put_aliases(name, aliases)
+        write_aliases(repository.root / name, aliases)
     except RepositoryError as error:
         print_notes([f"{name} has only this name: {error}"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cpuserve.errors import RepositoryError
@@ -44,8 +44,8 @@ def owners_of_aliases(homes: Mapping[str, Path]) -> dict[str, list[str]]:
     return owners
 
 
-def write_aliases(home: Path, aliases: Iterable[str]) -> None:
-    """Writes the aliases of a model, in place of those it had.
+def write_aliases(home: Path, aliases: Collection[str]) -> None:
+    """Writes the aliases of a model, in place of those it had; nothing where it has these.
 
     Args:
         home: the directory of its versions.
@@ -54,6 +54,8 @@ def write_aliases(home: Path, aliases: Iterable[str]) -> None:
     Raises:
         RepositoryError: the directory cannot be written.
     """
+    if {*read_aliases(home)} == {*aliases}:
+        return
     fresh = home / f".{_FILE}"
     try:
         fresh.write_text("".join(f"{alias}\n" for alias in aliases), encoding="ascii")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import RepositoryError, UnknownModel, without_directories
-from cpuserve.models.aliases import MODEL_NAME, owners_of_aliases, read_aliases, write_aliases
+from cpuserve.models.aliases import MODEL_NAME, owners_of_aliases
 from cpuserve.models.directories import sync, sync_tree, try_lock
 from cpuserve.models.model_files import files_of
 from cpuserve.models.version_files import entries_of, ir_in, model_in
@@ -198,15 +198,6 @@ class Repository:
             RepositoryError: the directory cannot be listed.
         """
         return name if self._numbers(name) else self.aliases().get(name, name)
-
-    def put_aliases(self, name: str, aliases: Collection[str]) -> None:
-        """Give a model these aliases; nothing is written where it has them.
-
-        Raises:
-            RepositoryError: its directory cannot be written.
-        """
-        if {*read_aliases(self.home(name))} != {*aliases}:
-            write_aliases(self.home(name), aliases)
 
     def find(self, name: str, version: int | None = None) -> ModelFile:
         """Finds a version of a model, by default the latest.

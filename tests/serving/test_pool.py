@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from cpuserve.errors import ModelChanging, ModelLoadError, ModelNotReady, UnknownModel
+from cpuserve.models.aliases import write_aliases
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.serving import version_loader
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY
@@ -73,7 +74,7 @@ def test_an_alias_names_a_model_as_soon_as_it_is_written(made, root):
     pool.sync()
     with pytest.raises(UnknownModel, match="no model 'a'"):
         pool.get("a")
-    pool.repository.put_aliases("apple", ["a", "beech"])
+    write_aliases(root / "apple", ["a", "beech"])
     pool.sync()
     assert pool.get("a").name == pool.get("a", "1").name == pool.known("a").file.name == "apple"
     assert pool.get("beech").name == "beech"
