@@ -90,6 +90,9 @@ def load_regions(path: Path) -> dict[str, Region]:
         raise UsageError(f"the file of regions {path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # no UTF-8, or no TOML
         raise UsageError(f"the file of regions {path} is not TOML: {error}") from error
+    for name in content:
+        if not name.strip() or ";" in name:  # which stands between the names of zones in a table
+            raise UsageError(f"{path} has a region named {name!r}: a name is not empty and has no ;")
     return {name: _region(path, name, value) for name, value in content.items()}
 
 

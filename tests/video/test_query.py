@@ -161,6 +161,14 @@ def test_files_that_hold_no_regions_are_refused(tmp_path, content, reason):
         load_regions(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize("name", ["a;b", "", " "])
+def test_names_of_regions_that_a_table_cannot_tell_apart_are_refused(tmp_path, name):
+    file = tmp_path / "zones.toml"
+    file.write_text(f'"{name}" = [0, 0, 1, 1]\n')
+    with pytest.raises(UsageError, match=rf"zones.toml has a region named {name!r}: a name .* has no ;"):
+        load_regions(file)
+
+
 def test_the_mask_of_a_region_is_its_area():
     whole = Region.rectangle("all", (0, 0, 1, 1))
     assert whole.mask(9, 16).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def rows_of(line: Mapping[str, Any]) -> Iterator[Row]:
         line: the JSON line of the frame.
 
     Yields:
-        A value for each of `COLUMNS`, None where there is none.
+        A value for each of `COLUMNS`, None where there is none; of what is no number it is None, as in JSON.
     """
     head = {name: line[name] for name in ("video", "frame", "pts", "time_s")}
     found = next((line[name] for name in _LISTS if name in line), None)
@@ -66,9 +67,13 @@ def rows_of(line: Mapping[str, Any]) -> Iterator[Row]:
         yield empty
     for index, thing in enumerate(found):
         row = empty | {"index": index, "class_id": thing.get("class_id"), "label": thing["label"]}
-        row |= {"score": thing.get("probability"), "area": thing.get("area")}
-        row |= zip(_BOX, thing["box"], strict=True) if "box" in thing else ()
-        row |= zip("xy", thing["point"], strict=True) if "point" in thing else ()
+        row |= {"score": _number(thing.get("probability")), "area": _number(thing.get("area"))}
+        row |= zip(_BOX, map(_number, thing["box"]), strict=True) if "box" in thing else ()
+        row |= zip("xy", map(_number, thing["point"]), strict=True) if "point" in thing else ()
         row["track_id"] = thing.get("track_id")
         row["zones"] = ";".join(thing["zones"]) if "zones" in thing else None
         yield row
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

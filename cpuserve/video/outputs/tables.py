@@ -27,12 +27,24 @@ class CsvRows:
     """
 
     def __init__(self, file: IO[str]) -> None:
-        self._writer = csv.DictWriter(file, [*COLUMNS], lineterminator="\n")
+        # Python quotes those ends of lines alone that the writer has itself
+        self._writer = csv.DictWriter(_UnixLines(file), [*COLUMNS], lineterminator="\r\n")
         self._writer.writeheader()
 
     def append(self, line: Line) -> None:
         """Write the rows of one frame."""
         self._writer.writerows(rows_of(line))
+
+
+class _UnixLines:
+    """Takes rows that end with carriage return and line feed, and writes them with the latter."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        """Write one row."""
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_csv(lines: Iterable[Line], path: Path) -> None:

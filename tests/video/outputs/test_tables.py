@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import sys
 
+import orjson
 import pytest
 from pyarrow import parquet
 
@@ -65,6 +68,38 @@ def test_csv_can_be_read_back(tmp_path):
     texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows()]
     assert found == texts
     assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
+ODD = "línea\n2", "=1+1", "it's\ta ;", "猫;犬", '""', "", " ", "\u2028", "\x00\x1b[31m", "\r"
+NONE = float("nan"), float("inf"), -float("inf")
+ODD_LINES = [
+    *({**HEAD, "predictions": [{"class_id": 0, "label": label, "probability": 0.5}]} for label in ODD),
+    *({**HEAD, "predictions": [{"class_id": 0, "label": "a", "probability": value}]} for value in NONE),
+    *({**HEAD, "classes": [{"class_id": 0, "label": "a", "area": value}]} for value in NONE),
+    *({**HEAD, "detections": [{**CAR, "box": [value, 0.0, 1.0, value]}]} for value in NONE),
+    *({**HEAD, "keypoints": [{"class_id": 0, "label": "a", "point": [value, 1.0]}]} for value in NONE),
+    {**HEAD, "predictions": [{"class_id": n, "label": str(n), "probability": 0.0} for n in range(5000)]},
+]
+
+
+def test_odd_labels_and_what_is_no_number_are_the_same_by_every_way(tmp_path):
+    """In a stream, in a file that is made of the journal, and in both tables."""
+    journal = [json.loads(orjson.dumps(line)) for line in ODD_LINES]
+    wanted = [row for line in journal for row in rows_of(line)]
+    assert [row["label"] for row in wanted[: len(ODD)]] == [*ODD]
+    assert [row for line in ODD_LINES for row in rows_of(line)] == wanted
+    numbers = [value for row in wanted for value in row.values() if isinstance(value, float)]
+    assert all(map(math.isfinite, numbers))
+    text = io.StringIO(newline="")
+    stream = CsvRows(text)
+    for line in ODD_LINES:
+        stream.append(line)
+    found = [*csv.DictReader(io.StringIO(text.getvalue(), newline=""))]
+    assert [row["label"] for row in found] == [row["label"] for row in wanted]
+    write_csv(journal, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes().decode() == text.getvalue()
+    write_parquet(journal, tmp_path / "out.parquet", {})
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == wanted
 
 
 def test_csv_of_a_stream_is_that_of_the_file(tmp_path):
