@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-balancers test-docker test-numa test-frameworks lint format bench docs lock clean
+.PHONY: serve test test-balancers test-docker test-numa test-ray test-frameworks lint format bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show the verbs
@@ -24,6 +24,10 @@ test-docker: $(VENV)/.test ## build and run the image without a container engine
 
 test-numa: $(VENV)/.test ## try seats on emulated NUMA machines (Debian on x86_64; root, or QEMU installed)
 	CPUSERVE_NUMA_RESULT=docs/results/numa-lab.json $(BIN)/python -m pytest -m numa tests/numa $(ARGS)
+
+test-ray: $(VENV)/.test ## try servers and archives on a Ray cluster of this machine (installs Ray: 300 MB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
+	$(BIN)/python -m pytest -m ray tests/cluster tests/batch $(ARGS)
 
 test-frameworks: $(VENV)/.test ## compare with PyTorch and TensorFlow, try the training recipes (installs them: GBs)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt

@@ -30,6 +30,7 @@ COMMANDS = {
     "run": "run any program on the CPUs of one seat",
     "predict": "run a model on pictures, without a server",
     "batch": "answer folders of pictures and videos into shards, and go on when it was ended",
+    "cluster": "keep a server on each NUMA node of every node of a Ray cluster",
     "cutpoints": "list where a model can be cut",
     "cut": "cut a model into head, core and tail and serve them as one",
     "test-reload": "test that replacing a model under load loses no request",

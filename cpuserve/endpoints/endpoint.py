@@ -29,6 +29,7 @@ class Endpoint:
         refusals: requests for which it had no room.
         absences: how often it was left out.
         failed_in_a_row: requests that failed or found no room since its last answer.
+        chosen_ns: when it was chosen last, on the clock of `time.monotonic_ns`.
     """
 
     url: str
@@ -45,6 +46,7 @@ class Endpoint:
     refusals: int = 0
     absences: int = 0
     failed_in_a_row: int = 0
+    chosen_ns: int = 0
 
     @property
     def free(self) -> bool:
@@ -55,13 +57,19 @@ class Endpoint:
 
     @property
     def load(self) -> tuple[int, int]:
-        """What servers are chosen by: the one with the least gets the next request."""
-        return self.outstanding, self.answered
+        """What servers are chosen by: the one with the least gets the next request, of equal ones in turn."""
+        return self.outstanding, self.chosen_ns
 
     @property
     def due(self) -> bool:
         """Whether it is time to ask it whether it is ready again."""
         return not self.up and not self.gone and time.monotonic() >= self.resume_at
+
+    def chosen(self, count: int = 1) -> None:
+        """Note a request of so many frames, or for one answer."""
+        self.outstanding += count
+        self.requests += 1
+        self.chosen_ns = time.monotonic_ns()
 
     def answers(self, count: int = 1) -> None:
         """Note that it has answered."""

@@ -70,8 +70,7 @@ class ServerPool:
                 free = [one for one in self._endpoints if one.free]
                 if free:
                     found = min(free, key=lambda one: (one.url in avoided, *one.load))
-                    found.outstanding += 1
-                    found.requests += 1
+                    found.chosen()
                     return found
                 if time.monotonic() >= due or self._closed.is_set():
                     reasons = "; ".join(f"{one.url}: {one.reason or 'busy'}" for one in self._endpoints)

@@ -133,8 +133,7 @@ class FrameDispatcher:
             replica = min(free, key=lambda one: one.load)
             frames = self._next_frames(min(replica.together(), -(-len(self._waiting) // len(free))))
             alone = not replica.requests
-            replica.outstanding += len(frames)
-            replica.requests += 1
+            replica.chosen(len(frames))
             self._start(self._send(replica, frames, alone=alone))
 
     def _next_frames(self, most: int) -> list[WaitingFrame]:
@@ -229,7 +228,7 @@ class FrameDispatcher:
             await asyncio.sleep(FOLLOW_S)
             now = await registered(self._replicas)
             for replica in self._replicas:
-                if replica not in now:
+                if replica not in now and not replica.gone:
                     _log.warning("replica %s is no longer registered", replica.url)
                     replica.gone, replica.reason = True, "it is no longer registered"
             for replica in now:
