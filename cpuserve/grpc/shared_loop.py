@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["SharedLoop", "Threads"]
 
 
+_EVENTS_A_TURN = 32  # looks that find events; then requests that wait have their turn
+_MEANWHILE_S = 1.0
 _APART_S = 0.001  # what is due at one time may be computed so far apart
 
 
@@ -37,7 +39,7 @@ class Threads(Protocol):
 
 
 class SharedLoop:
-    """An asyncio loop that any thread runs which finds it ready, until nothing in it is ready any more.
+    """An asyncio loop that any thread runs which finds it ready, for a while at most.
 
     A loop in a thread of its own would be woken for every event and every answer, and each time take the
     interpreter from the threads that run requests. Here the thread that has an answer sends it itself.
@@ -62,6 +64,7 @@ class SharedLoop:
         self._lock = threading.Lock()  # of the thread that runs it
         self._asked = False  # since that thread last looked
         self._told = False  # of a readable descriptor
+        self._runner = 0  # the thread that runs it
         self._posted: deque[Callable[[], None]] = deque()
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
@@ -79,13 +82,21 @@ class SharedLoop:
 
         Before the beginning it waits for that; after the end it is not called.
         """
+        if self._runner == threading.get_ident() and self._loop is not None:
+            self._loop.call_soon(function)
+            return
         self._posted.append(function)
         self._take()
 
     def take(self) -> None:
-        """Run what is ready; called when the descriptor was readable, or when it is due."""
+        """Run what is ready; called when the descriptor was readable."""
         self._told = True
         self._take()
+
+    def take_due(self) -> None:
+        """Run what is due, unless a thread does: it stays due for as long as nobody does."""
+        if not self._lock.locked():
+            self._take()
 
     def _take(self) -> None:
         # who cannot have the lock is heard by its holder, who looks again after letting it go
@@ -105,15 +116,23 @@ class SharedLoop:
             return
         while posted:
             loop.call_soon(posted.popleft())
-        loop.run_forever()
+        before, now = self.due, time.monotonic()
+        if before <= now:  # threads that have nothing to do wait meanwhile
+            before = self.due = now + _MEANWHILE_S
+        self._selector.left = _EVENTS_A_TURN
+        self._runner = threading.get_ident()
+        try:
+            loop.run_forever()
+        finally:
+            self._runner = 0
         if self._main.done():
             self._threads.unwatch(self)
             loop.close()
             self.ended = True
             self._main.result()
             return
-        before, self.due = self.due, self._selector.due
-        if self._told:
+        self.due = self._selector.due
+        if self._told and self._selector.left:  # else the next turn is due anyway
             self._told = False
             self._threads.watch_again(self)
         if self.due < before - _APART_S:
@@ -121,14 +140,16 @@ class SharedLoop:
 
 
 class _NeverWaiting(selectors.EpollSelector):
-    """Stops the loop where it would wait.
+    """Stops the loop where it would wait, or has run long enough.
 
     Attributes:
         stop: stops the loop.
+        left: looks that may find something, before it is stopped too.
         due: until when it would have waited, on the clock of `time.monotonic`.
     """
 
     stop: Callable[[], None]
+    left = 0
     due = math.inf
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -136,7 +157,11 @@ class _NeverWaiting(selectors.EpollSelector):
         if timeout == 0:
             return []
         found = super().select(0)
-        if not found:
+        self.left -= 1
+        if not self.left:
+            self.due = time.monotonic()
+            self.stop()
+        elif not found:
             # a timer that is due by now is run still, and what it makes ready in the next turn, which is due
             self.due = math.inf if timeout is None else time.monotonic() + timeout
             self.stop()

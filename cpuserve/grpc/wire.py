@@ -13,6 +13,7 @@ BYTES = 2
 MOST_FIELDS = 4096
 _VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5
 _VARINT_BYTES = 10
+_MORE = 128  # a byte of a number, if more follow
 
 
 class WireField(NamedTuple):
@@ -44,10 +45,12 @@ def wire_fields(data: memoryview) -> Iterator[WireField]:
         if at == size:
             return
         start = at
-        key, at = _varint(data, at)
+        key, at = (data[at], at + 1) if data[at] < _MORE else _varint(data, at)
         number, wire = key >> 3, key & 7
         if wire == BYTES:
-            length, value = _varint(data, at)
+            # most are shorter than 128 bytes: their length is one byte
+            short = at < size and data[at] < _MORE
+            length, value = (data[at], at + 1) if short else _varint(data, at)
             at = value + length
         elif wire == _VARINT:
             value = at
@@ -70,7 +73,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     for byte in data[at : at + _VARINT_BYTES]:
         at += 1
         value |= (byte & 127) << shift
-        if byte < 128:
+        if byte < _MORE:
             return value, at
         shift += 7
     raise RequestError("the message ends inside a number")

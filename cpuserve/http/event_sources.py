@@ -26,7 +26,10 @@ class EventSource(Protocol):
     due: float
 
     def take(self) -> None:
-        """Do it; called by one thread for each time that the descriptor was readable."""
+        """Do it; called once when the descriptor is readable, until it is watched again."""
+
+    def take_due(self) -> None:
+        """Do it; called while it is due, by every thread that looks."""
 
 
 class EventSources:
@@ -77,4 +80,4 @@ class EventSources:
         """Run those that are due."""
         for source in self._sources.values():
             if source.due <= now:
-                source.take()
+                source.take_due()

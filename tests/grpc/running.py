@@ -49,6 +49,7 @@ def serving_grpc(
     budget=1 << 28,
     max_connections=100,
     tls=None,
+    port=0,
     **limits,
 ):
     """Serve the models of a pool; gives the address, the server, its loop, and what was counted."""
@@ -61,7 +62,7 @@ def serving_grpc(
     counted = loop.runner.recorder = Counter()
     channels: list[int] = []
     codes: list[str] = []
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{port or free_port()}"
     transport = GrpcTransport(
         *(loop.submit, loop.runner.note_refused, loop.early_refusal.check, check),
         *(ClientLimits(**limits), BodyBudget(budget)),

@@ -20,6 +20,7 @@ from cpuserve.protocols.rate_limit import RateLimit
 from tests.grpc.running import WAIT_S, ask, full_name, refusal, serving_grpc
 from tests.http.clients import wait_until
 from tests.protocols.fakes import Pipeline, Pool
+from tests.servers import free_port
 
 Request = message_class("inference.ModelInferRequest")
 Response = message_class("inference.ModelInferResponse")
@@ -417,6 +418,20 @@ def test_what_is_here_is_answered_when_the_server_stops():
         wait_until(lambda: not one.server.running)
         one.server.start()
         assert not one.server.running
+
+
+def test_a_client_that_waits_for_ready_is_answered_once_the_server_is_there():
+    waits = '{"methodConfig": [{"name": [{}], "waitForReady": true}]}'  # as docs/protocols.md says
+    port = free_port()
+    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.service_config", waits)]) as channel:
+        call = channel.unary_unary(full_name("ServerLive")).future(b"", timeout=WAIT_S)
+        failed = threading.Event()
+        channel.subscribe(
+            lambda state: failed.set() if state == grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
+        )
+        assert failed.wait(WAIT_S)
+        with serving_grpc(port=port):
+            assert call.result() == b"\x08\x01"
 
 
 def test_channels_above_the_limit_are_refused():

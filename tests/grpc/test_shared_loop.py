@@ -8,6 +8,7 @@ import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_a_source_is_taken_while_every_thread_is_busy(monkeypatch):
             go.wait(WAIT_S)
 
         number = os.eventfd(1)
-        source = type("Source", (), {"number": number, "due": float("inf"), "take": staticmethod(hold)})
+        source = SimpleNamespace(number=number, due=float("inf"), take=hold)
         requests.sources.watch(source)
         assert stuck.wait(WAIT_S)
         rung = threading.Event()
@@ -145,6 +146,22 @@ def test_a_source_is_taken_while_every_thread_is_busy(monkeypatch):
         go.set()
         requests.sources.unwatch(source)
         os.close(number)
+
+
+def test_events_without_end_leave_turns_to_all_others():
+    endless, other, taken = os.eventfd(1), os.eventfd(1), threading.Event()
+
+    async def main():
+        asyncio.get_running_loop().add_reader(endless, lambda: None)
+
+    with running(main) as (loop, requests):
+        source = SimpleNamespace(number=other, due=float("inf"), take=taken.set)
+        requests.sources.watch(source)
+        assert taken.wait(WAIT_S)
+        requests.sources.unwatch(source)
+        loop.post(lambda: asyncio.get_running_loop().remove_reader(endless))
+    os.close(endless)
+    os.close(other)
 
 
 def test_a_failing_function_ends_nothing(caplog):

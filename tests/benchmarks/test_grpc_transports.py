@@ -1,0 +1,17 @@
+"""A short run of the comparison of gRPC's libraries, with the one that is installed for certain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.running import run
+
+
+def test_a_message_of_each_size_is_measured(tmp_path: Path) -> None:
+    found = run(
+        "grpc_transports",
+        tmp_path / "out.json",
+        *("--seconds", "0.1", "--rounds", "1", "--libraries", "grpcio"),
+    )
+    assert found["libraries"]["grpcio"].keys() == {"300", "84000", "602112"}
+    assert all(row["cpu_us"] > 0 for row in found["libraries"]["grpcio"].values())
