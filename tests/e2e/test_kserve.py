@@ -27,9 +27,14 @@ ARGUMENTS = (  # what the runtime kserve-openvino gives its container, but for t
     *("--model_name=seven", "--model_path=/mnt/models", "--port={grpc}", "--rest_port={rest}"),
     "--file_system_poll_wait_seconds=0",
 )
+# what the image sets; the runtime's arguments count more
+IMAGE = dict(re.findall(r"(CPUSERVE_\w+)=(\S+)", (ROOT / "docker" / "Dockerfile").read_text()))
 SEVEN = (ROOT / "docs" / "seven.png").read_bytes()
 LAYOUTS = {
     "files": "mkdir /mnt/models && mount --bind {version} /mnt/models",
+    # as Kubernetes mounts a ConfigMap: each file a link into a directory that is a link
+    "links": "mkdir /mnt/models /mnt/models/..1 && cp {version}/model.* /mnt/models/..1 && cd /mnt/models && "
+    "ln -s ..1 ..data && ln -s ..data/model.xml ..data/model.bin .",
     "versions": "mkdir /mnt/models && mount --bind {model} /mnt/models",
     # the container of a model shares its processes, and its root is the target of a link
     "link": "mkdir /mnt/else && mount --bind {above} /mnt/else && ln -s /mnt/else/models /mnt/models",
@@ -69,7 +74,13 @@ def model(tmp_path_factory):
     above = tmp_path_factory.mktemp("pod")
     shutil.copytree(ROOT / "ir_models" / "digits" / "1", above / "models")
     shutil.copytree(ROOT / "ir_models" / "digits", above / "digits")
+    for folder in (above / "models", above / "digits"):  # what lies beside models on volumes and in downloads
+        (folder / "lost+found").mkdir()
+        (folder / "README.md").write_text("# Seven\n")
+        (folder / ".gitattributes").write_text("*.bin binary\n")
     subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(above)], check=True)
+    for folder in (above / "models", above / "digits"):
+        (folder / "lost+found").chmod(0o700)  # root's alone
     return above
 
 
@@ -95,8 +106,9 @@ def another_container(models, uid):
     ("uid", "layout", "environment"),
     [
         (5000, "files", {}),
-        (5000, "versions", {"HOME": "/"}),
+        (5000, "versions", {"HOME": "/", **IMAGE}),
         (5000, "link", {}),
+        (1_000_650_000, "links", {}),
         (1_000_650_000, "root", {"HOME": "/nonexistent"}),
     ],
 )
