@@ -119,7 +119,8 @@ class WindowRows:
         Args:
             table: a row for each frame.
             step: frames from the start of a window to that of the next. Windows that follow each other begin
-                at numbers that 30 divides, as those of a whole video do.
+                at numbers that 30 divides, as those of a whole video do; in a stretch of labelled frames that
+                is too short for that, at its first frame.
         """
         if not len(table):
             empty = np.zeros(0, np.int64)
@@ -128,7 +129,8 @@ class WindowRows:
         new = np.flatnonzero((np.diff(number) != 1) | (np.diff(video) != 0)) + 1
         starts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(number)]])
         if step == WINDOW_FRAMES:
-            starts = np.minimum(ends, starts + -number[starts] % WINDOW_FRAMES)
+            whole = starts + -number[starts] % WINDOW_FRAMES
+            starts = np.where(whole + WINDOW_FRAMES <= ends, whole, starts)
         counts = np.maximum(0, (ends - starts - WINDOW_FRAMES) // step + 1)
         firsts = [start + step * np.arange(count) for start, count in zip(starts, counts, strict=True)]
         rows = np.concatenate(firsts)[:, None] + np.arange(WINDOW_FRAMES)

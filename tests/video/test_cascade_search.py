@@ -140,6 +140,12 @@ def test_windows_reach_over_no_gap_and_no_clip():
     assert overlapping == [0, 10, 20, 30, 40, 50, 60, *range(95, 171, 10)]
 
 
+def test_windows_begin_where_those_of_a_whole_video_do_unless_the_stretch_is_too_short():
+    number = np.concatenate([np.arange(5, 100), np.arange(314, 348), np.arange(352, 377)])
+    table = dataclasses.replace(made_table(len(number), choose=1.0), number=number)
+    assert number[WindowRows.of(table).rows[:, 0]].tolist() == [30, 60, 314]
+
+
 def test_hundreds_of_candidates_on_100_000_frames_take_seconds():
     table = made_table(100_000, choose=1.0)
     began = time.process_time()
