@@ -88,8 +88,10 @@ def _show(report: dict[str, Any]) -> None:
     for key, words in _TIMES.items():
         table.add_row(words, *(_text(report[role][key]) for role in ("stable", "candidate")))
     show_table(table)
-    left_out = f"{requests['shed']} left out for other work, {requests['failed']} the candidate failed on"
-    click.echo(f"share {report['share']:g}; {left_out}, {requests['silent']} with nothing to compare")
+    click.echo(
+        f"share {report['share']:g}: {requests['shed']} left out for other work, {requests['failed']} failed, "
+        f"{requests['silent']} with nothing to compare"
+    )
     if report["failure"]:
         click.echo(f"the candidate failed: {report['failure']}")
 

@@ -248,6 +248,7 @@ class Pool:
             if self._settings.config_path:
                 self._follow_config()
             names, failure = self._names()
+            self.rollouts.follow(self.models, self.repository.home, self._settings)
             for name in names:
                 if stop is not None and stop.is_set():
                     return

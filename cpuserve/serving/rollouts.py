@@ -74,6 +74,22 @@ class Rollouts:
         self._wrong.pop(name, None)
         return found
 
+    def follow(
+        self,
+        models: Mapping[str, Mapping[int, ModelState]],
+        home: Callable[[str], Path],
+        settings: Settings,
+    ) -> None:
+        """Choose anew for all models among what is loaded, so that no canary waits for another model's load.
+
+        Args:
+            models: the versions that are known, by model and number.
+            home: the directory of a model's versions.
+            settings: the settings in force.
+        """
+        for name, versions in models.items():
+            self.choose(name, self.read(name, home(name), settings.for_model(name, {})), versions)
+
     def choose(self, name: str, rollout: Rollout, versions: Mapping[int, ModelState]) -> None:
         """Choose which versions answer from now on.
 

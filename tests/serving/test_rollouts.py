@@ -210,3 +210,19 @@ def test_rollouts_of_loads_are_kept_by_name():
     assert (asked.get("a"), asked.get("b"), asked.get("c")) == ("z", "y", "")
     asked.put("a", "")
     assert asked.get("a") == ""
+
+
+def test_a_canary_ends_before_anything_is_loaded(made, home):
+    pool = made(canary='{"version": 2, "share": 1}')
+    version(home.parent / "another", 1)
+    seen = []
+
+    class Slow(Loader):
+        def load(self, file, *words, **more):
+            seen.append((file.name, answers(pool, 5)))
+            return super().load(file, *words, **more)
+
+    pool._loader = Slow()
+    assert answers(pool, 5) == {2: 5}
+    rollout(home, pool, canary={"version": 2, "share": 0})
+    assert seen == [("another", {1: 5})]
