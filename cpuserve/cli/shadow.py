@@ -89,7 +89,7 @@ def _show(report: dict[str, Any]) -> None:
         table.add_row(words, *(_text(report[role][key]) for role in ("stable", "candidate")))
     show_table(table)
     click.echo(
-        f"share {report['share']:g}: {requests['shed']} left out for other work, {requests['failed']} failed, "
+        f"share {report['share']:g}: {requests['shed']} left out, {requests['failed']} failed, "
         f"{requests['silent']} with nothing to compare"
     )
     if report["failure"]:

@@ -21,8 +21,8 @@ from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.removed_models import RemovedModels
-from cpuserve.serving.rollouts import Rollouts, in_flight, shown_labels, shown_versions
-from cpuserve.serving.statistics import Statistics
+from cpuserve.serving.rollouts import Rollouts, is_busy, shown_labels, shown_versions
+from cpuserve.serving.statistics import SERVER, Statistics
 from cpuserve.serving.version_choice import newest_ready
 from cpuserve.serving.version_loader import ModelState, VersionCheck, VersionLoader
 from cpuserve.settings import Settings
@@ -86,7 +86,8 @@ class Pool:
         self._removed = RemovedModels(settings.removal_grace_s, time.monotonic)
         self._ignored: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
-        self.rollouts = Rollouts(control, row, lambda: self.stopping or in_flight(self.models))
+        whole = statistics.recorder(row, SERVER, 0)
+        self.rollouts = Rollouts(control, row, lambda: self.stopping or is_busy(whole, self.models))
         self.models: dict[str, dict[int, ModelState]] = {}
         with suppress(CpuserveError, OSError):  # `sync` says what is wrong
             self.models = {

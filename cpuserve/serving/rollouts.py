@@ -14,19 +14,26 @@ from cpuserve.models.rollout import NO_ROLLOUT, Rollout, read_rollout_file
 from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.shadow import Shadow, ShadowThread, key_of
 from cpuserve.serving.shadow_counters import MOST_SHADOWS
+from cpuserve.serving.statistics import Recorder
 from cpuserve.serving.version_choice import VersionChoice
 from cpuserve.serving.version_loader import ModelState
 from cpuserve.settings import Settings
 
-__all__ = ["Rollouts", "in_flight", "shown_labels", "shown_versions"]
+__all__ = ["Rollouts", "is_busy", "shown_labels", "shown_versions"]
 
 _log = logging.getLogger("cpuserve.rollouts")
 
 
-def in_flight(models: Mapping[str, Mapping[int, ModelState]]) -> bool:
-    """Whether requests of clients are inside any of a worker's models."""
+def is_busy(whole: Recorder, models: Mapping[str, Mapping[int, ModelState]]) -> bool:
+    """Whether a worker has requests of clients.
+
+    Args:
+        whole: counts those that wait for a thread.
+        models: count those that are inside them.
+    """
     states = (model for versions in models.values() for model in versions.values())
-    return any(one.pipeline.recorder.in_flight for one in states if one.pipeline)
+    inside = (one.pipeline.recorder.now("in_flight") for one in states if one.pipeline)
+    return whole.now("queue_depth") > 0 or any(inside)
 
 
 class Rollouts:

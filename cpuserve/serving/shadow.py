@@ -31,7 +31,8 @@ _log = logging.getLogger("cpuserve.shadow")
 _MOST_WAITING = 16  # requests of one worker
 _MOST_BYTES = 64 << 20
 _BUSY_S = 2.0  # a request that finds no idle moment for so long is left out
-_LOOK_S = 0.002
+_LOOK_S = 0.001
+_IDLE_LOOKS = 2
 _FIRST_VECTORS = 8  # give the centre that embeddings are compared around
 
 
@@ -92,8 +93,10 @@ class ShadowThread:
                     shadow.cell.count("shed")
 
     def _wait_until_idle(self) -> bool:
-        until = time.monotonic() + _BUSY_S
-        while self._busy():
+        """Wait for two looks in a row at an idle worker: between two requests it is idle for one."""
+        until, idle = time.monotonic() + _BUSY_S, 0
+        while idle < _IDLE_LOOKS:
+            idle = 0 if self._busy() else idle + 1
             if time.monotonic() > until:
                 return False
             time.sleep(_LOOK_S)

@@ -276,10 +276,9 @@ class Recorder:
         with self._lock:
             self._words[_FIELDS[counter]] += amount
 
-    @property
-    def in_flight(self) -> int:
-        """Requests inside the pipeline now."""
-        return self._words[_IN_FLIGHT]
+    def now(self, gauge: str) -> int:
+        """A gauge as it is in this worker."""
+        return self._words[_FIELDS[gauge]]
 
     def put(self, gauge: str, value: int) -> None:
         """Set a gauge."""
