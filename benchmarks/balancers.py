@@ -42,6 +42,7 @@ _MODEL = "digits"
 _PICTURE = _ROOT / "docs" / "seven.png"
 _READY_S = 90.0
 _STOPPED_S = 0.5  # of every second
+_ALONE_S = 3.0
 _CHECKED_S = 1.0  # the first health checks take so long
 _Request = message_class("inference.ModelInferRequest")
 
@@ -185,20 +186,22 @@ class Arrivals:
 
     Attributes:
         protocol: ``http`` or ``grpc``.
-        rate: requests a second.
+        rate: requests a second; None: one at a time.
         seconds: how long.
         message: the file of a ModelInferRequest.
     """
 
     protocol: str
-    rate: float
+    rate: float | None
     seconds: float
     message: Path
 
     def words(self, at: Listening) -> list[str]:
         """The command line of the client."""
-        terms = ["--rate", str(self.rate), "--seconds", str(self.seconds)]
+        terms = ["--seconds", str(self.seconds)]
+        terms += ["--rate", str(self.rate)] if self.rate else []
         if self.protocol == "http":
+            terms += [] if self.rate else ["--connections", "1"]
             words = ["cpuserve.measuring.http_load", str(at.http), f"/predictions/{_MODEL}", str(_PICTURE)]
             return [*words, *terms, "--header", "Content-Type", "image/png"]
         words = ["benchmarks.grpc_load", f"127.0.0.1:{at.grpc}", str(self.message), "--channels", "1"]
@@ -318,6 +321,14 @@ def main(words: Sequence[str] | None = None) -> None:
         write_result(given.out, ["python", "-m", "benchmarks.balancers", *sys.argv[1:]], content)
 
 
+def _alone(at: Listening, protocol: str, message: Path) -> list[float]:
+    """Latencies in milliseconds of requests that come one at a time: the least, the quantiles, the most."""
+    words = Arrivals(protocol, None, _ALONE_S, message).words(at)
+    done = subprocess.run([sys.executable, "-m", *words], stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout)["latencies_ms"]
+    return [round(found[round(place / 100 * (len(found) - 1))], 3) for place in range(101)]
+
+
 def _rows(
     console: Console, balancers: Sequence[Balancer], rate: float, seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
@@ -335,8 +346,9 @@ def _rows(
         for balancer, protocol, situation in cases:
             with running(balancer, pair.ports, Path(place)) as at:
                 time.sleep(_CHECKED_S)
-                load = Arrivals(protocol, rate, seconds, message)
-                row = measured(pair, at, situation, load)
+                alone = _alone(at, protocol, message) if situation == SITUATIONS[0] else None
+                row = measured(pair, at, situation, Arrivals(protocol, rate, seconds, message))
+                row |= {"alone_ms": alone} if alone else {}
             named = {"balancer": balancer.name, "protocol": protocol, "situation": situation}
             rows.append({**named, **row})
             _show(console, rows[-1:])

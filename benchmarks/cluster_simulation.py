@@ -52,6 +52,8 @@ class Cluster:
         policy: by which a balancer chooses. ``power of two`` takes the less busy of two at random,
             ``full scan`` the least busy of all.
         balancers: how many there are, each of which knows only what went through itself.
+        slow_servers: how many need longer.
+        slow_times: how many times as long they need.
         queue: requests that may wait in a server; a further one is refused, and asked elsewhere once.
     """
 
@@ -60,6 +62,8 @@ class Cluster:
     service_s: Sequence[float]
     policy: Policy = "full scan"
     balancers: int = 1
+    slow_servers: int = 0
+    slow_times: float = 1.0
     queue: int = 64
 
 
@@ -257,6 +261,8 @@ class _Simulation:
         number, era = self._number, server.era
         server.inside[number] = request
         takes = self._dice.choice(self._cluster.service_s)
+        if place < self._cluster.slow_servers:
+            takes *= self._cluster.slow_times
         self._after(self._stretched(place, takes), lambda: self._answer(place, number, era, takes))
 
     def _stretched(self, place: int, takes: float) -> float:

@@ -37,6 +37,7 @@ COMMANDS = {
     "shadow": "show how far a version that is tried agrees with the one that answers",
     "profile": "show where a served model spends its time",
     "tune": "find the fastest settings for a model on this machine",
+    "plan": "compute how many machines a rate of pictures takes, and what a million costs",
     "video": "run models on video files and streams",
     "bench": "measure servers, networks and frameworks",
 }

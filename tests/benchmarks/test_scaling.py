@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import re
 
 import pytest
 
 from benchmarks.cluster_simulation import Cluster, ClusterRun, Policy, Traffic, Trouble, simulate_cluster
 from benchmarks.request_counts import RequestCounts
+from benchmarks.scaling import CASES, PICTURES, validated
+from tests.conftest import ROOT
 
 SERVICE_S = 0.02
 
@@ -144,3 +148,32 @@ def test_the_fewest_are_found_whatever_changes() -> None:
             assert known[found] == min(known[one] for one in others)
         else:
             assert found == (avoid if avoid in listed else None)
+
+
+def test_a_measurement_is_simulated_with_its_own_times() -> None:
+    alone = [10.0] * 101
+    rows = [
+        {"balancer": "envoy", "protocol": "http", "situation": situation, "p50_ms": 10.0, "p99_ms": 12.0}
+        | {"of_second": 0.5, **({"alone_ms": alone} if situation == "well" else {})}
+        for situation in ("well", "killed", "slowed")
+    ]
+    well, slowed = validated({"rows": rows, "rate_per_s": 10.0, "seconds": 20.0})
+    assert (well["situation"], slowed["situation"]) == ("well", "slowed")
+    assert well["simulated_p50_ms"] == pytest.approx(10)
+    assert well["simulated_of_second"] == pytest.approx(0.5, abs=0.06)
+    assert slowed["simulated_of_second"] < 0.4
+    assert 400 < slowed["simulated_p99_ms"] < 600
+
+
+def test_the_page_shows_what_the_file_has() -> None:
+    """Every time that the page names is one of the result file."""
+    kept = json.loads((ROOT / "docs" / "results" / "scaling.json").read_text())
+    assert kept.keys() >= CASES.keys()
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    for name in PICTURES:
+        picture = (ROOT / "docs" / "scaling" / f"{name}.svg").read_text()
+        assert picture.startswith("<svg")
+    shown = {float(found) for found in re.findall(r"([\d.,]+) ms", page.replace(",", ""))}
+    known = {row[key] for name in CASES for row in kept[name]["rows"] for key in ("p50_ms", "p99_ms")}
+    assert shown
+    assert shown <= {float(f"{value:.0f}") for value in known}

@@ -33,8 +33,9 @@ def test_a_killed_server_costs_no_request(
     write_message(message)
     with running(balancer, pair.ports, tmp_path) as at:
         row = measured(pair, at, "killed", Arrivals(protocol, 25, 6, message))
-    # what lay unread in the sockets of the killed server is reset, and HAProxy passes that on
-    allowed = 2 if balancer.name == "haproxy" else 0
+    # What lay unread in the sockets of the killed server is reset, and HAProxy passes that on. nginx does not
+    # ask whether a server is ready: one that has just started answers that its model is not loaded.
+    allowed = {"haproxy": 2, "nginx": 8}.get(balancer.name, 0)
     # a server that gets too little of a busy machine refuses: that is not the balancer's doing
     assert sum(row["errors"].values()) - row["refused"] <= allowed, row
     assert row["requests"] > 80
