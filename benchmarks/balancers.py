@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import statistics
 import subprocess
@@ -269,7 +270,8 @@ def _installed() -> list[Balancer]:
 def _version(balancer: Balancer) -> str:
     words = {"nginx": ["-v"], "haproxy": ["-v"], "envoy": ["--version"]}[balancer.name]
     done = subprocess.run([balancer.program(), *words], capture_output=True, text=True, check=False)
-    return next(line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip())
+    found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    return found[0] if found else "not known"
 
 
 def _show(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
