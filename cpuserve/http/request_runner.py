@@ -128,8 +128,11 @@ class RequestRunner:
             reply = Reply(500, b"", [], Refusal("INTERNAL", "internal error; the server's log says more"))
         if tracer is not None and spans is not None:
             reply.headers += tracer.headers(call, spans)
-        target = waiting.target if self.access_log is not None else ""  # afterwards it is that of the next
+        told = self.access_log is not None or reply.refusal is not None
+        target = waiting.target if told else ""  # afterwards it is that of the next
         waiting.answer(reply, last=self.last)
+        if reply.refusal is not None:
+            self._tell_refusal(call, target, reply.status, reply.refusal.text)
         if self.access_log is not None:
             self.access_log.write(call, target, reply.status, len(reply.body))
         if tracer is not None and spans is not None:
@@ -147,9 +150,12 @@ class RequestRunner:
         self._count_refused(error)
         if self.access_log is not None:
             self.access_log.write(call, target, error.status, len(error_reply(error).body))
+        self._tell_refusal(call, target, error.status, str(error))
+
+    def _tell_refusal(self, call: Call, target: str, status: int, reason: str) -> None:
         if self.tells_refusals():
             where = call.address or "a local client"  # its key is nobody's business
-            _log.debug("%.200r from %s refused, %d: %s", target, where, error.status, error)
+            _log.debug("%.200r from %s refused, %d: %s", target, where, status, reason)
 
     def _count_refused(self, error: CpuserveError) -> None:
         counter = _REFUSED.get(type(error))

@@ -47,6 +47,18 @@ def test_a_head_that_cannot_be_read_has_a_line_too_and_debug_tells_why(server):
     server.wait_until(lambda: "refused, 400" in server.text(), "the reason")
 
 
+def test_debug_tells_what_the_application_refuses_and_no_answer(server):
+    server, _ = server
+    assert server.post("/predictions/digits?refused", b"no picture").status == 415
+    assert server.post("/predictions/none?refused", SEVEN.read_bytes()).status == 404
+    server.wait_until(lambda: server.text().count("?refused' from 127.0.0.1 refused, ") == 2, "both reasons")
+    assert "refused, 415: the body is not a picture of a known format" in server.text()
+    assert "refused, 404: " in server.text()
+    before = server.text().count(" refused, ")
+    assert server.post("/predictions/digits", SEVEN.read_bytes()).status == 200
+    assert server.text().count(" refused, ") == before
+
+
 def test_a_page_of_another_site_cannot_unload_a_model(server):
     server, _ = server
     path = "/v2/repository/models/digits/unload"
