@@ -1,6 +1,6 @@
 """Runs sample scripts of Triton and OpenVINO Model Server, and compares what they print with HTTP's answers.
 
-Run as ``python -m benchmarks.grpc_samples --samples DIR [--packages DIR] [--only WORD] [--out FILE]``. DIR
+Run as ``python -m benchmarks.grpc_samples --samples DIR [--packages DIR] [--quick] [--out FILE]``. DIR
 holds the repositories ``client`` (of triton-inference-server) and ``model_server`` (of openvinotoolkit) as
 ``git clone`` makes them. The other DIR holds packages that scripts import and this project does not:
 tensorflow, tensorflow_serving, attrdict.
@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, required=True, metavar="DIR")
     parser.add_argument("--packages", type=Path, metavar="DIR")
     parser.add_argument("--picture", type=Path, default=Path("docs/seven.png"))
-    parser.add_argument("--only", default="", metavar="WORD", help="scripts with this in their path")
+    parser.add_argument("--quick", action="store_true", help="each script once, by its first arguments")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     samples = given.samples.resolve()
-    chosen = [one for one in SCRIPTS if given.only in one.path]
+    # reversed, the first arguments of a script are written last
+    chosen = list({one.path: one for one in reversed(SCRIPTS)}.values())[::-1] if given.quick else SCRIPTS
     there = [one for one in chosen if (samples / one.path).is_file()]
     missing = sorted({one.path for one in chosen if one not in there})
     with tempfile.TemporaryDirectory(prefix="cpuserve-samples-") as text:
