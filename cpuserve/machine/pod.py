@@ -162,7 +162,7 @@ def _quota(pod: Pod) -> DoctorFinding:
         return DoctorFinding("green", text)
     text = f"pod: quota in force: {pod.quota:g} CPUs of time"
     if pod.exclusive:
-        said = _advice(pod, "kubelet", "on the node, Kubernetes 1.32 or newer", only="featureGates")
+        said = _advice(pod, "kubelet", "on the node (before Kubernetes 1.33: `cpuCFSQuota: false`)", only="featureGates")
         return DoctorFinding(
             "yellow", f"{text}, although its CPUs are its own: it can still be stopped", said
         )
