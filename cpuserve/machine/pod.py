@@ -162,10 +162,9 @@ def _quota(pod: Pod) -> DoctorFinding:
         return DoctorFinding("green", text)
     text = f"pod: quota in force: {pod.quota:g} CPUs of time"
     if pod.exclusive:
-        said = _advice(pod, "kubelet", "on the node (before Kubernetes 1.33: `cpuCFSQuota: false`)", only="featureGates")
-        return DoctorFinding(
-            "yellow", f"{text}, although its CPUs are its own: it can still be stopped", said
-        )
+        since = "on the node (before Kubernetes 1.33: `cpuCFSQuota: false`)"
+        said = _advice(pod, "kubelet", since, only="featureGates")
+        return DoctorFinding("yellow", f"{text} on cores of its own: it can still be stopped", said)
     return DoctorFinding("green", f"{text}, as for every pod with a limit and without CPUs of its own")
 
 
