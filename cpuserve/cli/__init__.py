@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> Any:
         except OSError:  # it is the output that cannot be written, as has been said
             _end_output()
         sys.exit(_FAILED)
-    except click.Abort:  # click's word for Ctrl-C
+    except (click.Abort, KeyboardInterrupt):  # click's word for Ctrl-C, and Python's outside of a command
         click.echo("cpuserve: ended by Ctrl-C", err=True)
         sys.exit(_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

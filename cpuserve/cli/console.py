@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-__all__ = ["EVERY_S", "progress", "show_table", "spoken", "status", "stepping"]
+__all__ = ["EVERY_S", "printable", "progress", "show_table", "spoken", "status", "stepping"]
 
 EVERY_S = 10.0
 """Seconds between two lines about long work, outside a terminal."""
+
+
+def printable(name: object) -> str:
+    """A file's name on one line; what would move the cursor or colour the terminal is escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(name)
+    )
 
 
 def show_table(table: Table, console: Console | None = None) -> None:

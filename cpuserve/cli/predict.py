@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.console import show_table
+from cpuserve.cli.console import printable, show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 
@@ -85,7 +85,7 @@ def command(
                 if as_json:
                     click.echo(orjson.dumps({"image": str(image), "error": str(error)}))
                 else:
-                    click.echo(f"{image}: {error}", err=True)
+                    click.echo(f"{printable(image)}: {error}", err=True)
                 continue
             if save_expected:
                 _save_expected(file.xml, image, answer)
@@ -154,7 +154,7 @@ def _save_expected(model: Path, image: Path, answer: dict[str, Any]) -> None:
 def _show(image: Path, answer: dict[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    title = f"{image}  ({answer['model']}/{answer['version']})"
+    title = f"{printable(image)}  ({answer['model']}/{answer['version']})"
     kind = next((key for key in answer if key in _MEASURES), "")
     if not kind:
         table = Table("text", "probability", title=title)

@@ -180,6 +180,14 @@ def test_ctrl_c_ends_any_command_with_130(tmp_path):
     assert "Traceback" not in said
 
 
+def test_ctrl_c_while_modules_are_loaded_ends_with_130_too(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "cpuserve", "models"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "cpuserve: ended by Ctrl-C\n")
+
+
 def test_the_command_for_an_extra_suits_the_environment(monkeypatch):
     found = {"python": sys.executable, "uv": "/bin/uv"}
     monkeypatch.setattr("shutil.which", found.get)

@@ -144,3 +144,23 @@ def test_an_answer_is_kept_as_what_a_server_expects(repository):
     shutil.rmtree(kept)
     kept.touch()
     assert "warmup/grey.png cannot be written" in str(predict(repository, "--save-expected").exception)
+
+
+def test_a_file_name_stays_on_its_line_and_off_the_terminal(repository):
+    """A newline would look like another answer, an escape would colour or clear the screen."""
+    photos = repository / "photos"
+    photos.mkdir()
+    for name in ("a\nb.png", "c\x1b[2Jd.png", "é ü.png"):
+        shutil.copy(repository / "grey.png", photos / name)
+    (photos / "e\rf.png").write_text("no picture")
+    options = ["--model-repository", str(repository / "models")]
+    done = CliRunner().invoke(cli, ["predict", "dogs", str(photos), *options])
+    assert done.exit_code == 1
+    titles = [line for line in done.stdout.splitlines() if "(dogs/1)" in line]
+    assert [line.removeprefix(f"{photos}/").partition("  ")[0] for line in titles] == [
+        "a\\nb.png",
+        "c\\x1b[2Jd.png",
+        "é ü.png",
+    ]
+    assert "\x1b" not in done.output
+    assert f"{photos}/e\\rf.png: " in done.stderr
