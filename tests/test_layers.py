@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "bench": (*MEASURED, "authoring", "grpc"),  # what clients send
     "video": (*MEASURED, "authoring", "grpc", "protocols", "endpoints"),  # what replicas are asked with
     "cluster": (*MEASURED, "authoring", "endpoints"),
-    "batch": (*BASE, "video"),  # frames are decoded and answered as there
+    "batch": (*BASE, "video", "cluster"),  # frames are decoded and answered as there
     "client": ("errors", "serving", "endpoints"),
     "endpoints": ("errors",),
     "local_model": BASE,

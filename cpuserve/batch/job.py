@@ -168,19 +168,19 @@ class _Run:
             CpuserveError: workers die one after the other without a row.
         """
         self.summary.workers_lost += 1
-        self._in_a_row += 1
+        self._in_a_row += lost.suspect
         _log.warning("%s; its pictures and frames are answered again", lost.reason)
         if self._in_a_row >= _MOST_IN_A_ROW:
             raise CpuserveError(f"{_MOST_IN_A_ROW} workers ended without a row between them: {lost.reason}")
         again: list[_Work] = []
         for work in self._given.pop(lost.worker, []):
-            again += self._again(work, lost.reason)
+            again += self._again(work, lost)
         self._waiting.extendleft(reversed(again))
 
-    def _again(self, work: _Work, reason: str) -> list[_Work]:
+    def _again(self, work: _Work, lost: WorkerLost) -> list[_Work]:
         """What is left of a work whose worker died."""
-        self._deaths[work.key] += 1
-        deaths = self._deaths[work.key]
+        self._deaths[work.key] += lost.suspect
+        reason, deaths = lost.reason, self._deaths[work.key]
         left = self.folder.part_left(work.unit)
         if left is None:
             return []

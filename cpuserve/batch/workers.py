@@ -33,10 +33,12 @@ class WorkerLost:
     Attributes:
         worker: its number, which none has again.
         reason: how it ended.
+        suspect: whether what it had may have ended it; False where its node was lost.
     """
 
     worker: int
     reason: str
+    suspect: bool = True
 
 
 class BatchWorkers(Protocol):

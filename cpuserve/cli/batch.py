@@ -64,6 +64,13 @@ Exit codes: 0 all rows are written (those that are errors are counted), 1 the jo
     metavar="N",
     help="A shard ends when it has so many rows.",
 )
+@click.option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    help="Work on all nodes of this Ray cluster, HOST:PORT or auto, instead of this machine alone. Each node "
+    "sees the inputs and the models under the same path.",
+)
 @click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Answer every Nth frame only.")
 @click.option("--topk", type=click.IntRange(1), metavar="N", help="Number of classes [default: the model's].")
 @scaler_option
@@ -82,6 +89,7 @@ def command(
     output: Path,
     as_format: ShardFormat,
     shard_rows: int,
+    address: str | None,
     every: int,
     topk: int | None,
     scaler: Scaler,
@@ -114,7 +122,7 @@ def command(
         try:
             job = prepare_job(uris, model, output, settings, options)
             with job.open(overwrite=overwrite) as folder:
-                summary = _run(job, folder, shown=not quiet)
+                summary = _run(job, folder, address, shown=not quiet)
         except BaseException as error:
             _say_how_to_go_on(error, output)
             raise
@@ -138,7 +146,7 @@ def _say_how_to_go_on(error: BaseException, output: Path) -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _run(job: PreparedJob, folder: JobFolder, *, shown: bool) -> BatchSummary:
+def _run(job: PreparedJob, folder: JobFolder, address: str | None, *, shown: bool) -> BatchSummary:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     from cpuserve.batch.job import BatchSummary, run_job  # noqa: PLC0415
@@ -150,21 +158,39 @@ def _run(job: PreparedJob, folder: JobFolder, *, shown: bool) -> BatchSummary:
         *(TextColumn("{task.speed:.1f}/s"), TimeRemainingColumn()),
     )
     wanted = job.model._replace(precision=folder.manifest.precision)
-    with _workers(job, wanted) as workers, progress(*columns, shown=shown) as bars:
+    with _workers(job, wanted, address) as workers, progress(*columns, shown=shown) as bars:
         task = bars.add_task("rows", total=job.rows, completed=folder.rows_before)
         return run_job(folder, workers, lambda rows: bars.advance(task, rows))
 
 
 @contextmanager
-def _workers(job: PreparedJob, wanted: LoadedModel) -> Iterator[BatchWorkers]:
+def _workers(job: PreparedJob, wanted: LoadedModel, address: str | None) -> Iterator[BatchWorkers]:
     from cpuserve.batch.seat_workers import SeatWorkers  # noqa: PLC0415
     from cpuserve.video.seats import plan_video_seats  # noqa: PLC0415
 
+    if address is not None:
+        with _ray_workers(job, wanted, address) as workers:
+            yield workers
+        return
     workers = SeatWorkers(plan_video_seats(job.task.settings).seats, job.task, wanted)
     try:
         yield workers
     finally:
         workers.close()
+
+
+@contextmanager
+def _ray_workers(job: PreparedJob, wanted: LoadedModel, address: str) -> Iterator[BatchWorkers]:
+    from cpuserve.batch.ray_hosts import RayHosts  # noqa: PLC0415
+    from cpuserve.batch.ray_workers import RayWorkers  # noqa: PLC0415
+    from cpuserve.cluster.ray_cluster import connected  # noqa: PLC0415
+
+    with connected(address) as ray:
+        workers = RayWorkers(RayHosts(ray, job.task), wanted)
+        try:
+            yield workers
+        finally:
+            workers.close()
 
 
 def _show(summary: BatchSummary, folder: JobFolder, *, as_json: bool, quiet: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from cpuserve.cluster.placement import ClusterServers, ServerPlace, numa_nodes_here
@@ -76,7 +77,10 @@ def connected(address: str | None) -> Iterator[Any]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _no_cluster(address, lines[0]) from error
     try:
-        yield ray
+        with redirect_stdout(
+            sys.stderr
+        ):  # Ray prints what happens to nodes, and standard output is for results
+            yield ray
     finally:
         ray.shutdown()
 
