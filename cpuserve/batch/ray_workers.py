@@ -47,7 +47,7 @@ class SeatHosts(Protocol):
 
 
 @dataclass
-class _Worker:
+class _HostedWorker:
     """A host, and what it was asked."""
 
     host: Any
@@ -73,7 +73,7 @@ class RayWorkers:
 
     def __init__(self, hosts: SeatHosts, wanted: LoadedModel) -> None:
         self._hosts, self.loaded = hosts, wanted
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _HostedWorker] = {}
         self._seats: dict[str, Sequence[Seat]] = {}
         self._cpus: Mapping[str, float] = {}
         self._failed_starts: dict[str, int] = {}
@@ -129,7 +129,7 @@ class RayWorkers:
     def _start(self, node: str, seat: Seat) -> None:
         share = self._cpus[node] // len(self._seats[node])
         host = self._hosts.start(node, seat, min(share, float(seat.threads)))
-        self._workers[self._started] = _Worker(host, node, seat, self._hosts.ask(host))
+        self._workers[self._started] = _HostedWorker(host, node, seat, self._hosts.ask(host))
         self._started += 1
 
     def _told(self, number: int, news: Sequence[HostNews]) -> list[Answered | WorkerLost]:
