@@ -237,3 +237,36 @@ def test_what_was_compared_outlives_a_killed_worker_and_new_files_begin_anew(ser
     assert report(served)["agreement"] == 1
     shutil.rmtree(home / "2")
     wrong_digits(home / ".2").rename(home / "2")
+
+
+def test_a_version_that_answers_its_warm_up_wrongly_is_refused_and_the_reason_is_told(
+    served, over_grpc, home
+):
+    beside = wrong_digits(home / ".3")
+    (beside / "warmup").mkdir()
+    (beside / "warmup" / "seven.png").write_bytes(SEVEN)
+    answer = served.post("/predictions/digits/1", SEVEN).body
+    (beside / "warmup" / "seven.expected.json").write_bytes(answer)
+    before = served.post("/predictions/digits", SEVEN).json()["version"]
+    beside.rename(home / "3")
+    try:
+        assert served.post("/v1/config/reload", b"").status in (200, 201)
+        assert served.post("/predictions/digits", SEVEN).json()["version"] == before == "2"
+        assert infer(over_grpc, triton) == (8, "2")
+        (row,) = [row for row in served.post("/v2/repository/index", b"").json() if row["version"] == "3"]
+        assert row["state"] == "UNAVAILABLE"
+        assert "digits/3/warmup/seven.png: its answer agrees by 0.0" in row["reason"]
+        assert str(home) not in row["reason"]
+        (status,) = served.get("/v1/models/digits/versions/3").json()["model_version_status"]
+        assert row["reason"] == status["status"]["error_message"]
+        metrics = served.get("/metrics").body.decode()
+        assert 'cpuserve_model_state{name="digits",version="3",state="UNAVAILABLE",reason="' in metrics
+        assert served.post("/predictions/digits/3", SEVEN).status == 503
+        (home / "3" / "warmup" / "seven.expected.json").write_bytes(
+            served.post("/predictions/digits/next", SEVEN).body
+        )
+        served.post("/v1/config/reload", b"")
+        served.wait_until(lambda: served.post("/predictions/digits/3", SEVEN).status == 200, "served")
+    finally:
+        shutil.rmtree(home / "3")
+        served.post("/v1/config/reload", b"")
