@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from cpuserve.machine.files import text_of_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,11 +23,11 @@ EVERY_S = 10.0
 """Seconds between two lines about long work, outside a terminal."""
 
 
-def printable(name: object) -> str:
+def printable(name: Path | str) -> str:
     """A file's name on one line; what would move the cursor or colour the terminal is escaped."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in str(name)
+        for character in text_of_path(name)
     )
 
 

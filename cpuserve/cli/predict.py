@@ -12,6 +12,7 @@ import orjson
 from cpuserve.cli.console import printable, show_table
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
+from cpuserve.machine.files import text_of_path
 
 if TYPE_CHECKING:
     from cpuserve.local_model import Model
@@ -83,14 +84,14 @@ def command(
             except CpuserveError as error:
                 failed = True
                 if as_json:
-                    click.echo(orjson.dumps({"image": str(image), "error": str(error)}))
+                    click.echo(orjson.dumps({"image": text_of_path(image), "error": str(error)}))
                 else:
                     click.echo(f"{printable(image)}: {error}", err=True)
                 continue
             if save_expected:
                 _save_expected(file.xml, image, answer)
             if as_json:
-                click.echo(orjson.dumps({"image": str(image), **answer}))
+                click.echo(orjson.dumps({"image": text_of_path(image), **answer}))
             else:
                 _show(image, answer)
     if failed:

@@ -1,11 +1,12 @@
-"""Reads the small text files of /sys and /proc; a missing file is None, not an error."""
+"""Reads the small text files of /sys and /proc; a missing file is None. Names any file in a text."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["format_cpulist", "parse_cpulist", "read_cpulist", "read_int", "read_text"]
+__all__ = ["format_cpulist", "parse_cpulist", "read_cpulist", "read_int", "read_text", "text_of_path"]
 
 
 def read_text(path: Path) -> str | None:
@@ -18,6 +19,11 @@ def read_text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
+
+
+def text_of_path(path: Path | str) -> str:
+    r"""A path that can be written as UTF-8: bytes of a name that are none are escaped, as in ``\xff.png``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def read_int(path: Path) -> int | None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cpuserve.errors import UsageError
+from cpuserve.machine.files import text_of_path
 
 __all__ = ["VIDEO_ENDINGS", "VideoSource", "find_videos"]
 
@@ -53,11 +54,16 @@ def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
             ``/dev/video0``, a named pipe, or ``-`` for standard input.
 
     Raises:
-        UsageError: there is no such file, a pattern fits none, or a directory has no video in it.
+        UsageError: there is no such file, a pattern fits none, a directory has no video in it, or the name of
+            a file is no UTF-8.
     """
     found: dict[str, VideoSource] = {}
     for argument in arguments:
         for source in _sources(argument):
+            if (shown := text_of_path(source.name)) != source.name:
+                raise UsageError(
+                    f"the name of the video {shown} is no UTF-8, in which outputs name it: rename it"
+                )
             found.setdefault(source.name, source)
     return list(found.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import cv2
@@ -164,3 +165,14 @@ def test_a_file_name_stays_on_its_line_and_off_the_terminal(repository):
     ]
     assert "\x1b" not in done.output
     assert f"{photos}/e\\rf.png: " in done.stderr
+
+
+def test_a_file_name_that_is_no_text_is_named_all_the_same(repository):
+    photo = repository / os.fsdecode(b"\xff.png")
+    shutil.copy(repository / "grey.png", photo)
+    options = ["--model-repository", str(repository / "models")]
+    for more in ([], ["--json"]):
+        done = CliRunner().invoke(cli, ["predict", "dogs", str(photo), *options, *more])
+        assert done.exit_code == 0, done.exception
+        assert "\\xff.png" in done.stdout
+    assert json.loads(done.stdout)["image"] == f"{repository}/\\xff.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def test_addresses_and_cameras_are_live(name):
 def test_what_is_not_there_is_refused(folder, name, why):
     with pytest.raises(UsageError, match=why):
         find_videos([name])
+
+
+def test_a_name_that_no_output_could_hold_is_refused(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.mp4")).write_bytes(b"x")
+    for named in (str(tmp_path), str(tmp_path / os.fsdecode(b"\xff.mp4")), f"{tmp_path}/*.mp4"):
+        with pytest.raises(UsageError, match=r"the name of the video .*/\\xff\.mp4 is no UTF-8"):
+            find_videos([named])
 
 
 def test_a_camera_that_is_not_there_is_refused_with_those_that_are():
