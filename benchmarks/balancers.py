@@ -35,7 +35,17 @@ from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.measuring.local_server import free_port
 from cpuserve.measuring.results import write_result
 
-__all__ = ["SITUATIONS", "Arrivals", "Pair", "Server", "main", "measured", "two_servers", "write_message"]
+__all__ = [
+    "SITUATIONS",
+    "Arrivals",
+    "Pair",
+    "Server",
+    "main",
+    "markdown",
+    "measured",
+    "two_servers",
+    "write_message",
+]
 
 SITUATIONS = ("well", "killed", "slowed")
 _ROOT = Path(__file__).parent.parent
@@ -297,6 +307,31 @@ def _show(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of a page: errors of all rounds together, the median of their latencies and shares.
+
+    Args:
+        result: a result file.
+    """
+    lines = ["| | " + " | ".join(f"{one}: errors, p99, second" for one in SITUATIONS) + " |"]
+    lines.append("|---" * (1 + len(SITUATIONS)) + "|")
+    for name, protocol in dict.fromkeys((row["balancer"], row["protocol"]) for row in result["rows"]):
+        cells = []
+        for situation in SITUATIONS:
+            rows = [
+                row
+                for row in result["rows"]
+                if (row["balancer"], row["protocol"], row["situation"]) == (name, protocol, situation)
+            ]
+            errors = sum(sum(row["errors"].values()) for row in rows)
+            p99 = statistics.median(row["p99_ms"] for row in rows)
+            share = statistics.median(row["of_second"] for row in rows)
+            asked = sum(row["requests"] for row in rows)
+            cells.append(f"{errors} of {asked}, {p99:.0f} ms, {share:.2f}")
+        lines.append(f"| {name}, {protocol} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure all that are installed, and print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -305,7 +340,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="arrivals a second")
     parser.add_argument("--quick", action="store_true", help="one round of 6 seconds")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of a result, and end")
     given = parser.parse_args(words)
+    if given.show:
+        sys.stdout.write(markdown(json.loads(given.show.read_text())))
+        return
     seconds, rounds = (6.0, 1) if given.quick else (given.seconds, given.rounds)
     console = Console()
     balancers = _installed()

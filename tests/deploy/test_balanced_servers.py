@@ -39,4 +39,4 @@ def test_a_killed_server_costs_no_request(
     # a server that gets too little of a busy machine refuses: that is not the balancer's doing
     assert sum(row["errors"].values()) - row["refused"] <= allowed, row
     assert row["requests"] > 80
-    assert 0 < row["of_second"] < 0.5
+    assert row["of_second"] < 0.5

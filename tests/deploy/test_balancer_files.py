@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.balancer_programs import BALANCERS, Balancer, Ports
+from benchmarks.balancers import SITUATIONS, markdown
 from cpuserve.errors import CpuserveError
 from cpuserve.settings import Settings
+from tests.conftest import ROOT
 from tests.deploy.manifests import DEPLOY
 
 CHECKS = {"nginx": ("-t", "-q"), "haproxy": ("-c",), "envoy": ("--mode", "validate")}
@@ -62,3 +65,21 @@ def test_the_files_agree_with_the_settings() -> None:
         assert "/v2/health/ready" in text or name == "nginx"  # nginx without a subscription asks nobody
     assert f"client_max_body_size {settings.max_body_bytes};" in texts["nginx"]
     assert "FULL_SCAN" in texts["envoy"]
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    kept = json.loads((ROOT / "docs" / "results" / "balancers.json").read_text())
+    table = markdown(kept)
+    assert table.count("\n") == 2 + 2 * len(BALANCERS)
+    assert table in (ROOT / "docs" / "deploying.md").read_text(), "python -m benchmarks.balancers --show FILE"
+
+
+def test_a_table_puts_rounds_together() -> None:
+    rows = [
+        {"balancer": "envoy", "protocol": "http", "situation": situation, "requests": 10, "errors": errors}
+        | {"p99_ms": p99, "of_second": 0.5}
+        for situation in SITUATIONS
+        for errors, p99 in (({"503": 1}, 10.0), ({}, 20.0), ({"closed": 2}, 90.0))
+    ]
+    (line,) = markdown({"rows": rows}).splitlines()[2:]
+    assert line == "| envoy, http | " + " | ".join(["3 of 30, 20 ms, 0.50"] * 3) + " |"
