@@ -4,13 +4,14 @@ Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The mode
 and 640 pixels) take little time, so their requests cost what is around a model; what inference alone takes
 is measured too. With ``--triton HOST:PORT --triton-pid PID --triton-twin DIR`` a Triton that runs already
 answers the same picture over gRPC; DIR is a model's directory, for cpuserve, of the network that Triton runs,
-so that both do the same work.
+so that both do the same work (``benchmarks.fixtures.triton_network`` writes both).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -41,7 +42,7 @@ __all__ = ["main"]
 
 _SIDES = {"tensor": 224, "large tensor": 640}
 _SHARED = {"tensor": "shared memory", "large tensor": "large shared memory"}
-_REGION = "cpubench_tensor"
+_REGION = f"cpubench_{os.getpid()}"  # several may run at a time
 _TWIN, _BEST = "twin", 5  # what Triton answers: the best classes, not all numbers
 _Request = message_class("inference.ModelInferRequest")
 
