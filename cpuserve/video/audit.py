@@ -7,7 +7,8 @@ Which frames are in the sample depends on the seed and their number alone. The b
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,36 +61,65 @@ class Audit:
         fp: budget: share of the frames without it that may be reported, 0 to 1.
         confidence: of alarms and bounds.
         rate: smallest probability of an audit, above 0.
+        slack: frames that a label may be early or late: a frame is right when the label of one so near is.
+            Cascades that look at windows as a whole promise no more.
 
     Attributes:
         by_stage: what was audited of each stage.
+        errors: audited frames with a wrong label since the last `restart`.
     """
 
-    def __init__(self, fn: float, fp: float, confidence: float, rate: float) -> None:
+    def __init__(self, fn: float, fp: float, confidence: float, rate: float, slack: int = 0) -> None:
         self._make = partial(
             AuditMonitor, *(max(_LEAST_BUDGET, fn), max(_LEAST_BUDGET, fp), confidence, rate)
         )
         self._whole = self._make()
         self._current = self._make()
         self.by_stage: dict[DecidedBy, StageAudit] = {}
+        self.errors: list[LabelledFrame] = []
+        self._slack = slack
+        self._labels: deque[tuple[int, bool]] = deque(maxlen=2 * slack + 1)
+        self._waiting: deque[LabelledFrame] = deque()
 
     def restart(self) -> None:
         """Look for alarms anew: thresholds have changed. The estimate goes on."""
+        self.finish()
         self._current = self._make()
+        self.errors.clear()
+
+    def finish(self) -> None:
+        """No more frames come that are near those before."""
+        while self._waiting:
+            self._judge(self._waiting.popleft())
+        self._labels.clear()
 
     def add(self, frame: LabelledFrame) -> AuditState | None:
         """Take a labelled frame; in order.
 
         Returns:
-            DANGER or BROKEN if the frame is wrong and a budget is since the last `restart`; None otherwise:
-            only wrong ones make it worse.
+            DANGER or BROKEN if a frame is found wrong and a budget is since the last `restart`; None
+            otherwise: only wrong ones make it worse.
         """
-        if frame.truth is None:
-            return None
+        if self._labels and frame.number <= self._labels[-1][0]:  # another video
+            self.finish()
+        self._labels.append((frame.number, frame.label))
+        if frame.truth is not None:
+            self._waiting.append(frame)
+        state = None
+        while self._waiting and self._waiting[0].number + self._slack <= frame.number:
+            state = self._judge(self._waiting.popleft()) or state
+        return state
+
+    def _judge(self, frame: LabelledFrame) -> AuditState | None:
+        """Count an audited frame whose neighbours are known."""
+        if any(label == frame.truth for at, label in self._labels if abs(at - frame.number) <= self._slack):
+            frame = replace(frame, label=bool(frame.truth))
         wrong, asked = frame.label != frame.truth, frame.stage == DecidedBy.REFERENCE
         probability = 1.0 if asked else frame.audit
+        if wrong:
+            self.errors.append(frame)
         for monitor in (self._whole, self._current):
-            monitor.add(label=frame.label, truth=frame.truth, probability=probability)
+            monitor.add(label=frame.label, truth=bool(frame.truth), probability=probability)
         if not asked:
             seen = self.by_stage.get(frame.stage, StageAudit())
             self.by_stage[frame.stage] = StageAudit(seen.audited + 1, seen.wrong + wrong)

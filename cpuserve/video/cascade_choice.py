@@ -68,6 +68,7 @@ class Choice:
         c_high: frames that it gives more than this are positive. All others go to the reference.
         looks: places in each window of 30 frames that are looked at, in place of ``every``; then there are no
             packets and no detector (`cpuserve.video.window_looks`).
+        most_asked: looks at a window that the reference is asked about.
     """
 
     every: int = 1
@@ -79,6 +80,7 @@ class Choice:
     c_low: float = 0.0
     c_high: float = 1.0
     looks: tuple[int, ...] = ()
+    most_asked: int = WINDOW_FRAMES
 
     @property
     def decides_nothing(self) -> bool:
@@ -192,7 +194,8 @@ def replay(table: ScoreTable, choice: Choice) -> Replay:
     """
     if choice.looks:
         scores = None if choice.cnn is None else table.specialised[choice.cnn]
-        found = replay_looks(table, choice.looks, scores, choice.c_low, choice.c_high)
+        thresholds = choice.c_low, choice.c_high
+        found = replay_looks(table, choice.looks, scores, thresholds, choice.most_asked)
         stages = np.full(len(table), DecidedBy.SKIPPED, np.uint8)
         stages[found.own], stages[found.asked] = DecidedBy.SPECIALISED, DecidedBy.REFERENCE
         return Replay(found.labels, stages, found.roots)

@@ -63,11 +63,13 @@ class FrameSampling:
         which: the frames that are decoded: ``all``, ``nonref`` (those that no other frame needs are left out)
             or ``nonkey`` (keyframes alone).
         looks: places in each window of 30 frames that are looked at, ascending, in place of ``every``.
+        most_asked: of the looks at a window the reference is asked about so many.
     """
 
     every: int = 1
     which: Literal["all", "nonref", "nonkey"] = "all"
     looks: tuple[int, ...] = ()
+    most_asked: int = WINDOW_FRAMES
 
 
 @dataclass(frozen=True)
@@ -193,13 +195,14 @@ class Cascade:
         return Choice(
             every=self.sampling.every,
             which=self.sampling.which,
-            looks=self.sampling.looks,
             packets=PacketRule(packets.low, packets.high) if packets else None,
             detector=difference.detector if difference else None,
             delta=difference.delta if difference else 0.0,
             cnn=special.cnn if special else None,
             c_low=special.c_low if special else 0.0,
             c_high=special.c_high if special else 1.0,
+            looks=self.sampling.looks,
+            most_asked=self.sampling.most_asked,
         )
 
     def parsed_query(self) -> Query:
@@ -298,7 +301,9 @@ def _check(cascade: Cascade) -> None:
     wrong += [line for place in looks for line in _between("sampling.looks", place, 0, WINDOW_FRAMES - 1)]
     if list(looks) != sorted(set(looks)):
         wrong.append(f"sampling.looks is {list(looks)}, not ascending")
-    if looks and (cascade.packets or cascade.difference or cascade.sampling != FrameSampling(looks=looks)):
+    wrong += _between("sampling.most_asked", cascade.sampling.most_asked, 1, WINDOW_FRAMES)
+    others = cascade.packets or cascade.difference or cascade.sampling.every > 1
+    if looks and (others or cascade.sampling.which != "all"):
         wrong.append("sampling.looks goes with no packets, no difference and no other sampling")
     if cascade.difference:
         wrong += _scale_faults("difference.scale", cascade.difference.scale)

@@ -82,6 +82,8 @@ def choice_words(choice: Choice) -> str:
         parts.append(f"1 of {choice.every} frames")
     if choice.looks:
         parts.append(f"{len(choice.looks)} looks at each window of {WINDOW_FRAMES} frames")
+        if choice.most_asked < len(choice.looks):
+            parts.append(f"{choice.most_asked} of them at most for the reference")
     if choice.which != "all":
         parts.append(
             "keyframes alone" if choice.which == "nonkey" else "without frames that no other refers to"
@@ -264,7 +266,7 @@ def _listed(chosen: ChosenCascade) -> Iterator[_Row]:
     seen: set[tuple[object, ...]] = set()
     for one in chosen.candidates:
         choice = one.choice
-        frames = choice.every, choice.which, choice.looks
+        frames = choice.every, choice.which, choice.looks, choice.most_asked
         kind = (*frames, choice.packets is None, choice.detector, choice.cnn, one.caution)
         if kind in seen or len(seen) >= _MOST_LISTED:
             continue

@@ -132,7 +132,8 @@ class CascadeRun:
         self.counts = RunCounts()
         self.audit: Audit | None = None
         if self._audit_rate:
-            self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate)
+            slack = WINDOW_FRAMES - 1 if cascade.sampling.looks else 0
+            self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate, slack)
         limits = ALL_TO_THE_REFERENCE if every_frame else Thresholds.of(cascade)
         self.drift = DriftResponse(self.audit, limits, on_drift)
         self._begin()
@@ -227,7 +228,8 @@ class CascadeRun:
 
     def _begin(self, video: VideoFile | None = None) -> None:
         """Forget the windows of the video before."""
-        self._questions = WindowQuestions(self._ask, self._audit_of_spared)
+        most = self._cascade.sampling.most_asked
+        self._questions = WindowQuestions(self._ask, self._audit_of_spared, most)
         segments = () if video is None else video.segments
         self._segments = [segment.start for segment in segments]
 

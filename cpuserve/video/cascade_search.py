@@ -21,7 +21,7 @@ from cpuserve.video.cascade_choice import (
 )
 from cpuserve.video.exact_thresholds import ExactThresholds, single
 from cpuserve.video.score_table import PARTS, ScoreTable
-from cpuserve.video.window_looks import LOOKS, WindowScores
+from cpuserve.video.window_looks import ASKED, LOOKS, WindowScores
 from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Caution:
         most_skipped: frames that may be skipped in a row; a window allows two late labels. None for any
             number, and for packets that decide.
         fewest_looks: at each window, where a window is looked at as a whole.
+        fewest_asked: of them the reference is asked about so many, if so many are open.
     """
 
     share: float
@@ -54,11 +55,12 @@ class Caution:
     words: str
     most_skipped: int | None = None
     fewest_looks: int = 2
+    fewest_asked: int = 1
 
 
 CAUTIONS = (
-    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", 0, WINDOW_FRAMES),
-    Caution(0.0, 0.5, "no error, half the thresholds, two frames skipped or six looks a window", 2, 6),
+    Caution(0.0, 0.1, "no error, a tenth of the thresholds, no frame skipped", 0, WINDOW_FRAMES + 1),
+    Caution(0.0, 0.5, "no error, half the thresholds, two frames skipped or six looks a window", 2, 6, 3),
     Caution(0.0, 1.0, "no error"),
     Caution(0.5, 1.0, "half the budgets"),
     Caution(0.75, 1.0, "three quarters of the budgets"),
@@ -216,7 +218,7 @@ class _Search:
             places = [place for place, one in enumerate(self._cautions) if one.fewest_looks <= len(looks)]
             for name, scores in networks:
                 seen = WindowScores(windows.rows, windows.truth, self._label, looks, scores)
-                if name is None:
+                if name is None:  # all are as likely
                     yield from self._kept_looks(Choice(looks=looks), seen, places)
                     continue
                 for place in places:
@@ -225,12 +227,13 @@ class _Search:
                     found = seen.within(fn, fp, shrink, self._frames if shrink < 1 else (1.0, 1.0))
                     if found is not None:
                         low, high = (single(one) for one in found)
-                        choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high)
-                        yield from self._kept_looks(choice, seen, [place])
+                        for most in [most for most in ASKED if most >= self._cautions[place].fewest_asked]:
+                            choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high, most_asked=most)
+                            yield from self._kept_looks(choice, seen, [place])
 
     def _kept_looks(self, choice: Choice, seen: WindowScores, places: Sequence[int]) -> Iterator[Candidate]:
         """The choice for the first caution of these places that it keeps the budgets with."""
-        missed, invented, own, asked = seen.decided(choice.c_low, choice.c_high)
+        missed, invented, own, asked = seen.decided(choice.c_low, choice.c_high, choice.most_asked)
         for place in places:
             fn, fp = self._tolerated[place]
             if missed <= fn and invented <= fp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,7 +62,6 @@ class DriftResponse:
         self.alarms: list[DriftAlarm] = []
         self._audit = audit
         self._on_drift = on_drift
-        self._errors: list[LabelledFrame] = []
         self._tightened = 0
         self._worst: AuditState | None = None
 
@@ -74,12 +74,10 @@ class DriftResponse:
         if self._audit is None:
             return False
         state = self._audit.add(frame)
-        if frame.truth is not None and frame.truth != frame.label:
-            self._errors.append(frame)
         if state is None or state is self._worst:
             return False
         self._worst = state
-        new = self._answer(state)
+        new = self._answer(state, self._audit.errors)
         done = "nothing was changed" if new is None else _change(self.thresholds, new)
         alarm = DriftAlarm(frame.number, state, self._audit.words, done)
         self.alarms.append(alarm)
@@ -87,18 +85,17 @@ class DriftResponse:
         if new is None:
             return False
         self.thresholds = new
-        self._errors.clear()
         self._worst = None
         self._audit.restart()
         return True
 
-    def _answer(self, state: AuditState) -> Thresholds | None:
+    def _answer(self, state: AuditState, errors: Sequence[LabelledFrame]) -> Thresholds | None:
         if self._on_drift == "reference" and state is AuditState.BROKEN:
             return ALL_TO_THE_REFERENCE
         if self._on_drift != "tighten":
             return None
         new = self.thresholds
-        for error in self._errors:
+        for error in errors:
             new = _past(new, error)
         self._tightened += 1
         if new == self.thresholds or self._tightened > _MOST_TIGHTENINGS:

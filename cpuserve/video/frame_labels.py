@@ -119,7 +119,9 @@ class FrameLabels:
         found = None if answer is None else _found(number, answer)
         truth, score = found or (None, math.nan)
         if isinstance(answer, OpenQuestion):  # now it is settled who decides
-            decision = decision._replace(stage=answer.decision.stage, audit=answer.decision.audit)
+            settled, anchor = answer.decision, decision.anchor
+            copies = settled.stage == DecidedBy.SKIPPED
+            decision = settled._replace(anchor=anchor if copies else -1)
         if decision.stage == DecidedBy.REFERENCE and truth is not None:
             label = truth
         elif decision.stage == DecidedBy.SKIPPED or decision.anchor >= 0:

@@ -32,7 +32,7 @@ def cascade_of(learnt: Learnt, chosen: ChosenCascade) -> Cascade:
         query=query.text,
         reference=learnt.facts.reference,
         promise=_promise(chosen),
-        sampling=FrameSampling(choice.every, choice.which, choice.looks),
+        sampling=FrameSampling(choice.every, choice.which, choice.looks, choice.most_asked),
         packets=_packets(choice),
         difference=_difference(learnt, choice),
         specialised=_specialised(learnt, choice),

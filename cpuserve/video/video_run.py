@@ -256,6 +256,8 @@ def run_videos(
         record.save()
         if summary.interrupted:
             break
+    if run.audit is not None:
+        run.audit.finish()
     summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
     record.complete = True
     record.save()

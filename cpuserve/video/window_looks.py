@@ -2,7 +2,8 @@
 
 A window is positive when at least 28 of its frames are. With looks from its third frame to its third last
 one, and each label copied up to the next look, that is so exactly when every look says yes. So one look that
-says no decides a window, and the reference need not be asked about the others.
+says no decides a window, and the reference need not be asked about the others. It is asked about those first
+that the network takes for the least likely.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
 if TYPE_CHECKING:
     from cpuserve.video.score_table import ScoreTable
 
-__all__ = ["LOOKS", "LookedAt", "WindowScores", "replay_looks"]
+__all__ = ["ASKED", "LOOKS", "LookedAt", "WindowScores", "replay_looks"]
 
 _FIRST, _LAST = WINDOW_FRAMES - LEAST_POSITIVE, LEAST_POSITIVE - 1
 _COUNTS = (2, 3, 4, 6)
@@ -27,6 +28,9 @@ _NEAR = 5  # frames around a change of the label, which windows forgive where th
 LOOKS = tuple(tuple(int(place) for place in np.linspace(_FIRST, _LAST, count)) for count in _COUNTS)
 """Places in a window that a cascade may look at, by their number."""
 
+ASKED = (1, 2, 3, WINDOW_FRAMES)
+"""Looks at a window that the reference is asked about at most."""
+
 
 @dataclass(frozen=True)
 class LookedAt:
@@ -34,7 +38,7 @@ class LookedAt:
 
     Attributes:
         labels: of each frame, [n].
-        own: frames that the network decides, [n].
+        own: frames that the network decides, also those that the reference need not be asked about, [n].
         asked: frames that the reference decides, [n].
         roots: the row whose label each frame has, [n].
     """
@@ -49,42 +53,48 @@ def replay_looks(
     table: ScoreTable,
     looks: tuple[int, ...],
     scores: NDArray[np.float32] | None,
-    low: float,
-    high: float,
+    thresholds: tuple[float, float],
+    most_asked: int,
 ) -> LookedAt:
     """Label each frame as the running cascade does.
 
-    The network decides looks below ``low`` and above ``high``. Where it says no to one look of a window, or
-    the reference did, the reference is not asked about others of that window and segment. All frames that
+    The network decides looks below the first threshold and above the second. If it says no to none of a
+    window and segment, the reference is asked about the others, the one with the smallest score first, until
+    it says no; when it has said yes to ``most_asked`` of them, all the rest are positive. All frames that
     nothing decides copy the label before them; those before the first of their video are negative.
 
     Args:
         table: labels, numbers and segments.
         looks: places in a window, ascending.
         scores: of the network, [n]; None for none.
-        low: see above.
-        high: see above.
+        thresholds: of the network.
+        most_asked: looks at a window that the reference is asked about.
     """
     number, label = np.asarray(table.number), np.asarray(table.label, bool)
     rows = np.arange(len(table))
     seen = np.flatnonzero(np.isin(number % WINDOW_FRAMES, looks))
-    known = np.full(len(seen), np.float32(0.5)) if scores is None else scores[seen]
-    below = known < low if scores is not None else np.zeros(len(seen), bool)
-    above = known > high if scores is not None else np.zeros(len(seen), bool)
     names = np.stack([table.video[seen], number[seen] // WINDOW_FRAMES, np.cumsum(table.first)[seen]])
     new = np.ones(len(seen), bool)
     new[1:] = (np.diff(names) != 0).any(axis=0)
     scope = np.cumsum(new) - 1
+    known = np.full(len(seen), np.float32(0.5)) if scores is None else scores[seen]
+    below = known < thresholds[0] if scores is not None else np.zeros(len(seen), bool)
+    above = known > thresholds[1] if scores is not None else np.zeros(len(seen), bool)
     denied = np.bincount(scope[below], minlength=int(new.sum())) > 0
     left = ~(below | above | denied[scope])
-    refused = np.cumsum(left & ~label[seen])  # so far, over all windows
-    before = refused - (left & ~label[seen])
-    asked = left & (before == before[new][scope])
+    order = np.lexsort((seen, known, ~left, scope))  # those left open first, within their window
+    asked = np.zeros(len(seen), bool)
+    rank = np.arange(len(seen)) - np.flatnonzero(new)[scope]
+    refused = (left & ~label[seen])[order] & (rank < most_asked)
+    before = np.cumsum(refused) - refused
+    asked[order] = left[order] & (rank < most_asked) & (before == before[new][scope])
+    stopped = np.bincount(scope[asked & ~label[seen]], minlength=len(denied)) > 0
+    accepted = left & ~asked & ~stopped[scope]
     found = LookedAt(label.copy(), np.zeros(len(rows), bool), np.zeros(len(rows), bool), rows.copy())
-    found.own[seen[below | above]] = True
+    found.own[seen[below | above | accepted]] = True
     found.asked[seen[asked]] = True
     found.labels[seen[below]] = False
-    found.labels[seen[above]] = True
+    found.labels[seen[above | accepted]] = True
     roots = np.maximum.accumulate(np.where(found.own | found.asked, rows, -1))
     none = (roots < 0) | (table.video[roots] != table.video)
     found.roots[:] = np.where(none, rows, roots)
@@ -136,10 +146,8 @@ class WindowScores:
             return None
         truth = self._truth
         never = np.asarray(truth & ~self._label.all(axis=1))
-        spare = missed - int(never.sum())
+        spare = max(0, missed - int(never.sum()))
         least = np.sort(self._scores[truth & ~never].min(axis=1))
-        if spare < 0:
-            return None
         low = float(least[spare]) if spare < len(least) else 0.0
         without, with_object = self._steady
         if int(frames[0] * len(with_object)) < len(with_object):
@@ -160,7 +168,7 @@ class WindowScores:
             return ((low + high) / 2,) * 2
         return low, max(low, 1 - (1 - high) * shrink)
 
-    def decided(self, low: float, high: float) -> tuple[int, int, float, float]:
+    def decided(self, low: float, high: float, most_asked: int) -> tuple[int, int, float, float]:
         """What comes of thresholds.
 
         Returns:
@@ -171,10 +179,14 @@ class WindowScores:
         below = nothing if self._scores is None else self._scores < low
         above = nothing if self._scores is None else self._scores > high
         left = ~(below | above | below.any(axis=1, keepdims=True))
-        refused = left & ~self._label
-        asked = left & (np.cumsum(refused, axis=1) - refused == 0)
+        keys = np.where(left, 0.5 if self._scores is None else self._scores, np.inf)
+        order = np.argsort(keys, axis=1, kind="stable")[:, :most_asked]
+        wanted = np.take_along_axis(left, order, axis=1)
+        refused = wanted & ~np.take_along_axis(self._label, order, axis=1)
+        asked = wanted & (np.cumsum(refused, axis=1) - refused == 0)
         found = np.asarray(~(below.any(axis=1) | refused.any(axis=1)))
         frames = max(1, len(found)) * WINDOW_FRAMES
-        own, others = int((below | above).sum()) / frames, int(asked.sum()) / frames
+        accepted = int(left[found].sum()) - int(wanted[found].sum())
+        own, others = (int((below | above).sum()) + accepted) / frames, int(asked.sum()) / frames
         missed, invented = self._truth & ~found, ~self._truth & found
         return int(missed.sum()), int(invented.sum()), own, others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = ["OpenQuestion", "WindowQuestions"]
 
@@ -24,14 +26,16 @@ class _Window:
     """The looks at one window that the network left open.
 
     Attributes:
-        waiting: those that were neither asked nor spared yet, in order.
+        waiting: those that were neither asked nor spared yet; once it is closed, the least likely first.
         asked: the latest that was asked.
+        questions: how many were asked.
         denied: whether a look says that the window is negative.
         closed: whether all its looks are known.
     """
 
     waiting: deque[OpenQuestion] = field(default_factory=deque)
     asked: OpenQuestion | None = None
+    questions: int = 0
     denied: bool = False
     closed: bool = False
 
@@ -74,16 +78,26 @@ class OpenQuestion:
             self.answer.cancel()
 
 
+def _likelihood(decision: Decision) -> float:
+    return 0.5 if math.isnan(decision.specialised) else decision.specialised
+
+
 class WindowQuestions:
     """Puts off the questions about a window until its looks are known, and spares those that decide nothing.
 
     Args:
         ask: has the reference answer a frame.
         audit: with which probability a spared frame is audited all the same, by its number; 0: it is not.
+        most_asked: looks at a window that the reference is asked about.
     """
 
-    def __init__(self, ask: Callable[[Pixels, Decision], Answer], audit: Callable[[int], float]) -> None:
-        self._ask, self._audit = ask, audit
+    def __init__(
+        self,
+        ask: Callable[[Pixels, Decision], Answer],
+        audit: Callable[[int], float],
+        most_asked: int = WINDOW_FRAMES,
+    ) -> None:
+        self._ask, self._audit, self._most_asked = ask, audit, most_asked
         self._scope: Scope | None = None
         self._window = _Window()
         self._open: deque[_Window] = deque()
@@ -115,9 +129,12 @@ class WindowQuestions:
 
     def close(self) -> None:
         """The latest window has no more looks."""
-        self._window.closed = True
-        if self._window.waiting:
-            self._open.append(self._window)
+        window = self._window
+        window.closed = True
+        if window.waiting:
+            # without a network all are as likely, and the first comes first
+            window.waiting = deque(sorted(window.waiting, key=lambda one: _likelihood(one.decision)))
+            self._open.append(window)
         self._scope, self._window = None, _Window()
         self.pump()
 
@@ -143,18 +160,21 @@ class WindowQuestions:
             # an answer that failed is told where the label is wanted
             failed = answer.cancelled() or answer.exception() is not None
             window.denied |= failed or not answer.result()[0]
-        while window.waiting and window.denied:
-            self._spare(window.waiting.popleft())
+        while window.waiting and (window.denied or window.questions >= self._most_asked):
+            self._spare(window.waiting.popleft(), denied=window.denied)
         if not window.waiting:
             return True
         question = window.asked = window.waiting.popleft()
+        window.questions += 1
         pixels, question.pixels = question.pixels, None
         question.answer = self._ask(pixels, question.decision) if pixels is not None else None
         return not window.waiting
 
-    def _spare(self, question: OpenQuestion) -> None:
+    def _spare(self, question: OpenQuestion, *, denied: bool) -> None:
+        """Settle a look without asking: it copies a label, or is positive as those that were asked are."""
         pixels, question.pixels = question.pixels, None
         probability = self._audit(question.number)
-        question.decision = question.decision._replace(stage=int(DecidedBy.SKIPPED), audit=probability)
+        stage = DecidedBy.SKIPPED if denied else DecidedBy.SPECIALISED
+        question.decision = question.decision._replace(stage=int(stage), label=True, audit=probability)
         if probability and pixels is not None:
             question.answer = self._ask(pixels, question.decision)

@@ -88,7 +88,7 @@ def write_small_cascade(directory: Path, choice: Choice, limit: float = 100.0) -
         query="car",
         reference=ReferenceModel("bright", 1, BrightReference.checksum, MODEL_SCALE),
         promise=replace(PROMISE, fn=0.05, fp=0.05),
-        sampling=FrameSampling(choice.every, choice.which, choice.looks),
+        sampling=FrameSampling(choice.every, choice.which, choice.looks, choice.most_asked),
         **parts,
     ).save(directory)
 

@@ -24,8 +24,8 @@ def test_decisions_near_a_threshold_are_audited_more_often():
     assert probability_of_audit(0.9, near=True) == 1.0
 
 
-def seen(label, truth, stage=DecidedBy.SPECIALISED, audit=0.1):
-    return LabelledFrame(0, stage, label, truth=truth, audit=audit)
+def seen(label, truth, stage=DecidedBy.SPECIALISED, audit=0.1, number=0):
+    return LabelledFrame(number, stage, label, truth=truth, audit=audit)
 
 
 def test_weights_undo_that_some_frames_are_audited_more_often():
@@ -66,3 +66,23 @@ def test_the_budget_in_danger_is_named_and_begins_anew():
     audit.restart()
     assert audit.add(seen(False, True)) is not AuditState.BROKEN
     assert audit.verdict().fn.wrong == 13  # the estimate goes on
+
+
+def test_labels_of_windows_may_be_late_by_less_than_a_window():
+    """The object comes at frame 100 and 400; the label follows 20 frames later, and never."""
+    audit, states = Audit(0.01, 0.01, 0.95, rate=0.1, slack=29), []
+    for number in range(600):
+        truth = 100 <= number < 200 or number >= 400
+        audited = number % 5 == 0
+        frame = seen(120 <= number < 220, truth if audited else None, audit=0.1 * audited, number=number)
+        states.append(audit.add(frame))
+    assert set(states[:430]) == {None}
+    assert AuditState.BROKEN in states
+    assert [frame.number for frame in audit.errors] == list(range(400, 571, 5))
+    audit.finish()
+    assert [frame.number for frame in audit.errors] == list(range(400, 600, 5))
+    assert audit.by_stage[DecidedBy.SPECIALISED] == StageAudit(120, 40)
+    again = seen(True, True, number=3)
+    assert audit.add(again) is None  # of the next video
+    audit.restart()
+    assert not audit.errors

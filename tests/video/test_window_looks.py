@@ -27,11 +27,15 @@ def slowly(table, choice):
         decided |= dict.fromkeys(no, False) | dict.fromkeys(yes, True)
         stages[no + yes] = DecidedBy.SPECIALISED
         denied = bool(no)
-        for row in rows:
-            if row in decided or denied:
-                continue
-            decided[row], stages[row] = bool(label[row]), DecidedBy.REFERENCE
-            denied = not label[row]
+        left = [row for row in rows if row not in decided]
+        for place, row in enumerate(sorted(left, key=lambda row: scores[row])):
+            if denied:
+                break
+            if place < choice.most_asked:
+                decided[row], stages[row] = bool(label[row]), DecidedBy.REFERENCE
+                denied = not label[row]
+            else:
+                decided[row], stages[row] = True, DecidedBy.SPECIALISED
     labels, latest = [], False
     for row in range(len(table)):
         latest = False if row and table.video[row] != table.video[row - 1] else latest
@@ -41,12 +45,12 @@ def slowly(table, choice):
 
 
 @pytest.mark.parametrize("looks", LOOKS, ids=len)
-@pytest.mark.parametrize("cnn", [None, "small"])
-def test_the_replay_is_that_of_one_frame_after_the_other(looks, cnn):
+@pytest.mark.parametrize(("cnn", "most"), [(None, 30), (None, 2), ("small", 30), ("small", 1), ("small", 3)])
+def test_the_replay_is_that_of_one_frame_after_the_other(looks, cnn, most):
     table = made_table(1500, seed=3, segment=250)
     number = np.concatenate([np.arange(900), np.arange(600)])
     table = dataclasses.replace(table, number=number, video=np.repeat([0, 1], [900, 600]).astype(np.int16))
-    choice = Choice(looks=looks, cnn=cnn, c_low=0.2, c_high=0.9)
+    choice = Choice(looks=looks, cnn=cnn, c_low=0.2, c_high=0.9, most_asked=most)
     found = replay(table, choice)
     labels, stages = slowly(table, choice)
     np.testing.assert_array_equal(found.stages, stages)
@@ -70,15 +74,29 @@ def test_thresholds_are_those_that_trying_all_scores_finds(allowed):
     windows, scores = WindowRows.of(table, 1), table.specialised["small"]
     seen = WindowScores(windows.rows, windows.truth, np.array(table.label), LOOKS[1], scores)
     low, high = seen.within(*allowed, 1.0)
-    missed, invented, own, asked = seen.decided(low, high)
+    missed, invented, own, asked = seen.decided(low, high, 30)
     assert missed <= allowed[0]
     assert invented <= allowed[1]
     assert 0 < own < 3 / 30
     assert asked < 3 / 30 - own
     tried = [float(one) for one in np.unique(scores)]
     assert low < high
-    assert low >= max(one for one in tried if seen.decided(one, 1.0)[0] <= allowed[0])
-    assert high <= min(one for one in tried if seen.decided(low, one)[1] <= allowed[1])
+    assert low >= max(one for one in tried if seen.decided(one, 1.0, 30)[0] <= allowed[0])
+    assert high <= min(one for one in tried if seen.decided(low, one, 30)[1] <= allowed[1])
+
+
+@pytest.mark.parametrize("most", [1, 2, 30])
+def test_windows_at_one_place_are_decided_as_the_replay_does(most):
+    table = made_table(3000, seed=6, segment=3000)
+    windows, scores = WindowRows.of(table), table.specialised["small"]
+    choice = Choice(looks=LOOKS[3], cnn="small", c_low=0.1, c_high=0.9, most_asked=most)
+    seen = WindowScores(windows.rows, windows.truth, np.array(table.label), choice.looks, scores)
+    missed, invented, own, asked = seen.decided(0.1, 0.9, most)
+    found = replay(table, choice)
+    labels = windows.labels(found.labels)
+    assert (missed, invented) == ((windows.truth & ~labels).sum(), (~windows.truth & labels).sum())
+    assert own == pytest.approx(found.share(DecidedBy.SPECIALISED))
+    assert asked == pytest.approx(found.share(DecidedBy.REFERENCE))
 
 
 def test_careful_thresholds_get_few_single_frames_wrong():

@@ -77,6 +77,25 @@ def test_looks_are_asked_in_order_until_the_reference_says_no(questions, asked):
     assert len(asked.answers) == 2
 
 
+def test_the_least_likely_look_is_asked_first_and_enough_of_them_speak_for_all(asked):
+    questions = WindowQuestions(asked, lambda _: 0.0, most_asked=2)
+    likely = [OPEN._replace(specialised=score) for score in (0.7, 0.4, 0.6, 0.5)]
+    found = see(questions, 0, *likely)
+    questions.close()
+    asked.say(True)
+    assert [one.pixels is None for one in found] == [False, True, False, False]
+    questions.pump()
+    assert [one.pixels is None for one in found] == [False, True, False, True]
+    asked.say(True)
+    assert [one.result() for one in found] == [None, (True, 0.9), None, (True, 0.9)]
+    spoken_for = found[0].decision
+    assert (spoken_for.stage, spoken_for.label) == (DecidedBy.SPECIALISED, True)
+    labels = FrameLabels()
+    for place, question in enumerate(found):
+        labels.add(place, likely[place], question)
+    assert [one.label for one in labels.ready(all_of_them=True)] == [True] * 4
+
+
 def test_windows_do_not_wait_for_each_other(questions, asked):
     see(questions, 0, OPEN)
     see(questions, 1, OPEN)
