@@ -32,7 +32,7 @@ __all__ = ["CAUTIONS", "Candidate", "Caution", "WindowRows", "part_of", "search"
 _EVERY = (1, 2, 5, 10, 15, 30)
 _WORTH = 0.97  # decoding less is tried where it costs less than this share of decoding all
 _ERRORS_OF_DELTA = (0, 1, 2, 4, 8, 16, 32, 64)  # frames that a difference threshold labels wrong, at most
-_TOLERATED = 0.1  # of a window: errors that so few of all places where windows can begin show
+_TOLERATED = 0.1  # of a window that looks alone get wrong, wherever it begins: a label flickers for a frame
 _MOST_WINDOWS = 4_000  # that candidates are tried on; fewer than so many begin at each frame
 
 
@@ -192,9 +192,7 @@ class _Search:
             (int(caution.share * budgets.fn * truth.sum()), int(caution.share * budgets.fp * (~truth).sum()))
             for caution in cautions
         ]
-        # looks fall on a label that flickers for a frame or two in few of all places where windows can begin
-        few = int(_TOLERATED * WINDOW_FRAMES / max(1, step))
-        self._tolerated = [(max(few, fn), max(few, fp)) for fn, fp in self._allowed]
+        self._tolerated = int(_TOLERATED * WINDOW_FRAMES / max(1, step))
 
     def candidates(self) -> Iterator[Candidate]:
         yield from self._looking()
@@ -211,31 +209,34 @@ class _Search:
 
     def _looking(self) -> Iterator[Candidate]:
         """Windows that are looked at as a whole, with each CNN and without one."""
-        networks: list[tuple[str | None, NDArray[np.float32] | None]] = [(None, None)]
-        networks += self._table.specialised.items()
         windows = self._windows
         for looks in LOOKS:
+            alone = WindowScores(windows.rows, windows.truth, self._label, looks, None)
             places = [place for place, one in enumerate(self._cautions) if one.fewest_looks <= len(looks)]
-            for name, scores in networks:
+            missed, invented, *_ = alone.decided(0.0, 1.0, WINDOW_FRAMES)
+            few = min(missed, self._tolerated), min(invented, self._tolerated)
+            limits = {
+                place: (self._allowed[place][0] + few[0], self._allowed[place][1] + few[1])
+                for place in places
+            }
+            yield from self._kept_looks(Choice(looks=looks), alone, limits)
+            for name, scores in self._table.specialised.items():
                 seen = WindowScores(windows.rows, windows.truth, self._label, looks, scores)
-                if name is None:  # all are as likely
-                    yield from self._kept_looks(Choice(looks=looks), seen, places)
-                    continue
                 for place in places:
-                    fn, fp = self._tolerated[place]
-                    shrink = self._cautions[place].shrink
-                    found = seen.within(fn, fp, shrink, self._frames if shrink < 1 else (1.0, 1.0))
-                    if found is not None:
-                        low, high = (single(one) for one in found)
-                        for most in [most for most in ASKED if most >= self._cautions[place].fewest_asked]:
-                            choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high, most_asked=most)
-                            yield from self._kept_looks(choice, seen, [place])
+                    caution = self._cautions[place]
+                    frames = self._frames if caution.shrink < 1 else (1.0, 1.0)
+                    found = seen.within(*self._allowed[place], caution.shrink, frames)
+                    low, high = (single(one) for one in found)
+                    for most in [most for most in ASKED if most >= caution.fewest_asked]:
+                        choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high, most_asked=most)
+                        yield from self._kept_looks(choice, seen, {place: limits[place]})
 
-    def _kept_looks(self, choice: Choice, seen: WindowScores, places: Sequence[int]) -> Iterator[Candidate]:
-        """The choice for the first caution of these places that it keeps the budgets with."""
+    def _kept_looks(
+        self, choice: Choice, seen: WindowScores, limits: dict[int, tuple[int, int]]
+    ) -> Iterator[Candidate]:
+        """The choice for the first of these cautions whose limits of wrong windows it keeps."""
         missed, invented, own, asked = seen.decided(choice.c_low, choice.c_high, choice.most_asked)
-        for place in places:
-            fn, fp = self._tolerated[place]
+        for place, (fn, fp) in limits.items():
             if missed <= fn and invented <= fp:
                 shares = dict.fromkeys(DecidedBy, 0.0)
                 shares[DecidedBy.SPECIALISED], shares[DecidedBy.REFERENCE] = own, asked

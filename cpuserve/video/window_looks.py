@@ -132,8 +132,8 @@ class WindowScores:
 
     def within(
         self, missed: int, invented: int, shrink: float, frames: tuple[float, float] = (1.0, 1.0)
-    ) -> tuple[float, float] | None:
-        """``c_low`` and ``c_high`` with at most so many wrong windows; None where there are none.
+    ) -> tuple[float, float]:
+        """``c_low`` and ``c_high`` with at most so many windows wrong that the reference had right.
 
         Args:
             missed: positive windows that may be labelled negative.
@@ -143,25 +143,22 @@ class WindowScores:
                 for those around a change of the label: a short time has too few whole windows to tell.
         """
         if self._scores is None:
-            return None
+            return 0.0, 1.0
         truth = self._truth
         never = np.asarray(truth & ~self._label.all(axis=1))
-        spare = max(0, missed - int(never.sum()))
         least = np.sort(self._scores[truth & ~never].min(axis=1))
-        low = float(least[spare]) if spare < len(least) else 0.0
+        low = float(least[missed]) if missed < len(least) else 0.0
         without, with_object = self._steady
         if int(frames[0] * len(with_object)) < len(with_object):
             low = min(low, float(with_object[int(frames[0] * len(with_object))]))
         low *= shrink
         # a window is falsely positive when all looks that the reference would refuse are above ``c_high``
         refused = np.where(self._label, np.float32(np.inf), self._scores).min(axis=1)
-        open_ = ~truth & (self._scores.min(axis=1) >= low)
+        open_ = ~truth & (self._scores.min(axis=1) >= low) & ~self._label.all(axis=1)
         most = np.sort(refused[open_])[::-1]
         high = float(most[invented]) if invented < len(most) else 0.0
         if invented >= np.count_nonzero(~truth):  # no window could tell
             high = 1.0
-        if not np.isfinite(high):
-            return None
         if int(frames[1] * len(without)) < len(without):
             high = max(high, float(without[-1 - int(frames[1] * len(without))]))
         if shrink == 1 and high <= low:
