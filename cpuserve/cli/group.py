@@ -60,7 +60,8 @@ class LazyGroup(click.Group):
         word = args[0]
         if word in self.summaries or word.startswith("-"):
             return super().resolve_command(context, args)
-        alike = difflib.get_close_matches(word, self.summaries, cutoff=0.5)
+        begun = [name for name in self.summaries if name.startswith(word)]
+        alike = begun or difflib.get_close_matches(word, self.summaries, cutoff=0.5)
         hint = f"did you mean {' or '.join(alike)}?" if alike else f"commands: {', '.join(self.summaries)}"
         context.fail(f"no command {word[:60]!r}; {hint}")
 

@@ -128,7 +128,7 @@ def test_a_command_that_is_done_or_shows_help_ends_with_0(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["serv"], "no command 'serv'; did you mean serve"),
+        (["serv"], "no command 'serv'; did you mean serve?"),
         (["bench", "ceilin"], "no command 'ceilin'; did you mean ceiling?"),
         (["xyzzy"], "no command 'xyzzy'; commands: serve, pull"),
     ],
