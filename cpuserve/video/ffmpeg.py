@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cpuserve.errors import MissingExtra
 
 try:
@@ -24,6 +26,20 @@ __all__ = [
     "av",
     "reason",
 ]
+
+
+def _unlisted(kinds: Any, value: object) -> Any:
+    """A member for a kind of side data that FFmpeg has and PyAV's list has not, such as EXIF.
+
+    Without one PyAV 18 raises ValueError for all side data of such a frame, its display matrix too.
+    """
+    member = object.__new__(kinds)
+    member._name_, member._value_ = f"UNLISTED_{value}", value
+    kinds._value2member_map_[value] = member
+    return member
+
+
+SideDataType._missing_ = classmethod(_unlisted)  # type: ignore[method-assign, assignment]
 
 
 class PacketMark(int):

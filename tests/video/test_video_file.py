@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from cpuserve.video.decoding import decode, frames
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
+from tests.made_pictures import exif
 from tests.made_videos import make_video, numbered_picture, shown_number
 from tests.video.stages import SMALL, Numbers
 
@@ -172,6 +174,24 @@ def test_pictures_are_turned_as_the_file_says(tmp_path, degrees, mirrored):
     expected = wanted[height // 2 :, width // 4 : width * 3 // 4]
     # chroma at the border of a part is interpolated anew
     assert np.abs(part.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 2])
+def test_side_data_that_pyav_does_not_list_stop_no_frame(tmp_path, orientation):
+    """A JPEG of a camera has EXIF data; it is turned as they say, and other kinds are passed over."""
+    pixels = np.zeros((96, 160, 3), np.uint8)
+    pixels[:48, :80] = 255  # white at the top left
+    data = cv2.imencode(".jpg", pixels)[1].tobytes()
+    if orientation is not None:
+        block = b"Exif\0\0" + exif(orientation)
+        data = data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:]
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(data)
+    (frame,) = frames(file)
+    seen = frame.scaled(Scale(frame.width, frame.height))
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert seen.shape == turned.shape
+    assert np.abs(seen.astype(int) - turned).mean() < 4
 
 
 def test_several_files_at_a_time_do_not_mix_their_frames(tmp_path):
