@@ -54,6 +54,16 @@ def grpc_us(way: str) -> float:
     return float(result("grpc-cpu")["ways"][way]["cpu_us"])
 
 
+def in_memory(tensor: str) -> float:
+    """CPU beyond inference of a tensor in shared memory over gRPC, over that of one in HTTP's body."""
+    alone, shared = grpc_us(f"inference alone, {tensor}"), tensor.replace("tensor", "shared memory")
+    return (grpc_us(f"gRPC, {shared}") - alone) / (grpc_us(f"HTTP, {tensor}") - alone)
+
+
+def in_time_over_capacity(medians: dict[str, float]) -> float:
+    return medians["cpu_ms_an_answer_in_time"] / medians["cpu_ms_an_answer_at_capacity"]
+
+
 def by_turns(name: str, figure: str = "cpu_ratio") -> dict[str, float]:
     """Each other server's figure over ours, from windows by turns on the Xeon."""
     rows = result(f"paired-{name}-xeon")["summary"]
@@ -87,8 +97,11 @@ FIGURES = {
     "Xeon: gRPC, CPU of a picture": [
         lambda: grpc_us("gRPC, picture") / (1.15 * grpc_us("HTTP, picture") + grpc_us("a stub, picture"))
     ],
-    "Xeon: gRPC, CPU of a tensor": [lambda: grpc_us("gRPC, shared memory") / grpc_us("HTTP, tensor")],
-    "Xeon: gRPC for half": [lambda: result("overload-grpc-xeon")["medians"]["goodput_share"]],
+    "Xeon: gRPC, CPU of a tensor": [lambda: in_memory("tensor"), lambda: in_memory("large tensor")],
+    "Xeon: gRPC for half": [
+        lambda: result("overload-grpc-xeon")["medians"]["goodput_share"],
+        lambda: in_time_over_capacity(result("overload-grpc-xeon")["medians"]),
+    ],
     "CPU-ms of mosec over ours": [partial(beside, run, "mosec") for run in RUNS],
     "CPU-ms of Triton over ours": [partial(beside, run, "triton") for run in RUNS],
     "1920x1080: CPU-ms": [lambda: best(load("rivals-1080"), "cpu_times")],
