@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,6 +141,15 @@ class CascadeStage:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None, "_mark": 0}
 
+    def prepare(self) -> None:
+        """Load the network, which is the same for all files."""
+        special = self._cascade.specialised
+        if special is not None and not self._thresholds.reference_only:
+            self._network(special.file)
+
+    def _network(self, name: str) -> SpecialisedCnn:
+        return _loaded(self._directory / name, self._cascade.files.get(name, ""))
+
     def start(self, video: VideoFile, segment: Segment) -> None:
         """Load what decides in the first segment; forget the frames before."""
         # where packets do not tell how many frames there are, each is told
@@ -155,7 +165,7 @@ class CascadeStage:
         if difference is not None and self._detector is None:
             self._detector = DifferenceDetector.load(self._directory / difference.file)
         if special is not None and self._cnn is None:
-            self._cnn = SpecialisedCnn(self._directory / special.file)
+            self._cnn = self._network(special.file)
         if self._detector is not None:
             self._detector.reset()
         self._block = self._last = self._denied = -1
@@ -255,6 +265,12 @@ class CascadeStage:
 
     def _with_picture(self, frame: Frame, decision: Decision) -> StageResult:
         return StageResult(decision, {REFERENCE_PICTURE: frame.scaled(self._cascade.reference.scale)})
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, _checksum: str) -> SpecialisedCnn:
+    """A network, loaded once in a process that decodes several files."""
+    return SpecialisedCnn(path)
 
 
 def _is_near(score: float, low: float, high: float) -> bool:

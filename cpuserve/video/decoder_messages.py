@@ -13,7 +13,18 @@ from cpuserve.video.segment_decoder import FrameChoice, Which
 from cpuserve.video.segments import Segment
 from cpuserve.video.video_file import VideoFile
 
-__all__ = ["LIVE_COUNTS", "Begin", "Failure", "Job", "Probe", "Result", "SourceEnd", "Watch"]
+__all__ = [
+    "LIVE_COUNTS",
+    "Begin",
+    "Failure",
+    "Job",
+    "Prepare",
+    "Probe",
+    "Renew",
+    "Result",
+    "SourceEnd",
+    "Watch",
+]
 
 LIVE_COUNTS = ("number", "decoded", "dropped", "reconnects", "errors", "pts")
 """What a decoder of a live source tells in the first page of its memory, in this order.
@@ -53,6 +64,26 @@ class Begin:
     max_pixels: int
     most_bytes: int
     seat: Seat | None
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Asks for what a stage needs to be loaded before there is a file. There is no answer.
+
+    Attributes:
+        stage: a pickled stage.
+        import_path: where Python looks for the stage's module.
+        seat: where to run; None is where the kernel likes.
+    """
+
+    stage: bytes
+    import_path: list[str]
+    seat: Seat | None
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Says that another reader asks from now on. The descriptor of its memory follows the message."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpuserve.errors import CpuserveError, VideoError
 from cpuserve.machine import numa
-from cpuserve.video.decoder_messages import Begin, Failure, Job, Probe, Result, Watch
+from cpuserve.video.decoder_messages import Begin, Failure, Job, Prepare, Probe, Renew, Result, Watch
+from cpuserve.video.frame_stage import PreparedStage
 from cpuserve.video.live_decoder import LiveDecoder, StageFailed
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segment_decoder import SegmentDecoder, SegmentEnd
@@ -142,12 +143,34 @@ class _Decoder:
                 self._send(_attempt(partial(probe, message.path, max_pixels=message.max_pixels)))
             elif isinstance(message, Begin):
                 self._begin(message)
+            elif isinstance(message, Prepare):
+                _attempt(partial(self._prepare, message))
+            elif isinstance(message, Renew):
+                self._renew()
             elif isinstance(message, Job):
                 self._do(message)
             elif isinstance(message, Watch):
                 self._watch(message)
             else:
                 self._slots.free(message)
+
+    def _prepare(self, asked: Prepare) -> None:
+        """Load what a stage needs. Where that fails, it is told when there is a file."""
+        if asked.seat is not None:
+            numa.bind_to_seat(asked.seat)
+        sys.path[:] = asked.import_path
+        stage = pickle.loads(asked.stage)  # noqa: S301  # of the own parent
+        if isinstance(stage, PreparedStage):
+            stage.prepare()
+
+    def _renew(self) -> None:
+        """Forget the file before, and use other memory: what is in the old one may still be looked at."""
+        memory = reduction.recv_handle(self._words)
+        os.close(self._memory)
+        self._memory = memory
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
 
     def _begin(self, begin: Begin) -> None:
         if begin.seat is not None:

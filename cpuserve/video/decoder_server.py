@@ -12,14 +12,17 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpuserve.errors import VideoError
+from cpuserve.machine.placement import Seat
+from cpuserve.video.decoder_messages import Renew
 from cpuserve.video.picture_slots import SlotViews
 
 __all__ = ["DecoderChild", "DecoderServer", "shared_server"]
@@ -38,9 +41,64 @@ class DecoderServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._orders: socket.socket | None = None
         self._ended: dict[int, int] = {}
+        self._keepers = 0
+        self._idle: list[_IdleDecoder] = []
 
-    def fork(self) -> DecoderChild:
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While it lasts, decoders that have done a file are kept for the next one."""
+        with self._lock:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keepers -= 1
+                ended = [] if self._keepers else self._idle
+                self._idle = self._idle if self._keepers else []
+            for one in ended:
+                one.words.close()
+                self.end(one.pid)
+
+    def start(self) -> None:
+        """Start the process that forks, without waiting until it can."""
+        with self._lock:
+            self._started()
+
+    def decoder(self, seat: Seat | None) -> DecoderChild:
+        """A decoder: one that was kept and runs in the same place, or a new one.
+
+        Raises:
+            VideoError: none could be started.
+        """
+        while True:
+            with self._lock:
+                found = next((one for one in self._idle if one.seat == seat), None)
+                if found is None:
+                    break
+                self._idle.remove(found)
+            if found.words.poll():  # it says nothing unasked: it has ended
+                found.words.close()
+                continue
+            memory = os.memfd_create("cpuserve-video")
+            child = DecoderChild(self, found.pid, found.words, memory, seat)
+            child.send(Renew())
+            child.send_descriptor(memory)
+            return child
+        return self.fork(seat)
+
+    def keep(self, pid: int, words: Connection, seat: Seat | None) -> bool:
+        """Take an idle decoder; False where none is kept."""
+        with self._lock:
+            if self._keepers:
+                self._idle.append(_IdleDecoder(pid, words, seat))
+            return bool(self._keepers)
+
+    def fork(self, seat: Seat | None = None) -> DecoderChild:
         """A new decoder.
+
+        Args:
+            seat: where it will run, as it is told by `Begin`.
 
         Raises:
             VideoError: none could be started.
@@ -55,7 +113,7 @@ class DecoderServer:
                     orders.sendmsg([b"fork"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                     while self._hear(orders):
                         if (pid := self._ended.pop(-1, None)) is not None:
-                            return DecoderChild(self, pid, Connection(ours.detach()), memory)
+                            return DecoderChild(self, pid, Connection(ours.detach()), memory, seat)
                 self.close()
         ours.close()
         os.close(memory)
@@ -97,6 +155,9 @@ class DecoderServer:
         with self._lock:
             process, self._process = self._process, None
             orders, self._orders = self._orders, None
+            idle, self._idle = self._idle, []
+        for one in idle:
+            one.words.close()
         if orders is not None:
             orders.close()
         if process is not None:
@@ -126,11 +187,23 @@ class DecoderServer:
         return True
 
 
-class DecoderChild:
-    """One decoder process: a socket for messages, and memory for pictures."""
+class _IdleDecoder(NamedTuple):
+    """A decoder that waits for a file."""
 
-    def __init__(self, server: DecoderServer, pid: int, words: Connection, memory: int) -> None:
+    pid: int
+    words: Connection
+    seat: Seat | None
+
+
+class DecoderChild:
+    """One decoder process for one file: a socket for messages, and memory for pictures."""
+
+    def __init__(
+        self, server: DecoderServer, pid: int, words: Connection, memory: int, seat: Seat | None
+    ) -> None:
         self.pid = pid
+        self._seat = seat
+        self._gone = False
         self._server = server
         self._words = words
         self._memory = memory
@@ -145,7 +218,8 @@ class DecoderChild:
         """Send a message; one that has ended is noticed when it is heard."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         with self._lock, suppress(OSError):
-            self._words.send_bytes(data)
+            if not self._gone:
+                self._words.send_bytes(data)
 
     def hear(self) -> Any:
         """The next message.
@@ -175,13 +249,29 @@ class DecoderChild:
         """Let it use a slot again."""
         self.send(slot)
 
+    def give_back(self) -> None:
+        """Leave it to the next file, if decoders are kept: it must have nothing to do. Else it is ended.
+
+        Views of its memory stay as they are.
+        """
+        with self._lock:
+            gone, self._gone = self._gone, True
+        if gone:
+            return
+        os.close(self._memory)
+        if not self._server.keep(self.pid, self._words, self._seat):
+            self._words.close()
+            self._server.end(self.pid)
+
     def close(self) -> None:
         """End it. Views of its memory stay as they are."""
         with self._lock:
-            if not self._words.closed:
+            gone, self._gone = self._gone, True
+            if not gone:
                 self._words.close()
                 os.close(self._memory)
-        self._server.end(self.pid)
+        if not gone:
+            self._server.end(self.pid)
 
 
 @cache

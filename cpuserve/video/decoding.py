@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cpuserve.errors import UsageError, VideoError
@@ -12,8 +14,8 @@ from cpuserve.machine.budget import Budget
 from cpuserve.machine.placement import Seat, plan_seats
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import SETTINGS
-from cpuserve.video.decoder_messages import Begin, Failure, Probe
-from cpuserve.video.decoder_server import shared_server
+from cpuserve.video.decoder_messages import Begin, Failure, Prepare, Probe
+from cpuserve.video.decoder_server import DecoderServer, shared_server
 from cpuserve.video.frame import Frame
 from cpuserve.video.frame_stage import DecodedFrame, FrameStage, StageResult
 from cpuserve.video.parallel_run import ParallelRun
@@ -28,6 +30,7 @@ __all__ = [
     "Which",
     "decode",
     "frames",
+    "kept_decoders",
     "limit_of",
     "pickled_stage",
     "probe_apart",
@@ -125,20 +128,53 @@ def frames(
         raise VideoError(f"{video.path}: {video.packets.damage}; frame {number} is the last one")
 
 
+@contextmanager
+def kept_decoders(stage: FrameStage | None = None, processes: int | None = None) -> Iterator[None]:
+    """While it lasts, processes that decode go on from one file to the next.
+
+    Args:
+        stage: given, as many processes as `decode` will use are started at once, in the background, and load
+            what the stage needs for any file.
+        processes: as for `decode`.
+    """
+    server = shared_server()
+    with server.keeping():
+        thread = None
+        if stage is not None:
+            thread = threading.Thread(target=_prepare, args=(server, stage, processes), name="decoders")
+            thread.start()
+        try:
+            yield
+        finally:
+            if thread is not None:
+                thread.join()
+
+
+def _prepare(server: DecoderServer, stage: FrameStage, processes: int | None) -> None:
+    with suppress(VideoError):  # decoding tells it
+        for seat in _seats(processes):
+            child = server.fork(seat)
+            child.send(Prepare(pickled_stage(stage), list(sys.path), seat))
+            child.give_back()
+
+
 def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
     """Read the packets of a file in a process of its own, which a damaged file may crash.
 
     Raises:
         VideoError: it cannot be opened, has no video, or crashed the process.
     """
-    child = shared_server().fork()
+    child = shared_server().decoder(None)
     try:
         child.send(Probe(Path(path), limit_of(max_pixels)))
         answer = child.hear()
     except EOFError as error:
-        raise VideoError(f"{path}: the process that opens it {child.ending()}") from error
-    finally:
         child.close()
+        raise VideoError(f"{path}: the process that opens it {child.ending()}") from error
+    except BaseException:
+        child.close()
+        raise
+    child.give_back()
     if isinstance(answer, Failure):
         raise answer.error
     video: VideoFile = answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from cpuserve.serving.decode import Pixels
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cpuserve.video.segments import Segment
     from cpuserve.video.video_file import VideoFile
 
-__all__ = ["DecodedFrame", "FrameStage", "StageResult"]
+__all__ = ["DecodedFrame", "FrameStage", "PreparedStage", "StageResult"]
 
 
 @dataclass
@@ -36,6 +36,14 @@ class FrameStage(Protocol):
 
     def __call__(self, frame: Frame) -> StageResult | None:
         """What comes of a frame; None leaves it out."""
+
+
+@runtime_checkable
+class PreparedStage(Protocol):
+    """A stage that can load before there is a file what it needs for any file."""
+
+    def prepare(self) -> None:
+        """Load it, once for all stages of this process."""
 
 
 class DecodedFrame:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Self
 
 from cpuserve.video.answered_frames import AnsweredFrame, answer_frames
 from cpuserve.video.answering_model import AnsweringModel
-from cpuserve.video.decoding import decode, probe_apart
+from cpuserve.video.decoding import decode, kept_decoders, probe_apart
 from cpuserve.video.infer import InferOptions, LiveCounts
 from cpuserve.video.live import LiveSource
 from cpuserve.video.live_answers import answer_live
@@ -51,15 +51,18 @@ class LocalAnswers:
         self._processes = processes
         self._max_pixels = max_pixels
         self._counts = LiveCounts()
+        self._kept = ExitStack()
 
     def __enter__(self) -> Self:
+        self._kept.enter_context(kept_decoders())
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the model."""
+        """Close the model, and end the processes that decode."""
+        self._kept.close()
         self._model.close()
 
     def probe(self, source: VideoSource) -> VideoFile:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cpuserve.machine.numa import bind_to_seat
 from cpuserve.settings import Settings
+from cpuserve.video.decoder_server import shared_server
 from cpuserve.video.frame_model import open_frame_model
 from cpuserve.video.infer import InferOptions
 from cpuserve.video.local_answers import LocalAnswers
@@ -36,6 +37,7 @@ def open_answers(
         return SeatAnswers(seats, AnswerTask(model, settings, options))
     if len(seats) == 1:
         bind_to_seat(seats[0])
+    shared_server().start()  # it is ready when the model is
     threads = sum(seat.threads for seat in seats)
     opened = open_frame_model(model, settings, threads=threads, scaler=options.scaler)
     return LocalAnswers(opened, options, pictures=pictures, processes=threads, max_pixels=settings.max_pixels)

@@ -94,7 +94,7 @@ class ParallelRun:
         self._tell(undecodable)
 
     def close(self) -> None:
-        """End the processes. Pictures that are kept stay valid."""
+        """Give back idle processes, and end the others. Pictures that are kept stay valid."""
         for child in list(self._children):
             self._drop(child)
         self._selector.close()
@@ -130,7 +130,7 @@ class ParallelRun:
         self._waiting = deque(self._parts)
         count = min(len(self._seats), len(self._parts))
         for seat in self._seats[:count]:
-            child = self._server.fork()
+            child = self._server.decoder(seat)
             self._children[child] = deque()
             self._selector.register(child, selectors.EVENT_READ, child)
             child.send(replace(self._begin, seat=seat, most_bytes=self._begin.most_bytes // count))
@@ -174,7 +174,7 @@ class ParallelRun:
             )
             for part in parts:
                 part.error = error
-            self._drop(child)
+            self._drop(child, crashed=True)
             return
         part = self._by_number[number]
         if isinstance(message, Result):
@@ -187,10 +187,13 @@ class ParallelRun:
             part.end = message
         self._give(child)
 
-    def _drop(self, child: DecoderChild) -> None:
-        del self._children[child]
+    def _drop(self, child: DecoderChild, *, crashed: bool = False) -> None:
+        busy = self._children.pop(child)
         self._selector.unregister(child)
-        child.close()
+        if busy or crashed:
+            child.close()
+        else:
+            child.give_back()
 
     def _tell(self, undecodable: list[int]) -> None:
         """Log which frames could not be decoded, and raise where the file breaks off."""

@@ -17,6 +17,7 @@ from cpuserve.video.audit_bound import AuditState
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import CascadePromise
 from cpuserve.video.cascade_run import CascadeRun
+from cpuserve.video.decoding import kept_decoders
 from cpuserve.video.frame_labels import LabelledFrame
 from cpuserve.video.label_file import LabelFile, read_labels
 from cpuserve.video.outputs.run_record import RunRecord
@@ -241,6 +242,30 @@ def run_videos(
         CpuserveError: the labels cannot be written, or the reference cannot answer.
     """
     summary, began, cpu = RunSummary(promise, run), time.monotonic(), _cpu_s()
+    with kept_decoders():
+        _all_videos(sources, summary, files, record, watcher, metrics)
+    if run.audit is not None:
+        run.audit.finish()
+    summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
+    record.complete = True
+    record.save()
+    if metrics is not None:
+        metrics.publish(run.counts, run.audit, run.drift, summary.dropped)
+    summary.seconds = time.monotonic() - began
+    summary.cpu_s = _cpu_s() - cpu + run.counts.decoders_ns / 1e9
+    return summary
+
+
+def _all_videos(
+    sources: Sequence[VideoSource],
+    summary: RunSummary,
+    files: Mapping[str, Path],
+    record: RunRecord,
+    watcher: RunWatcher | None,
+    metrics: RunMetrics | None,
+) -> None:
+    """Label those that are not done, and see those that are."""
+    run = summary.run
     for source in sources:
         done = source.name in record.done
         error = record.done.get(source.name, "")
@@ -256,16 +281,6 @@ def run_videos(
         record.save()
         if summary.interrupted:
             break
-    if run.audit is not None:
-        run.audit.finish()
-    summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
-    record.complete = True
-    record.save()
-    if metrics is not None:
-        metrics.publish(run.counts, run.audit, run.drift, summary.dropped)
-    summary.seconds = time.monotonic() - began
-    summary.cpu_s = _cpu_s() - cpu + run.counts.decoders_ns / 1e9
-    return summary
 
 
 def _one_video(

@@ -85,3 +85,20 @@ class Slow(Numbers):
         self.place.write_text(str(os.getpid()))
         time.sleep(0.01)
         return StageResult(os.getpid(), {"small": frame.scaled(SMALL)})
+
+
+class Processes(Numbers):
+    """Gives the id of the process that decodes each frame."""
+
+    def __call__(self, frame):
+        return StageResult(os.getpid())
+
+
+class Prepared(Processes):
+    """Leaves a file named after each process that was prepared for it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def prepare(self):
+        (self.folder / str(os.getpid())).touch()

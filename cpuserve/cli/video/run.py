@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
@@ -123,6 +123,8 @@ def command(
     from cpuserve.cli.video.run_progress import RunProgress  # noqa: PLC0415  # not for --help
     from cpuserve.video.cascade_file import Cascade  # noqa: PLC0415
     from cpuserve.video.cascade_run import CascadeRun  # noqa: PLC0415
+    from cpuserve.video.cascade_stage import CascadeStage, Thresholds  # noqa: PLC0415
+    from cpuserve.video.decoding import kept_decoders  # noqa: PLC0415
     from cpuserve.video.video_run import label_files, plan_labels, run_videos  # noqa: PLC0415
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
@@ -138,6 +140,7 @@ def command(
     record = label_files(files, sources, asked, resume=resume, overwrite=overwrite)
     try:
         with (
+            kept_decoders(CascadeStage(directory, cascade, Thresholds.of(cascade)), processes),
             _reference(cascade, config, flags) as reference,
             _metrics(cascade, sources, metrics_file, metrics_port, metrics_host) as metrics,
             RunProgress(sources, shown=not (quiet or as_json)) as watcher,
@@ -158,6 +161,11 @@ def command(
     except KeyboardInterrupt:
         click.echo("cpuserve: interrupted; the same command with --resume goes on", err=True)
         sys.exit(_INTERRUPTED)
+    _end(summary, document, as_json=as_json, quiet=quiet)
+
+
+def _end(summary: RunSummary, document: dict[str, Any], *, as_json: bool, quiet: bool) -> NoReturn:
+    """Print the summary, then the errors, and end with the exit code."""
     if as_json:
         click.echo(orjson.dumps(document))
     elif not quiet:
