@@ -56,5 +56,5 @@ def command(*, pid: int | None, live: bool, timeout: float, quiet: bool) -> None
 def _reachable(address: str) -> str:
     """An address that a client can use: one that means all addresses is answered on the loopback."""
     host, _, port = address.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(host, host).strip("[]")  # noqa: S104
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    own = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+    return f"{own.get(host, host)}:{port}"

@@ -59,8 +59,8 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
 
 def _what_to_try(settings: Settings) -> str:
     """What is served where there is no model, and a request that it answers."""
+    from cpuserve.machine.bind_address import bind_address  # noqa: PLC0415
     from cpuserve.models.example_model import EXAMPLE, EXAMPLE_PICTURE  # noqa: PLC0415
-    from cpuserve.server.http_port import bind_address  # noqa: PLC0415
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{bind_address(host, settings.port)}"

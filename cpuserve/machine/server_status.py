@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cpuserve.machine.bind_address import bind_address
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.files import format_cpulist, parse_cpulist
 from cpuserve.machine.placement import Seat, SeatPlan
@@ -47,7 +48,7 @@ class ServerStatus:
 
     Attributes:
         pid: the arbiter.
-        address: where it listens, ``host:port``.
+        address: where it listens, ``host:port``; an address of IPv6 stands in brackets.
         seats: as planned at its start.
         notes: the plan's.
         threads: compute threads of all workers together.
@@ -116,7 +117,7 @@ def describe_server(
     """
     return {
         "pid": pid,
-        "address": f"{settings.host}:{settings.port}",
+        "address": bind_address(settings.host, settings.port),
         "seats": [seat_to_json(seat) for seat in plan.seats],
         "notes": list(plan.notes),
         "threads": sum(settings.threads or seat.threads for seat in plan.seats),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.grpc.tls import Tls
 from cpuserve.http.worker import SeatWorker
+from cpuserve.machine.bind_address import bind_address
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.server.grpc_channels import GrpcChannels
@@ -55,7 +56,7 @@ class GrpcPort:
         except OSError as error:
             raise UsageError(f"grpc_port {port} of {host} cannot be used: {error.strerror}") from None
         self._settings = settings
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._address = bind_address(host, port)
 
     @classmethod
     def of(cls, settings: Settings) -> GrpcPort | None:

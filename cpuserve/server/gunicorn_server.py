@@ -31,6 +31,7 @@ from gunicorn.app.base import BaseApplication
 from cpuserve.errors import RepositoryError, UsageError
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine import numa
+from cpuserve.machine.bind_address import bind_address
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.cgroup import ThrottlingSample
 from cpuserve.machine.diagnosis import check_neighbours
@@ -52,7 +53,7 @@ from cpuserve.protocols.tracing import Tracer
 from cpuserve.protocols.trusted_proxies import TrustedProxies
 from cpuserve.server.arbiter import PauseTolerantArbiter, end_on_signals
 from cpuserve.server.grpc_port import GrpcPort
-from cpuserve.server.http_port import bind_address, check_port
+from cpuserve.server.http_port import check_port
 from cpuserve.server.model_thread import ModelThread
 from cpuserve.server.shared_state import SharedState
 from cpuserve.server.zmq_endpoints import ZmqEndpoints
@@ -278,7 +279,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.sampler = StackSampler(ring, ring.row(self.row))
 
     def _post_worker_init(self, worker: SeatWorker) -> None:
-        address = f"{self.settings.host}:{self.settings.port}"
+        address = bind_address(self.settings.host, self.settings.port)
         start: list[Callable[[], None]] = []
         if self.grpc_port is not None:
             shared = self.shared

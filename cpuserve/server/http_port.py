@@ -11,14 +11,9 @@ from collections.abc import Mapping
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 
-__all__ = ["bind_address", "check_port"]
+__all__ = ["check_port"]
 
 _PATIENCE_S, _PAUSE_S = 1.0, 0.05
-
-
-def bind_address(host: str, port: int) -> str:
-    """An address as gunicorn and gRPC take it; that of IPv6 stands in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_port(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:

@@ -33,6 +33,9 @@ def test_a_server_is_found_without_its_port_and_without_a_proxy(host, tmp_path):
         done = health(*pid, http_proxy="http://127.0.0.1:9", CPUSERVE_PORT="9")
         assert (done.returncode, f":{server.port}/v2/health/ready: 200" in done.stdout) == (0, True), done
         assert health(*pid, "--quiet").stdout == ""
+        shown = f"[{host}]" if ":" in host else host
+        assert f"ready at http://{shown}:{server.port}" in server.text()
+        assert f"({shown}:{server.port})" in health("--pid", "1").stderr
         (repository / "digits" / "2").mkdir()
         (repository / "digits" / "2" / "model.xml").write_text("<net")
         assert server.post("/v2/repository/models/digits/unload", b"").status == 200

@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.server.http_port import bind_address, check_port
+from cpuserve.machine.bind_address import bind_address
+from cpuserve.server.http_port import check_port
 from cpuserve.settings import Settings
 
 
