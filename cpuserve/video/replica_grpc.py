@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,9 +24,10 @@ from cpuserve.video.replica_link import (
     FramesAnswered,
     ReplicaBusy,
     ReplicaFailed,
+    ReplicaTarget,
     ServedModel,
 )
-from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
+from cpuserve.video.tensor_recipe import ReceivedOutput
 
 __all__ = ["GrpcLink"]
 
@@ -52,18 +52,12 @@ class GrpcLink:
     """A channel to one server; made inside the loop that uses it.
 
     Args:
-        url: of the server, with ``grpc`` or ``grpcs``.
-        model: ``NAME`` or ``NAME/VERSION``.
-        api_key: sent with every request; empty for none.
-        timeout_s: seconds for one answer.
-        recipe: see `served_model`.
+        target: with a URL of ``grpc`` or ``grpcs``.
     """
 
-    def __init__(
-        self, url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
-    ) -> None:
-        self._recipe = recipe
-        parts = urlsplit(url)
+    def __init__(self, target: ReplicaTarget) -> None:
+        self._target = target
+        parts = urlsplit(target.url)
         address = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
         if ":" in (parts.hostname or ""):
             address = f"[{parts.hostname}]:{parts.port or _PORTS[parts.scheme]}"
@@ -71,9 +65,7 @@ class GrpcLink:
             self._channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), _OPTIONS)
         else:
             self._channel = grpc.aio.insecure_channel(address, _OPTIONS)
-        self._model, _, self._version = model.partition("/")
-        self._metadata = (("x-api-key", api_key),) if api_key else ()
-        self._timeout_s = timeout_s
+        self._metadata = (("x-api-key", target.api_key),) if target.api_key else ()
 
     async def close(self) -> None:
         """End the channel."""
@@ -81,9 +73,9 @@ class GrpcLink:
 
     async def model(self) -> ServedModel:
         """See `ReplicaLink.model`."""
-        named = {"name": self._model, "version": self._version}
+        named = {"name": self._target.name, "version": self._target.version}
         if not (await self._call("ModelReady", named, _PROBE_S))[0].ready:
-            raise ReplicaFailed(f"model {self._model} is not ready there")
+            raise ReplicaFailed(f"model {self._target.name} is not ready there")
         metadata, _ = await self._call("ModelMetadata", named, _PROBE_S)
         config: dict[str, Any] = {}
         try:
@@ -91,7 +83,7 @@ class GrpcLink:
         except ReplicaFailed as error:
             if not error.lasting:
                 raise  # else the server has none, as OpenVINO Model Server
-        return await asyncio.to_thread(served_model, _as_dict(metadata), config, self._recipe)
+        return await asyncio.to_thread(served_model, _as_dict(metadata), config, self._target.recipe)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
@@ -105,7 +97,7 @@ class GrpcLink:
             "raw_input_contents": [content],
             "parameters": {name: {"int64_param": value} for name, value in parameters.items()},
         }
-        response, timing = await self._call("ModelInfer", fields, self._timeout_s)
+        response, timing = await self._call("ModelInfer", fields, self._target.timeout_s)
         if len(response.outputs) != len(response.raw_output_contents):
             raise ReplicaFailed("its answer has no raw_output_contents")
         outputs = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -24,9 +23,10 @@ from cpuserve.video.replica_link import (
     FramesAnswered,
     ReplicaBusy,
     ReplicaFailed,
+    ReplicaTarget,
     ServedModel,
 )
-from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
+from cpuserve.video.tensor_recipe import ReceivedOutput
 
 __all__ = ["HttpLink"]
 
@@ -42,22 +42,13 @@ class HttpLink:
     """A pool of connections to one server; made inside the loop that uses it.
 
     Args:
-        url: of the server, with ``http`` or ``https``.
-        model: ``NAME`` or ``NAME/VERSION``.
-        api_key: sent with every request; empty for none.
-        timeout_s: seconds for one answer.
-        recipe: see `served_model`.
+        target: with a URL of ``http`` or ``https``.
     """
 
-    def __init__(
-        self, url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
-    ) -> None:
-        self._recipe = recipe
-        self._url = url.rstrip("/")
-        self._model, _, self._version = model.partition("/")
-        self._timeout_s = timeout_s
+    def __init__(self, target: ReplicaTarget) -> None:
+        self._target = target
         self._session = aiohttp.ClientSession(
-            headers={"X-API-Key": api_key} if api_key else None,
+            headers={"X-API-Key": target.api_key} if target.api_key else None,
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=True,
         )
@@ -68,7 +59,7 @@ class HttpLink:
 
     async def model(self) -> ServedModel:
         """See `ReplicaLink.model`."""
-        path = self._path(self._version)
+        path = self._path(self._target.version)
         await self._get(f"{path}/ready")
         metadata, config = await self._get(path), {}
         try:
@@ -76,7 +67,7 @@ class HttpLink:
         except ReplicaFailed as error:
             if not error.lasting:
                 raise  # else the server has none, as OpenVINO Model Server
-        return await asyncio.to_thread(served_model, metadata, config, self._recipe)
+        return await asyncio.to_thread(served_model, metadata, config, self._target.recipe)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
@@ -93,8 +84,8 @@ class HttpLink:
         head = orjson.dumps({"inputs": [entry], **asked, "parameters": parameters})
         headers = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         url = f"{self._path(model.version)}/infer"
-        async with _errors(self._timeout_s):
-            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_S)
+        async with _errors(self._target.timeout_s):
+            timeout = aiohttp.ClientTimeout(total=self._target.timeout_s, sock_connect=_CONNECT_S)
             async with self._session.post(
                 url, data=b"".join((head, content)), headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
@@ -105,7 +96,7 @@ class HttpLink:
         return answers_of(model, _outputs(body, response.headers.get(_LENGTH, "")), request, timing)
 
     def _path(self, version: str) -> str:
-        path = f"{self._url}/v2/models/{quote(self._model, safe='')}"
+        path = f"{self._target.url.rstrip('/')}/v2/models/{quote(self._target.name, safe='')}"
         return f"{path}/versions/{version}" if version else path
 
     async def _get(self, url: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ __all__ = [
     "ReplicaBusy",
     "ReplicaFailed",
     "ReplicaLink",
+    "ReplicaTarget",
     "ServedModel",
 ]
 
@@ -131,6 +132,35 @@ class FramesAnswered:
     masks: Sequence[Pixels] = ()
     server_s: float | None = None
     queue_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReplicaTarget:
+    """A server, and the model that it is asked for.
+
+    Attributes:
+        url: of the server.
+        model: ``NAME`` or ``NAME/VERSION``.
+        api_key: sent with every request; empty for none.
+        timeout_s: seconds for one answer.
+        recipe: gives what is around the model's tensors, for a server that takes no scaled frames.
+    """
+
+    url: str
+    model: str
+    api_key: str
+    timeout_s: float
+    recipe: Callable[[], TensorRecipe]
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model.partition("/")[0]
+
+    @property
+    def version(self) -> str:
+        """Of the model; empty for the server's choice."""
+        return self.model.partition("/")[2]
 
 
 class ReplicaLink(Protocol):

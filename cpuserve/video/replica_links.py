@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from cpuserve.errors import MissingExtra, UsageError
-from cpuserve.video.replica_link import ReplicaLink
-from cpuserve.video.tensor_recipe import TensorRecipe
+from cpuserve.video.replica_link import ReplicaLink, ReplicaTarget
 
 __all__ = ["connect"]
 
 
-def connect(
-    url: str, model: str, api_key: str, timeout_s: float, recipe: Callable[[], TensorRecipe]
-) -> ReplicaLink:
+def connect(target: ReplicaTarget) -> ReplicaLink:
     """The connection to a server; to be called inside the loop that will use it.
 
     Args:
-        url: of the server.
-        model: ``NAME`` or ``NAME/VERSION``.
-        api_key: sent with every request; empty for none.
-        timeout_s: seconds for one answer.
-        recipe: gives what is around the model's tensors, for a server that takes no scaled frames.
+        target: the server.
 
     Raises:
         UsageError: the URL has another scheme or no host.
         MissingExtra: a package that it needs is not installed.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(target.url)
     try:
         has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         has_host = False
     if not has_host or parts.scheme not in ("http", "https", "grpc", "grpcs"):
         raise UsageError(
-            f"replica {url!r} is no URL of a server: http://HOST:PORT, https://HOST, grpc://HOST:PORT or "
-            "grpcs://HOST:PORT"
+            f"replica {target.url!r} is no URL of a server: http://HOST:PORT, https://HOST, "
+            "grpc://HOST:PORT or grpcs://HOST:PORT"
         )
     if parts.scheme in ("http", "https"):
         try:
             from cpuserve.video.replica_http import HttpLink  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
             raise MissingExtra("replicas over HTTP need aiohttp", "video") from error
-        return HttpLink(url, model, api_key, timeout_s, recipe)
+        return HttpLink(target)
     try:
         from cpuserve.video.replica_grpc import GrpcLink  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         raise MissingExtra("replicas over gRPC need gRPC", "grpc") from error
-    return GrpcLink(url, model, api_key, timeout_s, recipe)
+    return GrpcLink(target)

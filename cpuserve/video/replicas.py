@@ -21,7 +21,7 @@ from cpuserve.video.frame_dispatcher import FrameDispatcher, Registered, Waiting
 from cpuserve.video.frame_model import SeenFrame
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
 from cpuserve.video.replica import Replica
-from cpuserve.video.replica_link import ServedModel
+from cpuserve.video.replica_link import ReplicaTarget, ServedModel
 from cpuserve.video.replica_links import connect
 from cpuserve.video.replica_set import ReplicaSet
 from cpuserve.video.scale import Scale, Scaler
@@ -232,7 +232,7 @@ def _replica_set(
     recipe = LocalRecipe(model, settings)
 
     def made(url: str) -> Replica:
-        return Replica(url, in_flight, link=connect(url, model, api_key, timeout_s, recipe))
+        return Replica(url, in_flight, link=connect(ReplicaTarget(url, model, api_key, timeout_s, recipe)))
 
     return ReplicaSet(urls, made)
 
