@@ -30,7 +30,8 @@ from cpuserve.errors import CpuserveError
 from cpuserve.measuring.results import write_result
 from cpuserve.video.cascade_file import Cascade, FrameSampling
 from cpuserve.video.label_file import read_labels
-from cpuserve.video.windows import WINDOW_FRAMES, Accuracy, accuracy
+from cpuserve.video.window_looks import LOOKS, WindowScores
+from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES, Accuracy, accuracy
 
 __all__ = ["main"]
 
@@ -177,7 +178,21 @@ def _measure(
         "costs_ms": {name: round(cost, 4) for name, cost in costs.items()},
         "stage_0": round(costs["decode:all"] / fewer, 2),
         "parts_ms": _parts(made, runs[-1]),
+        "looks_alone": _looks_alone(wanted),
     }
+
+
+def _looks_alone(wanted: Any) -> list[dict[str, float]]:
+    """Windows that the reference itself gets wrong by looks alone, wherever they begin."""
+    rows = np.arange(max(0, len(wanted) - WINDOW_FRAMES + 1))[:, None] + np.arange(WINDOW_FRAMES)
+    truth = wanted[rows].sum(axis=1) >= LEAST_POSITIVE
+    found = []
+    for looks in LOOKS:
+        seen = WindowScores(rows, truth, wanted, looks, None)
+        missed, invented, _, asked = seen.decided(0.0, 1.0, WINDOW_FRAMES)
+        share = {"fn": missed / max(1, truth.sum()), "fp": invented / max(1, (~truth).sum()), "asked": asked}
+        found.append({"looks": len(looks), **{name: round(float(one), 4) for name, one in share.items()}})
+    return found
 
 
 def _parts(made: Cascade, run: dict[str, Any]) -> dict[str, float]:
