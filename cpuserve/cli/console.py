@@ -68,12 +68,15 @@ _NATURAL = 100_000  # columns: wide enough for any table
 
 
 @contextmanager
-def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
+def progress(
+    *columns: ProgressColumn, shown: bool, lines: Callable[[], Iterable[str]] | None = None
+) -> Iterator[Progress]:
     """Progress bars that vanish when they are done; outside a terminal, a line every 10 s.
 
     Args:
         columns: columns of a bar; rich's own if there are none.
         shown: False shows nothing at all.
+        lines: what is printed outside a terminal; by default how far each bar is.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
@@ -81,7 +84,7 @@ def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)
 
-    def lines() -> Iterator[str]:
+    def far() -> Iterator[str]:
         for task in bars.tasks:
             if not task.finished:
                 total = "" if task.total is None else f" of {task.total:.0f}"
@@ -91,7 +94,7 @@ def progress(*columns: ProgressColumn, shown: bool) -> Iterator[Progress]:
 
     with (
         Progress(*columns, console=console, transient=True, disable=hidden) as bars,
-        spoken(lines, shown=shown and not console.is_terminal),
+        spoken(lines or far, shown=shown and not console.is_terminal),
     ):
         yield bars
 

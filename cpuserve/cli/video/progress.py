@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from cpuserve.cli.console import progress
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from cpuserve.video.infer import LiveCounts
     from cpuserve.video.video_file import VideoFile
     from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["FrameProgress"]
 
-_BAR_S, _LINE_S = 0.2, 10.0  # between two updates
-_BAR = 24
+_BAR_S = 0.2  # between two updates of the bar
 
 
 class FrameProgress:
@@ -26,7 +29,6 @@ class FrameProgress:
     Args:
         sources: the videos.
         shown: False shows nothing.
-        file: where to write.
         clock: seconds.
     """
 
@@ -35,26 +37,29 @@ class FrameProgress:
         sources: Sequence[VideoSource],
         *,
         shown: bool,
-        file: TextIO = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sizes = {source.name: 0 if source.live else source.path.stat().st_size for source in sources}
         self._shown = shown
-        self._file = file
-        self._bar = file.isatty()
+        self._stack = ExitStack()
+        self._bar: tuple[Progress, TaskID] | None = None
         self._clock = clock
         self._began = self._last = clock()
         self._name, self._total, self._first = "", 0, 0
         self._place = self._bytes_done = self._frames = 0
         self._skipped = 0.0
+        self._latest: tuple[int, LiveCounts] | None = None
 
     def __enter__(self) -> Self:
+        from rich.progress import BarColumn, TextColumn  # noqa: PLC0415  # not for --help
+
+        columns = BarColumn(), TextColumn("{task.description}", markup=False)
+        bars = self._stack.enter_context(progress(*columns, shown=self._shown, lines=self._lines))
+        self._bar = bars, bars.add_task("", total=sum(self._sizes.values()) or None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown and self._bar:
-            self._file.write("\r\x1b[K")
-            self._file.flush()
+        self._stack.close()
 
     def begin(self, source: VideoSource, video: VideoFile | None, start: int) -> None:
         """A video begins with the frame of number ``start``."""
@@ -65,13 +70,19 @@ class FrameProgress:
     def frame(self, number: int, counts: LiveCounts) -> None:
         """A frame was written."""
         self._frames += 1
+        self._latest = number, counts
         now = self._clock()
-        if not self._shown or now - self._last < (_BAR_S if self._bar else _LINE_S):
+        if self._bar is None or not self._shown or now - self._last < _BAR_S:
             return
         self._last = now
-        text = self.text(number, counts, now)
-        self._file.write(f"\r\x1b[K{text}" if self._bar else f"{text}\n")
-        self._file.flush()
+        bars, task = self._bar
+        done = self._bytes_done + self._share(number + 1)
+        bars.update(task, description=self.text(number, counts, now), completed=done)
+
+    def _lines(self) -> Iterator[str]:
+        """How far it is, outside a terminal."""
+        if self._latest is not None:
+            yield self.text(*self._latest, self._clock())
 
     def end(self, source: VideoSource, _error: str) -> None:
         """A video ended."""
@@ -102,9 +113,6 @@ class FrameProgress:
             here = done - self._skipped / whole
             if here > 0:
                 words.append(f"{_time(spent * (1 - done) / here)} left")
-            if self._bar:
-                filled = round(_BAR * done)
-                words.insert(0, f"[{'#' * filled}{'.' * (_BAR - filled)}]")
         return ", ".join(words)
 
     def _share(self, number: int) -> float:
