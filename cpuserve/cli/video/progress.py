@@ -63,6 +63,8 @@ class FrameProgress:
 
     def begin(self, source: VideoSource, video: VideoFile | None, start: int) -> None:
         """A video begins with the frame of number ``start``."""
+        if not self._place:  # loading the model is over, and tells nothing of the time that is left
+            self._began = self._clock()
         self._name, self._total, self._first = source.name, 0 if video is None else video.frames, start
         self._place += 1
         self._skipped += self._share(start)

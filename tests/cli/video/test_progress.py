@@ -32,6 +32,7 @@ def sources(tmp_path):
 def test_the_time_that_is_left_follows_from_the_sizes(sources):
     clock = Clock()
     with FrameProgress(sources, shown=False, clock=clock) as shown:
+        clock.now += 1000  # for loading the model, which does not count
         shown.begin(sources[0], SimpleNamespace(frames=10), 0)
         clock.now += 20
         for number in range(10):
