@@ -37,6 +37,7 @@ from cpuserve.measuring.load_window import Load, Target, measure_window, tree_cp
 from cpuserve.measuring.local_server import LocalServer, free_port, started_server
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.stable_windows import spread
+from cpuserve.serving.openvino_core import openvino_core
 
 __all__ = ["main"]
 
@@ -80,7 +81,7 @@ def _inference_alone(folder: Path, side: int, seconds: float) -> float:
     import openvino as ov  # noqa: PLC0415
 
     one_thread = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
-    request = ov.Core().compile_model(folder / "model.xml", "CPU", one_thread).create_infer_request()
+    request = openvino_core().compile_model(folder / "model.xml", "CPU", one_thread).create_infer_request()
     request.set_tensor("x", ov.Tensor(np.ones((1, side, side, 3), np.float32)))
     request.infer()
     count, end, cpu_s = 0, time.monotonic() + seconds, time.process_time()

@@ -41,6 +41,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BodiesTooLarge",
@@ -102,10 +103,20 @@ class CpuserveError(Exception):
         cls.status = status or cls.status
         cls.grpc_code = grpc_code or cls.grpc_code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets another process have it as it is, whatever its constructor takes."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
     @property
     def public_text(self) -> str:
         """The message for clients: without directories, since it was written for whoever runs the server."""
         return without_directories(str(self))
+
+
+def _made_again(kind: type[CpuserveError], args: tuple[Any, ...], state: dict[str, Any]) -> CpuserveError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(CpuserveError):

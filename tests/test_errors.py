@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -82,3 +83,16 @@ def test_the_root_of_all_files_is_no_name_for_them():
 )
 def test_the_reason_of_openvino_is_its_last_line(text, line):
     assert last_line(RuntimeError(text)) == line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownModel("no model 'digit'", "digit"),
+        errors.MissingExtra("this needs NNCF", "quantize"),
+        errors.UsageError("no"),
+    ],
+)
+def test_another_process_has_an_error_as_it_is(error):
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301  # of this test
+    assert (type(again), str(again), again.__dict__) == (type(error), str(error), error.__dict__)

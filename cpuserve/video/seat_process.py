@@ -26,8 +26,7 @@ def main() -> None:
         task = pickle.loads(words.recv_bytes())  # noqa: S301  # of the process that started this one; imports the rest
         task.run(words, seat.threads)
     except CpuserveError as error:
-        plain = type(error).__init__ is CpuserveError.__init__  # others cannot be made again of their text
-        words.send(error if plain else CpuserveError(str(error)))
+        words.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody wants the work any more
 

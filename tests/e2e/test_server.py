@@ -205,7 +205,7 @@ def test_unknown_model_version_and_bad_topk(exact_server, data_dir):
     photo = (data_dir / "images" / "bee.jpeg").read_bytes()
     for path, status, words in [
         ("/predictions/nothing", 404, "nothing"),
-        (f"{PATH}/2", 404, "no version '2'"),
+        (f"{PATH}/2", 404, "has no version 2; the versions served are: 1"),
         (f"{PATH}/x", 404, "'x'"),
         (f"{PATH}?topk=0", 400, "1 to 1001"),
         (f"{PATH}?topk=ten", 400, "ten"),
