@@ -25,7 +25,7 @@ from cpuserve.authoring.parity import Array
 from cpuserve.authoring.precisions import compiled_for, run
 from cpuserve.errors import MissingExtra, ModelLoadError
 from cpuserve.models.quantization_record import NNCF_MARK
-from cpuserve.serving.openvino_core import openvino_core
+from cpuserve.serving.openvino_core import lent_core, openvino_core
 
 __all__ = ["Quantization", "QuantizeOptions", "QuantizeTask", "load_nncf", "quantize_graph"]
 
@@ -261,7 +261,8 @@ class _Quantizer:
     def _made(self, make: Callable[..., ov.Model], *given: Any, **terms: Any) -> ov.Model:
         nncf = self._nncf
         refusals = (RuntimeError, nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError)
-        with redirect_stdout(self._options.progress or io.StringIO()):  # stdout is for results
+        # stdout is for results
+        with lent_core(), redirect_stdout(self._options.progress or io.StringIO()):
             try:
                 return make(*given, **terms, **self._common)
             except refusals as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import openvino as ov
+from openvino import _ov_api
 
-__all__ = ["openvino_core"]
+__all__ = ["lent_core", "openvino_core"]
 
 _one_at_a_time = threading.Lock()
 
@@ -22,6 +25,24 @@ def openvino_core() -> ov.Core:
     """
     with _one_at_a_time:
         return _core()
+
+
+@contextmanager
+def lent_core() -> Iterator[None]:
+    """Libraries that would make cores of their own are given the process's meanwhile.
+
+    NNCF makes several in a run and drops them in any order (see `openvino_core` for what that does). It has
+    no way to be told of a core.
+    """
+    openvino_core()  # there before its maker is replaced
+    makers = {module: module.Core for module in (ov, _ov_api)}  # the second makes those of `ov.compile_model`
+    for module in makers:
+        setattr(module, "Core", openvino_core)  # noqa: B010
+    try:
+        yield
+    finally:
+        for module, maker in makers.items():
+            setattr(module, "Core", maker)  # noqa: B010
 
 
 @cache
