@@ -36,6 +36,7 @@ def repository(tmp_path):
 
 def version_of(server, path="/predictions/digits"):
     got = server.post(path, SEVEN)
+    assert got.status == 200, got.body
     assert got.json()["predictions"][0]["label"] == "7"
     return got.json()["version"]
 
