@@ -25,9 +25,9 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
     MODEL is a name in the repository (or NAME/VERSION), or the path of a model file or a directory.
 
     Each worker process has a seat: CPUs of one NUMA node that no other worker uses. SIGTERM or Ctrl-C lets
-    requests finish and then stops the server, with exit code 0. Presets written by cpuserve tune are applied
-    where nothing else gives a setting; the log says which. Options may have underscores, as those of OpenVINO
-    Model Server.
+    requests finish and then stops the server, with exit code 0 or 130; a second Ctrl-C waits for nothing.
+    Presets written by cpuserve tune are applied where nothing else gives a setting; the log says which.
+    Options may have underscores, as those of OpenVINO Model Server.
 
     \b
     Example:

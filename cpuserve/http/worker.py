@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -127,8 +128,15 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
             self.wsgi.stopping = True
         super().handle_exit(sig, frame)
 
+    def init_signals(self) -> None:
+        """Set the handlers. Ctrl-C, which a terminal sends to every process, is for the arbiter alone."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        super().init_signals()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """SIGINT or SIGQUIT: end at once.
+        """SIGQUIT: end at once.
 
         gunicorn raises an exception for that, which looks like a failed import where a module is imported.
         """

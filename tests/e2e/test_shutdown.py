@@ -1,20 +1,33 @@
-"""SIGTERM under load: what was begun is finished, no client sees a reset, the exit code is 0."""
+"""SIGTERM and Ctrl-C under load: what was begun is finished, no client sees a reset, the code says which."""
 
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
+import pytest
+
 from tests.e2e.test_reload import SEVEN, repository  # noqa: F401  # a fixture
 from tests.servers import serving
 
 
-def test_no_client_sees_a_reset(repository, tmp_path):  # noqa: F811
+def end(server, sign):
+    """Send a signal as init does, or Ctrl-C as a terminal does: to every process."""
+    for pid in [server.process.pid, *server.workers()] if sign == signal.SIGINT else [server.process.pid]:
+        os.kill(pid, sign)
+
+
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_no_client_sees_a_reset(repository, tmp_path, sign, code):  # noqa: F811
     with serving(tmp_path / "log", "--model-repository", str(repository)) as server:
         answered, refused, broken = [], [], []
         begun = threading.Barrier(9)
@@ -41,15 +54,29 @@ def test_no_client_sees_a_reset(repository, tmp_path):  # noqa: F811
             clients = [pool.submit(client) for _ in range(8)]
             begun.wait()
             server.wait_until(lambda: len(answered) > 50, "answering")
-            server.process.send_signal(signal.SIGTERM)
+            end(server, sign)
             for each in clients:
                 each.result()
         assert not broken
         assert refused
         assert {status for status, _, _ in answered} == {200}, [a for a in answered if a[0] != 200][:3]
         assert "close" in {word for _, word, _ in answered}
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=30) == code
         assert "cut off" not in server.text()
+
+
+def test_a_second_ctrl_c_waits_for_nobody(repository, tmp_path):  # noqa: F811
+    arguments = ("--model-repository", str(repository), "--workers", "1", "--shutdown-timeout-s", "60")
+    with (
+        serving(tmp_path / "log", *arguments) as server,
+        closing(socket.create_connection(("127.0.0.1", server.port))) as half,
+    ):
+        half.sendall(b"POST /predictions/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n1234")
+        end(server, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(timeout=3)
+        end(server, signal.SIGINT)
+        assert server.process.wait(timeout=20) == 130
 
 
 def test_a_request_that_is_half_sent_is_still_answered_and_readiness_ends_at_once(repository, tmp_path):  # noqa: F811
