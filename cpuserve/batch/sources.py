@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from cpuserve.batch.remote_files import list_remote
 from cpuserve.errors import UsageError
-from cpuserve.serving.picture_files import PICTURE_ENDINGS
+from cpuserve.serving.picture_files import PICTURE_ENDINGS, would_wait
 from cpuserve.video.video_sources import VIDEO_ENDINGS
 
 __all__ = ["BatchInput", "find_inputs", "is_remote", "local_path"]
@@ -100,13 +100,14 @@ def _named(argument: str) -> Iterable[BatchInput]:
 
 
 def _in_folder(argument: str, folder: Path) -> Iterator[BatchInput]:
-    """The files of a folder at any depth, by path."""
+    """The files of a folder at any depth, by path; no pipes, sockets and devices."""
     is_address = _ADDRESS.fullmatch(argument) is not None
     for place, folders, names in os.walk(folder):
         folders.sort()
         inside = os.path.relpath(place, folder)
         for name in sorted(names):
-            if Path(name).suffix.lower() in PICTURE_ENDINGS | VIDEO_ENDINGS:
+            ending = Path(name).suffix.lower()
+            if ending in PICTURE_ENDINGS | VIDEO_ENDINGS and not would_wait(Path(place, name)):
                 relative = name if inside == "." else f"{inside}/{name}"
                 written = quote(relative) if is_address else relative
                 yield _file(f"{argument.rstrip('/')}/{written}", Path(place, name))

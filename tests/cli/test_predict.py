@@ -72,6 +72,32 @@ def test_a_directory_is_its_pictures_by_name(repository):
         CliRunner().invoke(cli, ["predict", "dogs", str(repository / "empty")], catch_exceptions=False)
 
 
+def test_what_is_no_picture_is_named_and_the_others_are_answered(repository):
+    photos = repository / "photos"
+    photos.mkdir()
+    good = (repository / "grey.png").read_bytes()
+    for name in ("a.png", "z.png"):
+        (photos / name).write_bytes(good)
+    (photos / "empty.jpg").touch()
+    (photos / "cut.png").write_bytes(good[:60])
+    (photos / "text.jpeg").write_text("no picture")
+    (photos / "folder.png").mkdir()
+    (photos / "gone.png").symlink_to("nowhere.png")
+    (photos / "self.png").symlink_to("self.png")
+    os.mkfifo(photos / "pipe.png")  # nobody ever writes to it
+    bad = ["cut.png", "empty.jpg", "folder.png", "gone.png", "self.png", "text.jpeg"]
+    options = ["dogs", str(photos), "--model-repository", str(repository / "models")]
+    said = CliRunner().invoke(cli, ["predict", *options, "--json"])
+    assert said.exit_code == 1, said.output
+    lines = {line["image"].rpartition("/")[2]: line for line in map(json.loads, said.stdout.splitlines())}
+    assert sorted(lines) == sorted(["a.png", "z.png", *bad])
+    assert all("error" in lines[name] for name in bad)
+    assert [lines[name]["detections"][0]["label"] for name in ("a.png", "z.png")] == ["dog", "dog"]
+    shown = CliRunner().invoke(cli, ["predict", *options])
+    assert shown.exit_code == 1
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in shown.stderr.splitlines()] == bad
+
+
 def test_a_model_file_is_run_wherever_it_lies(repository):
     file = repository / "models" / "dogs" / "1" / "model.xml"
     words = ["predict", str(file), str(repository / "grey.png"), "--json"]

@@ -32,6 +32,7 @@ from tests.docker.containers import IMAGE, Container, container, docker_profile,
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CLASSIFIER = "mobilenet_v2_1.0_224_frozen"  # of the catalogue
 PARTS = {"image", "files", "refused", "granted", "nodes", "kserve"}  # of the result file
 REFUSED = re.compile(r"seat (\d+): memory policy: first touch, .* gave EPERM \(.*CAP_SYS_NICE")
 
@@ -214,29 +215,37 @@ def test_with_the_capability_the_policy_is_granted(image, profile, result, tmp_p
         }
 
 
-def test_kserves_arguments_serve_a_photo_as_its_user_until_sigterm_drains(image, profile, result, tmp_path):
+def test_kserves_arguments_serve_a_photo_as_its_user_until_sigterm_drains(
+    image, profile, result, tmp_path, data_dir
+):
     """What KServe's controller adds to the runtime in deploy/kserve: its user, /mnt/models, its arguments."""
     (runtime,) = yaml.safe_load_all((ROOT / "deploy/kserve/clusterservingruntime.yaml").read_text())
     (described,) = runtime["spec"]["containers"]
     port, grpc_port = free_port(), free_port()
-    written = [word.replace("{{.Name}}", "digits") for word in described["args"]]
+    pulled = [*(sys.executable, "-m", "cpuserve", "pull", CLASSIFIER, "--mirror", str(data_dir / "models"))]
+    subprocess.run([*pulled, "--model-repository", str(tmp_path / "models"), "--quiet"], check=True)
+    photo = (data_dir / "images" / "bee.jpeg").read_bytes()
+    written = [word.replace("{{.Name}}", "classifier") for word in described["args"]]
     words = [
         {"--rest_port=8080": f"--rest_port={port}", "--port=9000": f"--port={grpc_port}"}.get(word, word)
         for word in written
     ]
     user = f"{described['securityContext']['runAsUser']}:0"
-    mounted = ("--volume", f"{ROOT / 'ir_models/digits'}:/mnt/models:ro")
+    mounted = ("--volume", f"{tmp_path / 'models' / CLASSIFIER}:/mnt/models:ro")
     inside = ("--user", user, "--security-opt", profile, *mounted)
     with container(tmp_path / "log", *inside, words=words, port=port) as server:
-        assert server.get("/v2/models/digits/ready").status == 200
-        answer = is_answered(server)
+        assert server.get("/v2/models/classifier/ready").status == 200
+        answered = server.post("/predictions/classifier", photo)
+        assert answered.status == 200, answered.body
+        answer = answered.json()["predictions"][0]
+        assert (answer["label"], answer["probability"] > 0.5) == ("bee", True)
         seen = server.look()
         first = seen["processes"]["1"]["status"]
         assert first["Uid"].split() == [user.partition(":")[0]] * 4
         assert int(first["CapEff"], 16) == 0
         assert seen["writable"] == ["/tmp", "/dev/shm"]  # noqa: S108
         with ThreadPoolExecutor(1) as client:
-            drained = client.submit(answered_until_the_end, port)
+            drained = client.submit(answered_until_the_end, port, photo)
             time.sleep(1)
             code = stops(server)
             answers = drained.result(timeout=60)
@@ -246,6 +255,8 @@ def test_kserves_arguments_serve_a_photo_as_its_user_until_sigterm_drains(image,
             "options": "the arguments and the user of deploy/kserve, read-only root, no capability",
             "arguments": written,
             "user": first["Uid"].split()[0],
+            "model": CLASSIFIER,
+            "photo": "bee.jpeg",
             "answer": answer,
             "answers_by_status_until_the_exit": {str(status): count for status, count in answers.items()},
             "requests_cut_off": 0,
@@ -253,14 +264,13 @@ def test_kserves_arguments_serve_a_photo_as_its_user_until_sigterm_drains(image,
         }
 
 
-def answered_until_the_end(port: int) -> Counter[int]:
+def answered_until_the_end(port: int, photo: bytes) -> Counter[int]:
     """Ask over and over, each time on a new connection, until none is accepted any more.
 
     Raises:
         http.client.HTTPException, ConnectionResetError: A request that was sent got no whole answer.
     """
     answers: Counter[int] = Counter()
-    picture = (ROOT / "docs" / "seven.png").read_bytes()
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
@@ -268,7 +278,7 @@ def answered_until_the_end(port: int) -> Counter[int]:
         except ConnectionRefusedError:
             return answers
         with closing(connection):
-            connection.request("POST", "/predictions/digits", picture, {"Content-Type": "image/png"})
+            connection.request("POST", "/predictions/classifier", photo, {"Content-Type": "image/jpeg"})
             response = connection.getresponse()
             response.read()
             answers[response.status] += 1
