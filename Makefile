@@ -27,7 +27,7 @@ test-numa: $(VENV)/.test ## try seats on emulated NUMA machines (Debian on x86_6
 
 test-ray: $(VENV)/.test ## try servers and archives on a Ray cluster of this machine (installs Ray: 300 MB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
-	$(BIN)/python -m pytest -m ray tests/cluster tests/batch $(ARGS)
+	$(BIN)/python -m pytest -m ray tests/cluster tests/batch tests/benchmarks/test_ray_serve.py $(ARGS)
 
 test-frameworks: $(VENV)/.test ## compare with PyTorch and TensorFlow, try the training recipes (installs them: GBs)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt

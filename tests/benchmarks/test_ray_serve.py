@@ -1,0 +1,71 @@
+"""What is counted beside Ray Serve: processes by what they are for, lost requests, and a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ray_serve
+from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of
+from cpuserve.errors import CpuserveError
+from cpuserve.measuring.load_window import Load, Target
+from cpuserve.measuring.local_server import local_server
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PICTURE = DOCS / "seven.png"
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("ray::ServeReplica:default:Answers", "ray::ServeReplica"),
+        ("ray::ServeController.listen_for_change", "ray::ServeController"),
+        ("/a/ray/raylet --raylet_socket_name=/tmp/x", "raylet"),
+        ("/a/bin/haproxy -db -f /tmp/haproxy.cfg", "haproxy"),
+        ("/a/bin/python3 -u /a/ray/dashboard/dashboard.py --host=x", "dashboard"),
+        ("/a/bin/python -m benchmarks.fixtures.ray_serve_app 1 2", "ray_serve_app"),
+        ("", "unknown"),
+    ],
+)
+def test_a_process_is_named_by_what_it_is_for(title, kind):
+    assert kind_of(title) == kind
+
+
+def test_requests_of_a_killed_worker_are_counted_and_the_server_is_there_again():
+    flags = {"model_repository": Path("ir_models"), "workers": 1}
+    with local_server("digits", flags, None) as server:
+        target = Target("127.0.0.1", server.port, "/predictions/digits", pid=server.pid)
+        before = cpu_by_kind(server.pid)
+        found = killed_meanwhile(SIDES[0], target, [PICTURE], Load(rate=30), 6.0)
+        assert 0 < found.requests < 400
+        assert sum(found.lost.values()) < found.requests  # those before the kill were answered
+        assert cpu_by_kind(server.pid).total() > before.total() > 0
+
+
+def test_a_server_without_the_process_to_kill_is_no_result(monkeypatch):
+    monkeypatch.setattr(ray_serve, "_replicas", lambda _side, _target: [])
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    window = type("Window", (), {"requests": 1, "errors": {}})
+    monkeypatch.setattr(ray_serve, "measure_window", lambda *_, **__: window)
+    with pytest.raises(CpuserveError, match="no process of ray_serve_fast was killed"):
+        killed_meanwhile(SIDES[1], Target("127.0.0.1", 1, "/", pid=1), [PICTURE], Load(rate=1), 0.03)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")
+def test_ray_serve_answers_what_ours_answers(tmp_path, monkeypatch):
+    pytest.importorskip("ray.serve")
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["ray_serve", "--quick", "--rate", "10", "--out", str(out)])
+    ray_serve.main()
+    result = json.loads(out.read_text())
+    assert result["answers_are_equal"] is True
+    for row in result["rows"]:
+        assert row["busy"]["statuses"].keys() == {"200"}
+        assert row["killed"]["requests"] > 0
+    fast = result["rows"][1]["steady_cpu_ms_by_process"]
+    assert {"haproxy", "ray::ServeReplica"} <= fast.keys()
