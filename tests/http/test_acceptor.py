@@ -48,8 +48,10 @@ def worker():
     made = Worker()
     made.loop.start()
     yield made
-    made.loop.end(5)
+    made.loop.end(WAIT_S)
     made.listener.close()
+    for connection in list(made.loop.connections.values()):  # whose client left while the threads ended
+        connection.close()
 
 
 def test_a_connection_taken_at_the_last_moment_is_not_closed_at_once(worker, monkeypatch):
