@@ -1,10 +1,12 @@
 #!/bin/sh
-# Runs the tests: those with whole servers (tests/e2e), which mostly wait, beside the others; and, where the CPU
-# has more than AVX2, those that compare numbers once more meanwhile, as a CPU with AVX2 computes them.
+# Runs the tests: those with whole servers (tests/e2e, tests/benchmarks), which mostly wait, beside the others, so
+# that both halves end at about the same time; and, where the CPU has more than AVX2, those that compare numbers
+# once more meanwhile, as a CPU with AVX2 computes them.
 # Use: tests/run.sh PYTHON [ARGUMENTS OF PYTEST...]; with arguments, one run takes what they ask for.
 set -u
 python=$1
 shift
+with_servers='tests/e2e tests/benchmarks'
 servers_log=$(mktemp)
 older_log=$(mktemp)
 servers='' older=''
@@ -13,9 +15,9 @@ if grep -qE 'avx512f|avx_vnni' /proc/cpuinfo; then
     older=$!
 fi
 if [ $# -eq 0 ]; then
-    "$python" -m pytest tests/e2e >"$servers_log" 2>&1 &
+    "$python" -m pytest $with_servers >"$servers_log" 2>&1 &
     servers=$!
-    "$python" -m pytest --ignore tests/e2e
+    "$python" -m pytest --ignore tests/e2e --ignore tests/benchmarks
 else
     "$python" -m pytest "$@"
 fi

