@@ -42,7 +42,9 @@ class SharedLoop:
     """An asyncio loop that any thread runs which finds it ready, for a while at most.
 
     A loop in a thread of its own would be woken for every event and every answer, and each time take the
-    interpreter from the threads that run requests. Here the thread that has an answer sends it itself.
+    interpreter from the threads that run requests. Here the thread that has an answer sends it itself. It does
+    not look for events then: they have their turn among those of the other connections, which else would find
+    every place taken that an answer makes free.
 
     Args:
         threads: run it.
@@ -119,7 +121,8 @@ class SharedLoop:
         before, now = self.due, time.monotonic()
         if before <= now:  # threads that have nothing to do wait meanwhile
             before = self.due = now + _MEANWHILE_S
-        self._selector.left = _EVENTS_A_TURN
+        looks = self._told
+        self._selector.left = _EVENTS_A_TURN if looks else 0
         self._runner = threading.get_ident()
         try:
             loop.run_forever()
@@ -132,7 +135,7 @@ class SharedLoop:
             self._main.result()
             return
         self.due = self._selector.due
-        if self._told and self._selector.left:  # else the next turn is due anyway
+        if looks and self._selector.left:  # else the next turn is due anyway
             self._told = False
             self._threads.watch_again(self)
         if self.due < before - _APART_S:
@@ -144,7 +147,7 @@ class _NeverWaiting(selectors.EpollSelector):
 
     Attributes:
         stop: stops the loop.
-        left: looks that may find something, before it is stopped too.
+        left: looks that may find something, before it is stopped too; 0 for no look at all.
         due: until when it would have waited, on the clock of `time.monotonic`.
     """
 
@@ -156,9 +159,9 @@ class _NeverWaiting(selectors.EpollSelector):
         """What is ready now; nothing while functions wait to be called, which go first."""
         if timeout == 0:
             return []
-        found = super().select(0)
-        self.left -= 1
-        if not self.left:
+        found = super().select(0) if self.left else []
+        self.left -= found != []
+        if found and not self.left:
             self.due = time.monotonic()
             self.stop()
         elif not found:

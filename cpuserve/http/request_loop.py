@@ -84,7 +84,7 @@ class RequestLoop:
         self._with_priorities = with_priorities
         self._log = log
         self._queue: RequestQueue[QueuedRequest] = RequestQueue()
-        self.early_refusal = EarlyRefusal(self._queue, admission, deadline_s, with_priorities)
+        self.early_refusal = EarlyRefusal(self._queue, admission, deadline_s, with_priorities, self._arrived)
         self._slow_requests: SlowRequests[QueuedRequest] = SlowRequests(self._run)
         self._epoll = select.epoll()
         # a thread takes the event that wakes one; that which ends all is never taken
@@ -96,7 +96,7 @@ class RequestLoop:
         self._lock = threading.Lock()
         self._idle_threads = 0
         self._turns = self._turns_seen = 0
-        self._polled = 0.0
+        self._polled = self._since = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
         self._threads = [
             threading.Thread(target=self._serve, name=f"{SERVING_THREAD}{number}", daemon=True)
@@ -141,7 +141,7 @@ class RequestLoop:
     def submit(self, waiting: WaitingCall) -> None:
         """Queue a request that came by another transport, or refuse it; may be called by any thread."""
         try:
-            self._enqueue(waiting, waiting.call.path, time.monotonic())
+            self._enqueue(waiting, waiting.call.path, self._arrived())
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
         if threading.current_thread() not in self._threads:  # one of these goes on with what waits
@@ -159,13 +159,17 @@ class RequestLoop:
         if not stuck:
             return
         self._at_once_left = _AT_ONCE_A_TURN
-        now = time.monotonic()
+        now = self._since = time.monotonic()
         for number, event in self._epoll.poll(0, 64):
             if number not in (self._wake, self._end):
                 self._event(number, event, now)
         self.sources.take_due(now)
         self._wake_one()
         self._hand_over()
+
+    def _arrived(self) -> float:
+        """When a request of another transport has come: for one that a serving thread reads, as over HTTP."""
+        return self._since if threading.current_thread() in self._threads else time.monotonic()
 
     def _serve(self) -> None:
         """Read what has come and run the request whose turn it is, until the threads are to end."""
@@ -199,7 +203,7 @@ class RequestLoop:
                 if handover is not None:
                     handover.tell_idle(self._idle_threads)
         # what was found at once may have come at any time since the poll before
-        since = before if now - began < _RETURNED_AT_ONCE_S and before else now
+        self._since = since = before if now - began < _RETURNED_AT_ONCE_S and before else now
         self._at_once_left = _AT_ONCE_A_TURN
         for number, event in events:
             if number == self._wake:

@@ -219,3 +219,32 @@ def test_what_its_coroutine_raises_is_told_to_who_runs_it():
     with pytest.raises(KeyError, match="a fault"):
         loop.start(main())
     assert loop.ended
+
+
+def test_who_sends_an_answer_leaves_what_has_come_to_those_who_wait_for_it():
+    come, seen, again = os.eventfd(1), [], []
+
+    class Threads:
+        watch = unwatch = staticmethod(lambda _source: None)
+        watch_again = staticmethod(again.append)
+        hurry = staticmethod(lambda: None)
+
+    end = asyncio.Event()
+
+    async def main():
+        def read():
+            seen.append("come")
+            asyncio.get_running_loop().remove_reader(come)
+
+        asyncio.get_running_loop().add_reader(come, read)
+        await end.wait()
+
+    loop = SharedLoop(Threads())
+    loop.start(main())
+    loop.post(lambda: seen.append("answer"))
+    assert (seen, again) == (["answer"], [])
+    loop.take()  # its turn among all that are readable
+    assert (seen, again) == (["answer", "come"], [loop])
+    loop.post(end.set)
+    assert loop.ended
+    os.close(come)
