@@ -42,8 +42,8 @@ class SharedLoop:
     """An asyncio loop that any thread runs which finds it ready, for a while at most.
 
     A loop in a thread of its own would be woken for every event and every answer, and each time take the
-    interpreter from the threads that run requests. Here the thread that has an answer sends it itself. It does
-    not look for events then: they have their turn among those of the other connections, which else would find
+    interpreter from the threads that run requests. Here the thread that has an answer sends it itself. It
+    looks for no events then: they have their turn among those of other connections, which would else find
     every place taken that an answer makes free.
 
     Args:
