@@ -25,7 +25,7 @@ test-docker: $(VENV)/.test ## build and run the image without a container engine
 test-numa: $(VENV)/.test ## try seats on emulated NUMA machines (Debian on x86_64; root, or QEMU installed)
 	CPUSERVE_NUMA_RESULT=docs/results/numa-lab.json $(BIN)/python -m pytest -m numa tests/numa $(ARGS)
 
-test-ray: $(VENV)/.test ## try servers and archives on a Ray cluster of this machine (installs Ray: 300 MB)
+test-ray: $(VENV)/.test ## try servers, archives and Ray Serve on a Ray cluster of this machine (installs Ray: 400 MB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
 	$(BIN)/python -m pytest -m ray tests/cluster tests/batch tests/benchmarks/test_ray_serve.py $(ARGS)
 

@@ -72,7 +72,7 @@ def main() -> None:
 def faulted_ray_data(
     folder: Path, pictures: Path, model: str, nodes: Callable[[], AbstractContextManager[Any]]
 ) -> dict[str, Any]:
-    """Run the job with a killed worker, a removed node and a killed driver, and start it again.
+    """Run the job without faults; then with a killed worker, a removed node and a killed driver, and again.
 
     Args:
         folder: to work in.
@@ -83,6 +83,7 @@ def faulted_ray_data(
     Returns:
         What the rows are like, and how long it took.
     """
+    undisturbed, seconds_undisturbed = _undisturbed(folder, pictures, model, nodes)
     output, checkpoint = folder / "ray-data", folder / "checkpoint"
     checkpoint.mkdir()
     wanted = {str(path) for path in pictures.glob("*.jpg")}
@@ -116,8 +117,37 @@ def faulted_ray_data(
         "missing": len(wanted - {*counts}),
         "twice": sum(count > 1 for count in counts.values()),
         "rows_kept_over_the_kill_of_the_job": kept,
+        "equal_to_the_run_without_faults": _answers(output) == undisturbed,
+        "seconds_without_faults": round(seconds_undisturbed, 1),
         "seconds_with_faults": round(seconds, 1),
     }
+
+
+def _undisturbed(
+    folder: Path, pictures: Path, model: str, nodes: Callable[[], AbstractContextManager[Any]]
+) -> tuple[dict[str, str], float]:
+    """The answers of a run without faults, and how long it took, seconds."""
+    output, checkpoint = folder / "ray-data-undisturbed", folder / "checkpoint-undisturbed"
+    checkpoint.mkdir()
+    with nodes() as cluster:
+        words = [cluster.address, str(pictures), str(output), str(checkpoint), model]
+        began = time.monotonic()
+        ended = _again([sys.executable, "-m", "benchmarks.ray_data_job", *words])
+        seconds = time.monotonic() - began
+    if ended != "0":
+        raise CpuserveError(f"Ray Data did not end without faults either: {ended}")
+    return _answers(output), seconds
+
+
+def _answers(output: Path) -> dict[str, str]:
+    """The answer of each path; of one that is there twice the last."""
+    from pyarrow import parquet  # noqa: PLC0415  # an extra
+
+    found: dict[str, str] = {}
+    for file in sorted(output.glob("*.parquet")):
+        table = parquet.read_table(file, columns=["path", "answer"])
+        found.update(zip(table["path"].to_pylist(), table["answer"].to_pylist(), strict=True))
+    return found
 
 
 def _again(command: Sequence[str]) -> str:

@@ -109,8 +109,13 @@ class _Waiting:
             if status == _LOST:
                 del self._clients[number]
                 client.sock.close()  # epoll forgets it
-                client = self._open()
-            client.send(next(requests), time.perf_counter())
+            try:
+                client = self._open() if status == _LOST else client
+                client.send(next(requests), time.perf_counter())
+            except ConnectionError:  # the server is gone, and with it this client; the others go on
+                tally.count(_LOST, client.since)
+                self._clients.pop(client.sock.fileno(), None)
+                client.sock.close()
 
     def close(self) -> None:
         for client in self._clients.values():

@@ -3,11 +3,13 @@
 import csv
 import json
 import sys
+import threading
 
 import pytest
 
 from cpuserve.cli import main
-from tests.measuring.conftest import Handler, plain  # noqa: F401  # a fixture
+from cpuserve.measuring import several_servers
+from tests.measuring.conftest import Handler, Server, plain  # noqa: F401  # a fixture
 
 
 @pytest.fixture
@@ -101,3 +103,56 @@ def test_words_about_what_is_sent_that_contradict(bench, words, reason):
     code, _, err = bench(*words)
     assert code == 2
     assert reason in err
+
+
+def test_the_servers_of_a_registry_are_followed(bench, plain, tmp_path, monkeypatch):  # noqa: F811
+    other = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+    first, second = (f"http://127.0.0.1:{one.server_port}" for one in (plain, other))
+    asked = []
+    monkeypatch.setattr(several_servers, "measure_window", noting(asked, tmp_path / "servers", second))
+    (tmp_path / "servers").write_text(f"{first}\n{second}\n")
+    words = (*SMALL, "--concurrency-range", "2", "--max-windows", "3", "--json")
+    code, out, _ = bench(*words, url=f"@{tmp_path}/servers")
+    other.shutdown()
+    other.server_close()
+    assert code in {0, 3}
+    load = json.loads(out)["loads"][0]
+    assert load["errors"] == {}
+    assert {*asked[:2]} == {plain.server_port, other.server_port}
+    assert {*asked[2:]} == {other.server_port}  # the registry names it alone after the first window
+
+
+def noting(asked, registry, left):
+    real = several_servers.measure_window
+
+    def measure(target, *words, **terms):
+        asked.append(target.port)
+        window = real(target, *words, **terms)
+        registry.write_text(left)
+        return window
+
+    return measure
+
+
+def test_a_registry_that_goes_away_leaves_the_servers_as_they_are(bench, plain, tmp_path, monkeypatch):  # noqa: F811
+    registry = tmp_path / "servers"
+    registry.write_text(f"http://127.0.0.1:{plain.server_port}\n")
+    real = several_servers.measure_window
+
+    def measure(*words, **terms):
+        registry.unlink(missing_ok=True)
+        return real(*words, **terms)
+
+    monkeypatch.setattr(several_servers, "measure_window", measure)
+    words = (*SMALL, "--concurrency-range", "1", "--max-windows", "2", "--json")
+    code, out, err = bench(*words, url=f"@{registry}")
+    assert code == 3
+    assert json.loads(out)["loads"][0]["windows"] == 2
+    assert "the servers stay as they are" in err
+
+
+def test_loadgen_takes_no_registry(bench, tmp_path):
+    code, _, err = bench("--scenario", "server", url=f"@{tmp_path}/servers")
+    assert code == 2
+    assert "--scenario loads one server" in err

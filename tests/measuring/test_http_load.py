@@ -1,6 +1,7 @@
 """The load client against a server that it cannot have been written for."""
 
 import socket
+import threading
 
 import pytest
 
@@ -49,6 +50,27 @@ def test_a_connection_that_is_closed_is_a_lost_request_and_no_latency(port, loop
     assert result["statuses"] == {"closed": result["requests"]}
     assert result["requests"] > 3
     assert result["latencies_ms"] == []
+
+
+def test_clients_of_a_server_that_ends_are_lost_once_or_twice_and_the_loop_goes_on():
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def answer_once_and_end():
+        clients = [listener.accept()[0] for _ in range(2)]
+        listener.close()
+        for client in clients:
+            client.recv(1 << 16)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            client.recv(1 << 16)
+            client.close()
+
+    server = threading.Thread(target=answer_once_and_end)
+    server.start()
+    result = closed_loop("127.0.0.1", port, "/p", [b"good"], connections=2, seconds=0.3)
+    server.join()
+    assert result["statuses"]["200"] == 2
+    assert 2 <= result["statuses"]["closed"] <= 4
 
 
 def test_what_is_not_answered_in_twice_its_deadline_and_a_second_is_unanswered():

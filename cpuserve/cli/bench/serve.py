@@ -16,7 +16,8 @@ from cpuserve.cli.bench.show import show_levels, show_scenario, write_csv
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import OUTPUT_FILE, deliver, figures_options
 from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options
-from cpuserve.errors import UsageError
+from cpuserve.endpoints.registry import is_registry
+from cpuserve.errors import CpuserveError, UsageError
 
 if TYPE_CHECKING:
     from cpuserve.measuring.load_window import Load, Target
@@ -32,7 +33,7 @@ _CLIENTS = "1:32:x2"
 
 
 @click.command("serve")
-@click.argument("server", metavar="URL|MODEL")
+@click.argument("server", metavar="URL|@REGISTRY|MODEL")
 @click.option("--model", metavar="NAME", help="With a URL: the model. Not needed if the server has only one.")
 @click.option(
     "--concurrency-range",
@@ -132,6 +133,7 @@ def command(
     Example:
       cpuserve bench serve digits --concurrency-range 1:32:x2
       cpuserve bench serve http://127.0.0.1:8000 --request-rate-range 100:300:100 --images photos
+      cpuserve bench serve @http://10.0.0.1:7900/endpoints --concurrency-range 8:64:x2
       cpuserve bench serve digits --protocol tensors --concurrency-range 16
       cpuserve bench serve digits --scenario server --target-qps 200 --target-latency-ms 15
     """
@@ -139,6 +141,8 @@ def command(
 
     if scenario and (clients or rates or table):
         raise UsageError("--scenario lets LoadGen choose the load: leave ranges and --csv out")
+    if scenario and is_registry(server):
+        raise UsageError(f"--scenario loads one server, and {server} is a registry of several: name a URL")
     if protocol == "tensors" and images:
         raise UsageError("--protocol tensors sends no pictures: leave --images out")
     if protocol != "tensors" and batch:
@@ -146,15 +150,16 @@ def command(
     loads = _loads(clients, rates)
     shown = not (as_json or quiet)
     with (
-        _target(server, model, protocol, config, flags) as found_there,
-        _sent(found_there, images, batch, protocol) as (sent, target),
+        _targets(server, model, protocol, config, flags) as targets,
+        _sent(targets()[0], images, batch, protocol) as (sent, target),
     ):
         ask_once(target, sent.files[0])
         if scenario:
             terms = {"qps": target_qps, "latency_ms": target_latency_ms, "seconds": seconds}
             outcome = _run_scenario(target, sent.files, scenario, terms)
         else:
-            outcome = _run_loads(target, sent.files, loads, window_seconds, max_windows, table, shown=shown)
+            there = _followed(targets, target)
+            outcome = _run_loads(there, sent.files, loads, window_seconds, max_windows, table, shown=shown)
     if shown:
         outcome.show()
         click.echo(f"sent: {sent.name}")
@@ -193,7 +198,7 @@ def _run_scenario(target: Target, files: Sequence[Path], scenario: str, terms: d
 
 
 def _run_loads(
-    target: Target,
+    targets: Callable[[], Sequence[Target]],
     files: Sequence[Path],
     loads: Sequence[Load],
     seconds: float,
@@ -202,14 +207,14 @@ def _run_loads(
     *,
     shown: bool,
 ) -> _Outcome:
-    levels = _measure(target, files, loads, seconds, most, shown=shown)
+    levels = _measure(targets, files, loads, seconds, most, shown=shown)
     if table is not None:
         write_csv(table, levels)
     return _Outcome(
         figures={"loads": [level.figures() for level in levels]},
         failed=any(level.last.errors for level in levels),
         steady=all(level.stable for level in levels),
-        show=partial(show_levels, levels, target.unseen),
+        show=partial(show_levels, levels, targets()[0].unseen),
     )
 
 
@@ -242,31 +247,59 @@ def _loads(clients: str | None, rates: str | None) -> list[Load]:
 
 
 @contextmanager
-def _target(
+def _targets(
     server: str, model: str | None, protocol: str, config: Path | None, flags: dict[str, Any]
-) -> Iterator[Target]:
+) -> Iterator[Callable[[], Sequence[Target]]]:
+    """What says which servers there are now."""
+    from cpuserve.endpoints.registry import urls_of  # noqa: PLC0415  # not for --help
     from cpuserve.measuring.local_server import local_server  # noqa: PLC0415
     from cpuserve.measuring.target import target_at  # noqa: PLC0415
 
-    if "://" in server:
+    if "://" in server or is_registry(server):
         given = [name for name, value in flags.items() if value is not None]
         if given:
             raise UsageError(
                 f"--{given[0].replace('_', '-')} is for a server started here, {server} runs already"
             )
-        yield target_at(server, model, protocol)
+        if is_registry(server):
+            found = partial(target_at, model=model, protocol=protocol)
+            yield lambda: [found(url) for url in urls_of([server])]
+        else:
+            only = [target_at(server, model, protocol)]
+            yield lambda: only
         return
     if model not in (None, server):
         raise UsageError(f"{server} is the model; --model {model} is for a URL")
     with local_server(server, flags, config) as local:
-        yield target_at(local.url, server, protocol)
+        only = [target_at(local.url, server, protocol)]
+        yield lambda: only
+
+
+def _followed(targets: Callable[[], Sequence[Target]], sent: Target) -> Callable[[], Sequence[Target]]:
+    """The servers there are now, asked as the first was; those of before where that cannot be found out."""
+    kept = [replace(one, headers=sent.headers) for one in targets()]
+
+    def now() -> Sequence[Target]:
+        try:
+            kept[:] = [replace(one, headers=sent.headers) for one in targets()]
+        except CpuserveError as error:
+            click.echo(f"the servers stay as they are: {error}", err=True)
+        return [*kept]
+
+    return now
 
 
 def _measure(
-    target: Target, files: Sequence[Path], loads: Sequence[Load], seconds: float, most: int, *, shown: bool
+    targets: Callable[[], Sequence[Target]],
+    files: Sequence[Path],
+    loads: Sequence[Load],
+    seconds: float,
+    most: int,
+    *,
+    shown: bool,
 ) -> list[LoadLevel]:
-    from cpuserve.measuring.load_window import measure_window  # noqa: PLC0415
     from cpuserve.measuring.server_batches import ServerBatches  # noqa: PLC0415
+    from cpuserve.measuring.several_servers import measure_servers  # noqa: PLC0415
     from cpuserve.measuring.stable_windows import measure_level  # noqa: PLC0415
 
     levels = []
@@ -274,13 +307,19 @@ def _measure(
         for number, load in enumerate(loads):
 
             def once(window: int, load: Load = load, number: int = number) -> Any:
-                return measure_window(target, files, load, seconds=seconds, seed=1000 * number + window)
+                seed = 1000 * number + window
+                return measure_servers(targets(), files, load, seconds=seconds, seed=seed, lost=_say_lost)
 
-            before = ServerBatches.read(target)
+            there = targets()
+            before = ServerBatches.read(there[0]) if len(there) == 1 else None
             level = measure_level(load, once, most, lambda _: step(1))
             step(most - len(level.windows))
-            after = None if before is None else ServerBatches.read(target)
+            after = None if before is None else ServerBatches.read(there[0])
             if before is not None and after is not None:
                 level = replace(level, batches=after.since(before))
             levels.append(level)
     return levels
+
+
+def _say_lost(target: Target, reason: str) -> None:
+    click.echo(f"http://{target.host}:{target.port} is left out of a window: {reason}", err=True)
