@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cpuserve.errors import VideoError
 from cpuserve.video.ffmpeg import Disposition, PacketMark, av, reason
+from cpuserve.video.file_end import cut_end
 
 __all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size", "stored_packets"]
 
@@ -20,9 +21,6 @@ UNKNOWN = -(1 << 63)
 
 _HEADER = 32  # bytes between the place that a container tells of a packet and its data, at most
 _NEAR = 256  # packets; up to here reading on is cheaper than seeking
-
-_MATROSKA_START = 4096
-_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -78,8 +76,9 @@ class PacketTable:
                 )
         except (av.FFmpegError, OSError) as error:
             damage = f"it cannot be read on ({reason(error)})"
-        if damage is None and _index_ends_behind(container, stream):
-            damage = "it is shorter than its index says"
+        if damage is None:
+            behind = max((position + size for *_, size, position, _, _, _ in rows), default=0)
+            damage = cut_end(container, stream, behind)
         columns = list(zip(*rows, strict=True)) if rows else [()] * 7
         pts, dts, sizes, positions = (np.array(column, np.int64) for column in columns[:4])
         key, discarded, hidden = (np.array(column, np.bool_) for column in columns[4:])
@@ -258,25 +257,3 @@ def stored_packets(container: Any, stream: Any) -> Iterator[Any]:
 def _is_cut(container: Any, packet: Any) -> bool:
     """Whether a damaged packet is one that the end of the file cuts off."""
     return packet.pos is not None and packet.pos + packet.size + _HEADER >= container.size
-
-
-def _index_ends_behind(container: Any, stream: Any) -> bool:
-    """Whether the container's index, or the size that it has for itself, names data behind the file's end."""
-    if "mp4" in container.format.name:
-        ends = [entry.pos + entry.size for entry in stream.index_entries]
-        return bool(ends) and max(ends) > container.size
-    place = Path(container.name.removeprefix("file:"))
-    if "matroska" in container.format.name and place.is_file():
-        with place.open("rb") as file:
-            return _matroska_end(file.read(_MATROSKA_START)) > int(container.size)
-    return False
-
-
-def _matroska_end(start: bytes) -> int:
-    """Where the segment of a Matroska file ends, by its own word; 0 where it does not tell."""
-    place = start.find(_MATROSKA_SEGMENT) + len(_MATROSKA_SEGMENT)
-    if place < len(_MATROSKA_SEGMENT) or place >= len(start):
-        return 0
-    length = 9 - start[place].bit_length()  # of the size: its first byte has as many zero bits before a one
-    size = int.from_bytes(start[place : place + length], "big") & (1 << 7 * length) - 1
-    return 0 if size == (1 << 7 * length) - 1 else place + length + size

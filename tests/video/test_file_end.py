@@ -1,0 +1,91 @@
+"""A file that was cut off says so, whatever its container; a whole one does not."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from cpuserve.errors import VideoError
+from cpuserve.video.decoding import frames
+from cpuserve.video.video_file import probe
+
+COUNT = 12
+KINDS = {
+    "gif": ("gif", "gif", "rgb8", {}),
+    "y4m": ("wrapped_avframe", "yuv4mpegpipe", "yuv420p", {}),
+    "ts": ("mpeg2video", "mpegts", "yuv420p", {}),
+    "m2ts": ("mpeg2video", "mpegts", "yuv420p", {"mpegts_m2ts_mode": "1"}),
+    "wmv": ("wmv2", "asf", "yuv420p", {}),
+    "mjpeg": ("mjpeg", "mjpeg", "yuvj420p", {}),
+    "avi": ("mjpeg", "avi", "yuvj420p", {}),
+    "webm": ("libvpx", "webm", "yuv420p", {}),
+    "fragments.mp4": ("mpeg4", "mp4", "yuv420p", {"movflags": "frag_keyframe+empty_moov"}),
+    "apng": ("apng", "apng", "rgb24", {}),
+    "flv": ("flv1", "flv", "yuv420p", {}),
+    "ivf": ("libvpx", "ivf", "yuv420p", {}),
+}
+
+
+@pytest.fixture(params=KINDS)
+def whole(request, tmp_path):
+    codec, container, pixels, options = KINDS[request.param]
+    path = tmp_path / f"whole.{request.param}"
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w", format=container, options=options) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for _ in range(COUNT):
+            picture = noise.integers(0, 255, (48, 64, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_whole_file_has_no_damage(whole):
+    assert probe(whole).packets.damage is None
+    assert sum(1 for _ in frames(whole)) == COUNT
+
+
+@pytest.mark.parametrize("part", [0.5, 0.77, 0.9])
+def test_a_cut_file_gives_the_frames_before_the_cut_and_says_it(whole, part):
+    data = whole.read_bytes()
+    length = int(part * len(data)) | 1  # no multiple of a packet of a transport stream
+    whole.write_bytes(data[:length])
+    given = 0
+    with pytest.raises(VideoError, match=r"it (ends|is shorter).*is the last one") as told:
+        for _ in frames(whole):
+            given += 1
+    assert 0 < given <= COUNT  # an index, or stuffing, may be all that is missing
+    assert str(whole) in str(told.value)
+
+
+def test_a_gif_cut_by_its_trailer_alone_says_it(tmp_path):
+    path = tmp_path / "a.gif"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("gif", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb8"
+        for level in range(0, 250, 50):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((16, 16, 3), level, np.uint8), "rgb24")))
+        out.mux(stream.encode(None))
+    data = path.read_bytes()
+    path.write_bytes(data + b"notes of an editor")
+    assert probe(path).packets.damage is None
+    path.write_bytes(data[:-1])
+    assert probe(path).packets.damage == "it ends before its trailer"
+
+
+def test_a_wmv_that_was_written_live_has_no_size_to_miss(tmp_path):
+    path = tmp_path / "a.wmv"
+    with av.open(str(path), "w", format="asf") as out:
+        stream = out.add_stream("wmv2", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(COUNT):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
+        out.mux(stream.encode(None))
+    data = bytearray(path.read_bytes()[:-40])
+    path.write_bytes(data)
+    assert probe(path).packets.damage == "it is shorter than its index says"
+    data[data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + 88] |= 1  # its broadcast flag
+    path.write_bytes(data)
+    assert probe(path).packets.damage is None
