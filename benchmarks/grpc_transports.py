@@ -1,7 +1,8 @@
 """Compares libraries that gRPC could be served by: CPU of a message, and what they do with hostile clients.
 
-Run as ``python -m benchmarks.grpc_transports [--out FILE]`` with ``pip install pygrpc-native``. The server of
-each library only answers; grpcio's is that of `benchmarks.grpc_cpu`.
+Run as ``python -m benchmarks.grpc_transports [--out FILE]`` with ``pip install pygrpc-native h2``. The server
+of each library only answers; grpcio's is that of `benchmarks.grpc_cpu`, and ``grpcio core`` is the same
+library without asyncio.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from cpuserve.measuring.stable_windows import spread
 
 __all__ = ["main"]
 
-_STUBS = {"grpcio": "grpc_stub", "pygrpc-native": "native_grpc_stub"}
+_STUBS = {
+    "grpcio": "grpc_stub",
+    "grpcio core": "core_grpc_stub",
+    "pygrpc-native": "native_grpc_stub",
+    "h2": "h2_grpc_stub",
+}
 _BYTES = (300, 84_000, 602_112)
 _HUGE_MIB = 300
 _WAIT_S = 60.0
@@ -114,7 +120,7 @@ def main() -> None:
                     for size in _BYTES:
                         cpu_us = _cpu_us(port, process.pid, folder / str(size), given.seconds)
                         rounds[name][size].append(cpu_us)
-                    if name != "grpcio":
+                    if name == "pygrpc-native":
                         hostile[name] = _hostile(process, port)
     figures = {
         name: {
