@@ -160,7 +160,13 @@ class LoadWindow:
 
 
 def measure_window(
-    target: Target, images: Sequence[Path], load: Load, *, seconds: float, seed: int = 0
+    target: Target,
+    images: Sequence[Path],
+    load: Load,
+    *,
+    seconds: float,
+    seed: int = 0,
+    may_end: bool = False,
 ) -> LoadWindow:
     """Load a running server for one window and measure the machine's CPU time meanwhile.
 
@@ -170,9 +176,10 @@ def measure_window(
         load: how much load.
         seconds: how long.
         seed: random seed of the arrivals of an open loop.
+        may_end: whether a server that ends meanwhile has a window, with lost requests and no CPU time.
 
     Raises:
-        CpuserveError: the client failed: the server is not there.
+        CpuserveError: the client failed: the server is not there, or has ended.
     """
     command = [
         sys.executable,
@@ -195,8 +202,8 @@ def measure_window(
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise CpuserveError(f"the load on http://{target.host}:{target.port} failed: {last[0]}")
-    if target.pid is not None and server is not None:
-        server = tree_cpu_s(target.pid) - server
+    pid = None if may_end and target.pid is not None and not psutil.pid_exists(target.pid) else target.pid
+    server = None if pid is None or server is None else tree_cpu_s(pid) - server
     result = json.loads(done.stdout)
     return LoadWindow(
         requests=result["requests"],
@@ -208,7 +215,7 @@ def measure_window(
         foreign_cpu_s=max(0.0, busy_s() - machine - (server or 0.0) - (ours_s() - ours)),
         wall_s=wall,
         server_cpu_s=server,
-        unique_mib=None if target.pid is None else unique_mib(target.pid),
+        unique_mib=None if pid is None else unique_mib(pid),
     )
 
 

@@ -52,7 +52,9 @@ def measure_servers(
         return measure_window(targets[0], images, load, seconds=seconds, seed=seed)
     with ThreadPoolExecutor(len(parts)) as threads:
         running = [
-            threads.submit(measure_window, target, images, part, seconds=seconds, seed=1000 * seed + number)
+            threads.submit(
+                measure_window, target, images, part, seconds=seconds, seed=1000 * seed + number, may_end=True
+            )
             for number, (target, part) in enumerate(zip(targets, parts, strict=False))
         ]
     windows, failure = [], None

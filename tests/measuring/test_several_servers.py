@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,6 +13,7 @@ from cpuserve.errors import CpuserveError
 from cpuserve.measuring.load_window import Load, LoadWindow, Target
 from cpuserve.measuring.local_server import free_port
 from cpuserve.measuring.several_servers import at_once, measure_servers, shares
+from tests.conftest import ROOT
 from tests.measuring.conftest import Handler, Server, plain  # noqa: F401  # a fixture
 
 
@@ -65,6 +69,38 @@ def test_a_server_that_is_gone_is_named_and_the_others_count(plain, tmp_path):  
     assert f"127.0.0.1:{gone.port}" in told[0][1]
     with pytest.raises(CpuserveError, match=f"127.0.0.1:{gone.port}"):
         measure_servers([gone, gone], [picture], load, seconds=0.2, lost=lambda *_: None)
+
+
+DYING = """
+import os
+from tests.measuring.conftest import Handler, Server
+class Dying(Handler):
+    def do_POST(self):
+        super().do_POST()
+        if len(self.seen) == 20:
+            os._exit(9)
+server = Server(("127.0.0.1", 0), Dying)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def test_requests_that_a_dying_server_loses_are_counted(plain, tmp_path):  # noqa: F811
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"a")
+    dying = subprocess.Popen([sys.executable, "-c", DYING], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    waiting = threading.Thread(target=dying.wait)
+    waiting.start()
+    port = int(dying.stdout.readline())
+    both = [
+        target(plain.server_port, "/there"),
+        dataclasses.replace(target(port, "/dying"), pid=dying.pid),
+    ]
+    window = measure_servers(both, [picture], Load(connections=2), seconds=1.0, lost=never)
+    waiting.join()
+    dying.stdout.close()
+    assert window.errors.keys() == {"closed"}
+    assert window.statuses["200"] >= 20
 
 
 def test_what_one_window_calls_foreign_is_the_other_server():
