@@ -25,6 +25,8 @@ class FakeReplica:
         ready: whether the model is ready.
         missing: whether there is none.
         hangs: whether it answers no question about the model until it is released.
+        described: whether it has said what its model is.
+        after: it says nothing of its model before this is set.
         checksum: of its model.
         delay_s: of every frame, which it says in ``Server-Timing``.
         overhead_s: of every request, which it does not say.
@@ -41,7 +43,8 @@ class FakeReplica:
         self.requests: list[int] = []
         self.keys: set[str | None] = set()
         self.probes = 0
-        self.released = threading.Event()
+        self.released, self.described = threading.Event(), threading.Event()
+        self.after: threading.Event | None = None
         replica = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,6 +71,8 @@ class FakeReplica:
         self.keys.add(handler.headers.get("X-API-Key"))
         if self.hangs:
             self.released.wait(60)
+        if self.after is not None:
+            self.after.wait(60)
         if self.missing:
             return reply(handler, 404, b'{"error": "no such model"}')
         if handler.path.endswith("/ready"):
@@ -78,7 +83,8 @@ class FakeReplica:
             picture = {"width": WIDTH, "height": HEIGHT, "colour": "RGB", "fit": "standard", "pad_value": 0}
             values = {"sha256": self.checksum, "version": self.version, "picture_input": json.dumps(picture)}
             found = {"parameters": {name: {"string_value": value} for name, value in values.items()}}
-            return reply(handler, 200, json.dumps(found).encode())
+            reply(handler, 200, json.dumps(found).encode())
+            return self.described.set()
         found = {"name": "colours", "inputs": [{"name": "image"}], "outputs": []}
         return reply(handler, 200, json.dumps(found).encode())
 
