@@ -13,7 +13,9 @@ import argparse
 import http.client
 import json
 import os
+import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -34,17 +36,28 @@ from rich.table import Table
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
-from cpuserve.measuring.local_server import free_port, local_server
+from cpuserve.measuring.local_server import local_server
 from cpuserve.measuring.results import write_result
 from cpuserve.measuring.stable_windows import spread
 
-__all__ = ["SIDES", "Killed", "Side", "cpu_by_kind", "killed_meanwhile", "kind_of", "main", "markdown"]
+__all__ = [
+    "SIDES",
+    "Killed",
+    "Side",
+    "cpu_by_kind",
+    "killed_meanwhile",
+    "kind_of",
+    "main",
+    "markdown",
+    "ports_for_later",
+]
 
 _START_S = 120.0
 _WARM_S = 2.0
 _IDLE_S = 3.0
 _QUICK_S = 2.0
 _OURS = "cpuserve"
+_FIRST_PORT = 10000
 
 
 @dataclass(frozen=True)
@@ -137,12 +150,13 @@ def _running(side: Side, given: argparse.Namespace) -> Iterator[Target]:
         with local_server(given.model, flags, None) as server:
             yield Target("127.0.0.1", server.port, f"/predictions/{given.model}", pid=server.pid)
         return
-    port = free_port()
+    port, metrics, stats = ports_for_later(3)
     words = [str(port), str(given.replicas), given.model, str(given.model_repository)]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    haproxy = {"RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics), "RAY_SERVE_HAPROXY_STATS_PORT": str(stats)}
     process = subprocess.Popen(
         die_with_parent(sys.executable, "-m", "benchmarks.fixtures.ray_serve_app", *words),
-        env={**os.environ, **quiet, **side.ray},
+        env={**os.environ, **quiet, **haproxy, **side.ray},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -157,6 +171,25 @@ def _running(side: Side, given: argparse.Namespace) -> Iterator[Target]:
         for one in psutil.wait_procs(family, timeout=10)[1]:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
+
+
+def ports_for_later(count: int) -> list[int]:
+    """Free ports below those that the kernel gives to outgoing connections.
+
+    Ray opens many connections before its HAProxy listens, which ends if one of its ports is taken.
+
+    Raises:
+        CpuserveError: there are too few.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    for port in random.sample(range(_FIRST_PORT, first), max(0, first - _FIRST_PORT)):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise CpuserveError(f"fewer than {count} of the ports {_FIRST_PORT} to {first - 1} are free")
 
 
 def _wait(process: subprocess.Popen[bytes], target: Target, image: Path) -> None:

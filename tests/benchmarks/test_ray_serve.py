@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ray_serve
-from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of
+from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of, ports_for_later
 from cpuserve.errors import CpuserveError
 from cpuserve.measuring.load_window import Load, Target
 from cpuserve.measuring.local_server import local_server
@@ -32,6 +33,20 @@ PICTURE = DOCS / "seven.png"
 )
 def test_a_process_is_named_by_what_it_is_for(title, kind):
     assert kind_of(title) == kind
+
+
+def test_ports_are_none_that_an_outgoing_connection_may_get(monkeypatch):
+    low, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    *taken, spare = ports_for_later(4)
+    assert len({*taken, spare}) == 4
+    assert all(1024 < port < int(low) for port in (*taken, spare))
+    listeners = [socket.create_server(("", port)) for port in taken]
+    monkeypatch.setattr(ray_serve.random, "sample", lambda *_: [*taken, spare])
+    assert ports_for_later(1) == [spare]
+    with pytest.raises(CpuserveError, match="fewer than 2 of the ports 10000 to"):
+        ports_for_later(2)
+    for listener in listeners:
+        listener.close()
 
 
 def test_requests_of_a_killed_worker_are_counted_and_the_server_is_there_again():
