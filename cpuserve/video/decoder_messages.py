@@ -26,10 +26,11 @@ __all__ = [
     "Watch",
 ]
 
-LIVE_COUNTS = ("number", "decoded", "dropped", "reconnects", "errors", "pts")
+LIVE_COUNTS = ("number", "decoded", "dropped", "reconnects", "errors", "pts", "recorded")
 """What a decoder of a live source tells in the first page of its memory, in this order.
 
-``number`` and ``pts`` are those of the last frame, the others count.
+``number`` and ``pts`` are those of the last frame, ``recorded`` is 1 once the source is known to be a
+recording behind an address, the others count.
 """
 
 

@@ -46,7 +46,8 @@ class LiveSource:
 
     Iterating it waits for the next frame. Frames wait in a queue; where it is full, the oldest is dropped
     and counted: numbers count all decoded frames, for which a gap in them is as large as the number of frames
-    that were dropped (with ``every`` 1 and a stage that leaves none out).
+    that were dropped (with ``every`` 1 and a stage that leaves none out). A recording behind an address, one
+    with a length, waits for its reader instead: nothing of it is dropped.
 
     A connection that breaks is opened again after a wait that doubles each time it fails. A decoder that
     crashes is started anew. A growing file ends when nothing was added for ``timeout_s``; a pipe, and an
@@ -168,6 +169,7 @@ class LiveSource:
                     return None
                 self._changed.wait()
             self._delivered += 1
+            self._changed.notify_all()
             return self._queue.popleft()
 
     def _start(self) -> DecoderChild:
@@ -224,6 +226,9 @@ class LiveSource:
         frame = DecodedFrame(result.number, result.pts, result.time_s, result.value, pictures, free)
         with self._changed:
             self._received = result.number
+            if child.views.told(LIVE_COUNTS.index("recorded")):
+                # meanwhile its decoder waits, and by that the server
+                self._changed.wait_for(lambda: self._closed or len(self._queue) < self._most)
             if len(self._queue) >= self._most:
                 self._drop_oldest()
             self._queue.append(frame)

@@ -100,6 +100,7 @@ class LiveDecoder:
         self._connections = 0
         self._began: float | None = None
         self._behind = watch.behind
+        self._waits = False  # for its reader: a recording behind an address comes as fast as it is read
 
     def run(self) -> SourceEnd:
         """Decode until the source ends by itself, or is given up."""
@@ -144,7 +145,10 @@ class LiveDecoder:
         )
         with container:
             # what has a length is a recording: it ends, and is gone on with where it broke off
-            recorded = grows or ("://" in watch.address and (container.size > 0 or bool(container.duration)))
+            away = "://" in watch.address and (container.size > 0 or bool(container.duration))
+            recorded = grows or away
+            self._waits = away
+            self._slots.tell(int(away), _PLACES["recorded"])
             stream.thread_type = "NONE"
             stream.codec_context.skip_frame = _SKIPS[watch.which]
             self._decode(stream, recorded=recorded)
@@ -210,6 +214,9 @@ class LiveDecoder:
         self._heard(0)
         if made.pictures:
             found = self._slots.try_put(made.pictures)
+            while found is None and self._waits:
+                self._heard(_LOOK_S)
+                found = self._slots.try_put(made.pictures)
             if found is None:
                 self._count("dropped")
                 return

@@ -75,6 +75,44 @@ def served():
         server.server_close()
 
 
+@pytest.fixture
+def ranged():
+    """Serves a file with or without ranges; gives its address and the places that were asked for."""
+    servers = []
+
+    def serve(path, *, ranges):
+        data, asked = path.read_bytes(), []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                wanted = self.headers.get("Range", "")
+                start = int(wanted.removeprefix("bytes=").split("-")[0]) if ranges and wanted else 0
+                asked.append(start)
+                self.send_response(206 if ranges and wanted else 200)
+                if ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                    self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                self.send_header("Content-Length", str(len(data) - start))
+                self.end_headers()
+                try:
+                    self.wfile.write(data[start:])
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            def log_message(self, *_words):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/{path.name}", asked
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_growing_file_is_followed_to_its_last_frame(video, tmp_path):
     file = tmp_path / "growing.ts"
     data = video.read_bytes()
@@ -148,6 +186,67 @@ def test_a_recording_behind_an_address_ends_with_its_last_frame(video, served):
     source = LiveSource(served(answer), Numbers(), queue=FRAMES)
     assert numbers_of(source) == list(range(FRAMES))
     assert source.counts.reconnects == 0
+
+
+def slowly(source) -> list[int]:
+    found = []
+    with source:
+        for frame in source:
+            assert shown_number(frame.pictures["small"]) == frame.number
+            found.append(frame.number)
+            time.sleep(0.01)
+    return found
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 24, 1 << 12])
+def test_a_recording_behind_an_address_loses_no_frame_to_a_slow_reader(video, served, memory_bytes):
+    def answer(request):
+        request.send_header("Content-Length", str(video.stat().st_size))
+        request.end_headers()
+        request.wfile.write(video.read_bytes())
+
+    source = LiveSource(served(answer), Digests(), queue=2, memory_bytes=memory_bytes)
+    assert slowly(source) == list(range(FRAMES))
+    assert (source.counts.dropped, source.counts.reconnects) == (0, 0)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_mp4_behind_an_address_loses_no_frame_to_a_slow_reader(tmp_path, ranged, ranges):
+    """Its index is behind its frames."""
+    make_video(tmp_path / "made.mp4", frames=FRAMES)
+    address, asked = ranged(tmp_path / "made.mp4", ranges=ranges)
+    source = LiveSource(address, Digests(), queue=2)
+    assert slowly(source) == list(range(FRAMES))
+    assert source.counts.dropped == 0
+    assert asked
+
+
+def test_a_recording_is_closed_while_it_waits_for_its_reader(video, served):
+    def answer(request):
+        request.send_header("Content-Length", str(video.stat().st_size))
+        request.end_headers()
+        request.wfile.write(video.read_bytes())
+
+    source = LiveSource(served(answer), Digests(), queue=2)
+    next(iter(source))
+    source.close()
+    assert source.counts.delivered == 1
+
+
+def test_an_address_without_a_length_is_live_and_drops_for_a_slow_reader(video, served):
+    def answer(request):
+        request.end_headers()
+        request.wfile.write(video.read_bytes())
+
+    source = LiveSource(served(answer), Digests(), queue=2, attempts=1)
+    found = []
+    with source:
+        for frame in source:
+            found.append(frame.number)
+            time.sleep(0.05)
+            if source.counts.dropped:
+                break
+    assert source.counts.dropped > 0
 
 
 def test_a_stream_that_breaks_off_is_opened_again(video, served):
