@@ -169,6 +169,7 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                process_group=0,  # Ctrl-C is for the command
             )
 
     def __enter__(self) -> Self:

@@ -219,7 +219,9 @@ def _run(
     left = list(batches)
     with (
         tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as child,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=said, text=True, process_group=0
+        ) as child,  # Ctrl-C is for the command
     ):
         try:
             for line in child.stdout or ():

@@ -48,14 +48,20 @@ class Copies:
     def __init__(self, words: Sequence[str], copies: Sequence[Copy]) -> None:
         self._selector = selectors.DefaultSelector()
         self._running: list[subprocess.Popen[bytes]] = []
+        # a signal that comes meanwhile is passed on once all have started
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
         try:
             for copy in copies:
-                self._start(words, copy)
+                self._start(words, copy, before)
+            for number in _FORWARDED:
+                signal.signal(number, self._signal)
         except OSError:
             self._signal(signal.SIGTERM, None)
             for process in self._running:
                 process.wait()
             raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def run(self) -> int:
         """Pass lines and signals on until all copies have ended.
@@ -64,8 +70,6 @@ class Copies:
             The exit code of the first copy that failed, which is 128 and the signal's number if a signal
             ended it; else 0.
         """
-        for number in _FORWARDED:
-            signal.signal(number, self._signal)
         code = 0
         while self._running:
             for key, _ in self._selector.select():
@@ -79,7 +83,11 @@ class Copies:
                 code = code or (128 - ended if ended < 0 else ended)
         return code
 
-    def _start(self, words: Sequence[str], copy: Copy) -> None:
+    def _start(self, words: Sequence[str], copy: Copy, mask: set[int]) -> None:
+        def prepare() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            copy.prepare()
+
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,  # one terminal cannot be read by several
@@ -87,7 +95,7 @@ class Copies:
             stderr=subprocess.PIPE,
             env=copy.env,
             process_group=0,  # else the terminal's Ctrl-C would come twice
-            preexec_fn=copy.prepare,  # noqa: PLW1509  # this process has one thread
+            preexec_fn=prepare,  # noqa: PLW1509  # this process has one thread
         )
         self._running.append(process)
         for stream, out in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)):

@@ -154,6 +154,7 @@ class ServerKeeper:
             errors="replace",
             env=self._environ,
             cwd=folder if self._spec.folder and folder.is_dir() else None,
+            process_group=0,  # Ctrl-C is for who keeps it
         )
 
     def _read(self, process: subprocess.Popen[str]) -> None:

@@ -140,6 +140,7 @@ class SeatProcesses:
                 stderr=stderr,
                 text=True,
                 env=self._environ,
+                process_group=0,  # Ctrl-C is for the command
             )
 
     def _end(self) -> None:

@@ -197,7 +197,8 @@ def measure_window(
     command += ["--rate", str(load.rate)] if load.rate else ["--connections", str(load.connections)]
     machine, ours, began = busy_s(), ours_s(), time.perf_counter()
     server = None if target.pid is None else tree_cpu_s(target.pid)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Ctrl-C is for the command
+    done = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
     wall = time.perf_counter() - began
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]

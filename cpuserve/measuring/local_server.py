@@ -114,6 +114,7 @@ def started_server(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=None if environ is None else dict(environ),
+                process_group=0,  # Ctrl-C is for the command
             )
         server = LocalServer(port, process.pid)
         try:

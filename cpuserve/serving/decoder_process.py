@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def main() -> None:
             orders.close()
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() == here:
-                _serve(socket.socket(fileno=descriptors[0]), descriptors[1])
+                with suppress(ConnectionError):  # who asked has ended without hearing the answer
+                    _serve(socket.socket(fileno=descriptors[0]), descriptors[1])
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)

@@ -41,7 +41,10 @@ def hint_points(xml: Path, environ: Mapping[str, str]) -> dict[str, Point]:
         CpuserveError: it cannot be compiled.
     """
     words = die_with_parent(sys.executable, "-m", "cpuserve.tune.openvino_hints", str(xml))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(environ))
+    # Ctrl-C is for the command
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env=dict(environ), process_group=0
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise CpuserveError(f"OpenVINO's hints for {xml} cannot be asked for: {last[0]}")

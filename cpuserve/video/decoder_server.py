@@ -169,7 +169,10 @@ class DecoderServer:
             with theirs:
                 command = [sys.executable, "-m", "cpuserve.video.decoder_process", str(theirs.fileno())]
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,  # Ctrl-C is for the command
                 )
             self._orders = ours
         self._orders.settimeout(None)

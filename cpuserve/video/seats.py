@@ -83,6 +83,7 @@ class SeatProcess:
                 command,
                 env={**os.environ, **seat_environment(seat)},
                 pass_fds=[theirs.fileno()],  # and standard input, which may be a video
+                process_group=0,  # Ctrl-C is for the command
             )
         self.words = Connection(ours.detach())
         self.pid = self._process.pid

@@ -87,6 +87,26 @@ def test_signals_are_passed_on():
     assert process.returncode == 5
 
 
+HASTY = """
+import os, signal, subprocess, sys
+from cpuserve.cli.copies import Copies, Copy
+start = subprocess.Popen
+def struck(*words, **terms):
+    os.kill(os.getpid(), signal.SIGINT)
+    return start(*words, **terms)
+subprocess.Popen = struck
+words = [sys.executable, "-c", "import time; time.sleep(60)"]
+sys.exit(Copies(words, [Copy("0", dict(os.environ), lambda: None)]).run())
+"""
+
+
+def test_a_signal_that_comes_while_copies_start_reaches_them_too():
+    done = subprocess.run(
+        [sys.executable, "-c", HASTY], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, "KeyboardInterrupt" in done.stdout) == (130, False)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
