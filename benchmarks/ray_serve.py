@@ -13,9 +13,7 @@ import argparse
 import http.client
 import json
 import os
-import random
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +31,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lasting_ports import ports_for_later
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.measuring.load_window import Load, LoadWindow, Target, measure_window
@@ -49,7 +48,7 @@ __all__ = [
     "kind_of",
     "main",
     "markdown",
-    "ports_for_later",
+    "spent",
 ]
 
 _START_S = 120.0
@@ -57,7 +56,6 @@ _WARM_S = 2.0
 _IDLE_S = 3.0
 _QUICK_S = 2.0
 _OURS = "cpuserve"
-_FIRST_PORT = 10000
 
 
 @dataclass(frozen=True)
@@ -173,25 +171,6 @@ def _running(side: Side, given: argparse.Namespace) -> Iterator[Target]:
                 one.kill()
 
 
-def ports_for_later(count: int) -> list[int]:
-    """Free ports below those that the kernel gives to outgoing connections.
-
-    Ray opens many connections before its HAProxy listens, which ends if one of its ports is taken.
-
-    Raises:
-        CpuserveError: there are too few.
-    """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    for port in random.sample(range(_FIRST_PORT, first), max(0, first - _FIRST_PORT)):
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise CpuserveError(f"fewer than {count} of the ports {_FIRST_PORT} to {first - 1} are free")
-
-
 def _wait(process: subprocess.Popen[bytes], target: Target, image: Path) -> None:
     until = time.monotonic() + _START_S
     while True:
@@ -231,7 +210,7 @@ def _turn(side: Side, target: Target, given: argparse.Namespace) -> dict[str, An
     found["busy"] = measure_window(target, given.images, busy, seconds=given.seconds)
     before = cpu_by_kind(target.pid)
     found["steady"] = measure_window(target, given.images, steady, seconds=given.seconds)
-    found["kinds"] = cpu_by_kind(target.pid) - before
+    found["kinds"] = spent(before, cpu_by_kind(target.pid))
     found["killed"] = killed_meanwhile(side, target, given.images, steady, given.seconds)
     return found
 
@@ -306,10 +285,17 @@ def cpu_by_kind(pid: int | None) -> Counter[str]:
     return seconds
 
 
+def spent(before: Counter[str], after: Counter[str]) -> dict[str, float]:
+    """CPU seconds between two readings; 0 for what was there and used less than a tick of the clock."""
+    return {kind: max(0.0, after[kind] - before[kind]) for kind in after}
+
+
 def _row(name: str, turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Throughput and idle are medians of the rounds; the rest is of all their requests together."""
     steady = LoadWindow.sum([turn["steady"] for turn in turns])
-    kinds: Counter[str] = sum((turn["kinds"] for turn in turns), Counter())
+    kinds: Counter[str] = Counter()
+    for turn in turns:
+        kinds.update(turn["kinds"])
     answered = max(1, len(steady.latencies_ms))
     lost: Counter[str] = Counter()
     for turn in turns:
@@ -319,7 +305,7 @@ def _row(name: str, turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{load: _figures([turn[load] for turn in turns]) for load in ("busy", "steady")},
         "idle_cores": statistics.median(turn["idle_cores"] for turn in turns),
         "steady_cpu_ms_by_process": {
-            kind: 1000 * seconds / answered for kind, seconds in kinds.most_common() if seconds > 0
+            kind: 1000 * seconds / answered for kind, seconds in kinds.most_common()
         },
         "killed": {"requests": sum(turn["killed"].requests for turn in turns), "lost": dict(lost)},
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks import ray_serve
-from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of, ports_for_later
+from benchmarks import lasting_ports, ray_serve
+from benchmarks.lasting_ports import ports_for_later
+from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of, spent
 from cpuserve.errors import CpuserveError
 from cpuserve.measuring.load_window import Load, Target
 from cpuserve.measuring.local_server import local_server
@@ -35,13 +37,18 @@ def test_a_process_is_named_by_what_it_is_for(title, kind):
     assert kind_of(title) == kind
 
 
+def test_a_process_that_used_less_than_a_tick_is_named_too():
+    before, after = Counter({"haproxy": 0.01, "gone": 1.0}), Counter({"haproxy": 0.01, "raylet": 0.5})
+    assert spent(before, after) == {"haproxy": 0.0, "raylet": 0.5}
+
+
 def test_ports_are_none_that_an_outgoing_connection_may_get(monkeypatch):
     low, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     *taken, spare = ports_for_later(4)
     assert len({*taken, spare}) == 4
     assert all(1024 < port < int(low) for port in (*taken, spare))
     listeners = [socket.create_server(("", port)) for port in taken]
-    monkeypatch.setattr(ray_serve.random, "sample", lambda *_: [*taken, spare])
+    monkeypatch.setattr(lasting_ports.random, "sample", lambda *_: [*taken, spare])
     assert ports_for_later(1) == [spare]
     with pytest.raises(CpuserveError, match="fewer than 2 of the ports 10000 to"):
         ports_for_later(2)
