@@ -39,6 +39,15 @@ def picture():
     return [made]
 
 
+def sent(lost):
+    """The messages of lost calls that reached the server.
+
+    Where its new connection lay in the queue of a dying worker, a channel pauses before it connects again,
+    and refuses calls itself until then.
+    """
+    return [message for _, message in lost if not message.startswith("failed to connect")]
+
+
 def kill_one(server, answered):
     """Kill a worker under load, and wait until its successor and its neighbour have answered more."""
     server.wait_until(lambda: len(answered) > 50, "answered")
@@ -60,7 +69,7 @@ def test_calls_of_several_clients(served):
                 try:
                     answered.append(client.infer("digits", picture()).as_numpy("probabilities").tobytes())
                 except InferenceServerException as error:
-                    lost.append(error.status())
+                    lost.append((error.status(), error.message()))
 
     clients = [threading.Thread(target=ask_again) for _ in range(CLIENTS)]
     for one in clients:
@@ -71,8 +80,9 @@ def test_calls_of_several_clients(served):
         stop.set()
         for one in clients:
             one.join(WAIT_S)
-    assert len(lost) <= CLIENTS  # one call each, where it was inside the killed worker
-    assert set(lost) <= {"StatusCode.UNAVAILABLE"}
+    # one call each, where it was inside the killed worker or waited in its queue to be accepted; or one in each
+    assert len(sent(lost)) <= 2 * CLIENTS
+    assert {status for status, _ in lost} <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
 
 
@@ -103,10 +113,8 @@ def test_the_asynchronous_client_with_calls_at_a_time(served):
     finally:
         stop.set()
         asking.join(WAIT_S)
-    # where its new connection lay in the queue of a dying worker, a channel pauses before it connects
-    # again, and refuses calls itself until then: these never reached the server
-    sent = [message for _, message in lost if not message.startswith("failed to connect")]
-    assert len(sent) <= 2 * CLIENTS  # those inside each worker, where it had the channel
+    # of each worker those inside it, where it had the channel, and those that waited in its queue
+    assert len(sent(lost)) <= 4 * CLIENTS
     assert {status for status, _ in lost} <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
 
