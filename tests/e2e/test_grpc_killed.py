@@ -80,7 +80,7 @@ def test_calls_of_several_clients(served):
         stop.set()
         for one in clients:
             one.join(WAIT_S)
-    # one call each, where it was inside the killed worker or waited in its queue to be accepted; or one in each
+    # one call each inside the killed worker, and one each that waited in its queue to be accepted
     assert len(sent(lost)) <= 2 * CLIENTS
     assert {status for status, _ in lost} <= {"StatusCode.UNAVAILABLE"}
     assert len(set(answered)) == 1
