@@ -14,8 +14,9 @@ import numpy as np
 from cpuserve.errors import VideoError
 from cpuserve.video.decoder_messages import LIVE_COUNTS, Result, SourceEnd, Watch
 from cpuserve.video.ffmpeg import PacketMark, av, reason
+from cpuserve.video.file_end import cut_end
 from cpuserve.video.frame import Frame
-from cpuserve.video.packets import PacketTable, open_video, stored_packets
+from cpuserve.video.packets import PacketTable, is_cut, open_video, stored_packets
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segments import Segment
@@ -31,6 +32,13 @@ _SKIPS = {"all": "DEFAULT", "nonref": "NONREF", "nonkey": "NONKEY"}
 _CAMERA = re.compile(r"/dev/video\d+")
 _NO_END = 1 << 62
 _LOOK_S = 0.02  # from one look at the end of a growing file to the next
+# what a server answers that will not change by asking again
+_REFUSALS = (
+    av.HTTPBadRequestError,
+    av.HTTPUnauthorizedError,
+    av.HTTPForbiddenError,
+    av.HTTPNotFoundError,
+)
 
 
 class _GrowingFile:
@@ -113,6 +121,8 @@ class LiveDecoder:
                 why = "it was closed"
             except VideoError as error:
                 why = str(error)
+                if isinstance(error.__cause__, _REFUSALS) and not self._number:
+                    return SourceEnd(reason(error.__cause__))
             except (av.FFmpegError, OSError) as error:
                 why = reason(error)
             if self._number > before:
@@ -196,9 +206,17 @@ class LiveDecoder:
                 self._give(frame, made)
 
     def _pictures(self, stream: Any) -> Iterator[Any]:
-        """All pictures of a connection. Damaged packets are counted, and passed over."""
+        """All pictures of a connection. Damaged packets are counted, and passed over.
+
+        Raises:
+            VideoError: a recording was cut off.
+        """
         stream.codec_context.copy_opaque = True
-        for packet in stored_packets(stream.container, stream):
+        container, behind = stream.container, 0
+        for packet in stored_packets(container, stream):
+            if self._waits and packet.is_corrupt and is_cut(container, packet):
+                raise VideoError("it ends inside a packet")
+            behind = max(behind, (packet.pos or 0) + packet.size)
             packet.opaque = PacketMark(packet.size)
             try:
                 pictures = packet.decode()
@@ -207,6 +225,8 @@ class LiveDecoder:
                 continue
             yield from pictures
         yield from stream.codec_context.decode(None)
+        if self._waits and (damage := cut_end(container, stream, behind)) is not None:
+            raise VideoError(damage)
 
     def _give(self, frame: Frame, made: StageResult) -> None:
         slot = -1

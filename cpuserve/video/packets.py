@@ -14,7 +14,15 @@ from cpuserve.errors import VideoError
 from cpuserve.video.ffmpeg import Disposition, PacketMark, av, reason
 from cpuserve.video.file_end import cut_end
 
-__all__ = ["UNKNOWN", "PacketReader", "PacketTable", "open_video", "refuse_size", "stored_packets"]
+__all__ = [
+    "UNKNOWN",
+    "PacketReader",
+    "PacketTable",
+    "is_cut",
+    "open_video",
+    "refuse_size",
+    "stored_packets",
+]
 
 UNKNOWN = -(1 << 63)
 """A time or a position that a packet does not have."""
@@ -60,7 +68,7 @@ class PacketTable:
         hides = stream.codec_context.name == "vp8"
         try:
             for packet in stored_packets(container, stream):
-                if packet.is_corrupt and _is_cut(container, packet):
+                if packet.is_corrupt and is_cut(container, packet):
                     damage = "it ends inside a packet"
                     break
                 rows.append(
@@ -254,6 +262,6 @@ def stored_packets(container: Any, stream: Any) -> Iterator[Any]:
         return
 
 
-def _is_cut(container: Any, packet: Any) -> bool:
+def is_cut(container: Any, packet: Any) -> bool:
     """Whether a damaged packet is one that the end of the file cuts off."""
     return packet.pos is not None and packet.pos + packet.size + _HEADER >= container.size

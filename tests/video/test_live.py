@@ -52,10 +52,10 @@ def served():
     """Starts a server whose answers a test writes; gives the address of a path."""
     servers = []
 
-    def serve(answer):
+    def serve(answer, status=200):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(200)
+                self.send_response(status)
                 try:
                     answer(self)
                 except (BrokenPipeError, ConnectionResetError):
@@ -219,6 +219,40 @@ def test_an_mp4_behind_an_address_loses_no_frame_to_a_slow_reader(tmp_path, rang
     assert slowly(source) == list(range(FRAMES))
     assert source.counts.dropped == 0
     assert asked
+
+
+@pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"], ids=["indexed", "fragmented"])
+def test_an_mp4_behind_an_address_that_was_cut_off_says_so(tmp_path, ranged, movflags):
+    whole = tmp_path / "whole.mp4"
+    make_video(whole, "mpeg4", FRAMES, container_options={"movflags": movflags})
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    address, _ = ranged(cut, ranges=True)
+    source = LiveSource(address, Numbers(), queue=FRAMES, attempts=2, waits_s=SOON)
+    found = []
+    with (
+        source,
+        pytest.raises(VideoError, match=r"it gave no frame in 2 attempts: it (is shorter|ends inside)"),
+    ):
+        for frame in source:
+            found.append(frame.number)
+    assert 0 < len(found) < FRAMES
+    assert found == list(range(len(found)))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_an_address_that_is_refused_is_not_asked_again(served, status):
+    asked = []
+
+    def answer(request):
+        asked.append(status)
+        request.end_headers()
+
+    source = LiveSource(served(answer, status), Numbers(), waits_s=(5.0, 5.0))
+    with source, pytest.raises(VideoError, match=rf"made\.ts: Server returned {status} "):
+        list(source)
+    assert asked == [status]
+    assert source.counts.reconnects == 0
 
 
 def test_a_recording_is_closed_while_it_waits_for_its_reader(video, served):
