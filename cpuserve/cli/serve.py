@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,15 @@ def command(models: tuple[str, ...], config: Path | None, **flags: Any) -> None:
     from cpuserve.machine.launch import relaunch  # noqa: PLC0415
     from cpuserve.models.example_model import with_example_model  # noqa: PLC0415
     from cpuserve.models.find_model import serving_only  # noqa: PLC0415
+    from cpuserve.models.late_models import wait_for_models  # noqa: PLC0415
     from cpuserve.models.ovms_config import check_model_settings  # noqa: PLC0415
     from cpuserve.server.gunicorn_server import Server  # noqa: PLC0415  # gunicorn only when it is needed
     from cpuserve.tune.preset_choice import apply_presets  # noqa: PLC0415
 
     words, notes = without_other_names(flags)
     settings, more = check_model_settings(settings_from(config, words))
+    place = Path(settings.model_path or settings.model_repository)
+    wait_for_models(place, os.environ, lambda line: click.echo(f"cpuserve: {line}", err=True))
     settings = serving_only(settings, models)
     if example := with_example_model(settings):
         more.append(_what_to_try(settings))
