@@ -16,6 +16,7 @@ from cpuserve.batch.work_units import WorkUnit
 from cpuserve.batch.worker_task import UnitNews
 from cpuserve.batch.workers import Answered, BatchWorkers, WorkerLost
 from cpuserve.errors import CpuserveError
+from cpuserve.machine.files import text_of_path
 
 __all__ = ["BatchSummary", "run_job"]
 
@@ -205,7 +206,7 @@ class _Run:
         uri = unit.inputs[0 if unit.is_video else index]
         place = {"frame": index} if unit.is_video else {}
         text = f"every worker that was to answer it has ended, {_MOST_DEATHS} times with it alone: {reason}"
-        row = orjson.dumps({"input": uri, **place, "error": text})
+        row = orjson.dumps({"input": text_of_path(uri), **place, "error": text})
         self.summary.rows += self.folder.add(unit, index, row)
         if unit.is_video:
             self.folder.end(unit)

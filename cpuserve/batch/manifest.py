@@ -13,6 +13,7 @@ import orjson
 from cpuserve.batch.atomic_files import write_whole
 from cpuserve.batch.sources import BatchInput
 from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.machine.files import text_of_path
 
 __all__ = ["BatchManifest", "ShardEntry"]
 
@@ -187,7 +188,7 @@ def _size_of(path: Path) -> int | None:
 
 def _input_line(one: BatchInput) -> bytes:
     kind = "video" if one.is_video else "picture"
-    facts = {"input": one.uri, "kind": kind, "bytes": one.size, "changed_ns": one.changed_ns}
+    facts = {"input": text_of_path(one.uri), "kind": kind, "bytes": one.size, "changed_ns": one.changed_ns}
     return orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -18,6 +18,7 @@ from cpuserve.batch.remote_files import read_remote
 from cpuserve.batch.sources import is_remote, local_path
 from cpuserve.batch.work_units import WorkUnit
 from cpuserve.errors import CpuserveError, VideoError
+from cpuserve.machine.files import text_of_path
 from cpuserve.settings import Settings
 from cpuserve.video.scale import Scaler
 
@@ -193,7 +194,7 @@ class UnitAnswers:
             return _error(uri, str(error))
         except RuntimeError as error:  # what OpenVINO raises while it computes
             return _error(uri, f"the model failed on it: {error}")
-        return orjson.dumps({"input": uri, **self._head, **answer})
+        return orjson.dumps({"input": text_of_path(uri), **self._head, **answer})
 
     @property
     def _head(self) -> dict[str, Any]:
@@ -211,10 +212,12 @@ class UnitAnswers:
             with closing(self._videos.answer(source, self._probed, unit.start, unit.stop)) as frames:  # type: ignore[type-var]
                 for frame in frames:
                     place = {"frame": frame.number, "pts": frame.pts, "time_s": round(frame.time_s, 6)}
-                    yield UnitRow(frame.number, orjson.dumps({"input": uri, **place, **frame.answer}))
+                    yield UnitRow(
+                        frame.number, orjson.dumps({"input": text_of_path(uri), **place, **frame.answer})
+                    )
                     following = frame.number + 1
         except VideoError as error:
-            text = str(error).replace(str(path), uri)
+            text = str(error).replace(str(path), text_of_path(uri))
             yield UnitRow(following, _error(uri, text, frame=following))
 
     def _path(self, uri: str) -> Path:
@@ -227,4 +230,4 @@ def _as_they_end(begun: list[tuple[int, Future[bytes]]]) -> Iterator[UnitRow]:
 
 
 def _error(uri: str, text: str, **place: int) -> bytes:
-    return orjson.dumps({"input": uri, **place, "error": text})
+    return orjson.dumps({"input": text_of_path(uri), **place, "error": text})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from cpuserve.cli.console import spoken
+from cpuserve.cli.console import printable, spoken
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def command(
     with spoken(lambda: steps[-1:], shown=shown and bars is None):
         result = quantize(repository, file, settings, order, options, say=say)
     for picture, reason in result.left_out:
-        click.echo(f"left out: {picture}: {reason}", err=True)
+        click.echo(f"left out: {printable(picture)}: {reason}", err=True)
     if as_json:
         click.echo(orjson.dumps(result.report))
     elif not quiet or result.published is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpuserve.errors import UsageError
+from cpuserve.machine.files import text_of_path
 from cpuserve.serving.picture_files import pictures_in
 
 __all__ = ["PictureFiles", "pictures"]
@@ -33,11 +36,11 @@ def pictures(folder: Path | None) -> Iterator[PictureFiles]:
     """The pictures directly in a directory; without one, a generated picture while the context lasts.
 
     Raises:
-        UsageError: the directory holds no picture.
+        UsageError: the directory holds no picture, or one that cannot be read.
     """
     if folder is not None:
         files = pictures_in(folder)
-        mean = sum(file.stat().st_size for file in files) / len(files) / 1024
+        mean = sum(map(_readable_bytes, files)) / len(files) / 1024
         yield PictureFiles(f"{len(files)} pictures of {folder.name}, {mean:.0f} KiB each on average", files)
         return
     data = _made()
@@ -48,6 +51,18 @@ def pictures(folder: Path | None) -> Iterator[PictureFiles]:
             f"one made picture, {_WIDTH}x{_HEIGHT} JPEG, {len(data) / 1024:.0f} KiB (no photo; see --images)",
             (file,),
         )
+
+
+def _readable_bytes(file: Path) -> int:
+    """The size of a file that can be read. One that cannot would end the load when its turn comes."""
+    try:
+        with file.open("rb") as opened:
+            return os.fstat(opened.fileno()).st_size
+    except OSError as error:
+        raise UsageError(
+            f"{text_of_path(file)} cannot be read: {error.strerror}; every picture of the directory is sent, "
+            "so mend it or move it away"
+        ) from error
 
 
 def _made() -> bytes:

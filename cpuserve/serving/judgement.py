@@ -57,6 +57,7 @@ def judged_card(
 
     Raises:
         UsageError: a model type that the user named is not known, or does not fit the outputs.
+        MissingExtra: a model type that the user named needs packages that are not installed.
     """
     kind = known_type(card.model_type)
     if card.model_type and not kind and "model_type" in said:
@@ -80,6 +81,8 @@ def judged_card(
     if not isinstance(post, TensorsOnly):
         return card, f"{card.model_type}: {card.evidence}" if card.evidence else card.model_type
     if "model_type" in said and card.model_type:
+        if post.lacks:
+            raise post.lacks
         raise UsageError(f"--model_type {card.model_type} does not fit the outputs: {post.reason}")
     return card, f"tensors only: {post.reason}"
 

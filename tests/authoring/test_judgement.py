@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from openvino import opset13 as ops
 from openvino import opset16
 
 from cpuserve.authoring import measured_outputs
-from cpuserve.errors import UsageError
+from cpuserve.errors import MissingExtra, UsageError
 from cpuserve.models.card import Card
 from cpuserve.serving import judgement
 from cpuserve.serving.engine import Port
@@ -322,6 +323,17 @@ def test_an_unknown_model_type_is_refused_with_near_names(word, said):
 def test_a_model_type_that_does_not_fit_is_refused(kind, model_type):
     with pytest.raises(UsageError, match=f"--model_type {model_type} does not fit the outputs: "):
         judged_card(graph(KINDS[kind][0]), Card(model_type=model_type), said=True)
+
+
+def test_a_model_type_whose_packages_are_missing_is_refused_as_that(monkeypatch):
+    monkeypatch.delattr("cpuserve.serving.postprocess.modelapi", raising=False)
+    monkeypatch.setitem(sys.modules, "cpuserve.serving.postprocess.modelapi", None)
+    pixels = image()
+    boxes = ops.constant(np.zeros((1, 8400, 85), np.float32))
+    mean = ops.reduce_mean(pixels, [1, 2, 3], keep_dims=False)
+    model = ov.Model([boxes + ops.reshape(mean, [-1, 1, 1], special_zero=False)], [pixels])
+    with pytest.raises(MissingExtra, match=r"needs Model API .*pip install 'cpuserve\[vision\]'"):
+        judged_card(model, Card(model_type="YOLOX"), said=True)
 
 
 def test_values_are_measured_in_a_child_process_and_without_it_the_graph_counts(monkeypatch):

@@ -77,9 +77,13 @@ def labels(expected: Any, photos: Path, tmp_path: Path) -> Path:
 
 @NEEDS_BF16
 def test_a_published_model_is_measured_and_serves(run, repository, photos, labels):
+    red = photos / "\x1b[31mred.jpg"
+    red.write_text("no picture")
     (photos / "truncated.jpg").write_bytes((photos / "bee.jpeg").read_bytes()[:3000])
     code, out, err = run("vww_96_float", "--calibration", photos, "--validation", labels, "--json")
     (photos / "truncated.jpg").unlink()
+    red.unlink()
+    assert ("\x1b" in err, "\\x1b[31mred.jpg: the body is not a picture" in err) == (False, True)
     assert (code, "left out: " in err, "truncated.jpg: the JPEG is damaged" in err) == (0, True, True)
     report = json.loads(out)
     file = Repository(repository).find("vww_96_float_int8")

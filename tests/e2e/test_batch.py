@@ -227,3 +227,23 @@ def test_a_list_in_a_folder_that_is_not_writable_says_so(archive, tmp_path):
     ended = CliRunner().invoke(cli, words(archive / "0000.jpg", place))
     assert ended.exit_code == 1
     assert "cannot be written" in str(ended.exception)
+
+
+def test_files_that_are_no_pictures_or_have_names_that_are_no_text_are_rows(tmp_path):
+    photos, output = tmp_path / "in", tmp_path / "out"
+    photos.mkdir()
+    good = (ROOT / "docs" / "seven.png").read_bytes()
+    bad = {"cut.png": good[:60], "empty.png": b"", "text.jpg": b"no picture"}
+    odd = {os.fsdecode(b"\xff.png"): good, os.fsdecode(b"\xfe.png"): b"no picture", "new\nline.png": good}
+    for name, content in {**bad, **odd}.items():
+        (photos / name).write_bytes(content)
+    (photos / "gone.png").symlink_to("nowhere")
+    (photos / "folder.png").mkdir()
+    make_video(photos / os.fsdecode(b"\xff.mp4"), frames=3)
+    for _ in range(2):  # the second time it finds the job as it is
+        ended = CliRunner().invoke(cli, [*words(photos, output), "--quiet"], catch_exceptions=False)
+        assert ended.exit_code == 0, ended.output
+    rows = [(row["input"].rpartition("/")[2], "error" in row) for row in rows_in(output)]
+    wrong = ["cut.png", "empty.png", "gone.png", "text.jpg", "\\xfe.png"]
+    right = ["new\nline.png", "\\xff.png", *["\\xff.mp4"] * 3]
+    assert sorted(rows) == sorted([(name, True) for name in wrong] + [(name, False) for name in right])

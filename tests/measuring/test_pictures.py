@@ -26,3 +26,20 @@ def test_a_directory(tmp_path):
     with pictures(tmp_path) as found:
         assert [file.name for file in found.files] == ["a.jpg", "b.PNG"]
         assert found.name == f"2 pictures of {tmp_path.name}, 1 KiB each on average"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda file: file.mkdir(), "Is a directory"),
+        (lambda file: file.symlink_to("nowhere"), "No such file or directory"),
+        (lambda file: file.symlink_to(file.name), "Too many levels of symbolic links"),
+    ],
+    ids=["directory", "broken link", "circle"],
+)
+def test_what_cannot_be_sent_is_refused_before_anything_is_measured(tmp_path, make, reason):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    make(tmp_path / "b.jpg")
+    words = f"b.jpg cannot be read: {reason}; every picture of the directory is sent"
+    with pytest.raises(UsageError, match=words), pictures(tmp_path):
+        pass

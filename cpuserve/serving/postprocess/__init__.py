@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cpuserve.errors import without_directories
+from cpuserve.errors import MissingExtra, without_directories
 from cpuserve.models.card import Card
 from cpuserve.serving.engine import Port
 from cpuserve.serving.postprocess.answers import Answer, Postprocessor, TensorsOnly
@@ -82,6 +82,8 @@ def postprocessor(
         return TensorsOnly(f"model_type {card.model_type!r} is not known; {meant}")
     try:
         return MODEL_TYPES[kind](kind, Outputs(outputs, known, card, resizer, model))
+    except MissingExtra as error:
+        return TensorsOnly(error.public_text, error)
     except ValueError as error:
         return TensorsOnly(without_directories(str(error)))
 

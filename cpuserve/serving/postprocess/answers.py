@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import MissingExtra, RequestError
 from cpuserve.serving.engine import Array
 from cpuserve.serving.picture_input import PictureSize
 
@@ -37,9 +37,11 @@ class TensorsOnly:
 
     Attributes:
         reason: why, and what would change it.
+        lacks: the packages that it would have with, where they are the reason.
     """
 
     reason: str
+    lacks: MissingExtra | None = None
 
 
 def label_of(labels: Sequence[str], index: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cpuserve.errors import install_command
+from cpuserve.errors import MissingExtra
 from cpuserve.serving.engine import Array, Port
 from cpuserve.serving.postprocess.answers import Postprocessor
 from cpuserve.serving.postprocess.classification import Classifier, MultilabelClassifier
@@ -274,7 +274,7 @@ def _model_api() -> Any:
     try:
         from cpuserve.serving.postprocess import modelapi  # noqa: PLC0415  # heavy, and an extra
     except ImportError as error:
-        raise ValueError(f"this model_type needs Model API: {install_command('vision')} ({error})") from error
+        raise MissingExtra(f"this model_type needs Model API ({error})", "vision") from error
     return modelapi
 
 
