@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> Any:
         given = sys.argv[1:] if arguments is None else arguments
         if file := next((word for word in given if word.startswith("-") and Path(word).exists()), None):
             click.echo(f"Instead: a file whose name begins with - is written ./{file}", err=True)
-        elif hint := instead_of(error.option_name):
+        elif hint := instead_of(error):
             click.echo(f"Instead: {hint}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -13,6 +13,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import progress
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 
@@ -51,7 +52,7 @@ Exit codes: 0 all rows are written (those that are errors are counted), 1 the jo
 @click.option(
     "--format",
     "as_format",
-    type=click.Choice(["jsonl", "parquet"]),
+    type=SuggestingChoice(["jsonl", "parquet"]),
     default="jsonl",
     show_default=True,
     help="Of the shards.",

@@ -13,6 +13,7 @@ import orjson
 from click.core import ParameterSource
 
 from cpuserve.cli.console import show_table, status
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
@@ -74,7 +75,7 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
 @click.option(
     "--resize_type",
     "--resize-type",
-    type=click.Choice(_RESIZE_TYPES),
+    type=SuggestingChoice(_RESIZE_TYPES),
     default="standard",
     show_default=True,
     help="How pictures are resized to the model's input.",
@@ -104,7 +105,7 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
 )
 @click.option(
     "--precision",
-    type=click.Choice(["f32", "f16"]),
+    type=SuggestingChoice(["f32", "f16"]),
     default="f32",
     show_default=True,
     help="Type of stored weights; f16 halves the file.",

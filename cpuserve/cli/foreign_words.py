@@ -13,7 +13,7 @@ from cpuserve.errors import UsageError
 __all__ = ["SuggestingChoice", "check_words", "instead_of"]
 
 _INSTEAD = {
-    "-m": "name the model without a flag: cpuserve bench serve MODEL",
+    "-m": "name the model without a flag",
     "-d": "CPU is the only device: leave it out",
     "-i": "--images DIR",
     "-b": "--max-batch, or --batch for tensors",
@@ -41,9 +41,14 @@ _INSTEAD = {
 _OWN_ARGUMENTS = ("run",)  # their words are another program's
 
 
-def instead_of(word: str) -> str:
+def instead_of(error: click.NoSuchOption) -> str:
     """What to write for an option of another tool; empty where none is known."""
-    return _INSTEAD.get(word.partition("=")[0], "")
+    hint, context = _INSTEAD.get(error.option_name.partition("=")[0], ""), error.ctx
+    if error.option_name != "-m" or context is None:
+        return hint
+    if isinstance(context.command, click.Group):
+        return f"{hint}: {context.command_path} COMMAND MODEL"
+    return f"{hint}: {context.command_path} {' '.join(context.command.collect_usage_pieces(context)[1:])}"
 
 
 def check_words(words: Sequence[str]) -> None:

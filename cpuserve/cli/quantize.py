@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import printable, spoken
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 )
 @click.option(
     "--preset",
-    type=click.Choice(["performance", "mixed"]),
+    type=SuggestingChoice(["performance", "mixed"]),
     default="performance",
     show_default=True,
     help="NNCF's quantization preset: mixed has asymmetric ranges of activations, as Swish and GELU need.",

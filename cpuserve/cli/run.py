@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import PlacementError, UsageError
 
@@ -32,14 +33,14 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as env, nice and the shells answer
 @setting_options("cores_per_worker", "node_id", "use_logical_core")
 @click.option(
     "--allocator",
-    type=click.Choice(["none", "auto", "jemalloc", "tcmalloc"]),
+    type=SuggestingChoice(["none", "auto", "jemalloc", "tcmalloc"]),
     default="none",
     show_default=True,
     help="Preload this allocator; auto: the first that is found, if any.",
 )
 @click.option(
     "--openmp",
-    type=click.Choice(["auto", "none", "libiomp5"]),
+    type=SuggestingChoice(["auto", "none", "libiomp5"]),
     default="auto",
     show_default=True,
     help="Preload this OpenMP runtime; auto: libiomp5 if it is found.",

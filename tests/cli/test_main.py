@@ -11,6 +11,7 @@ import click
 import pytest
 
 from cpuserve import cli
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.errors import CpuserveError, MissingExtra, UsageError, install_command
 from tests.interrupts import interruptible
 
@@ -142,7 +143,12 @@ def test_an_unknown_command_is_answered_with_those_that_are_there(words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["bench", "serve", "-m", "digits"], "Instead: name the model without a flag"),
+        (["bench", "serve", "-m", "digits"], "a flag: cpuserve bench serve URL|@REGISTRY|MODEL\n"),
+        (["bench", "-m", "digits"], "a flag: cpuserve bench COMMAND MODEL\n"),
+        (["serve", "-m", "digits"], "a flag: cpuserve serve [MODEL...]\n"),
+        (["predict", "-m", "digits"], "a flag: cpuserve predict MODEL IMAGE|DIR...\n"),
+        (["convert", "a.onnx", "--precision", "fp16"], "Did you mean f16?"),
+        (["bench", "serve", "digits", "--protocol", "tensor"], "Did you mean tensors?"),
         (["bench", "serve", "digits", "-d", "CPU"], "Instead: CPU is the only device"),
         (["serve", "-hint", "throughput"], "no option -hint. Instead: --mode latency or --mode throughput"),
         (["bench", "serve", "digits", "-nireq=4"], "no option -nireq. Instead: --concurrency-range"),
@@ -154,6 +160,21 @@ def test_words_of_other_tools_are_answered_with_those_of_this_one(words, said):
     done = run(*words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_every_choice_suggests_the_word_that_was_meant():
+    def choices(command, path):
+        for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else ():
+            yield from choices(command.get_command(click.Context(command), name), f"{path} {name}")
+        yield from (
+            (f"{path} {one.name}", type(one.type))
+            for one in command.params
+            if isinstance(one.type, click.Choice)
+        )
+
+    found = [*choices(cli.cli, "cpuserve")]
+    assert len(found) > 20
+    assert [name for name, kind in found if kind is not SuggestingChoice] == []
 
 
 def test_the_arguments_of_a_program_that_is_run_are_its_own():

@@ -11,6 +11,7 @@ import click
 
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import deliver, figures_options
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -32,7 +33,7 @@ _ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures in a batch.")
 @click.option(
     "--precision",
-    type=click.Choice(["f32", "bf16", "auto"]),
+    type=SuggestingChoice(["f32", "bf16", "auto"]),
     default="f32",
     show_default=True,
     help="OpenVINO's INFERENCE_PRECISION_HINT; other frameworks compute as the model file says.",

@@ -15,6 +15,7 @@ import click
 from cpuserve.cli.bench.show import show_levels, show_scenario, write_csv
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import OUTPUT_FILE, deliver, figures_options
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options
 from cpuserve.endpoints.registry import is_registry
 from cpuserve.errors import CpuserveError, UsageError
@@ -51,7 +52,7 @@ _CLIENTS = "1:32:x2"
 @pictures_option
 @click.option(
     "--protocol",
-    type=click.Choice(["predictions", "v2", "tensors"]),
+    type=SuggestingChoice(["predictions", "v2", "tensors"]),
     default="predictions",
     show_default=True,
     help="Pictures to /predictions, pictures to /v2, or the model's input tensors as binary data to /v2.",
@@ -71,7 +72,7 @@ _CLIENTS = "1:32:x2"
     show_default=True,
     help="Most windows of one load; after these it counts as unstable.",
 )
-@click.option("--scenario", type=click.Choice(_SCENARIOS), help="Let MLPerf LoadGen send the requests.")
+@click.option("--scenario", type=SuggestingChoice(_SCENARIOS), help="Let MLPerf LoadGen send the requests.")
 @click.option(
     "--target-qps",
     type=click.FloatRange(0.1),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UsageError
 from cpuserve.tune.preset_export import FORMATS, export_preset
@@ -16,7 +17,7 @@ __all__ = ["command"]
 
 @click.command("export")
 @click.argument("model")
-@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
+@click.option("--to", type=SuggestingChoice(list(FORMATS)), required=True, help="Format to write.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -13,6 +13,7 @@ import click
 import orjson
 
 from cpuserve.cli.figures import check_folder
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -35,7 +36,7 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
     "--objective",
-    type=click.Choice(["throughput", "latency", "cpu_per_request"]),
+    type=SuggestingChoice(["throughput", "latency", "cpu_per_request"]),
     default="throughput",
     show_default=True,
     help="Most images a second, least p99, or least CPU time an image.",
@@ -49,14 +50,14 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
 )
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "brute", "quick", "optuna"]),
+    type=SuggestingChoice(["auto", "brute", "quick", "optuna"]),
     default="auto",
     show_default=True,
     help="Every point, a pattern search, or Optuna; auto: every point where all fit, else quick.",
 )
 @click.option(
     "--level",
-    type=click.Choice(["http", "engine"]),
+    type=SuggestingChoice(["http", "engine"]),
     default="http",
     show_default=True,
     help="Measure a server, or its pipeline without HTTP.",

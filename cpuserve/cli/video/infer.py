@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import REPLICA_OPTIONS, opened_replicas, replica_options
@@ -41,7 +42,7 @@ _INTERRUPTED = 130
 @click.option(
     "--format",
     "as_format",
-    type=click.Choice(["jsonl", "csv", "parquet", "mp4"]),
+    type=SuggestingChoice(["jsonl", "csv", "parquet", "mp4"]),
     help="JSON lines, tables with a row a box, or the videos with the answers drawn on them "
     "[default: by the suffix of the output, else jsonl].",
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import settings_from
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ model_option = click.option(
 
 scaler_option = click.option(
     "--scaler",
-    type=click.Choice(["bilinear", "bicubic", "area", "point"]),
+    type=SuggestingChoice(["bilinear", "bicubic", "area", "point"]),
     default="bilinear",
     show_default=True,
     help="How frames are scaled to the model's input.",

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option
 from cpuserve.errors import UsageError
 
@@ -77,7 +78,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--policy",
-    type=click.Choice(["least-outstanding", "random"]),
+    type=SuggestingChoice(["least-outstanding", "random"]),
     default="least-outstanding",
     show_default=True,
     help="How frames are handed out: as --replicas does, or by a random load balancer.",

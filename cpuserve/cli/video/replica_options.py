@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import settings_from
 from cpuserve.settings import SETTINGS
 
@@ -34,7 +35,7 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--payload",
-                type=click.Choice(["auto", "raw", "jpeg"]),
+                type=SuggestingChoice(["auto", "raw", "jpeg"]),
                 default="auto",
                 show_default=True,
                 help="Send replicas pixels (answers equal local ones) or JPEG (fewer bytes, answers differ a "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import orjson
 
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -60,7 +61,7 @@ _BROKEN, _INTERRUPTED = 3, 130
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the audit's sample.")
 @click.option(
     "--on-drift",
-    type=click.Choice(["alarm", "tighten", "reference"]),
+    type=SuggestingChoice(["alarm", "tighten", "reference"]),
     default="alarm",
     show_default=True,
     help="When the audit finds a budget in danger: say so; tighten thresholds; or, once it is broken, ask "

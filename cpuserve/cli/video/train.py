@@ -15,6 +15,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
+from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -121,7 +122,7 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the training of networks.")
 @click.option(
     "--trainer",
-    type=click.Choice(["numpy", "torch"]),
+    type=SuggestingChoice(["numpy", "torch"]),
     default="numpy",
     show_default=True,
     help="Who trains the networks: torch needs the extra torch. The networks have the same layers.",
