@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
@@ -30,6 +32,7 @@ from cpuserve.serving.openvino_core import lent_core, openvino_core
 __all__ = ["Quantization", "QuantizeOptions", "QuantizeTask", "load_nncf", "quantize_graph"]
 
 _TELEMETRY = "openvino_telemetry"
+_NO_HOME = "/nonexistent"  # as Debian writes it for users without one
 _WEIGHTY = frozenset(("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"))
 _MOVING = frozenset(
     (
@@ -109,6 +112,15 @@ class Quantization:
     not_validated: str = ""
 
 
+def _homeless() -> bool:
+    """Whether the user has neither HOME nor an entry that names a home, as in some containers."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return True
+    return False
+
+
 def load_nncf() -> ModuleType:
     """Imports NNCF without its usage reports; it logs errors only.
 
@@ -119,12 +131,17 @@ def load_nncf() -> ModuleType:
     """
     before = sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    homeless = _homeless()
     try:
+        if homeless:  # NNCF asks for it on import and keeps nothing there
+            os.environ["HOME"] = _NO_HOME
         import nncf  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise MissingExtra(f"this needs NNCF ({error})", "quantize") from error
     finally:
         sys.modules[_TELEMETRY] = before  # type: ignore[assignment]
+        if homeless:
+            del os.environ["HOME"]
     nncf.set_log_level(logging.ERROR)
     return nncf  # type: ignore[no-any-return]
 

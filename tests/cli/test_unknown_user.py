@@ -67,6 +67,19 @@ def test_models_are_pulled_converted_and_asked(as_unknown: list[str], tmp_path: 
         assert "Traceback" not in done.stderr
 
 
+def test_a_model_is_quantised(as_unknown: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(ROOT / "docs" / "seven.png", photos)
+    place = ("--model-repository", str(tmp_path / "models"))
+    assert run(as_unknown, tmp_path, "pull", "digits", *place).returncode == 0
+    words = ("quantize", "digits", "--calibration", str(photos), "--name", "small", "--allow-unvalidated")
+    done = run(as_unknown, tmp_path, *words, *place)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "small/1 published" in done.stdout
+
+
 def test_the_cache_of_others_is_not_used(as_unknown: list[str], tmp_path: Path) -> None:
     cache = tmp_path / f"cpuserve-{UID}"
     cache.mkdir()
