@@ -1,7 +1,9 @@
 """`cpuserve bench serve` against a plain server: table, files, exit codes, and words that contradict."""
 
 import csv
+import itertools
 import json
+import re
 import sys
 import threading
 
@@ -47,6 +49,20 @@ def test_table_csv_and_json_say_the_same(bench, tmp_path):
         rows = list(csv.DictReader(lines))
     assert [float(row["p99 latency"]) for row in rows] == [load["p99_ms"] for load in found["loads"]]
     assert {path for path, _ in Handler.seen} == {"/predictions/m"}
+
+
+def test_the_help_states_the_clients_that_are_used(bench, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "serve", "--help"])
+    stated = re.search(
+        r"\[default, without\s+--request-rate-range: (\d+):(\d+):x2\]", capsys.readouterr().out
+    )
+    assert stated is not None
+    first, last = map(int, stated.groups())
+    _, out, _ = bench(*SMALL, "--max-windows", "1", "--json")
+    used = [load["concurrency"] for load in json.loads(out)["loads"]]
+    assert (used[0], used[-1]) == (first, last)
+    assert all(more == 2 * fewer for fewer, more in itertools.pairwise(used))
 
 
 def test_a_request_that_is_refused_ends_with_1(bench, tmp_path, monkeypatch):

@@ -62,6 +62,8 @@ def test_words_become_settings(settings_of, words, expected):
         (["--node-id", "0,x"], ["--node-id", "commas"]),
         (["--node-id=-1"], ["--node-id", "at least 0"]),
         (["--ninstances", "0"], ["workers", "at least 1"]),
+        (["--port", "80000"], ["--port", "at most 65535", "80000"]),
+        (["--grpc-port", "65536"], ["--grpc-port", "at most 65535", "65536"]),
     ],
 )
 def test_contradicting_and_wrong_words_are_refused_by_name(settings_of, words, named):
