@@ -263,7 +263,7 @@ def _title(process: psutil.Process) -> str:
 def kind_of(title: str) -> str:
     """What a process is for, by its command line: ``raylet``, ``ray::ServeReplica``, ``haproxy`` ..."""
     if title.startswith("ray::"):
-        return "ray::" + re.split(r"[:.]", title[len("ray::") :])[0]
+        return "ray::" + re.split(r"[:.\s]", title[len("ray::") :])[0]
     words = title.split()
     if not words:
         return "unknown"

@@ -7,7 +7,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from cpuserve.errors import CpuserveError, MissingExtra, UsageError
+from cpuserve.errors import CpuserveError, MissingExtra, UsageError, pip_install
 
 __all__ = ["list_remote", "read_remote"]
 
@@ -83,7 +83,14 @@ def _file_system(uri: str) -> tuple[Any, str]:
     try:
         files, path = url_to_fs(uri)
     except ImportError as error:
-        raise MissingExtra(f"{scheme}:// needs a package beside fsspec ({error})", "remote") from error
+        raise MissingExtra(f"{scheme}:// needs a package beside fsspec", "", _install(scheme)) from error
     except ValueError as error:
         raise UsageError(f"{uri}: {error}") from error
     return files, path
+
+
+def _install(scheme: str) -> str:
+    """The command that installs what fsspec needs for a kind of address."""
+    from fsspec.registry import known_implementations  # noqa: PLC0415  # an extra
+
+    return pip_install(known_implementations[scheme]["class"].partition(".")[0])

@@ -14,6 +14,7 @@ import orjson
 
 from cpuserve.cli.console import progress
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 
@@ -45,7 +46,7 @@ Exit codes: 0 all rows are written (those that are errors are counted), 1 the jo
     "-o",
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder for the shards and manifest.json.",
 )

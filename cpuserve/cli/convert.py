@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from cpuserve.cli.console import show_table, status
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
@@ -112,7 +113,7 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
 )
 @click.option(
     "--images",
-    type=click.Path(exists=True, path_type=Path),
+    type=LocalPath(exists=True, path_type=Path),
     metavar="DIR|CSV",
     help="Pictures for the comparison with the original; without them random numbers are used.",
 )

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import progress
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -39,7 +40,7 @@ _SPEC = "ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
 @click.option("--card", "card_of", default="", metavar="MODEL", help="Use the card of this model.")
 @click.option(
     "--images",
-    type=click.Path(exists=True, path_type=Path),
+    type=LocalPath(exists=True, path_type=Path),
     help="Picture or directory of pictures for the comparison with the whole model; without it random"
     " numbers are used.",
 )

@@ -11,13 +11,14 @@ from typing import Any
 import click
 import orjson
 
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError, UsageError
 
 __all__ = ["OUTPUT_FILE", "OUTPUT_FOLDER", "check_folder", "deliver", "figures_options"]
 
 
-class _OutputFile(click.Path):
+class _OutputFile(LocalPath):
     """A file to write. It is refused before the measurement if it cannot be written."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -35,7 +36,7 @@ class _OutputFile(click.Path):
         return file
 
 
-class _OutputFolder(click.Path):
+class _OutputFolder(LocalPath):
     """A directory to write to, which need not be there yet. It is refused as `_OutputFile` is."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

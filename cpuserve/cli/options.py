@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.sections import SectionedOption
 from cpuserve.errors import UsageError
 from cpuserve.settings import SETTINGS, Setting, Settings, load, with_new_names
@@ -33,7 +34,7 @@ OWN_SERVER = (
 
 pictures_option = click.option(
     "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=LocalPath(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
     help="Directory of pictures to send in turn; without it one picture is generated.",
 )
@@ -60,7 +61,7 @@ def setting_options(
             command = _option(SETTINGS[name], (defaults or {}).get(name))(command)
         return click.option(
             "--config",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=LocalPath(dir_okay=False, path_type=Path),
             envvar="CPUSERVE_CONFIG",
             help="Settings file (TOML). Options and environment variables win over it.",
         )(command)

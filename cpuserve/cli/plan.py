@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, print_notes
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -19,7 +20,7 @@ __all__ = ["command"]
 
 
 @click.command("plan")
-@click.argument("preset", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.argument("preset", type=LocalPath(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--images-per-s", type=float, help="What one machine can do, in place of a preset's figure.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Pictures a second at the peak.")
 @click.option(

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import printable, show_table
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import CpuserveError, UndecodableImage, UsageError
 from cpuserve.machine.files import text_of_path
@@ -29,11 +30,11 @@ _MEASURES = {  # what an answer says of each entry beside its class
 
 @click.command("predict")
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
+@click.argument("images", nargs=-1, required=True, type=LocalPath(path_type=Path), metavar="IMAGE|DIR...")
 @click.option("--topk", type=int, help="Number of classes to show [default: the model's].")
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     metavar="FILE.png",
     help="Write the picture with the answer drawn on it; for one picture only.",
 )

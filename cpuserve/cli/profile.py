@@ -12,6 +12,7 @@ import click
 import orjson
 
 from cpuserve.cli.figures import OUTPUT_FOLDER, check_folder
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import OWN_SERVER, json_option, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -60,7 +61,7 @@ class _ProfileGroup(click.Group):
 @click.option(
     "--load",
     "pictures",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=LocalPath(exists=True, file_okay=False, path_type=Path),
     help="Send the pictures of this directory in turn; for MODEL, one is made without it.",
 )
 @click.option(
@@ -76,7 +77,7 @@ class _ProfileGroup(click.Group):
 @click.option("--out", type=OUTPUT_FOLDER, help="Directory to write.")
 @click.option(
     "--profiles-dir",
-    type=click.Path(file_okay=False, path_type=Path),  # looked at only where it is used
+    type=LocalPath(file_okay=False, path_type=Path),  # looked at only where it is used
     default=Path("profiles"),
     show_default=True,
     help="Without --out: where DATE-MODEL is made.",

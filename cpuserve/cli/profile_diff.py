@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ _LAYERS = 10
 
 
 @click.command("diff")
-@click.argument("before", metavar="A", type=click.Path(exists=True, path_type=Path))
-@click.argument("after", metavar="B", type=click.Path(exists=True, path_type=Path))
+@click.argument("before", metavar="A", type=LocalPath(exists=True, path_type=Path))
+@click.argument("after", metavar="B", type=LocalPath(exists=True, path_type=Path))
 @json_option("Print all figures of both as JSON.")
 def command(before: Path, after: Path, *, as_json: bool) -> None:
     """Compare profile B with profile A: stages, CPU time, layers, findings.

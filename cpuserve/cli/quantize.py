@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.console import printable, spoken
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _KEPT_FLOAT = 3
-_PATH = click.Path(exists=True, path_type=Path)
+_PATH = LocalPath(exists=True, path_type=Path)
 
 
 @click.command("quantize")

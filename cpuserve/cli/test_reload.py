@@ -10,6 +10,7 @@ import click
 
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import deliver, figures_options
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import setting_options, settings_from
 
 __all__ = ["command"]
@@ -17,7 +18,7 @@ __all__ = ["command"]
 
 @click.command("test-reload")
 @click.argument("model")
-@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("image", type=LocalPath(exists=True, dir_okay=False, path_type=Path))
 @click.option("--reloads", type=click.IntRange(1), default=20, show_default=True, help="Number of reloads.")
 @click.option(
     "--connections", type=click.IntRange(1), default=2, show_default=True, help="Number of clients."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,25 +31,29 @@ def wait_for_models(place: Path, environ: Mapping[str, str], say: Callable[[str]
         environ: the process's environment.
         say: told at the beginning, and again every 10 s.
     """
-    if environ.get(_MODE) != _LATE or _has_something(place):
+    if environ.get(_MODE) != _LATE or _missing(place) is None:
         return
     with _ending_on_sigterm():
         due = 0.0
-        while not _has_something(place):
+        while (why := _missing(place)) is not None:
             if (now := time.monotonic()) >= due:
                 due = now + _SAY_S
-                say(f"waiting for models in {place}, which come later by {_MODE}={_LATE}")
+                say(f"waiting for models in {place} ({why}), which come later by {_MODE}={_LATE}")
             time.sleep(_LOOK_S)
 
 
-def _has_something(place: Path) -> bool:
+def _missing(place: Path) -> str | None:
+    """Why a place has nothing yet; None where it has something."""
     try:
-        if place.is_file():
-            return True
+        if stat.S_ISREG(place.stat().st_mode):
+            return None
         with os.scandir(place) as found:
-            return any(found)
-    except OSError:  # a link whose end is not there yet, or may not be read yet
-        return False
+            return None if any(found) else "it is empty"
+    except PermissionError:
+        # a link into the file system of another container is for root, or for a container of the same user
+        return f"user {os.geteuid()} may not read it; KServe's setting uidModelcar is whose the models are"
+    except OSError as error:  # a link whose end is not there yet
+        return (error.strerror or str(error)).lower()
 
 
 @contextmanager

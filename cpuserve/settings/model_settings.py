@@ -28,6 +28,7 @@ class ModelSettings:
         "",
         "Path of a model outside the repository: a directory of versions, one version, or a file.",
         per_model=True,
+        metavar="PATH",
     )
     config_path: str = Group.MODELS.setting(
         "", "config.json of OpenVINO Model Server; the models it lists are served.", metavar="FILE"

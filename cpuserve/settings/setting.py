@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from cpuserve.errors import UsageError
 __all__ = ["Group", "Setting", "described"]
 
 T = TypeVar("T")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Group(StrEnum):
@@ -123,6 +125,10 @@ class Setting:
             parsed = self._convert(value)
         except (TypeError, ValueError, KeyError):
             raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
+        if self._is_path and isinstance(value, str) and _ADDRESS.match(value):
+            raise UsageError(
+                f"{where}: {self.name} takes a path of this machine, not the address {value}: copy it"
+            )
         if self.choices and isinstance(parsed, str):
             parsed = parsed.lower()  # OpenVINO writes some of them in capitals
         if self.choices and parsed is not None and parsed not in self.choices:
@@ -135,6 +141,10 @@ class Setting:
         if self.maximum is not None and any(n is not None and n > self.maximum for n in numbers):
             raise UsageError(f"{where}: {self.name} is at most {self.maximum:g}, not {value!r}")
         return parsed
+
+    @property
+    def _is_path(self) -> bool:
+        return self.kind is Path or self.metavar in ("FILE", "PATH")
 
     def _convert(self, value: object) -> Any:
         if self.default is None and value == "auto":

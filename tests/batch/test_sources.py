@@ -127,6 +127,12 @@ def test_without_fsspec_its_extra_is_named(monkeypatch):
         find_inputs(["s3://bucket/day"])
 
 
+def test_without_the_package_of_a_store_that_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtra, match=r"s3:// needs a package beside fsspec: .*pip install s3fs$"):
+        find_inputs(["s3://bucket/day"])
+
+
 def test_a_read_that_fails_is_tried_again(store, monkeypatch):
     monkeypatch.setattr("cpuserve.batch.remote_files._PAUSES_S", (0.0, 0.0))
     tried = []

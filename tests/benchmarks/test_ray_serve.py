@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import lasting_ports, ray_serve
 from benchmarks.lasting_ports import ports_for_later
-from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of, spent
+from benchmarks.ray_serve import SIDES, cpu_by_kind, killed_meanwhile, kind_of, markdown, spent
 from cpuserve.errors import CpuserveError
 from cpuserve.measuring.load_window import Load, Target
 from cpuserve.measuring.local_server import local_server
@@ -26,6 +26,7 @@ PICTURE = DOCS / "seven.png"
     [
         ("ray::ServeReplica:default:Answers", "ray::ServeReplica"),
         ("ray::ServeController.listen_for_change", "ray::ServeController"),
+        ("ray::ProxyActor          ", "ray::ProxyActor"),  # over the rest of what was its command line
         ("/a/ray/raylet --raylet_socket_name=/tmp/x", "raylet"),
         ("/a/bin/haproxy -db -f /tmp/haproxy.cfg", "haproxy"),
         ("/a/bin/python3 -u /a/ray/dashboard/dashboard.py --host=x", "dashboard"),
@@ -74,6 +75,13 @@ def test_a_server_without_the_process_to_kill_is_no_result(monkeypatch):
     monkeypatch.setattr(ray_serve, "measure_window", lambda *_, **__: window)
     with pytest.raises(CpuserveError, match="no process of ray_serve_fast was killed"):
         killed_meanwhile(SIDES[1], Target("127.0.0.1", 1, "/", pid=1), [PICTURE], Load(rate=1), 0.03)
+
+
+def test_the_table_of_the_page_is_that_of_the_result():
+    result = json.loads((DOCS / "results" / "ray-serve.json").read_text())
+    assert result["answers_are_equal"] is True
+    assert [row["server"] for row in result["rows"]] == [side.name for side in SIDES]
+    assert markdown(result) in (DOCS / "cluster.md").read_text()
 
 
 @pytest.mark.ray

@@ -50,8 +50,28 @@ def test_what_is_not_there_yet_is_waited_for(tmp_path, first):
     with_model.start()
     wait_for_models(place, LATE, lambda line: (said.append(line), told.set()))
     with_model.join()
-    assert said == [f"waiting for models in {place}, which come later by MODEL_INIT_MODE=async"]
+    why = "it is empty" if first == "empty" else "no such file or directory"
+    assert said == [f"waiting for models in {place} ({why}), which come later by MODEL_INIT_MODE=async"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_place_that_may_not_be_read_is_said_with_whose_it_is(tmp_path, monkeypatch):
+    """As root a test can read everything, so the kernel's answer is made."""
+    place = tmp_path / "models"
+    said = []
+
+    def refuse(_self):
+        raise PermissionError(13, "Permission denied")
+
+    def allow(line):
+        said.append(line)
+        monkeypatch.undo()
+        place.mkdir()
+        (place / "1").mkdir()
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    wait_for_models(place, LATE, allow)
+    assert f"user {os.geteuid()} may not read it; KServe's setting uidModelcar" in said[0]
 
 
 @pytest.fixture

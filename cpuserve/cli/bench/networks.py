@@ -14,6 +14,7 @@ import orjson
 
 from cpuserve.cli.console import progress
 from cpuserve.cli.figures import OUTPUT_FOLDER
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option
 from cpuserve.errors import UsageError
 
@@ -53,7 +54,7 @@ _INTERRUPTED = 130
 @click.option(
     "--compare",
     "table",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="A table.csv of another machine to compare with.",
 )
 @click.option(

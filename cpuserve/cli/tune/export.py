@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import setting_options, settings_from
 from cpuserve.errors import UsageError
 from cpuserve.tune.preset_export import FORMATS, export_preset
@@ -20,7 +21,7 @@ __all__ = ["command"]
 @click.option("--to", type=SuggestingChoice(list(FORMATS)), required=True, help="Format to write.")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     help="Write to this file instead of the terminal.",
 )
 @click.option(

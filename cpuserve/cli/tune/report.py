@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -32,12 +33,12 @@ _OPENMP = "openmp.json"
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     help="File of the page [default: MODEL.html beside the trials].",
 )
 @click.option(
     "--openmp",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=LocalPath(exists=True, dir_okay=False, path_type=Path),
     help=f"Results of python -m benchmarks.openmp to show [default: {_OPENMP} beside the trials].",
 )
 @json_option("Print the report as JSON; no page is written.")

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError
 
@@ -23,10 +24,10 @@ _SHARE = click.FloatRange(0, 1)
 
 
 @click.command("eval")
-@click.argument("labels", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("labels", type=LocalPath(dir_okay=False, path_type=Path))
 @click.option(
     "--truth",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     required=True,
     help="True labels: a file as LABELS, or scores.npz or scores.parquet of `video train`.",
 )

@@ -12,6 +12,7 @@ import click
 import orjson
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options, settings_from
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import REPLICA_OPTIONS, opened_replicas, replica_options
@@ -52,7 +53,7 @@ _INTERRUPTED = 130
 @click.option("--track", is_flag=True, help="Number the tracks of boxes. Needs supervision and trackers.")
 @click.option(
     "--zones",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     metavar="FILE.toml",
     help="Count the boxes in named zones, as door = [[0.1,0.2],[0.4,0.2],[0.4,0.9]].",
 )

@@ -9,6 +9,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import stepping
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import report_options, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 
@@ -22,13 +23,13 @@ _SETTINGS = [name for name in MODEL_SETTINGS if name not in _OF_SEATS]
 
 
 @click.command("mask")
-@click.argument("video", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("video", type=LocalPath(dir_okay=False, path_type=Path))
 @model_option
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Where the player (index.html), the outlines (masks/*.svg) and mask.json are written.",
 )
@@ -55,7 +56,7 @@ _SETTINGS = [name for name in MODEL_SETTINGS if name not in _OF_SEATS]
 )
 @click.option(
     "--comments",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Comments to begin with: JSON or JSON Lines with time (seconds), text, colour and mode.",
 )

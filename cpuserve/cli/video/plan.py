@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option
 from cpuserve.errors import UsageError
 
@@ -46,7 +47,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--from",
     "stats",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Take the times from the statistics that a run with --replicas wrote (--json).",
 )

@@ -12,6 +12,7 @@ import click
 import orjson
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -38,7 +39,7 @@ _BROKEN, _INTERRUPTED = 3, 130
 @click.option(
     "--cascade",
     "directory",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     required=True,
     metavar="DIR",
     help="What `video train` wrote.",
@@ -70,7 +71,7 @@ _BROKEN, _INTERRUPTED = 3, 130
 @click.option("--every-frame", is_flag=True, help="Ask the reference about every frame: true labels.")
 @click.option(
     "--metrics-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     help="Write metrics here every few seconds, for node_exporter.",
 )
 @click.option(

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 
@@ -22,7 +23,7 @@ __all__ = ["command"]
 
 
 @click.command("streams")
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", type=LocalPath(exists=True, dir_okay=False, path_type=Path))
 @model_option
 @click.option(
     "--fps",

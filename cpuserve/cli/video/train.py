@@ -16,6 +16,7 @@ import orjson
 
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = LocalPath(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
@@ -61,7 +62,7 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     required=True,
     metavar="DIR",
     help="Directory of the cascade; that of an earlier training is replaced.",
@@ -129,7 +130,7 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option(
     "--answers",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Where the reference's answers are kept for later trainings [default: video-answers in the cache].",
 )
