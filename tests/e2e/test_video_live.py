@@ -126,16 +126,32 @@ class SlowModel:
         pass
 
 
-def test_frames_that_come_while_the_model_is_busy_are_dropped_and_counted(address):
+@pytest.fixture
+def pipe(video, tmp_path):
+    """Makes a named pipe, in which a video waits for its reader."""
+    threads = []
+
+    def filled(name):
+        place = tmp_path / name
+        os.mkfifo(place)
+        threads.append(threading.Thread(target=lambda: place.write_bytes(video.read_bytes())))
+        threads[-1].start()
+        return VideoSource(str(place), name, live=True)
+
+    yield filled
+    for thread in threads:
+        thread.join()
+
+
+def test_frames_that_come_while_the_model_is_busy_are_dropped_and_counted(pipe):
     model = SlowModel()
     answers = LocalAnswers(model, InferOptions())
-    source = VideoSource(address, "made", live=True)
     threading.Timer(2.0, model.go.set).start()
-    found = [frame.number for frame in answers.answer(source, None)]
+    found = [frame.number for frame in answers.answer(pipe("first"), None)]
     counts = answers.live_counts()
     assert counts.dropped > 0
     assert len(found) + counts.dropped == FRAMES
-    again = [frame.number for frame in answers.answer(source, None)]
+    again = [frame.number for frame in answers.answer(pipe("second"), None)]
     assert answers.live_counts().dropped + len(found) + len(again) == 2 * FRAMES
 
 
