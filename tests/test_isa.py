@@ -89,7 +89,9 @@ def more_than_avx2():
 
 def test_without_arguments_whole_servers_run_beside_the_others(tmp_path):
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "run: $*"\ncase "$*" in *"pytest tests/e2e tests/benchmarks") exit 1;; esac\n')
+    python.write_text(
+        '#!/bin/sh\necho "run: $*"\ncase "$*" in *"pytest tests/e2e tests/benchmarks") exit 1;; esac\n'
+    )
     python.chmod(0o755)
     command = [str(ROOT / "tests" / "run.sh"), str(python)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

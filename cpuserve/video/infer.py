@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cpuserve.errors import UsageError, VideoError
 from cpuserve.video.answered_frames import AnsweredFrame
+from cpuserve.video.held_interrupt import HeldInterrupt
 from cpuserve.video.outputs.frame_outputs import FrameFiles, FrameOutput, OutputPlan
 from cpuserve.video.outputs.journal import Line
 from cpuserve.video.outputs.run_record import RunRecord
@@ -231,11 +232,15 @@ def _one_video(
         watcher.begin(source, video, start)
     if not error:
         try:
-            with closing(answers.answer(source, video, start)) as frames:  # type: ignore[type-var]
+            with (
+                HeldInterrupt() as interrupt,
+                closing(answers.answer(source, video, start)) as frames,  # type: ignore[type-var]
+            ):
                 for frame in frames:
-                    line = _line(source, frame, tracks, zones)
-                    output.append(line, frame)
-                    summary.frames += 1
+                    with interrupt.held():  # what is written is counted
+                        line = _line(source, frame, tracks, zones)
+                        output.append(line, frame)
+                        summary.frames += 1
                     summary.cpu_ns["decode"] += frame.facts.decode_ns
                     summary.cpu_ns["scale"] += frame.facts.scale_ns
                     if watcher is not None:
