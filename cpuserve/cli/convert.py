@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from cpuserve.cli.console import show_table, status
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import ModelLoadError, UsageError
 
@@ -126,7 +127,7 @@ _MEASURES = ("max_abs_diff", "mean_abs_diff", "top1_agreement", "pixel_agreement
 @click.option("--no-parity", "no_parity", is_flag=True, help="Do not compare with the original.")
 @click.option(
     "--report-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=300.0,
     show_default=True,
     metavar="SECONDS",

@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.console import progress
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import report_options, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -46,7 +47,7 @@ _SPEC = "ir, none, MODULE:FUNCTION, onnx:FILE or tf:FILE"
 )
 @click.option(
     "--min-agreement",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.99,
     show_default=True,
     help="Least share of equal classes between the cut and the whole model; below it nothing is published.",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 import orjson
 
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option
 from cpuserve.cli.running_servers import choose_server
 from cpuserve.errors import CpuserveError, UsageError
@@ -47,7 +48,7 @@ _TITLES = {
 @click.option("--pid", type=int, help="Check the server of this process; it need not answer.")
 @click.option(
     "--window",
-    type=click.FloatRange(0, 600),
+    type=NumberRange(0, 600),
     default=1.0,
     show_default=True,
     help="Seconds over which throttling is counted.",

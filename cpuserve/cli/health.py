@@ -8,6 +8,7 @@ import urllib.request
 
 import click
 
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.errors import CpuserveError
 
 __all__ = ["command"]
@@ -16,9 +17,7 @@ __all__ = ["command"]
 @click.command("health")
 @click.option("--pid", type=int, help="Ask the server of this process; needed where several run.")
 @click.option("--live", is_flag=True, help="Ask whether it lives, not whether its models are ready.")
-@click.option(
-    "--timeout", type=click.FloatRange(0.1), default=4.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--timeout", type=NumberRange(0.1), default=4.0, show_default=True, help="Seconds to wait.")
 @click.option("--quiet", is_flag=True, help="Print nothing; see the exit code.")
 def command(*, pid: int | None, live: bool, timeout: float, quiet: bool) -> None:
     """Ask the server that runs here whether it is ready, wherever it listens.

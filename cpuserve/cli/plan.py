@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, print_notes
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -21,11 +22,13 @@ __all__ = ["command"]
 
 @click.command("plan")
 @click.argument("preset", type=LocalPath(exists=True, dir_okay=False, path_type=Path), required=False)
-@click.option("--images-per-s", type=float, help="What one machine can do, in place of a preset's figure.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Pictures a second at the peak.")
+@click.option(
+    "--images-per-s", type=NumberRange(), help="What one machine can do, in place of a preset's figure."
+)
+@click.option("--rate", type=NumberRange(0, min_open=True), help="Pictures a second at the peak.")
 @click.option(
     "--load",
-    type=float,
+    type=NumberRange(),
     default=0.6,
     show_default=True,
     help="Share of what a machine can do that it is given at the peak; above 0.8 requests begin to wait.",
@@ -37,15 +40,15 @@ __all__ = ["command"]
     show_default=True,
     help="Machines that may be missing at the peak.",
 )
-@click.option("--price-per-hour", type=click.FloatRange(0), help="Price of one machine.")
-@click.option("--watts", type=click.FloatRange(0, min_open=True), help="Power of one machine at that load.")
+@click.option("--price-per-hour", type=NumberRange(0), help="Price of one machine.")
+@click.option("--watts", type=NumberRange(0, min_open=True), help="Power of one machine at that load.")
 @click.option(
     "--measure-watts",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     metavar="SECONDS",
     help="Measure the power of this machine's processors and memory (RAPL) for so long: under load.",
 )
-@click.option("--price-per-kwh", type=click.FloatRange(0), help="Price of electricity.")
+@click.option("--price-per-kwh", type=NumberRange(0), help="Price of electricity.")
 @json_option("Print JSON.")
 def command(
     *,

@@ -13,6 +13,7 @@ import orjson
 
 from cpuserve.cli.figures import OUTPUT_FOLDER, check_folder
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import OWN_SERVER, json_option, setting_options
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -57,7 +58,7 @@ class _ProfileGroup(click.Group):
 @click.option("--pid", type=int, help="Watch the server that this process belongs to.")
 @click.option("--url", metavar="URL", help="Watch the server at this address of this machine.")
 @click.option("--model", "name", metavar="NAME", help="With --pid or --url: the model, of several.")
-@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="To watch for.")
+@click.option("--seconds", type=NumberRange(1), default=10.0, show_default=True, help="To watch for.")
 @click.option(
     "--load",
     "pictures",

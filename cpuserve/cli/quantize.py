@@ -12,6 +12,7 @@ import orjson
 from cpuserve.cli.console import printable, spoken
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import model_and_version, report_options, setting_options, settings_from
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _PATH = LocalPath(exists=True, path_type=Path)
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=0.01,
     show_default=True,
     help="Largest absolute drop of the metric that is accepted.",

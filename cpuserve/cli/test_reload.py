@@ -11,6 +11,7 @@ import click
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import deliver, figures_options
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import setting_options, settings_from
 
 __all__ = ["command"]
@@ -25,7 +26,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--grpc-share",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.0,
     show_default=True,
     help="Share of the clients that ask over gRPC; needs the extra grpc.",

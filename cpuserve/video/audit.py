@@ -1,7 +1,7 @@
 """Estimates online how often a cascade errs, from a sample of its decisions that the reference answers too.
 
-Which frames are in the sample depends on the seed and their number alone. The bounds are those of
-`cpuserve.video.audit_bound`, which hold at any time, however often one looks.
+Which frames are in the sample depends on the seed, the name of the video and their number alone. The bounds
+are those of `cpuserve.video.audit_bound`, which hold at any time, however often one looks.
 """
 
 from __future__ import annotations
@@ -34,10 +34,19 @@ def probability_of_audit(rate: float, *, near: bool) -> float:
     return min(1.0, rate * (_NEAR if near else 1.0))
 
 
-def is_audited(seed: int, number: int, probability: float) -> bool:
-    """Whether a frame is in the sample: the same for the same seed and number, wherever it is decoded."""
-    digest = hashlib.blake2b(number.to_bytes(8, "little"), digest_size=8, key=seed.to_bytes(8, "little"))
-    return int.from_bytes(digest.digest(), "little") < probability * 2.0**64
+def is_audited(seed: int, video: str, number: int, probability: float) -> bool:
+    """Whether a frame is in the sample: always the same for the same arguments, wherever it is decoded.
+
+    Args:
+        seed: of the sample.
+        video: no two videos of a run have the same name. If the same numbers of all videos were in the
+            sample, it would say nothing of errors that come at the same place of each.
+        number: of the frame.
+        probability: with which it is.
+    """
+    text = f"{seed}/{number}/{video}".encode(errors="surrogateescape")
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(digest, "little") < probability * 2.0**64
 
 
 @dataclass(frozen=True)

@@ -136,10 +136,10 @@ class CascadeRun:
             self.audit = Audit(promise.fn, promise.fp, promise.confidence, audit_rate, slack)
         limits = ALL_TO_THE_REFERENCE if every_frame else Thresholds.of(cascade)
         self.drift = DriftResponse(self.audit, limits, on_drift)
-        self._begin()
+        self._begin("")
 
     def label(
-        self, video: VideoFile, first: int = 0, *, label_before: bool = False
+        self, video: VideoFile, first: int = 0, *, label_before: bool = False, name: str = ""
     ) -> Generator[LabelledFrame]:
         """Label the frames of a file, in order.
 
@@ -147,6 +147,7 @@ class CascadeRun:
             video: the file.
             first: number of the first frame.
             label_before: label of the frame before it.
+            name: of the video, another one for each of the run: the audit's sample depends on it.
 
         Raises:
             VideoError: the file cannot be read, or a decoder crashed.
@@ -154,7 +155,7 @@ class CascadeRun:
         """
         while True:
             labels = FrameLabels(first, label_before=label_before)
-            self._begin(video)
+            self._begin(name, video)
             changed: LabelledFrame | None = None
             with closing(self._decoded(video, first)) as decoded:
                 for frame in self._ordered(decoded, labels, video):
@@ -189,7 +190,8 @@ class CascadeRun:
         first, label_before, changed = 0, False, True
         while changed:
             labels, times = FrameLabels(label_before=label_before, live=True), deque[DecodedFrame]()
-            self._begin()
+            # numbers begin anew, and what is audited of them must not
+            self._begin(f"{address} from {first}")
             changed = False
             with LiveSource(
                 address, self._stage(live=True), queue=_LIVE_QUEUE, which=self._which, timeout_s=timeout_s
@@ -226,8 +228,9 @@ class CascadeRun:
             video.path, self._stage(), processes=self._processes, which=self._which, start=first
         )
 
-    def _begin(self, video: VideoFile | None = None) -> None:
+    def _begin(self, name: str, video: VideoFile | None = None) -> None:
         """Forget the windows of the video before."""
+        self._name = name
         most = self._cascade.sampling.most_asked
         self._questions = WindowQuestions(self._ask, self._audit_of_spared, most)
         segments = () if video is None else video.segments
@@ -235,13 +238,14 @@ class CascadeRun:
 
     def _audit_of_spared(self, number: int) -> float:
         probability = probability_of_audit(self._audit_rate, near=True)
-        return probability if is_audited(self._seed, number, probability) else 0.0
+        return probability if is_audited(self._seed, self._name, number, probability) else 0.0
 
     def _stage(self, *, live: bool = False) -> CascadeStage:
         return CascadeStage(
             *(self._directory, self._cascade, self.drift.thresholds),
             audit_rate=self._audit_rate,
             seed=self._seed,
+            name=self._name,
             live=live,
         )
 

@@ -110,6 +110,7 @@ class CascadeStage:
         thresholds: in force.
         audit_rate: smallest probability with which a decided frame is audited; 0 audits none.
         seed: of the audit.
+        name: of the video, for the audit.
         live: frames come from a live source: those that are skipped are told too, as others are dropped.
     """
 
@@ -121,9 +122,11 @@ class CascadeStage:
         *,
         audit_rate: float = 0.0,
         seed: int = 0,
+        name: str = "",
         live: bool = False,
     ) -> None:
         self._live = live
+        self._name = name
         self._directory = directory
         self._cascade = cascade
         self._thresholds = thresholds
@@ -213,7 +216,7 @@ class CascadeStage:
         if decision.stage == DecidedBy.REFERENCE:
             return self._with_picture(frame, decision)
         probability = probability_of_audit(self._audit_rate, near=near)
-        if is_audited(self._seed, frame.number, probability):
+        if is_audited(self._seed, self._name, frame.number, probability):
             return self._with_picture(frame, decision._replace(audit=probability))
         return StageResult(decision)
 

@@ -307,7 +307,8 @@ def _one_video(
         watcher.begin(source, video, len(before))
     with LabelFile(file, len(before)) as out:
         try:
-            with closing(run.label(video, len(before), label_before=label_before)) as frames:
+            labelled = run.label(video, len(before), label_before=label_before, name=source.place)
+            with closing(labelled) as frames:
                 for frame in frames:
                     pts = int(video.pts[min(frame.number, video.frames - 1)])
                     out.append(frame, pts, video.time_s(pts))

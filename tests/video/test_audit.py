@@ -1,4 +1,4 @@
-"""The audit's sample is fixed by seed and number, and its counts are right by stage."""
+"""The audit's sample is fixed by seed, video and number, and its counts are right by stage."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,29 @@ from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.frame_labels import LabelledFrame
 
 
-def test_the_sample_depends_on_seed_and_number_alone_and_has_its_rate():
-    chosen = [number for number in range(50_000) if is_audited(7, number, 0.02)]
-    assert chosen == [number for number in reversed(range(50_000)) if is_audited(7, number, 0.02)][::-1]
+def test_the_sample_depends_on_seed_video_and_number_alone_and_has_its_rate():
+    chosen = [number for number in range(50_000) if is_audited(7, "a", number, 0.02)]
+    assert chosen == [number for number in reversed(range(50_000)) if is_audited(7, "a", number, 0.02)][::-1]
     assert 800 < len(chosen) < 1200
-    assert set(chosen) != {number for number in range(50_000) if is_audited(8, number, 0.02)}
-    assert set(chosen) < {number for number in range(50_000) if is_audited(7, number, 0.08)}
-    assert is_audited(7, 3, 1.0)
-    assert not is_audited(7, 3, 0.0)
+    assert set(chosen) != {number for number in range(50_000) if is_audited(8, "a", number, 0.02)}
+    assert set(chosen) < {number for number in range(50_000) if is_audited(7, "a", number, 0.08)}
+    assert is_audited(7, "a", 3, 1.0)
+    assert not is_audited(7, "a", 3, 0.0)
+
+
+def test_errors_at_the_same_place_of_every_video_are_found_and_counted():
+    """Sixty clips of which the first frames are wrong, which a sample of the same numbers would all miss."""
+    rates = []
+    for seed in range(20):
+        audit = Audit(0.2, 0.2, 0.95, rate=0.1)
+        for video in range(60):
+            for number in range(30):
+                if is_audited(seed, f"{video}.mp4", number, 0.1):
+                    audit.add(seen(number < 3, False, audit=0.1, number=number))
+            audit.finish()
+        rates.append(audit.verdict().fp)
+    assert sum(not rate.low <= 0.1 <= rate.high for rate in rates) <= 2
+    assert np.std([rate.value for rate in rates]) < 0.04
 
 
 def test_decisions_near_a_threshold_are_audited_more_often():

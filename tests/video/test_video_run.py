@@ -92,6 +92,18 @@ def test_a_video_that_cannot_be_read_does_not_end_the_run(tmp_path, clip):
         assert words in summary.text()
 
 
+def test_each_video_of_a_run_has_a_sample_of_its_own(tmp_path, clip):
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(clip, tmp_path / name)
+    run(tmp_path, [tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "labels", audit_rate=0.1)
+    first, second = (
+        {frame.number for frame in read_labels(tmp_path / "labels" / f"{name}.mp4.csv") if frame.audit}
+        for name in "ab"
+    )
+    assert len(first - second) > 20
+    assert len(second - first) > 20
+
+
 def test_what_is_there_is_not_replaced_unasked(tmp_path, clip):
     out = tmp_path / "out.csv"
     run(tmp_path, [clip], out, audit_rate=0)

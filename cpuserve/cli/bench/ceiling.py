@@ -10,6 +10,7 @@ import click
 
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import deliver, figures_options
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -26,7 +27,7 @@ __all__ = ["command"]
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of one window each way."
 )
 @click.option(
-    "--window-seconds", type=click.FloatRange(0.1), default=4.0, show_default=True, help="Length of a window."
+    "--window-seconds", type=NumberRange(0.1), default=4.0, show_default=True, help="Length of a window."
 )
 @figures_options
 @setting_options(*OWN_SERVER)

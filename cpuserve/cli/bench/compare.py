@@ -12,6 +12,7 @@ import click
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import deliver, figures_options
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -43,7 +44,7 @@ _ALL = "onnxruntime,torch,torch.compile,cv2,tflite,tensorflow"
 )
 @click.option(
     "--window-seconds",
-    type=click.FloatRange(0.05),
+    type=NumberRange(0.05),
     default=1.0,
     show_default=True,
     help="Length of a window.",

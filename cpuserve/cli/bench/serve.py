@@ -16,6 +16,7 @@ from cpuserve.cli.bench.show import show_levels, show_scenario, write_csv
 from cpuserve.cli.console import stepping
 from cpuserve.cli.figures import OUTPUT_FILE, deliver, figures_options
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import OWN_SERVER, pictures_option, setting_options
 from cpuserve.endpoints.registry import is_registry
 from cpuserve.errors import CpuserveError, UsageError
@@ -63,7 +64,7 @@ _CLIENTS = "1:32:x2"
     help="Rows of a request with --protocol tensors. Figures count requests.",
 )
 @click.option(
-    "--window-seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Length of a window."
+    "--window-seconds", type=NumberRange(0.1), default=2.0, show_default=True, help="Length of a window."
 )
 @click.option(
     "--max-windows",
@@ -75,21 +76,21 @@ _CLIENTS = "1:32:x2"
 @click.option("--scenario", type=SuggestingChoice(_SCENARIOS), help="Let MLPerf LoadGen send the requests.")
 @click.option(
     "--target-qps",
-    type=click.FloatRange(0.1),
+    type=NumberRange(0.1),
     default=100.0,
     show_default=True,
     help="Requests a second of --scenario server.",
 )
 @click.option(
     "--target-latency-ms",
-    type=click.FloatRange(0.1),
+    type=NumberRange(0.1),
     default=15.0,
     show_default=True,
     help="Latency that --scenario server allows.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5),
+    type=NumberRange(0.5),
     default=10.0,
     show_default=True,
     help="Least length of a --scenario.",

@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.cluster.shared import ray_option, show_servers
 from cpuserve.cli.console import status as shown_status
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError, UsageError
 
@@ -41,7 +42,7 @@ _OWN = ("--host", "--port", "--node-id")
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=180.0,
     show_default=True,
     metavar="SECONDS",

@@ -14,6 +14,7 @@ import orjson
 
 from cpuserve.cli.figures import check_folder
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, pictures_option, setting_options, settings_from
 from cpuserve.errors import UsageError
 
@@ -73,7 +74,7 @@ _PRECISIONS = ("auto", "f32", "bf16", "f16")
 )
 @click.option(
     "--window-seconds",
-    type=click.FloatRange(0.1),
+    type=NumberRange(0.1),
     help="Of one window; without it a 120th of the budget, from 0.25 to 2.",
 )
 @json_option("Print what was found as JSON.")

@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.console import show_table
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option
 from cpuserve.errors import CpuserveError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_SHARE = click.FloatRange(0, 1)
+_SHARE = NumberRange(0, 1)
 
 
 @click.command("eval")
@@ -33,7 +34,7 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=NumberRange(0.5, 1, max_open=True),
     default=0.95,
     show_default=True,
     help="Confidence of the intervals.",

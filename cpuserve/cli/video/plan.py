@@ -12,6 +12,7 @@ import orjson
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option
 from cpuserve.errors import UsageError
 
@@ -53,18 +54,18 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--service-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     metavar="MS",
     help="What a replica takes for a frame, measured on the cores it will have.",
 )
 @click.option(
     "--gap-ms",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     metavar="MS",
     help="What the client takes for a frame: decode, scale, compare, send.",
 )
 @click.option(
-    "--network-ms", type=click.FloatRange(0), metavar="MS", help="Way to a replica and back [default: 0]."
+    "--network-ms", type=NumberRange(0), metavar="MS", help="Way to a replica and back [default: 0]."
 )
 @click.option(
     "--frames", type=_Numbers(1_000_000), default="50,500,1000,2000,5000", show_default=True, metavar="N,..."
@@ -72,7 +73,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--replicas", type=_Numbers(1000), default="1,2,4,8", show_default=True, metavar="N,...")
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Share of the frames that go to the replicas; a cascade answers the others itself.",

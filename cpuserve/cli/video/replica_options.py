@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import settings_from
 from cpuserve.settings import SETTINGS
 
@@ -58,7 +59,7 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--replica-timeout",
-                type=click.FloatRange(0.1),
+                type=NumberRange(0.1),
                 default=30.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -66,7 +67,7 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--replica-wait",
-                type=click.FloatRange(0.1),
+                type=NumberRange(0.1),
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",

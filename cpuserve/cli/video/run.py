@@ -13,6 +13,7 @@ import orjson
 
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -53,7 +54,7 @@ _BROKEN, _INTERRUPTED = 3, 130
 )
 @click.option(
     "--audit",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.01,
     show_default=True,
     metavar="SHARE",

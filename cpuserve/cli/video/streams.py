@@ -11,6 +11,7 @@ import orjson
 
 from cpuserve.cli.console import show_table
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
 
@@ -27,21 +28,21 @@ __all__ = ["command"]
 @model_option
 @click.option(
     "--fps",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=5.0,
     show_default=True,
     help="Frames a second of each stream that are inferred; all are decoded.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(1),
+    type=NumberRange(1),
     default=10.0,
     show_default=True,
     help="Of each trial; there are about ten.",
 )
 @click.option(
     "--lateness-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     help="How late 1 % of the answers may be [default: the time between two inferred frames].",
 )
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="End the search there.")

@@ -17,6 +17,7 @@ import orjson
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _FILE = LocalPath(dir_okay=False, path_type=Path)
-_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+_SHARE = NumberRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command("train")
@@ -73,9 +74,13 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="FILE.toml",
     help="Polygons that queries may name, as door = [[0.1,0.2],[0.4,0.2],[0.4,0.9]].",
 )
-@click.option("--min-score", type=float, help="Boxes with a lower probability do not count [default: 0.4].")
 @click.option(
-    "--min-area", type=float, help="Share of the region that a segmenter's classes cover [default: 0.01]."
+    "--min-score", type=NumberRange(), help="Boxes with a lower probability do not count [default: 0.4]."
+)
+@click.option(
+    "--min-area",
+    type=NumberRange(),
+    help="Share of the region that a segmenter's classes cover [default: 0.01].",
 )
 @click.option(
     "--labels",
@@ -100,14 +105,14 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option(
     "--train-share",
-    type=float,
+    type=NumberRange(),
     default=0.4,
     show_default=True,
     help="Share of the label's changes to learn on.",
 )
 @click.option(
     "--choose-share",
-    type=float,
+    type=NumberRange(),
     default=0.2,
     show_default=True,
     help="Share to choose thresholds on; the rest proves the promise.",
@@ -120,7 +125,9 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="N",
     help="Frames to label at most; of longer videos, minutes spread over the whole time.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the training of networks.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the training of networks."
+)
 @click.option(
     "--trainer",
     type=SuggestingChoice(["numpy", "torch"]),
