@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class Setting:
         """
         try:
             parsed = self._convert(value)
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise UsageError(f"{where}: {self.name} takes {_ARTICLE[self.kind]}, not {value!r}") from None
         if self._is_path and isinstance(value, str) and _ADDRESS.match(value):
             raise UsageError(
@@ -157,7 +158,12 @@ class Setting:
             return json.dumps(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
             raise TypeError
-        return self.kind(value)
+        parsed = self.kind(value)
+        if isinstance(parsed, float) and not math.isfinite(parsed):
+            raise ValueError  # no range excludes nan
+        if isinstance(value, float) and parsed != value:
+            raise ValueError  # a whole number would lose the fraction
+        return parsed
 
 
 def described(field: dataclasses.Field[Any], annotation: Any) -> Setting:

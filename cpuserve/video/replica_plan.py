@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cpuserve.errors import UsageError
 from cpuserve.video.simulation import Fleet, FrameTimes, SimulatedRun, simulate
 
 __all__ = ["PlannedRun", "ReplicaPlan", "formula_s", "plan_replicas"]
@@ -20,6 +21,7 @@ __all__ = ["PlannedRun", "ReplicaPlan", "formula_s", "plan_replicas"]
 Bottleneck = Literal["client", "replicas", "cores", "nothing"]
 _KNEE = 1.1
 _BUSY = 0.9
+_MOST_WORK = 100_000_000  # frames times replicas of all runs: minutes of simulation
 
 
 def formula_s(requests: int, servers: int, times: FrameTimes) -> float:
@@ -68,11 +70,13 @@ class ReplicaPlan:
         knee: the fewest of the replicas asked for with which most frames take at most a tenth longer than
             with the number that is best.
         balance: how many replicas are as fast as the client; more bring nothing.
+        findings: where formula and simulation differ, and why; one sentence each.
     """
 
     runs: Sequence[PlannedRun]
     knee: int
     balance: float
+    findings: Sequence[str]
 
 
 def plan_replicas(
@@ -93,11 +97,19 @@ def plan_replicas(
         fleet: how frames are handed out; its number of replicas and its window are those of each run.
         share: of the frames that go to the replicas; the others cost the client its time only.
         seed: of the simulation.
+
+    Raises:
+        UsageError: they are too many to be simulated.
     """
-    sent = replace(times, client_s=times.client_s / share)
+    if sum(frames) * sum(replicas) > _MOST_WORK:
+        raise UsageError(
+            f"{max(frames)} frames and {max(replicas)} replicas take too long to simulate: take fewer --frames "
+            f"or --replicas, whose sums give at most {_MOST_WORK} when multiplied"
+        )
     runs = []
     for count in frames:
         requests = max(1, round(count * share))
+        sent = replace(times, client_s=times.client_s * count / requests)  # it makes all frames
         for servers in replicas:
             ahead = None if fleet.policy == "random" else 2 * servers * fleet.in_flight
             these = replace(fleet, replicas=servers, window=ahead)  # as `Replicas.in_flight`
@@ -107,7 +119,29 @@ def plan_replicas(
     best = min(run.makespan_s for run in last)
     knee = min(run.replicas for run in last if run.makespan_s <= _KNEE * best)
     service = sum(times.service_s) / len(times.service_s) / fleet.at_once
-    return ReplicaPlan(runs, knee, service / sent.client_s if sent.client_s else float("inf"))
+    client = times.client_s / share
+    balance = service / client if client else float("inf")
+    return ReplicaPlan(runs, knee, balance, _findings(runs, fleet))
+
+
+def _findings(runs: Sequence[PlannedRun], fleet: Fleet) -> list[str]:
+    """Where formula and simulation differ, and why."""
+    off = [100 * (run.formula_s / run.makespan_s - 1) for run in runs]
+    found = [
+        f"the formula is {min(off):+.0f} to {max(off):+.0f} % off the simulated times: it is a sum, and "
+        "takes no account of a client that sends while replicas work"
+    ]
+    if any(run.requests < run.replicas for run in runs):
+        found.append("where frames are fewer than replicas it gives less than one frame takes")
+    if fleet.policy == "random":
+        found.append(
+            "its frames go to all replicas alike; a random balancer lets some wait while others rest"
+        )
+    if fleet.at_once > 1:
+        found.append(f"its replicas infer one frame at a time, those simulated {fleet.at_once}")
+    if fleet.shares_cores:
+        found.append("its client has a core of its own, the simulated one takes time from the replicas")
+    return found
 
 
 def _planned(frames: int, requests: int, fleet: Fleet, times: FrameTimes, found: SimulatedRun) -> PlannedRun:

@@ -113,6 +113,8 @@ def test_auto_means_decided_on_this_machine():
         ({"CPUSERVE_WORKERS": "0"}, ["CPUSERVE_WORKERS", "at least 1"]),
         ({"CPUSERVE_PORT": "80000"}, ["CPUSERVE_PORT", "at most 65535", "80000"]),
         ({"CPUSERVE_GRPC_PORT": "65536"}, ["CPUSERVE_GRPC_PORT", "at most 65535"]),
+        ({"CPUSERVE_DEADLINE_MS": "nan"}, ["CPUSERVE_DEADLINE_MS", "a number", "nan"]),
+        ({"CPUSERVE_RATE_LIMIT": "inf"}, ["CPUSERVE_RATE_LIMIT", "a number", "inf"]),
     ],
 )
 def test_a_wrong_value_names_variable_limit_and_value(environ, words):
@@ -128,6 +130,9 @@ def test_a_wrong_value_names_variable_limit_and_value(environ, words):
         ("worker = 1", ["worker", "did you mean", "workers"]),
         ("zzzzz = 1", ["zzzzz", "cpuserve serve --help"]),
         ("port = true", ["whole number"]),
+        ("workers = 1.5", ["whole number", "1.5"]),
+        ("workers = inf", ["whole number", "inf"]),
+        ("deadline_ms = nan", ["a number", "nan"]),
         ("port =", ["not TOML"]),
         ("[models.a]\nport = 1", ["models.a", "port", "the whole server"]),
         ("[models.a]\ndecod = 1", ["models.a", "did you mean decode"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cpuserve.errors import UsageError
 from cpuserve.video.published_times import TIMES_S, compare_published, fitted_times
 from cpuserve.video.replica_plan import formula_s, plan_replicas
 from cpuserve.video.simulation import Fleet, FrameTimes
@@ -41,6 +42,31 @@ def test_a_share_of_the_frames_loads_the_replicas_less():
     assert tenth.makespan_s == pytest.approx(whole.makespan_s / 10, rel=0.05)
     slow = plan_replicas([1000], [1], FrameTimes(0.020, [0.08]), Fleet(1), share=0.1).runs[0]
     assert slow.makespan_s == pytest.approx(1000 * 0.020, rel=0.02)  # the client makes all frames
+
+
+@pytest.mark.parametrize(("frames", "share"), [(10, 0.001), (50, 0.03), (3, 0.5)])
+def test_the_client_makes_all_frames_where_few_or_none_go_to_the_replicas(frames, share):
+    (run,) = plan_replicas([frames], [1], FrameTimes(0.020, [1e-6]), Fleet(1), share=share).runs
+    assert run.makespan_s == pytest.approx(frames * 0.020, rel=0.001)
+    assert run.formula_s == pytest.approx(frames * 0.020, rel=0.001)
+
+
+def test_it_is_said_where_formula_and_simulation_differ_and_why():
+    times = FrameTimes(0.015, [0.08])
+    plan = plan_replicas([500], [1, 8], times, Fleet(1))
+    off = [round(100 * (run.formula_s / run.makespan_s - 1)) for run in plan.runs]
+    (said,) = plan.findings
+    assert f"{min(off):+} to {max(off):+} %" in said
+    few = plan_replicas([1, 500], [4], times, Fleet(1))
+    assert few.runs[0].formula_s < 0.08 < few.runs[0].makespan_s
+    assert any("fewer than replicas" in finding for finding in few.findings)
+    fleet = Fleet(1, at_once=2, policy="random", shares_cores=True)
+    assert len(plan_replicas([50], [2], times, fleet).findings) == 4
+
+
+def test_more_than_can_be_simulated_is_refused():
+    with pytest.raises(UsageError, match="1000000 frames and 1000 replicas take too long"):
+        plan_replicas([1_000_000], [1000], FrameTimes(0.015, [0.08]), Fleet(1))
 
 
 def test_cores_that_are_shared_are_named_as_the_bottleneck():

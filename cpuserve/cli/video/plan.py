@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_MOST_MS = 3_600_000  # an hour
+
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers from 1, separated by commas."""
@@ -54,18 +56,21 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--service-ms",
-    type=NumberRange(0, min_open=True),
+    type=NumberRange(1e-6, _MOST_MS),
     metavar="MS",
     help="What a replica takes for a frame, measured on the cores it will have.",
 )
 @click.option(
     "--gap-ms",
-    type=NumberRange(0),
+    type=NumberRange(0, _MOST_MS),
     metavar="MS",
     help="What the client takes for a frame: decode, scale, compare, send.",
 )
 @click.option(
-    "--network-ms", type=NumberRange(0), metavar="MS", help="Way to a replica and back [default: 0]."
+    "--network-ms",
+    type=NumberRange(0, _MOST_MS),
+    metavar="MS",
+    help="Way to a replica and back [default: 0].",
 )
 @click.option(
     "--frames", type=_Numbers(1_000_000), default="50,500,1000,2000,5000", show_default=True, metavar="N,..."
@@ -73,7 +78,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--replicas", type=_Numbers(1000), default="1,2,4,8", show_default=True, metavar="N,...")
 @click.option(
     "--share",
-    type=NumberRange(0, 1, min_open=True),
+    type=NumberRange(1e-6, 1),
     default=1.0,
     show_default=True,
     help="Share of the frames that go to the replicas; a cascade answers the others itself.",
@@ -86,10 +91,18 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     help="How frames are handed out: as --replicas does, or by a random load balancer.",
 )
 @click.option(
-    "--at-once", type=click.IntRange(1), default=1, show_default=True, help="Frames a replica infers at once."
+    "--at-once",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Frames a replica infers at once.",
 )
 @click.option(
-    "--in-flight", type=click.IntRange(1), default=4, show_default=True, help="Most frames a replica has."
+    "--in-flight",
+    type=click.IntRange(1, 1024),
+    default=4,
+    show_default=True,
+    help="Most frames a replica has.",
 )
 @click.option("--share-cores", is_flag=True, help="The client runs on the replicas' cores.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the simulation's draws.")
@@ -180,14 +193,13 @@ def _show(plan: ReplicaPlan, times: FrameTimes, fleet: Fleet, share: float, *, q
         f"a replica takes {1000 * service:.1f} ms a frame, the client {1000 * times.client_s:.1f} ms, the "
         f"way {1000 * times.network_s:.1f} ms; {100 * share:.0f} % of the frames go to replicas"
     )
-    click.echo(
-        f"knee: {plan.knee} (within a tenth of the best of those asked for); {plan.balance:.1f} replicas are "
-        "as fast as the client, more bring nothing"
-    )
-    click.echo(
-        "p50 and p99 are from when a frame is made to its answer; the formula is a sum and takes no account "
-        "of a client that sends while replicas work"
-    )
+    balance = f"{plan.balance:.1f} replicas are as fast as the client, more bring nothing"
+    if plan.balance == float("inf"):
+        balance = "the client takes no time, so more replicas are always faster"
+    click.echo(f"knee: {plan.knee} (within a tenth of the best of those asked for); {balance}")
+    click.echo("p50 and p99 are from when a frame is made to its answer")
+    for finding in plan.findings:
+        click.echo(finding)
     if not fleet.shares_cores:
         click.echo("replicas and client are taken to have cores of their own (else: --share-cores)")
 
