@@ -103,8 +103,8 @@ def plan_replicas(
     """
     if sum(frames) * sum(replicas) > _MOST_WORK:
         raise UsageError(
-            f"{max(frames)} frames and {max(replicas)} replicas take too long to simulate: take fewer --frames "
-            f"or --replicas, whose sums give at most {_MOST_WORK} when multiplied"
+            f"{max(frames)} frames and {max(replicas)} replicas take too long to simulate: take fewer "
+            f"--frames or --replicas, whose sums give at most {_MOST_WORK} when multiplied"
         )
     runs = []
     for count in frames:
