@@ -15,6 +15,7 @@ A message names the input, the limit and the setting that changes it::
     ├── PlacementError           500  INTERNAL           the seats asked for do not fit the machine
     ├── VideoError               500  INTERNAL           a video that cannot be read, or not to its end
     └── RequestError             400  INVALID_ARGUMENT   the request cannot be answered as it stands
+        ├── NotSupported         501  UNIMPLEMENTED      a part of a protocol that the server does not have
         ├── Unauthorized         401  UNAUTHENTICATED    no right API key
         ├── ForeignOrigin        403  PERMISSION_DENIED  a web page of another site asks for a change
         ├── UndecodableImage     400  INVALID_ARGUMENT   a damaged, truncated or empty picture
@@ -57,6 +58,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotReady",
     "NotAcceptable",
+    "NotSupported",
     "PlacementError",
     "QueueFull",
     "RateLimited",
@@ -179,6 +181,10 @@ class RequestError(CpuserveError, status=400, grpc_code="INVALID_ARGUMENT"):
     def public_text(self) -> str:
         """The message as it is, since it was written for the client."""
         return str(self)
+
+
+class NotSupported(RequestError, status=501, grpc_code="UNIMPLEMENTED"):
+    """A part of a protocol that the server does not have."""
 
 
 class Unauthorized(RequestError, status=401, grpc_code="UNAUTHENTICATED"):

@@ -26,6 +26,8 @@ _OTHER_NAMES: dict[str, tuple[str, str | None]] = {
 }
 _OVMS_NAMES = {setting.ovms: (name, None) for name, setting in SETTINGS.items() if setting.ovms}
 _SAME = {**_OTHER_NAMES, **_OVMS_NAMES}
+_NO_CHAT = "requests name no files and no addresses"
+_NO_SEQUENCES = "there are no sequences of requests"
 # option of OpenVINO Model Server: why it is not needed
 _UNUSED = {
     "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
@@ -36,7 +38,20 @@ _UNUSED = {
     "metrics_list": "all metrics are always on, at /metrics",
     "log_path": "the log goes to standard error",
     "cpu_extension": "only operations that OpenVINO has can be run",
+    "grpc_max_threads": "the threads of a worker answer gRPC too (--threads)",
+    "grpc_memory_quota": "messages count against --max-unfinished-body-bytes",
+    "grpc_channel_arguments": "gRPC has the limits of HTTP (--max-connections, --keep-alive-s)",
+    "trace_path": "traces are at /v2/trace/requests",
+    "allow_credentials": "pages of other origins (--allowed-origins) may send no cookies",
+    "allowed_local_media_path": _NO_CHAT,
+    "allowed_media_domains": _NO_CHAT,
+    "custom_node_resources_cleaner_interval_seconds": "there are no custom nodes",
+    "sequence_cleaner_poll_wait_minutes": _NO_SEQUENCES,
+    "idle_sequence_cleanup": _NO_SEQUENCES,
+    "max_sequence_number": _NO_SEQUENCES,
 }
+_STATEFUL = ("stateful", "low_latency_transformation")
+_YES_OR_NO = {"metrics_enable", "allow_credentials", "idle_sequence_cleanup", *_STATEFUL}
 
 _other = partial(click.option, cls=SectionedOption, section="Other names")
 _ovms = partial(click.option, cls=SectionedOption, section="OpenVINO Model Server's names")
@@ -57,11 +72,18 @@ def other_name_options(command: Callable[..., Any]) -> Callable[..., Any]:
         options.append(option("--" + with_dashes(word), word, help=text, **value))
     options.append(_ovms("--target-device", metavar="TEXT", help="CPU or AUTO; nothing else is accepted."))
     for word, why in _UNUSED.items():
-        value = {"is_flag": True} if word == "metrics_enable" else {"metavar": "TEXT"}
-        options.append(_ovms("--" + with_dashes(word), word, help=f"Accepted but not used: {why}.", **value))
+        options.append(_ovms_option(word, f"Accepted but not used: {why}."))
+    options += [_ovms_option(word, "Refused: stateful models are not served here.") for word in _STATEFUL]
     for add in reversed(options):
         command = add(command)
     return command
+
+
+def _ovms_option(word: str, text: str) -> Callable[..., Any]:
+    # --metrics_enable stands for --metrics_enable=true, as in OpenVINO Model Server
+    flag: dict[str, Any] = {"is_flag": False, "flag_value": "true", "type": click.BOOL}
+    value = flag if word in _YES_OR_NO else {"metavar": "TEXT"}
+    return _ovms("--" + with_dashes(word), word, help=text, **value)
 
 
 def without_other_names(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -78,7 +100,14 @@ def without_other_names(given: dict[str, Any]) -> tuple[dict[str, Any], list[str
     """
     from cpuserve.models.ovms_config import batch_setting, check_device  # noqa: PLC0415
 
-    notes = [f"--{with_dashes(word)} is not used: {why}" for word, why in _UNUSED.items() if given[word]]
+    notes = [
+        f"--{with_dashes(word)} is not used: {why}"
+        for word, why in _UNUSED.items()
+        if given[word] is not None
+    ]
+    for word in _STATEFUL:
+        if given[word]:
+            raise UsageError(f"--{with_dashes(word)}: stateful models are not served here")
     if given["target_device"]:
         check_device(given["target_device"])
     if given["batch_size"]:

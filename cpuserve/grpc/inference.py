@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from google.protobuf.json_format import ParseDict
 
-from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
+from cpuserve.errors import ModelNotReady, NotSupported, RequestError, UnknownModel
 from cpuserve.grpc.infer_message import InferMessage, infer_response
 from cpuserve.grpc.messages import message_class
 from cpuserve.grpc.method import Method, Task, model_path, plain_method
@@ -260,7 +260,7 @@ def _load_parameters(message: Any) -> bytes:
 def _trace_body(message: Any) -> bytes:
     """The settings as V2's JSON has them; without any, a question."""
     if message.model_name:
-        raise RequestError("traces by model are not supported: leave model_name empty")
+        raise NotSupported("traces by model are not supported: leave model_name empty")
     settings: dict[str, Any] = {}
     for name, setting in message.settings.items():
         values = list(setting.value)

@@ -33,7 +33,9 @@ _IMPOSSIBLE = {
     "graph_path": "MediaPipe graphs",
     "subconfig": "MediaPipe graphs",
     "stateful": "stateful models",
+    "low_latency_transformation": "stateful models",
 }
+_NO_SEQUENCES = "is not used: there are no sequences of requests"
 NIREQ = "nireq is not used: a worker runs as many requests at once as it has --threads, --queue-size wait"
 DEVICES = ("CPU", "AUTO")
 
@@ -138,8 +140,10 @@ def _model(entry: Any, where: str, folder: Path) -> tuple[str, dict[str, Any], l
     for key, value in config.items():
         if key in ("name", "base_path"):
             continue
-        if key in _IMPOSSIBLE and value:
-            raise UsageError(f"{where}: {key}: {_IMPOSSIBLE[key]} are not served here")
+        if key in _IMPOSSIBLE:
+            if value:
+                raise UsageError(f"{where}: {key}: {_IMPOSSIBLE[key]} are not served here")
+            continue
         take = _KEYS.get(key)
         if take is None:
             notes.append(f"{where}: unknown key {key!r} is not used")
@@ -247,5 +251,7 @@ _KEYS: dict[str, Callable[[Any], Taken]] = {
     "plugin_config": _plugin,
     "model_version_policy": _policy,
     "allow_cache": _unused("allow_cache is not used: compiled models are kept when --cache-dir is given"),
+    "idle_sequence_cleanup": _unused(f"idle_sequence_cleanup {_NO_SEQUENCES}"),
+    "max_sequence_number": _unused(f"max_sequence_number {_NO_SEQUENCES}"),
     "cpuserve": _own,
 }

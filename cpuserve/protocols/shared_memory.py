@@ -115,7 +115,12 @@ class SharedMemory:
                 f"the name of a region has 1 to {_NAME_BYTES} bytes that can be shown, without a slash"
             )
         file = key.removeprefix("/")
-        if not _KEY.fullmatch(file) or not file.startswith(self._prefixes):
+        if not _KEY.fullmatch(file):
+            raise RequestError(
+                f"the key {key[:80]!r} is no name of shared memory: it has 1 to 250 letters, digits, "
+                "dots, dashes and underscores"
+            )
+        if not file.startswith(self._prefixes):
             raise RequestError(
                 f"the key {key[:80]!r} is not allowed: it has to begin with "
                 f"{' or '.join(map(repr, self._prefixes))} (setting shared_memory_prefix)"

@@ -265,7 +265,7 @@ def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:
     for row, classes in enumerate(best.tolist()):
         for place, index in enumerate(classes):
             value = flat[row, index]
-            number = f"{value:.6f}" if flat.dtype.kind == "f" else str(value)
+            number = f"{value:.6f}" if flat.dtype.kind == "f" else str(int(value))
             text[row, place] = f"{number}:{index}" + (f":{labels[index]}" if index < len(labels) else "")
     return text
 

@@ -21,7 +21,7 @@ def check_rows(inputs: Sequence[Port], tensors: Sequence[Array]) -> int:
     for port, tensor in zip(inputs, tensors, strict=True):
         _check_type(port, tensor)
         if tensor.shape != (count, *port.row_shape) or not count:
-            raise _other_shape(port, tensor)
+            raise _other_rows(inputs[0], count, port, tensor)
         check_values(port.names[0], tensor)
     return count
 
@@ -45,6 +45,21 @@ def check_whole(inputs: Sequence[Port], tensors: Sequence[Array]) -> None:
 def _check_type(port: Port, tensor: Array) -> None:
     if tensor.dtype != port.dtype:
         raise RequestError(f"input {port.names[0]!r} is {port.dtype.name}, not {tensor.dtype.name}")
+
+
+def _other_rows(first: Port, count: int, port: Port, tensor: Array) -> RequestError:
+    """Why a tensor is no batch of ``count`` rows, as that of the first input is."""
+    name = port.names[0]
+    if not tensor.ndim or tensor.shape[1:] != tuple(port.row_shape):
+        return _other_shape(port, tensor)
+    if not tensor.shape[0]:
+        return RequestError(
+            f"input {name!r} has no rows: its shape is {list(tensor.shape)}; send at least one row"
+        )
+    return RequestError(
+        f"input {name!r} has {tensor.shape[0]} rows, input {first.names[0]!r} has {count}: "
+        "all inputs of a request need the same number"
+    )
 
 
 def _other_shape(port: Port, tensor: Array) -> RequestError:

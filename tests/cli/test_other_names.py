@@ -55,12 +55,35 @@ def test_both_spellings(serve, spell):
     assert "max_batch 4" in said
 
 
-def test_what_means_nothing_here_is_one_line_each(serve):
-    settings, _, said = serve("--nireq", "4", "--rest_workers", "8", "--metrics_enable")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--nireq", "4", "--rest_workers", "8", "--metrics_enable"),
+        ("--metrics_enable=true", "--idle_sequence_cleanup=false", "--allow_credentials"),
+        ("--grpc_max_threads=4", "--grpc_memory_quota", "100", "--grpc_channel_arguments=a=1"),
+        (
+            *("--trace_path=/t", "--sequence_cleaner_poll_wait_minutes=5"),
+            "--custom_node_resources_cleaner_interval_seconds=300",
+        ),
+        ("--max_sequence_number=500", "--allowed_local_media_path=/m", "--allowed_media_domains=all"),
+    ],
+)
+def test_what_means_nothing_here_is_one_line_each(serve, words):
+    settings, _, said = serve(*words)
     assert settings is not None
     lines = said.splitlines()
     assert len(lines) == 3
     assert all("is not used" in line for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--stateful", "--low_latency_transformation"])
+def test_stateful_models_are_refused_unless_they_are_said_to_be_none(serve, option):
+    for words in ((option,), (f"{option}=true",)):
+        settings, code, said = serve(*words)
+        assert (settings, code) == (None, 2)
+        assert "stateful models are not served here" in said
+    settings, _, said = serve(f"{option}=false")
+    assert (settings is not None, said) == (True, "")
 
 
 def test_config_json_is_read_and_a_settings_file_wins_over_it(serve, tmp_path):
@@ -86,6 +109,7 @@ def test_config_json_is_read_and_a_settings_file_wins_over_it(serve, tmp_path):
         (["--rest_bind_address", "::", "--host", "1.2.3.4"], "--rest-bind-address ::"),
         (["--model_version_policy", "newest"], "newest"),
         (["--rest_port", "x"], "whole number"),
+        (["--metrics_enable=often"], "'often'"),
     ],
 )
 def test_what_cannot_be_is_refused(serve, words, named):

@@ -76,6 +76,8 @@ def test_everything_that_can_be_honoured_becomes_a_setting(read):
         (one(nothing=1), "unknown key 'nothing'"),
         (one(layout="auto"), "layout auto is not used"),
         (one(allow_cache=True), "--cache-dir"),
+        (one(max_sequence_number=500), "no sequences"),
+        (one(idle_sequence_cleanup=False), "no sequences"),
         (one(plugin_config={"NUM_STREAMS": 4}), "NUM_STREAMS follow the worker's seat"),
         (models(monitoring={"metrics": {"enable": True}}), "always on"),
         (models(other=1), "unknown key 'other'"),
@@ -92,6 +94,7 @@ def test_keys_that_change_nothing_need_no_words(read):
         one(target_device="CPU", batch_size="auto", model_version_policy={"latest": {"num_versions": 1}})
     ).notes
     assert not read(models(pipeline_config_list=[], mediapipe_config_list=[])).notes
+    assert not read(one(stateful=False, low_latency_transformation=False)).notes
 
 
 @pytest.mark.parametrize(
