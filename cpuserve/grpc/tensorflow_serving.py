@@ -37,6 +37,7 @@ _StatusRequest = message_class("tensorflow.serving.GetModelStatusRequest")
 _StatusResponse = message_class("tensorflow.serving.GetModelStatusResponse")
 _INPUTS, _VALUE, _SHAPE = 2, 2, 2  # fields of a request, an entry of its inputs, a tensor
 _DT_STRING, _HALF = 7, 19
+_FLOATS = {1: np.float32, 2: np.float64}
 _TYPES = {  # number of the type: V2's name, and the field of its values
     1: ("FP32", "float_val"),
     2: ("FP64", "double_val"),
@@ -189,20 +190,32 @@ def _all_values(
     """The values of a field; as in TensorFlow the last one stands for all that are left out.
 
     Raises:
+        RequestError: they are more than the shape has, or none.
         TooManyElements: there are more than the server makes an array of.
     """
-    left_out = math.prod(shape) - len(sent) if sent else 0
+    wanted = math.prod(shape)
+    left_out = wanted - len(sent) if sent else 0
     count = len(sent) + max(0, left_out)
     if count > limits.max_json_elements:
         raise TooManyElements(
             f"input {name[:80]!r}: {count} values in {field}; there may be {limits.max_json_elements} "
             "(setting max_json_elements): send tensor_content"
         )
+    if count != wanted:
+        raise RequestError(
+            f"input {name[:80]!r}: shape {list(shape)} takes {wanted} values, "
+            f"{len(sent)} were sent in {field}"
+        )
     return [*sent, *[sent[-1]] * left_out] if left_out > 0 else list(sent)
 
 
 def _numbers(dtype: int, values: list[Any]) -> list[Any] | memoryview:
-    """The values; those of half precision are sent as the numbers of their bits."""
+    """The values; those of half precision are sent as the numbers of their bits.
+
+    Floats may be infinite or none, as in tensor_content: only in JSON they may not.
+    """
+    if dtype in _FLOATS:
+        return memoryview(np.array(values, _FLOATS[dtype]).tobytes())
     if dtype != _HALF:
         return values
     bits = np.array([value & 0xFFFF for value in values], np.uint16)

@@ -287,12 +287,25 @@ def _view(handler: Handler, check: Callable[[Call], None] | None) -> Any:
     return view
 
 
+_NO_GRPC = (
+    "gRPC is answered at grpc_port alone; calls of gRPC-Web need a proxy before it, such as Envoy with "
+    "its filter grpc_web"
+)
+
+
 def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
     status = error.code or 500
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
     text = error.description or error.name
     if status == 404:
         text = f"there is nothing at {flask.request.path}"
+        if (
+            flask.request.environ[_CALL]
+            .headers.get("content-type", "")
+            .lower()
+            .startswith("application/grpc")
+        ):
+            status, text = 415, _NO_GRPC
         part = _UNSUPPORTED.match(flask.request.path)
         if part and f"GET /v2/{part[1]}/region/<name>/status" not in flask.current_app.view_functions:
             status, text = (

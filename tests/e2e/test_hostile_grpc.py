@@ -261,6 +261,16 @@ def test_grpc_on_the_port_of_http_has_a_clear_answer(served):
     assert b"grpc_port" in said
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/grpc", "application/grpc-web+proto", "Application/GRPC-Web-Text"]
+)
+def test_grpc_web_on_the_port_of_http_has_a_clear_answer(served, kind):
+    answer = served.post(INFER, b"\0\0\0\0\0", **{"Content-Type": kind})
+    assert answer.status == 415
+    assert "grpc_port" in answer.json()["error"]
+    assert "gRPC-Web need a proxy" in answer.json()["error"]
+
+
 def test_a_thousand_idle_channels(served):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))

@@ -174,6 +174,21 @@ def test_half_precision_comes_as_bits(channel, monkeypatch):
     assert np.frombuffer(answer.outputs["sum"].tensor_content, half).tolist() == [2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "number", "field"), [("float32", 1, "float_val"), ("float64", 2, "double_val")]
+)
+def test_floats_may_be_infinite_or_none_one_by_one_too(channel, monkeypatch, dtype, number, field):
+    monkeypatch.setattr(
+        Pipeline, "inputs", (Port(("a",), np.dtype(dtype), (3,)), Port(("b",), np.dtype("uint8"), (3,)))
+    )
+    values = np.array([[np.nan, np.inf, 1.1]], dtype)
+    answers = []
+    for sent in ({field: values[0].tolist()}, {"tensor_content": values.tobytes()}):
+        inputs = {"a": tensor(number, (1, 3), **sent), "b": tensor(4, (1, 3), int_val=[0] * 3)}
+        answers.append(predict(channel, request(inputs=inputs)).outputs["sum"].tensor_content)
+    assert answers[0] == answers[1]
+
+
 def test_the_last_value_stands_for_those_that_are_left_out(channel):
     """TensorFlow's make_tensor_proto(1.5, shape=(2, 3)) sends one value."""
     inputs = {"a": tensor(1, (2, 3), float_val=[4, 1.5]), "b": tensor(4, (2, 3), int_val=[2])}
@@ -214,7 +229,7 @@ def test_the_signature_is_all_there_is_of_metadata(channel, fields, refused):
         (request(inputs={"a": tensor(1, [1] * 5000)}), "INVALID_ARGUMENT", "4096 fields"),
         (request(inputs={"a": tensor(7, [1], string_val=[b""] * 5000)}), "INVALID_ARGUMENT", "4096 fields"),
         (request(inputs={"a": tensor(1, (2, 3), float_val=[1] * 7)}), "INVALID_ARGUMENT", "7 were sent"),
-        (request(inputs={"a": tensor(1, (2, 3))}), "INVALID_ARGUMENT", "0 were sent"),
+        (request(inputs={"a": tensor(1, (2, 3))}), "INVALID_ARGUMENT", "takes 6 values, 0 were sent"),
         (
             request(inputs={"a": tensor(1, (1 << 40,), float_val=[1])}),
             "INVALID_ARGUMENT",
