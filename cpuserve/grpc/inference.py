@@ -50,7 +50,7 @@ class InferenceService:
 
     def methods(self) -> Sequence[Method]:
         """All methods of the service."""
-        more = _shared_memory_methods(self._shared_memory) if self._shared_memory is not None else ()
+        more = _shared_memory_methods(self._shared_memory)
         v2, repository = self._v2, self._repository
         by_json = _from_json
         return (
@@ -151,7 +151,13 @@ def _in_stream(data: bytes, reply: Reply) -> bytes:
     return content
 
 
-def _shared_memory_methods(shared_memory: SharedMemory) -> Sequence[Method]:
+def _shared_memory_methods(shared_memory: SharedMemory | None) -> Sequence[Method]:
+    if shared_memory is None:
+        why = "shared memory is not used by this server (setting shared_memory_prefix)"
+        names = [
+            f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Unregister")
+        ]
+        return [_refused(name, why) for name in ("SystemSharedMemoryRegister", *names)]
     routes, path = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory"
     return (
         _method(
@@ -175,6 +181,15 @@ def _shared_memory_methods(shared_memory: SharedMemory) -> Sequence[Method]:
             *(routes.no_cuda_unregister, _empty),
         ),
     )
+
+
+def _refused(name: str, why: str) -> Method:
+    """A method that is here to say why it is not answered."""
+
+    def refuse(_call: Call) -> Reply:
+        raise NotSupported(why)
+
+    return _method(name, "POST", "/v2/sharedmemory", refuse, _empty)
 
 
 _Convert = Callable[[Any, Reply], bytes]

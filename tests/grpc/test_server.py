@@ -125,9 +125,21 @@ def test_an_error_of_the_pipeline_keeps_its_code(served, monkeypatch):
     assert refused(served, pictures(b"")) == ("INVALID_ARGUMENT", "the picture is empty")
 
 
-@pytest.mark.parametrize("method", ["CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "Nothing"])
-def test_what_there_is_not_is_unimplemented(served, method):
-    assert refusal(served.address, method, b"")[0] == "UNIMPLEMENTED"
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("Nothing", "not found"),
+        ("CudaSharedMemoryRegister", "not found"),
+        ("CudaSharedMemoryStatus", "shared_memory_prefix"),
+        ("CudaSharedMemoryUnregister", "shared_memory_prefix"),
+        ("SystemSharedMemoryStatus", "shared_memory_prefix"),
+        ("SystemSharedMemoryRegister", "shared_memory_prefix"),
+        ("SystemSharedMemoryUnregister", "shared_memory_prefix"),
+    ],
+)
+def test_what_there_is_not_is_unimplemented(served, method, words):
+    code, text = refusal(served.address, method, b"")
+    assert (code, words in text) == ("UNIMPLEMENTED", True)
 
 
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelInfer", "LogSettings"])
