@@ -118,12 +118,16 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
     places = np.argsort(pts, kind="stable")
     told = bool(np.all(pts != UNKNOWN)) and len(np.unique(pts)) == len(pts)
     told = told and int(np.abs(places - np.arange(len(places))).max()) <= _MOST_REORDERED
-    ordered = told and not bare and _is_shown_by_time(packets, [row for row, _ in decoded])
+    by_time = not bare and _is_shown_by_time(packets, [row for row, _ in decoded])
+    ordered = told and by_time
     if ordered:
         rows = rows[places]
     numbers = np.full(len(packets), -1, np.int64)
     numbers[rows] = np.arange(len(rows))
-    times = packets.pts[rows] if ordered else _counted_times(packets, rows, rate, base)
+    step = 1 / rate / base
+    times = packets.pts[rows] if ordered else _shown_times(packets, rows, step) if by_time else None
+    if times is None:
+        times = _counted_times(packets, rows, step)
     return VideoFile(
         path=path,
         width=width,
@@ -184,7 +188,7 @@ def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int,
 
 def _is_shown_by_time(packets: PacketTable, decoded: list[int]) -> bool:
     """Whether frames come from the decoder in the order of their packets' times."""
-    return bool(np.all(np.diff(packets.pts[decoded]) > 0))
+    return bool(np.all(np.diff(packets.pts[decoded]) >= 0))
 
 
 def _undecodable_start(packets: PacketTable, decoded: set[int]) -> list[int]:
@@ -205,7 +209,43 @@ def _before(packets: PacketTable, row: int, other: int) -> bool:
     return UNKNOWN not in (time, other_time) and time < other_time
 
 
-def _counted_times(packets: PacketTable, rows: _Numbers, rate: Fraction, base: Fraction) -> _Numbers:
+def _shown_times(packets: PacketTable, rows: _Numbers, step: Fraction) -> _Numbers | None:
+    """Times of frames that are shown in the order of their times, though those do not number them.
+
+    Several frames may have one time, and the clock may be set back at a keyframe: what is behind it goes on
+    one frame later.
+
+    Args:
+        packets: of the file.
+        rows: of the frames, in the order of the file.
+        step: from one frame to the next, in units of the times.
+
+    Returns:
+        None where the times tell less than that.
+    """
+    pts = packets.pts[rows]
+    if (pts == UNKNOWN).any():
+        return None
+    back: list[int] = []
+    highest, seen = int(pts[0]), 0
+    for row in map(int, np.flatnonzero(packets.key[rows][1:]) + 1):
+        highest, seen = max(highest, int(pts[seen:row].max())), row
+        if pts[row] < highest:
+            back.append(row)
+            highest = int(pts[row])
+    parts: list[_Numbers] = []
+    later = 0
+    for part in np.split(pts, back):
+        places = np.argsort(part, kind="stable")
+        if int(np.abs(places - np.arange(len(part))).max()) > _MOST_REORDERED:
+            return None
+        if parts:
+            later = int(parts[-1][-1]) + round(step) - int(part.min())
+        parts.append(part[places] + later)
+    return np.concatenate(parts)
+
+
+def _counted_times(packets: PacketTable, rows: _Numbers, step: Fraction) -> _Numbers:
     """Times of frames by their numbers: the decoding times, or evenly spaced ones where there are none.
 
     They begin with the first time at which a frame is shown, where the file tells any.
@@ -221,7 +261,7 @@ def _counted_times(packets: PacketTable, rows: _Numbers, rate: Fraction, base: F
         late = max(0, int(shown.min()) - int(times[0])) if len(shown) else 0
         return times + late
     first = int(shown.min()) if len(shown) else int(times[0]) if known[0] else 0
-    return np.array([first + round(number / rate / base) for number in range(len(rows))], np.int64)
+    return np.array([first + round(number * step) for number in range(len(rows))], np.int64)
 
 
 def _entries(packets: PacketTable, numbers: _Numbers) -> Iterator[tuple[int, int]]:

@@ -214,3 +214,35 @@ def test_times_begin_with_the_first_time_at_which_a_frame_is_shown(tmp_path):
     with av.open(str(first)) as container:
         wanted = [frame.pts for frame in container.decode(video=0)]
     assert list(probe(joined).pts[:50]) == wanted
+
+
+_UNEVEN = [1000 * number + 300 * (number % 3) for number in range(150)]
+
+
+def times_of(file) -> list[float]:
+    """The times that PyAV shows, in seconds from the first one."""
+    with av.open(str(file)) as container:
+        times = [picture.time or 0.0 for picture in container.decode(video=0)]
+    return [time - times[0] for time in times]
+
+
+def test_frames_of_one_time_leave_the_times_of_all_others_as_they_are(tmp_path):
+    """Matroska counts milliseconds: frames that come faster share one."""
+    uneven = [*_UNEVEN]
+    uneven[40] = uneven[39] + 1
+    file = make_video(tmp_path / "uneven.mkv", options=B_FRAMES, pts=uneven)
+    times = times_of(file)
+    assert times[39] == times[40]
+    assert [frame.time_s for frame in frames(file)] == pytest.approx(times)
+    assert shown(file) == list(enumerate(range(150)))
+
+
+def test_a_clock_that_is_set_back_leaves_uneven_times_uneven(tmp_path):
+    first = make_video(tmp_path / "first.mkv", options=B_FRAMES, pts=_UNEVEN)
+    file = tmp_path / "twice.mkv"
+    file.write_bytes(first.read_bytes() * 2)
+    times = times_of(first)
+    video = probe(file)
+    behind = times[-1] + round(1000 / video.frame_rate) / 1000
+    wanted = [*times, *(behind + time for time in times)]
+    assert [frame.time_s for frame in frames(file)] == pytest.approx(wanted)

@@ -47,6 +47,7 @@ class AnnotatedVideo:
         while self._part(self.parts).exists():
             self.parts += 1
         self._frames = self._first_pts = 0
+        self._pts: int | None = None  # of the frame before
         self._container: Any = None
         self._stream: Any = None
 
@@ -59,7 +60,7 @@ class AnnotatedVideo:
             picture: BGR u8 [H, W, 3]; it is drawn on.
             answer: the model's.
             mask: classes of the pixels u8 [H, W], of a segmentation.
-            pts: its time, later than that of the frame before.
+            pts: its time. A frame that is not later than the one before is shown one unit behind that.
             time_base: seconds of one unit of ``pts``, the same for all frames.
 
         Raises:
@@ -67,6 +68,8 @@ class AnnotatedVideo:
         """
         draw_answer(picture, answer, mask)
         even = _even(picture)
+        self._pts = pts if self._pts is None else max(pts, self._pts + 1)
+        pts = self._pts
         try:
             if self._container is None:
                 self._open(even.shape[1], even.shape[0], pts, time_base)
@@ -114,6 +117,7 @@ class AnnotatedVideo:
         try:
             with av.open(str(partial), "w", format="mp4") as whole:
                 target: Any = None
+                behind = 0
                 for place in range(self.parts):
                     with av.open(str(self._part(place))) as part:
                         source: Any = part.streams.video[0]
@@ -124,8 +128,9 @@ class AnnotatedVideo:
                         for packet in packets:
                             if packet.dts is None:
                                 continue
-                            packet.pts += offset
-                            packet.dts += offset
+                            # no frame is shown in another order than it is decoded in
+                            packet.pts = packet.dts = max(packet.dts + offset, behind)
+                            behind = packet.dts + 1
                             packet.stream = target
                             whole.mux(packet)
             partial.replace(path)

@@ -171,7 +171,6 @@ class FrameFiles:
         self._journal: FrameJournal | None = None
         self._drawing: AnnotatedVideo | None = None
         self._time_base: Fraction | None = None
-        self._live_pts = -1
         self._resumed: set[Path] = set()
         if plan.as_format == "parquet":
             check_pyarrow()
@@ -212,9 +211,8 @@ class FrameFiles:
             raise CpuserveError("a frame came before its video was begun")
         self._journal.append(line)
         if self._drawing is not None and frame.picture is not None:
-            pts = frame.pts
-            if self._time_base is None:  # a live source: its clock may begin anew when it is opened anew
-                pts = self._live_pts = max(self._live_pts + 1, round(frame.time_s / _LIVE_BASE))
+            live = self._time_base is None  # its clock may begin anew when it is opened anew
+            pts = round(frame.time_s / _LIVE_BASE) if live else frame.pts
             self._drawing.append(frame.picture, line, frame.mask, pts, self._time_base or _LIVE_BASE)
 
     def end(self, _source: VideoSource) -> None:

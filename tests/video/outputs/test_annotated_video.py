@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -54,6 +55,20 @@ def joined(video, path):
 def test_frames_keep_their_times_and_order(tmp_path):
     found = read(joined(write(tmp_path, range(11)), tmp_path / "out.mp4"))
     assert [time for time, _ in found] == pytest.approx([float((pts - 7) * BASE) for pts in TIMES], abs=1e-4)
+    for number, (_, pixels) in enumerate(found):
+        assert pixels.mean((0, 1)) == pytest.approx(picture(number)[0, 0], abs=8)
+
+
+@pytest.mark.parametrize("times", [[0, 1, 1, 2, 3, 3, 4], [0, 1, 2, 3, 3, 3, 3], [5, 4, 3, 9, 8, 10, 11]])
+def test_frames_of_one_time_are_kept_and_shown_one_after_the_other(tmp_path, times):
+    video = AnnotatedVideo(tmp_path)
+    for number, pts in enumerate(times):
+        video.append(picture(number), NOTHING, None, pts, BASE)
+    video.end_part()
+    video.join(tmp_path / "out.mp4", [float(times[0] * BASE), float(times[4] * BASE)])
+    found = read(tmp_path / "out.mp4")
+    assert len(found) == len(times)
+    assert all(earlier < later for (earlier, _), (later, _) in pairwise(found))
     for number, (_, pixels) in enumerate(found):
         assert pixels.mean((0, 1)) == pytest.approx(picture(number)[0, 0], abs=8)
 
