@@ -43,6 +43,7 @@ _TYPED = {
     "UINT64": "uint64_contents",
 }
 _AS_SENT = {"FP32": _FP32, "FP64": _FP64, "BYTES": _ELEMENTS}  # contents whose bytes are the values
+_AS_SENT_NAMES = {"FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryv
             for field in wire_fields(contents)
             if field.number == _AS_SENT[datatype]
         ]
+        if contents and not parts:
+            raise _wrong_field(name, datatype, _AS_SENT_NAMES[datatype])
         if datatype == "BYTES":
             return list(parts)
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
@@ -195,12 +198,18 @@ def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryv
             f"input {name!r}: {datatype[:40]!r} has no contents; send its values as raw_input_contents"
         )
     numbers = getattr(parse(_Contents, bytes(contents), most_bytes=len(contents)), _TYPED[datatype])
+    if contents and not numbers:
+        raise _wrong_field(name, datatype, _TYPED[datatype])
     if len(numbers) > most:
         raise TooManyElements(
             f"input {name!r}: {len(numbers)} numbers in its contents; there may be {most} "
             "(setting max_json_elements): send raw_input_contents"
         )
     return list(numbers)
+
+
+def _wrong_field(name: str, datatype: str, field: str) -> RequestError:
+    return RequestError(f"input {name!r}: the values of {datatype} are expected in {field}, which is empty")
 
 
 def _outputs(asked: Sequence[Any]) -> list[OutputWanted]:

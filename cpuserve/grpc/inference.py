@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from cpuserve.serving.pool import Pool
 __all__ = ["InferenceService"]
 
 _SERVICE = "inference.GRPCInferenceService"
+_NO_NAME = "the request needs the name of a model"
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
 
 
@@ -215,7 +217,7 @@ def _place(end: str = "", *, everything: bool = False) -> Callable[[Any], tuple[
         if not name and everything:
             return f"/v2/models{end}", ()
         if not name:
-            raise RequestError("the request needs the name of a model")
+            raise RequestError(_NO_NAME)
         return model_path(name, version, end), (name, version) if version else (name,)
 
     return place
@@ -224,6 +226,8 @@ def _place(end: str = "", *, everything: bool = False) -> Callable[[Any], tuple[
 def _repository_place(verb: str) -> Callable[[Any], tuple[str, tuple[str, ...]]]:
     def place(message: Any) -> tuple[str, tuple[str, ...]]:
         name = message.model_name
+        if not name:
+            raise RequestError(_NO_NAME)
         return f"/v2/repository{model_path(name, '').removeprefix('/v2')}/{verb}", (name,)
 
     return place
@@ -268,7 +272,12 @@ def _only_ready(message: Any) -> bytes:
 
 
 def _load_parameters(message: Any) -> bytes:
-    parameters = {name: one.string_param for name, one in message.parameters.items()}
+    parameters = {}
+    for name, one in message.parameters.items():
+        which = one.WhichOneof("parameter_choice")
+        value = getattr(one, which) if which is not None else None
+        # a file: V2's JSON has base64 text in its place
+        parameters[name] = b64encode(value).decode() if isinstance(value, bytes) else value
     return orjson.dumps({"parameters": parameters})
 
 

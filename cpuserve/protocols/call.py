@@ -31,6 +31,7 @@ _log = logging.getLogger("cpuserve.http")
 _NO_HEADERS: Mapping[str, str] = {}
 _LIMITS = ClientLimits()
 _INTERNAL = "internal error; the server's log says more"
+_MOST_TEXT = 2048
 
 
 class Call:
@@ -166,7 +167,7 @@ class Refusal(NamedTuple):
 
     Attributes:
         grpc_code: the name of the gRPC status code.
-        text: for the client.
+        text: for the client; of errors at most 2 KiB and a bit.
     """
 
     grpc_code: str
@@ -222,12 +223,18 @@ def error_reply(error: CpuserveError) -> Reply:
     if not isinstance(error, RequestError):  # its text was written for those who run the server
         _log.error("answered %d: %s", error.status, error)
     reply = json_reply({"error": error.public_text}, error.status)
-    reply.refusal = Refusal(error.grpc_code, error.public_text)
+    reply.refusal = Refusal(error.grpc_code, _for_header(error.public_text))
     if error.status == HTTPStatus.UNAUTHORIZED:
         reply.headers.append(("WWW-Authenticate", "Bearer"))
     if error.retry_after_s is not None:
         reply.headers.append(("Retry-After", str(max(1, math.ceil(error.retry_after_s)))))
     return reply
+
+
+def _for_header(text: str) -> str:
+    """A text that gRPC can send: a header, of which clients take 8 KiB; bytes beyond ASCII count threefold."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= _MOST_TEXT else data[:_MOST_TEXT].decode(errors="ignore") + " ..."
 
 
 def answer(handler: Handler, call: Call, *args: str) -> Reply:

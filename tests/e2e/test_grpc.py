@@ -23,7 +23,9 @@ from tritonclient.grpc import aio
 from tritonclient.utils import InferenceServerException
 from tritonclient.utils import shared_memory as shm
 
+from cpuserve.grpc.messages import message_class
 from tests.conftest import ROOT
+from tests.grpc.running import refusal
 from tests.servers import free_port, serving
 
 WAIT_S = 60
@@ -185,6 +187,15 @@ def test_models_are_unloaded_and_loaded_in_all_workers(client, served):
     with pytest.raises(InferenceServerException) as caught:
         client.load_model("nothing")
     assert caught.value.status() == "StatusCode.NOT_FOUND"
+
+
+@pytest.mark.parametrize("choice", [{"bool_param": True}, {"int64_param": 5}, {"bytes_param": b"{}"}])
+def test_a_configuration_that_is_no_text_is_refused(served, choice):
+    message = message_class("inference.RepositoryModelLoadRequest")(
+        model_name="digits", parameters={"config": choice}
+    )
+    code, text = refusal(f"127.0.0.1:{served.grpc_port}", "RepositoryModelLoad", message.SerializeToString())
+    assert (code, "config" in text) == ("INVALID_ARGUMENT", True)
 
 
 def test_log_and_trace_settings_are_those_of_http(client, served):

@@ -142,13 +142,25 @@ def test_what_there_is_not_is_unimplemented(served, method, words):
     assert (code, words in text) == ("UNIMPLEMENTED", True)
 
 
+@pytest.mark.parametrize("letter", ["m", "ü", "模"])
+def test_a_long_refusal_reaches_the_client_with_its_code(served, letter):
+    """A client takes no more than so many bytes of headers, and the text of a refusal is one."""
+    message = message_class("inference.ModelMetadataRequest")(name=letter * 20_000)
+    code, text = refusal(served.address, "ModelMetadata", message.SerializeToString())
+    assert (code, text[-4:]) == ("NOT_FOUND", " ...")
+    assert letter * 100 in text
+    assert len(text) < 4096
+
+
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelInfer", "LogSettings"])
 def test_bytes_that_are_no_message_are_refused(served, method):
     code, text = refusal(served.address, method, b"\xff\xff\xff")
     assert (code, "message" in text) == ("INVALID_ARGUMENT", True)
 
 
-@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "ModelConfig"])
+@pytest.mark.parametrize(
+    "method", ["ModelReady", "ModelMetadata", "ModelConfig", "RepositoryModelLoad", "RepositoryModelUnload"]
+)
 def test_a_message_without_the_name_of_a_model_is_refused(served, method):
     assert refusal(served.address, method, b"") == (
         "INVALID_ARGUMENT",
