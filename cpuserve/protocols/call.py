@@ -232,7 +232,7 @@ def error_reply(error: CpuserveError) -> Reply:
 
 
 def _for_header(text: str) -> str:
-    """A text that gRPC can send: a header, of which clients take 8 KiB; bytes beyond ASCII count threefold."""
+    """A text that gRPC can send as a header: clients take 8 KiB, and bytes beyond ASCII count threefold."""
     data = text.encode(errors="replace")
     return text if len(data) <= _MOST_TEXT else data[:_MOST_TEXT].decode(errors="ignore") + " ..."
 
