@@ -269,6 +269,10 @@ class DeadlineExceeded(RequestError, status=504, grpc_code="DEADLINE_EXCEEDED"):
     """The request's time was over before it could be run."""
 
 
+class ClientLeft(RequestError, status=499, grpc_code="CANCELLED"):
+    """The client had gone before its request could be run, so nobody waits for the answer."""
+
+
 def install_command(extra: str) -> str:
     """The command that adds an extra to the environment this process runs in."""
     return pip_install(f"'cpuserve[{extra}]'")

@@ -26,7 +26,7 @@ _DRAIN_BYTES = 256 << 20  # and how much
 _TURN_BYTES = 1 << 20  # that are read of one connection before others have their turn
 _ANSWER_BYTES_PER_S = 1 << 16  # what a client has to take of a large answer
 _NO_CONTENT = 204
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_REASONS = {**{status.value: status.phrase for status in HTTPStatus}, 499: "Client Closed Request"}
 _Check = Callable[[Call], None] | None
 _Peer = tuple[str, int] | None
 
@@ -350,6 +350,17 @@ class Connection:
         else:
             self.close()
         return False
+
+    def has_left(self) -> bool:
+        """Whether the client has ended the connection: nothing waits to be read but its end."""
+        if self._scratch:
+            return False  # of its next request
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
 
     def expire(self, now: float) -> None:
         """End the connection if its deadline has passed; its reader sees the end and closes it."""

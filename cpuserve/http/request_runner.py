@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cpuserve.errors import (
     BodiesTooLarge,
+    ClientLeft,
     CpuserveError,
     DeadlineExceeded,
     QueueFull,
@@ -20,7 +21,7 @@ from cpuserve.http.stamped_socket import kernel_arrival_ns
 from cpuserve.protocols.access_log import AccessLog
 from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
 from cpuserve.protocols.tracing import Tracer
-from cpuserve.protocols.waiting_call import WaitingCall
+from cpuserve.protocols.waiting_call import LeavableCall, WaitingCall
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.statistics import Recorder
 
@@ -33,7 +34,9 @@ _REFUSED: dict[type[CpuserveError], str] = {
     RateLimited: "refused_rate",
     Unauthorized: "refused_key",
     BodiesTooLarge: "refused_body_memory",
+    ClientLeft: "refused_client_left",
 }
+_WAITED_S = 0.05  # from which on it is looked whether the client is still there
 _LATE_S = 1.0  # beyond its deadline: less is the uncertainty of what was expected
 _LATE_EVERY_S = 10.0  # of such lines
 _REDIRECTION = 300
@@ -88,15 +91,21 @@ class RequestRunner:
         self._tell_late_from = 0.0
 
     def run(self, queued: QueuedRequest, began: float) -> None:
-        """Run a request whose turn has come, or refuse it when its time is over.
+        """Run a request whose turn has come, or refuse it when its time is over or its client has gone.
+
+        Without the latter, clients that give up and ask again would keep a worker busy for nobody, and none
+        of them would get an answer any more.
 
         Args:
             queued: the request.
             began: since when it takes its thread; 0 where that says nothing of other requests.
         """
         waiting, kind, admission = queued.waiting, queued.kind, self._admission
+        now = time.monotonic()
         try:
-            admission.check(kind, queued.since + queued.timeout_s - time.monotonic())
+            if now - queued.queued > _WAITED_S and isinstance(waiting, LeavableCall) and waiting.has_left():
+                raise ClientLeft("the client left while its request waited")  # as any other
+            admission.check(kind, queued.since + queued.timeout_s - now)
         except CpuserveError as error:
             self.refuse(waiting, error)
             return

@@ -16,7 +16,7 @@ from cpuserve.serving.statistics import BUCKETS_US, GRPC_CODES, SERVER, Totals
 
 __all__ = ["StatisticsRoutes"]
 
-_REFUSALS = ("queue_full", "deadline", "rate", "key", "body_memory")
+_REFUSALS = ("queue_full", "deadline", "rate", "key", "body_memory", "client_left")
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _BY_STAGE = {
     "queue": "queue",
@@ -138,7 +138,7 @@ class StatisticsRoutes:
             "cpuserve_refused_total",
             "counter",
             "Requests refused before their model was known: queue full, deadline, client's rate, "
-            "no right key, memory of bodies.",
+            "no right key, memory of bodies, client left.",
             ((f'reason="{why}"', server[f"refused_{why}"]) for why in _REFUSALS),
         )
         yield from _metric(

@@ -1,8 +1,8 @@
-"""What the queue of a worker needs of a request, whatever transport it came by: `WaitingCall`."""
+"""What the queue of a worker needs of a request, by whatever transport it came."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cpuserve.errors import CpuserveError
 from cpuserve.protocols.call import Call, Reply
@@ -36,3 +36,11 @@ class WaitingCall(Protocol):
 
     def refuse(self, error: CpuserveError) -> None:
         """Answer it with an error."""
+
+
+@runtime_checkable
+class LeavableCall(Protocol):
+    """A request whose transport tells whether its client is still there."""
+
+    def has_left(self) -> bool:
+        """Whether the client has gone, so that nobody waits for the answer."""

@@ -58,6 +58,7 @@ COUNTERS = (
     "refused_rate",
     "refused_key",
     "refused_body_memory",
+    "refused_client_left",
     "grpc_success",  # of those in success
     "grpc_fail",  # of those in fail
     *(f"grpc_{code}" for code in GRPC_CODES),  # answers of the server over gRPC

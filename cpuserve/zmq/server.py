@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from cpuserve.errors import CpuserveError
 from cpuserve.machine.process_controls import block_signals, show_thread_name
@@ -75,7 +76,8 @@ class ZmqServer:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._answers: deque[tuple[list[bytes], list[bytes]]] = deque()
+        self._answers: deque[tuple[int, ZmqCall, list[bytes], list[bytes]]] = deque()
+        self._under_way: dict[int, set[ZmqCall]] = {}  # by the number of their connection's socket
         self._waiting = 0  # requests without an answer; of the thread of ZeroMQ alone
         self._timeout_s: float | None = None  # once it is to stop
         self._started = threading.Event()  # or failed
@@ -112,7 +114,11 @@ class ZmqServer:
         show_thread_name()
         block_signals()
         try:
-            with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            with (
+                zmq.Context() as context,
+                context.socket(zmq.ROUTER) as socket,
+                socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as self._ends,
+            ):
                 self._listen(socket)
                 self._started.set()
                 self._serve(socket)
@@ -147,6 +153,7 @@ class ZmqServer:
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
+        poller.register(self._ends, zmq.POLLIN)
         end = linger_end = math.inf  # of answers, and of reading; on the clock of the process
         while True:
             ready = dict(poller.poll(_LOOK_MS if end == math.inf else _LOOK_STOPPING_MS))
@@ -156,9 +163,11 @@ class ZmqServer:
             if socket in ready and now < linger_end:
                 self._heard = now
                 self._read_all(socket)
+            self._note_ends()
             while self._answers:
-                envelope, parts = self._answers.popleft()
+                number, waiting, envelope, parts = self._answers.popleft()
                 self._waiting -= 1
+                self._under_way.get(number, set()).discard(waiting)
                 socket.send_multipart([*envelope, *parts])
             if self._timeout_s is not None and end == math.inf:
                 end, linger_end = now + self._timeout_s, now + min(self._timeout_s, _LINGER_S)
@@ -173,6 +182,7 @@ class ZmqServer:
                 frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self._note_ends()  # of connections whose number this message's may have now
             # a REQ socket puts an empty part between its identity and the message
             sizes = [len(frame) for frame in frames]
             if 0 not in sizes:
@@ -200,16 +210,29 @@ class ZmqServer:
             return
         if isinstance(message, PictureMessage):
             self._waiting += 1
+            number = int(frames[0].get(zmq.SRCFD))
 
             def send(parts: list[bytes]) -> None:
-                self._answers.append((envelope, parts))
+                self._answers.append((number, waiting, envelope, parts))
                 os.eventfd_write(self._wake, 1)
 
-            transport.submit(ZmqCall(call, message.pixels, self._detector, share, send))
+            waiting = ZmqCall(call, message.pixels, self._detector, share, send)
+            self._under_way.setdefault(number, set()).add(waiting)
+            transport.submit(waiting)
             return
         share.release()
         ask = self._detector.question if isinstance(message, ModelQuestion) else self._detector.upload
         socket.send_multipart([*envelope, ask(message.name)])
+
+    def _note_ends(self) -> None:
+        """Tell the requests of connections that have ended that nobody waits for them."""
+        while True:
+            try:
+                event = recv_monitor_message(self._ends, zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            for waiting in self._under_way.pop(event["value"], ()):
+                waiting.abandon()
 
     def _tell(self, text: str) -> None:
         """Log why a message was refused, now and then: Frigate shows nothing of it."""

@@ -44,6 +44,7 @@ class ZmqCall:
         self._detector = detector
         self._share = share
         self._send = send
+        self._left = False
 
     @property
     def has_body(self) -> bool:
@@ -54,6 +55,14 @@ class ZmqCall:
     def target(self) -> str:
         """The path of the HTTP call that asks for the same."""
         return self.call.path
+
+    def abandon(self) -> None:
+        """Tell that its client has gone."""
+        self._left = True
+
+    def has_left(self) -> bool:
+        """Whether its client has gone."""
+        return self._left
 
     def urgency(self, default_timeout_s: float) -> Urgency:
         """Its deadline; its time runs from now."""

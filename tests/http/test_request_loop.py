@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -347,3 +348,35 @@ def test_a_request_that_holds_its_thread_beyond_its_deadline_is_told_once_in_a_w
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("'/late0' was answered after ")
     assert "its deadline was 60.0 s" in line
+
+
+@pytest.mark.parametrize("more", [b"", b"half of the next request"])
+def test_a_request_whose_client_left_while_it_waited_is_not_run(more):
+    with running() as loop:
+        (stuck,) = stick(loop)
+        left, stayed = client(loop, "10.0.0.2"), client(loop, "10.0.0.3")
+        queue_up(loop, left, "/left")
+        queue_up(loop, stayed, "/stayed")
+        left.sendall(more)
+        left.close()
+        time.sleep(2 * request_runner._WAITED_S)
+        loop.runner.app.go.set()
+        assert answer(stayed).startswith(b"HTTP/1.1 200")
+        # behind the next request its end is not seen
+        assert loop.runner.app.seen == (["/stuck", "/left", "/stayed"] if more else ["/stuck", "/stayed"])
+        assert loop.runner.recorder.added == ([] if more else ["refused_client_left"])
+        assert answer(stuck).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: len(loop.connections) == 2)
+
+
+def test_a_client_that_only_stopped_to_send_is_told_why_it_gets_no_answer():
+    with running() as loop:
+        stick(loop)
+        sock = client(loop, "10.0.0.2")
+        queue_up(loop, sock, "/waits")
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(2 * request_runner._WAITED_S)
+        loop.runner.app.go.set()
+        said = answer(sock)
+        assert said.startswith(b"HTTP/1.1 499 Client Closed Request")
+        assert b"left while its request waited" in said

@@ -38,6 +38,7 @@ class Models:
     def __init__(self):
         self.held = threading.Event()
         self.entered = threading.Event()
+        self.count = 0
         self.held.set()
         self.failing: Exception | None = None
         self.kind = "detections"
@@ -56,6 +57,7 @@ class Models:
 
     def _see(self, picture, request, *, mask):
         assert not mask
+        self.count += 1
         self.entered.set()
         assert self.held.wait(WAIT_S)
         if self.failing is not None:
@@ -261,6 +263,26 @@ def test_a_client_that_gave_up_leaves_nothing_behind(models, served):
     models.held.set()
     with FrigateClient(served.address) as client:
         assert client.detect(BLUE)[0, 0] == 7
+    assert served.budget.held == 0
+
+
+def test_pictures_of_clients_that_gave_up_are_not_computed(models, served):
+    models.held.clear()
+    with FrigateClient(served.address) as first:
+        first.socket.send_multipart([header(), b"x" * 12])
+        assert models.entered.wait(WAIT_S)
+        for _ in range(5):  # queued behind it
+            with FrigateClient(served.address, patience_ms=30) as client, pytest.raises(zmq.Again):
+                client.detect(BLUE)
+        with FrigateClient(served.address) as last:
+            last.socket.send_multipart([header(), b"x" * 12])
+            time.sleep(0.2)  # from 50 ms on it is looked
+            models.held.set()
+            for client in (first, last):
+                _, rows = client.socket.recv_multipart()
+                assert np.frombuffer(rows, np.float32)[0] == 7
+    assert models.count == 2
+    assert served.counted.count("refused_client_left") == 5
     assert served.budget.held == 0
 
 
