@@ -31,7 +31,8 @@ A message names the input, the limit and the setting that changes it::
         ├── QueueFull            503  UNAVAILABLE        too many requests are waiting
         ├── BodiesTooLarge       503  UNAVAILABLE        more bytes than `max_unfinished_body_bytes`
         ├── RateLimited          429  RESOURCE_EXHAUSTED more requests from one client than `rate_limit`
-        └── DeadlineExceeded     504  DEADLINE_EXCEEDED  its time was over before it could be run
+        ├── DeadlineExceeded     504  DEADLINE_EXCEEDED  its time was over before it could be run
+        └── ClientLeft           499  CANCELLED          nobody waits for the answer any more
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ __all__ = [
     "BodiesTooLarge",
     "BodyTooLarge",
     "ChecksumError",
+    "ClientLeft",
     "CpuserveError",
     "DeadlineExceeded",
     "DownloadError",
