@@ -141,22 +141,26 @@ def _track(
         made.put(begin_s + time_s, outline_path(wanted[mask], order.most_points))
         progress(1)
 
-    for frame in decode(order.video, ModelInput(model.scale), every=order.every):
+    try:
+        for frame in decode(order.video, ModelInput(model.scale), every=order.every):
+            if writer is None:
+                size = frame.value.width, frame.value.height
+                width, height = _mask_size(*size)
+                writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, _shown(order.video.name))
+            # a copy, since decoding may have room for fewer frames than the model has under way
+            pixels: Pixels = frame.pictures[MODEL].copy()
+            waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
+            count += 1
+            if len(waiting) >= model.in_flight:
+                take(writer)
         if writer is None:
-            size = frame.value.width, frame.value.height
-            width, height = _mask_size(*size)
-            writer = MaskTrackWriter(order.folder / _OUTLINES, width, height, _shown(order.video.name))
-        # a copy, since decoding may have room for fewer frames than the model has under way
-        pixels: Pixels = frame.pictures[MODEL].copy()
-        waiting.append((frame.time_s, model.submit_seen(pixels, width, height)))
-        count += 1
-        if len(waiting) >= model.in_flight:
+            raise CpuserveError(f"{order.video}: no frame could be decoded")
+        while waiting:
             take(writer)
-    if writer is None:
-        raise CpuserveError(f"{order.video}: no frame could be decoded")
-    while waiting:
-        take(writer)
-    return writer.finish(), size, count
+        return writer.finish(), size, count
+    finally:
+        if writer is not None:
+            writer.discard()
 
 
 def _shown(name: str) -> str:
@@ -188,9 +192,9 @@ def _class_ids(model: FrameModel, classes: Sequence[str]) -> list[int]:
     for name in classes:
         if name in labels:
             found.append(list(labels).index(name))
-        elif name.isascii() and name.isdecimal() and int(name) < 255:
+        elif name.isascii() and name.isdecimal() and int(name) < (len(labels) or 255):
             found.append(int(name))
         else:
-            there = ", ".join(labels) or "numbers only, as it has no labels"
+            there = ", ".join(labels) or "the numbers from 0 to 254, as it has no labels"
             raise UsageError(f"model {model.name} has no class {name!r}; its classes are: {there}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -47,10 +48,11 @@ class MaskTrackWriter:
 
     A file is an SVG picture with a path for each moment at which the outlines change:
     ``<path data-t="8.333" d="..."/>`` holds from 8.333 s on. The first one repeats what held when the file's
-    time begins, so that a player needs one file to begin anywhere.
+    time begins, so that a player needs one file to begin anywhere. They take the place of those of an earlier
+    track once all are written.
 
     Args:
-        folder: is made; such files that it has are removed.
+        folder: is made.
         width: of the masks, pixels of the outlines.
         height: of the same.
         title: of the pictures.
@@ -61,14 +63,15 @@ class MaskTrackWriter:
 
     def __init__(self, folder: Path, width: int, height: int, title: str) -> None:
         self._folder = folder
+        self._unfinished = folder.with_name(f"{folder.name}.part")
         self._title = title
         self._track = MaskTrack(width, height)
         self._number = 0  # of the file that is open
         self._open: list[tuple[float, str]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].svg"):
-                old.unlink()
+            self.discard()  # of a run that was killed
+            self._unfinished.mkdir()
         except OSError as error:
             raise CpuserveError(f"{folder} cannot be written to: {error.strerror}") from error
 
@@ -91,9 +94,25 @@ class MaskTrackWriter:
             self._open.append((time_s, path))
 
     def finish(self) -> MaskTrack:
-        """Write the last file."""
+        """Write the last file, and let the files take the place of those of an earlier track.
+
+        Raises:
+            CpuserveError: the folder cannot be written to.
+        """
         self._write()
+        try:
+            for old in self._folder.glob("[0-9][0-9][0-9][0-9][0-9].svg"):
+                old.unlink()
+            for name in self._track.files:
+                (self._unfinished / name).replace(self._folder / name)
+            self._unfinished.rmdir()
+        except OSError as error:
+            raise CpuserveError(f"{self._folder} cannot be written to: {error.strerror}") from error
         return self._track
+
+    def discard(self) -> None:
+        """Remove what was written; an earlier track stays."""
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def _write(self) -> None:
         """Write the open file and open the next one with what holds at its beginning."""
@@ -105,7 +124,7 @@ class MaskTrackWriter:
             *(f'<path data-t="{_seconds(time_s)}" d="{path}"/>' for time_s, path in self._open),
             "</svg>\n",
         ]
-        file = self._folder / f"{self._number:05}.svg"
+        file = self._unfinished / f"{self._number:05}.svg"
         content = "\n".join(lines).encode()
         try:
             file.write_bytes(content)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +15,6 @@ import pytest
 from cpuserve.cli import main
 from cpuserve.video.comments import read_comments
 from tests.browser import browser_or_skip, browsing
-from tests.conftest import ROOT
 from tests.video.seen_colours import colour_segmentation, write_video
 from tests.video.test_frame_model import box_model
 
@@ -194,6 +190,7 @@ def test_any_name_of_a_file_is_played(mask, video, tmp_path, browser, name):
     [
         (("--classes", "cat"), "has no class 'cat'; its classes are: background, person, dog"),
         (("--classes", "255"), "has no class '255'"),
+        (("--classes", "3"), "has no class '3'; its classes are: background, person, dog"),
         (("--classes", ","), "name at least one class"),
         (("--comments", "none.jsonl"), "comments none.jsonl cannot be read"),
     ],
@@ -203,6 +200,27 @@ def test_what_cannot_be_is_refused(mask, video, tmp_path, words, said):
     assert code == 2
     assert said in err
     assert not (tmp_path / "index.html").exists()
+
+
+def test_what_was_made_before_stays_whole_where_a_run_fails(mask, video, tmp_path):
+    assert mask(video, tmp_path / "out", "--every", "10")[0] == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 5])
+    code, _, err = mask(cut, tmp_path / "out")
+    assert code == 1
+    assert "cut.webm: it is shorter" in err
+    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+    assert not (tmp_path / "out" / "masks.part").exists()
+
+
+def test_what_an_earlier_run_left_unfinished_is_no_part_of_the_next(mask, video, tmp_path):
+    left = tmp_path / "masks.part"
+    left.mkdir(parents=True)
+    (left / "00099.svg").write_text("of a killed run")
+    assert mask(video, tmp_path, "--every", "20")[0] == 0
+    assert len([*(tmp_path / "masks").iterdir()]) == 3
+    assert not left.exists()
 
 
 def test_a_model_of_boxes_is_refused_with_one_that_would_do(mask, video, tmp_path):
@@ -226,24 +244,6 @@ def test_a_file_that_is_no_video_is_named(mask, tmp_path):
     assert code == 1
     assert "no.mp4" in err
     assert not (tmp_path / "out").exists()
-
-
-def test_the_engine_of_the_comments_is_the_one_whose_origin_is_told():
-    page = (ROOT / "docs" / "video-mask.md").read_text()
-    told = dict(re.findall(r"^\| `(danmaku\.[\w.]+)` \| `([0-9a-f]{64})` \|$", page, re.MULTILINE))
-    folder = ROOT / "cpuserve" / "video" / "templates"
-    there = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("danmaku.*")}
-    assert told == there
-    assert len(there) == 2
-
-
-def test_without_pyav_the_extra_is_named(tmp_path):
-    hidden = "import sys; sys.modules['av'] = None; from cpuserve.cli import main; main(sys.argv[1:])"
-    words = ["video", "mask", "a.mp4", "--model", "m", "-o", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", hidden, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 4
-    assert "pip install 'cpuserve[video]'" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 # --- in a browser ---
