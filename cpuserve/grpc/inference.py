@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -112,10 +112,9 @@ class InferenceService:
         message = InferMessage.read(data)
         head, parameters = message.head, message.parameters()
         more: dict[str, Any] = {}
-        timeout_us, priority = parameters.get("timeout"), parameters.get("priority")
-        if type(timeout_us) is int and timeout_us > 0:
+        if "timeout" in parameters and (timeout_us := _whole(parameters, "timeout", "of microseconds")) > 0:
             more["timeout_s"] = timeout_us / 1e6
-        if type(priority) is int and priority > 0:
+        if "priority" in parameters and (priority := _whole(parameters, "priority", "from 1")) > 0:
             more["priority"] = priority
         path = model_path(head.model_name, head.model_version, "/infer")
         handle = partial(self._run, message)
@@ -130,6 +129,18 @@ class InferenceService:
         names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": head.id}
         content = infer_response(names, outputs)
         return Reply(200, content, [("Server-Timing", request.server_timing())])
+
+
+def _whole(parameters: Mapping[str, Any], name: str, what: str) -> int:
+    """A parameter of a request that is a number.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    value = parameters[name]
+    if type(value) is not int:
+        raise RequestError(f"the parameter {name!r} is a whole number {what}, not {str(value)[:40]!r}")
+    return value
 
 
 def _in_stream(data: bytes, reply: Reply) -> bytes:

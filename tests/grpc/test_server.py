@@ -286,6 +286,20 @@ def test_a_priority_in_the_message_goes_first():
         assert pool.seen == [b"first", b"urgent", b"usual"]
 
 
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("timeout", {"string_param": "5"}),
+        ("timeout", {"double_param": 1.5}),
+        ("priority", {"bool_param": True}),
+        ("priority", {"string_param": "high"}),
+    ],
+)
+def test_a_time_or_a_priority_that_is_no_whole_number_is_refused(served, name, choice):
+    code, text = refused(served, pictures(b"x", parameters={name: choice}))
+    assert (code, f"the parameter {name!r} is a whole number" in text) == ("INVALID_ARGUMENT", True)
+
+
 def test_the_least_of_all_deadlines_holds(served, monkeypatch):
     seen = []
 
