@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from cpuserve.video.video_file import VideoFile
 if TYPE_CHECKING:
     from cpuserve.video.frame_stage import FrameStage, StageResult
 
-__all__ = ["LiveDecoder", "StageFailed", "shown_address"]
+__all__ = ["LiveDecoder", "StageFailed", "open_live", "shown_address"]
 
 _PLACES = {name: place for place, name in enumerate(LIVE_COUNTS)}
 _SKIPS = {"all": "DEFAULT", "nonref": "NONREF", "nonkey": "NONKEY"}
@@ -74,6 +74,34 @@ class StageFailed(Exception):
 def shown_address(address: str) -> str:
     """An address without the password in it."""
     return re.sub(r"//[^/@\s]*@", "//", address)
+
+
+def open_live(
+    address: str,
+    max_pixels: int,
+    timeout_s: float,
+    *,
+    options: Mapping[str, str] | None = None,
+    target: Any = None,
+) -> tuple[Any, Any]:
+    """The container of a live source and its video stream.
+
+    Args:
+        address: of a stream or camera, a named pipe, or ``-``.
+        max_pixels: of a picture.
+        timeout_s: to wait for it, and for what it sends.
+        options: of FFmpeg's container and protocol.
+        target: what is read in place of the address.
+
+    Raises:
+        VideoError: it cannot be opened, or has no video.
+    """
+    given, format_ = dict(options or {}), None
+    if _CAMERA.fullmatch(address):
+        format_ = "video4linux2"
+    elif address.startswith("rtsp"):
+        given = {"rtsp_transport": "tcp", **given}
+    return open_video(target or address, max_pixels, given, format=format_, timeout=timeout_s)
 
 
 class LiveDecoder:
@@ -138,21 +166,14 @@ class LiveDecoder:
     def _connection(self) -> bool:
         """Decode one connection to its end; whether that is the end of the source, too."""
         watch, place = self._watch, Path(self._watch.address)
-        options = dict(watch.options)
-        format_: str | None = None
-        target: Any = watch.address
+        target: Any = None
         grows = place.is_file()
         if grows:
             target = _GrowingFile(place, watch.timeout_s)
         elif watch.address == "-":
             target = f"pipe:{self._pipe}"
-        elif _CAMERA.fullmatch(watch.address):
-            format_ = "video4linux2"
-        elif watch.address.startswith("rtsp"):
-            options = {"rtsp_transport": "tcp", **options}
-        container, stream = open_video(
-            target, watch.max_pixels, options, format=format_, timeout=watch.timeout_s
-        )
+        given = {"options": watch.options, "target": target}
+        container, stream = open_live(watch.address, watch.max_pixels, watch.timeout_s, **given)
         with container:
             # what has a length is a recording: it ends, and is gone on with where it broke off
             away = "://" in watch.address and (container.size > 0 or bool(container.duration))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import psutil
 
+from cpuserve.errors import UsageError
 from cpuserve.machine.budget import Budget
 from cpuserve.machine.fingerprint import Fingerprint
 from cpuserve.machine.placement import Seat
@@ -97,6 +99,7 @@ class StreamMachine:
 
     Args:
         path: the video that each stream plays, again and again.
+        name: of the source in the report; that of the file unless given.
         model: as of `cpuserve.video.frame_model.open_frame_model`.
         settings: in force.
         fps: frames a second of each stream that are inferred.
@@ -106,6 +109,7 @@ class StreamMachine:
 
     Raises:
         VideoError: the video cannot be read.
+        UsageError: no frame would be inferred in the time of a trial.
         CpuserveError: the model cannot be opened.
     """
 
@@ -119,9 +123,16 @@ class StreamMachine:
         seconds: float,
         limit_s: float | None = None,
         scaler: Scaler = "bilinear",
+        name: str = "",
     ) -> None:
         self.video = probe_apart(path, max_pixels=settings.max_pixels)
+        self.source = name or self.video.path.name
         self.fps = min(fps, self.video.frame_rate)
+        if self.fps * seconds < 1:
+            raise UsageError(
+                f"at {self.fps:g} frames a second nothing is inferred in --seconds {seconds:g}: "
+                f"give at least {math.ceil(1 / self.fps)}"
+            )
         self.seconds = seconds
         self.limit_s = limit_s or 1 / self.fps
         self.seats: Sequence[Seat] = plan_video_seats(settings).seats
@@ -239,7 +250,7 @@ def streams_report(machine: StreamMachine, bound: StreamBound[TrialResult]) -> d
         "bounded": bound.bounded,
         "fps": machine.fps,
         "source": {
-            "file": video.path.name,
+            "file": machine.source,
             "width": video.width,
             "height": video.height,
             "codec": video.codec,

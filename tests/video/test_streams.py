@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cpuserve.cli import cli
-from cpuserve.errors import CpuserveError, RequestError, VideoError
+from cpuserve.errors import CpuserveError, RequestError, UsageError, VideoError
 from cpuserve.settings import Settings
 from cpuserve.video.scale import Scale
 from cpuserve.video.stream_search import find_most
@@ -208,13 +209,23 @@ def test_the_command_finds_a_number_and_says_why(data_dir):
     assert report["model"]["name"] == "digits"
     assert report["bounded"] == (report["streams"] < 1) == (report["limited_by"] is not None)
     assert all(trial["decoded"] >= trial["inferred"] for trial in report["trials"])
-    assert "1 streams: " in done.stderr
-    table = streams(clip, "--fps", "1", "--seconds", "1", "--most", "1", "--lateness-ms", "60000")
-    assert "streams of 48x48 rawvideo" in table.stdout
+    assert "1 stream: " in done.stderr
+    table = streams(clip, "--fps", "99", "--seconds", "1", "--most", "1", "--lateness-ms", "60000")
+    assert re.search("streams? of 48x48 rawvideo at 15 frames a second, digits on 15 of them", table.stdout)
+    assert "the source has 15 frames a second: --fps 99 infers all" in table.stderr
+
+
+def test_trials_too_short_for_a_frame_are_refused_with_what_would_do(data_dir):
+    done = streams(data_dir / "video" / "odd_48x48_raw.avi", "--fps", "0.03", "--seconds", "5")
+    assert isinstance(done.exception, UsageError)
+    assert "nothing is inferred in --seconds 5: give at least 34" in str(done.exception)
 
 
 def test_what_is_no_video_is_refused(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(VideoError, match=r"text\.mp4"):
         StreamMachine(tmp_path / "text.mp4", "digits", Settings(), fps=1, seconds=1)
-    assert streams(tmp_path / "nowhere.mp4").exit_code == 2
+    assert "there is no video" in str(streams(tmp_path / "nowhere.mp4").exception)
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    assert "are 3 videos: name the one" in str(streams(tmp_path).exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ import click
 import orjson
 
 from cpuserve.cli.console import show_table
-from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
+from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
     from cpuserve.video.scale import Scaler
@@ -24,7 +25,7 @@ __all__ = ["command"]
 
 
 @click.command("streams")
-@click.argument("source", type=LocalPath(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source")
 @model_option
 @click.option(
     "--fps",
@@ -51,7 +52,7 @@ __all__ = ["command"]
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 @setting_options(*MODEL_SETTINGS)
 def command(
-    source: Path,
+    source: str,
     model: str,
     fps: float,
     seconds: float,
@@ -65,7 +66,8 @@ def command(
 ) -> None:
     """Find how many cameras like SOURCE this machine carries, by running them.
 
-    Each stream plays SOURCE, a video file, in real time. A number of streams works when no frame is dropped
+    Each stream plays SOURCE in real time: a video file, or a camera's address, of which the first --seconds
+    are recorded and played again and again. A number of streams works when no frame is dropped
     and 99 % of the answers are in time. The number that is found and one more are tried twice. The result
     says which stage limits. Other programs should be quiet; what they used is told.
 
@@ -79,7 +81,16 @@ def command(
     settings = model_settings(model, config, flags)
     limit_s = None if lateness_ms is None else lateness_ms / 1e3
     given = {"fps": fps, "seconds": seconds, "limit_s": limit_s, "scaler": scaler}
-    with StreamMachine(source, model, settings, **given) as machine:  # type: ignore[arg-type]
+    with ExitStack() as opened:
+        file, shown = _file_of(source, seconds, settings.max_pixels, opened)
+        machine = opened.enter_context(
+            StreamMachine(file, model, settings, name=shown, **given)  # type: ignore[arg-type]
+        )
+        if fps > machine.fps and not quiet:
+            click.echo(
+                f"cpuserve: note: the source has {machine.fps:g} frames a second: --fps {fps:g} infers all",
+                err=True,
+            )
 
         def trial(streams: int) -> TrialResult:
             result = machine.run(streams)
@@ -95,10 +106,29 @@ def command(
     sys.exit(0 if bound.streams else 1)
 
 
+def _file_of(source: str, seconds: float, max_pixels: int, opened: ExitStack) -> tuple[Path, str]:
+    """The file to play, and how the source is shown.
+
+    Raises:
+        UsageError: it is not one video.
+        VideoError: it is live and cannot be recorded.
+    """
+    from cpuserve.video.live_decoder import shown_address  # noqa: PLC0415
+    from cpuserve.video.source_recording import recorded  # noqa: PLC0415
+    from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
+
+    found = find_videos([source])
+    if len(found) != 1:
+        raise UsageError(f"{source} are {len(found)} videos: name the one that all streams are like")
+    if not found[0].live:
+        return found[0].path, found[0].place
+    return opened.enter_context(recorded(found[0], seconds, max_pixels)), shown_address(source)
+
+
 def _line(result: TrialResult) -> str:
     word = "in time" if result.passed else "not in time"
     parts = f"p99 {result.p99_s * 1e3:.0f} ms, {result.counts.dropped} dropped, CPUs {result.busy:.0%} busy"
-    return f"{result.streams} streams: {word} ({parts}, others {result.other_cores:.1f} CPUs)"
+    return f"{_streams(result.streams)}: {word} ({parts}, others {result.other_cores:.1f} CPUs)"
 
 
 def _show(machine: StreamMachine, bound: StreamBound[TrialResult]) -> None:
@@ -108,7 +138,7 @@ def _show(machine: StreamMachine, bound: StreamBound[TrialResult]) -> None:
 
     video, limit = machine.video, limiting_stage(bound)
     title = (
-        f"{bound.streams} streams of {video.width}x{video.height} {video.codec} at {video.frame_rate:.3g} "
+        f"{_streams(bound.streams)} of {video.width}x{video.height} {video.codec} at {video.frame_rate:.3g} "
         f"frames a second, {machine.name} on {machine.fps:g} of them"
     )
     table = Table("streams", "in time", "p99 ms", "dropped", "busy", "others", "decode", "scale", "inference")
@@ -122,6 +152,11 @@ def _show(machine: StreamMachine, bound: StreamBound[TrialResult]) -> None:
         table.add_row(*row, *(f"{result.cpu_ms(part):.2f}" for part in ("decode", "scale", "inference")))
     show_table(table)
     if limit is None:
-        click.echo(f"{bound.streams} streams work, and no more were tried (--most)")
+        work = "works" if bound.streams == 1 else "work"
+        click.echo(f"{_streams(bound.streams)} {work}, and no more were tried (--most)")
     else:
         click.echo(f"not one more, by {limit.name}: {limit.why}")
+
+
+def _streams(count: int) -> str:
+    return f"{count} stream{'' if count == 1 else 's'}"
