@@ -23,12 +23,14 @@ __all__ = ["command"]
 @click.command("plan")
 @click.argument("preset", type=LocalPath(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option(
-    "--images-per-s", type=NumberRange(), help="What one machine can do, in place of a preset's figure."
+    "--images-per-s",
+    type=NumberRange(0, min_open=True),
+    help="What one machine can do, in place of a preset's figure.",
 )
 @click.option("--rate", type=NumberRange(0, min_open=True), help="Pictures a second at the peak.")
 @click.option(
     "--load",
-    type=NumberRange(),
+    type=NumberRange(0, 1, min_open=True),
     default=0.6,
     show_default=True,
     help="Share of what a machine can do that it is given at the peak; above 0.8 requests begin to wait.",

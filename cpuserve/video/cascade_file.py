@@ -6,17 +6,17 @@ import dataclasses
 import hashlib
 import math
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import Choice, PacketRule
 from cpuserve.video.query import MIN_AREA, MIN_SCORE, Query
 from cpuserve.video.region import Region
 from cpuserve.video.scale import Scale
+from cpuserve.video.typed_toml import read_typed, without_none
 from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = [
@@ -34,6 +34,11 @@ CASCADE_FILE = "cascade.toml"
 """The name of the file in the directory of a cascade."""
 
 _FORMAT = 1
+_LARGEST_DIFFERENCE = 1e12  # more than any two pictures differ by
+_COUNTS = (
+    *("positive_windows", "negative_windows", "false_negatives", "false_positives"),
+    *("changes", "more_minutes"),
+)
 _HEADER = "# A cascade for `cpuserve video run`. Its files may not be edited: train again instead.\n"
 
 
@@ -161,7 +166,9 @@ class Cascade:
     """All that `cpuserve video run` needs to know.
 
     Attributes:
-        query: what is looked for, such as ``car@0,0.6,1,1``.
+        query: what is looked for, such as ``car@0,0.6,1,1``, as the user wrote it.
+        classes: its classes as the reference writes them, which may be in another case or have commas; empty
+            where they are those of the query as it is read without them.
         reference: the model that answers what the stages before it do not decide.
         promise: what its thresholds promise.
         sampling: the frames that are looked at.
@@ -182,6 +189,7 @@ class Cascade:
     packets: PacketThresholds | None = None
     difference: DifferenceRule | None = None
     specialised: CnnRule | None = None
+    classes: tuple[str, ...] = ()
     min_score: float = MIN_SCORE
     min_area: float = MIN_AREA
     regions: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
@@ -212,7 +220,13 @@ class Cascade:
             UsageError: it is none.
         """
         regions = {name: Region.polygon(name, corners) for name, corners in self.regions.items()}
-        return Query.parse(self.query, regions=regions, min_score=self.min_score, min_area=self.min_area)
+        return Query.parse(
+            self.query,
+            labels=self.classes,
+            regions=regions,
+            min_score=self.min_score,
+            min_area=self.min_area,
+        )
 
     def save(self, directory: Path) -> Cascade:
         """Write ``cascade.toml`` beside the files it names, which are there already.
@@ -231,7 +245,7 @@ class Cascade:
         _check(self)
         sums = {name: _sha256(directory, name, "the cascade") for name in sorted(_named_files(self))}
         whole = dataclasses.replace(self, files=sums)
-        document = {"format": _FORMAT, **_without_none(dataclasses.asdict(whole))}
+        document = {"format": _FORMAT, **without_none(dataclasses.asdict(whole))}
         directory.joinpath(CASCADE_FILE).write_text(_HEADER + tomli_w.dumps(document), encoding="utf-8")
         return whole
 
@@ -257,7 +271,7 @@ class Cascade:
         if found != _FORMAT:
             raise UsageError(f"{file} has format {found!r}, this version reads {_FORMAT}: train again")
         try:
-            cascade: Cascade = _read(cls, document, "")
+            cascade: Cascade = read_typed(cls, document, "")
             _check(cascade)
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from None
@@ -292,8 +306,12 @@ def _check(cascade: Cascade) -> None:
     wrong = [
         *_between("sampling.every", cascade.sampling.every, 1, 1_000_000),
         *_scale_faults("reference.scale", cascade.reference.scale),
-        *(line for name in ("fn", "fp", "confidence", "fn_bound", "fp_bound")
+        *(line for name in ("fn", "fp", "confidence")
+          for line in _inside(f"promise.{name}", getattr(promise, name))),
+        *(line for name in ("fn_bound", "fp_bound")
           for line in _between(f"promise.{name}", getattr(promise, name), 0, 1)),
+        *(line for name in _COUNTS
+          for line in _between(f"promise.{name}", getattr(promise, name), 0, math.inf)),
         *(line for name, cost in cascade.costs.items()
           for line in _between(f"costs.{name}", cost, 0, math.inf)),
     ]  # fmt: skip
@@ -307,7 +325,7 @@ def _check(cascade: Cascade) -> None:
         wrong.append("sampling.looks goes with no packets, no difference and no other sampling")
     if cascade.difference:
         wrong += _scale_faults("difference.scale", cascade.difference.scale)
-        wrong += _between("difference.delta", cascade.difference.delta, 0, math.inf)
+        wrong += _between("difference.delta", cascade.difference.delta, 0, _LARGEST_DIFFERENCE)
     if packets := cascade.packets:
         wrong += _between("packets.low", packets.low, 0, 1)
         wrong += _between("packets.high", packets.high, packets.low, 1)
@@ -338,58 +356,5 @@ def _between(name: str, value: float, least: float, most: float) -> list[str]:
     return [] if least <= value <= most else [f"{name} is {value}, not in {least:g} to {most:g}"]
 
 
-def _without_none(value: Any) -> Any:
-    """A document without what is None, which TOML cannot say."""
-    if isinstance(value, dict):
-        return {key: _without_none(one) for key, one in value.items() if one is not None}
-    return [_without_none(one) for one in value] if isinstance(value, tuple) else value
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """A value of TOML as the type a field is declared with.
-
-    Raises:
-        UsageError: it has another type, or a table has keys that are unknown or missing.
-    """
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return _read(parts[0], value, where)  # the other one is None, which is an absent key
-    if origin is Literal:
-        if value not in parts:
-            raise UsageError(f"{where} is {value!r}, not one of {', '.join(parts)}")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _read_table(kind, value, where)
-    if origin is tuple and isinstance(value, list):
-        if parts[-1] is not Ellipsis and len(value) != len(parts):
-            raise UsageError(f"{where} has {len(value)} values, not {len(parts)}")
-        return tuple(_read(parts[0], one, f"{where}[{place}]") for place, one in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _read(parts[1], one, f"{where}.{key}") for key, one in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UsageError(f"{where} is {value!r}, not a value of type {getattr(kind, '__name__', kind)}")
-    return value
-
-
-def _read_table(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise UsageError(f"{where} is {value!r}, not a table")
-    hints, known = get_type_hints(kind), {one.name: one for one in dataclasses.fields(kind)}
-    prefix = f"{where}." if where else ""
-    if unknown := sorted(set(value) - set(known)):
-        raise UsageError(f"{prefix}{unknown[0]} is unknown; known are {', '.join(known)}")
-    absent = [
-        name
-        for name, one in known.items()
-        if name not in value
-        and one.default is dataclasses.MISSING
-        and one.default_factory is dataclasses.MISSING
-    ]
-    if absent:
-        raise UsageError(f"{prefix}{absent[0]} is missing")
-    try:
-        return kind(**{name: _read(hints[name], one, prefix + name) for name, one in value.items()})
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+def _inside(name: str, value: float) -> list[str]:
+    return [] if 0 < value < 1 else [f"{name} is {value}, not above 0 and below 1"]

@@ -13,7 +13,6 @@ from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import REFERENCE_ONLY, Choice, DecidedBy, Replay, cost_per_frame, replay
 from cpuserve.video.cascade_search import CAUTIONS, Candidate, WindowRows, part_of, search
 from cpuserve.video.guarantee import (
-    MOST_DEPENDENT,
     Budgets,
     ErrorBound,
     EventErrors,
@@ -306,8 +305,9 @@ def _assumed_rate(events: Sequence[EventErrors], budget: float) -> float | None:
 
 
 def _longest(windows: WindowRows, *, positive: bool) -> int:
-    """Windows of the longest event, as far as windows are taken to depend on each other."""
-    whole = EventErrors.of(windows.truth, windows.truth, windows.stretch, MOST_DEPENDENT, positive=positive)
+    """Windows of the longest event."""
+    most = len(windows.truth) + 1
+    whole = EventErrors.of(windows.truth, windows.truth, windows.stretch, most, positive=positive)
     return int(whole.sizes.max(initial=1))
 
 
@@ -363,7 +363,7 @@ def _words(
     else:
         words.append(
             f"Label {_minutes(more)} more minutes of such video, and train again: enough if at most half of "
-            f"each budget is wrong in them."
+            f"each budget is wrong in them, and no run of one label is longer than the longest so far."
         )
     return words
 

@@ -1,9 +1,10 @@
 """Proves that a cascade keeps its budgets: bounds on events it was not chosen on, at the confidence asked.
 
-Neighbouring windows are alike, so windows are not counted as if each told something new. An event is a run of
-windows with the same true label, cut after as many windows as the longest run had that the cascade was chosen
-on (ten at most). Errors within an event may depend on each other in any way. What is assumed: events are
-independent of each other, and the time to come is like the time that was labelled.
+Neighbouring windows are alike, so windows are not counted as if each told something new. An event is a run
+of windows with the same true label, however long; only one that is longer than all before the proof is cut.
+Errors within an event may depend on each other in any way: a car that is parked for an hour is missed for an
+hour. What is assumed: events are independent of each other, and the time to come is like the time that was
+labelled.
 
 The bound is a betting bound, as BARGAIN's (arXiv 2509.02896). Under the hypothesis that a share b of the
 windows is wrong or more, the product over events of size n with e wrong windows of
@@ -28,7 +29,6 @@ from cpuserve.errors import UsageError
 from cpuserve.video.windows import clopper_pearson
 
 __all__ = [
-    "MOST_DEPENDENT",
     "Budgets",
     "ErrorBound",
     "EventErrors",
@@ -37,9 +37,6 @@ __all__ = [
     "planned_stake",
     "upper_bound",
 ]
-
-MOST_DEPENDENT = 10
-"""Windows further apart than this are taken for independent even without a change of the label between."""
 
 _STAKES = (1.0, 0.75, 0.5, 0.25, 0.1)
 _HALVINGS = 50

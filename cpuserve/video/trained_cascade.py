@@ -36,6 +36,7 @@ def cascade_of(learnt: Learnt, chosen: ChosenCascade) -> Cascade:
         packets=_packets(choice),
         difference=_difference(learnt, choice),
         specialised=_specialised(learnt, choice),
+        classes=query.classes,
         min_score=query.min_score,
         min_area=query.min_area,
         regions={region.name: region.corners} if region is not None and named else {},

@@ -18,7 +18,7 @@ from cpuserve.cli import cli
 from cpuserve.errors import UsageError
 from cpuserve.settings import Settings
 from cpuserve.video.cascade_choice import Choice
-from cpuserve.video.cascade_file import ReferenceModel
+from cpuserve.video.cascade_file import Cascade, ReferenceModel
 from cpuserve.video.frame_model import open_frame_model
 from cpuserve.video.label_file import LABEL_COLUMNS
 from cpuserve.video.run_history import read_observed
@@ -103,6 +103,13 @@ def test_a_cascade_of_another_model_is_refused(data_dir, tmp_path, cascade):
     done = run(cascade, clip, "-o", tmp_path / "labels.csv")
     assert isinstance(done.exception, UsageError)
     assert "model digits is not the digits version 1 that the cascade was trained with" in str(done.exception)
+
+
+def test_a_class_that_the_model_does_not_have_is_refused(data_dir, tmp_path, cascade):
+    replace(Cascade.load(cascade), query="eight").save(cascade)
+    done = run(cascade, data_dir / "video" / "street_cars.mp4", "-o", tmp_path / "labels.csv")
+    assert isinstance(done.exception, UsageError)
+    assert "the model has no class 'eight'" in str(done.exception)
 
 
 def test_every_column_and_metric_is_documented():

@@ -44,6 +44,17 @@ def test_the_query_is_read_with_its_regions_and_limits(tmp_path):
     assert (query.min_score, query.min_area) == (0.25, 0.01)
 
 
+@pytest.mark.parametrize(
+    ("query", "classes"), [("CAR@lane", ("car",)), ("tench, Tinca tinca", ("tench, Tinca tinca",))]
+)
+def test_classes_are_those_of_the_model_however_the_user_wrote_them(tmp_path, query, classes):
+    write_cascade(tmp_path, query=query, classes=classes)
+    assert Cascade.load(tmp_path).parsed_query().classes == classes
+    edit(tmp_path, f'query = "{query}"', 'query = "dog"')
+    with pytest.raises(UsageError, match=r"cascade.toml: the model has no class 'dog'"):
+        Cascade.load(tmp_path)
+
+
 def test_whole_numbers_are_read_where_parts_are_possible(tmp_path):
     write_cascade(tmp_path)
     edit(tmp_path, "delta = 3.25", "delta = 3")
@@ -65,8 +76,8 @@ def edit(directory, old, new):
         ("format = 1", "format = 1\nspeed = 3", "speed is unknown; known are query, reference"),
         ("delta = 3.25", "delta = 3.25\ndelay = 10", "difference.delay is unknown; known are detector"),
         ("delta = 3.25\n", "", "difference.delta is missing"),
-        ("delta = 3.25", "delta = nan", "difference.delta is nan, not in 0 to inf"),
-        ("delta = 3.25", "delta = -1.0", "difference.delta is -1.0, not in 0 to inf"),
+        ("delta = 3.25", "delta = nan", "difference.delta is nan, not in 0 to 1e+12"),
+        ("delta = 3.25", "delta = -1.0", "difference.delta is -1.0, not in 0 to 1e+12"),
         ("delta = 3.25", "delta = true", "difference.delta is True, not a value of type float"),
         ("c_low = 0.03", "c_low = 0.95", "specialised.c_high is 0.91, not in 0.95 to 1"),
         ("c_high = 0.91", "c_high = 1.2", "specialised.c_high is 1.2, not in 0.03 to 1"),
@@ -85,7 +96,17 @@ def edit(directory, old, new):
         ('fit = "fit_to_window"', 'fit = "tile"', "reference.scale: fit is one of"),
         ("    0.5,\n", "", "difference.scale.region has 3 values, not 4"),
         ("    0.5,\n", "    1.0,\n", "difference.scale.region is (0.0, 1.0, 1.0, 1.0), not x0 < x1"),
-        ("confidence = 0.95", "confidence = 95.0", "promise.confidence is 95.0, not in 0 to 1"),
+        ("delta = 3.25", "delta = inf", "difference.delta is inf, not in 0 to 1e+12"),
+        ("confidence = 0.95", "confidence = 95.0", "promise.confidence is 95.0, not above 0 and below 1"),
+        ("confidence = 0.95", "confidence = 1.0", "promise.confidence is 1.0, not above 0 and below 1"),
+        ("fn = 0.01", "fn = 0.0", "promise.fn is 0.0, not above 0 and below 1"),
+        ("fp = 0.02", "fp = 1.0", "promise.fp is 1.0, not above 0 and below 1"),
+        ("more_minutes = 0.0", "more_minutes = nan", "promise.more_minutes is nan, not in 0 to inf"),
+        (
+            "positive_windows = 320",
+            "positive_windows = -4",
+            "promise.positive_windows is -4, not in 0 to inf",
+        ),
         ('query = "car@lane"', 'query = ""', "query '' names no class"),
         ('query = "car@lane"', 'query = "car@door"', "has no region 'door'; it has lane"),
         ("min_score = 0.4", "min_score = 1.5", "min_score is 1.5"),

@@ -46,7 +46,7 @@ class FrameProgress:
         self._clock = clock
         self._began = self._last = clock()
         self._name, self._total, self._first = "", 0, 0
-        self._place = self._bytes_done = self._frames = 0
+        self._place = self._bytes_done = self._bytes_here = self._frames = 0
         self._skipped = 0.0
         self._latest: tuple[int, LiveCounts] | None = None
 
@@ -67,6 +67,7 @@ class FrameProgress:
             self._began = self._clock()
         self._name, self._total, self._first = source.name, 0 if video is None else video.frames, start
         self._place += 1
+        self._bytes_done, self._bytes_here = self._bytes_done + self._bytes_here, self._sizes[source.name]
         self._skipped += self._share(start)
 
     def frame(self, number: int, counts: LiveCounts) -> None:
@@ -87,8 +88,7 @@ class FrameProgress:
             yield self.text(*self._latest, self._clock())
 
     def end(self, source: VideoSource, _error: str) -> None:
-        """A video ended."""
-        self._bytes_done += self._sizes[source.name]
+        """A video ended; what it has counts as done once the next one begins."""
 
     def text(self, number: int, counts: LiveCounts, now: float) -> str:
         """One line on how far the run is.

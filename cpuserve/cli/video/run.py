@@ -184,6 +184,7 @@ def _reference(
 ) -> Iterator[FrameModel | Replicas]:
     """The model of the training: here, or on the replicas that the options name."""
     from cpuserve.video.frame_model import open_frame_model  # noqa: PLC0415
+    from cpuserve.video.query import check_classes  # noqa: PLC0415
 
     wanted = cascade.reference
     name, scaler = f"{wanted.model}/{wanted.version}", wanted.scale.scaler
@@ -193,6 +194,7 @@ def _reference(
             yield replicas
         return
     with open_frame_model(name, model_settings(name, config, flags), scaler=scaler) as model:
+        check_classes(cascade.parsed_query().classes, model.labels)
         yield model
 
 

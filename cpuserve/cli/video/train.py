@@ -33,6 +33,7 @@ __all__ = ["command"]
 
 _FILE = LocalPath(dir_okay=False, path_type=Path)
 _SHARE = NumberRange(0, 1, min_open=True, max_open=True)
+_AT_MOST_ONE = NumberRange(0, 1, min_open=True)
 
 
 @click.command("train")
@@ -75,11 +76,11 @@ _SHARE = NumberRange(0, 1, min_open=True, max_open=True)
     help="Polygons that queries may name, as door = [[0.1,0.2],[0.4,0.2],[0.4,0.9]].",
 )
 @click.option(
-    "--min-score", type=NumberRange(), help="Boxes with a lower probability do not count [default: 0.4]."
+    "--min-score", type=_AT_MOST_ONE, help="Boxes with a lower probability do not count [default: 0.4]."
 )
 @click.option(
     "--min-area",
-    type=NumberRange(),
+    type=_AT_MOST_ONE,
     help="Share of the region that a segmenter's classes cover [default: 0.01].",
 )
 @click.option(
@@ -105,14 +106,14 @@ _SHARE = NumberRange(0, 1, min_open=True, max_open=True)
 )
 @click.option(
     "--train-share",
-    type=NumberRange(),
+    type=_SHARE,
     default=0.4,
     show_default=True,
     help="Share of the label's changes to learn on.",
 )
 @click.option(
     "--choose-share",
-    type=NumberRange(),
+    type=_SHARE,
     default=0.2,
     show_default=True,
     help="Share to choose thresholds on; the rest proves the promise.",

@@ -46,6 +46,20 @@ def test_the_time_that_is_left_follows_from_the_sizes(sources):
         assert shown.text(49, LiveCounts(), clock.now).endswith("0:24 left")
 
 
+def test_no_less_than_nothing_is_left_after_the_last_video(sources):
+    clock = Clock()
+    with FrameProgress(sources, shown=False, clock=clock) as shown:
+        for place, source in enumerate(sources):
+            shown.begin(source, SimpleNamespace(frames=10), 0)
+            clock.now += 20
+            shown.frame(9, LiveCounts())
+            before = shown.text(9, LiveCounts(), clock.now)
+            shown.end(source, "")
+            # the last line may be printed after the end
+            assert shown.text(9, LiveCounts(), clock.now) == before
+            assert before.endswith(("1:00 left", "0:00 left")[place])
+
+
 def test_what_was_dropped_is_said_of_live_sources():
     camera = VideoSource("rtsp://camera/1", "camera", live=True)
     with FrameProgress([camera], shown=False) as shown:

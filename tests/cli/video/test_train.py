@@ -12,6 +12,7 @@ from cpuserve.cli import main
 from cpuserve.cli.video import train as train_command
 from cpuserve.settings import Settings
 from cpuserve.video import frame_model
+from cpuserve.video.cascade_file import Cascade
 from cpuserve.video.specialised_training import CnnSize
 from tests.video.made_clip import RedSquares, write_clip
 
@@ -55,7 +56,9 @@ def test_a_training_prints_what_was_chosen_and_what_is_not_promised(red, tmp_pat
     assert found["promise"]["promised"]
     assert found["query"] == "square"
     assert (tmp_path / "again" / "scores.parquet").is_file()
-    assert run(*scores, "--query", "square@0,0,0.5,1", "-o", tmp_path / "left", "--quiet") == 0
+    assert run(*scores, "--query", "SQUARE@0,0,0.5,1", "-o", tmp_path / "left", "--quiet") == 0
+    # a run looks for the class as the model writes it
+    assert Cascade.load(tmp_path / "left").parsed_query().classes == ("square",)
     assert capsys.readouterr().out == ""
     assert red.asked == asked
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "answers", "clip.mp4", "left", "red"]
