@@ -11,17 +11,18 @@ from cpuserve.video.cascade_choice import Choice, PacketRule
 from cpuserve.video.cascade_page import cascade_page, choice_words
 from cpuserve.video.chosen_cascade import choose_cascade
 from cpuserve.video.guarantee import Budgets
-from tests.video.made_scores import made_table
+from tests.video.made_scores import made_table, run_lengths
 
 
 @pytest.fixture(scope="module")
 def promised():
+    label = run_lengths(np.random.default_rng(0), 100_000, mean=60)
     table = dataclasses.replace(
-        made_table(100_000, noise=0.05, change=6.0),
+        made_table(label=label, noise=0.05, change=6.0),
         query="<car>@0,0.6,1,1",
         notes=("Packets say <nothing>.",),
     )
-    chosen = choose_cascade(table, Budgets(0.05, 0.05))
+    chosen = choose_cascade(table, Budgets(0.1, 0.1))
     return chosen, cascade_page(table, chosen)
 
 
