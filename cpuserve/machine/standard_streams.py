@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ __all__ = ["NativeOutput", "reserve"]
 _log = logging.getLogger("cpuserve.native")
 _LONGEST_LINE = 500
 _READ_BYTES = 1 << 16
+_DIGITS = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 def reserve() -> None:
@@ -59,6 +61,9 @@ class NativeOutput:
     def log(self, *, ended: bool = False) -> None:
         """Write what the pipe holds to the log, a warning a line.
 
+        Of lines that differ in nothing but digits the first is written, and how many more there were: clients
+        can make a library write one for every wrong call that they send.
+
         Args:
             ended: the process has ended, so that an unfinished line is written too.
         """
@@ -68,12 +73,14 @@ class NativeOutput:
             if not ended:
                 return
         *lines, self._rest = (self._rest + b"\n" * ended).split(b"\n")
+        alike: dict[str, list[str]] = {}
         for line in lines:
             text = line[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
+            alike.setdefault(_DIGITS.sub("", text), []).append(text)
+        for text, *more in alike.values():
             if text:
-                _log.warning(
-                    "%s", "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-                )
+                shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+                _log.warning("%s%s", shown, f" (and {len(more)} more lines like this)" if more else "")
         if len(self._rest) > _LONGEST_LINE:
             self._rest = self._rest[:_LONGEST_LINE]
 
