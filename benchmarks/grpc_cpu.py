@@ -176,7 +176,7 @@ def _over_http(local: LocalServer, way: _Way, given: argparse.Namespace) -> floa
 
 @contextmanager
 def _stub(answer: Path) -> Iterator[tuple[str, int]]:
-    command = (sys.executable, "-m", "benchmarks.fixtures.grpc_stub", str(answer))
+    command = (sys.executable, "-m", "benchmarks.fixtures.core_grpc_stub", str(answer))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
             raise ValueError("the stub has no output")

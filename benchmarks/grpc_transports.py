@@ -1,8 +1,8 @@
 """Compares libraries that gRPC could be served by: CPU of a message, and what they do with hostile clients.
 
 Run as ``python -m benchmarks.grpc_transports [--out FILE]`` with ``pip install pygrpc-native h2``. The server
-of each library only answers; grpcio's is that of `benchmarks.grpc_cpu`, and ``grpcio core`` is the same
-library without asyncio.
+of each library only answers. ``grpcio core`` is what cpuserve is served by, and what `benchmarks.grpc_cpu`
+compares it with; ``grpcio`` is the same library by its interface for asyncio.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import unquote
 
 from cpuserve.errors import CpuserveError
 from cpuserve.grpc.method import Task
+from cpuserve.protocols.body_budget import BodyShare
 from cpuserve.protocols.call import Call, Reply, error_reply
 from cpuserve.protocols.urgency import Urgency, urgency_of
 from cpuserve.serving.request import GrpcRequest
@@ -18,6 +19,7 @@ __all__ = ["GrpcCall", "MessageCall", "address_of"]
 
 _CLIENT_LEFT = 499
 _PEERS = 1024  # whose addresses are kept
+_Left = TypeVar("_Left")
 
 
 class MessageCall(Call):
@@ -31,32 +33,42 @@ class GrpcCall:
     """A whole request; any thread may answer it.
 
     Args:
-        call: the request; its path and handler are set.
+        call: the request.
         task: what its message asks for.
         remaining_s: seconds until the deadline of the client (``grpc-timeout``); None where it has none.
-        post: has a function called in the loop of gRPC.
+        share: the memory of its message.
+        send: sends its answer, unless the client has gone.
 
     Attributes:
         call: the request.
-        reply: is there once the request is answered.
     """
+
+    __slots__ = (
+        *("_handlers", "_infers", "_open", "_priority", "_remaining_s", "_running"),
+        *("_share", "_timeout_s", "call"),
+    )
 
     def __init__(
         self,
         call: Call,
         task: Task,
         remaining_s: float | None,
-        post: Callable[[Callable[[], None]], None],
+        share: BodyShare,
+        send: Callable[[Reply], None],
     ) -> None:
-        call.path, call.handler = task.path, task.handler
+        call.path, call.handler = task.path, self._run
         call.arrived_ns = time.perf_counter_ns()
         self.call = call
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._infers = task.infers
         self._priority = task.priority
         self._timeout_s = task.timeout_s
         self._remaining_s = remaining_s
-        self._post = post
+        self._share = share
+        self._running = False
+        # The client may go at any time. Of two threads, that which takes something out of a list does what is
+        # to be done with it: run the handler, or let its memory go; send the answer, or count that none was.
+        self._handlers = [task.handler]
+        self._open = [send]
 
     @property
     def has_body(self) -> bool:
@@ -82,21 +94,45 @@ class GrpcCall:
     def answer(self, reply: Reply, *, last: bool = False) -> None:
         """Send its answer; the channel of a stopping worker is closed by gRPC itself."""
         del last
-        self.call.drop_body()
-        self._post(partial(self._settle, reply))
+        if self._running or _take(self._handlers) is not None:
+            self._let_go()
+        send = _take(self._open)
+        if send is not None:
+            send(reply)
 
-    def abandon(self) -> None:
-        """The client has gone: nothing is computed for it any more, and its message is let go."""
-        self.call.handler = _nobody_waits
-        self.call.drop_body()
+    def abandon(self) -> bool:
+        """The client has gone: nothing is computed for it any more, and its message is let go.
+
+        Returns:
+            Whether it was not answered yet.
+        """
+        unanswered = _take(self._open) is not None
+        if _take(self._handlers) is not None:
+            self._let_go()
+        return unanswered
 
     def refuse(self, error: CpuserveError) -> None:
         """Answer it with an error."""
         self.answer(error_reply(error))
 
-    def _settle(self, reply: Reply) -> None:
-        if not self.reply.done():  # the client may have gone
-            self.reply.set_result(reply)
+    def _run(self, call: Call) -> Reply:
+        handler = _take(self._handlers)
+        if handler is None:
+            return _nobody_waits(call)
+        self._running = True
+        return handler(call)
+
+    def _let_go(self) -> None:
+        self.call.handler = _nobody_waits  # not this object, which has the call
+        self.call.drop_body()
+        self._share.release()
+
+
+def _take(left: list[_Left]) -> _Left | None:
+    try:
+        return left.pop()
+    except IndexError:
+        return None
 
 
 def _nobody_waits(_call: Call) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable
 
 from cpuserve.errors import QueueFull
@@ -46,7 +46,7 @@ class OpenStreams:
     def idle(self, end: Callable[[], None]) -> None:
         """Note that a stream has answered all it was asked."""
         if end in self._idle_since:
-            self._idle_since[end] = asyncio.get_running_loop().time()
+            self._idle_since[end] = time.monotonic()
 
     def at_work(self, end: Callable[[], None]) -> None:
         """Note that a stream has a request."""

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+import math
+import time
+from typing import Protocol
 
-from grpc import aio
+from cpuserve.errors import BodiesTooLarge, CpuserveError, DeadlineExceeded
 
-from cpuserve.errors import BodiesTooLarge, DeadlineExceeded, RequestError
-
-__all__ = ["ReadingTurns"]
+__all__ = ["Reader", "ReadingTurns"]
 
 _RETRY_S = 1.0
 
 
-class _Turn:
-    """One message that is being received.
+class Reader(Protocol):
+    """A call with one message to be received.
 
     Attributes:
         client: who sends it.
-        since: when its turn began, on the clock of the loop.
-        timeout: ends the waiting for it; None until its reader runs.
-        evicted: whether it was ended for another one.
+        since: when it began to be received, on the clock of `time.monotonic`.
+        due: when it has to be here.
+        reading: whether it is being received.
     """
 
-    __slots__ = ("client", "evicted", "since", "timeout")
+    client: str
+    since: float
+    due: float
+    reading: bool
 
-    def __init__(self, client: str, since: float) -> None:
-        self.client = client
-        self.since = since
-        self.timeout: asyncio.Timeout | None = None
-        self.evicted = False
+    def read(self) -> None:
+        """Begin to receive it."""
+
+    def give_up(self, error: CpuserveError) -> None:
+        """Receive it no more; why is said by the error."""
 
 
 class ReadingTurns:
@@ -39,104 +41,87 @@ class ReadingTurns:
     gRPC takes the bytes of a message up to its limit as soon as it is read, and does not tell how many are
     there. So each turn may cost the largest message. While others wait, messages that have taken too long are
     refused, those of the client with the most turns first, and the client with the fewest turns is next:
-    whoever never finishes a message does not keep others out.
+    whoever never finishes a message does not keep others out. One thread calls all functions.
 
     Args:
         most: messages at one time.
         patience_s: seconds that a message has while others wait.
+        timeout_s: seconds that it has while none does.
     """
 
-    def __init__(self, most: int, patience_s: float) -> None:
+    def __init__(self, most: int, patience_s: float, timeout_s: float) -> None:
         self._most = most
         self._patience_s = patience_s
-        self._turns: dict[str, dict[_Turn, None]] = {}  # by client, the oldest first
-        self._count = 0
-        self._evicted = 0  # of these, about to end
-        self._waiting: dict[str, dict[asyncio.Future[_Turn], None]] = {}  # by client
-        self._timer: asyncio.TimerHandle | None = None
+        self._timeout_s = timeout_s
+        self._all: dict[Reader, None] = {}  # the first to be due first
+        self._turns: dict[str, dict[Reader, None]] = {}  # by client, the oldest first
+        self._count = 0  # of these
+        self._waiting: dict[str, dict[Reader, None]] = {}  # by client
+        self._room_due = math.inf  # when one of these may be given the place of another
 
-    async def read(self, context: Any, client: str, timeout_s: float) -> bytes:
-        """The next message of a call.
+    @property
+    def due(self) -> float:
+        """When `look` is to be called at the latest, on the clock of `time.monotonic`."""
+        first = next(iter(self._all), None)
+        return math.inf if first is None else min(first.due, self._room_due)
 
-        Args:
-            context: of the call.
-            client: who sends it.
-            timeout_s: seconds it has.
+    def begin(self, reader: Reader) -> None:
+        """Receive a message, now or when it is its turn."""
+        now = time.monotonic()
+        reader.due = now + self._timeout_s
+        self._all[reader] = None
+        if self._count < self._most and not self._waiting:
+            self._start(reader, now)
+        else:
+            self._waiting.setdefault(reader.client, {})[reader] = None
+            self._room_due = min(self._room_due, now)
 
-        Raises:
-            DeadlineExceeded: it was not here by then.
-            BodiesTooLarge: it had to make room for another one, or there was no room.
-            RequestError: there is none.
-        """
-        turn = self._begin(client) if self._count < self._most and not self._waiting else None
-        try:
-            async with asyncio.timeout(timeout_s) as timeout:
-                if turn is None:
-                    turn = await self._granted(client)
-                turn.timeout = timeout
-                message = await context.read()
-        except TimeoutError:
-            if turn is None or turn.evicted:
-                raise BodiesTooLarge(
-                    f"{self._most} messages are received at one time, and this one took too long while "
-                    "others waited (settings max_unfinished_body_bytes and max_body_bytes)",
-                    _RETRY_S,
-                ) from None
-            raise DeadlineExceeded(
-                f"the message was not here after {timeout_s:g} s (setting request_timeout_s)"
-            ) from None
-        finally:
-            if turn is not None:
-                self._end(turn)
-        if message is aio.EOF:
-            raise RequestError("there is no message")  # where gRPC has refused one, nobody hears this
-        found: bytes = message
-        return found
+    def end(self, reader: Reader) -> None:
+        """Note that a message is here, or will not come; a turn that has ended may be ended again."""
+        if reader not in self._all:
+            return
+        del self._all[reader]
+        _take_out(self._turns if reader.reading else self._waiting, reader)
+        self._count -= reader.reading
+        if self._waiting:
+            self._fill()
+        if not self._waiting:
+            self._room_due = math.inf
 
-    def _begin(self, client: str) -> _Turn:
-        turn = _Turn(client, asyncio.get_running_loop().time())
-        self._turns.setdefault(client, {})[turn] = None
+    def look(self) -> None:
+        """Give up what has taken too long."""
+        now = time.monotonic()
+        while (first := next(iter(self._all), None)) is not None and first.due <= now:
+            self._give_up(
+                first,
+                DeadlineExceeded(
+                    f"the message was not here after {self._timeout_s:g} s (setting request_timeout_s)"
+                )
+                if first.reading
+                else self._crowded(),
+            )
+        if self._room_due <= now:
+            self._make_room(now)
+
+    def _start(self, reader: Reader, now: float) -> None:
+        reader.since, reader.reading = now, True
+        self._turns.setdefault(reader.client, {})[reader] = None
         self._count += 1
-        return turn
+        reader.read()
 
-    def _end(self, turn: _Turn) -> None:
-        turns = self._turns[turn.client]
-        del turns[turn]
-        if not turns:
-            del self._turns[turn.client]
-        self._count -= 1
-        self._evicted -= turn.evicted
+    def _fill(self) -> None:
         while self._waiting and self._count < self._most:
             client = min(self._waiting, key=lambda one: len(self._turns.get(one, ())))
-            woken = next(iter(self._waiting[client]))
-            self._forget(client, woken)
-            if not woken.done():  # its call may just have been cancelled
-                woken.set_result(self._begin(client))
-        self._make_room()
+            reader = next(iter(self._waiting[client]))
+            _take_out(self._waiting, reader)
+            self._start(reader, time.monotonic())
 
-    async def _granted(self, client: str) -> _Turn:
-        woken: asyncio.Future[_Turn] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, {})[woken] = None
-        self._make_room()
-        try:
-            return await woken
-        except asyncio.CancelledError:
-            if woken.done() and not woken.cancelled():
-                self._end(woken.result())
-            else:
-                self._forget(client, woken)
-            raise
+    def _give_up(self, reader: Reader, error: CpuserveError) -> None:
+        self.end(reader)
+        reader.give_up(error)
 
-    def _forget(self, client: str, woken: asyncio.Future[_Turn]) -> None:
-        mine = self._waiting.get(client, {})
-        mine.pop(woken, None)
-        if not mine:
-            self._waiting.pop(client, None)
-
-    def _make_room(self) -> None:
+    def _make_room(self, now: float) -> None:
         """End one turn that has taken too long where others wait; else look again later."""
-        if self._evicted or not self._waiting:
-            return  # whoever ends looks again
         counts = {client: len(turns) for client, turns in self._turns.items()}
         next_client = min(self._waiting, key=lambda one: counts.get(one, 0))
         fewest = counts.get(next_client, 0)
@@ -145,16 +130,23 @@ class ReadingTurns:
             for client, turns in self._turns.items()
             if counts[client] > fewest or client == next_client
         ]
-        _, turn = max(oldest, key=lambda one: (one[0], -one[1].since))
-        now = asyncio.get_running_loop().time()
-        left_s = turn.since + self._patience_s - now
-        if left_s > 0 or turn.timeout is None:
-            self._look_later(max(left_s, self._patience_s / 10))
-            return
-        turn.evicted = True
-        self._evicted += 1
-        turn.timeout.reschedule(now)
+        _, reader = max(oldest, key=lambda one: (one[0], -one[1].since))
+        left_s = reader.since + self._patience_s - now
+        if left_s > 0:
+            self._room_due = now + max(left_s, self._patience_s / 10)
+        else:
+            self._give_up(reader, self._crowded())
 
-    def _look_later(self, seconds: float) -> None:
-        if self._timer is None or self._timer.when() <= asyncio.get_running_loop().time():
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._make_room)
+    def _crowded(self) -> BodiesTooLarge:
+        return BodiesTooLarge(
+            f"{self._most} messages are received at one time, and this one took too long while "
+            "others waited (settings max_unfinished_body_bytes and max_body_bytes)",
+            _RETRY_S,
+        )
+
+
+def _take_out(turns: dict[str, dict[Reader, None]], reader: Reader) -> None:
+    mine = turns[reader.client]
+    del mine[reader]
+    if not mine:
+        del turns[reader.client]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 from cpuserve.http.request_queue import RequestQueue
@@ -26,7 +24,6 @@ class EarlyRefusal:
         admission: decides whether it may.
         deadline_s: of requests that name none.
         with_priorities: whether requests may set their priority.
-        arrived: gives the time from which the deadline of a request counts that is looked at now.
     """
 
     def __init__(
@@ -35,12 +32,10 @@ class EarlyRefusal:
         admission: Admission,
         deadline_s: float,
         with_priorities: bool,
-        arrived: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._admission = admission
         self._deadline_s = deadline_s
-        self._arrived = arrived
         self._most_urgent = MOST_URGENT if with_priorities else DEFAULT_PRIORITY
 
     def check(self, call: Call, most_s: float | None) -> None:
@@ -61,5 +56,4 @@ class EarlyRefusal:
         waiting = queue.count
         if waiting >= self._admission.queue_size and queue.would_drop_for(call.client):
             waiting -= 1
-        left_s = self._arrived() + timeout_s - time.monotonic()
-        self._admission.expect_room(waiting, ahead, ahead_s, left_s)
+        self._admission.expect_room(waiting, ahead, ahead_s, timeout_s)

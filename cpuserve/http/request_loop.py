@@ -20,7 +20,6 @@ from contextlib import suppress
 from cpuserve.errors import CpuserveError, QueueFull
 from cpuserve.http.connection import Connection
 from cpuserve.http.early_refusal import EarlyRefusal
-from cpuserve.http.event_sources import EventSources
 from cpuserve.http.handover import Handover
 from cpuserve.http.mailbox import WaitingRequest
 from cpuserve.http.request_queue import RequestQueue
@@ -60,8 +59,7 @@ class RequestLoop:
         changed: called when a connection was opened or closed.
         handover: passes requests to other workers and takes theirs; None where there is one worker.
         take_over: makes a connection of what another worker has left.
-        sources: other transports, which the threads run too.
-        early_refusal: refuses their requests before they are read.
+        early_refusal: refuses requests of other transports before they are read.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class RequestLoop:
         self._with_priorities = with_priorities
         self._log = log
         self._queue: RequestQueue[QueuedRequest] = RequestQueue()
-        self.early_refusal = EarlyRefusal(self._queue, admission, deadline_s, with_priorities, self._arrived)
+        self.early_refusal = EarlyRefusal(self._queue, admission, deadline_s, with_priorities)
         self._slow_requests: SlowRequests[QueuedRequest] = SlowRequests(self._run)
         self._epoll = select.epoll()
         # a thread takes the event that wakes one; that which ends all is never taken
@@ -92,11 +90,10 @@ class RequestLoop:
         self._end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._end, select.EPOLLIN)
-        self.sources = EventSources(self._epoll, self._wake_idle)
         self._lock = threading.Lock()
         self._idle_threads = 0
         self._turns = self._turns_seen = 0
-        self._polled = self._since = 0.0
+        self._polled = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
         self._threads = [
             threading.Thread(target=self._serve, name=f"{SERVING_THREAD}{number}", daemon=True)
@@ -141,12 +138,11 @@ class RequestLoop:
     def submit(self, waiting: WaitingCall) -> None:
         """Queue a request that came by another transport, or refuse it; may be called by any thread."""
         try:
-            self._enqueue(waiting, waiting.call.path, self._arrived())
+            self._enqueue(waiting, waiting.call.path, time.monotonic())
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
-        if threading.current_thread() not in self._threads:  # one of these goes on with what waits
-            self._wake_one()
-            self._hand_over()
+        self._wake_one()
+        self._hand_over()
 
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
@@ -159,17 +155,12 @@ class RequestLoop:
         if not stuck:
             return
         self._at_once_left = _AT_ONCE_A_TURN
-        now = self._since = time.monotonic()
+        now = time.monotonic()
         for number, event in self._epoll.poll(0, 64):
             if number not in (self._wake, self._end):
                 self._event(number, event, now)
-        self.sources.take_due(now)
         self._wake_one()
         self._hand_over()
-
-    def _arrived(self) -> float:
-        """When a request of another transport has come: for one that a serving thread reads, as over HTTP."""
-        return self._since if threading.current_thread() in self._threads else time.monotonic()
 
     def _serve(self) -> None:
         """Read what has come and run the request whose turn it is, until the threads are to end."""
@@ -194,8 +185,7 @@ class RequestLoop:
                 handover.tell_idle(self._idle_threads)
         try:
             began, before = time.monotonic(), self._polled
-            wait_s = 0 if busy else self.sources.wait_s() if self.sources.any else -1
-            events = self._epoll.poll(wait_s, 64)
+            events = self._epoll.poll(0 if busy else -1, 64)
             self._polled = now = time.monotonic()
         finally:
             with self._lock:
@@ -203,7 +193,7 @@ class RequestLoop:
                 if handover is not None:
                     handover.tell_idle(self._idle_threads)
         # what was found at once may have come at any time since the poll before
-        self._since = since = before if now - began < _RETURNED_AT_ONCE_S and before else now
+        since = before if now - began < _RETURNED_AT_ONCE_S and before else now
         self._at_once_left = _AT_ONCE_A_TURN
         for number, event in events:
             if number == self._wake:
@@ -215,8 +205,6 @@ class RequestLoop:
                 self.take_waiting()
             else:
                 self._event(number, event, since)
-        if self.sources.any:
-            self.sources.take_due(now)
         queued = queue.take()
         if queued is None:
             return True  # nothing whole yet, or another thread took it
@@ -294,9 +282,6 @@ class RequestLoop:
     def _event(self, number: int, event: int, since: float) -> None:
         connection = self.connections.get(number)
         if connection is None or connection.whole:  # or the event of a socket that had this number before
-            source = self.sources.find(number)
-            if source is not None:
-                source.take()
             return
         try:
             if event & select.EPOLLOUT:

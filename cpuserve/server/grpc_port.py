@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 from contextlib import ExitStack
 from functools import partial
@@ -86,6 +87,8 @@ class GrpcPort:
         self, worker: SeatWorker, pool: Pool, admin: Admin, shared_memory: SharedMemory | None
     ) -> GrpcServer:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
+        # else gRPC writes lines about whatever its clients send: they could fill the log
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
         from cpuserve.grpc.server import GrpcServer  # noqa: PLC0415
         from cpuserve.grpc.transport import GrpcTransport  # noqa: PLC0415
@@ -102,7 +105,7 @@ class GrpcPort:
             partial(_count_answer, worker),
         )
         methods = all_methods(pool, admin, shared_memory)
-        return GrpcServer(self._address, methods, transport, worker.loop.sources, self._tls)
+        return GrpcServer(self._address, methods, transport, self._tls)
 
 
 def _count_answer(worker: SeatWorker, code: str) -> None:

@@ -116,6 +116,7 @@ COUNTED_STAGES = ("decode", "queue", "infer", "post")
 IDLE_FUNCTIONS = (
     ("cpuserve/http/worker.py", ("run",)),
     ("cpuserve/http/request_loop.py", ("_turn",)),
+    ("cpuserve/grpc/core.py", ("take_event",)),
     ("cpuserve/serving/batcher.py", ("wait",)),
     ("zmq/sugar/poll.py", ("poll",)),
     ("gunicorn/arbiter.py", ("wait_for_signals",)),

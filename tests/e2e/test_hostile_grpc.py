@@ -290,3 +290,13 @@ def test_a_thousand_idle_channels(served):
             one.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     served.wait_until(lambda: len(list(Path(f"/proc/{pid}/fd").iterdir())) < files + 50, "closed")
+
+
+def test_what_clients_send_writes_no_lines_of_the_library_into_the_log(served):
+    before = served.text().count("\n")
+    for _ in range(10):
+        with raw(served) as client:
+            stream = client.begin(LIVE, [("grpc-encoding", "br"), ("grpc-timeout", "soon")])
+            client.send(stream, grpc_frame(b""), end=True)
+            client.wait([stream], 2)
+    assert served.text().count("\n") < before + 5

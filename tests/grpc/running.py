@@ -70,7 +70,7 @@ def serving_grpc(
         *(channels.append, codes.append),
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)
-    server = GrpcServer(address, methods, transport, loop.sources, tls)
+    server = GrpcServer(address, methods, transport, tls)
     ended = threading.Event()
 
     def look():  # as a worker's main thread does

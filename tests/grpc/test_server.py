@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import DeadlineExceeded, UndecodableImage
-from cpuserve.grpc import server as module
-from cpuserve.grpc.grpc_call import address_of
+from cpuserve.grpc import calls as module
+from cpuserve.grpc.grpc_call import GrpcCall, address_of
 from cpuserve.grpc.messages import message_class
+from cpuserve.grpc.open_call import OpenCall
 from cpuserve.protocols.access import Access, ApiKeys, Gate
 from cpuserve.protocols.rate_limit import RateLimit
 from tests.grpc.running import WAIT_S, ask, full_name, refusal, serving_grpc
@@ -399,6 +401,23 @@ def test_a_stream_is_answered_in_its_order_and_goes_on_after_an_error():
             assert np.frombuffer(answer.infer_response.raw_output_contents[0], np.float32)[0] == number
 
 
+def test_streams_that_ask_for_nothing_make_room_for_one_that_does():
+    with serving_grpc(max_body_bytes=1 << 28) as one, grpc.insecure_channel(one.address) as channel:
+        never = threading.Event()
+
+        def messages():
+            never.wait(WAIT_S)
+            yield from ()
+
+        call = channel.stream_stream(full_name("ModelStreamInfer"))
+        idle = [call(messages(), timeout=WAIT_S) for _ in range(40)]
+        assert not stream(one, pictures(b"x", id="1"))[0].error_message
+        never.set()
+        codes = [each.code().name for each in idle]
+    assert codes.count("UNAVAILABLE") == 9
+    assert codes.count("OK") == 31
+
+
 def test_every_message_of_a_stream_counts_against_the_rate():
     with serving_grpc(check=Gate(None, RateLimit(0.01, 3)).check) as one:
         answers = stream(one, *[pictures(b"x", id="1")] * 5)
@@ -435,9 +454,10 @@ def test_a_stream_that_is_cut_leaves_nothing_behind():
         assert pool.inside.acquire(timeout=WAIT_S)
         wait_until(lambda: one.loop.waiting == 9)
         answers.cancel()
-        wait_until(lambda: one.transport.budget.held == 0)
+        wait_until(lambda: one.transport.budget.held < 6000)  # what is being computed is held still
         pool.go.set()
         assert infer(one, pictures(b"x"))
+        assert one.transport.budget.held == 0
         assert len(pool.seen) == 2
         assert sorted(one.codes) == ["CANCELLED"] * 10 + ["OK"]
 
@@ -585,6 +605,22 @@ def test_a_client_that_reads_no_answers_is_not_computed_for_without_end():
         assert infer(one, pictures(b"x"))
         answers.cancel()
         wait_until(lambda: one.transport.budget.held == 0)
+
+
+def test_calls_that_are_over_are_freed_without_the_garbage_collector(served):
+    def left():
+        return [one for one in gc.get_objects() if isinstance(one, OpenCall | GrpcCall)]
+
+    gc.disable()
+    try:
+        for _ in range(3):
+            infer(served, tensors())
+            assert refused(served, tensors("nothing"))
+            assert stream(served, pictures(b"x", id="1"), pictures(b"x", id="2"))
+            assert refusal(served.address, "ModelMetadata", b"")
+        wait_until(lambda: not left())
+    finally:
+        gc.enable()
 
 
 def test_calls_that_are_cancelled_at_once_cost_nothing():

@@ -1,0 +1,113 @@
+"""What calls of one message and streams have in common: `OpenCall`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cpuserve.errors import BodyTooLarge, CpuserveError
+from cpuserve.grpc.core import CoreCall
+from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
+from cpuserve.grpc.held_answers import HeldAnswers
+from cpuserve.grpc.method import Method
+from cpuserve.grpc.transport import METADATA_BYTES, MOST_METADATA, GrpcTransport
+from cpuserve.protocols.access import client_of
+from cpuserve.protocols.body_budget import BodyShare
+from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
+
+__all__ = ["FAILED", "OpenCall"]
+
+_log = logging.getLogger("cpuserve.grpc")
+_NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
+FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
+"""The answer after a fault of the code."""
+
+
+class OpenCall:
+    """A call that is not over. The thread of the server calls its functions, unless they say otherwise.
+
+    Args:
+        core: the call as gRPC has it.
+        method: that was called.
+        transport: the worker's queue and limits.
+        held: sends its answers.
+    """
+
+    def __init__(self, core: CoreCall, method: Method, transport: GrpcTransport, held: HeldAnswers) -> None:
+        self._core = core
+        self._method = method
+        self._transport = transport
+        self._held = held
+
+    def start(self) -> None:
+        """Check it and begin to read."""
+        raise NotImplementedError
+
+    def closed(self, gone: bool) -> None:
+        """It is over.
+
+        Args:
+            gone: whether its client, or a lack of time, ended it.
+        """
+        raise NotImplementedError
+
+    def _new_call(self) -> Call:
+        """What a message of it becomes."""
+        method, address = self._method, address_of(self._core.peer)
+        return MessageCall(
+            *(method.verb, method.path, "", {}, b"", self._transport.limits, address, client_of(address))
+        )
+
+    def _check(self, call: Call) -> None:
+        """Give a call its headers.
+
+        Raises:
+            CpuserveError: it may not go on.
+        """
+        transport, metadata = self._transport, self._core.metadata
+        if (
+            len(metadata) > MOST_METADATA
+            or sum(len(name) + len(value) for name, value in metadata) > METADATA_BYTES
+        ):
+            raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
+        call.headers = {
+            name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS
+        }
+        if transport.check is not None:
+            transport.check(call)
+        if not self._method.small:
+            transport.expect_room(call, self._core.remaining_s)
+
+    def _refusal(self, call: Call, error: CpuserveError) -> Reply:
+        self._transport.note_refused(call, call.path, error)
+        return error_reply(error)
+
+    def _submit(self, call: Call, message: bytes, send: Callable[[Reply], None]) -> GrpcCall | None:
+        """Let the worker's threads answer a message.
+
+        Args:
+            call: of the message.
+            message: as it was sent.
+            send: is called with the answer, by any thread, or before this returns.
+
+        Returns:
+            What waits for them; None where they have nothing to do.
+        """
+        share = BodyShare(self._transport.budget)
+        try:
+            share.take(len(message))
+            call.take_memory = share.take
+            task = self._method.read(message)
+            if not self._method.at_once:
+                waiting = GrpcCall(call, task, self._core.remaining_s, share, send)
+                self._transport.submit(waiting)
+                return waiting
+            reply = task.handler(call)
+        except CpuserveError as error:
+            reply = self._refusal(call, error)
+        except Exception:  # noqa: BLE001  # of whatever is called
+            _log.exception("Error in a call of %s", self._method.name)
+            reply = Reply(500, b"", [], FAILED)
+        share.release()
+        send(reply)
+        return None
