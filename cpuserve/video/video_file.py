@@ -21,6 +21,8 @@ from cpuserve.video.segments import Segment, divide
 __all__ = ["VideoFile", "probe"]
 
 _MOST_REORDERED = 64  # frames; codecs allow 16. Where times go back further, a clock was set anew
+_BREAK_STEPS, _BREAK_S = 10, 1.0  # from one frame to the next: usual steps, and seconds; more is a break
+_RATES_AGREE = 0.02  # share that the rate of a container may be off that of the times
 _FIRST_PACKETS = 64
 _FIRST_FRAMES = 24  # that show whether frames come in the order of their times
 
@@ -35,7 +37,7 @@ class VideoFile:
         path: the file.
         width: of the pictures as they are shown (turned as the file says), in pixels.
         height: of the pictures as they are shown, in pixels.
-        frame_rate: frames a second on average.
+        frame_rate: frames a second on average, by the times of the frames.
         codec: FFmpeg's name of the codec, such as ``h264``.
         time_base: seconds of one unit of ``pts``.
         duration_s: seconds from the first frame to the end of the last one.
@@ -128,6 +130,8 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
     times = packets.pts[rows] if ordered else _shown_times(packets, rows, step) if by_time else None
     if times is None:
         times = _counted_times(packets, rows, step)
+    else:
+        rate = _mean_rate(times, base, rate)
     return VideoFile(
         path=path,
         width=width,
@@ -146,6 +150,21 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
         rows=rows,
         numbers=numbers,
     )
+
+
+def _mean_rate(times: _Numbers, base: Fraction, told: Fraction) -> Fraction:
+    """Frames a second by the times of the frames, where the container tells another rate.
+
+    Matroska and WebM tell how long a frame usually is; recordings of browsers and cameras have other times.
+    """
+    steps = np.diff(times)
+    steps = steps[steps > 0]
+    if not len(steps):
+        return told
+    # a longer one is a break, in which nothing was recorded
+    longest = max(_BREAK_STEPS * float(np.median(steps)), float(_BREAK_S / base))
+    rate = len(steps) / float(np.minimum(steps, longest).sum()) / float(base)
+    return told if abs(rate / float(told) - 1) <= _RATES_AGREE else Fraction(rate).limit_denominator(1000)
 
 
 def _because(damage: str | None) -> str:

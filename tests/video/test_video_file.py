@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import av
 import cv2
@@ -135,6 +136,37 @@ def test_a_codec_that_is_not_known_is_refused(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"FMP4", b"ZZZZ"))
     with pytest.raises(VideoError, match=r"made\.avi: its video is of a codec that FFmpeg does not know"):
         list(decode(file, Numbers()))
+
+
+@pytest.mark.parametrize("ending", ["mkv", "webm", "mp4"])
+def test_the_rate_is_that_of_the_times_and_not_what_the_container_tells(tmp_path, ending):
+    """As of recordings of browsers, which tell up to 1000 frames a second."""
+    file = tmp_path / f"uneven.{ending}"
+    times = np.cumsum([(40, 120, 200)[place % 3] for place in range(30)]).tolist()
+    with av.open(str(file), "w") as target:
+        stream = target.add_stream("libvpx" if ending == "webm" else "mpeg4", rate=100)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for time_ms in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = time_ms // 10, Fraction(1, 100)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    found = probe(file)
+    assert found.frame_rate == pytest.approx(29 / (times[-1] - times[0]) * 1000, rel=0.04)
+    assert found.duration_s == pytest.approx((times[-1] - times[0]) / 1000 * 30 / 29, rel=0.04)
+
+
+def test_a_break_in_the_times_is_no_slow_video(tmp_path):
+    file = tmp_path / "broken.mkv"
+    with av.open(str(file), "w") as target:
+        stream = target.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for place in range(200):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = place + (50_000 if place >= 100 else 0), Fraction(1, 25)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    assert 20 < probe(file).frame_rate <= 25
 
 
 def test_a_header_of_a_huge_picture_is_refused(tmp_path):
