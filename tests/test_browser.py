@@ -54,8 +54,21 @@ def test_ci_says_why_there_is_no_browser(tmp_path, programs, reason):
     done = subprocess.run(
         [tmp_path / "sh", ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=True
     )
+    assert "make .venv/.test [" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("make test [")
     assert (reason in last) if reason else last == "make test []"
     if "could not install" in reason:
         assert "E: no such package" in last
+
+
+def test_ci_ends_where_the_environment_cannot_be_made(tmp_path):
+    """It is made beside apt-get, and no test starts before it is there."""
+    (tmp_path / "make").write_text('#!/bin/sh\necho "make $*"\n[ "$1" = test ] || exit 2\n')
+    (tmp_path / "chromium-headless-shell").write_text("#!/bin/sh\n")
+    (tmp_path / "haproxy").write_text("#!/bin/sh\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    command, environment = ROOT / ".ci" / "run", {"PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": "other"}
+    done = subprocess.run([command], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("make other/.test\n", 2)
