@@ -35,6 +35,15 @@ class FrigateDetector:
         self.model = model
         self._no_boxes = f"model {model} finds no boxes: the setting zmq_model takes a detector"
 
+    @property
+    def absent(self) -> bool:
+        """Whether the model is not loaded now, which may change."""
+        try:
+            self._pool.get(self.model)
+        except CpuserveError:
+            return True
+        return False
+
     def question(self, name: str) -> bytes:
         """The answer to whether the model is there: it is, and loaded or not.
 

@@ -36,6 +36,9 @@ _PAUSE_S = 0.2
 _LINGER_S = 1.0  # how long a server that stops waits for such a pause between messages
 _SEND_MS = 1000  # for answers that are on their way when it ends
 _TELL_EVERY_S = 10.0
+_MODEL_WAIT_S = 20.0  # Frigate waits 30 s for a model, and detects nothing until its restart where none came
+_MODEL_LOOK_MS = 200
+_MOST_QUESTIONS = 100  # that wait for a model; the oldest is answered for each one more
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class ZmqServer:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._answers: deque[tuple[int, ZmqCall, list[bytes], list[bytes]]] = deque()
         self._under_way: dict[int, set[ZmqCall]] = {}  # by the number of their connection's socket
+        self._questions: deque[tuple[float, list[bytes], str]] = (
+            deque()
+        )  # when, to whom, about what
         self._waiting = 0  # requests without an answer; of the thread of ZeroMQ alone
         self._timeout_s: float | None = None  # once it is to stop
         self._started = threading.Event()  # or failed
@@ -156,7 +162,8 @@ class ZmqServer:
         poller.register(self._ends, zmq.POLLIN)
         end = linger_end = math.inf  # of answers, and of reading; on the clock of the process
         while True:
-            ready = dict(poller.poll(_LOOK_MS if end == math.inf else _LOOK_STOPPING_MS))
+            look_ms = _MODEL_LOOK_MS if self._questions else _LOOK_MS
+            ready = dict(poller.poll(look_ms if end == math.inf else _LOOK_STOPPING_MS))
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             now = time.monotonic()
@@ -164,6 +171,7 @@ class ZmqServer:
                 self._heard = now
                 self._read_all(socket)
             self._note_ends()
+            self._answer_questions(socket, math.inf if self._timeout_s is not None else now)
             while self._answers:
                 number, waiting, envelope, parts = self._answers.popleft()
                 self._waiting -= 1
@@ -221,8 +229,19 @@ class ZmqServer:
             transport.submit(waiting)
             return
         share.release()
-        ask = self._detector.question if isinstance(message, ModelQuestion) else self._detector.upload
-        socket.send_multipart([*envelope, ask(message.name)])
+        if isinstance(message, ModelQuestion):
+            self._questions.append((time.monotonic() + _MODEL_WAIT_S, envelope, message.name))
+        else:
+            socket.send_multipart([*envelope, self._detector.upload(message.name)])
+
+    def _answer_questions(self, socket: zmq.Socket[bytes], now: float) -> None:
+        """Answer who asked for the model, once it is there or they have waited long enough."""
+        questions = self._questions
+        while questions and (
+            len(questions) > _MOST_QUESTIONS or questions[0][0] <= now or not self._detector.absent
+        ):
+            _, envelope, name = questions.popleft()
+            socket.send_multipart([*envelope, self._detector.question(name)])
 
     def _note_ends(self) -> None:
         """Tell the requests of connections that have ended that nobody waits for them."""

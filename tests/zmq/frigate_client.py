@@ -17,16 +17,17 @@ class FrigateClient:
         endpoint: of the detector.
         model: the file name of its own model.
         patience_ms: for each answer about a picture; Frigate's is 200.
+        ask: for the model, at first.
     """
 
-    def __init__(self, endpoint, model="yolov9.onnx", patience_ms=20_000):
+    def __init__(self, endpoint, model="yolov9.onnx", patience_ms=20_000, *, ask=True):
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.REQ)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVTIMEO, HANDSHAKE_MS)
         self.socket.setsockopt(zmq.SNDTIMEO, 200)
         self.socket.connect(endpoint)
-        self.told = self.ask({"model_request": True, "model_name": model})
+        self.told = self.ask({"model_request": True, "model_name": model}) if ask else {}
         self.socket.setsockopt(zmq.RCVTIMEO, patience_ms)
 
     def __enter__(self):

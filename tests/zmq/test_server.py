@@ -23,6 +23,7 @@ from cpuserve.serving.decode import Decoder
 from cpuserve.serving.picture_input import PictureInput
 from cpuserve.serving.postprocess import Classifier, Detector
 from cpuserve.serving.preprocess import Resizer
+from cpuserve.zmq import server as server_module
 from cpuserve.zmq.frigate_detector import FrigateDetector
 from cpuserve.zmq.server import ZmqServer, ZmqTransport
 from tests.zmq.frigate_client import FrigateClient
@@ -121,7 +122,39 @@ def test_any_model_of_frigate_is_there(served, caplog):
     assert "'theirs.onnx', model 'detector' answers" in caplog.text
 
 
-def test_a_model_that_is_not_loaded_is_there_and_not_loaded(models, served):
+def test_who_asks_while_the_model_is_loaded_is_answered_when_it_is_there(models, served):
+    models.failing = ModelNotReady("it is being loaded")
+    with FrigateClient(served.address, ask=False) as early:
+        early.socket.send_multipart([json.dumps({"model_request": True, "model_name": "a.onnx"}).encode()])
+        assert not early.socket.poll(100)
+        models.failing = None
+        assert json.loads(early.socket.recv_multipart()[0])["model_loaded"]
+        assert early.detect(BLUE)[0, 0] == 7
+
+
+def test_a_server_that_stops_answers_who_waits_for_a_model(models, served):
+    models.failing = ModelNotReady("it is being loaded")
+    with FrigateClient(served.address, ask=False) as early:
+        early.socket.send_multipart([json.dumps({"model_request": True, "model_name": "a.onnx"}).encode()])
+        assert not early.socket.poll(100)
+        served.server.stop(WAIT_S)
+        assert not json.loads(early.socket.recv_multipart()[0])["model_loaded"]
+
+
+def test_questions_for_a_model_do_not_pile_up(models, served, monkeypatch):
+    monkeypatch.setattr(server_module, "_MOST_QUESTIONS", 1)
+    models.failing = ModelNotReady("it is being loaded")
+    question = [json.dumps({"model_request": True, "model_name": "a.onnx"}).encode()]
+    with FrigateClient(served.address, ask=False) as first, FrigateClient(served.address, ask=False) as last:
+        first.socket.send_multipart(question)
+        assert not first.socket.poll(100)
+        last.socket.send_multipart(question)
+        assert not json.loads(first.socket.recv_multipart()[0])["model_loaded"]
+        assert not last.socket.poll(50)
+
+
+def test_a_model_that_is_not_loaded_is_there_and_not_loaded(models, served, monkeypatch):
+    monkeypatch.setattr(server_module, "_MODEL_WAIT_S", 0.1)
     models.failing = ModelNotReady("it could not be loaded")
     with FrigateClient(served.address) as client:
         assert (client.told["model_available"], client.told["model_loaded"]) == (True, False)
