@@ -81,9 +81,7 @@ class ZmqServer:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._answers: deque[tuple[int, ZmqCall, list[bytes], list[bytes]]] = deque()
         self._under_way: dict[int, set[ZmqCall]] = {}  # by the number of their connection's socket
-        self._questions: deque[tuple[float, list[bytes], str]] = (
-            deque()
-        )  # when, to whom, about what
+        self._questions: deque[tuple[float, list[bytes], str]] = deque()  # when, to whom, about what
         self._waiting = 0  # requests without an answer; of the thread of ZeroMQ alone
         self._timeout_s: float | None = None  # once it is to stop
         self._started = threading.Event()  # or failed
