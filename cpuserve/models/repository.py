@@ -222,6 +222,8 @@ class Repository:
 
     def why_empty(self) -> str:
         """Why there is no model to serve."""
+        if self._only is not None and not self._only:
+            return 'the file of config_path lists no model: add one to its "model_config_list"'
         if not self._only:
             message = (
                 f"no model in {self.root} (NAME/VERSION/model.xml): `cpuserve pull` fetches one, "
