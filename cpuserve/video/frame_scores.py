@@ -87,7 +87,7 @@ def score_frames(
         UsageError: there are too few training frames of a class.
     """
     train = table.part == PARTS.index("train")
-    check_both_classes(table.label[train])
+    check_both_classes(table.label[train], len(table) / table.frame_rate / 60)
     detectors = train_detectors(pictures, table, report=lambda *done: report("differences", *done))
     notes, costs = list(detectors.notes), dict(table.costs)
     costs |= {f"difference:{name}": cost for name, cost in detectors.costs.items()}

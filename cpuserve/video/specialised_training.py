@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,19 +66,30 @@ class TrainedCnn:
     loss: float
 
 
-def check_both_classes(labels: Array) -> None:
+def check_both_classes(labels: Array, labelled_minutes: float = 0.0) -> None:
     """Refuses labels that teach nothing.
+
+    Args:
+        labels: bool [n].
+        labelled_minutes: of video, to say how many more to label; 0 says nothing of it.
 
     Raises:
         UsageError: there are too few frames with the object, or without it.
     """
     positives = int(labels.sum())
     for count, what in ((positives, "with the object"), (len(labels) - positives, "without it")):
-        if count < _LEAST:
-            raise UsageError(
-                f"{count} of {len(labels)} labelled training frames are {what}: a specialised network needs "
-                f"at least {_LEAST}; label more of the video, or ask another query"
-            )
+        if count >= _LEAST:
+            continue
+        advice = f"none was seen {what}: label a time that has some"
+        if count and labelled_minutes:
+            more = math.ceil(10 * labelled_minutes * (_LEAST / count - 1)) / 10
+            advice = f"label {more:g} more minutes of such video"
+        elif count:
+            advice = "label more of the video"
+        raise UsageError(
+            f"{count} of {len(labels)} labelled training frames are {what}: a specialised network needs "
+            f"at least {_LEAST}; {advice}, or ask another query"
+        )
 
 
 def train_cnn(

@@ -11,6 +11,7 @@ from cpuserve.video.cascade_choice import Choice, PacketRule
 from cpuserve.video.cascade_page import cascade_page, choice_words
 from cpuserve.video.chosen_cascade import choose_cascade
 from cpuserve.video.guarantee import Budgets
+from tests.browser import browser_or_skip, browsing
 from tests.video.made_scores import made_table, run_lengths
 
 
@@ -126,3 +127,16 @@ def test_bars_are_as_wide_as_their_shares():
 )
 def test_a_choice_in_words(choice, words):
     assert choice_words(choice) == words
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_no_figure_is_wider_than_its_tile(tmp_path, width):
+    table = made_table(label=np.zeros(9000, bool))
+    page = tmp_path / "report.html"
+    page.write_text(cascade_page(table, choose_cascade(table, Budgets(0.05, 0.05))))
+    assert "100.00<small>%" in page.read_text()
+    with browsing(browser_or_skip(), tmp_path) as browser:
+        browser.open(page.as_uri(), width, 900)
+        wide = "[...document.querySelectorAll('.tile')].map(one => one.scrollWidth - one.clientWidth)"
+        assert max(browser.run(wide)) == 0
+        assert browser.run("document.documentElement.scrollWidth") <= width

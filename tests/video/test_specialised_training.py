@@ -11,7 +11,7 @@ from cpuserve.video.cnn_process import train_apart
 from cpuserve.video.numpy_cnn import NumpyCnn
 from cpuserve.video.scale import Scale
 from cpuserve.video.specialised_cnn import SpecialisedCnn
-from cpuserve.video.specialised_training import CnnSize, train_cnn, write_ir
+from cpuserve.video.specialised_training import CnnSize, check_both_classes, train_cnn, write_ir
 
 TINY = CnnSize("tiny", 4, 8)
 
@@ -78,6 +78,15 @@ def test_one_class_alone_is_refused_with_the_count():
         train_cnn(pixels, np.ones(60, bool), TINY)
     with pytest.raises(UsageError, match="3 of 60 labelled training frames are with the object"):
         train_apart(pixels, np.arange(60) < 3, TINY)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(4, "label 8 more minutes of such video"), (0, "none was seen with the object: label a time")],
+)
+def test_too_few_frames_of_a_class_are_refused_with_the_minutes_that_are_missing(count, said):
+    with pytest.raises(UsageError, match=f"{count} of 60 labelled training frames are with the .*{said}"):
+        check_both_classes(np.arange(60) < count, 2.0)
 
 
 def test_a_process_that_ends_without_a_network_is_told(monkeypatch):
