@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import COMPARE_NO_NUMBERS, ROOT
 from tests.isa import VARIABLE, has_vnni, lacks_bf16_kernels
 
 SECOND = "numeric and not frameworks"
@@ -41,6 +41,7 @@ def test_the_second_run_of_make_test_takes_what_is_numeric():
     """By its folder, or by a marker; and nothing else."""
     numeric = {
         "tests/authoring/test_compiler_folding.py",
+        "tests/authoring/test_convert.py",
         "tests/serving/test_engine.py",
         "tests/e2e/test_answers.py",
     }
@@ -54,6 +55,16 @@ def test_the_second_run_of_make_test_takes_what_is_numeric():
     )
     files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
     assert files == numeric
+    assert "test_an_original_that_answers_otherwise_is_seen" in done.stdout
+    assert "test_a_source_that_is_named_is_kept" not in done.stdout  # left out by its name
+
+
+def test_what_is_left_out_of_the_second_run_is_there():
+    """A file or test that has another name now would come back unseen."""
+    for folder, names in COMPARE_NO_NUMBERS.items():
+        for name in names:
+            file, _, test = name.partition("::")
+            assert f"def {test}" in (ROOT / "tests" / folder / file).read_text(), name
 
 
 def test_make_test_runs_the_script_also_when_one_part_is_asked_for():
@@ -70,7 +81,7 @@ def test_both_runs_are_shown_and_count(tmp_path, first, second, code):
         f'[ "$ONEDNN_MAX_CPU_ISA" = AVX2 ] && exit {second}\nexit {first}\n'
     )
     python.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     command = [str(ROOT / "tests" / "run.sh"), str(python), "-k", "a or b"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "run : -m pytest -k a or b\n" in done.stdout
@@ -98,3 +109,9 @@ def test_without_arguments_whole_servers_run_beside_the_others(tmp_path):
     assert done.returncode == 1
     assert "run: -m pytest --ignore tests/e2e --ignore tests/benchmarks\n" in done.stdout
     assert "run: -m pytest tests/e2e tests/benchmarks\n" in done.stdout
+    if more_than_avx2():
+        (again,) = (line for line in done.stdout.splitlines() if "-m numeric" in line)
+        read = again.partition(f"-m pytest -m {SECOND} ")[2].split()
+        assert read[:2] == ["tests/authoring", "tests/serving"]
+        assert {"tests/e2e/test_answers.py", "tests/cli/test_cut.py"} < set(read)
+        assert all((ROOT / one).exists() for one in read)
