@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
-__all__ = ["NumberRange"]
+__all__ = ["SEED", "NumberRange"]
+
+SEED = click.IntRange(0, 2**63 - 1)
+"""Of what is drawn by chance; records in JSON have no larger numbers."""
 
 
 class NumberRange(click.FloatRange):

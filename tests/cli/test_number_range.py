@@ -40,3 +40,19 @@ def test_every_number_with_a_fraction_of_every_command_is_such_a_number():
     found = dict(numbers(cli))
     assert len(found) > 20
     assert [name for name, kind in found.items() if not isinstance(kind, NumberRange)] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["video", "run", "day.mp4", "--cascade", "cars", "-o", "day.csv"],
+        ["video", "train", "day.mp4", "--reference", "m", "--query", "car", "-o", "cars"],
+    ],
+    ids=lambda words: words[1],
+)
+@pytest.mark.parametrize("seed", ["-1", "9" * 20])
+def test_a_seed_that_a_record_does_not_hold_is_refused(words, seed, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--seed", seed])
+    assert end.value.code == 2
+    assert f"{seed} is not in the range" in " ".join(capsys.readouterr().err.split())

@@ -12,7 +12,7 @@ import orjson
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
-from cpuserve.cli.number_range import NumberRange
+from cpuserve.cli.number_range import SEED, NumberRange
 from cpuserve.cli.options import json_option
 from cpuserve.errors import UsageError
 
@@ -105,7 +105,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     help="Most frames a replica has.",
 )
 @click.option("--share-cores", is_flag=True, help="The client runs on the replicas' cores.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the simulation's draws.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the simulation's draws.")
 @click.option("--paper", is_flag=True, help="Show the published times beside formula and simulation.")
 @json_option("Print the plan as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print the table without remarks.")
