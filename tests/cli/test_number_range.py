@@ -47,6 +47,7 @@ def test_every_number_with_a_fraction_of_every_command_is_such_a_number():
     [
         ["video", "run", "day.mp4", "--cascade", "cars", "-o", "day.csv"],
         ["video", "train", "day.mp4", "--reference", "m", "--query", "car", "-o", "cars"],
+        ["video", "plan", "--paper"],
     ],
     ids=lambda words: words[1],
 )

@@ -13,7 +13,7 @@ import orjson
 
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
-from cpuserve.cli.number_range import NumberRange
+from cpuserve.cli.number_range import SEED, NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -60,7 +60,7 @@ _BROKEN, _INTERRUPTED = 3, 130
     metavar="SHARE",
     help="Share of the frames decided without the reference that it answers too; more near thresholds.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the audit's sample.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the audit's sample.")
 @click.option(
     "--on-drift",
     type=SuggestingChoice(["alarm", "tighten", "reference"]),

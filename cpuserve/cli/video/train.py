@@ -17,7 +17,7 @@ import orjson
 from cpuserve.cli.console import show_table
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
-from cpuserve.cli.number_range import NumberRange
+from cpuserve.cli.number_range import SEED, NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings, scaler_option
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
@@ -126,9 +126,7 @@ _AT_MOST_ONE = NumberRange(0, 1, min_open=True)
     metavar="N",
     help="Frames to label at most; of longer videos, minutes spread over the whole time.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the training of networks."
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the training of networks.")
 @click.option(
     "--trainer",
     type=SuggestingChoice(["numpy", "torch"]),
