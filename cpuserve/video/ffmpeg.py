@@ -53,5 +53,7 @@ class PacketMark(int):
 
 def reason(error: Exception) -> str:
     """What FFmpeg or the kernel says of a failure, without the file's name."""
+    if isinstance(error, av.ExitError):
+        return "nothing came in time"  # PyAV ends what takes longer than its timeout
     said = getattr(error, "strerror", None)
     return str(said or error or type(error).__name__)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import VideoError
+from cpuserve.machine.process_controls import block_signals
 from cpuserve.video.ffmpeg import av, reason
 from cpuserve.video.live_decoder import open_live, shown_address
 from cpuserve.video.video_sources import VideoSource
@@ -38,7 +42,7 @@ def recorded(source: VideoSource, seconds: float, max_pixels: int) -> Iterator[P
     with tempfile.TemporaryDirectory(prefix="cpuserve-recording-") as folder:
         file, shown = Path(folder) / "recording.mkv", shown_address(source.name)
         try:
-            count = _copy(source, file, seconds, max_pixels)
+            count = _interruptible(partial(_copy, source, file, seconds, max_pixels))
         except VideoError as error:
             raise VideoError(shown_address(str(error))) from None  # the cause has the password
         except (av.FFmpegError, OSError) as error:
@@ -46,6 +50,22 @@ def recorded(source: VideoSource, seconds: float, max_pixels: int) -> Iterator[P
         if not count:
             raise VideoError(f"{shown}: it gave no key frame in {seconds + _PATIENCE_S:.0f} s")
         yield file
+
+
+def _interruptible(copy: Callable[[], int]) -> int:
+    """What a function gives or raises, in a thread of its own: FFmpeg hears no Ctrl-C while it waits."""
+    future: Future[int] = Future()
+
+    def run() -> None:
+        block_signals()
+        try:
+            future.set_result(copy())
+        except Exception as error:  # noqa: BLE001  # raised where it is waited for
+            future.set_exception(error)
+
+    # it is left behind where the user does not wait for it
+    threading.Thread(target=run, name="recording", daemon=True).start()
+    return future.result()
 
 
 def _copy(source: VideoSource, file: Path, seconds: float, max_pixels: int) -> int:

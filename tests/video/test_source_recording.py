@@ -5,6 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -18,6 +22,7 @@ from cpuserve.video.source_recording import recorded
 from cpuserve.video.video_file import probe
 from cpuserve.video.video_sources import find_videos
 from tests.conftest import ROOT
+from tests.interrupts import interruptible
 from tests.made_videos import make_video
 
 PIXELS = 1 << 24
@@ -85,6 +90,28 @@ def test_a_source_that_is_not_there_is_named_without_its_password():
         record("rtsp://user:secret@127.0.0.1:1/camera", 1)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_source_that_says_nothing_is_given_up_with_the_reason(monkeypatch):
+    monkeypatch.setattr("cpuserve.video.source_recording._PATIENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(VideoError, match="came in time"):
+        record(f"http://127.0.0.1:{silent.getsockname()[1]}/camera.ts", 1)
+
+
+def test_ctrl_c_ends_the_wait_for_a_source_that_says_nothing():
+    command = [sys.executable, "-m", "cpuserve", "video", "streams", "--model", "digits", "--preset", "off"]
+    command += ["--model-repository", str(ROOT / "ir_models")]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command.append(f"http://127.0.0.1:{silent.getsockname()[1]}/camera.ts")
+        with interruptible():
+            running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)  # it has asked, and waits
+            running.send_signal(signal.SIGINT)
+            said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130, said  # and not 1, as when it has waited long enough
+    assert "Traceback" not in said
 
 
 def test_the_command_plays_an_address(address):
