@@ -213,9 +213,26 @@ def written(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.fixture(scope="module")
+def undisturbed(digits, tmp_path_factory):
+    """What a run that nobody kills writes: by a file's name, made once."""
+    made = {}
+
+    def run(name, words):
+        if name not in made:
+            path = tmp_path_factory.mktemp("whole") / name
+            assert infer(digits, *words, "-o", path).exit_code == 0
+            made[name] = path.read_bytes()
+        return made[name]
+
+    return run
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.mp4"])
 @pytest.mark.parametrize("at", [(1,), (40, 160)])
-def test_a_run_that_is_killed_and_resumed_equals_an_undisturbed_one(digits, data_dir, tmp_path, name, at):
+def test_a_run_that_is_killed_and_resumed_equals_an_undisturbed_one(
+    digits, data_dir, tmp_path, undisturbed, name, at
+):
     given = (
         "--model",
         "digits",
@@ -232,9 +249,7 @@ def test_a_run_that_is_killed_and_resumed_equals_an_undisturbed_one(digits, data
     clips = [data_dir / "video" / CLIP]
     if name != "out.mp4":
         clips.insert(0, data_dir / "video" / "odd_48x48_raw.avi")
-    whole = tmp_path / "whole" / name
-    whole.parent.mkdir()
-    assert infer(digits, *clips, *given, "-o", whole).exit_code == 0
+    whole = undisturbed(name, (*clips, *given))
     target = tmp_path / name
     journal = target if name == "out.jsonl" else tmp_path / f"{name}.parts" / "frames.jsonl"
     command = [
@@ -258,7 +273,7 @@ def test_a_run_that_is_killed_and_resumed_equals_an_undisturbed_one(digits, data
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert infer(digits, *clips, *given, "-o", target, "--resume").exit_code == 0
-    assert target.read_bytes() == whole.read_bytes()
+    assert target.read_bytes() == whole
     assert not journal.exists() or journal == target
 
 

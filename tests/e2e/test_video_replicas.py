@@ -37,25 +37,31 @@ def clip(data_dir, model, count):
         yield frame.scaled(scale).copy(), frame.width, frame.height
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-def test_raw_frames_get_the_answers_of_a_local_model(data_dir, repository, settings, tmp_path, scheme):
+def test_raw_frames_get_the_answers_of_a_local_model(data_dir, repository, settings, tmp_path):
     port = free_port()
-    arguments = ("--model-repository", str(repository), *EXACT, "--grpc_port", str(port))
+    arguments = (*MODELS, "--model-repository", str(repository), *EXACT, "--grpc_port", str(port))
     with serving(tmp_path / "log", *arguments) as server:
-        url = f"grpc://127.0.0.1:{port}" if scheme == "grpc" else f"http://127.0.0.1:{server.port}"
+        urls = (f"http://127.0.0.1:{server.port}", f"grpc://127.0.0.1:{port}")
         for name in MODELS:
-            with open_frame_model(name, settings, threads=1) as local, Replicas([url], name) as replicas:
-                assert replicas.scale == local.scale
-                assert (replicas.version, replicas.checksum) == (local.version, local.checksum)
-                for one in clip(data_dir, local, 6):
-                    wanted = local.submit_seen(*one).result()
-                    seen = replicas.submit_seen(*one).result()
-                    assert json.dumps(seen.answer) == json.dumps(wanted.answer)
-                    assert np.array_equal(seen.mask, wanted.mask)
-                    assert (seen.mask is None) == (wanted.mask is None)
-                    assert json.dumps(replicas.answer(*one)) == json.dumps(wanted.answer)
-                if "predictions" in wanted.answer:
-                    assert replicas.answer(*one, topk=1) == local.answer(*one, topk=1)
+            with open_frame_model(name, settings, threads=1) as local:
+                for url in urls:
+                    check_frames(local, url, name, data_dir)
+
+
+def check_frames(local, url, name, data_dir):
+    """A server's answers to raw frames are those of the model here, in all that they say."""
+    with Replicas([url], name) as replicas:
+        assert replicas.scale == local.scale
+        assert (replicas.version, replicas.checksum) == (local.version, local.checksum)
+        for one in clip(data_dir, local, 6):
+            wanted = local.submit_seen(*one).result()
+            seen = replicas.submit_seen(*one).result()
+            assert json.dumps(seen.answer) == json.dumps(wanted.answer)
+            assert np.array_equal(seen.mask, wanted.mask)
+            assert (seen.mask is None) == (wanted.mask is None)
+            assert json.dumps(replicas.answer(*one)) == json.dumps(wanted.answer)
+        if "predictions" in wanted.answer:
+            assert replicas.answer(*one, topk=1) == local.answer(*one, topk=1)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
