@@ -81,10 +81,10 @@ def test_a_decoder_that_crashes_costs_one_request_and_no_worker(server):
     for pid in decoders:
         os.kill(pid, signal.SIGSEGV)
     server.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in decoders), "rid of decoders")
-    statuses = [server.post(PATH, pages()).status for _ in range(6)]
+    # any of them may be refused, also the last: a worker is asked when the kernel chooses it
+    statuses = [server.post(PATH, pages()).status for _ in range(4 * len(decoders))]
     assert set(statuses) <= {200, 400}
     assert statuses.count(400) <= len(decoders)
-    assert statuses[-1] == 200
     assert server.workers() == workers
 
 
