@@ -71,9 +71,7 @@ _NUMERIC = (ROOT / "tests" / "authoring", ROOT / "tests" / "serving")
 COMPARE_NO_NUMBERS = {
     "authoring": (
         "test_catalog.py",
-        "test_convert.py::test_a_record_in_the_source_is_not_believed",
         "test_convert.py::test_a_source_that_is_named_is_kept",
-        "test_convert.py::test_card_and_report_say_where_the_batch_is",
         "test_convert.py::test_variable_sides_are_noted_and_not_counted",
         "test_convert.py::test_whatever_the_original_framework_does_the_model_is_published",
         "test_convert.py::test_without_a_framework_to_run_the_report_says_why",
