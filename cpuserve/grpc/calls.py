@@ -13,6 +13,7 @@ from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_call import FAILED, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
 from cpuserve.grpc.reading_turns import ReadingTurns
+from cpuserve.grpc.slow_readers import SlowReaders
 from cpuserve.grpc.stream_call import StreamCall
 from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.grpc.unary_call import UnaryCall
@@ -52,12 +53,13 @@ class Calls:
         timeout_s = transport.limits.request_timeout_s
         self._turns = ReadingTurns(max(_LEAST_TURNS, most), _PATIENCE_S, timeout_s)
         self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S, timeout_s)  # of messages that should be small
+        self._slow = SlowReaders(timeout_s)
         self._streams = OpenStreams(max(_LEAST_STREAMS, most))
 
     @property
     def due(self) -> float:
         """When `look` is to be called at the latest, on the clock of `time.monotonic`."""
-        return min(self._count_due, self._turns.due, self._few.due)
+        return min(self._count_due, self._turns.due, self._few.due, self._slow.due)
 
     def begin(self, core: CoreCall) -> None:
         """Begin a call."""
@@ -89,6 +91,7 @@ class Calls:
             self._count_channels(now)
         self._turns.look()
         self._few.look()
+        self._slow.look()
 
     def end_streams(self) -> None:
         """End the streams once what they have asked for is answered."""
@@ -97,7 +100,7 @@ class Calls:
                 call.stop()
 
     def _open_call(self, core: CoreCall, method: Method) -> OpenCall:
-        parts = (core, method, self._transport, self.held)
+        parts = (core, method, self._transport, self.held, self._slow)
         if method.wrap is not None:
             return StreamCall(*parts, method.wrap, self._streams)
         return UnaryCall(*parts, self._few if method.small else self._turns)

@@ -96,6 +96,10 @@ class CoreCall:
         answer = () if message is None else (cygrpc.SendMessageOperation(message, 0),)
         self._call.start_server_batch((*self._head(), *answer, status), _nothing)
 
+    def cancel(self) -> None:
+        """Cut it off."""
+        self._call.cancel(cygrpc.StatusCode.resource_exhausted, "the answer was not read in time")
+
     def refuse(self, refusal: Refusal, trailing: _Metadata = ()) -> None:
         """End it with a code and a text."""
         code = getattr(cygrpc.StatusCode, refusal.grpc_code.lower())

@@ -128,6 +128,7 @@ class InferenceService:
         outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
         names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": head.id}
         content = infer_response(names, outputs)
+        call.native_s = request.native_s
         return Reply(200, content, [("Server-Timing", request.server_timing())])
 
 

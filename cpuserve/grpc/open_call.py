@@ -10,6 +10,7 @@ from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
+from cpuserve.grpc.slow_readers import SlowReaders
 from cpuserve.grpc.transport import METADATA_BYTES, MOST_METADATA, GrpcTransport
 from cpuserve.protocols.access import client_of
 from cpuserve.protocols.body_budget import BodyShare
@@ -31,13 +32,26 @@ class OpenCall:
         method: that was called.
         transport: the worker's queue and limits.
         held: sends its answers.
+        slow: gives them their time.
     """
 
-    def __init__(self, core: CoreCall, method: Method, transport: GrpcTransport, held: HeldAnswers) -> None:
+    def __init__(
+        self,
+        core: CoreCall,
+        method: Method,
+        transport: GrpcTransport,
+        held: HeldAnswers,
+        slow: SlowReaders,
+    ) -> None:
         self._core = core
         self._method = method
         self._transport = transport
         self._held = held
+        self._slow = slow
+
+    def cancel(self) -> None:
+        """Cut it off."""
+        self._core.cancel()
 
     def start(self) -> None:
         """Check it and begin to read."""
@@ -93,14 +107,20 @@ class OpenCall:
         Returns:
             What waits for them; None where they have nothing to do.
         """
-        share = BodyShare(self._transport.budget)
+        transport = self._transport
+        share = BodyShare(transport.budget)
+
+        def answer(reply: Reply) -> None:
+            transport.learn(call)
+            send(reply)
+
         try:
             share.take(len(message))
             call.take_memory = share.take
             task = self._method.read(message)
             if not self._method.at_once:
-                waiting = GrpcCall(call, task, self._core.remaining_s, share, send)
-                self._transport.submit(waiting)
+                waiting = GrpcCall(call, task, self._core.remaining_s, share, answer)
+                transport.submit(waiting)
                 return waiting
             reply = task.handler(call)
         except CpuserveError as error:

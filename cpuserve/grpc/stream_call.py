@@ -14,6 +14,7 @@ from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_call import OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
+from cpuserve.grpc.slow_readers import SlowReaders
 from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.protocols.call import Refusal, Reply
 
@@ -46,7 +47,7 @@ class StreamCall(OpenCall):
     """Answers the messages of a stream in their order, several at a time.
 
     Args:
-        core, method, transport, held: see `OpenCall`.
+        core, method, transport, held, slow: see `OpenCall`.
         wrap: makes an answer of a message and its reply, see `Method`.
         streams: limits how many there are.
     """
@@ -57,10 +58,11 @@ class StreamCall(OpenCall):
         method: Method,
         transport: GrpcTransport,
         held: HeldAnswers,
+        slow: SlowReaders,
         wrap: Callable[[bytes, Reply], bytes | Refusal],
         streams: OpenStreams,
     ) -> None:
-        super().__init__(core, method, transport, held)
+        super().__init__(core, method, transport, held, slow)
         self._wrap = wrap
         self._streams = streams
         self._requests: deque[_StreamRequest] = deque()
@@ -87,6 +89,7 @@ class StreamCall(OpenCall):
         """
         del gone
         self._over = True
+        self._slow.end(self)
         self._streams.remove(self._crowd_out)
         for request in self._requests:
             if request.waiting is not None and request.waiting.abandon():
@@ -150,6 +153,7 @@ class StreamCall(OpenCall):
             self._sending = True
             self._over = isinstance(next_one, Refusal)
         if not isinstance(next_one, Refusal):
+            self._slow.begin(self, len(next_one))
             self._core.write(next_one, self._sent)
         elif next_one is _WELL:
             self._core.finish(None)
@@ -157,6 +161,7 @@ class StreamCall(OpenCall):
             self._core.refuse(next_one)
 
     def _sent(self) -> None:
+        self._slow.end(self)
         with self._lock:
             self._requests.popleft()
             self._sending = False

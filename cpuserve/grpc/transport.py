@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from cpuserve.errors import CpuserveError
+from cpuserve.grpc.brief_paths import BriefPaths
 from cpuserve.grpc.grpc_call import GrpcCall
 from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Call, Reply
@@ -28,6 +30,7 @@ class GrpcTransport:
 
     Args:
         submit: puts a call into the worker's queue.
+        serve: does so too, or runs it in the calling thread.
         note_refused: counts and logs a request that was refused before that.
         expect_room: raises an error when a request could not wait in the queue whatever it asks for; called
             with the seconds that its client waits before its message is read.
@@ -42,6 +45,7 @@ class GrpcTransport:
     def __init__(
         self,
         submit: Callable[[GrpcCall], None],
+        serve: Callable[[GrpcCall], None],
         note_refused: Callable[[Call, str, CpuserveError], None],
         expect_room: Callable[[Call, float | None], None],
         check: Callable[[Call], None] | None,
@@ -51,7 +55,9 @@ class GrpcTransport:
         tell_channels: Callable[[int], None] = lambda _count: None,
         count_answer: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        self.submit = submit
+        self._submit = submit
+        self._serve = serve
+        self._brief = BriefPaths()
         self.note_refused = note_refused
         self.expect_room = expect_room
         self.check = check
@@ -60,6 +66,16 @@ class GrpcTransport:
         self.max_connections = max_connections
         self.tell_channels = tell_channels
         self.count_answer = count_answer
+
+    def submit(self, waiting: GrpcCall) -> None:
+        """Have a call answered: in this thread, if that is brief."""
+        serve = self._serve if waiting.call.path in self._brief else self._submit
+        serve(waiting)
+
+    def learn(self, call: Call) -> None:
+        """Learn of an answered call how brief it was, if that is known."""
+        if call.native_s < math.inf:
+            self._brief.learn(call.path, call.native_s)
 
     def count(self, reply: Reply) -> None:
         """Count an answer by its code."""

@@ -11,6 +11,7 @@ from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_call import OpenCall
 from cpuserve.grpc.reading_turns import ReadingTurns
+from cpuserve.grpc.slow_readers import SlowReaders
 from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.protocols.call import Reply, error_reply
 
@@ -21,7 +22,7 @@ class UnaryCall(OpenCall):
     """Reads its message once it is its turn, and sends the answer.
 
     Args:
-        core, method, transport, held: see `OpenCall`.
+        core, method, transport, held, slow: see `OpenCall`.
         turns: of messages to be read.
 
     Attributes:
@@ -34,9 +35,10 @@ class UnaryCall(OpenCall):
         method: Method,
         transport: GrpcTransport,
         held: HeldAnswers,
+        slow: SlowReaders,
         turns: ReadingTurns,
     ) -> None:
-        super().__init__(core, method, transport, held)
+        super().__init__(core, method, transport, held, slow)
         self._turns = turns
         self._call = self._new_call()
         self.client = self._call.client
@@ -62,6 +64,7 @@ class UnaryCall(OpenCall):
             gone: whether its client, or a lack of time, ended it.
         """
         self._turns.end(self)
+        self._slow.end(self)
         waiting, transport = self._waiting, self._transport
         unanswered = not self._answered if waiting is None else gone and waiting.abandon()
         self._answered = True
@@ -100,6 +103,7 @@ class UnaryCall(OpenCall):
     def _finish(self, reply: Reply) -> None:
         trailing = [(name.lower(), value) for name, value in reply.headers if name != "Content-Type"]
         if reply.refusal is None:
+            self._slow.begin(self, len(reply.body))
             self._core.finish(reply.body, trailing)
         else:
             self._core.refuse(reply.refusal, trailing)

@@ -144,6 +144,21 @@ class RequestLoop:
         self._wake_one()
         self._hand_over()
 
+    def serve(self, waiting: WaitingCall) -> None:
+        """Run a request here in the place of a thread that is idle; where none is, `submit` it."""
+        kind = waiting.call.path
+        if not self._idle_threads or self._queue.count or kind.startswith(self.slow_paths):
+            self.submit(waiting)
+            return
+        try:
+            self._enqueue(waiting, kind, time.monotonic())
+        except CpuserveError as error:
+            self.runner.refuse(waiting, error)
+        queued = self._queue.take()
+        if queued is not None:  # another thread may have been faster
+            self._tell_depth()
+            self._run(queued, time.monotonic())
+
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
 

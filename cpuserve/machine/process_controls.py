@@ -28,7 +28,7 @@ __all__ = [
     "show_thread_name",
 ]
 
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BYTES = 8 << 20
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR_BYTES = 48
@@ -47,13 +47,17 @@ def malloc_settings() -> bool:
     """Make glibc return buffers of 8 MiB and more, such as large pictures, to the kernel when they are freed.
 
     By default glibc puts buffers of up to 32 MiB into its heaps once it has seen one freed. Each heap keeps
-    everything below its last block in use, so that memory use depends on which request came last.
+    everything below its last block in use, so that memory use depends on which request came last. Above that
+    block it keeps as much as glibc would by itself, twice that size: else every request would have the kernel
+    give its pages anew.
 
     Returns:
         Whether the C library took the setting; only glibc does.
     """
     try:
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES))
+        library = ctypes.CDLL(None)
+        settings = ((_M_MMAP_THRESHOLD, _LARGE_BYTES), (_M_TRIM_THRESHOLD, 2 * _LARGE_BYTES))
+        return all(library.mallopt(number, value) for number, value in settings)
     except AttributeError:  # not glibc
         return False
 

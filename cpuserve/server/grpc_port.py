@@ -96,6 +96,7 @@ class GrpcPort:
         transport = GrpcTransport(
             *(
                 worker.loop.submit,
+                worker.loop.serve,
                 worker.loop.runner.note_refused,
                 worker.loop.early_refusal.check,
                 worker.check,

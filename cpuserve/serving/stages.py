@@ -148,7 +148,7 @@ THREAD_ROLES = (
     ThreadRole(LOADER_THREAD, "admin", infers=True),
     ThreadRole(ADMIN_THREAD, "admin"),
     ThreadRole(SAMPLER_THREAD, "admin"),
-    ThreadRole(GRPC_THREAD, "admin"),
+    ThreadRole(GRPC_THREAD, "serve", infers=True),
     ThreadRole(ZMQ_THREAD, "admin"),
     ThreadRole(SHADOW_THREAD, "admin", infers=True),
 )
