@@ -12,14 +12,33 @@ from tests.grpc.test_server import tensors
 from tests.protocols.fakes import Pipeline, Pool
 
 
-def test_what_is_not_known_is_not_brief_and_the_mean_decides():
+def test_what_is_not_known_is_not_brief():
     paths = BriefPaths()
     assert "/a" not in paths
     paths.learn("/a", 1e-5)
     assert "/a" in paths
-    for _ in range(20):
-        paths.learn("/a", 1e-2)
+
+
+def test_what_took_longer_in_the_way_of_others_is_brief_still():
+    paths = BriefPaths()
+    for number in range(100):
+        paths.learn("/a", 1e-4 if number % 5 == 0 else 8e-4)
+    assert "/a" in paths
+    for _ in range(200):
+        paths.learn("/a", 8e-4)
     assert "/a" not in paths
+
+
+def test_after_a_long_one_a_path_is_not_brief_for_a_while():
+    paths = BriefPaths()
+    paths.learn("/a", 1e-4)
+    paths.learn("/a", 1e-1)
+    for _ in range(20):
+        assert "/a" not in paths
+        paths.learn("/a", 1e-4)
+    for _ in range(20):
+        paths.learn("/a", 1e-4)
+    assert "/a" in paths
 
 
 def test_no_more_paths_are_known_than_there_is_room_for():
@@ -28,7 +47,7 @@ def test_no_more_paths_are_known_than_there_is_room_for():
         paths.learn(f"/{number}", 1e-5)
     assert "/255" in paths
     assert "/9999" not in paths
-    assert len(paths._means) == 256
+    assert len(paths._expected_s) == 256
 
 
 @pytest.mark.parametrize(("seconds", "thread"), [(1e-5, "grpc"), (1e-2, "serve-0")])
