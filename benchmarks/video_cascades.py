@@ -146,8 +146,8 @@ def _measure(
     truth, runs = work / "truth.csv", []
     every = [_run(asked, rest, cascade, truth, "--every-frame") for _ in range(min(rounds, 2))]
     wanted = _labels(truth)
-    for _ in range(rounds):
-        runs.append(_run(asked, rest, cascade, work / "run.csv"))
+    for number in range(rounds):  # each audits a sample of its own
+        runs.append(_run(asked, rest, cascade, work / "run.csv", "--seed", str(number)))
     plain = _run(asked, rest, cascade, work / "plain.csv", "--audit", "0")
     skip = _skipping(asked, rest, cascade, wanted, work) if skips else None
     seconds = {"every": _median(every, "seconds"), "cascade": _median(runs, "seconds")}
@@ -172,7 +172,7 @@ def _measure(
         "speed_up_unaudited": round(seconds["every"] / plain["seconds"], 2),
         "skipping": skip and {**skip, "speed_up": round(skip["seconds"] / seconds["cascade"], 2)},
         "shares": runs[0]["shares"],
-        "audited": runs[0]["audited"],
+        "audited": [run["audited"] for run in runs],
         "alarms": len(runs[0]["alarms"]),
         **_errors(accuracy(_labels(work / "run.csv"), wanted)),
         "costs_ms": {name: round(cost, 4) for name, cost in costs.items()},

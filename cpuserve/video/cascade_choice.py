@@ -69,6 +69,7 @@ class Choice:
         looks: places in each window of 30 frames that are looked at, in place of ``every``; then there are no
             packets and no detector (`cpuserve.video.window_looks`).
         most_asked: looks at a window that the reference is asked about.
+        c_half: a window with half of its looks below this is negative; 0: that decides nothing.
     """
 
     every: int = 1
@@ -81,6 +82,7 @@ class Choice:
     c_high: float = 1.0
     looks: tuple[int, ...] = ()
     most_asked: int = WINDOW_FRAMES
+    c_half: float = 0.0
 
     @property
     def decides_nothing(self) -> bool:
@@ -194,7 +196,7 @@ def replay(table: ScoreTable, choice: Choice) -> Replay:
     """
     if choice.looks:
         scores = None if choice.cnn is None else table.specialised[choice.cnn]
-        thresholds = choice.c_low, choice.c_high
+        thresholds = choice.c_low, choice.c_half, choice.c_high
         found = replay_looks(table, choice.looks, scores, thresholds, choice.most_asked)
         stages = np.full(len(table), DecidedBy.SKIPPED, np.uint8)
         stages[found.own], stages[found.asked] = DecidedBy.SPECIALISED, DecidedBy.REFERENCE

@@ -119,6 +119,7 @@ class CnnRule:
         scale: what frames are scaled to for it.
         c_low: frames whose probability is below this are labelled no.
         c_high: frames whose probability is above this are labelled yes.
+        c_half: windows with half of their looks below this are labelled no; 0 labels none.
     """
 
     cnn: str
@@ -126,6 +127,7 @@ class CnnRule:
     scale: Scale
     c_low: float
     c_high: float
+    c_half: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ class Cascade:
             c_high=special.c_high if special else 1.0,
             looks=self.sampling.looks,
             most_asked=self.sampling.most_asked,
+            c_half=special.c_half if special else 0.0,
         )
 
     def parsed_query(self) -> Query:
@@ -333,6 +336,7 @@ def _check(cascade: Cascade) -> None:
         wrong += _scale_faults("specialised.scale", special.scale)
         wrong += _between("specialised.c_low", special.c_low, 0, 1)
         wrong += _between("specialised.c_high", special.c_high, special.c_low, 1)
+        wrong += _between("specialised.c_half", special.c_half, 0, special.c_high)
     wrong += [
         f"{name!r} is no file name" for name in sorted(_named_files(cascade)) if Path(name).name != name
     ]

@@ -93,7 +93,8 @@ def choice_words(choice: Choice) -> str:
     if choice.detector is not None:
         parts.append(f"{choice.detector} below {choice.delta:.3g} no change")
     if choice.cnn is not None:
-        parts.append(f"CNN {choice.cnn} below {choice.c_low:.3g} no, above {choice.c_high:.3g} yes")
+        half = f", half of a window below {choice.c_half:.3g} no" if choice.c_half else ""
+        parts.append(f"CNN {choice.cnn} below {choice.c_low:.3g} no, above {choice.c_high:.3g} yes{half}")
     return ", ".join(parts) or "the reference on every frame"
 
 
@@ -226,7 +227,7 @@ def _histograms(table: ScoreTable, choice: Choice) -> Iterator[_Histogram]:
     if choice.cnn is not None:
         scores = known.specialised[choice.cnn]
         caption = f"CNN {choice.cnn}: probability that the object is there"
-        levels = [choice.c_low, choice.c_high]
+        levels = [choice.c_low, *([choice.c_half] if choice.c_half else []), choice.c_high]
         yield _Histogram(_histogram(scores, groups, levels, caption), caption, legend)
     if choice.packets is not None and known.packets is not None:
         caption = "Sizes of packets: probability that the object is there"

@@ -180,7 +180,7 @@ def search(
 
 class _Search:
     def __init__(self, table: ScoreTable, budgets: Budgets, cautions: Sequence[Caution]) -> None:
-        self._table, self._cautions = table, cautions
+        self._table, self._cautions, self._budgets = table, cautions, budgets
         # overlapping windows, so that it does not depend on where the first of them happens to begin
         step = min(WINDOW_FRAMES, -(-len(table) // _MOST_WINDOWS))
         self._windows = WindowRows.of(table, max(1, step))
@@ -227,15 +227,20 @@ class _Search:
                     frames = self._frames if caution.shrink < 1 else (1.0, 1.0)
                     found = seen.within(*self._allowed[place], caution.shrink, frames)
                     low, high = (single(one) for one in found)
+                    if caution.shrink < 1:
+                        high = max(high, seen.highest_without(self._budgets))
+                    half = min(single(seen.half(caution.shrink)), high)
                     for most in [most for most in ASKED if most >= caution.fewest_asked]:
-                        choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high, most_asked=most)
+                        choice = Choice(looks=looks, cnn=name, c_low=low, c_high=high, c_half=half)
+                        choice = dataclasses.replace(choice, most_asked=most)
                         yield from self._kept_looks(choice, seen, {place: limits[place]})
 
     def _kept_looks(
         self, choice: Choice, seen: WindowScores, limits: dict[int, tuple[int, int]]
     ) -> Iterator[Candidate]:
         """The choice for the first of these cautions whose limits of wrong windows it keeps."""
-        missed, invented, own, asked = seen.decided(choice.c_low, choice.c_high, choice.most_asked)
+        thresholds = choice.c_low, choice.c_high, choice.most_asked, choice.c_half
+        missed, invented, own, asked = seen.decided(*thresholds)
         for place, (fn, fp) in limits.items():
             if missed <= fn and invented <= fp:
                 shares = dict.fromkeys(DecidedBy, 0.0)

@@ -17,6 +17,7 @@ from cpuserve.video.decoding import StageResult
 from cpuserve.video.difference import DifferenceDetector
 from cpuserve.video.packet_features import PacketFeature
 from cpuserve.video.specialised_cnn import SpecialisedCnn
+from cpuserve.video.window_looks import half_of
 from cpuserve.video.windows import WINDOW_FRAMES
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Thresholds:
         delta: frames that differ by less than this have not changed.
         c_low: frames that the CNN gives less than this are labelled no.
         c_high: frames that it gives more are labelled yes.
+        c_half: a window with half of its looks below this is labelled no.
         reference_only: every frame goes to the reference.
     """
 
@@ -84,6 +86,7 @@ class Thresholds:
     delta: float = 0.0
     c_low: float = 0.0
     c_high: float = 1.0
+    c_half: float = 0.0
     reference_only: bool = False
 
     @classmethod
@@ -91,7 +94,8 @@ class Thresholds:
         """Those that were trained."""
         choice = cascade.choice
         low, high = (choice.packets.low, choice.packets.high) if choice.packets else (0.0, 1.0)
-        return cls(choice.every, choice.looks, low, high, choice.delta, choice.c_low, choice.c_high)
+        cnn = choice.c_low, choice.c_high, choice.c_half
+        return cls(choice.every, choice.looks, low, high, choice.delta, *cnn)
 
 
 ALL_TO_THE_REFERENCE = Thresholds(reference_only=True)
@@ -138,6 +142,7 @@ class CascadeStage:
         self._block = -1  # the last of the blocks of ``every`` frames that one was looked at of
         self._last = -1  # number of the last frame looked at
         self._denied = -1  # the last window that a look found negative
+        self._below = (-1, 0)  # the last window with looks below ``c_half``, and how many
         self._end = -1  # number of the last frame whose decision has to be told, if only for the CPU time
         self._mark = 0  # of the CPU time of this process
 
@@ -172,6 +177,7 @@ class CascadeStage:
         if self._detector is not None:
             self._detector.reset()
         self._block = self._last = self._denied = -1
+        self._below = (-1, 0)
 
     def __call__(self, frame: Frame) -> StageResult | None:
         """Decide about a frame; the value is a `Decision`. None: it is skipped."""
@@ -204,6 +210,12 @@ class CascadeStage:
             told = found.pictures or self._end < 0 or frame.number == self._end
             return found if told else None
         decision, near = self._look(frame)
+        if decision.specialised < self._thresholds.c_half:
+            seen = self._below[1] + 1 if self._below[0] == window else 1
+            self._below = window, seen
+            if decision.stage == DecidedBy.REFERENCE and seen == half_of(self._thresholds.looks):
+                decision = decision._replace(stage=int(DecidedBy.SPECIALISED))  # which says no
+                near = decision.specialised > _NEAR * self._thresholds.c_half
         if decision.stage == DecidedBy.REFERENCE and window == self._denied:
             skipped = decision._replace(stage=int(DecidedBy.SKIPPED))  # the window is negative anyway
             return self._audited(frame, skipped, near=True)

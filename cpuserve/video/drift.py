@@ -115,7 +115,11 @@ def _past(limits: Thresholds, error: LabelledFrame) -> Thresholds:
         return replace(limits, packets_low=_below(min(limits.packets_low, error.packets)))
     if error.label:
         return replace(limits, c_high=_above(max(limits.c_high, error.specialised)))
-    return replace(limits, c_low=_below(min(limits.c_low, error.specialised)))
+    if error.specialised < limits.c_half:
+        limits = replace(limits, c_half=_below(error.specialised))
+    if error.specialised >= limits.c_low:
+        return limits
+    return replace(limits, c_low=_below(error.specialised))
 
 
 def _above(score: float) -> float:

@@ -60,7 +60,8 @@ def _specialised(learnt: Learnt, choice: Choice) -> CnnRule | None:
     if choice.cnn is None:
         return None
     path = learnt.cnns[choice.cnn]
-    return CnnRule(choice.cnn, path.name, SpecialisedCnn(path).scale, choice.c_low, choice.c_high)
+    thresholds = choice.c_low, choice.c_high, choice.c_half
+    return CnnRule(choice.cnn, path.name, SpecialisedCnn(path).scale, *thresholds)
 
 
 def _promise(chosen: ChosenCascade) -> CascadePromise:

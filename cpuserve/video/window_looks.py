@@ -4,25 +4,32 @@ A window is positive when at least 28 of its frames are. With looks from its thi
 one, and each label copied up to the next look, that is so exactly when every look says yes. So one look that
 says no decides a window, and the reference need not be asked about the others. It is asked about those first
 that the network takes for the least likely.
+
+A network may be unsure of single frames and sure of a window: it may give a frame of a positive window as
+little as the frames of an empty one get, but hardly ever half of its looks. So a window is negative, too,
+when half of its looks have less than a threshold that is far above the one for a single look.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES
+from cpuserve.video.windows import LEAST_POSITIVE, WINDOW_FRAMES, clopper_pearson
 
 if TYPE_CHECKING:
+    from cpuserve.video.guarantee import Budgets
     from cpuserve.video.score_table import ScoreTable
 
-__all__ = ["ASKED", "LOOKS", "LookedAt", "WindowScores", "replay_looks"]
+__all__ = ["ASKED", "LOOKS", "LookedAt", "WindowScores", "half_of", "replay_looks"]
 
 _FIRST, _LAST = WINDOW_FRAMES - LEAST_POSITIVE, LEAST_POSITIVE - 1
 _COUNTS = (2, 3, 4, 6)
+_LEAST = 1e-6  # of a probability, and of one minus it, whose logit is taken
 _NEAR = 5  # frames around a change of the label, which windows forgive where they begin elsewhere
 
 LOOKS = tuple(tuple(int(place) for place in np.linspace(_FIRST, _LAST, count)) for count in _COUNTS)
@@ -30,6 +37,11 @@ LOOKS = tuple(tuple(int(place) for place in np.linspace(_FIRST, _LAST, count)) f
 
 ASKED = (1, 2, 3, WINDOW_FRAMES)
 """Looks at a window that the reference is asked about at most."""
+
+
+def half_of(looks: tuple[int, ...]) -> int:
+    """How many looks at a window are half of them."""
+    return len(looks) // 2
 
 
 @dataclass(frozen=True)
@@ -53,21 +65,22 @@ def replay_looks(
     table: ScoreTable,
     looks: tuple[int, ...],
     scores: NDArray[np.float32] | None,
-    thresholds: tuple[float, float],
+    thresholds: tuple[float, float, float],
     most_asked: int,
 ) -> LookedAt:
     """Label each frame as the running cascade does.
 
-    The network decides looks below the first threshold and above the second. If it says no to none of a
-    window and segment, the reference is asked about the others, the one with the smallest score first, until
-    it says no; when it has said yes to ``most_asked`` of them, all the rest are positive. All frames that
-    nothing decides copy the label before them; those before the first of their video are negative.
+    The network decides looks below the first threshold and above the third, and says no to the look with
+    which half of a window are below the second. If it says no to none of a window and segment, the reference
+    is asked about the others, the one with the smallest score first, until it says no; when it has said yes
+    to ``most_asked`` of them, all the rest are positive. All frames that nothing decides copy the label
+    before them; those before the first of their video are negative.
 
     Args:
         table: labels, numbers and segments.
         looks: places in a window, ascending.
         scores: of the network, [n]; None for none.
-        thresholds: of the network.
+        thresholds: of the network: ``c_low``, ``c_half`` and ``c_high``.
         most_asked: looks at a window that the reference is asked about.
     """
     number, label = np.asarray(table.number), np.asarray(table.label, bool)
@@ -79,7 +92,12 @@ def replay_looks(
     scope = np.cumsum(new) - 1
     known = np.full(len(seen), np.float32(0.5)) if scores is None else scores[seen]
     below = known < thresholds[0] if scores is not None else np.zeros(len(seen), bool)
-    above = known > thresholds[1] if scores is not None else np.zeros(len(seen), bool)
+    above = known > thresholds[2] if scores is not None else np.zeros(len(seen), bool)
+    if scores is not None:
+        little = known < thresholds[1]
+        count = np.cumsum(little)
+        count = count - (count - little)[np.flatnonzero(new)][scope]  # within the window
+        below |= little & (count == half_of(looks))
     denied = np.bincount(scope[below], minlength=int(new.sum())) > 0
     left = ~(below | above | denied[scope])
     order = np.lexsort((seen, known, ~left, scope))  # those left open first, within their window
@@ -122,8 +140,12 @@ class WindowScores:
         scores: NDArray[np.float32] | None,
     ) -> None:
         seen = rows[:, list(looks)]
-        self._truth, self._label = truth, label[seen]
+        self._truth, self._label, self._half = truth, label[seen], half_of(looks)
         self._scores = None if scores is None else np.asarray(scores, np.float32)[seen]
+        begins = np.flatnonzero(np.diff(label, prepend=~label[:1]))  # where runs of a label begin
+        self._peaks = np.zeros(0, np.float32)  # of the runs without the object, descending
+        if scores is not None and len(label):
+            self._peaks = np.sort(np.maximum.reduceat(scores, begins)[~label[begins]])[::-1]
         near = np.convolve(np.diff(label, prepend=label[:1]), np.ones(2 * _NEAR), "same") > 0
         self._steady = [
             np.zeros(0, np.float32) if scores is None else np.sort(scores[(label == value) & ~near])
@@ -165,7 +187,41 @@ class WindowScores:
             return ((low + high) / 2,) * 2
         return low, max(low, 1 - (1 - high) * shrink)
 
-    def decided(self, low: float, high: float, most_asked: int) -> tuple[int, int, float, float]:
+    def highest_without(self, budgets: Budgets) -> float:
+        """The score that no frame without the object exceeds: where one does, the reference is not asked.
+
+        Runs of frames without it are what is counted. Some may exceed the score where there are so many of
+        them that the bound of their share keeps the budget all the same.
+        """
+        if self._scores is None or not len(self._peaks):
+            return 0.0
+        count, tolerated = len(self._peaks), 0
+        while clopper_pearson(tolerated + 1, count, 1 - 2 * budgets.alpha)[1] <= budgets.fp:
+            tolerated += 1
+        return float(self._peaks[tolerated])
+
+    def half(self, shrink: float) -> float:
+        """``c_half`` with which no positive window is missed that the reference had right.
+
+        Of each window that score counts which half of its looks have at most: the least that a positive
+        window has, and of a caution as far from there to what the median negative window has, in logits, as
+        ``shrink`` leaves. Where these are on the wrong sides of each other the network tells nothing: 0.
+
+        Args:
+            shrink: what is left of the range of scores that the network decides.
+        """
+        right = self._truth & self._label.all(axis=1)
+        if self._scores is None or not right.any() or self._truth.all():
+            return 0.0
+        half = np.sort(self._scores, axis=1)[:, self._half - 1].astype(float)
+        least, typical = half[right].min(), np.median(half[~self._truth])
+        if least <= typical or shrink == 1:
+            return float(least) if least > typical else 0.0
+        return float(_expit(shrink * _logit(least) + (1 - shrink) * _logit(typical)))
+
+    def decided(
+        self, low: float, high: float, most_asked: int, half: float = 0.0
+    ) -> tuple[int, int, float, float]:
         """What comes of thresholds.
 
         Returns:
@@ -175,6 +231,9 @@ class WindowScores:
         nothing = np.zeros(self._label.shape, bool)
         below = nothing if self._scores is None else self._scores < low
         above = nothing if self._scores is None else self._scores > high
+        if self._scores is not None:
+            little = self._scores < half
+            below |= little & (np.cumsum(little, axis=1) == self._half)
         left = ~(below | above | below.any(axis=1, keepdims=True))
         keys = np.where(left, 0.5 if self._scores is None else self._scores, np.inf)
         order = np.argsort(keys, axis=1, kind="stable")[:, :most_asked]
@@ -187,3 +246,12 @@ class WindowScores:
         own, others = (int((below | above).sum()) + accepted) / frames, int(asked.sum()) / frames
         missed, invented = self._truth & ~found, ~self._truth & found
         return int(missed.sum()), int(invented.sum()), own, others
+
+
+def _logit(probability: float) -> float:
+    kept = min(max(float(probability), _LEAST), 1 - _LEAST)
+    return math.log(kept / (1 - kept))
+
+
+def _expit(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))

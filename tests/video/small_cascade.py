@@ -82,7 +82,7 @@ def write_small_cascade(directory: Path, choice: Choice, limit: float = 100.0) -
     if choice.cnn:
         write_network(directory / "specialised.xml", limit)
         parts["specialised"] = CnnRule(
-            *(choice.cnn, "specialised.xml", CNN_SCALE, choice.c_low, choice.c_high)
+            *(choice.cnn, "specialised.xml", CNN_SCALE, choice.c_low, choice.c_high, choice.c_half)
         )
     return Cascade(
         query="car",

@@ -24,6 +24,7 @@ CHOICES = [
     Choice(every=2, packets=PacketRule(0.1, 0.9), detector="global:10", delta=20.0),
     Choice(looks=(2, 10, 18, 27), cnn="one", c_low=0.2, c_high=0.8),
     Choice(looks=(2, 7, 12, 17, 22, 27), cnn="one", c_low=0.05, c_high=0.99, most_asked=2),
+    Choice(looks=(2, 7, 12, 17, 22, 27), cnn="one", c_low=0.05, c_high=0.99, most_asked=2, c_half=0.6),
     Choice(looks=(2, 27)),
 ]
 

@@ -10,7 +10,7 @@ from cpuserve.video.cascade_stage import ALL_TO_THE_REFERENCE, Thresholds
 from cpuserve.video.drift import DriftResponse
 from cpuserve.video.frame_labels import LabelledFrame
 
-LIMITS = Thresholds(every=5, packets_low=0.1, packets_high=0.9, delta=8.0, c_low=0.2, c_high=0.8)
+LIMITS = Thresholds(every=5, packets_low=0.1, packets_high=0.9, delta=8.0, c_low=0.2, c_high=0.8, c_half=0.5)
 RIGHT = LabelledFrame(0, DecidedBy.SPECIALISED, True, specialised=0.95, truth=True, audit=0.1)
 SKIP = LabelledFrame(0, DecidedBy.SKIPPED, False, truth=True, audit=0.1)
 
@@ -55,7 +55,11 @@ def test_an_alarm_is_raised_once_for_danger_and_once_for_a_broken_budget(caplog)
         ),
         (
             LabelledFrame(0, DecidedBy.SPECIALISED, False, specialised=0.1, truth=True, audit=0.1),
-            {"c_low": 0.05},
+            {"c_low": 0.05, "c_half": 0.05},
+        ),
+        (
+            LabelledFrame(0, DecidedBy.SPECIALISED, False, specialised=0.4, truth=True, audit=0.1),
+            {"c_half": 0.2},
         ),
         (
             LabelledFrame(0, DecidedBy.SPECIALISED, True, specialised=0.9, truth=False, audit=0.1),
