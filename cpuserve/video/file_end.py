@@ -17,6 +17,9 @@ _ASF_SIZE = 40  # from there to the size of the file
 _ASF_FLAGS = 88
 _ASF_BROADCAST = 1  # written live: its size was not known
 
+_RIFF_HEAD = 8
+_RIFF_UNKNOWN = (0, (1 << 32) - 1)  # written live
+
 _GIF_HEADER = 13
 _GIF_EXTENSION, _GIF_PICTURE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
@@ -51,6 +54,8 @@ def cut_end(container: Any, stream: Any, behind: int) -> str | None:
         if "gif" in names:
             return None if _gif_is_whole(file, size) else "it ends before its trailer"
         start = file.read(_START)
+        if "avi" in names:
+            return _SHORT if _riff_end(file, size) > size else None
     if "yuv4mpegpipe" in names:
         # pictures are all of one size, and nothing else is behind the last
         return None if size <= behind else _CUT
@@ -70,6 +75,22 @@ def _matroska_end(start: bytes) -> int:
     length = 9 - start[place].bit_length()  # of the size: its first byte has as many zero bits before a one
     size = int.from_bytes(start[place : place + length], "big") & (1 << 7 * length) - 1
     return 0 if size == (1 << 7 * length) - 1 else place + length + size
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    """Where the chunks of an AVI file end, by their own words; 0 where one does not tell."""
+    place = end = 0
+    while place + _RIFF_HEAD <= size:
+        file.seek(place)
+        head = file.read(_RIFF_HEAD)
+        length = int.from_bytes(head[4:], "little")
+        if not head.startswith(b"RIFF"):
+            break  # whatever else is there is no video
+        if length in _RIFF_UNKNOWN:
+            return 0
+        end = place + _RIFF_HEAD + length
+        place = end + length % 2
+    return end
 
 
 def _asf_end(start: bytes) -> int:

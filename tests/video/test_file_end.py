@@ -60,6 +60,21 @@ def test_a_cut_file_gives_the_frames_before_the_cut_and_says_it(whole, part):
     assert str(whole) in str(told.value)
 
 
+@pytest.mark.parametrize("whole", ["avi"], indirect=True)
+def test_an_avi_cut_between_packets_or_in_its_index_says_it(whole):
+    data = whole.read_bytes()
+    pictures = [place for place in range(len(data)) if data[place : place + 4] == b"00dc"][:COUNT]
+    for end in (pictures[COUNT // 2], data.index(b"idx1"), data.index(b"idx1") + 20):
+        whole.write_bytes(data[:end])
+        with pytest.raises(VideoError, match="is the last one"):
+            list(frames(whole))
+    whole.write_bytes(data + b"notes of an editor")
+    assert probe(whole).packets.damage is None
+    for size in (0, (1 << 32) - 1):  # as what was written live has it
+        whole.write_bytes(data[:4] + size.to_bytes(4, "little") + data[8:])
+        assert probe(whole).packets.damage is None
+
+
 def test_a_gif_cut_by_its_trailer_alone_says_it(tmp_path):
     path = tmp_path / "a.gif"
     with av.open(str(path), "w") as out:
