@@ -65,8 +65,8 @@ def test_power_that_is_measured_or_not_shown(
         ((), "give a PRESET, or --images-per-s"),
         ((PRESET, "--images-per-s", "5"), "give a PRESET, or --images-per-s"),
         (("--images-per-s", "5", "--watts", "9", "--measure-watts", "1"), "leave one out"),
-        (("--images-per-s", "0"), "not above 0"),
-        (("--images-per-s", "5", "--load", "2"), "--load 2"),
+        (("--images-per-s", "0"), "is not in the range x>0"),
+        (("--images-per-s", "5", "--load", "2"), "'--load': 2.0 is not in the range 0<x<=1"),
         ((str(ROOT / "README.md"),), "is not JSON"),
     ],
 )
