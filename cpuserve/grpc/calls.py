@@ -10,7 +10,7 @@ from functools import partial
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
-from cpuserve.grpc.open_call import FAILED, OpenCall
+from cpuserve.grpc.open_call import FAILED, CallWorker, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
 from cpuserve.grpc.reading_turns import ReadingTurns
 from cpuserve.grpc.slow_readers import SlowReaders
@@ -100,7 +100,7 @@ class Calls:
                 call.stop()
 
     def _open_call(self, core: CoreCall, method: Method) -> OpenCall:
-        parts = (core, method, self._transport, self.held, self._slow)
+        parts = core, method, CallWorker(self._transport, self.held, self._slow)
         if method.wrap is not None:
             return StreamCall(*parts, method.wrap, self._streams)
         return UnaryCall(*parts, self._few if method.small else self._turns)

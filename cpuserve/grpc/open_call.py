@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
 from cpuserve.grpc.core import CoreCall
@@ -16,7 +18,7 @@ from cpuserve.protocols.access import client_of
 from cpuserve.protocols.body_budget import BodyShare
 from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
 
-__all__ = ["FAILED", "OpenCall"]
+__all__ = ["FAILED", "CallWorker", "OpenCall"]
 
 _log = logging.getLogger("cpuserve.grpc")
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
@@ -24,46 +26,49 @@ FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
 """The answer after a fault of the code."""
 
 
-class OpenCall:
+class CallWorker(NamedTuple):
+    """What all calls of a worker share.
+
+    Attributes:
+        transport: its queue and limits.
+        held: sends the answers.
+        slow: gives them their time.
+    """
+
+    transport: GrpcTransport
+    held: HeldAnswers
+    slow: SlowReaders
+
+
+class OpenCall(ABC):
     """A call that is not over. The thread of the server calls its functions, unless they say otherwise.
 
     Args:
         core: the call as gRPC has it.
         method: that was called.
-        transport: the worker's queue and limits.
-        held: sends its answers.
-        slow: gives them their time.
+        worker: what all calls of the worker share.
     """
 
-    def __init__(
-        self,
-        core: CoreCall,
-        method: Method,
-        transport: GrpcTransport,
-        held: HeldAnswers,
-        slow: SlowReaders,
-    ) -> None:
+    def __init__(self, core: CoreCall, method: Method, worker: CallWorker) -> None:
         self._core = core
         self._method = method
-        self._transport = transport
-        self._held = held
-        self._slow = slow
+        self._transport, self._held, self._slow = worker
 
     def cancel(self) -> None:
         """Cut it off."""
         self._core.cancel()
 
+    @abstractmethod
     def start(self) -> None:
         """Check it and begin to read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closed(self, gone: bool) -> None:
         """It is over.
 
         Args:
             gone: whether its client, or a lack of time, ended it.
         """
-        raise NotImplementedError
 
     def _new_call(self) -> Call:
         """What a message of it becomes."""

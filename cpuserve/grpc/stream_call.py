@@ -10,12 +10,9 @@ from functools import partial
 from cpuserve.errors import CpuserveError
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall
-from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
-from cpuserve.grpc.open_call import OpenCall
+from cpuserve.grpc.open_call import CallWorker, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
-from cpuserve.grpc.slow_readers import SlowReaders
-from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.protocols.call import Refusal, Reply
 
 __all__ = ["StreamCall"]
@@ -47,7 +44,7 @@ class StreamCall(OpenCall):
     """Answers the messages of a stream in their order, several at a time.
 
     Args:
-        core, method, transport, held, slow: see `OpenCall`.
+        core, method, worker: see `OpenCall`.
         wrap: makes an answer of a message and its reply, see `Method`.
         streams: limits how many there are.
     """
@@ -56,13 +53,11 @@ class StreamCall(OpenCall):
         self,
         core: CoreCall,
         method: Method,
-        transport: GrpcTransport,
-        held: HeldAnswers,
-        slow: SlowReaders,
+        worker: CallWorker,
         wrap: Callable[[bytes, Reply], bytes | Refusal],
         streams: OpenStreams,
     ) -> None:
-        super().__init__(core, method, transport, held, slow)
+        super().__init__(core, method, worker)
         self._wrap = wrap
         self._streams = streams
         self._requests: deque[_StreamRequest] = deque()

@@ -7,12 +7,9 @@ from functools import partial
 from cpuserve.errors import CpuserveError, RequestError
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall
-from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
-from cpuserve.grpc.open_call import OpenCall
+from cpuserve.grpc.open_call import CallWorker, OpenCall
 from cpuserve.grpc.reading_turns import ReadingTurns
-from cpuserve.grpc.slow_readers import SlowReaders
-from cpuserve.grpc.transport import GrpcTransport
 from cpuserve.protocols.call import Reply, error_reply
 
 __all__ = ["UnaryCall"]
@@ -22,7 +19,7 @@ class UnaryCall(OpenCall):
     """Reads its message once it is its turn, and sends the answer.
 
     Args:
-        core, method, transport, held, slow: see `OpenCall`.
+        core, method, worker: see `OpenCall`.
         turns: of messages to be read.
 
     Attributes:
@@ -33,12 +30,10 @@ class UnaryCall(OpenCall):
         self,
         core: CoreCall,
         method: Method,
-        transport: GrpcTransport,
-        held: HeldAnswers,
-        slow: SlowReaders,
+        worker: CallWorker,
         turns: ReadingTurns,
     ) -> None:
-        super().__init__(core, method, transport, held, slow)
+        super().__init__(core, method, worker)
         self._turns = turns
         self._call = self._new_call()
         self.client = self._call.client
