@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-from functools import partial
 
 import av
 import pytest
@@ -24,6 +22,7 @@ from cpuserve.video.video_sources import find_videos
 from tests.conftest import ROOT
 from tests.interrupts import interruptible
 from tests.made_videos import make_video
+from tests.served_folder import served_folder
 
 PIXELS = 1 << 24
 
@@ -36,16 +35,8 @@ def video(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(video):
     """Where the video is served over HTTP."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(video.parent)))
-    threading.Thread(target=server.serve_forever).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/made.ts"
-    server.shutdown()
-    server.server_close()
+    with served_folder(video.parent) as folder:
+        yield f"{folder}/{video.name}"
 
 
 def record(name, seconds):
