@@ -20,6 +20,9 @@ MODELS = {
     "deeplabv3_mnv2_pascal_quant": "deeplabv3_mnv2_pascal_quant.tflite",
     "vww_96_int8": "vww_96_int8.tflite",
 }
+CLASSIFIERS = ("mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen")
+# These servers are there until the last test, and nobody changes what they serve.
+_NO_POLL = ("--file-system-poll-wait-seconds", "0")
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +61,16 @@ def exact_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two workers that answer as the expected answers were made: every pixel, f32."""
     log = tmp_path_factory.mktemp("exact") / "log"
     arguments = ("--model-repository", str(repository), "--workers", "2", "--decode", "exact")
-    with serving(log, *arguments, "--precision", "f32", ready=2) as server:
+    with serving(log, *arguments, *_NO_POLL, "--precision", "f32", ready=2) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def fast_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server as it starts without a word about decoding, precision or workers."""
-    log = tmp_path_factory.mktemp("fast") / "log"
-    with serving(log, "--model-repository", str(repository)) as server:
+    """A server of the classifiers as it starts without a word about decoding, precision or workers."""
+    root = tmp_path_factory.mktemp("fast")
+    for name in CLASSIFIERS:
+        (root / "models").mkdir(exist_ok=True)
+        (root / "models" / name).symlink_to(repository / name)
+    with serving(root / "log", "--model-repository", str(root / "models"), *_NO_POLL) as server:
         yield server

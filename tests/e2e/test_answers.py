@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import MODELS
+from tests.e2e.conftest import CLASSIFIERS, MODELS
 
 pytestmark = pytest.mark.numeric
 
@@ -24,7 +24,6 @@ NAMED = {  # the photos that are named after their ImageNet class
     "snail.jpeg": "snail",
     "zebra.jpeg": "zebra",
 }
-CLASSIFIERS = ["mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen"]
 SEGMENTERS = ["deeplabv3_257_mv_gpu", "deeplabv3_mnv2_pascal_quant"]
 
 
