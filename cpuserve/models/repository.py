@@ -114,6 +114,11 @@ class Repository:
         except (RepositoryError, OSError):
             return True  # opening it gives the reason
 
+    @property
+    def wants_none(self) -> bool:
+        """Whether no model is asked for: the ``config.json`` lists none yet."""
+        return self._only is not None and not self._only
+
     def wants(self, name: str) -> bool:
         """Whether a model of that name would be served if it existed."""
         return self._only is None or name in self._only
@@ -222,8 +227,6 @@ class Repository:
 
     def why_empty(self) -> str:
         """Why there is no model to serve."""
-        if self._only is not None and not self._only:
-            return 'the file of config_path lists no model: add one to its "model_config_list"'
         if not self._only:
             message = (
                 f"no model in {self.root} (NAME/VERSION/model.xml): `cpuserve pull` fetches one, "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from cpuserve.errors import (
+    CpuserveError,
     ModelNotReady,
     RepositoryError,
     RequestError,
@@ -24,6 +26,10 @@ from cpuserve.serving.pool import Pool
 __all__ = ["RepositoryRoutes"]
 
 _WAIT_S = 120.0
+_LOAD_ERRORS: Mapping[type[Exception], type[CpuserveError]] = {
+    UnknownModel: UnknownModel,
+    UsageError: RequestError,
+}
 
 
 class RepositoryRoutes:
@@ -64,45 +70,34 @@ class RepositoryRoutes:
         The parameter ``config`` is a JSON text with labels and candidates, which hold until the next load.
 
         Raises:
-            RequestError: it brings files or another configuration: those come from the repository only.
+            RequestError: it brings files or another configuration: those come from the repository only. Or
+                the ``config.json`` is wrong.
             UnknownModel: the repository has no such model.
             ModelNotReady: it could not be loaded; the reason is in the text.
         """
-        parameters = call.document().get("parameters") or {}
+        config = _config_of(model, call.document().get("parameters") or {})
+        repository = self._pool.repository
         try:
-            model = self._pool.repository.find(model).name  # raises, and says what there is
-        except (UnknownModel, RepositoryError) as error:  # where it lies is no client's business
-            kind = UnknownModel if isinstance(error, UnknownModel) else ModelNotReady
-            reason = self._pool.repository.public(str(error))
-            raise kind(f"failed to load {model!r}: {reason}") from None
-        self._wait(self._pool.control.load(model, self._rollout(model, parameters)))
+            repository = self._pool.repository_now()
+            model = repository.find(model).name  # raises, and says what there is
+        except (UnknownModel, RepositoryError, UsageError) as error:  # where it lies is no client's business
+            kind = _LOAD_ERRORS.get(type(error), ModelNotReady)
+            raise kind(f"failed to load {model!r}: {repository.public(str(error))}") from None
+        self._wait(self._pool.control.load(model, self._rollout(model, config)))
         failures = self._failures(model)
         if failures:
             raise ModelNotReady(f"failed to load {model!r}: {failures}")
         return Reply(200, b"", [])
 
-    def _rollout(self, model: str, parameters: Any) -> str:
+    def _rollout(self, model: str, text: str) -> str:
         """The labels and candidates that a load brings, as JSON; empty where it brings none.
 
         Raises:
             RequestError: it brings something else.
         """
-        if not isinstance(parameters, dict) or parameters.keys() - {"config"}:
-            raise RequestError(
-                f'failed to load {model!r}: it takes no parameters but "config" here, files are read from '
-                "the model repository"
-            )
-        text = parameters.get("config", "")
-        if not isinstance(text, str):
-            raise RequestError(f'failed to load {model!r}: the parameter "config" is JSON in a text')
         if not text:
             return ""
-        try:
-            document = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise RequestError(f"failed to load {model!r}: config is no JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise RequestError(f"failed to load {model!r}: config is no JSON object")
+        document = orjson.loads(text)
         try:
             Rollout.parse({"version_labels": dict(self._pool.rollouts.labels(model)), **document}, "config")
         except UsageError as error:
@@ -157,6 +152,29 @@ class RepositoryRoutes:
     def _wait(self, generation: int) -> None:
         if not self._pool.control.wait(generation, _WAIT_S):
             raise ModelNotReady(f"not every worker has done it after {_WAIT_S:g} s; it goes on")
+
+
+def _config_of(model: str, parameters: Any) -> str:
+    """The text of a load's parameter ``config``, a JSON object; empty where it has none.
+
+    Raises:
+        RequestError: the load has other parameters, or it is none.
+    """
+    if not isinstance(parameters, dict) or parameters.keys() - {"config"}:
+        raise RequestError(
+            f'failed to load {model!r}: it takes no parameters but "config" here, files are read from '
+            "the model repository"
+        )
+    text = parameters.get("config", "")
+    if not isinstance(text, str):
+        raise RequestError(f'failed to load {model!r}: the parameter "config" is JSON in a text')
+    try:
+        document = orjson.loads(text) if text else {}
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"failed to load {model!r}: config is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise RequestError(f"failed to load {model!r}: config is no JSON object")
+    return text
 
 
 def _row(one: ModelReport) -> dict[str, str]:

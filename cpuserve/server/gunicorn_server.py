@@ -191,7 +191,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             _log.warning("%s, and each will be slower for it: %s", finding.text, finding.advice)
         for level, line in self._said:
             _log.log(level, "%s", line)
-        _log.info("models: %s", ", ".join(self.models))
+        _log.info("models: %s", ", ".join(self.models) or "none: config_path lists none yet")
 
     def _on_reload(self, arbiter: Any) -> None:
         self._replaced_age = arbiter.worker_age
@@ -329,7 +329,7 @@ def _checked_models(settings: Settings) -> Sequence[str]:
     """Check the settings that need no plan.
 
     Returns:
-        The names of the models.
+        The names of the models; none where a ``config.json`` lists none yet.
 
     Raises:
         RepositoryError: the repository holds no model.
@@ -345,11 +345,12 @@ def _checked_models(settings: Settings) -> Sequence[str]:
         VersionPolicy.parse(policy.model_version_policy)
     repository = Repository.of(settings)
     names = repository.names()
-    if not names:
+    if not names and not repository.wants_none:
         if settings.model_name:
             repository.find(settings.model_name)  # raises, and says what there is
         raise RepositoryError(repository.why_empty())
     for setting, model in (("deepstack", settings.deepstack), ("zmq_model", settings.zmq_model)):
         if model and model not in names:
-            raise UsageError(f"{setting} names model {model!r}; the models are: {', '.join(names)}")
+            there = ", ".join(names) or "none"
+            raise UsageError(f"{setting} names model {model!r}; the models are: {there}")
     return names

@@ -70,9 +70,12 @@ class ModelThread(threading.Thread):
             self._pool.dead = True
 
     def _mark_ready(self) -> None:
-        """Let the worker accept connections once it has a model; until then its predecessor serves."""
-        row = self._row
-        if row.pid != os.getpid() or row.state != LOADING or not self._pool.models:
+        """Let the worker accept connections once it has a model, if any is asked for.
+
+        Until then its predecessor serves.
+        """
+        row, pool = self._row, self._pool
+        if row.pid != os.getpid() or row.state != LOADING or not (pool.models or pool.ready):
             return
         self._start_transports()
         row.state = READY
@@ -80,6 +83,6 @@ class ModelThread(threading.Thread):
             "worker in seat %d (CPUs %s) %s at http://%s",
             row.seat,
             format_cpulist(os.sched_getaffinity(0)),
-            "ready" if self._pool.ready else "up, with models that are not ready,",
+            "ready" if pool.ready else "up, with models that are not ready,",
             self._address,
         )

@@ -100,10 +100,12 @@ class Pool:
     def ready(self) -> bool:
         """Whether models answer: every one if `strict_readiness`, else at least one when all were tried.
 
-        False without models, once it is stopping, and when loading hangs or has ended.
+        False without models, unless none are asked for, once it is stopping, and when loading hangs or has ended.
         """
-        if self.stopping or self.dead or self.stuck or not self._synced or not self.models:
+        if self.stopping or self.dead or self.stuck or not self._synced:
             return False
+        if not self.models:
+            return self.repository.wants_none and not self.problems.keys() - {CONFIG}
         answering = (bool(newest_ready(versions)) for versions in self.models.values())
         if self._settings.strict_readiness:
             return all(answering) and not self.problems.keys() - {CONFIG, REPOSITORY, *self.models}
@@ -316,7 +318,7 @@ class Pool:
         self.problems.keep(names)
         if absences:
             reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"
-        elif failure or not (names or self.models):
+        elif failure or not (names or self.models or self.repository.wants_none):
             reason = failure or self.repository.why_empty()
         else:
             reason = ""
@@ -330,6 +332,16 @@ class Pool:
         """
         if self._settings.config_path:
             with_models_of(self._settings)
+
+    def repository_now(self) -> Repository:
+        """The repository by the ``config.json`` of this moment, which workers follow at their next look.
+
+        Raises:
+            UsageError: the file is wrong.
+        """
+        if not self._settings.config_path:
+            return self.repository
+        return Repository.of(with_models_of(self._settings)[0])
 
     def _follow_config(self) -> None:
         """Apply the ``config.json`` as it is now; one that is wrong changes nothing.

@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
+from tritonclient import grpc as triton
 
-from tests.servers import serving
+from tests.servers import free_port, serving
 
 QUANT, FLOAT = "mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_frozen"
 OK = {"error_code": "OK", "error_message": ""}
@@ -88,3 +89,30 @@ def test_a_changed_config_json_is_followed(digits, tmp_path):
         assert (refused.status, "config.json is not JSON" in refused.json()["error"]) == (400, True)
         assert str(tmp_path) not in refused.json()["error"]
         assert server.get("/v2/models/two/ready").status == 200
+
+
+def test_a_config_json_that_lists_no_model_yet_starts_a_server_that_takes_them(digits, tmp_path):
+    config, port = tmp_path / "config.json", free_port()
+
+    def write(*names):
+        listed = [{"config": {"name": name, "base_path": str(digits / "digits")}} for name in names]
+        config.write_text(json.dumps({"model_config_list": listed}))
+
+    write()
+    words = ("--config_path", str(config), "--workers", "2", "--file_system_poll_wait_seconds=0")
+    with serving(tmp_path / "log", *words, "--grpc-port", str(port), ready=2) as server:
+        client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+        assert client.is_server_ready()
+        assert server.get("/v2/health/ready").status == 200
+        assert server.get("/v1/config").json() == {}
+        write("one")
+        client.load_model("one")
+        assert client.is_model_ready("one")
+        write("one", "two")
+        assert server.post("/v2/repository/models/two/load", b"").status == 200
+        assert server.get("/v2/models/two/ready").status == 200
+        write()
+        assert server.post("/v1/config/reload", b"").status == 201
+        assert not client.is_model_ready("one")
+        assert server.get("/v2/health/ready").status == 200
+        client.close()

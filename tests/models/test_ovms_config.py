@@ -172,13 +172,15 @@ def test_a_path_without_a_model_says_so(tmp_path):
         assert folder in repository.why_empty()
 
 
-def test_a_config_json_without_models_is_what_is_told_of_not_the_repository(tmp_path):
+def test_a_config_json_without_models_asks_for_none_whatever_the_repository_holds(tmp_path):
     model_at(tmp_path / "root" / "a" / "1", "m.xml", "m.bin")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(models()))
     repository = Repository.of(Settings(model_repository=tmp_path / "root", config_path=str(config)))
     assert repository.names() == []
-    assert "config_path lists no model" in repository.why_empty()
+    assert repository.wants_none
+    assert not Repository.of(Settings(model_repository=tmp_path / "root")).wants_none
+    assert not Repository.of(Settings(model_repository=tmp_path / "gone")).wants_none
 
 
 def test_only_what_is_named_is_served(tmp_path):

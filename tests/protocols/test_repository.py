@@ -74,6 +74,10 @@ class Pool(Models):
         if self.config_error:
             raise self.config_error
 
+    def repository_now(self):
+        self.check_config()
+        return self.repository
+
 
 @pytest.fixture
 def pool():
@@ -135,6 +139,7 @@ def test_a_model_that_cannot_be_loaded_says_why_and_what_is_served(routes, pool)
     [
         ("load", "none", b"", 404, "failed to load 'none': none is no model"),
         ("load", "m", {"parameters": {"file:1/model.onnx": "x"}}, 400, 'takes no parameters but "config"'),
+        ("load", "new", {"parameters": {"file:1/model.onnx": "x"}}, 400, 'takes no parameters but "config"'),
         ("load", "m", {"parameters": {"config": 1}}, 400, "JSON in a text"),
         ("load", "m", {"parameters": {"config": "{"}}, 400, "config is no JSON"),
         ("load", "m", {"parameters": {"config": "[]"}}, 400, "no JSON object"),
@@ -184,4 +189,6 @@ def test_reload_says_whether_something_changed(routes, pool, monkeypatch):
 def test_a_wrong_config_changes_nothing(routes, pool):
     pool.config_error = UsageError("/srv/config.json is not JSON")
     assert ask(routes.reload)[2] == {"error": "config.json is not JSON"}
+    status, _, found = ask(routes.load, "m")
+    assert (status, found["error"]) == (400, "failed to load 'm': config.json is not JSON")
     assert not pool.control.asked

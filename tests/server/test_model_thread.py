@@ -15,7 +15,14 @@ from cpuserve.serving.worker_table import LOADING, READY, STOPPING, WorkerTable
 
 
 class Pool(SimpleNamespace):
-    """Stands for the models of a worker: ``first`` are there after the load, ``later`` after a change."""
+    """Stands for the models of a worker: ``first`` are there after the load, ``later`` after a change.
+
+    It is ready with models, or where ``none`` are asked for.
+    """
+
+    @property
+    def ready(self):
+        return self.none or bool(self.models)
 
     def start(self, _ending):
         self.models = self.first
@@ -29,10 +36,10 @@ class Pool(SimpleNamespace):
         self.states.append(self.row.state)
 
 
-def run(first=("a",), later=("a",), *, fails=False, state=LOADING, pid=None):
+def run(first=("a",), later=("a",), *, fails=False, state=LOADING, pid=None, none=False):
     row = WorkerTable(1).assign(0)
     row.pid, row.state = pid or os.getpid(), state
-    pool = Pool(first=first, later=later, fails=fails, row=row, ready=True, dead=False, states=[])
+    pool = Pool(first=first, later=later, fails=fails, row=row, none=none, dead=False, states=[])
     statistics = Statistics(rows=1)
     thread = ModelThread(pool, row, statistics, statistics.claim(0), "host:1", threading.Event())
     thread.start()
@@ -46,6 +53,7 @@ def run(first=("a",), later=("a",), *, fails=False, state=LOADING, pid=None):
         ({}, [READY, READY]),
         ({"first": ()}, [LOADING, READY]),
         ({"first": (), "later": ()}, [LOADING, LOADING]),
+        ({"first": (), "later": (), "none": True}, [READY, READY]),
         ({"state": STOPPING}, [STOPPING, STOPPING]),
         ({"pid": 1}, [LOADING, LOADING]),  # the row is another worker's by now
     ],

@@ -403,6 +403,8 @@ def test_a_config_that_cannot_be_read_changes_nothing_and_is_said_once(tmp_path,
     config.write_text('{"model_config_list": []}')
     pool.sync()
     assert serving(pool) == {}  # it is no longer asked for
+    assert pool.ready
+    assert pool.problems == {}
     config.write_text(text)
     pool.sync()
     assert serving(pool) == {"m": [1]}
