@@ -100,7 +100,7 @@ class Pool:
     def ready(self) -> bool:
         """Whether models answer: every one if `strict_readiness`, else at least one when all were tried.
 
-        False without models, unless none are asked for, once it is stopping, and when loading hangs or has ended.
+        False without models where some are asked for, once it is stopping, and when loading hangs or ended.
         """
         if self.stopping or self.dead or self.stuck or not self._synced:
             return False
