@@ -135,7 +135,7 @@ class RepositoryRoutes:
             RequestError: the ``config.json`` is wrong; everything stays as it was.
         """
         try:
-            self._pool.check_config()
+            self._pool.repository_now()
         except UsageError as error:
             raise RequestError(self._pool.repository.public(str(error))) from None
         before = self._states()

@@ -316,22 +316,11 @@ class Pool:
         if len(self.models) < len(models):
             malloc_trim()
         self.problems.keep(names)
+        fine = names or self.models or self.repository.wants_none
+        reason = failure or ("" if fine else self.repository.why_empty())
         if absences:
             reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"
-        elif failure or not (names or self.models or self.repository.wants_none):
-            reason = failure or self.repository.why_empty()
-        else:
-            reason = ""
         self.problems.put(REPOSITORY, reason)
-
-    def check_config(self) -> None:
-        """Read the ``config.json`` without applying it.
-
-        Raises:
-            UsageError: it is wrong.
-        """
-        if self._settings.config_path:
-            with_models_of(self._settings)
 
     def repository_now(self) -> Repository:
         """The repository by the ``config.json`` of this moment, which workers follow at their next look.
@@ -339,9 +328,8 @@ class Pool:
         Raises:
             UsageError: the file is wrong.
         """
-        if not self._settings.config_path:
-            return self.repository
-        return Repository.of(with_models_of(self._settings)[0])
+        settings = self._settings
+        return Repository.of(with_models_of(settings)[0]) if settings.config_path else self.repository
 
     def _follow_config(self) -> None:
         """Apply the ``config.json`` as it is now; one that is wrong changes nothing.

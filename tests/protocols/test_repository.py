@@ -70,12 +70,9 @@ class Pool(Models):
         super().__init__()
         self.repository, self.control, self.config_error = Repository(), Control(), None
 
-    def check_config(self):
+    def repository_now(self):
         if self.config_error:
             raise self.config_error
-
-    def repository_now(self):
-        self.check_config()
         return self.repository
 
 
