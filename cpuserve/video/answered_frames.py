@@ -15,6 +15,7 @@ from cpuserve.serving.postprocess import Answer
 from cpuserve.video.answering_model import AnsweringModel
 from cpuserve.video.decoding import DecodedFrame
 from cpuserve.video.frame_model import SeenFrame
+from cpuserve.video.held_interrupt import heard_result
 from cpuserve.video.model_input import MODEL, WHOLE, FrameFacts
 
 __all__ = ["AnsweredFrame", "SubmittedFrame", "answer_frames", "answered", "submit_frame"]
@@ -118,7 +119,7 @@ def answered(waiting: SubmittedFrame, name: str) -> AnsweredFrame:
     """
     frame = waiting.frame
     try:
-        found = waiting.future.result()
+        found = heard_result(waiting.future)
     except CpuserveError as error:
         raise VideoError(f"{name}: frame {frame.number}: {error}") from error
     except RuntimeError as error:  # what OpenVINO raises while it computes

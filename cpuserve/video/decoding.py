@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from cpuserve.errors import UsageError, VideoError
@@ -18,6 +19,7 @@ from cpuserve.video.decoder_messages import Begin, Failure, Prepare, Probe
 from cpuserve.video.decoder_server import DecoderServer, shared_server
 from cpuserve.video.frame import Frame
 from cpuserve.video.frame_stage import DecodedFrame, FrameStage, StageResult
+from cpuserve.video.held_interrupt import heard
 from cpuserve.video.parallel_run import ParallelRun
 from cpuserve.video.segment_decoder import FrameChoice, SegmentDecoder, SegmentEnd, Which
 from cpuserve.video.video_file import VideoFile, probe
@@ -167,6 +169,8 @@ def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile
     child = shared_server().decoder(None)
     try:
         child.send(Probe(Path(path), limit_of(max_pixels)))
+        with heard():
+            wait([child])
         answer = child.hear()
     except EOFError as error:
         child.close()

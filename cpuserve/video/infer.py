@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cpuserve.errors import UsageError, VideoError
 from cpuserve.video.answered_frames import AnsweredFrame
-from cpuserve.video.held_interrupt import HeldInterrupt
+from cpuserve.video.held_interrupt import HeldInterrupt, hear_interrupt, heard
 from cpuserve.video.outputs.frame_outputs import FrameFiles, FrameOutput, OutputPlan
 from cpuserve.video.outputs.journal import Line
 from cpuserve.video.outputs.run_record import RunRecord
@@ -158,7 +158,7 @@ def infer(
     """Answer the frames of all videos and write them, one video after the other.
 
     A video that cannot be read, or not to its end, is in the summary's errors; the others are done. The user
-    ends live sources by Ctrl-C, after which everything is written as at the end of a file.
+    ends live sources by Ctrl-C or SIGTERM, after which everything is written as at the end of a file.
 
     Args:
         sources: the videos.
@@ -172,6 +172,19 @@ def infer(
         KeyboardInterrupt: the user ended a run over files; `FrameFiles` can be continued.
         CpuserveError: the output cannot be written.
     """
+    with HeldInterrupt() as interrupt:
+        return _all_videos(sources, answers, output, options, record, watcher, interrupt)
+
+
+def _all_videos(
+    sources: Sequence[VideoSource],
+    answers: AnswerSource,
+    output: FrameOutput,
+    options: InferOptions,
+    record: RunRecord | None,
+    watcher: Watcher | None,
+    interrupt: HeldInterrupt,
+) -> InferSummary:
     summary, began = InferSummary(), time.monotonic()
     process, thread, child = _process_ns(), time.thread_time_ns(), answers.child_ns()
     zones = Zones(options.zones) if options.zones else None
@@ -181,6 +194,7 @@ def infer(
                 if record.done[source.name]:
                     summary.errors[source.name] = record.done[source.name]
                 continue
+            hear_interrupt()
             error = _one_video(source, answers, output, options, zones, summary, watcher)
             if error:
                 summary.errors[source.name] = error
@@ -188,8 +202,10 @@ def infer(
                 record.done[source.name] = error
                 record.save()
             if summary.interrupted:
+                interrupt.forget()
                 break
-        output.finish()
+        with heard():
+            output.finish()
         if record is not None:
             record.complete = True
             record.save()
@@ -232,19 +248,16 @@ def _one_video(
         watcher.begin(source, video, start)
     if not error:
         try:
-            with (
-                HeldInterrupt() as interrupt,
-                closing(answers.answer(source, video, start)) as frames,  # type: ignore[type-var]
-            ):
+            with closing(answers.answer(source, video, start)) as frames:  # type: ignore[type-var]
                 for frame in frames:
-                    with interrupt.held():  # what is written is counted
-                        line = _line(source, frame, tracks, zones)
-                        output.append(line, frame)
-                        summary.frames += 1
+                    line = _line(source, frame, tracks, zones)
+                    output.append(line, frame)
+                    summary.frames += 1
                     summary.cpu_ns["decode"] += frame.facts.decode_ns
                     summary.cpu_ns["scale"] += frame.facts.scale_ns
                     if watcher is not None:
                         watcher.frame(frame.number, answers.live_counts())
+                    hear_interrupt()
         except VideoError as problem:
             error = str(problem)
         except KeyboardInterrupt:

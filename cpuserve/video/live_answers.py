@@ -10,6 +10,7 @@ from cpuserve.errors import CpuserveError
 from cpuserve.machine.process_controls import block_signals
 from cpuserve.video.answered_frames import AnsweredFrame, SubmittedFrame, answered, submit_frame
 from cpuserve.video.answering_model import AnsweringModel
+from cpuserve.video.held_interrupt import heard
 from cpuserve.video.live import LiveSource
 
 __all__ = ["answer_live"]
@@ -48,7 +49,11 @@ def answer_live(
     reader = threading.Thread(target=read, name="live-frames")
     reader.start()
     try:
-        while (item := waiting.get()) is not None:
+        while True:
+            with heard():
+                item = waiting.get()
+            if item is None:
+                return
             if isinstance(item, CpuserveError):
                 raise item
             yield answered(item, name)

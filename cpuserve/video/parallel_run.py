@@ -14,6 +14,7 @@ from cpuserve.machine.placement import Seat
 from cpuserve.video.decoder_messages import Begin, Failure, Job, Result
 from cpuserve.video.decoder_server import DecoderChild, DecoderServer
 from cpuserve.video.frame_stage import DecodedFrame
+from cpuserve.video.held_interrupt import heard
 from cpuserve.video.segment_decoder import SegmentEnd
 from cpuserve.video.segments import Segment
 
@@ -160,7 +161,9 @@ class ParallelRun:
                 raise part.error
             if part.end is not None:
                 return
-            for key, _ in self._selector.select():
+            with heard():
+                ready = self._selector.select()
+            for key, _ in ready:
                 self._hear(key.data)
 
     def _hear(self, child: DecoderChild) -> None:

@@ -19,6 +19,7 @@ from cpuserve.settings import Settings, load
 from cpuserve.video.common_model import find_model
 from cpuserve.video.frame_dispatcher import FrameDispatcher, Registered, WaitingFrame
 from cpuserve.video.frame_model import SeenFrame
+from cpuserve.video.held_interrupt import heard_result
 from cpuserve.video.payload_choice import PayloadChoice, encode_jpeg, payload_choice
 from cpuserve.video.replica import Replica
 from cpuserve.video.replica_link import ReplicaTarget, ServedModel
@@ -222,7 +223,7 @@ class Replicas:
         self._loop.close()
 
     def _call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return heard_result(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
 def _replica_set(

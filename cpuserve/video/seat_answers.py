@@ -15,6 +15,7 @@ from cpuserve.machine.placement import Seat
 from cpuserve.settings import Settings
 from cpuserve.video.answered_frames import AnsweredFrame
 from cpuserve.video.decoding import probe_apart
+from cpuserve.video.held_interrupt import heard
 from cpuserve.video.infer import InferOptions, LiveCounts
 from cpuserve.video.seats import SeatProcess
 from cpuserve.video.video_file import VideoFile
@@ -231,7 +232,9 @@ class _VideoWork:
         while not self._told[part]:
             self._hand_out(part)
             by_words: dict[Any, int] = {process.words: place for place, process in enumerate(self._processes)}
-            for words in wait([*by_words]):
+            with heard():
+                ready = wait([*by_words])
+            for words in ready:
                 place = by_words[words]
                 news: _SeatNews = self._processes[place].hear()
                 self._told[news.part].append(news)

@@ -20,6 +20,7 @@ from cpuserve.machine.placement import Seat, SeatPlan, plan_seats
 from cpuserve.machine.process_controls import die_with_parent
 from cpuserve.machine.topology import Topology
 from cpuserve.settings import Settings
+from cpuserve.video.held_interrupt import heard
 
 __all__ = ["SeatProcess", "SeatTask", "plan_video_seats"]
 
@@ -98,12 +99,14 @@ class SeatProcess:
             CpuserveError: the process has ended, or says that its work failed.
         """
         try:
-            heard = self.words.recv()
+            with heard():
+                self.words.poll(None)
+            message = self.words.recv()
         except (EOFError, OSError) as error:
             raise CpuserveError(self.ending()) from error
-        if isinstance(heard, CpuserveError):
-            raise heard
-        return heard
+        if isinstance(message, CpuserveError):
+            raise message
+        return message
 
     def say(self, message: Any) -> None:
         """Send a message.

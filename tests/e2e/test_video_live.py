@@ -15,7 +15,10 @@ import av
 import pytest
 
 from cpuserve.errors import VideoError
+from cpuserve.settings import Settings
+from cpuserve.video.frame_model import open_frame_model
 from cpuserve.video.infer import InferOptions
+from cpuserve.video.infer import infer as infer_videos
 from cpuserve.video.local_answers import LocalAnswers
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_sources import VideoSource
@@ -73,7 +76,8 @@ def test_an_annotated_video_of_an_address_has_rising_times(digits, address, tmp_
     assert times == sorted(set(times))
 
 
-def test_ctrl_c_ends_a_source_and_the_output_is_made(digits, video, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_source_and_the_output_is_made(digits, video, tmp_path, number):
     pipe, target = tmp_path / "pipe", tmp_path / "out.csv"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "cpuserve", "video", "infer", str(pipe), "--model", "digits"]
@@ -89,7 +93,8 @@ def test_ctrl_c_ends_a_source_and_the_output_is_made(digits, video, tmp_path):
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        process.send_signal(number)  # impatience changes nothing
         said, _ = process.communicate(timeout=100)
     assert process.returncode == 0
     summary = json.loads(said)
@@ -144,6 +149,69 @@ def test_frames_that_come_while_the_model_is_busy_are_dropped_and_counted(pipe):
     assert len(found) + counts.dropped == FRAMES
     again = [frame.number for frame in answers.answer(pipe("second"), None)]
     assert answers.live_counts().dropped + len(found) + len(again) == 2 * FRAMES
+
+
+@pytest.fixture
+def struck(monkeypatch):
+    """Has Ctrl-C come when the main thread has taken a lock, and nothing cares for its release yet."""
+    enter, torn, left = threading.Condition.__enter__, [], []
+
+    def enter_and_strike(self):
+        taken = enter(self)
+        if left and threading.current_thread() is threading.main_thread() and left.pop():
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                torn.append(self)
+                self.__exit__(None, None, None)  # else the test would never end
+                raise
+        return taken
+
+    def strike(nth):
+        left[:] = [True, *[False] * (nth - 1)]
+
+    monkeypatch.setattr(threading.Condition, "__enter__", enter_and_strike)
+    yield strike
+    assert torn == []
+
+
+class Written:
+    """Takes frames, and asks for Ctrl-C with the first one."""
+
+    def __init__(self, strike):
+        self.strike, self.frames, self.ends = strike, 0, 0
+
+    def begin(self, _source, _time_base):
+        return iter(())
+
+    def append(self, _line, _frame):
+        self.frames += 1
+        if self.frames == 1:
+            self.strike()
+
+    def end(self, _source):
+        self.ends += 1
+
+    def finish(self):
+        self.ends += 1
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "file"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_ctrl_c_that_comes_behind_the_taking_of_a_lock_leaves_it_free(pipe, video, digits, struck, live, nth):
+    source = pipe("pipe") if live else VideoSource(str(video), "made")
+    out = Written(lambda: struck(nth))
+    model = open_frame_model(digits / "digits", Settings(preset="off"), threads=1)
+    with interruptible(), LocalAnswers(model, InferOptions()) as answers:
+        if live:
+            assert infer_videos([source], answers, out, InferOptions()).interrupted
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                infer_videos([source], answers, out, InferOptions())
+    assert (out.frames >= 1, out.ends) == (True, 2 * live)
 
 
 def test_a_source_that_is_not_there_is_told(digits, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_INTERRUPTED = 130
+_SIGNALLED = 128
 
 
 @click.command("infer")
@@ -82,8 +83,8 @@ def command(
 ) -> None:
     """Run a model on every frame of VIDEO...: files, directories, patterns, addresses such as rtsp://, or -.
 
-    A frame's line has the answer of /predictions/MODEL. Live sources run until they end or until Ctrl-C. The
-    exit code is 1 if a video cannot be read to its end; the others are done.
+    A frame's line has the answer of /predictions/MODEL. Live sources run until they end, or until Ctrl-C
+    or SIGTERM. The exit code is 1 if a video cannot be read to its end; the others are done.
 
     \b
     Example:
@@ -92,6 +93,7 @@ def command(
       cpuserve video infer street.mp4 --model yolox_nano -o street_boxes.mp4 --track
     """
     from cpuserve.cli.video.progress import FrameProgress  # noqa: PLC0415
+    from cpuserve.video.held_interrupt import HeldInterrupt  # noqa: PLC0415
     from cpuserve.video.infer import InferOptions  # noqa: PLC0415  # PyAV only when it is needed
     from cpuserve.video.outputs.frame_outputs import plan_output  # noqa: PLC0415
     from cpuserve.video.region import load_regions  # noqa: PLC0415
@@ -104,8 +106,9 @@ def command(
         plan = plan_output(sources, Path(output), as_format, directory=output.endswith("/"))
     elif resume or as_format in ("parquet", "mp4"):
         raise UsageError(f"{'--resume' if resume else f'--format {as_format}'} needs a file: give -o FILE")
+    interrupt = HeldInterrupt()
     try:
-        with FrameProgress(sources, shown=not quiet) as watcher:
+        with interrupt, FrameProgress(sources, shown=not quiet) as watcher:
             given = (sources, options, plan, watcher, as_format or "jsonl")
             with _answers(model, config, flags, options, plan) as (answers, report):
                 summary = _run(answers, *given, resume=resume, overwrite=overwrite)
@@ -113,7 +116,10 @@ def command(
     except KeyboardInterrupt:
         again = "; the same command with --resume goes on" if plan else ""
         click.echo(f"cpuserve: interrupted{again}", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(_SIGNALLED + interrupt.number)
+    finally:
+        if interrupt.number:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more is answered by the end that is near
     _show(summary, used, output, as_json=as_json, quiet=quiet)
     for name, error in summary.errors.items():
         click.echo(f"cpuserve: error: {error if name in error else f'{name}: {error}'}", err=True)
