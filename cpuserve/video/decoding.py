@@ -170,7 +170,7 @@ def probe_apart(path: str | Path, *, max_pixels: int | None = None) -> VideoFile
     try:
         child.send(Probe(Path(path), limit_of(max_pixels)))
         with heard():
-            wait([child])
+            wait([child.fileno()])
         answer = child.hear()
     except EOFError as error:
         child.close()
