@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _MOST_DIGITS = 18
+_PLACE = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
 MOST_TENSORS = 1024
 MOST_NAME = 1024
 MOST_ID = 4096
@@ -233,9 +234,9 @@ def shared_place(parameters: Mapping[str, Any], where: str) -> SharedPlace | Non
     Raises:
         RequestError: the parameters name no place.
     """
-    region = parameters.get("shared_memory_region")
-    if region is None:
+    if _PLACE.isdisjoint(parameters):
         return None
+    region = parameters.get("shared_memory_region")
     offset, size = parameters.get("shared_memory_offset", 0), parameters.get("shared_memory_byte_size")
     if not isinstance(region, str) or type(offset) is not int or type(size) is not int:
         raise RequestError(
@@ -291,12 +292,11 @@ def infer_reply_body(
             "shape": list(array.shape),
         }
         flat = np.ascontiguousarray(array).reshape(-1)
-        if isinstance(binary, SharedPlace):
-            entry["parameters"] = binary.parameters()
-        elif binary:
+        # one in shared memory has no parameters: Triton's client in C++ takes any for a size of binary data
+        if binary is True:
             buffers.append(raw_bytes(flat))
             entry["parameters"] = {"binary_data_size": len(buffers[-1])}
-        else:
+        elif binary is False:
             entry["data"] = flat.tolist() if flat.dtype == object else flat
         entries.append(entry)
     text = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
