@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from cpuserve.video.segments import Segment
     from cpuserve.video.video_file import VideoFile
 
-__all__ = ["ALL_TO_THE_REFERENCE", "REFERENCE_PICTURE", "CascadeStage", "Decision", "Thresholds"]
+__all__ = [
+    "ALL_TO_THE_REFERENCE",
+    "REFERENCE_PICTURE",
+    "SKIPPED",
+    "CascadeStage",
+    "Decision",
+    "Thresholds",
+]
 
 REFERENCE_PICTURE = "reference"
 """The name of the picture for the reference, with frames that it is asked about."""
@@ -98,6 +105,9 @@ class Thresholds:
         return cls(choice.every, choice.looks, low, high, choice.delta, *cnn)
 
 
+SKIPPED = Decision(int(DecidedBy.SKIPPED), False, -1, math.nan, math.nan, math.nan, 0.0, 0, 0)
+"""About a frame that was not looked at."""
+
 ALL_TO_THE_REFERENCE = Thresholds(reference_only=True)
 """No stage decides."""
 
@@ -115,7 +125,9 @@ class CascadeStage:
         audit_rate: smallest probability with which a decided frame is audited; 0 audits none.
         seed: of the audit.
         name: of the video, for the audit.
-        live: frames come from a live source: those that are skipped are told too, as others are dropped.
+        live: frames come from a live source: those that are skipped are told too, as others are dropped. Of
+            files they need not be, but for the last one of what is decoded at a time: it tells how many there
+            are, which packets do not always, and the CPU time.
     """
 
     def __init__(
@@ -143,7 +155,7 @@ class CascadeStage:
         self._last = -1  # number of the last frame looked at
         self._denied = -1  # the last window that a look found negative
         self._below = (-1, 0)  # the last window with looks below ``c_half``, and how many
-        self._end = -1  # number of the last frame whose decision has to be told, if only for the CPU time
+        self._untold = False  # whether the latest frame was left out
         self._mark = 0  # of the CPU time of this process
 
     def __getstate__(self) -> dict[str, object]:
@@ -160,8 +172,6 @@ class CascadeStage:
 
     def start(self, video: VideoFile, segment: Segment) -> None:
         """Load what decides in the first segment; forget the frames before."""
-        # where packets do not tell how many frames there are, each is told
-        self._end = segment.stop - 1 if video.ordered and not self._live else -1
         self._mark = self._mark or time.process_time_ns()
         if self._thresholds.reference_only:
             return
@@ -182,8 +192,15 @@ class CascadeStage:
     def __call__(self, frame: Frame) -> StageResult | None:
         """Decide about a frame; the value is a `Decision`. None: it is skipped."""
         found = self._decide(frame)
-        if found is None:
-            return None
+        self._untold = found is None
+        return None if found is None else self._timed(found)
+
+    def late(self) -> StageResult | None:
+        """The decision about the latest frame, if it was left out."""
+        untold, self._untold = self._untold, False
+        return self._timed(StageResult(SKIPPED)) if untold else None
+
+    def _timed(self, found: StageResult) -> StageResult:
         now = time.process_time_ns()
         found.value = found.value._replace(cpu_ns=now - self._mark)
         self._mark = now
@@ -206,9 +223,9 @@ class CascadeStage:
         """Decide about a frame by its place in its window."""
         window, place = divmod(frame.number, WINDOW_FRAMES)
         if place not in self._thresholds.looks:
-            found = self._audited(frame, self._decision(frame, DecidedBy.SKIPPED), near=False)
-            told = found.pictures or self._end < 0 or frame.number == self._end
-            return found if told else None
+            if not self._live and not self._audit(frame.number, near=False):
+                return None
+            return self._audited(frame, self._decision(frame, DecidedBy.SKIPPED), near=False)
         decision, near = self._look(frame)
         if decision.specialised < self._thresholds.c_half:
             seen = self._below[1] + 1 if self._below[0] == window else 1
@@ -227,10 +244,15 @@ class CascadeStage:
         """The decision, with a picture where the reference is asked."""
         if decision.stage == DecidedBy.REFERENCE:
             return self._with_picture(frame, decision)
-        probability = probability_of_audit(self._audit_rate, near=near)
-        if is_audited(self._seed, self._name, frame.number, probability):
+        probability = self._audit(frame.number, near=near)
+        if probability:
             return self._with_picture(frame, decision._replace(audit=probability))
         return StageResult(decision)
+
+    def _audit(self, number: int, *, near: bool) -> float:
+        """With which probability a decided frame was chosen to be audited; 0: it was not."""
+        probability = probability_of_audit(self._audit_rate, near=near)
+        return probability if is_audited(self._seed, self._name, number, probability) else 0.0
 
     def _look(self, frame: Frame) -> tuple[Decision, bool]:
         """The decision, and whether a score was near the threshold."""

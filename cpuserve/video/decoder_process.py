@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cpuserve.errors import CpuserveError, VideoError
 from cpuserve.machine import numa
 from cpuserve.video.decoder_messages import Begin, Failure, Job, Prepare, Probe, Renew, Result, Watch
-from cpuserve.video.frame_stage import PreparedStage
+from cpuserve.video.frame_stage import LateStage, PreparedStage
 from cpuserve.video.live_decoder import LiveDecoder, StageFailed
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segment_decoder import SegmentDecoder, SegmentEnd
@@ -195,12 +195,17 @@ class _Decoder:
         choice = replace(begun.choice, start=max(begun.choice.start, job.start))
         decoder = self._opened()
         segment: Segment | None = None
+        frame: Frame | None = None
         for frame in decoder.decode(job.first, job.last, end, job.base, choice):
             self._slots.tell(frame.number)
             if segment is None or (job.first != job.last and frame.number >= segment.stop):
                 segment = self._segment_of(frame.number, job)
                 self._stage.start(begun.video, segment)
             made = self._stage(frame)
+            if made is not None:
+                self._take(job.number, frame, made)
+        if frame is not None and isinstance(self._stage, LateStage):
+            made = self._stage.late()
             if made is not None:
                 self._take(job.number, frame, made)
 

@@ -24,21 +24,18 @@ class Frame:
         time_s: its time in seconds.
         key: whether it is a keyframe.
         packet_bytes: the size of its packet.
-        width: of the picture as it is shown (after the file's rotation), in pixels.
-        height: of the picture as it is shown, in pixels.
     """
 
     __slots__ = (
         "_picture",
         "_scaled",
         "_scaler",
-        "height",
+        "_size",
         "key",
         "number",
         "packet_bytes",
         "pts",
         "time_s",
-        "width",
     )
 
     def __init__(
@@ -60,7 +57,23 @@ class Frame:
         self.time_s = time_s
         self.key = key
         self.packet_bytes = packet_bytes
-        self.width, self.height = scaler.shown_size(picture)
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def width(self) -> int:
+        """Of the picture as it is shown (after the file's rotation), in pixels."""
+        return self._shown_size()[0]
+
+    @property
+    def height(self) -> int:
+        """Of the picture as it is shown, in pixels."""
+        return self._shown_size()[1]
+
+    def _shown_size(self) -> tuple[int, int]:
+        """Looked up when it is asked for: most frames of a cascade are skipped."""
+        if self._size is None:
+            self._size = self._scaler.shown_size(self._picture)
+        return self._size
 
     def scaled(self, scale: Scale) -> Pixels:
         """The picture of one size, made by swscale straight from the decoder's planes.

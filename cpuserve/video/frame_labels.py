@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cpuserve.errors import CpuserveError
 from cpuserve.video.cascade_choice import DecidedBy
-from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.cascade_stage import SKIPPED, Decision
 from cpuserve.video.window_questions import OpenQuestion
 
 __all__ = ["FrameLabels", "LabelledFrame"]
@@ -19,8 +19,6 @@ _REMEMBERED = 1 << 16  # labels that later frames may copy; no detector looks fu
 _MOST_WAITING = 4096
 
 _Answer = Future[tuple[bool, float]] | OpenQuestion | None
-
-_SKIPPED = Decision(int(DecidedBy.SKIPPED), False, -1, math.nan, math.nan, math.nan, 0.0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class FrameLabels:
     def skip_to(self, stop: int) -> None:
         """All frames before this one that were not added were skipped."""
         for number in range(self._next, stop):
-            self._waiting.append((number, _SKIPPED._replace(anchor=self._looked), None))
+            self._waiting.append((number, SKIPPED._replace(anchor=self._looked), None))
         self._next = max(self._next, stop)
 
     def ready(self, *, all_of_them: bool = False) -> Iterator[LabelledFrame]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cpuserve.video.segments import Segment
     from cpuserve.video.video_file import VideoFile
 
-__all__ = ["DecodedFrame", "FrameStage", "PreparedStage", "StageResult"]
+__all__ = ["DecodedFrame", "FrameStage", "LateStage", "PreparedStage", "StageResult"]
 
 
 @dataclass
@@ -44,6 +44,14 @@ class PreparedStage(Protocol):
 
     def prepare(self) -> None:
         """Load it, once for all stages of this process."""
+
+
+@runtime_checkable
+class LateStage(Protocol):
+    """A stage that leaves frames out, but not the last one: only behind it is it known to be the last."""
+
+    def late(self) -> StageResult | None:
+        """What comes of the latest frame, which turned out to be the last; None where it was not left out."""
 
 
 class DecodedFrame:

@@ -7,11 +7,13 @@ import pytest
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import Choice, DecidedBy, PacketRule, replay
 from cpuserve.video.cascade_run import CascadeRun
-from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.cascade_stage import CascadeStage, Decision, Thresholds
+from cpuserve.video.decoding import decode
 from cpuserve.video.frame_labels import FrameLabels
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import probe
 from tests.video.small_cascade import BrightReference, score_table, write_small_cascade
+from tests.video.stages import Numbers
 
 CLIP = "one-by-one-person-detection.mp4"
 LIMIT, NETWORK_LIMIT = 87.0, 98.5
@@ -68,7 +70,7 @@ def test_audited_frames_keep_their_labels_and_tell_what_the_reference_says(data_
 
 @pytest.mark.parametrize("clip", [CLIP, "highway.avi"])
 def test_looks_are_audited_too_and_a_run_that_was_ended_goes_on_the_same(data_dir, tmp_path, clip):
-    """Also of a file whose packets do not tell how many frames there are, where each frame is told."""
+    """Also of a file whose packets do not tell how many frames there are."""
     video = probe(data_dir / "video" / clip)
     choice = Choice(looks=(2, 10, 18, 27), cnn="one", c_low=0.1, c_high=0.9)
     run, frames = labelled(tmp_path, choice, video.path, BrightReference(LIMIT), audit_rate=0.1)
@@ -86,6 +88,23 @@ def test_looks_are_audited_too_and_a_run_that_was_ended_goes_on_the_same(data_di
     assert [(one.number, one.stage, one.label) for one in again] == [
         (one.number, one.stage, one.label) for one in frames[start:]
     ]
+
+
+@pytest.mark.parametrize("clip", [CLIP, "highway.avi"])
+def test_skipped_frames_do_not_travel_and_the_last_of_each_segment_does(data_dir, tmp_path, clip):
+    choice = Choice(looks=(2, 10, 18), cnn="one", c_low=0.1, c_high=0.9)
+    cascade = write_small_cascade(tmp_path, choice, NETWORK_LIMIT)
+    video = probe(data_dir / "video" / clip)
+    stage = CascadeStage(tmp_path, cascade, Thresholds.of(cascade))
+    told = {one.number: one.value for one in decode(video.path, stage, processes=2)}
+    whole = [one.number for one in decode(video.path, Numbers(), processes=2)]
+    looks = {number for number in whole if number % 30 in choice.looks}
+    assert looks < told.keys()
+    assert max(told) == whole[-1]
+    late = told.keys() - looks
+    assert 1 <= len(late) <= len(video.segments)
+    assert {told[number].stage for number in late} == {DecidedBy.SKIPPED}
+    assert all(told[number].cpu_ns > 0 for number in late)
 
 
 def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):
