@@ -18,8 +18,6 @@ from cpuserve.serving.openvino_core import openvino_core
 from tests.conftest import ROOT
 from tests.servers import Server, serving
 
-pytestmark = pytest.mark.numeric
-
 RGB = ("--reverse_input_channels",)
 AROUND_ZERO = ("--mean_values", "127.5", "--scale_values", "127.5")
 CLASSIFIERS = {
@@ -89,6 +87,7 @@ def server(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("file", CLASSIFIERS)
 def test_classifiers_answer_as_expected(server: Server, data_dir: Path, expected: dict[str, Any], file: str):
     for photo, best in expected["classify"][file].items():
@@ -100,6 +99,7 @@ def test_classifiers_answer_as_expected(server: Server, data_dir: Path, expected
             assert found[class_id]["probability"] == pytest.approx(probability, abs=0.02), photo
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("file", SEGMENTERS)
 def test_segmenters_answer_as_expected(server: Server, data_dir: Path, expected: dict[str, Any], file: str):
     for photo, areas in expected["segment"][file].items():
@@ -112,6 +112,7 @@ def test_segmenters_answer_as_expected(server: Server, data_dir: Path, expected:
             assert found.get(label, 0) == pytest.approx(areas.get(label, 0), abs=0.01), (photo, label)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("file", PERSONS)
 def test_visual_wake_words_answer_as_expected(
     server: Server, data_dir: Path, expected: dict[str, Any], file: str
@@ -127,6 +128,7 @@ def test_visual_wake_words_answer_as_expected(
         assert found["person"] == pytest.approx(probability, abs=near), photo
 
 
+@pytest.mark.numeric
 def test_cifar_answers_as_expected(server: Server, data_dir: Path, expected: dict[str, Any]):
     for photo, (label, probability) in expected["cifar"].items():
         picture = (data_dir / "images" / photo).read_bytes()

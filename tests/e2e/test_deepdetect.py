@@ -13,8 +13,6 @@ import pytest
 
 from tests.servers import serving
 
-pytestmark = pytest.mark.numeric
-
 MODEL = "mobilenet_v2_1.0_224_frozen"
 PHOTOS = ("zebra.jpeg", "pelican.jpeg", "snail.jpeg")
 

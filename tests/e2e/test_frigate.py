@@ -21,8 +21,6 @@ from cpuserve.cli import main
 from tests.servers import free_port, serving
 from tests.zmq.frigate_client import FrigateClient
 
-pytestmark = pytest.mark.numeric
-
 MODEL, SIDE = "yolox_nano_416", 416
 ROUTE = "/v1/vision/detection"
 
@@ -76,6 +74,7 @@ def posted(server, picture, *fields, **headers):
     return server.request("POST", ROUTE, body, kind), jpeg
 
 
+@pytest.mark.numeric
 def test_deepstack_answers_the_objects_of_predictions(server, region):
     got, jpeg = posted(server, region, (b"api_key", b""))
     found = got.json()
@@ -90,6 +89,7 @@ def test_deepstack_answers_the_objects_of_predictions(server, region):
         assert corners == pytest.approx(other["box"], abs=0.5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("way", ["tcp", "ipc"])
 def test_zmq_answers_the_objects_of_predictions(server, region, way):
     endpoint = next(one for one in server.endpoints if one.startswith(way))

@@ -66,7 +66,7 @@ def check_frames(local, url, name, data_dir):
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_a_killed_replica_loses_no_frame(data_dir, repository, settings, tmp_path, scheme):
-    name, count, ports = "vww_96_int8", 400, (free_port(), free_port())
+    name, count, ports = "vww_96_int8", 180, (free_port(), free_port())
     arguments = (name, "--model-repository", str(repository), *EXACT, "--grpc_port")
     with (
         serving(tmp_path / "a", *arguments, str(ports[0])) as first,
@@ -113,7 +113,7 @@ def test_a_server_with_keys_takes_them_over_http_and_grpc(data_dir, repository, 
 def test_video_infer_writes_the_same_file_when_a_replica_is_killed(data_dir, repository, tmp_path):
     name, clips = "deeplabv3_257_mv_gpu", data_dir / "video"
     command = [sys.executable, "-m", "cpuserve", "video", "infer", str(clips / "street_cars.mp4")]
-    command += ["--model", name, "--every", "8", "-o"]
+    command += ["--model", name, "--every", "12", "-o"]
     arguments = (name, "--model-repository", str(repository), *EXACT)
     far, near = tmp_path / "far.jsonl", tmp_path / "near.jsonl"
     with serving(tmp_path / "a", *arguments) as first, serving(tmp_path / "b", *arguments) as second:
