@@ -8,7 +8,7 @@ from typing import Any
 
 from cpuserve.errors import UnknownModel
 from cpuserve.grpc.messages import message_class
-from cpuserve.grpc.method import Method, plain_method
+from cpuserve.grpc.method import Method, plain_method, refused_method
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.pool import Pool
@@ -17,7 +17,10 @@ __all__ = ["HealthService"]
 
 _Request = message_class("grpc.health.v1.HealthCheckRequest")
 _Response = message_class("grpc.health.v1.HealthCheckResponse")
+_ListRequest = message_class("grpc.health.v1.HealthListRequest")
+_ListResponse = message_class("grpc.health.v1.HealthListResponse")
 _SERVING, _NOT_SERVING = 1, 2
+_READY = "/v2/health/ready"
 
 
 class HealthService:
@@ -25,24 +28,33 @@ class HealthService:
 
     Args:
         pool: the worker's models.
-        services: the full names of the services that may be asked about; all are ready together.
+        services: the full names of all other services; all are ready together.
     """
 
     service = "grpc.health.v1.Health"
 
     def __init__(self, pool: Pool, services: Sequence[str]) -> None:
         self._v2 = V2(pool)
-        self._services = {"", *services}
+        self._services = ("", self.service, *services)
 
     def methods(self) -> Sequence[Method]:
         """The methods of the service."""
         return (
             plain_method(
-                *(f"/{self.service}/Check", "GET", "/v2/health/ready", _Request, self._check, _status),
-                place=lambda message: ("/v2/health/ready", (message.service,)),
+                *(f"/{self.service}/Check", "GET", _READY, _Request, self._check, _status),
+                place=lambda message: (_READY, (message.service,)),
                 at_once=True,
             ),
+            plain_method(
+                *(f"/{self.service}/List", "GET", _READY, _ListRequest, self._v2.ready, self._list),
+                at_once=True,
+            ),
+            refused_method(f"/{self.service}/Watch", "GET", _READY, "changes are not sent: ask with Check"),
         )
+
+    def _list(self, reply: Reply) -> bytes:
+        status = _Response.FromString(_status(reply))
+        return bytes(_ListResponse(statuses=dict.fromkeys(self._services, status)).SerializeToString())
 
     def _check(self, call: Call, service: str) -> Reply:
         if service not in self._services:

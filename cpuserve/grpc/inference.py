@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 from cpuserve.errors import ModelNotReady, NotSupported, RequestError, UnknownModel
 from cpuserve.grpc.infer_message import InferMessage, infer_response
 from cpuserve.grpc.messages import message_class
-from cpuserve.grpc.method import Method, Task, model_path, plain_method
+from cpuserve.grpc.method import Method, Task, model_path, plain_method, refused_method
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.call import Call, Reply, answer, json_reply
 from cpuserve.protocols.repository import RepositoryRoutes
@@ -27,6 +27,7 @@ from cpuserve.serving.pool import Pool
 __all__ = ["InferenceService"]
 
 _SERVICE = "inference.GRPCInferenceService"
+_NO_CUDA = "there is no CUDA here: register system shared memory, or send tensors"
 _NO_NAME = "the request needs the name of a model"
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
 
@@ -98,6 +99,7 @@ class InferenceService:
                 f"/{_SERVICE}/ModelStreamInfer", "POST", "/v2/models/-/infer", self._infer, wrap=_in_stream
             ),
             *more,
+            _refused("CudaSharedMemoryRegister", _NO_CUDA),
         )
 
     def _model_ready(self, call: Call, model: str, version: str | None = None) -> Reply:
@@ -198,12 +200,7 @@ def _shared_memory_methods(shared_memory: SharedMemory | None) -> Sequence[Metho
 
 
 def _refused(name: str, why: str) -> Method:
-    """A method that is here to say why it is not answered."""
-
-    def refuse(_call: Call) -> Reply:
-        raise NotSupported(why)
-
-    return _method(name, "POST", "/v2/sharedmemory", refuse, _empty)
+    return refused_method(f"/{_SERVICE}/{name}", "POST", "/v2/sharedmemory", why)
 
 
 _Convert = Callable[[Any, Reply], bytes]

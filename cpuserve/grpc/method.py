@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+from cpuserve.errors import NotSupported
 from cpuserve.grpc.messages import parse
 from cpuserve.protocols.call import Call, Handler, Refusal, Reply, answer
 
-__all__ = ["Method", "Task", "model_path", "plain_method"]
+__all__ = ["Method", "Task", "model_path", "plain_method", "refused_method"]
 
 _PATHS = 256  # that are kept
 
@@ -114,3 +115,19 @@ def plain_method(
         return Task(where, run)
 
     return Method(name, verb, path, read, small=True, at_once=at_once)
+
+
+def refused_method(name: str, verb: str, path: str, why: str) -> Method:
+    """A method that is here to say why it is not answered, whatever its message holds.
+
+    Args:
+        name: of the method.
+        verb: of a route that needs the same keys.
+        path: of that route.
+        why: and what to do instead.
+    """
+
+    def read(_data: bytes) -> Task:
+        raise NotSupported(why)
+
+    return Method(name, verb, path, read, small=True)

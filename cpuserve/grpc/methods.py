@@ -26,6 +26,6 @@ def all_methods(pool: Pool, admin: Admin, shared_memory: SharedMemory | None) ->
     """
     inference, tensorflow = InferenceService(pool, admin, shared_memory), TensorFlowService(pool)
     services = (inference.service, *tensorflow.services)
-    health = HealthService(pool, services)
+    health = HealthService(pool, (*services, *ReflectionService.services))
     reflection = ReflectionService((*services, health.service))
     return [method for one in (inference, tensorflow, health, reflection) for method in one.methods()]

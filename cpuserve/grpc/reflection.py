@@ -23,9 +23,10 @@ class ReflectionService:
         services: the full names of all other services.
     """
 
+    services = tuple(f"grpc.reflection.{version}.ServerReflection" for version in _VERSIONS)
+
     def __init__(self, services: Sequence[str]) -> None:
-        own = (f"grpc.reflection.{version}.ServerReflection" for version in _VERSIONS)
-        self._services = sorted((*services, *own))
+        self._services = sorted((*services, *self.services))
 
     def methods(self) -> Sequence[Method]:
         """The methods of the service."""

@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.messages import message_class, parse
-from cpuserve.grpc.method import Method, Task, model_path, plain_method
+from cpuserve.grpc.method import Method, Task, model_path, plain_method, refused_method
 from cpuserve.grpc.wire import BYTES, wire_fields
 from cpuserve.models.rollout import LABEL
 from cpuserve.protocols.call import Call, Reply, answer
@@ -36,6 +36,12 @@ _SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")
 _StatusRequest = message_class("tensorflow.serving.GetModelStatusRequest")
 _StatusResponse = message_class("tensorflow.serving.GetModelStatusResponse")
 _INPUTS, _VALUE, _SHAPE = 2, 2, 2  # fields of a request, an entry of its inputs, a tensor
+_EXAMPLES = ("Classify", "Regress", "MultiInference")
+_TENSORS = "models here take tensors and pictures, no tf.Example: ask for Predict"
+_RELOAD = (
+    "models are those of the repository or of the config.json, which POST /v1/config/reload reads again; "
+    "over gRPC, inference.GRPCInferenceService/RepositoryModelLoad loads one"
+)
 _DT_STRING, _HALF = 7, 19
 _FLOATS = {1: np.float32, 2: np.float64}
 _TYPES = {  # number of the type: V2's name, and the field of its values
@@ -82,6 +88,11 @@ class TensorFlowService:
                 *(self._routes.status, _status),
                 place=lambda message: _place(message.model_spec, ""),
             ),
+            *(
+                refused_method(f"/{_PREDICTION}/{name}", "POST", "/v1/models/-:predict", _TENSORS)
+                for name in _EXAMPLES
+            ),
+            refused_method(f"/{_MODEL}/HandleReloadConfigRequest", "POST", "/v1/config/reload", _RELOAD),
         )
 
     def _predict(self, data: bytes) -> Task:

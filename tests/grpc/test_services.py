@@ -49,16 +49,26 @@ def health(channel, service=""):
 
 
 def test_health_is_that_of_the_server(channel, pool):
-    for service in ("", "inference.GRPCInferenceService", "tensorflow.serving.PredictionService"):
+    listed = ProtoReflectionDescriptorDatabase(channel).get_services()
+    assert len(listed) > 5
+    for service in ("", *listed):
         assert health(channel, service) == health_pb2.HealthCheckResponse.SERVING
+    stub = health_pb2_grpc.HealthStub(channel)
+    every = stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S).statuses
+    assert {name: one.status for name, one in every.items()} == dict.fromkeys(
+        ("", *listed), health_pb2.HealthCheckResponse.SERVING
+    )
     pool.ready = False
     assert health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
     with pytest.raises(grpc.RpcError) as caught:
         health(channel, "nothing")
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     with pytest.raises(grpc.RpcError) as caught:
-        next(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S))
+        next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S))
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "Check" in caught.value.details()
+    every = stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S).statuses
+    assert {one.status for one in every.values()} == {health_pb2.HealthCheckResponse.NOT_SERVING}
 
 
 def test_health_needs_no_key_and_reflection_does():
@@ -67,6 +77,8 @@ def test_health_needs_no_key_and_reflection_does():
         grpc.insecure_channel(one.address) as channel,
     ):
         assert health(channel) == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError, match="ask with Check"):  # clients then take a server as healthy
+            next(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S))
         request = reflection_pb2.ServerReflectionRequest(list_services="*")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
@@ -109,6 +121,25 @@ def test_both_versions_of_reflection_answer_and_say_what_they_have_not(channel, 
         assert one(**unknown).error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
     numbers = one(all_extension_numbers_of_type="inference.ModelInferRequest")
     assert numbers.error_response.error_code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("tensorflow.serving.PredictionService/Classify", "ask for Predict"),
+        ("tensorflow.serving.PredictionService/Regress", "ask for Predict"),
+        ("tensorflow.serving.PredictionService/MultiInference", "ask for Predict"),
+        ("tensorflow.serving.ModelService/HandleReloadConfigRequest", "RepositoryModelLoad"),
+        ("inference.GRPCInferenceService/CudaSharedMemoryRegister", "there is no CUDA"),
+        ("inference.GRPCInferenceService/SystemSharedMemoryRegister", "shared_memory_prefix"),
+        ("inference.GRPCInferenceService/CudaSharedMemoryStatus", "shared_memory_prefix"),
+    ],
+)
+def test_methods_that_are_not_here_say_what_is(channel, method, words):
+    """Whatever their messages hold, which the server does not know."""
+    with pytest.raises(grpc.RpcError, match=words) as caught:
+        channel.unary_unary(f"/{method}")(b"\x0a\x03\xff\xff\xff", timeout=WAIT_S)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.fixture
