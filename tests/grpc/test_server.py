@@ -131,7 +131,7 @@ def test_an_error_of_the_pipeline_keeps_its_code(served, monkeypatch):
     ("method", "words"),
     [
         ("Nothing", "not found"),
-        ("CudaSharedMemoryRegister", "not found"),
+        ("CudaSharedMemoryRegister", "there is no CUDA"),
         ("CudaSharedMemoryStatus", "shared_memory_prefix"),
         ("CudaSharedMemoryUnregister", "shared_memory_prefix"),
         ("SystemSharedMemoryStatus", "shared_memory_prefix"),

@@ -130,9 +130,6 @@ def test_both_versions_of_reflection_answer_and_say_what_they_have_not(channel, 
         ("tensorflow.serving.PredictionService/Regress", "ask for Predict"),
         ("tensorflow.serving.PredictionService/MultiInference", "ask for Predict"),
         ("tensorflow.serving.ModelService/HandleReloadConfigRequest", "RepositoryModelLoad"),
-        ("inference.GRPCInferenceService/CudaSharedMemoryRegister", "there is no CUDA"),
-        ("inference.GRPCInferenceService/SystemSharedMemoryRegister", "shared_memory_prefix"),
-        ("inference.GRPCInferenceService/CudaSharedMemoryStatus", "shared_memory_prefix"),
     ],
 )
 def test_methods_that_are_not_here_say_what_is(channel, method, words):
