@@ -35,7 +35,7 @@ class HeldInterrupt:
     def __init__(self) -> None:
         self.number = 0
         self._pending = 0
-        self._listening = False
+        self._listening = self._ignoring = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> HeldInterrupt:
@@ -80,11 +80,13 @@ class HeldInterrupt:
         finally:
             self._listening = False
 
-    def forget(self) -> None:
-        """Take signals that came while one was being followed as the same wish."""
-        self._pending = 0
+    def ignore(self) -> None:
+        """From now on signals change nothing, nor does one that came: what was asked for is being done."""
+        self._ignoring, self._pending = True, 0
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._ignoring:
+            return
         self._pending = number
         if self._listening:
             self._listening = False  # what is done now is not to be left again

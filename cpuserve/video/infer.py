@@ -202,10 +202,13 @@ def _all_videos(
                 record.done[source.name] = error
                 record.save()
             if summary.interrupted:
-                interrupt.forget()
                 break
-        with heard():
+        if summary.interrupted:  # it cannot be continued: once more Ctrl-C must not cost what it gave
+            interrupt.ignore()
             output.finish()
+        else:
+            with heard():
+                output.finish()
         if record is not None:
             record.complete = True
             record.save()

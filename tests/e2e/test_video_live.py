@@ -17,6 +17,7 @@ import pytest
 from cpuserve.errors import VideoError
 from cpuserve.settings import Settings
 from cpuserve.video.frame_model import open_frame_model
+from cpuserve.video.held_interrupt import hear_interrupt
 from cpuserve.video.infer import InferOptions
 from cpuserve.video.infer import infer as infer_videos
 from cpuserve.video.local_answers import LocalAnswers
@@ -193,6 +194,8 @@ class Written:
         self.ends += 1
 
     def finish(self):
+        signal.raise_signal(signal.SIGINT)  # impatience
+        hear_interrupt()
         self.ends += 1
 
     def close(self):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -87,6 +90,34 @@ def test_a_killed_writer_can_be_continued_and_the_video_is_the_same(tmp_path, ke
     for number in range(again.parts * 4, 11):
         again.append(picture(number), NOTHING, None, TIMES[number], BASE)
     assert joined(again, killed / "out.mp4").read_bytes() == reference
+
+
+M_PERTURB = -6  # of mallopt: memory is filled when it is taken
+
+
+@pytest.fixture
+def filled():
+    """Fills all memory that is taken with a byte; 0 leaves what others wrote there."""
+    fill = partial(ctypes.CDLL(None).mallopt, M_PERTURB)
+    yield fill
+    fill(0)
+
+
+def test_a_video_is_the_same_whatever_was_in_memory_before(tmp_path, filled):
+    noise = np.random.default_rng(0).integers(0, 255, (46, 56, 3), np.uint8)
+    whole = cv2.resize(noise, (448, 368), interpolation=cv2.INTER_CUBIC)
+    made = set()
+    for byte in (0, 1, 85, 170):
+        folder = tmp_path / str(byte)
+        folder.mkdir()
+        assert filled(byte)
+        video = AnnotatedVideo(folder)
+        for number in range(8):
+            moved = whole[number : number + 240, 2 * number : 2 * number + 320]
+            video.append(moved.copy(), NOTHING, None, TIMES[number], BASE)
+        filled(0)
+        made.add(joined(video, folder / "out.mp4").read_bytes())
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(63, 47), (64, 47), (63, 48), (1, 1)])
