@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,23 @@ def write_small_cascade(directory: Path, choice: Choice, limit: float = 100.0) -
     ).save(directory)
 
 
+@cache
+def scaled_frames(path: Path) -> tuple[dict[Scale, np.ndarray], frozenset[int]]:
+    """All frames of a clip at each scale, u8 [N, H, W, C], and the numbers of those that others need."""
+    scales = (MODEL_SCALE, DifferenceDetector.scale, CNN_SCALE)
+    found = [[frame.scaled(scale).copy() for scale in scales] for frame in frames(path)]
+    needed = frozenset(frame.number for frame in frames(path, which="nonref"))
+    return dict(zip(scales, map(np.array, zip(*found, strict=True)), strict=True)), needed
+
+
 def score_table(path: Path, directory: Path, choice: Choice, reference: BrightReference) -> ScoreTable:
     """The scores of every frame of a clip, computed one frame after the other."""
     video = probe(path)
-    n = sum(1 for _ in frames(video))
+    pictures, others = scaled_frames(path)
+    n = len(pictures[reference.scale])
     first = np.zeros(n, bool)
     first[[segment.start for segment in video.segments]] = True
-    needed = np.zeros(n, bool)
-    needed[[frame.number for frame in frames(video, which="nonref")]] = True
+    needed = np.isin(np.arange(n), [*others])
     table = ScoreTable(
         number=np.arange(n),
         time_s=np.array([video.time_s(int(pts)) for pts in video.pts[:n]]),
@@ -120,16 +130,15 @@ def score_table(path: Path, directory: Path, choice: Choice, reference: BrightRe
     difference, special = np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32)
     detector = DifferenceDetector.load(directory / "difference.npz") if choice.detector else None
     network = SpecialisedCnn(directory / "specialised.xml") if choice.cnn else None
-    for frame in frames(video):
-        at = frame.number
-        answer = reference.submit(frame.scaled(reference.scale), frame.width, frame.height).result()
-        table.label[at], table.reference_score[at] = QUERY.present(answer, frame.width, frame.height)
+    for at in range(n):
+        answer = reference.submit(pictures[reference.scale][at], video.width, video.height).result()
+        table.label[at], table.reference_score[at] = QUERY.present(answer, video.width, video.height)
         if first[at] and detector:
             detector.reset()
         if looked[at] and detector:
-            difference[at] = detector.step(at, frame.scaled(detector.scale)).value
+            difference[at] = detector.step(at, pictures[detector.scale][at]).value
         if network:
-            special[at] = network.predict(frame.scaled(network.scale)[None])[0]
+            special[at] = network.predict(pictures[network.scale][at][None])[0]
     packets = None
     if choice.packets:
         feature = PacketFeature.load(directory / "packets.npz")
