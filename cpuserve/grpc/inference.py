@@ -298,7 +298,7 @@ def _trace_body(message: Any) -> bytes:
     for name, setting in message.settings.items():
         values = list(setting.value)
         if name == "trace_level":
-            settings[name] = values
+            settings[name] = values or None
         elif name == "stack_rate" and len(values) == 1 and values[0].isdecimal():
             settings[name] = int(values[0])
         else:

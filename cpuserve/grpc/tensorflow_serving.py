@@ -43,6 +43,7 @@ _RELOAD = (
     "over gRPC, inference.GRPCInferenceService/RepositoryModelLoad loads one"
 )
 _DT_STRING, _HALF = 7, 19
+_LEAST_HALF, _MOST_HALF = -0x8000, 0xFFFF  # clients write the 16 bits with a sign or without
 _FLOATS = {1: np.float32, 2: np.float64}
 _TYPES = {  # number of the type: V2's name, and the field of its values
     1: ("FP32", "float_val"),
@@ -178,6 +179,8 @@ def _parts(data: memoryview, number: int) -> list[memoryview]:
 def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
     if len(sent.tensor_shape.dim) > MOST_DIMENSIONS:
         raise RequestError(f"input {name[:80]!r}: a tensor may have at most {MOST_DIMENSIONS} dimensions")
+    if sent.tensor_shape.unknown_rank:
+        raise RequestError(f"input {name[:80]!r} needs a shape, not unknown_rank")
     shape = tuple(dim.size for dim in sent.tensor_shape.dim)
     if any(size < 0 for size in shape):
         raise RequestError(f"input {name[:80]!r} needs a shape of whole numbers, not {list(shape)}")
@@ -193,7 +196,7 @@ def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
     if sent.tensor_content:
         return Tensor(name, datatype, shape, memoryview(sent.tensor_content))
     values = _all_values(name, field, getattr(sent, field), shape, limits)
-    return Tensor(name, datatype, shape, _numbers(sent.dtype, values))
+    return Tensor(name, datatype, shape, _numbers(name, sent.dtype, values))
 
 
 def _all_values(
@@ -221,17 +224,22 @@ def _all_values(
     return [*sent, *[sent[-1]] * left_out] if left_out > 0 else list(sent)
 
 
-def _numbers(dtype: int, values: list[Any]) -> list[Any] | memoryview:
+def _numbers(name: str, dtype: int, values: list[Any]) -> list[Any] | memoryview:
     """The values; those of half precision are sent as the numbers of their bits.
 
     Floats may be infinite or none, as in tensor_content: only in JSON they may not.
+
+    Raises:
+        RequestError: a number of half precision has more bits.
     """
     if dtype in _FLOATS:
         return memoryview(np.array(values, _FLOATS[dtype]).tobytes())
     if dtype != _HALF:
         return values
-    bits = np.array([value & 0xFFFF for value in values], np.uint16)
-    return memoryview(bits.tobytes())
+    bits = np.array(values, np.int64)
+    if (wrong := bits[(bits < _LEAST_HALF) | (bits > _MOST_HALF)]).size:
+        raise RequestError(f"input {name[:80]!r}: {wrong[0]} in half_val is no number of 16 bits")
+    return memoryview(bits.astype(np.uint16).tobytes())
 
 
 def _put(tensor: Any, values: Array) -> None:

@@ -48,6 +48,12 @@ __all__ = [
 
 _CALL = "cpuserve.call"
 _UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
+_WHY_UNSUPPORTED = {
+    "systemsharedmemory": "shared memory is not supported without the setting shared_memory_prefix",
+    "cudasharedmemory": "CUDA is not supported: register system shared memory, or send tensors",
+    "xpusharedmemory": "XPUs are not supported: register system shared memory, or send tensors",
+}
+_NO_MODEL_TRACES = "traces by model are not supported: /v2/trace/setting is for all models"
 
 
 @dataclass(frozen=True)
@@ -308,10 +314,6 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
             status, text = 415, _NO_GRPC
         part = _UNSUPPORTED.match(flask.request.path)
         if part and f"GET /v2/{part[1]}/region/<name>/status" not in flask.current_app.view_functions:
-            status, text = (
-                501,
-                "shared memory (without shared_memory_prefix) and traces by model are not supported; "
-                "GET /v2 lists the extensions",
-            )
+            status, text = 501, _WHY_UNSUPPORTED.get(part[1], _NO_MODEL_TRACES)
     reply = json_reply({"error": text}, status)
     return reply.body, status, {**dict(reply.headers), **allowed}

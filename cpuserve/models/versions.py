@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cpuserve.errors import UsageError
 
@@ -48,6 +49,12 @@ class VersionPolicy:
         if re.fullmatch(r"specific:[1-9][0-9]*(,[1-9][0-9]*)*", words):
             return cls(count=None, only=frozenset(map(int, words.removeprefix("specific:").split(","))))
         raise UsageError(f"model_version_policy {text!r} is not {_HOW}")
+
+    def document(self) -> dict[str, Any]:
+        """The policy in the words that OpenVINO Model Server and Triton share."""
+        if self.only is not None:
+            return {"specific": {"versions": sorted(self.only)}}
+        return {"all": {}} if self.count is None else {"latest": {"num_versions": self.count}}
 
     def candidates(self, there: Sequence[int]) -> list[int]:
         """Versions to try, newest first; the caller stops when ``count`` of them are ready."""

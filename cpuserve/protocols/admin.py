@@ -81,7 +81,11 @@ class Admin:
         if call.method == "POST":
             tracing, rate = trace_ring.tracing, trace_ring.stack_rate
             for name, value in call.document().items():
-                match name, value:
+                match name, value:  # null is what Triton's clients clear a setting by
+                    case "trace_level", None:
+                        tracing = False
+                    case "stack_rate", None:
+                        rate = 0
                     case "trace_level", [str(level)] if level in _LEVELS:
                         tracing = _LEVELS[level]
                     case "stack_rate", int() if not isinstance(value, bool) and value in _STACK_RATES:

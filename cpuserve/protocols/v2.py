@@ -116,7 +116,7 @@ class V2:
                 "name": pipeline.name,
                 "platform": "",
                 "backend": "openvino",
-                "version_policy": {"latest": {"num_versions": 1}},
+                "version_policy": self._pool.version_policy(pipeline.name).document(),
                 # larger requests are cut, so one that is compiled for single rows takes many all the same
                 "max_batch_size": most if batched else 0,
                 "input": [

@@ -352,10 +352,14 @@ class Pool:
                     model.signature = ()
         self._settings, self.repository = settings, Repository.of(settings)
 
+    def version_policy(self, name: str) -> VersionPolicy:
+        """Which versions of a model are wanted."""
+        return VersionPolicy.parse(self._settings.for_model(name, {}).model_version_policy)
+
     def _bring_up(self, name: str, *, beside_traffic: bool, again: bool) -> None:
         """Load the versions of a model that are wanted, newest first, and drop those that are not."""
         settings = self._settings.for_model(name, {})
-        policy = VersionPolicy.parse(settings.model_version_policy)
+        policy = self.version_policy(name)
         rollout = self.rollouts.read(name, self.repository.home(name), settings)
         there = self.repository.versions(name)
         served = dict(self.models.get(name, {}))
@@ -384,12 +388,8 @@ class Pool:
             keep.add(version)
             enough += known.pipeline is not None and version not in rollout.candidates
         keep.update(self.rollouts.labels(name).values())  # also of labels that stay with the version before
-        if enough or not any(model.pipeline for model in served.values()):
-            dropped = [version for version in served if version not in keep]
-        else:  # no wanted version can be loaded: those that serve stay
-            dropped = [
-                version for version, model in served.items() if version not in keep and not model.pipeline
-            ]
+        # where no wanted version can be loaded, those that serve stay
+        dropped = [one for one in served if one not in keep and (enough or not served[one].pipeline)]
         for version in dropped:
             del served[version]
         self.rollouts.choose(name, rollout, served)

@@ -209,7 +209,7 @@ def test_log_and_trace_settings_are_those_of_http(client, served):
     found = client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
     assert list(found.settings["trace_level"].value) == ["TIMESTAMPS"]
     assert served.get("/v2/trace/setting").json()["trace_level"] == ["TIMESTAMPS"]
-    client.update_trace_settings(settings={"trace_level": ["OFF"]})
+    client.update_trace_settings(settings={"trace_level": None, "trace_rate": None})
     assert list(client.get_trace_settings().settings["trace_level"].value) == ["OFF"]
     with pytest.raises(InferenceServerException, match=r"UNIMPLEMENTED.*traces by model"):
         client.get_trace_settings("digits")

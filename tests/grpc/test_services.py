@@ -259,6 +259,12 @@ def test_the_signature_is_all_there_is_of_metadata(channel, fields, refused):
         (request(inputs={"a": tensor(1, (2, 3), float_val=[1] * 7)}), "INVALID_ARGUMENT", "7 were sent"),
         (request(inputs={"a": tensor(1, (2, 3))}), "INVALID_ARGUMENT", "takes 6 values, 0 were sent"),
         (
+            request(inputs={"a": {"dtype": 1, "tensor_shape": {"unknown_rank": True}, "float_val": [1]}}),
+            *("INVALID_ARGUMENT", "unknown_rank"),
+        ),
+        (request(inputs={"a": tensor(19, (1,), half_val=[65536])}), "INVALID_ARGUMENT", "65536 in half_val"),
+        (request(inputs={"a": tensor(19, (1,), half_val=[-32769])}), "INVALID_ARGUMENT", "16 bits"),
+        (
             request(inputs={"a": tensor(1, (1 << 40,), float_val=[1])}),
             "INVALID_ARGUMENT",
             "max_json_elements",

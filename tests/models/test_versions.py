@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cpuserve.errors import UsageError
@@ -19,6 +21,7 @@ from cpuserve.models.versions import VersionPolicy
 def test_policies_in_short_and_in_ovms_words(text, count, candidates):
     policy = VersionPolicy.parse(text)
     assert (policy.count, policy.candidates([1, 2, 3, 9])) == (count, candidates)
+    assert VersionPolicy.parse(json.dumps(policy.document())) == policy
 
 
 @pytest.mark.parametrize(

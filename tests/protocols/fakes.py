@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from cpuserve.errors import ModelNotReady, RequestError, UnknownModel
+from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.call import Call, answer
 from cpuserve.serving.engine import Port
 from cpuserve.serving.geometry import Batch
@@ -84,6 +85,10 @@ class Pool:
     @staticmethod
     def own_name(name):
         return {"short": "m"}.get(name, name)
+
+    @staticmethod
+    def version_policy(_name):
+        return VersionPolicy(count=None, only=frozenset((3, 2)))
 
     def ready_versions(self, name):
         return [number for number, model in self.models.get(name, {}).items() if model.pipeline]

@@ -39,6 +39,9 @@ def test_trace_settings_are_read_and_changed(admin, trace_ring):
     found["trace_level"], found["stack_rate"] = ["TIMESTAMPS"], 20
     assert ask(admin.trace_setting, body=found)[2] == found
     assert (trace_ring.tracing, trace_ring.stack_rate) == (True, 20)
+    cleared = ask(admin.trace_setting, body=dict.fromkeys(found))[2]
+    assert (cleared["trace_level"], cleared["stack_rate"]) == (["OFF"], 0)
+    assert not trace_ring.tracing
 
 
 @pytest.mark.parametrize(

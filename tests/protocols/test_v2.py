@@ -63,6 +63,7 @@ def test_metadata_and_config_tell_the_ports(v2):
     assert found["inputs"][0] == {"name": "a", "datatype": "FP32", "shape": [-1, 3]}
     assert found["outputs"][1] == {"name": "first", "datatype": "FP32", "shape": [-1, 3]}
     found = ask(v2.config, "m")[2]
+    assert found["version_policy"] == {"specific": {"versions": [2, 3]}}
     assert found["max_batch_size"] == 4
     assert found["input"][1]["data_type"] == "TYPE_UINT8"
     assert found["instance_group"] == [{"name": "m_0", "kind": "KIND_CPU", "count": 2}]
