@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the tests as three queues beside each other, which take about as long, since many tests wait: all but those
-# with whole servers; tests/e2e; and tests/benchmarks, before which, where the CPU has more than AVX2, those that
-# compare numbers are run once more, as a CPU with AVX2 computes them.
+# Runs the tests as three queues beside each other, which take about as long, since many tests wait: tests/e2e, with
+# whole servers; tests/benchmarks and tests/video, before which, where the CPU has more than AVX2, those that compare
+# numbers are run once more, as a CPU with AVX2 computes them; and all others.
 # Use: tests/run.sh PYTHON [ARGUMENTS OF PYTEST...]; with arguments, one run takes what they ask for, beside the
 # one as AVX2.
 set -u
@@ -36,11 +36,11 @@ if [ $# -eq 0 ]; then
     (
         as_avx2
         found=$?
-        "$python" -m pytest tests/benchmarks >"$benchmarks_log" 2>&1 || exit
+        "$python" -m pytest tests/benchmarks tests/video >"$benchmarks_log" 2>&1 || exit
         exit $found
     ) &
     third=$!
-    "$python" -m pytest --ignore tests/e2e --ignore tests/benchmarks
+    "$python" -m pytest --ignore tests/e2e --ignore tests/benchmarks --ignore tests/video
     code=$?
     wait "$servers"
     found=$?

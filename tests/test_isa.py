@@ -109,9 +109,10 @@ def test_without_arguments_three_queues_take_all_tests_and_each_failure_counts(t
     fails = failing is not None and (failing != "-m numeric" or more_than_avx2())
     assert done.returncode == int(fails), done.stdout
     assert done.stdout.count("run: ") == 3 + more_than_avx2()
-    assert "run: -m pytest --ignore tests/e2e --ignore tests/benchmarks\n" in done.stdout
+    folders = ("tests/e2e", "tests/benchmarks", "tests/video")
+    assert f"run: -m pytest {' '.join(f'--ignore {one}' for one in folders)}\n" in done.stdout
     assert "run: -m pytest tests/e2e\n" in done.stdout
-    assert "run: -m pytest tests/benchmarks\n" in done.stdout
+    assert "run: -m pytest tests/benchmarks tests/video\n" in done.stdout
     if more_than_avx2():
         (again,) = (line for line in done.stdout.splitlines() if "-m numeric" in line)
         read = again.partition(f"-m pytest -m {SECOND} ")[2].split()
