@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.test_reload import SEVEN, put, version_of
 from tests.servers import Server, free_port, serving
 
-TRIES = 4
+UNCHECKED = {"CPUSERVE_CHECK_MODELS_IN_CHILD": "false"}  # the models are loaded once: by the workers
 QUICKER = ("vww_96_int8", "deeplabv3_257_mv_gpu")  # two models, of which the second compiles for longer
 
 
@@ -23,7 +23,7 @@ def loading(tmp_path):
     """Starts a server with real models and returns while some of them compile."""
     started = []
 
-    def start(models, *arguments):
+    def start(models, *arguments, **environment):
         log = tmp_path / f"log{len(started)}"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -33,7 +33,7 @@ def loading(tmp_path):
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "CPUSERVE_PRESET": "off"},
+                env={**os.environ, "CPUSERVE_PRESET": "off", **environment},
                 start_new_session=True,
             )
         started.append(process)
@@ -58,21 +58,21 @@ def assert_ended_well(server, code=0):
     ("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
 def test_a_server_that_is_stopped_while_it_compiles_ends_in_order(repository, loading, sign, code):
-    for turn in range(TRIES):
-        server = loading(repository)
-        if turn % 2:
+    for delay_s, environment in ((0, {}), (0.5, {}), (None, {}), (None, UNCHECKED)):
+        server = loading(repository, *([] if delay_s is None else QUICKER), **environment)
+        if delay_s is None:
             server.wait_until(lambda server=server: "ready after" in server.text(), "loading")
         else:
             server.wait_until(lambda server=server: "Booting worker" in server.text(), "starting")
-            time.sleep(turn / 4)  # while modules are imported
+            time.sleep(delay_s)  # while modules are imported
         # Ctrl-C in a terminal reaches every process
         os.killpg(server.process.pid, sign) if sign == signal.SIGINT else server.process.send_signal(sign)
         assert_ended_well(server, code)
 
 
 def test_a_server_that_is_stopped_while_a_reload_compiles_ends_with_0(repository, loading):
-    for turn in range(2):
-        server = loading(repository, *QUICKER, "--file-system-poll-wait-seconds", "0.1")
+    for turn, environment in enumerate(({}, UNCHECKED)):
+        server = loading(repository, *QUICKER, "--file-system-poll-wait-seconds", "0.1", **environment)
         server.wait_until(lambda server=server: server.ready_workers(), "ready")
         loaded = server.text().count("ready after")
         if turn % 2:

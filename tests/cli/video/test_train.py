@@ -36,7 +36,7 @@ def red(monkeypatch):
 
 
 def test_a_training_prints_what_was_chosen_and_what_is_not_promised(red, tmp_path, capsys):
-    clip = write_clip(tmp_path / "clip.mp4", 700)
+    clip = write_clip(tmp_path / "clip.mp4", 520)
     words = ("--answers", tmp_path / "answers", "-o", tmp_path / "red")
     assert run(clip, "--reference", "red", "--query", "square", *words) == 0
     text = capsys.readouterr().out
