@@ -109,7 +109,8 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         base = stream.time_base or 1 / rate
         codec, bare = stream.codec_context.name, _tells_no_order(container, stream)
-    decoded = list(_first_frames(path, limit))
+    # the packet that the end of the file cuts off has no row
+    decoded = [one for one in _first_frames(path, limit) if one[0] < len(packets)]
     width, height = decoded[0][1] if decoded else (stream.codec_context.width, stream.codec_context.height)
     shows = ~(packets.discarded | packets.hidden)
     shows[_undecodable_start(packets, {row for row, _ in decoded})] = False
