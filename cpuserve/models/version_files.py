@@ -9,6 +9,7 @@ from cpuserve.models.model_files import SAVED_MODEL
 
 __all__ = ["PADDLE_PIR", "entries_of", "ir_in", "model_in"]
 
+_SHOWN = 3  # directories that a message names
 _FORMATS = (".onnx", ".tflite", ".pb", ".pdmodel")
 _TORCH = "a PyTorch file: `cpuserve convert` makes an OpenVINO IR of it"
 _KERAS = "a Keras file: save a SavedModel with `model.export(DIRECTORY)`"
@@ -63,7 +64,9 @@ def model_in(place: Path) -> Path | str:
                 return f"{file.name}, {_NOT_READ[file.suffix]}"
             if file.suffix == ".json" and file.with_suffix(".pdiparams").is_file():
                 return f"{file.name}, {PADDLE_PIR}"
-        return f"{len(models)} files instead of one that ends in {', '.join(['.xml', *_FORMATS])}"
+        inside = [file.name for file in found if file.is_dir() and file.name != "lost+found"]
+        said = f"; directories in it are not looked into: {', '.join(inside[:_SHOWN])}" if inside else ""
+        return f"{len(models)} files instead of one that ends in {', '.join(['.xml', *_FORMATS])}{said}"
     if models[0].suffix == ".xml" and not models[0].with_suffix(".bin").is_file():
         return f"no {models[0].stem}.bin beside {models[0].name}"
     if models[0].suffix == ".pdmodel" and not models[0].with_suffix(".pdiparams").is_file():

@@ -56,6 +56,10 @@ class VersionPolicy:
             return {"specific": {"versions": sorted(self.only)}}
         return {"all": {}} if self.count is None else {"latest": {"num_versions": self.count}}
 
+    def newest(self, there: Sequence[int]) -> int | None:
+        """The newest version that is wanted; None for none."""
+        return next(iter(self.candidates(there)), None)
+
     def candidates(self, there: Sequence[int]) -> list[int]:
         """Versions to try, newest first; the caller stops when ``count`` of them are ready."""
         return sorted(

@@ -75,9 +75,7 @@ class Pool:
     ) -> None:
         self._settings = settings
         self._loader = VersionLoader(threads, statistics, control, row, check)
-        self.statistics = statistics
-        self.control = control
-        self._row = row
+        self.statistics, self.control, self._row = statistics, control, row
         self.repository = Repository.of(settings)
         self.stopping = self.dead = False
         # a lambda, since the repository is another one after a changed config.json
@@ -93,7 +91,8 @@ class Pool:
             self.models = {
                 name: {file.version: ModelState(file)}
                 for name in self.repository.names()
-                for file in [self.repository.find(name)]
+                for there in [self.repository.versions(name)]
+                for file in [self.repository.find(name, self.version_policy(name).newest(there))]
             }
 
     @property

@@ -26,10 +26,12 @@ def with_served_types(model: ov.Model, name: str) -> ov.Model:
         name: of the model, for messages.
 
     Raises:
-        ModelLoadError: an input or output holds text, or numbers of which several lie in a byte.
+        ModelLoadError: there is none, or one holds text, or numbers of which several lie in a byte.
     """
     widened = False
     for what, ports in (("input", model.inputs), ("output", model.outputs)):
+        if not ports:
+            raise ModelLoadError(f"{name} has no {what}s, so no request can be answered")
         for port in ports:
             kind = port.element_type.get_type_name()
             if kind not in _SERVED and kind not in _WIDENED:

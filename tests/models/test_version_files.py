@@ -45,3 +45,11 @@ def test_what_cannot_be_served_is_named(tmp_path: Path, files: tuple[str, ...], 
     found = model_in(tmp_path)
     assert isinstance(found, str)
     assert re.search(words, found)
+
+
+def test_a_model_that_lies_one_directory_deeper_is_pointed_at(tmp_path: Path):
+    for name in ("net/1", ".hidden", "lost+found"):
+        (tmp_path / name).mkdir(parents=True)
+    found = model_in(tmp_path)
+    assert isinstance(found, str)
+    assert found.endswith("; directories in it are not looked into: net")

@@ -21,6 +21,8 @@ from cpuserve.models.versions import VersionPolicy
 def test_policies_in_short_and_in_ovms_words(text, count, candidates):
     policy = VersionPolicy.parse(text)
     assert (policy.count, policy.candidates([1, 2, 3, 9])) == (count, candidates)
+    assert policy.newest([1, 2, 3, 9]) == candidates[0]
+    assert policy.newest([]) is None
     assert VersionPolicy.parse(json.dumps(policy.document())) == policy
 
 

@@ -40,3 +40,13 @@ def test_a_cache_that_cannot_be_is_named(doubler, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ModelLoadError, match=r"cache_dir .*file"):
         load_pipeline(openvino_core(), doubler, Settings(cache_dir=str(tmp_path / "file")), 1)
+
+
+def test_a_model_without_inputs_or_outputs_is_refused_in_words(tmp_path):
+    constant = ops.add(np.ones((1, 4), np.float32), np.ones((1, 4), np.float32))
+    ov.save_model(ov.Model([ops.result(constant)], []), tmp_path / "constant.xml")
+    (tmp_path / "empty.pdmodel").touch()
+    (tmp_path / "empty.pdiparams").touch()
+    for file in ("constant.xml", "empty.pdmodel"):
+        with pytest.raises(ModelLoadError, match=f"{file} has no inputs, so no request can be answered"):
+            load_pipeline(openvino_core(), ModelFile("m", 1, tmp_path / file), Settings(), 1)

@@ -439,3 +439,10 @@ def test_a_worker_that_starts_waits_not_for_ever_and_not_for_what_is_broken(made
     del raising["apple"]
     pool.start(stop)
     assert serving(pool) == {"apple": [1], "beech": []}
+
+
+def test_what_is_loading_is_the_newest_version_that_is_wanted(made, root):
+    shutil.copytree(root / "apple" / "1", root / "apple" / "4")
+    for policy, version in (("latest", 4), ("specific:1,9", 1)):
+        loading = [one for one in made(model_version_policy=policy).states() if one.name == "apple"]
+        assert [(one.version, one.state) for one in loading] == [(version, "LOADING")]
