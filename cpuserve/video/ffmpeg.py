@@ -9,6 +9,7 @@ from cpuserve.errors import MissingExtra
 try:
     import av
     import av.filter
+    from av.format import Flags as ContainerFlags
     from av.sidedata.sidedata import Type as SideDataType
     from av.stream import Disposition
     from av.video.frame import PictureType
@@ -17,6 +18,7 @@ except ImportError as error:
     raise MissingExtra("video needs PyAV", "video") from error
 
 __all__ = [
+    "ContainerFlags",
     "Disposition",
     "Interpolation",
     "PacketMark",

@@ -211,5 +211,14 @@ class ParallelRun:
                 len(undecodable),
                 undecodable[0],
             )
-        if damage is not None and self._begin.choice.stop >= self._video.frames:
+        if self._begin.choice.stop < self._video.frames:
+            return
+        missing, before = self._video.missing
+        if missing:
+            _log.warning(
+                "%s: its times leave out %d frames, the first of them behind frame %d: they were damaged, or "
+                "never recorded",
+                *(path, missing, before),
+            )
+        if damage is not None:
             raise VideoError(f"{path}: {damage}; frame {number} is the last one")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cpuserve.errors import VideoError
 from cpuserve.settings import SETTINGS
-from cpuserve.video.ffmpeg import PacketMark, av
+from cpuserve.video.ffmpeg import ContainerFlags, PacketMark, av
 from cpuserve.video.packets import UNKNOWN, PacketTable, open_video, stored_packets
 from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.segments import Segment, divide
@@ -23,6 +23,7 @@ __all__ = ["VideoFile", "probe"]
 _MOST_REORDERED = 64  # frames; codecs allow 16. Where times go back further, a clock was set anew
 _BREAK_STEPS, _BREAK_S = 10, 1.0  # from one frame to the next: usual steps, and seconds; more is a break
 _RATES_AGREE = 0.02  # share that the rate of a container may be off that of the times
+_ONE_RATE = 0.75  # of the steps from frame to frame are one frame long, where only lost ones are longer
 _FIRST_PACKETS = 64
 _FIRST_FRAMES = 24  # that show whether frames come in the order of their times
 
@@ -51,6 +52,7 @@ class VideoFile:
         packets: the packets.
         rows: i64 [frames], the row of each frame's packet, in the order of frame numbers.
         numbers: i64 [packets], the number of each packet's frame; -1 for packets without one.
+        missing: how many frames the times leave out, and the number of the frame before the first of them.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class VideoFile:
     packets: PacketTable
     rows: _Numbers
     numbers: _Numbers
+    missing: tuple[int, int] = (0, 0)
 
     @property
     def frames(self) -> int:
@@ -109,6 +112,7 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         base = stream.time_base or 1 / rate
         codec, bare = stream.codec_context.name, _tells_no_order(container, stream)
+        timed = _times_frames(container)
     # the packet that the end of the file cuts off has no row
     decoded = [one for one in _first_frames(path, limit) if one[0] < len(packets)]
     width, height = decoded[0][1] if decoded else (stream.codec_context.width, stream.codec_context.height)
@@ -150,7 +154,24 @@ def probe(path: str | Path, *, max_pixels: int | None = None) -> VideoFile:
         packets=packets,
         rows=rows,
         numbers=numbers,
+        missing=_missing(times) if timed else (0, 0),
     )
+
+
+def _missing(times: _Numbers) -> tuple[int, int]:
+    """How many frames the times leave out, and the number of the frame before the first of them.
+
+    Nothing where the times are not those of one rate.
+    """
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    if usual <= 0:
+        return 0, 0
+    frames = np.rint(steps / usual)
+    even = np.abs(steps - frames * usual) <= np.maximum(1, frames)  # they are rounded to their base
+    if not even.all() or (frames == 1).mean() < _ONE_RATE:
+        return 0, 0
+    return int(np.maximum(frames - 1, 0).sum()), int(np.argmax(frames > 1))
 
 
 def _mean_rate(times: _Numbers, base: Fraction, told: Fraction) -> Fraction:
@@ -179,6 +200,12 @@ def _reorders(stream: Any) -> bool:
 def _tells_no_order(container: Any, stream: Any) -> bool:
     """Whether a container stores when frames are decoded alone, and frames are shown in another order."""
     return container.format.name == "avi" and _reorders(stream)
+
+
+def _times_frames(container: Any) -> bool:
+    """Whether each frame has its own time in the file; program streams time packets, bare ones nothing."""
+    bare = container.format.flags & ContainerFlags.no_timestamps.value
+    return not bare and container.format.name != "mpeg"
 
 
 def _first_frames(path: Path, max_pixels: int) -> Iterator[tuple[int, tuple[int, int]]]:

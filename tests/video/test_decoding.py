@@ -240,6 +240,26 @@ def test_a_file_without_its_index_is_refused(tmp_path):
         next(decode(file, Numbers()))
 
 
+def test_damage_by_which_ffmpeg_drops_packets_is_told_by_the_times(tmp_path, caplog):
+    file = tmp_path / "damaged.ogg"
+    make_video(file, "libvpx", container_options={"page_duration": "200000"}, options={"g": "15"})
+    given = [frame.number for frame in decode(file, Numbers())]
+    assert (given, caplog.messages) == ([*range(150)], [])
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1  # each page of an Ogg file has a checksum
+    file.write_bytes(data)
+    left = [frame.number for frame in decode(file, Numbers())]
+    assert 100 < len(left) < 150
+    assert f"damaged.ogg: its times leave out {150 - len(left)} frames" in caplog.text
+
+
+def test_times_that_are_not_of_one_rate_leave_nothing_out(tmp_path, caplog):
+    steps = np.random.default_rng(0).integers(500, 3000, 150)
+    make_video(tmp_path / "uneven.mp4", pts=[*map(int, np.cumsum(steps))])
+    assert sum(1 for _ in decode(tmp_path / "uneven.mp4", Numbers())) == 150
+    assert caplog.messages == []
+
+
 def test_damage_in_the_middle_loses_frames_there_and_no_number(tmp_path, caplog):
     whole = make_video(tmp_path / "whole.mp4", "mjpeg", 240, pixel_format="yuvj420p")
     data = bytearray(whole.read_bytes())
