@@ -113,6 +113,8 @@ class InferenceService:
         """Read a ModelInferRequest."""
         message = InferMessage.read(data)
         head, parameters = message.head, message.parameters()
+        if not head.model_name:
+            raise RequestError(_NO_NAME)
         more: dict[str, Any] = {}
         if "timeout" in parameters and (timeout_us := _whole(parameters, "timeout", "of microseconds")) > 0:
             more["timeout_s"] = timeout_us / 1e6

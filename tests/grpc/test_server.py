@@ -161,7 +161,15 @@ def test_bytes_that_are_no_message_are_refused(served, method):
 
 
 @pytest.mark.parametrize(
-    "method", ["ModelReady", "ModelMetadata", "ModelConfig", "RepositoryModelLoad", "RepositoryModelUnload"]
+    "method",
+    [
+        "ModelReady",
+        "ModelMetadata",
+        "ModelConfig",
+        "ModelInfer",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
+    ],
 )
 def test_a_message_without_the_name_of_a_model_is_refused(served, method):
     assert refusal(served.address, method, b"") == (

@@ -10,8 +10,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tritonclient.grpc import service_pb2
 
 from cpuserve.grpc.messages import message_class
+from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.access import Access, ApiKeys, Gate
 from cpuserve.protocols.rate_limit import RateLimit
 from cpuserve.serving.engine import Port
@@ -137,6 +139,19 @@ def test_methods_that_are_not_here_say_what_is(channel, method, words):
     with pytest.raises(grpc.RpcError, match=words) as caught:
         channel.unary_unary(f"/{method}")(b"\x0a\x03\xff\xff\xff", timeout=WAIT_S)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("policy", ["latest:2", "all", "specific:2,3"])
+def test_the_version_policy_is_that_of_http(channel, monkeypatch, policy):
+    wanted = VersionPolicy.parse(policy)
+    monkeypatch.setattr(Pool, "version_policy", lambda *_: wanted)
+    request = message_class("inference.ModelConfigRequest")(name="m")
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelConfig")
+    config = service_pb2.ModelConfigResponse.FromString(call(request.SerializeToString(), timeout=WAIT_S))
+    (kind, words), *_ = wanted.document().items()
+    assert config.config.version_policy.WhichOneof("policy_choice") == kind
+    for field, value in words.items():
+        assert getattr(getattr(config.config.version_policy, kind), field) == value
 
 
 @pytest.fixture
