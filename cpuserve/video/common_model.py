@@ -47,6 +47,8 @@ async def find_model(replicas: Sequence[Replica], model: str, wait_s: float) -> 
     for replica, served in zip(replicas, models, strict=True):
         if served is not None:
             take(replica, served, found)
+        else:
+            _log.warning("replica %s gets no frames for now: %s", replica.url, replica.reason)
     return found
 
 
@@ -66,11 +68,18 @@ async def _look_at_all(replicas: Sequence[Replica]) -> list[ServedModel | None]:
     return [None if one in pending else one.result() for one in looks]
 
 
-async def look(replica: Replica) -> ServedModel | None:
-    """What a replica serves; None if it does not say it, and then it is asked again later."""
+async def look(replica: Replica, *, told: bool = False) -> ServedModel | None:
+    """What a replica serves; None if it does not say it, and then it is asked again later.
+
+    Args:
+        replica: to be asked.
+        told: whether a new reason that waiting does not mend is logged.
+    """
     try:
         return await replica.link.model()
     except ReplicaFailed as error:
+        if told and error.lasting and replica.reason != str(error):
+            _log.warning("replica %s gets no frames: %s", replica.url, error)
         replica.left_out(str(error), lasting=error.lasting)
     except ReplicaBusy as error:
         replica.left_out(str(error))

@@ -33,6 +33,7 @@ FOLLOW_S = 2.0
 
 _log = logging.getLogger("cpuserve.video")
 _LOOK_S = 0.05
+_BUSY_IN_A_ROW = 3  # refusals for want of room, with no answer between them, that are said once
 _MOST_FAILURES = 4  # of one frame, and for each replica one more: it may be what crashes them
 
 
@@ -162,6 +163,8 @@ class FrameDispatcher:
         except ReplicaBusy as error:
             replica.refusals += 1
             replica.left_out(str(error), error.retry_after_s, up=True)
+            if replica.failed_in_a_row == _BUSY_IN_A_ROW:
+                _log.warning("replica %s has no room time and again: %s", replica.url, error)
         except ReplicaFailed as error:
             self._failed(replica, frames, error)
             back = [frame for frame in frames if not frame.answer.done()]
@@ -214,7 +217,7 @@ class FrameDispatcher:
                         if model is not None:
                             take(replica, model, self._served)
                     elif probe is None and replica.due:
-                        probes[replica.url] = asyncio.get_running_loop().create_task(look(replica))
+                        probes[replica.url] = asyncio.get_running_loop().create_task(look(replica, told=True))
                 self._check_waiting()
                 self._hand_out()
         finally:

@@ -27,6 +27,11 @@ __all__ = [
 ]
 
 _DURATION = re.compile(r"(\w+);dur=([0-9.]+)")
+_ENTRIES = {
+    "detections": {"label", "probability", "box"},
+    "classes": {"label", "area"},
+    "predictions": {"label", "probability"},
+}
 _COLOURS: dict[str, Literal["RGB", "BGR", "GRAY"]] = {"RGB": "RGB", "BGR": "BGR", "GRAY": "GRAY"}
 
 
@@ -88,8 +93,11 @@ def answers_of(
     except (ValueError, struct.error) as error:
         raise ReplicaFailed(f"its answer is damaged: {error}") from None
     count = len(request.contents)
-    if len(answers) != count or not all(isinstance(one, dict) for one in answers):
+    if len(answers) != count:
         raise ReplicaFailed(f"it gave {len(answers)} answers to {count} frames")
+    wrong = next((reason for one in answers if (reason := _wrong_form(one, model))), None)
+    if wrong is not None:
+        raise ReplicaFailed(wrong)
     masks: Sequence[Pixels] = ()
     if request.mask:
         data = outputs[1].data
@@ -97,6 +105,26 @@ def answers_of(
             raise ReplicaFailed(f"its masks have {len(data)} bytes")
         masks = [*np.frombuffer(data, np.uint8).reshape(count, request.height, request.width)]
     return FramesAnswered(answers, masks, *server_seconds(server_timing))
+
+
+def _wrong_form(answer: Any, model: ServedModel) -> str | None:
+    """What an answer is instead of one of the model; None where it is one."""
+    if not isinstance(answer, dict):
+        return f"its answer is {str(answer)[:60]}, no object"
+    named = answer.get("model"), answer.get("version")
+    if named[0] is None:
+        return "its answer names no model"
+    if named != (model.name, model.version):
+        return f"its answer is of model {named[0]} version {named[1]}, not of {model.name} {model.version}"
+    for kind, keys in _ENTRIES.items():
+        if kind not in answer:
+            continue
+        entries = answer[kind]
+        if not isinstance(entries, list):
+            return f"its answer has no list of {kind}"
+        if not all(isinstance(one, dict) and keys <= one.keys() for one in entries):
+            return f"its answer has {kind} without {', '.join(sorted(keys))}"
+    return None
 
 
 def _elements(view: memoryview) -> Iterator[memoryview]:

@@ -26,6 +26,7 @@ from cpuserve.video.replica_link import (
     ReplicaFailed,
     ReplicaTarget,
     ServedModel,
+    speaks,
 )
 from cpuserve.video.tensor_recipe import ReceivedOutput
 
@@ -83,7 +84,8 @@ class GrpcLink:
         except ReplicaFailed as error:
             if not error.lasting:
                 raise  # else the server has none, as OpenVINO Model Server
-        return await asyncio.to_thread(served_model, _as_dict(metadata), config, self._target.recipe)
+        found = await asyncio.to_thread(served_model, _as_dict(metadata), config, self._target.recipe)
+        return self._target.checked(found)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
@@ -120,7 +122,7 @@ class GrpcLink:
                 **dict(await call.trailing_metadata() or ()),
             }
         except grpc.aio.AioRpcError as error:
-            raise _refusal(error, timeout_s) from None
+            raise _refusal(error, self._target.url, timeout_s) from None
         except DecodeError:
             raise ReplicaFailed(f"its answer is no {method}Response") from None
         return found, str(headers.get("server-timing", ""))
@@ -131,10 +133,17 @@ def _as_dict(message: Any) -> dict[str, Any]:
     return found
 
 
-def _refusal(error: grpc.aio.AioRpcError, timeout_s: float) -> ReplicaBusy | ReplicaFailed | FrameRefused:
+def _refusal(
+    error: grpc.aio.AioRpcError, url: str, timeout_s: float
+) -> ReplicaBusy | ReplicaFailed | FrameRefused:
     code, said = error.code(), error.details() or ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ReplicaFailed(f"no answer within {timeout_s:g} s")
+    if code == grpc.StatusCode.UNAVAILABLE and "Failed parsing HTTP/2" in said:
+        text = f"it speaks no gRPC: give it as {speaks(url, 'http')}, or its gRPC port (--grpc-port there)"
+        return ReplicaFailed(text, lasting=True)
+    if code == grpc.StatusCode.UNAVAILABLE and "WRONG_VERSION_NUMBER" in said:
+        return ReplicaFailed(f"it speaks no TLS: give it as {speaks(url, 'grpc')}", lasting=True)
     text = f"{code.name}: {said[:300]}"
     after = dict(error.trailing_metadata() or ()).get("retry-after", "")
     if after:  # the server's word; without it UNAVAILABLE is the channel's

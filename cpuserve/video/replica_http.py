@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
@@ -25,6 +26,7 @@ from cpuserve.video.replica_link import (
     ReplicaFailed,
     ReplicaTarget,
     ServedModel,
+    speaks,
 )
 from cpuserve.video.tensor_recipe import ReceivedOutput
 
@@ -67,7 +69,8 @@ class HttpLink:
         except ReplicaFailed as error:
             if not error.lasting:
                 raise  # else the server has none, as OpenVINO Model Server
-        return await asyncio.to_thread(served_model, metadata, config, self._target.recipe)
+        found = await asyncio.to_thread(served_model, metadata, config, self._target.recipe)
+        return self._target.checked(found)
 
     async def ask(self, model: ServedModel, request: FrameRequest) -> FramesAnswered:
         """See `ReplicaLink.ask`."""
@@ -84,7 +87,7 @@ class HttpLink:
         head = orjson.dumps({"inputs": [entry], **asked, "parameters": parameters})
         headers = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         url = f"{self._path(model.version)}/infer"
-        async with _errors(self._target.timeout_s):
+        async with _errors(self._target.url, self._target.timeout_s):
             timeout = aiohttp.ClientTimeout(total=self._target.timeout_s, sock_connect=_CONNECT_S)
             async with self._session.post(
                 url, data=b"".join((head, content)), headers=headers, timeout=timeout, allow_redirects=False
@@ -100,25 +103,49 @@ class HttpLink:
         return f"{path}/versions/{version}" if version else path
 
     async def _get(self, url: str) -> Any:
-        async with _errors(_PROBE_S):
+        async with _errors(self._target.url, _PROBE_S):
             timeout = aiohttp.ClientTimeout(total=_PROBE_S, sock_connect=_CONNECT_S)
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 body = await response.read()
         if response.status != 200:
             text = f"{response.status}: {_reason(body)}"
+            before = urlsplit(self._target.url).path
+            if response.status == 404 and before:
+                text += f" ({before} of its URL comes before /v2/models)"
             raise ReplicaFailed(text, lasting=response.status in _LASTING)
         try:
             return orjson.loads(body or b"{}")  # a server may be ready without a word
         except ValueError:
-            raise ReplicaFailed(f"its answer is no JSON: {_shown(body)}") from None
+            raise ReplicaFailed(
+                f"its answer is no JSON, as that of another kind of server: {_shown(body)}"
+            ) from None
 
 
 @contextlib.asynccontextmanager
-async def _errors(timeout_s: float) -> Any:
+async def _errors(url: str, timeout_s: float) -> Any:
+    """Has what goes wrong on the way to a server raised as `ReplicaFailed`."""
     try:
         yield
     except TimeoutError:
         raise ReplicaFailed(f"no answer within {timeout_s:g} s") from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise ReplicaFailed(str(error)) from None
+    except aiohttp.ClientConnectorSSLError as error:
+        if "WRONG_VERSION_NUMBER" not in str(error):
+            raise ReplicaFailed(str(error)) from None
+        text = f"it speaks no TLS: give it as {speaks(url, 'http')}"
+        raise ReplicaFailed(text, lasting=True) from None
+    except aiohttp.ClientConnectorError as error:
+        cause = error.os_error  # asyncio writes the address into its text; a name that is not found has < 0
+        number = cause.errno or 0
+        reason = os.strerror(number) if number > 0 else cause.strerror or str(cause)
+        raise ReplicaFailed(f"no connection to {error.host}:{error.port}: {reason}") from None
+    except aiohttp.ClientResponseError as error:
+        # SETTINGS, the first frame of HTTP/2, stands where a status line is expected
+        if "x04\\x00\\x00\\x00\\x00\\x00" in error.message:
+            text = f"it speaks HTTP/2 only, as gRPC does: give it as {speaks(url, 'grpc')}, or its HTTP port"
+            raise ReplicaFailed(text, lasting=True) from None
+        raise ReplicaFailed(f"its answer is no HTTP: {' '.join(error.message.split())[:120]}") from None
     except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
         raise ReplicaFailed(str(error) or type(error).__name__) from None
 

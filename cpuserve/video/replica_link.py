@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cpuserve.errors import CpuserveError
@@ -22,9 +22,15 @@ __all__ = [
     "ReplicaLink",
     "ReplicaTarget",
     "ServedModel",
+    "speaks",
 ]
 
 Payload = Literal["raw", "jpeg"]
+
+
+def speaks(url: str, scheme: str) -> str:
+    """The URL of the same server by another scheme."""
+    return f"{scheme}://{url.partition('://')[2]}"
 
 
 class ReplicaFailed(CpuserveError):
@@ -144,6 +150,7 @@ class ReplicaTarget:
         api_key: sent with every request; empty for none.
         timeout_s: seconds for one answer.
         recipe: gives what is around the model's tensors, for a server that takes no scaled frames.
+        checksum: of the model's files; empty for any.
     """
 
     url: str
@@ -151,6 +158,7 @@ class ReplicaTarget:
     api_key: str
     timeout_s: float
     recipe: Callable[[], TensorRecipe]
+    checksum: str = ""
 
     @property
     def name(self) -> str:
@@ -161,6 +169,25 @@ class ReplicaTarget:
     def version(self) -> str:
         """Of the model; empty for the server's choice."""
         return self.model.partition("/")[2]
+
+    def checked(self, served: ServedModel) -> ServedModel:
+        """What a server says that it serves, where it is what was asked for.
+
+        Raises:
+            ReplicaFailed: it is another model, another version, or the same with other files.
+        """
+        if served.recipe is not None and self.version:  # such a server names all versions that it has
+            served = replace(served, version=self.version)
+        wanted = f"version {self.version or served.version}"
+        wanted += f" ({self.checksum[:12]})" if self.checksum else ""
+        known = served.checksum and self.checksum
+        other_files = bool(known) and served.checksum != self.checksum
+        if served.name != self.name or served.version != (self.version or served.version) or other_files:
+            raise ReplicaFailed(
+                f"it serves {served} of {served.name}; load {wanted} of {self.name} there",
+                lasting=True,
+            )
+        return served
 
 
 class ReplicaLink(Protocol):

@@ -30,6 +30,13 @@ def connect(target: ReplicaTarget) -> ReplicaLink:
             f"replica {target.url!r} is no URL of a server: http://HOST:PORT, https://HOST, "
             "grpc://HOST:PORT or grpcs://HOST:PORT"
         )
+    if parts.query or parts.fragment:
+        raise UsageError(f"replica {target.url!r} has a query or a fragment: a server's URL ends before it")
+    if parts.scheme in ("grpc", "grpcs") and (parts.path or parts.username is not None):
+        raise UsageError(
+            f"replica {target.url!r} has a path or a user, which gRPC has no place for: "
+            f"{parts.scheme}://HOST:PORT, and --api-key for a key"
+        )
     if parts.scheme in ("http", "https"):
         try:
             from cpuserve.video.replica_http import HttpLink  # noqa: PLC0415  # an extra

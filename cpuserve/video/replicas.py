@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -68,6 +69,7 @@ class Replicas:
         settings: where the model is on this machine too, which servers need that take tensors only (Triton,
             OpenVINO Model Server); None: the settings of environment and settings file.
         wait_s: seconds without any usable replica after which frames fail.
+        checksum: of the model's files; replicas that say another one get no frames. Empty for any.
 
     Raises:
         UsageError: a URL is none, or given twice.
@@ -86,6 +88,7 @@ class Replicas:
         timeout_s: float = 30.0,
         wait_s: float = 60.0,
         settings: Settings | None = None,
+        checksum: str = "",
     ) -> None:
         self.in_flight, self._each = 2 * len(urls) * in_flight, in_flight
         self._room = _Room(_MOST_WAITING_BYTES)
@@ -97,7 +100,9 @@ class Replicas:
         self._set: ReplicaSet | None = None
         self._dispatcher: FrameDispatcher | None = None
         try:
-            self._set = _replica_set(urls, model, api_key, in_flight, timeout_s, settings or load({}))
+            recipe = LocalRecipe(model, settings or load({}))
+            target = ReplicaTarget("", model, api_key, timeout_s, recipe, checksum)
+            self._set = _replica_set(urls, target, in_flight)
             replicas = self._call(self._set.first(wait_s))
             self.in_flight = 2 * len(replicas) * in_flight
             served = self._call(find_model(replicas, model, wait_s))
@@ -226,14 +231,11 @@ class Replicas:
         return heard_result(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
-def _replica_set(
-    urls: Sequence[str], model: str, api_key: str, in_flight: int, timeout_s: float, settings: Settings
-) -> ReplicaSet:
+def _replica_set(urls: Sequence[str], target: ReplicaTarget, in_flight: int) -> ReplicaSet:
     """Connections are made later, in the loop that uses them."""
-    recipe = LocalRecipe(model, settings)
 
     def made(url: str) -> Replica:
-        return Replica(url, in_flight, link=connect(ReplicaTarget(url, model, api_key, timeout_s, recipe)))
+        return Replica(url, in_flight, link=connect(replace(target, url=url)))
 
     return ReplicaSet(urls, made)
 

@@ -12,6 +12,16 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WIDTH, HEIGHT = 8, 6
+SPOILT = {
+    "number": lambda _: 7,
+    "nothing": lambda _: {},
+    "other": lambda answer: {**answer, "model": "shapes"},
+    "later": lambda answer: {**answer, "version": "9"},
+    "null": lambda answer: {**answer, "detections": None},
+    "nameless": lambda answer: {**answer, "detections": [{"probability": 0.5, "box": [0, 0, 1, 1]}]},
+    "words": lambda answer: {**answer, "classes": ["car"]},
+}
+"""Answers that are JSON, and not of the model."""
 ANSWER = {"name": "answer", "datatype": "BYTES", "shape": [1]}
 
 
@@ -21,7 +31,8 @@ class FakeReplica:
     Attributes:
         url: of the server.
         behaviour: of infer calls: ``good``, ``busy``, ``hang``, ``garbage``, ``half``, ``cut``, ``reset``,
-            ``refuse``, ``error``; a test may change it.
+            ``refuse``, ``error``, or one of ``SPOILT``; a test may change it.
+        name: of its model.
         ready: whether the model is ready.
         missing: whether there is none.
         hangs: whether it answers no question about the model until it is released.
@@ -38,7 +49,7 @@ class FakeReplica:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour, self.ready, self.checksum, self.version, self.delay_s = "good", True, "abc", "1", 0.0
-        self.overhead_s, self.missing, self.hangs = 0.0, False, False
+        self.overhead_s, self.missing, self.hangs, self.name = 0.0, False, False, "colours"
         self.frames: list[int] = []
         self.requests: list[int] = []
         self.keys: set[str | None] = set()
@@ -73,6 +84,8 @@ class FakeReplica:
             self.released.wait(60)
         if self.after is not None:
             self.after.wait(60)
+        if handler.path.startswith("/v2/v2/"):
+            return reply(handler, 404, b'{"error": "there is nothing"}')
         if self.missing:
             return reply(handler, 404, b'{"error": "no such model"}')
         if handler.path.endswith("/ready"):
@@ -85,7 +98,7 @@ class FakeReplica:
             found = {"parameters": {name: {"string_value": value} for name, value in values.items()}}
             reply(handler, 200, json.dumps(found).encode())
             return self.described.set()
-        found = {"name": "colours", "inputs": [{"name": "image"}], "outputs": []}
+        found = {"name": self.name, "inputs": [{"name": "image"}], "outputs": []}
         return reply(handler, 200, json.dumps(found).encode())
 
     def infer(self, handler):
@@ -117,9 +130,11 @@ class FakeReplica:
         if behaviour == "refuse" and 0 in sums:
             return reply(handler, 400, b'{"error": "a black frame"}')
         parameters = head["parameters"]
-        answers = [
-            {"sum": one, "size": [parameters["frame_width"], parameters["frame_height"]]} for one in sums
-        ]
+        said = {"model": "colours", "version": self.version}
+        size_ = [parameters["frame_width"], parameters["frame_height"]]
+        answers = [{**said, "sum": one, "size": size_} for one in sums]
+        if behaviour in SPOILT:
+            answers = [SPOILT[behaviour](one) for one in answers]
         if behaviour == "half":
             answers = answers[1:]
         self.frames += sums

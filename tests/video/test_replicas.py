@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from cpuserve.video.replica_link import FrameRefused, ReplicaFailed
 from cpuserve.video.replicas import Replicas
 from cpuserve.video.scale import Scale
 from tests.servers import free_port
-from tests.video.fake_replica import HEIGHT, WIDTH, fake_replicas
+from tests.video.fake_replica import HEIGHT, SPOILT, WIDTH, fake_replicas
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ def run(model: Replicas, count: int) -> None:
     """Have frames answered, and check that each got its own answer."""
     answers = [model.submit(frame(number), 640, 480) for number in range(1, count + 1)]
     found = [answer.result(60) for answer in answers]
-    assert found == [{"sum": number, "size": [640, 480]} for number in range(1, count + 1)]
+    said = {"model": "colours", "version": "1", "size": [640, 480]}
+    assert found == [{**said, "sum": number} for number in range(1, count + 1)]
 
 
 def test_every_frame_gets_its_answer_and_both_replicas_work(two):
@@ -53,7 +57,7 @@ def test_every_frame_gets_its_answer_and_both_replicas_work(two):
     assert [one["frames"] for one in report["replicas"]] == [len(one.frames) for one in two]
 
 
-@pytest.mark.parametrize("behaviour", ["busy", "garbage", "half", "cut", "reset", "error"])
+@pytest.mark.parametrize("behaviour", ["busy", "garbage", "half", "cut", "reset", "error", *SPOILT])
 def test_frames_of_a_replica_that_misbehaves_go_elsewhere(two, behaviour):
     two[1].behaviour = behaviour
     with open_replicas(two) as model:
@@ -208,7 +212,8 @@ def test_servers_that_are_not_there_are_named_with_their_reasons():
     with pytest.raises(CpuserveError) as refused:
         Replicas([f"http://127.0.0.1:{port}" for port in ports], "colours", wait_s=0.2)
     for port in ports:
-        assert f"http://127.0.0.1:{port}: Cannot connect" in str(refused.value)
+        reason = f"http://127.0.0.1:{port}: no connection to 127.0.0.1:{port}: Connection refused"
+        assert reason in str(refused.value)
 
 
 def test_what_no_waiting_mends_is_said_at_once(two):
@@ -226,14 +231,83 @@ def test_one_may_still_come_where_the_other_never_will(two, caplog):
     assert "waiting up to 60 s for replicas of colours" in caplog.text
 
 
-def test_a_run_starts_with_the_replicas_that_are_there(two):
+def test_a_run_starts_with_the_replicas_that_are_there(two, caplog):
     two[0].ready = False
-    with open_replicas(two) as model:
+    with caplog.at_level(logging.WARNING, "cpuserve.video"), open_replicas(two) as model:
+        assert f"replica {two[0].url} gets no frames for now: 503: still loading" in caplog.text
         run(model, 10)
         assert two[0].frames == []
         two[0].ready = True
         while not two[0].frames:
             run(model, 10)
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "told"),
+    [
+        (
+            "checksum",
+            "def",
+            r"it serves version 1 \(def\) of colours; load version 1 \(abc\) of colours there",
+        ),
+        ("version", "7", r"it serves version 7 \(abc\) of colours; load version 1 \(abc\) of colours there"),
+        ("name", "shapes", r"it serves version 1 \(abc\) of shapes; load version 1 \(abc\) of colours there"),
+    ],
+)
+def test_the_model_that_a_run_needs_is_found_also_behind_another_one(two, what, value, told, caplog):
+    urls = [one.url for one in two]
+    setattr(two[0], what, value)
+    with (
+        caplog.at_level(logging.WARNING, "cpuserve.video"),
+        Replicas(urls, "colours/1", payload="raw", checksum="abc") as model,
+    ):
+        run(model, 10)
+    assert two[0].frames == []
+    assert re.search(f"replica {two[0].url} gets no frames for now: {told}", caplog.text)
+    with pytest.raises(CpuserveError, match=f"no replica serves colours/1: {two[0].url}: {told}"):
+        Replicas(urls[:1], "colours/1", checksum="abc", wait_s=600)
+
+
+def test_a_replica_that_comes_back_with_other_files_gets_no_frames_and_is_said(two, caplog):
+    urls = [one.url for one in two]
+    with (
+        caplog.at_level(logging.WARNING, "cpuserve.video"),
+        Replicas(urls, "colours", payload="raw", checksum="abc") as model,
+    ):
+        two[1].checksum, two[1].behaviour = "def", "reset"
+        while "def" not in model.report()["replicas"][1]["reason"]:
+            run(model, 5)
+    assert f"replica {two[1].url} gets no frames: it serves version 1 (def) of colours" in caplog.text
+
+
+def test_a_replica_that_never_has_room_is_said_once(two, caplog):
+    two[1].behaviour = "busy"
+    with caplog.at_level(logging.WARNING, "cpuserve.video"), open_replicas(two) as model:
+        while model.report()["replicas"][1]["refusals"] < 4:
+            run(model, 5)
+    assert caplog.text.count(f"replica {two[1].url} has no room time and again: 503: full") == 1
+
+
+def test_a_port_that_speaks_another_protocol_says_which(two):
+    port = free_port()
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    http = two[0].url.removeprefix("http://")
+    told = {
+        f"http://127.0.0.1:{port}": f"HTTP/2 only, as gRPC does: give it as grpc://127.0.0.1:{port}",
+        f"grpc://{http}": f"it speaks no gRPC: give it as http://{http}, or its gRPC port",
+        f"https://{http}": f"it speaks no TLS: give it as http://{http}",
+        f"grpcs://127.0.0.1:{port}": f"it speaks no TLS: give it as grpc://127.0.0.1:{port}",
+        f"http://{http}/v2": "404: there is nothing (/v2 of its URL comes before /v2/models)",
+    }
+    try:
+        with pytest.raises(CpuserveError) as refused:
+            Replicas([*told], "colours", wait_s=600)
+    finally:
+        server.stop(None)
+    for url, reason in told.items():
+        assert f"{url}: {reason}" in str(refused.value) or f"{url}: it speaks {reason}" in str(refused.value)
 
 
 def test_a_run_starts_although_another_replica_hangs(two):
@@ -255,6 +329,13 @@ def test_a_run_starts_although_another_replica_hangs(two):
         (["http://"], "is no URL of a server"),
         (["http://a:99999"], "is no URL of a server"),
         (["http://a", "http://a/"], "given twice"),
+        (["http://a?x=1"], r"'http://a\?x=1' has a query or a fragment"),
+        (["http://a/#x"], "has a query or a fragment"),
+        (
+            ["grpc://a:8001/models"],
+            "'grpc://a:8001/models' has a path or a user, which gRPC has no place for",
+        ),
+        (["grpcs://me:secret@a"], "has a path or a user"),
         ([], "no replica is given"),
     ],
 )

@@ -80,7 +80,12 @@ def replica_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def opened_replicas(
-    model: str, scaler: Scaler, flags: dict[str, Any], settings: Settings | None = None
+    model: str,
+    scaler: Scaler,
+    flags: dict[str, Any],
+    settings: Settings | None = None,
+    *,
+    checksum: str = "",
 ) -> Replicas | None:
     """The replicas that the options name; None without ``--replicas``.
 
@@ -89,6 +94,7 @@ def opened_replicas(
         scaler: of the scale.
         flags: the arguments of `replica_options`, which are taken out of it.
         settings: of this machine, for servers that take tensors only; None: those among ``flags``.
+        checksum: of the model's files; empty for any.
 
     Raises:
         UsageError: a URL is none.
@@ -108,5 +114,6 @@ def opened_replicas(
         in_flight=given["in_flight"],
         timeout_s=given["replica_timeout"],
         wait_s=given["replica_wait"],
+        checksum=checksum,
         settings=settings or settings_from(None, {name: flags[name] for name in flags if name in SETTINGS}),
     )

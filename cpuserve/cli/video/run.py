@@ -188,7 +188,7 @@ def _reference(
 
     wanted = cascade.reference
     name, scaler = f"{wanted.model}/{wanted.version}", wanted.scale.scaler
-    replicas = opened_replicas(name, scaler, flags)
+    replicas = opened_replicas(name, scaler, flags, checksum=wanted.checksum)
     if replicas is not None:
         with replicas:
             yield replicas
