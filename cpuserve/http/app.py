@@ -47,10 +47,17 @@ __all__ = [
 ]
 
 _CALL = "cpuserve.call"
-_UNSUPPORTED = re.compile(r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)")
+_UNSUPPORTED = re.compile(
+    r"/v2/((system|cuda|xpu)sharedmemory|models/[^/]+/trace)(/|$)"
+    r"|/v1/models/[^/]+(/versions/[^/]+|/labels/[^/]+)?:(classify|regress|explain)$"
+)
+_NO_EXAMPLES = "models here take tensors and pictures, no tf.Example: ask for :predict"
 _WHY_UNSUPPORTED = {
     "systemsharedmemory": "shared memory is not supported without the setting shared_memory_prefix",
     "cudasharedmemory": "CUDA is not supported: register system shared memory, or send tensors",
+    "classify": _NO_EXAMPLES,
+    "regress": _NO_EXAMPLES,
+    "explain": "answers are not explained here: name KServe's explainer in the InferenceService",
     "xpusharedmemory": "XPUs are not supported: register system shared memory, or send tensors",
 }
 _NO_MODEL_TRACES = "traces by model are not supported: /v2/trace/setting is for all models"
@@ -299,6 +306,14 @@ _NO_GRPC = (
 )
 
 
+def _why_unsupported(path: str) -> str:
+    """Why a part of a protocol is not served; empty for what is, and for what no protocol has."""
+    part = _UNSUPPORTED.match(path)
+    if part is None or f"GET /v2/{part[1]}/region/<name>/status" in flask.current_app.view_functions:
+        return ""
+    return _WHY_UNSUPPORTED.get(part[1] or part[5], _NO_MODEL_TRACES)
+
+
 def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
     status = error.code or 500
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
@@ -312,8 +327,9 @@ def _http_error(error: HTTPException) -> tuple[bytes, int, Mapping[str, str]]:
             .startswith("application/grpc")
         ):
             status, text = 415, _NO_GRPC
-        part = _UNSUPPORTED.match(flask.request.path)
-        if part and f"GET /v2/{part[1]}/region/<name>/status" not in flask.current_app.view_functions:
-            status, text = 501, _WHY_UNSUPPORTED.get(part[1], _NO_MODEL_TRACES)
+    elif status == 405:
+        text = f"{flask.request.method} is not answered at {flask.request.path}: use {allowed.get('Allow')}"
+    if status in (404, 405) and (why := _why_unsupported(flask.request.path)):
+        status, text, allowed = 501, why, {}
     reply = json_reply({"error": text}, status)
     return reply.body, status, {**dict(reply.headers), **allowed}

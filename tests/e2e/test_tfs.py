@@ -67,3 +67,10 @@ def test_status_metadata_and_refusals(exact_server):
     got = post(exact_server, f"/v1/models/{QUANT}:predict", {"instances": [1]})
     assert got.status == 400
     assert "[-1, 224, 224, 3]" in got.json()["error"]
+    for end, words in (
+        (":classify", ":predict"),
+        ("/versions/1:regress", ":predict"),
+        (":explain", "KServe"),
+    ):
+        got = post(exact_server, f"/v1/models/{QUANT}{end}", {})
+        assert (got.status, words in got.json()["error"]) == (501, True)

@@ -260,7 +260,9 @@ def test_unknown_names_are_404(exact_server):
         got = exact_server.post(path, b"{}")
         assert got.status == 404
         assert got.json()["error"]
-    assert exact_server.get(f"/v2/models/{QUANT}/infer").status == 405
+    got = exact_server.get(f"/v2/models/{QUANT}/infer")
+    assert (got.status, "POST" in got.headers["Allow"]) == (405, True)
+    assert got.json()["error"].startswith(f"GET is not answered at /v2/models/{QUANT}/infer: use ")
 
 
 def test_the_asynchronous_client(exact_server, data_dir):
