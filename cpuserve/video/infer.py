@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cpuserve.errors import UsageError, VideoError
+from cpuserve.errors import VideoError
 from cpuserve.video.answered_frames import AnsweredFrame
 from cpuserve.video.held_interrupt import HeldInterrupt, hear_interrupt, heard
 from cpuserve.video.outputs.frame_outputs import FrameFiles, FrameOutput, OutputPlan
 from cpuserve.video.outputs.journal import Line
-from cpuserve.video.outputs.run_record import RunRecord
+from cpuserve.video.outputs.run_record import RunRecord, refuse_present
 from cpuserve.video.region import Region
 from cpuserve.video.scale import Scaler
 from cpuserve.video.tracks import Tracks, Zones
@@ -325,10 +325,9 @@ def open_files(
     known = resume and record.read_back() and plan.is_there()
     if known:
         record.refuse_live(sources)
-    there = next((file for file in plan.files.values() if file.exists()), None)
-    if there is not None and not known and not overwrite:
-        what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"
-        raise UsageError(f"{there} is there already: {what}, --overwrite replaces it")
+    if not known:
+        replaced = plan.files.values() if resume else plan.replaced()
+        refuse_present(sources, replaced, resume=resume, overwrite=overwrite)
     facts = {name: str(value) for name, value in asked.items()}
     files = FrameFiles(plan, facts, anew=not known)
     if not known:

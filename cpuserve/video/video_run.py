@@ -20,7 +20,7 @@ from cpuserve.video.cascade_run import CascadeRun
 from cpuserve.video.decoding import kept_decoders
 from cpuserve.video.frame_labels import LabelledFrame
 from cpuserve.video.label_file import LabelFile, read_labels
-from cpuserve.video.outputs.run_record import RunRecord
+from cpuserve.video.outputs.run_record import RunRecord, refuse_present
 from cpuserve.video.run_metrics import RunMetrics
 from cpuserve.video.video_file import VideoFile, probe
 from cpuserve.video.video_sources import VideoSource
@@ -202,11 +202,8 @@ def label_files(
     known = resume and record.read_back()
     if known:
         record.refuse_live(sources)
-    there = next((file for file in files.values() if file.exists()), None)
-    if there is not None and not known and not overwrite:
-        what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"
-        raise UsageError(f"{there} is there already: {what}, --overwrite replaces it")
     if not known:
+        refuse_present(sources, files.values(), resume=resume, overwrite=overwrite)
         for file in files.values():
             file.unlink(missing_ok=True)
         first.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,22 @@ __all__ = ["VIDEO_ENDINGS", "VideoSource", "find_videos"]
 
 VIDEO_ENDINGS = frozenset(
     {
-        *(".3gp", ".264", ".265", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov"),
-        *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
+        *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".h264", ".h265", ".hevc"),
+        *(
+            ".ivf",
+            ".m1v",
+            ".m2ts",
+            ".m2v",
+            ".m4v",
+            ".mjpeg",
+            ".mjpg",
+            ".mkv",
+            ".mov",
+            ".mp4",
+            ".mpe",
+            ".mpeg",
+        ),
+        *(".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
     }
 )
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")

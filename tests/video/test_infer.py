@@ -206,6 +206,31 @@ def test_an_output_that_is_there_is_neither_continued_nor_replaced_unasked(video
     assert {line["video"] for line in lines(target)} == {videos[2].name}
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.mp4", "out.jsonl"])
+def test_what_a_killed_run_has_prepared_is_not_lost_unasked(videos, tmp_path, name):
+    with pytest.raises(Killed):
+        run(videos[:1], tmp_path / name, kill=5)
+    with pytest.raises(UsageError, match=r"out.* is there already: --resume continues it, --overwrite repl"):
+        run(videos[:1], tmp_path / name)
+    assert run(videos[:1], tmp_path / name, resume=True).frames_before == (0 if name == "out.mp4" else 5)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("way", ["same", "link", "directory"])
+def test_an_output_that_is_a_video_of_the_run_is_refused(videos, tmp_path, way, overwrite):
+    own = Path(videos[0].name)
+    target = own
+    if way == "link":
+        target = tmp_path / "link.mp4"
+        target.symlink_to(own)
+    if way == "directory":
+        target, own = own.parent, own.rename(f"{own}.jsonl")
+        videos = [VideoSource(str(own), "other"), VideoSource(videos[2].name, "a.mp4")]
+    with pytest.raises(UsageError, match=r"the output .* is the video .*, which would be lost: give another"):
+        run(videos[: 1 + (way == "directory")], target, directory=way == "directory", overwrite=overwrite)
+    assert own.read_bytes() == b"video"
+
+
 @pytest.mark.parametrize(
     ("asked", "count", "why"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -56,12 +57,16 @@ class FrameStream:
     Args:
         file: takes the bytes.
         as_format: ``jsonl`` or ``csv``.
+
+    Raises:
+        CpuserveError: the header cannot be written.
     """
 
     def __init__(self, file: BinaryIO, as_format: Format) -> None:
         self._file = file
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        self._rows = CsvRows(self._text) if as_format == "csv" else None
+        with _standard_output():
+            self._rows = CsvRows(self._text) if as_format == "csv" else None
 
     def begin(self, _source: VideoSource, _time_base: Fraction | None) -> Iterator[Line]:
         """Nothing was written before."""
@@ -71,16 +76,15 @@ class FrameStream:
         """Write one frame at once, for whoever reads along.
 
         Raises:
-            CpuserveError: nobody reads any more, or the disk is full.
+            BrokenPipeError: nobody reads any more.
+            CpuserveError: it cannot be written, as on a full disk.
         """
-        try:
+        with _standard_output():
             if self._rows is None:
                 self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             else:
                 self._rows.append(line)
             self._file.flush()
-        except OSError as error:
-            raise cannot_write(Path("standard output"), error) from error
 
     def end(self, _source: VideoSource) -> None:
         """Nothing is to be done."""
@@ -89,8 +93,24 @@ class FrameStream:
         """Everything is written already."""
 
     def close(self) -> None:
-        """Give the stream back as it was."""
-        self._text.detach()
+        """Give the stream back as it was.
+
+        Raises:
+            CpuserveError: what is in memory cannot be written.
+        """
+        with _standard_output():
+            self._text.detach()
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Names it where it cannot be written. Whoever does not read on has what it wanted, as head has."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write(Path("standard output"), error) from error
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,13 @@ class OutputPlan:
         return all(
             file.exists() or _journal_of(self.as_format, file).exists() for file in self.files.values()
         )
+
+    def replaced(self) -> Iterator[Path]:
+        """What a new run removes: the files, and what an earlier run has prepared for them."""
+        for file in dict.fromkeys(self.files.values()):
+            yield file
+            if self.as_format != "jsonl":
+                yield _work(file)
 
 
 def plan_output(

@@ -87,6 +87,31 @@ class RunRecord:
             )
 
 
+def refuse_present(
+    sources: Iterable[VideoSource], files: Iterable[Path], *, resume: bool, overwrite: bool
+) -> None:
+    """Refuse to replace what is there.
+
+    Args:
+        sources: the videos of the run.
+        files: that would be replaced, those that are there and others.
+        resume: whether the user wants to go on with an earlier run, which is not known.
+        overwrite: whether the user wants to replace what it left.
+
+    Raises:
+        UsageError: a file is there already, or is one of the videos.
+    """
+    videos = [source for source in sources if not source.live]
+    for file in files:
+        if not file.exists():
+            continue
+        if own := next((one.name for one in videos if one.path.samefile(file)), None):
+            raise UsageError(f"the output {file} is the video {own}, which would be lost: give another -o")
+        if not overwrite:
+            what = "--resume has no record of the run that wrote it" if resume else "--resume continues it"
+            raise UsageError(f"{file} is there already: {what}, --overwrite replaces it")
+
+
 def _short(value: object) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= 120 else f"{text[:117]}..."
