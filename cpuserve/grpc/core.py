@@ -31,6 +31,10 @@ def _nothing(_event: _Event) -> None:
     pass
 
 
+def _not_followed(_gone: bool) -> None:
+    pass
+
+
 class CoreCall:
     """A call whose metadata are here.
 
@@ -45,12 +49,14 @@ class CoreCall:
         peer: gRPC's name of the client's address.
     """
 
-    __slots__ = ("_began", "_call", "_deadline", "metadata", "method", "peer")
+    __slots__ = ("_began", "_call", "_closed", "_deadline", "_watched", "metadata", "method", "peer")
 
     def __init__(self, event: _Event) -> None:
         self._call = event.call
         self._deadline = event.call_details.deadline
         self._began = False  # with an answer
+        self._watched = False  # whether it is over
+        self._closed: Callable[[bool], None] = _not_followed
         self.method: str = event.call_details.method.decode("ascii", "replace")
         self.metadata: Sequence[tuple[str, str | bytes]] = event.invocation_metadata
         self.peer: str = event.call.peer().decode("ascii", "replace")
@@ -61,12 +67,17 @@ class CoreCall:
         return None if self._deadline > _NO_DEADLINE else max(0.0, self._deadline - time.time())
 
     def when_closed(self, then: Callable[[bool], None]) -> None:
-        """Have a function called once it is over: with whether its client, or a lack of time, ended it."""
+        """Have a function called once it is over: with whether its client, or a lack of time, ended it.
 
-        def closed(event: _Event) -> None:
-            then(event.batch_operations[0].cancelled())
+        Until it is answered, or `watch` was called, nothing is told: each event costs a turn of the thread.
+        """
+        self._closed = then
 
-        self._call.start_server_batch(_RECEIVE_CLOSE, closed)
+    def watch(self) -> None:
+        """Tell at once when it is over; the thread of the server calls this."""
+        if not self._watched:
+            self._watched = True
+            self._call.start_server_batch(_RECEIVE_CLOSE, self._is_over)
 
     def read(self, then: Callable[[bytes | None], None]) -> None:
         """Have a function called with the next message; with None where there is none, or it was refused."""
@@ -94,7 +105,7 @@ class CoreCall:
         """
         status = cygrpc.SendStatusFromServerOperation(tuple(trailing), _OK, b"", 0)
         answer = () if message is None else (cygrpc.SendMessageOperation(message, 0),)
-        self._call.start_server_batch((*self._head(), *answer, status), _nothing)
+        self._end(*answer, status)
 
     def cancel(self) -> None:
         """Cut it off."""
@@ -105,7 +116,19 @@ class CoreCall:
         code = getattr(cygrpc.StatusCode, refusal.grpc_code.lower())
         text = refusal.text.encode()
         status = cygrpc.SendStatusFromServerOperation(tuple(trailing), code, text, 0)
-        self._call.start_server_batch((*self._head(), status), _nothing)
+        self._end(status)
+
+    def _end(self, *operations: Any) -> None:
+        head = self._head()
+        if self._watched:
+            self._call.start_server_batch((*head, *operations), _nothing)
+        else:
+            self._watched = True
+            self._call.start_server_batch((*_RECEIVE_CLOSE, *head, *operations), self._is_over)
+
+    def _is_over(self, event: _Event) -> None:
+        then, self._closed = self._closed, _not_followed  # which has this call
+        then(event.batch_operations[0].cancelled())
 
     def _head(self) -> tuple[Any, ...]:
         if self._began:

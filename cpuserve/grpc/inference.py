@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -112,40 +113,25 @@ class InferenceService:
     def _infer(self, data: bytes) -> Task:
         """Read a ModelInferRequest."""
         message = InferMessage.read(data)
-        head, parameters = message.head, message.parameters()
-        if not head.model_name:
+        structure = message.structure
+        if not structure.model_name:
             raise RequestError(_NO_NAME)
-        more: dict[str, Any] = {}
-        if "timeout" in parameters and (timeout_us := _whole(parameters, "timeout", "of microseconds")) > 0:
-            more["timeout_s"] = timeout_us / 1e6
-        if "priority" in parameters and (priority := _whole(parameters, "priority", "from 1")) > 0:
-            more["priority"] = priority
-        path = model_path(head.model_name, head.model_version, "/infer")
         handle = partial(self._run, message)
-        return Task(path, lambda call: answer(handle, call), infers=True, **more)
+        return Task(
+            *(structure.path, lambda call: answer(handle, call), True),
+            *(structure.timeout_s or math.inf, structure.priority),
+        )
 
     def _run(self, message: InferMessage, call: Call) -> Reply:
-        head = message.head
-        pipeline = self._pool.pick(head.model_name, head.model_version or None, call.headers)
+        structure = message.structure
+        pipeline = self._pool.pick(structure.model_name, structure.model_version or None, call.headers)
         request = call.request()
         asked = message.body(call.limits.max_json_elements)
         outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
-        names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": head.id}
+        names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": message.id}
         content = infer_response(names, outputs)
         call.native_s = request.native_s
         return Reply(200, content, [("Server-Timing", request.server_timing())])
-
-
-def _whole(parameters: Mapping[str, Any], name: str, what: str) -> int:
-    """A parameter of a request that is a number.
-
-    Raises:
-        RequestError: it is something else.
-    """
-    value = parameters[name]
-    if type(value) is not int:
-        raise RequestError(f"the parameter {name!r} is a whole number {what}, not {str(value)[:40]!r}")
-    return value
 
 
 def _in_stream(data: bytes, reply: Reply) -> bytes:
@@ -161,7 +147,7 @@ def _in_stream(data: bytes, reply: Reply) -> bytes:
     else:
         message.error_message = reply.refusal.text
         with suppress(RequestError):  # what cannot be read has no id
-            message.infer_response.id = InferMessage.read(data).head.id
+            message.infer_response.id = InferMessage.read(data).id
     message.infer_response.parameters[
         "triton_final_response"
     ].bool_param = True  # there is one answer a request

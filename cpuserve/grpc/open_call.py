@@ -125,6 +125,8 @@ class OpenCall(ABC):
             task = self._method.read(message)
             if not self._method.at_once:
                 waiting = GrpcCall(call, task, self._core.remaining_s, share, answer)
+                if transport.must_wait():
+                    self._core.watch()
                 transport.submit(waiting)
                 return waiting
             reply = task.handler(call)

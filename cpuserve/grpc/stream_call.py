@@ -68,6 +68,7 @@ class StreamCall(OpenCall):
 
     def start(self) -> None:
         """Begin to read, unless there are too many streams."""
+        self._core.watch()
         try:
             self._streams.add(self._crowd_out)
         except CpuserveError as error:

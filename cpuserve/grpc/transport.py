@@ -31,6 +31,7 @@ class GrpcTransport:
     Args:
         submit: puts a call into the worker's queue.
         serve: does so too, or runs it in the calling thread.
+        must_wait: tells whether a request would wait for its turn.
         note_refused: counts and logs a request that was refused before that.
         expect_room: raises an error when a request could not wait in the queue whatever it asks for; called
             with the seconds that its client waits before its message is read.
@@ -46,6 +47,7 @@ class GrpcTransport:
         self,
         submit: Callable[[GrpcCall], None],
         serve: Callable[[GrpcCall], None],
+        must_wait: Callable[[], bool],
         note_refused: Callable[[Call, str, CpuserveError], None],
         expect_room: Callable[[Call, float | None], None],
         check: Callable[[Call], None] | None,
@@ -57,6 +59,7 @@ class GrpcTransport:
     ) -> None:
         self._submit = submit
         self._serve = serve
+        self.must_wait = must_wait
         self._brief = BriefPaths()
         self.note_refused = note_refused
         self.expect_room = expect_room

@@ -51,6 +51,8 @@ class UnaryCall(OpenCall):
             self.give_up(error)
         else:
             self._turns.begin(self)
+            if not self.reading:
+                self._core.watch()
 
     def closed(self, gone: bool) -> None:
         """It is over.

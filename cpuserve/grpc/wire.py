@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cpuserve.errors import RequestError
 
-__all__ = ["BYTES", "MOST_FIELDS", "WireField", "wire_fields"]
+__all__ = ["BYTES", "MOST_FIELDS", "WireField", "bytes_field", "wire_fields"]
 
 BYTES = 2
 MOST_FIELDS = 4096
@@ -65,6 +65,16 @@ def wire_fields(data: memoryview) -> Iterator[WireField]:
         yield WireField(number, wire, start, value, at)
     if at != size:
         raise RequestError(f"a message may have {MOST_FIELDS} fields; send numbers packed, pictures in turns")
+
+
+def bytes_field(number: int, size: int) -> bytes:
+    """What is in front of a value of bytes, for a field with a number below 16."""
+    head = bytearray((number << 3 | BYTES,))
+    while size >= _MORE:
+        head.append(size & 127 | _MORE)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -159,6 +159,10 @@ class RequestLoop:
             self._tell_depth()
             self._run(queued, time.monotonic())
 
+    def must_wait(self) -> bool:
+        """Whether a request that came now would wait for its turn."""
+        return self._queue.count > 0 or not self._idle_threads
+
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
 

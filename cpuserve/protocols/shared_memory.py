@@ -177,24 +177,51 @@ class SharedMemory:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
         """
-        region, start = self._found(place)
-        if place.byte_size > most_bytes:
-            raise BodyTooLarge(
-                f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
-                "(setting max_body_bytes)"
-            )
+        self.check(place, most_bytes)
         import numpy as np  # noqa: PLC0415  # in workers only
 
         take_memory(place.byte_size)
         data = np.empty(place.byte_size, np.uint8).data  # not filled with zeros first
+        self.read_into(data, place)
+        return data
+
+    def check(self, place: SharedPlace, most_bytes: int) -> None:
+        """Check the size of a place.
+
+        Args:
+            place: of the values of an input.
+            most_bytes: that there may be.
+
+        Raises:
+            BodyTooLarge: there are more bytes.
+            RequestError: the region is not registered or too short.
+        """
+        self._found(place)
+        if place.byte_size > most_bytes:
+            raise BodyTooLarge(
+                f"an input of {place.byte_size} bytes in region {place.region!r}; it may have {most_bytes} "
+                "(setting max_body_bytes)"
+            )
+
+    def read_into(self, target: memoryview, place: SharedPlace, offset: int = 0) -> None:
+        """Copy what is in a place, or a part of it.
+
+        Args:
+            target: bytes to be written.
+            place: of the values.
+            offset: of the part.
+
+        Raises:
+            RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
+        """
+        region, start = self._found(place)
         with _opened(region, os.O_RDONLY) as descriptor:
-            at = 0
-            while at < len(data):
-                count = os.preadv(descriptor, [data[at:]], start + at)
+            at = os.preadv(descriptor, (target,), start + offset)
+            while at < len(target):
+                count = os.preadv(descriptor, (target[at:],), start + offset + at)
                 if not count:
                     raise RequestError(f"the memory of region {region.name!r} has shrunk since")
                 at += count
-        return data
 
     def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
         """Write the values of an output; gives where they are.

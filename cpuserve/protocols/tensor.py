@@ -17,29 +17,24 @@ from cpuserve.serving.engine import Array
 
 __all__ = ["MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
 
-_DTYPES: dict[str, str] = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("bool"),
+    **{
+        f"{kind.upper()}{bits}": np.dtype(f"{kind}{bits}")
+        for kind in ("uint", "int")
+        for bits in (8, 16, 32, 64)
+    },
+    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 _NUMBERS = frozenset({int, float, bool})
 MOST_DIMENSIONS = 64  # NumPy's limit
 _MOST_ELEMENTS = (1 << 63) - 1
-_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()} | {"object": "BYTES"}
+_DATATYPES: dict[Any, str] = {dtype: name for name, dtype in _DTYPES.items()} | {np.dtype(object): "BYTES"}
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
     """The protocol's name of an element type."""
-    return _DATATYPES[dtype.name]
+    return _DATATYPES[dtype]
 
 
 def numbers(where: str, values: Any, dtype: np.dtype[Any]) -> Array:
@@ -127,20 +122,30 @@ class Tensor:
         Raises:
             RequestError: the datatype cannot be served, or the data do not fill the shape.
         """
+        if not isinstance(self.data, memoryview):
+            return self._from_json(self.element_type(), self._count())
+        return self._shaped(np.frombuffer(self.data, self.element_type(self.data.nbytes)))
+
+    def element_type(self, nbytes: int | None = None) -> np.dtype[Any]:
+        """The type of its values.
+
+        Args:
+            nbytes: that they take; None where they came in another form.
+
+        Raises:
+            RequestError: the datatype cannot be served, or the shape takes another number of bytes.
+        """
         if self.datatype not in _DTYPES:
             raise RequestError(
                 f"input {self.name!r}: datatype {self.datatype!r} is none of {', '.join(_DTYPES)}"
             )
-        dtype = np.dtype(_DTYPES[self.datatype])
-        count = self._count()
-        if isinstance(self.data, memoryview):
-            if self.data.nbytes != count * dtype.itemsize:
-                raise RequestError(
-                    f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
-                    f"{count * dtype.itemsize} bytes, {self.data.nbytes} were sent"
-                )
-            return self._shaped(np.frombuffer(self.data, dtype))
-        return self._from_json(dtype, count)
+        dtype = _DTYPES[self.datatype]
+        if nbytes is not None and nbytes != (wanted := self._count() * dtype.itemsize):
+            raise RequestError(
+                f"input {self.name!r}: shape {list(self.shape)} of {self.datatype} takes "
+                f"{wanted} bytes, {nbytes} were sent"
+            )
+        return dtype
 
     def _count(self) -> int:
         """How many elements the shape has.

@@ -12,6 +12,7 @@ from cpuserve.errors import RequestError
 from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
 from cpuserve.protocols.scaled_frames import EXTENSION, frame_outputs, is_of_frames, picture_input_text
 from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
+from cpuserve.protocols.shared_rows import SharedRows
 from cpuserve.protocols.tensor import Tensor, datatype_of
 from cpuserve.protocols.v2_body import (
     InferBody,
@@ -26,6 +27,7 @@ from cpuserve.serving.picture_header import is_picture
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
 from cpuserve.serving.request import Request
+from cpuserve.serving.row_source import RowSource
 
 __all__ = ["V2", "infer_outputs"]
 
@@ -35,6 +37,7 @@ _EXTENSIONS = [
 ]
 
 
+_UNCHECKED = frozenset(("FP32", "FP16", "UINT8", "INT8", "UINT16", "INT16", "INT32"))  # any value may be
 _MAX_BATCH_SIZE = 8
 _PICTURE_AXES = 3
 _MOST_CLASSES = 1_000_000
@@ -256,18 +259,10 @@ def infer_outputs(
     if any(tensor.place for tensor in inputs) or any(output.place for output in asked.outputs):
         if shared_memory is None:
             raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
-        inputs = [
-            tensor
-            if tensor.place is None
-            else Tensor(
-                *(tensor.name, tensor.datatype, tensor.shape),
-                shared_memory.read(tensor.place, limits.max_body_bytes, call.take_memory),
-            )
-            for tensor in inputs
-        ]
+        inputs = [_placed(pipeline, tensor, shared_memory, call) for tensor in inputs]
     if is_of_frames(asked.parameters):
         return [*frame_outputs(pipeline, inputs, asked, request, limits)]
-    results = _infer(pipeline, inputs, request, limits.max_pictures)
+    results = _infer(pipeline, inputs, request, limits.max_pictures, shared_memory)
     found: list[tuple[str, Array, bool | SharedPlace]] = []
     for index, output in _wanted(pipeline, asked):
         values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
@@ -277,6 +272,18 @@ def infer_outputs(
         else:
             found.append((output.name, values, sent))
     return found
+
+
+def _placed(pipeline: Pipeline, tensor: Tensor, shared_memory: SharedMemory, call: Call) -> Tensor:
+    """An input with its values, if they are in shared memory and cannot be copied into the batch at once."""
+    place, most_bytes = tensor.place, call.limits.max_body_bytes
+    if place is None:
+        return tensor
+    if pipeline.takes_sources and tensor.datatype in _UNCHECKED:
+        shared_memory.check(place, most_bytes)
+        return tensor
+    data = shared_memory.read(place, most_bytes, call.take_memory)
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, data)
 
 
 def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
@@ -310,7 +317,13 @@ def _port_config(port: Port, *, batched: bool) -> dict[str, object]:
     }
 
 
-def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request, max_pictures: int) -> list[Array]:
+def _infer(
+    pipeline: Pipeline,
+    sent: Sequence[Tensor],
+    request: Request,
+    max_pictures: int,
+    shared_memory: SharedMemory | None,
+) -> list[Array]:
     if len(sent) == 1 and sent[0].datatype == "BYTES":
         _find(pipeline.inputs, sent[0].name, "input")
         if len(sent[0].shape) not in (1, 2) or 0 in sent[0].shape:
@@ -319,12 +332,15 @@ def _infer(pipeline: Pipeline, sent: Sequence[Tensor], request: Request, max_pic
             )
         check_pictures(sent[0].shape[0], max_pictures)
         return pipeline.infer_pictures(sent[0].elements(), request)
-    tensors: list[Array | None] = [None] * len(pipeline.inputs)
+    tensors: list[Array | RowSource | None] = [None] * len(pipeline.inputs)
     for tensor in sent:
         index = _find(pipeline.inputs, tensor.name, "input")
         if tensors[index] is not None:
             raise RequestError(f"input {tensor.name!r} is sent twice")
-        tensors[index] = tensor.array()
+        if tensor.place is None or shared_memory is None:
+            tensors[index] = tensor.array()
+        else:
+            tensors[index] = SharedRows(shared_memory, tensor, tensor.place)
         wanted = datatype_of(pipeline.inputs[index].dtype)
         if tensor.datatype != wanted:
             raise RequestError(f"input {tensor.name!r} is {wanted}, not {tensor.datatype}")

@@ -89,6 +89,8 @@ class GrpcPort:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
         # else gRPC writes lines about whatever its clients send: they could fill the log
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        # else a thread of gRPC's own reads the connections, and wakes the worker's for every event
+        os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
         from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
         from cpuserve.grpc.server import GrpcServer  # noqa: PLC0415
         from cpuserve.grpc.transport import GrpcTransport  # noqa: PLC0415
@@ -97,6 +99,7 @@ class GrpcPort:
             *(
                 worker.loop.submit,
                 worker.loop.serve,
+                worker.loop.must_wait,
                 worker.loop.runner.note_refused,
                 worker.loop.early_refusal.check,
                 worker.check,

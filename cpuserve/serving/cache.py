@@ -22,6 +22,7 @@ from cpuserve.serving.picture_input import Encoded, PictureSize
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.postprocess import Answer
 from cpuserve.serving.request import Request
+from cpuserve.serving.row_source import RowSource, arrays_of
 
 __all__ = ["ENTRY_BYTES", "CachedAnswer", "CachingPipeline", "ResultCache", "check_repeatable", "digest"]
 
@@ -142,9 +143,15 @@ class CachingPipeline(Pipeline):
             return make()
         return self._outputs_once("infer_pictures", pictures, request, make)
 
-    def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
+    @property
+    def takes_sources(self) -> bool:
+        """The values are looked up."""
+        return False
+
+    def infer(self, tensors: Sequence[Array | RowSource], request: Request) -> list[Array]:
         """As `Pipeline.infer`."""
-        return self._outputs_once("infer", tensors, request, partial(super().infer, tensors, request))
+        make = partial(super().infer, tensors, request)
+        return self._outputs_once("infer", arrays_of(tensors), request, make)
 
     def _answer_once(
         self,

@@ -21,6 +21,7 @@ from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
+from cpuserve.serving.row_source import RowSource, arrays_of
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.tensor_checks import check_rows
 from cpuserve.serving.whole_requests import infer_alone
@@ -291,11 +292,16 @@ class Pipeline:
                 found.append(_in_batches(way.batcher, 1, partial(put, place), request, None))
             return found
 
-    def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
+    @property
+    def takes_sources(self) -> bool:
+        """Whether `infer` takes a `RowSource` in the place of an array."""
+        return self.batch.free and self.cut is None
+
+    def infer(self, tensors: Sequence[Array | RowSource], request: Request) -> list[Array]:
         """Outputs for tensors.
 
         Args:
-            tensors: one array an input, in the order, type and shape of `inputs`.
+            tensors: one array an input, in the order, type and shape of `inputs`; see `takes_sources`.
             request: takes the stage timings.
 
         Returns:
@@ -306,13 +312,20 @@ class Pipeline:
         """
         if not self.batch.free:
             with _InFlight(self.recorder, request, 1):
-                return infer_alone(self.tensors, tensors, request)
+                return infer_alone(self.tensors, arrays_of(tensors), request)
         head = None if self.cut is None else self.cut.head
 
         def fill(rows: BatchRows, start: int) -> None:
-            sent: Sequence[Array] = [tensor[start : start + rows.count] for tensor in tensors]
-            for target, made in zip(rows.inputs, sent if head is None else head(sent), strict=True):
-                target[:] = made
+            if head is not None:
+                sent = [tensor[start : start + rows.count] for tensor in arrays_of(tensors)]
+                for target, made in zip(rows.inputs, head(sent), strict=True):
+                    target[:] = made
+                return
+            for target, tensor in zip(rows.inputs, tensors, strict=True):
+                if isinstance(tensor, np.ndarray):
+                    target[:] = tensor[start : start + rows.count]
+                else:
+                    tensor.write(target, start)
 
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
             return _in_batches(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)

@@ -13,6 +13,7 @@ from cpuserve.serving.engine import Array
 from cpuserve.serving.picture_input import Encoded, PictureSize, ScaledPicture
 from cpuserve.serving.pipeline import Pipeline, Seen
 from cpuserve.serving.request import Request
+from cpuserve.serving.row_source import RowSource, arrays_of
 
 __all__ = ["MOST_ROWS", "AnsweredRequest", "ShadowedPipeline", "shadowed"]
 
@@ -97,14 +98,19 @@ class ShadowedPipeline(Pipeline):
         self.hand_on(AnsweredRequest(sent, [], rows, sizes, *clock.spent(), len(pictures)))
         return found
 
-    def infer(self, tensors: Sequence[Array], request: Request) -> list[Array]:
+    @property
+    def takes_sources(self) -> bool:
+        """The rows are asked of another version too."""
+        return False
+
+    def infer(self, tensors: Sequence[Array | RowSource], request: Request) -> list[Array]:
         """As `Pipeline.infer`."""
         clock = _Clock(request)
         found = super().infer(tensors, request)
         whole = not self.batch.free
         rows = 1 if whole else len(found[0])
         count = min(rows, MOST_ROWS)
-        sent = [np.array(tensor if whole else tensor[:count]) for tensor in tensors]
+        sent = [np.array(tensor if whole else tensor[:count]) for tensor in arrays_of(tensors)]
         kept = rows_of(self, found, count)
         frames = [self.input_size] * count
         self.hand_on(AnsweredRequest([], sent, kept, frames, *clock.spent(), rows))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cpuserve.errors import RequestError
 from cpuserve.serving.engine import Array, Port
+from cpuserve.serving.row_source import RowSource
 from cpuserve.serving.value_range import check_values
 
 __all__ = ["check_rows", "check_whole"]
 
 
-def check_rows(inputs: Sequence[Port], tensors: Sequence[Array]) -> int:
+def check_rows(inputs: Sequence[Port], tensors: Sequence[Array | RowSource]) -> int:
     """How many rows the tensors have, [N, ...] each.
 
     Raises:
@@ -22,7 +25,8 @@ def check_rows(inputs: Sequence[Port], tensors: Sequence[Array]) -> int:
         _check_type(port, tensor)
         if tensor.shape != (count, *port.row_shape) or not count:
             raise _other_rows(inputs[0], count, port, tensor)
-        check_values(port.names[0], tensor)
+        if isinstance(tensor, np.ndarray):
+            check_values(port.names[0], tensor)
     return count
 
 
@@ -42,12 +46,12 @@ def check_whole(inputs: Sequence[Port], tensors: Sequence[Array]) -> None:
         check_values(port.names[0], tensor)
 
 
-def _check_type(port: Port, tensor: Array) -> None:
+def _check_type(port: Port, tensor: Array | RowSource) -> None:
     if tensor.dtype != port.dtype:
         raise RequestError(f"input {port.names[0]!r} is {port.dtype.name}, not {tensor.dtype.name}")
 
 
-def _other_rows(first: Port, count: int, port: Port, tensor: Array) -> RequestError:
+def _other_rows(first: Port, count: int, port: Port, tensor: Array | RowSource) -> RequestError:
     """Why a tensor is no batch of ``count`` rows, as that of the first input is."""
     name = port.names[0]
     if not tensor.ndim or tensor.shape[1:] != tuple(port.row_shape):
@@ -62,5 +66,5 @@ def _other_rows(first: Port, count: int, port: Port, tensor: Array) -> RequestEr
     )
 
 
-def _other_shape(port: Port, tensor: Array) -> RequestError:
+def _other_shape(port: Port, tensor: Array | RowSource) -> RequestError:
     return RequestError(f"input {port.names[0]!r} has shape {list(port.shape)}, not {list(tensor.shape)}")

@@ -94,7 +94,8 @@ def test_parameters_outputs_and_id():
         outputs=[{"name": "x", "parameters": {"classification": {"int64_param": 3}}}, {"name": "y"}],
     )
     read = InferMessage.read(sent.SerializeToString())
-    assert read.parameters() == {"priority": 2, "timeout": 5}
+    assert read.structure.parameters == {"priority": 2, "timeout": 5}
+    assert (read.structure.priority, read.structure.timeout_s) == (2, 5e-6)
     asked = read.body(MOST)
     assert asked.id == "77"
     assert [(one.name, one.binary, one.classification) for one in asked.outputs] == [
@@ -174,12 +175,48 @@ def test_contents_twice_are_refused():
 def test_the_answer_holds_raw_values_and_text_behind_its_length():
     text = np.array([["0.5:1:cat"]], dtype=object)
     data = infer_response(
-        {"model_name": "m", "model_version": "2", "id": ""},
+        {"model_name": "m", "model_version": "2", "id": "é7"},
         [("x", np.ones((1, 2), np.float32), True), ("classes", text, True)],
     )
     answer = Response.FromString(data)
+    assert (answer.model_name, answer.model_version, answer.id) == ("m", "2", "é7")
     assert [(one.name, one.datatype, list(one.shape)) for one in answer.outputs] == [
         ("x", "FP32", [1, 2]),
         ("classes", "BYTES", [1, 1]),
     ]
     assert answer.raw_output_contents == [b"\0\0\x80?" * 2, b"\x09\0\0\x000.5:1:cat"]
+
+
+def test_requests_that_differ_in_values_and_id_only_are_read_once():
+    def read(identity, values):
+        sent = message(entry("a", "FP32", (2,)), raw=[values], id=identity)
+        return InferMessage.read(sent.SerializeToString())
+
+    first, second = read("1", b"\1" * 8), read("2", b"\2" * 8)
+    assert second.structure is first.structure
+    assert (first.id, second.id) == ("1", "2")
+    (one,), (other,) = first.body(MOST).inputs, second.body(MOST).inputs
+    assert (bytes(one.data), bytes(other.data)) == (b"\1" * 8, b"\2" * 8)
+    another = message(entry("a", "FP32", (1, 2)), raw=[b"\1" * 8])
+    assert InferMessage.read(another.SerializeToString()).body(MOST).inputs[0].shape == (1, 2)
+
+
+def test_a_long_structure_is_not_kept():
+    sent = message(entry("a" * 200, "FP32", (1,) * 60), parameters={"note": {"string_param": "x" * 5000}})
+    data = sent.SerializeToString()
+    assert InferMessage.read(data).structure is not InferMessage.read(data).structure
+
+
+def test_an_id_that_is_no_text_is_refused():
+    with pytest.raises(RequestError, match=r"no inference\.ModelInferRequest"):
+        InferMessage.read(b"\x1a\x01\xff")
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 70_000])
+def test_an_answer_of_any_size_is_a_message(size):
+    data = infer_response(
+        {"model_name": "m", "model_version": "1", "id": ""}, [("x", np.ones((size,), np.uint8), True)]
+    )
+    answer = Response.FromString(data)
+    assert answer.raw_output_contents == [b"\1" * size]
+    assert list(answer.outputs[0].shape) == [size]

@@ -19,7 +19,10 @@ FLOAT, BYTE = np.dtype("float32"), np.dtype("uint8")
 
 
 class Pipeline:
-    """A model of two inputs: its outputs are their sum, and the first input as it is."""
+    """A model of two inputs: its outputs are their sum, and the first input as it is.
+
+    With ``takes_sources`` it writes the rows of an input one after the other.
+    """
 
     version, checksum, batch = 2, "abc", Batch(free=True)
     inputs = (Port(("a", "a:0"), FLOAT, (3,)), Port(("b",), BYTE, (3,)))
@@ -34,9 +37,10 @@ class Pipeline:
 
     def __init__(self, name="m"):
         self.name = name
+        self.takes_sources = False
 
     def infer(self, tensors, _request):
-        a, b = tensors
+        a, b = (tensor if isinstance(tensor, np.ndarray) else _written(tensor) for tensor in tensors)
         if a.shape != b.shape:  # as the real one does
             raise RequestError(f"inputs have the shapes {a.shape} and {b.shape}")
         return [a + b, a]
@@ -44,6 +48,13 @@ class Pipeline:
     def infer_pictures(self, pictures, _request):
         sizes = np.array([[len(picture)] * 3 for picture in pictures], np.float32)
         return [sizes, -sizes]
+
+
+def _written(source):
+    rows = np.empty(source.shape, source.dtype)
+    for number in range(source.shape[0]):
+        source.write(rows[number : number + 1], number)
+    return rows
 
 
 class Pool:

@@ -1,0 +1,48 @@
+"""What has the rows of an input and writes them into a batch by itself: `RowSource`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RowSource", "arrays_of"]
+
+
+class RowSource(Protocol):
+    """The values of an input, [N, ...], which are nowhere in this process yet.
+
+    Attributes:
+        shape: with the rows first.
+        dtype: element type.
+        ndim: number of dimensions.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    ndim: int
+
+    def write(self, target: npt.NDArray[Any], start: int) -> None:
+        """Write rows into a batch.
+
+        Args:
+            target: rows of a batch, [n, ...], without gaps.
+            start: number of the first of them.
+
+        Raises:
+            RequestError: the values are not there any more.
+        """
+
+
+def arrays_of(tensors: Sequence[npt.NDArray[Any] | RowSource]) -> list[npt.NDArray[Any]]:
+    """The tensors where only arrays are taken.
+
+    Raises:
+        TypeError: one is none.
+    """
+    found = [tensor for tensor in tensors if isinstance(tensor, np.ndarray)]
+    if len(found) != len(tensors):
+        raise TypeError("this pipeline takes no sources of rows")
+    return found
