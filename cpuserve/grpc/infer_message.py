@@ -163,9 +163,9 @@ def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryv
     """The values of an input that came as ``contents``."""
     if datatype in _AS_SENT:
         parts = [
-            contents[field.value : field.end]
-            for field in wire_fields(contents)
-            if field.number == _AS_SENT[datatype]
+            contents[value:end]
+            for number, _, _, value, end in wire_fields(contents)
+            if number == _AS_SENT[datatype]
         ]
         if contents and not parts:
             raise _wrong_field(name, datatype, _AS_SENT_NAMES[datatype])

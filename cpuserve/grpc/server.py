@@ -96,13 +96,14 @@ class GrpcServer:
         while not server.ended:
             if ending is None and self._timeout_s is not None:
                 ending = self._end(server, self._timeout_s)
-            wait_s = _LOOK_S if ending is None else _ENDING_LOOK_S
             try:
                 if ending is not None:
                     next(ending)
-                server.take_event(max(0.0, min(calls.due - time.monotonic(), wait_s)))
-                if calls.due <= time.monotonic():
+                now = time.monotonic()
+                due = calls.due
+                if due <= now:
                     calls.look()
+                server.take_event(max(0.0, min(due - now, _LOOK_S if ending is None else _ENDING_LOOK_S)))
             except Exception:  # noqa: BLE001  # the thread serves other calls too
                 _log.exception("Error in the thread of gRPC; it goes on")
                 time.sleep(_ERROR_PAUSE_S)  # should it come again at once, it must not fill the log

@@ -159,10 +159,8 @@ def _check_structure(data: memoryview) -> None:
     Raises:
         RequestError: a part of it has more than 4,096 fields, or is no message.
     """
-    for field in wire_fields(data):
-        if field.wire != BYTES or field.number != _INPUTS:
-            continue
-        for part in _parts(data[field.value : field.end], _VALUE):
+    for inputs in _parts(data, _INPUTS):
+        for part in _parts(inputs, _VALUE):
             for shape in _parts(part, _SHAPE):
                 for _ in wire_fields(shape):
                     pass
@@ -170,9 +168,9 @@ def _check_structure(data: memoryview) -> None:
 
 def _parts(data: memoryview, number: int) -> list[memoryview]:
     return [
-        data[field.value : field.end]
-        for field in wire_fields(data)
-        if field.number == number and field.wire == BYTES
+        data[value:end]
+        for found, wire, _, value, end in wire_fields(data)
+        if found == number and wire == BYTES
     ]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cpuserve.errors import RequestError
 
-__all__ = ["BYTES", "MOST_FIELDS", "WireField", "bytes_field", "wire_fields"]
+__all__ = ["BYTES", "MOST_FIELDS", "bytes_field", "wire_fields"]
 
 BYTES = 2
 MOST_FIELDS = 4096
@@ -16,26 +15,12 @@ _VARINT_BYTES = 10
 _MORE = 128  # a byte of a number, if more follow
 
 
-class WireField(NamedTuple):
-    """The place of a field in a message.
-
-    Attributes:
-        number: as the .proto file has it.
-        wire: how its value is stored; `BYTES` for strings, bytes, messages and packed numbers.
-        start: where the field begins, with its number.
-        value: where its value begins.
-        end: behind it.
-    """
-
-    number: int
-    wire: int
-    start: int
-    value: int
-    end: int
-
-
-def wire_fields(data: memoryview) -> Iterator[WireField]:
+def wire_fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     """The fields of a message, in their order.
+
+    Yields:
+        The number of a field, as the .proto file has it; how its value is stored, `BYTES` for strings, bytes,
+        messages and packed numbers; where the field begins, where its value begins, and where it ends.
 
     Raises:
         RequestError: the bytes are no message, or hold more than 4,096 fields.
@@ -62,7 +47,7 @@ def wire_fields(data: memoryview) -> Iterator[WireField]:
             raise RequestError(f"the message has a field {number} of the unknown kind {wire}")
         if at > size or not number:
             raise RequestError(f"the message ends inside field {number}")
-        yield WireField(number, wire, start, value, at)
+        yield number, wire, start, value, at
     if at != size:
         raise RequestError(f"a message may have {MOST_FIELDS} fields; send numbers packed, pictures in turns")
 

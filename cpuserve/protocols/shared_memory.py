@@ -8,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
@@ -18,7 +17,7 @@ from cpuserve.sharedmem.record import Record, Text, Word
 
 __all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
 
-_DIRECTORY = Path("/dev/shm")  # noqa: S108  # where the C library's shm_open keeps it
+_DIRECTORY = "/dev/shm/"  # noqa: S108  # where the C library's shm_open keeps it
 _PLACES, _NAME_BYTES = 64, 256
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,250}")
 _OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of workers
@@ -264,9 +263,7 @@ def _copied(row: _Region) -> _Registered:
 def _opened(region: _Registered, flags: int) -> Iterator[int]:
     """A descriptor of the memory of a region."""
     try:
-        descriptor = os.open(
-            f"{_DIRECTORY}/{region.key}", flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
+        descriptor = os.open(_DIRECTORY + region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise RequestError(
             f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"

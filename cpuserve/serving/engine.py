@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -281,9 +280,11 @@ class OpenVinoEngine:
     def _take(self, wanted: int) -> list[int]:
         """The compiled models of as many idle streams as there are, at most ``wanted``."""
         taken: list[int] = []
-        with suppress(IndexError):  # none is left
+        try:
             while len(taken) < wanted:
                 taken.append(self._idle.pop())
+        except IndexError:  # none is left
+            return taken
         return taken
 
     def read_back(self) -> dict[str, str]:

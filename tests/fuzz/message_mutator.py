@@ -45,14 +45,14 @@ def _changed(
     data: bytes, random: Random, change: Callable[[bytes, int], bytes], most: int, depth: int
 ) -> bytes:
     try:
-        fields = [data[one.start : one.end] for one in wire_fields(memoryview(data))]
+        fields = [data[start:end] for _, _, start, _, end in wire_fields(memoryview(data))]
     except CpuserveError:
         return change(data, most)
     if not fields:
         return change(data, most)
     at = random.randrange(len(fields))
-    (field,) = wire_fields(memoryview(fields[at]))
-    content = fields[at][field.value :]
+    ((_, wire, _, value, _),) = wire_fields(memoryview(fields[at]))
+    content = fields[at][value:]
     match random.randrange(8):
         case 0:
             del fields[at]
@@ -61,12 +61,10 @@ def _changed(
         case 2:
             fields.append(fields.pop(at))
         case 3:
-            fields[at] = (
-                _varint(random.randrange(1, 12) << 3 | field.wire) + fields[at][len(_key(fields[at])) :]
-            )
-        case 4 if field.wire == 0:
+            fields[at] = _varint(random.randrange(1, 12) << 3 | wire) + fields[at][len(_key(fields[at])) :]
+        case 4 if wire == 0:
             fields[at] = _key(fields[at]) + _varint(random.choice(_NUMBERS))
-        case _ if field.wire == BYTES:
+        case _ if wire == BYTES:
             inner = _changed(content, random, change, most, depth - 1) if depth else change(content, most)
             fields[at] = _key(fields[at]) + _varint(len(inner)) + inner
         case _:
