@@ -55,6 +55,7 @@ class Calls:
         self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S, timeout_s)  # of messages that should be small
         self._slow = SlowReaders(timeout_s)
         self._streams = OpenStreams(max(_LEAST_STREAMS, most))
+        self._worker = CallWorker(transport, self.held, self._slow)
 
     @property
     def due(self) -> float:
@@ -100,7 +101,7 @@ class Calls:
                 call.stop()
 
     def _open_call(self, core: CoreCall, method: Method) -> OpenCall:
-        parts = core, method, CallWorker(self._transport, self.held, self._slow)
+        parts = core, method, self._worker
         if method.wrap is not None:
             return StreamCall(*parts, method.wrap, self._streams)
         return UnaryCall(*parts, self._few if method.small else self._turns)

@@ -47,6 +47,9 @@ class ReadingTurns:
         most: messages at one time.
         patience_s: seconds that a message has while others wait.
         timeout_s: seconds that it has while none does.
+
+    Attributes:
+        due: when `look` is to be called at the latest, on the clock of `time.monotonic`; too early at times.
     """
 
     def __init__(self, most: int, patience_s: float, timeout_s: float) -> None:
@@ -58,23 +61,20 @@ class ReadingTurns:
         self._count = 0  # of these
         self._waiting: dict[str, dict[Reader, None]] = {}  # by client
         self._room_due = math.inf  # when one of these may be given the place of another
-
-    @property
-    def due(self) -> float:
-        """When `look` is to be called at the latest, on the clock of `time.monotonic`."""
-        first = next(iter(self._all), None)
-        return math.inf if first is None else min(first.due, self._room_due)
+        self.due = math.inf
 
     def begin(self, reader: Reader) -> None:
         """Receive a message, now or when it is its turn."""
         now = time.monotonic()
         reader.due = now + self._timeout_s
+        self.due = min(self.due, reader.due)
         self._all[reader] = None
         if self._count < self._most and not self._waiting:
             self._start(reader, now)
         else:
             self._waiting.setdefault(reader.client, {})[reader] = None
             self._room_due = min(self._room_due, now)
+            self.due = min(self.due, now)
 
     def end(self, reader: Reader) -> None:
         """Note that a message is here, or will not come; a turn that has ended may be ended again."""
@@ -102,6 +102,8 @@ class ReadingTurns:
             )
         if self._room_due <= now:
             self._make_room(now)
+        first = next(iter(self._all), None)
+        self.due = math.inf if first is None else min(first.due, self._room_due)
 
     def _start(self, reader: Reader, now: float) -> None:
         reader.since, reader.reading = now, True

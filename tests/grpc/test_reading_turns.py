@@ -68,6 +68,7 @@ def test_a_message_that_takes_too_long_goes_while_others_wait_and_stays_while_no
     assert isinstance(first.error, BodiesTooLarge)
     assert "1 messages are received at one time" in str(first.error)
     quick.come()
+    turns.look()
     assert turns.due == math.inf
 
 
@@ -125,5 +126,6 @@ def test_calls_that_end_give_their_turn_back_whenever_they_do(clock):
     turns.end(first)
     assert not second.asked
     third.come()
+    turns.look()
     assert turns.due == math.inf
     assert (turns._count, turns._waiting, turns._turns) == (0, {}, {})
