@@ -21,7 +21,7 @@ from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
-from cpuserve.serving.row_source import RowSource, arrays_of
+from cpuserve.serving.row_source import RowSource, arrays_of, write_rows
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.tensor_checks import check_rows
 from cpuserve.serving.whole_requests import infer_alone
@@ -316,16 +316,11 @@ class Pipeline:
         head = None if self.cut is None else self.cut.head
 
         def fill(rows: BatchRows, start: int) -> None:
-            if head is not None:
-                sent = [tensor[start : start + rows.count] for tensor in arrays_of(tensors)]
-                for target, made in zip(rows.inputs, head(sent), strict=True):
-                    target[:] = made
+            if head is None:
+                write_rows(rows.inputs, tensors, start)
                 return
-            for target, tensor in zip(rows.inputs, tensors, strict=True):
-                if isinstance(tensor, np.ndarray):
-                    target[:] = tensor[start : start + rows.count]
-                else:
-                    tensor.write(target, start)
+            sent = [tensor[start : start + rows.count] for tensor in arrays_of(tensors)]
+            write_rows(rows.inputs, head(sent), 0)
 
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
             return _in_batches(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)

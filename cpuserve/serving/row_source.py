@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RowSource", "arrays_of"]
+__all__ = ["RowSource", "arrays_of", "write_rows"]
 
 
 class RowSource(Protocol):
@@ -34,6 +34,26 @@ class RowSource(Protocol):
         Raises:
             RequestError: the values are not there any more.
         """
+
+
+def write_rows(
+    targets: Sequence[npt.NDArray[Any]], tensors: Sequence[npt.NDArray[Any] | RowSource], start: int
+) -> None:
+    """Write rows of tensors into a batch.
+
+    Args:
+        targets: its rows, [n, ...] an input, without gaps.
+        tensors: of each input.
+        start: number of the first row of these.
+
+    Raises:
+        RequestError: values are not there any more.
+    """
+    for target, tensor in zip(targets, tensors, strict=True):
+        if isinstance(tensor, np.ndarray):
+            target[:] = tensor[start : start + len(target)]
+        else:
+            tensor.write(target, start)
 
 
 def arrays_of(tensors: Sequence[npt.NDArray[Any] | RowSource]) -> list[npt.NDArray[Any]]:
