@@ -190,7 +190,8 @@ class Pipeline:
                 else:
                     frame = pictures.through_head(pictures.head, picture, rows, 0, request.spans)
                 request.done("decode")
-                _run(batcher, rows, request)
+                batcher.run(rows)
+                request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)
                 outputs = rows.outputs if self.cut is None else self.cut.whole_outputs(rows.outputs)
                 seen = look([output[0] for output in outputs], topk, frame)
                 request.done("post")
@@ -318,9 +319,9 @@ class Pipeline:
         def fill(rows: BatchRows, start: int) -> None:
             if head is None:
                 write_rows(rows.inputs, tensors, start)
-                return
-            sent = [tensor[start : start + rows.count] for tensor in arrays_of(tensors)]
-            write_rows(rows.inputs, head(sent), 0)
+            else:
+                sent = [array[start : start + rows.count] for array in arrays_of(tensors)]
+                write_rows(rows.inputs, head(sent), 0)
 
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
             return _in_batches(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)
@@ -384,7 +385,8 @@ def _in_batches(
         try:
             fill(rows, start)
             request.done("decode")
-            _run(batcher, rows, request)
+            batcher.run(rows)
+            request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)
             outputs = rows.outputs if cut is None else cut.whole_outputs(rows.outputs)
             if not gathered:
                 request.check_answer(count, sum(output[:1].nbytes for output in outputs))
@@ -395,8 +397,3 @@ def _in_batches(
         finally:
             batcher.release(rows)
     return gathered
-
-
-def _run(batcher: Batcher, rows: BatchRows, request: Request) -> None:
-    batcher.run(rows)
-    request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)

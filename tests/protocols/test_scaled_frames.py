@@ -15,6 +15,7 @@ from openvino import opset13 as ops
 
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
+from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.loader import load_pipeline
 from cpuserve.serving.openvino_core import openvino_core
@@ -55,6 +56,7 @@ def v2(settings):
             pick=lambda *_: pipeline,
             ready_versions=lambda _: [3],
             rollouts=SimpleNamespace(texts=lambda _: {}),
+            version_policy=lambda _: VersionPolicy(),
         )
     )
 

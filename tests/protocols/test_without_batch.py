@@ -12,6 +12,7 @@ import pytest
 from openvino import opset13 as ops
 
 from cpuserve.models.repository import ModelFile
+from cpuserve.models.versions import VersionPolicy
 from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.loader import load_pipeline
@@ -57,6 +58,10 @@ class Models:
         self.pipeline = load_pipeline(openvino_core(), ModelFile("m", 1, folder / "model.xml"), settings, 1)
 
     rollouts = SimpleNamespace(texts=lambda _name: {})
+
+    @staticmethod
+    def version_policy(_name):
+        return VersionPolicy()
 
     def pick(self, *_words):
         return self.get("m")
