@@ -108,7 +108,8 @@ def test_without_arguments_three_queues_take_all_tests_and_each_failure_counts(t
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     fails = failing is not None and (failing != "-m numeric" or more_than_avx2())
     assert done.returncode == int(fails), done.stdout
-    assert done.stdout.count("run: ") == 3 + more_than_avx2()
+    assert done.stdout.count("run: -m pytest ") == 3 + more_than_avx2()
+    assert done.stdout.startswith("run: -m compileall -q -j 0 ")
     folders = ("tests/e2e", "tests/benchmarks", "tests/video")
     assert f"run: -m pytest {' '.join(f'--ignore {one}' for one in folders)}\n" in done.stdout
     assert "run: -m pytest tests/e2e\n" in done.stdout
