@@ -270,6 +270,8 @@ class CascadeRun:
         self.counts.decoders_ns += decision.cpu_ns
         pixels = one.pictures.get(REFERENCE_PICTURE)
         pixels = None if pixels is None else pixels.copy()
+        for name in one.pictures.keys() - {REFERENCE_PICTURE}:
+            self._questions.supply(int(name), one.pictures[name].copy())
         if self.drift.thresholds.looks:
             scope = one.number // WINDOW_FRAMES, bisect_right(self._segments, one.number)
             question = self._questions.see(scope, one.number, decision, pixels)

@@ -15,6 +15,7 @@ from cpuserve.video.audit import is_audited, probability_of_audit
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.decoding import StageResult
 from cpuserve.video.difference import DifferenceDetector
+from cpuserve.video.held_looks import HeldLooks
 from cpuserve.video.packet_features import PacketFeature
 from cpuserve.video.specialised_cnn import SpecialisedCnn
 from cpuserve.video.window_looks import half_of
@@ -37,7 +38,10 @@ __all__ = [
 ]
 
 REFERENCE_PICTURE = "reference"
-"""The name of the picture for the reference, with frames that it is asked about."""
+"""The name of the picture for the reference, of frames that it is asked about.
+
+Pictures of earlier frames, which come with the last look at their window, have the numbers of these as names.
+"""
 
 _NEAR = 0.5  # of the way from a threshold to the end of the scores it decides
 
@@ -155,11 +159,12 @@ class CascadeStage:
         self._last = -1  # number of the last frame looked at
         self._denied = -1  # the last window that a look found negative
         self._below = (-1, 0)  # the last window with looks below ``c_half``, and how many
+        self._held: HeldLooks | None = None
         self._untold = False  # whether the latest frame was left out
         self._mark = 0  # of the CPU time of this process
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None, "_mark": 0}
+        return {**self.__dict__, "_detector": None, "_cnn": None, "_packets": None, "_held": None, "_mark": 0}
 
     def prepare(self) -> None:
         """Load the network, which is the same for all files."""
@@ -186,19 +191,40 @@ class CascadeStage:
             self._cnn = self._network(special.file)
         if self._detector is not None:
             self._detector.reset()
+        self._close_window()
         self._block = self._last = self._denied = -1
         self._below = (-1, 0)
 
+    def _close_window(self) -> None:
+        """Make the pictures of the window whose looks are held."""
+        if self._held is None:
+            most, scale = self._cascade.sampling.most_asked, self._cascade.reference.scale
+            self._held = HeldLooks(scale, most, lambda number: self._audit(number, near=True) > 0)
+        elif self._held.window >= 0:
+            self._held.close(denied=self._held.window == self._denied)
+
     def __call__(self, frame: Frame) -> StageResult | None:
         """Decide about a frame; the value is a `Decision`. None: it is skipped."""
-        found = self._decide(frame)
+        found = self._with_held(self._decide(frame), frame.number)
         self._untold = found is None
         return None if found is None else self._timed(found)
 
     def late(self) -> StageResult | None:
-        """The decision about the latest frame, if it was left out."""
+        """The decision about the latest frame, if it was left out, and pictures that are still held."""
         untold, self._untold = self._untold, False
-        return self._timed(StageResult(SKIPPED)) if untold else None
+        self._close_window()
+        found = self._with_held(StageResult(SKIPPED) if untold else None, -1)
+        return None if found is None else self._timed(found)
+
+    def _with_held(self, found: StageResult | None, number: int) -> StageResult | None:
+        """What came of a frame, with the pictures of earlier ones that are due."""
+        pictures = {} if self._held is None else self._held.take()
+        if not pictures:
+            return found
+        found = found or StageResult(SKIPPED)
+        names = {one: REFERENCE_PICTURE if one == number else str(one) for one in pictures}
+        found.pictures |= {names[one]: pixels for one, pixels in pictures.items()}
+        return found
 
     def _timed(self, found: StageResult) -> StageResult:
         now = time.process_time_ns()
@@ -222,10 +248,18 @@ class CascadeStage:
     def _in_window(self, frame: Frame) -> StageResult | None:
         """Decide about a frame by its place in its window."""
         window, place = divmod(frame.number, WINDOW_FRAMES)
+        if self._held is not None and self._held.window not in (-1, window):
+            self._close_window()  # its last look was not decoded
         if place not in self._thresholds.looks:
             if not self._live and not self._audit(frame.number, near=False):
                 return None
             return self._audited(frame, self._decision(frame, DecidedBy.SKIPPED), near=False)
+        found = self._look_in_window(frame, window)
+        if place == self._thresholds.looks[-1]:
+            self._close_window()
+        return found
+
+    def _look_in_window(self, frame: Frame, window: int) -> StageResult:
         decision, near = self._look(frame)
         if decision.specialised < self._thresholds.c_half:
             seen = self._below[1] + 1 if self._below[0] == window else 1
@@ -238,6 +272,9 @@ class CascadeStage:
             return self._audited(frame, skipped, near=True)
         if decision.stage == DecidedBy.SPECIALISED and not decision.label:
             self._denied = window
+        if decision.stage == DecidedBy.REFERENCE and not self._live and self._held is not None:
+            self._held.add(window, frame, decision.specialised)
+            return StageResult(decision)
         return self._audited(frame, decision, near=near)
 
     def _audited(self, frame: Frame, decision: Decision, *, near: bool) -> StageResult:

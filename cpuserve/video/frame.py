@@ -16,7 +16,7 @@ __all__ = ["Frame"]
 
 
 class Frame:
-    """A decoded frame. It is valid only during the call of the stage that it is given to.
+    """A decoded frame. A stage may keep it, which keeps its planes: a few at a time.
 
     Attributes:
         number: its place in the order of presentation, from 0 on.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_stage import Decision
+from cpuserve.video.held_looks import likelihood
 from cpuserve.video.windows import WINDOW_FRAMES
 
 __all__ = ["OpenQuestion", "WindowQuestions"]
@@ -27,6 +27,7 @@ class _Window:
 
     Attributes:
         waiting: those that were neither asked nor spared yet; once it is closed, the least likely first.
+        bare: those whose pictures have not come, by the numbers of their frames.
         asked: the latest that was asked.
         questions: how many were asked.
         denied: whether a look says that the window is negative.
@@ -34,6 +35,7 @@ class _Window:
     """
 
     waiting: deque[OpenQuestion] = field(default_factory=deque)
+    bare: dict[int, OpenQuestion] = field(default_factory=dict)
     asked: OpenQuestion | None = None
     questions: int = 0
     denied: bool = False
@@ -45,15 +47,17 @@ class OpenQuestion:
 
     Attributes:
         decision: what is known of the frame; once it is settled, who decides about it.
-        pixels: for the reference; dropped once it is settled.
+        pixels: for the reference; they may come later than the look, and are dropped once it is settled.
+        settled: whether it was asked or spared.
     """
 
     def __init__(
-        self, owner: WindowQuestions, window: _Window, number: int, decision: Decision, pixels: Pixels
+        self, owner: WindowQuestions, window: _Window, number: int, decision: Decision, pixels: Pixels | None
     ) -> None:
         self.number = number
         self.decision = decision
-        self.pixels: Pixels | None = pixels
+        self.pixels = pixels
+        self.settled = False
         self.answer: Answer | None = None
         self._owner = owner
         self._window = window
@@ -61,7 +65,7 @@ class OpenQuestion:
     def done(self) -> bool:
         """Whether it is settled, and answered where it was asked."""
         self._owner.pump()
-        return self.pixels is None and (self.answer is None or self.answer.done())
+        return self.settled and (self.answer is None or self.answer.done())
 
     def result(self) -> tuple[bool, float] | None:
         """The label and how sure the reference is; None where it was not asked. Waits for it.
@@ -76,10 +80,6 @@ class OpenQuestion:
         """Nobody wants the answer any more."""
         if self.answer is not None:
             self.answer.cancel()
-
-
-def _likelihood(decision: Decision) -> float:
-    return 0.5 if math.isnan(decision.specialised) else decision.specialised
 
 
 class WindowQuestions:
@@ -111,7 +111,7 @@ class WindowQuestions:
             scope: its window and segment.
             number: of the frame.
             decision: about it.
-            pixels: for the reference, of looks that it may be asked about.
+            pixels: for the reference, of looks that it may be asked about; None where `supply` brings them.
 
         Returns:
             The question, of looks that are left open.
@@ -121,19 +121,33 @@ class WindowQuestions:
             self._scope, self._window = scope, _Window()
         if decision.stage == DecidedBy.SPECIALISED and not decision.label:
             self._window.denied = True
-        if decision.stage != DecidedBy.REFERENCE or pixels is None:
+        if decision.stage != DecidedBy.REFERENCE:
             return None
         question = OpenQuestion(self, self._window, number, decision, pixels)
+        if pixels is None:
+            self._window.bare[number] = question
         self._window.waiting.append(question)
         return question
+
+    def supply(self, number: int, pixels: Pixels) -> None:
+        """Take the picture of an earlier look at the latest window; before that window is closed.
+
+        Args:
+            number: of the frame.
+            pixels: for the reference.
+        """
+        question = self._window.bare.pop(number, None)
+        if question is not None:
+            question.pixels = pixels
 
     def close(self) -> None:
         """The latest window has no more looks."""
         window = self._window
         window.closed = True
         if window.waiting:
-            # without a network all are as likely, and the first comes first
-            window.waiting = deque(sorted(window.waiting, key=lambda one: _likelihood(one.decision)))
+            window.waiting = deque(
+                sorted(window.waiting, key=lambda one: likelihood(one.decision.specialised))
+            )
             self._open.append(window)
         self._scope, self._window = None, _Window()
         self.pump()
@@ -146,7 +160,7 @@ class WindowQuestions:
         """Wait until a question is asked or spared."""
         if not window.closed:
             self.close()
-        while question.pixels is not None:
+        while not question.settled:
             if window.asked is not None and window.asked.answer is not None:
                 wait([window.asked.answer])
             self.pump()
@@ -166,15 +180,22 @@ class WindowQuestions:
             return True
         question = window.asked = window.waiting.popleft()
         window.questions += 1
-        pixels, question.pixels = question.pixels, None
-        question.answer = self._ask(pixels, question.decision) if pixels is not None else None
+        question.answer = self._ask(self._taken(question), question.decision)
         return not window.waiting
 
     def _spare(self, question: OpenQuestion, *, denied: bool) -> None:
         """Settle a look without asking: it copies a label, or is positive as those that were asked are."""
-        pixels, question.pixels = question.pixels, None
         probability = self._audit(question.number)
         stage = DecidedBy.SKIPPED if denied else DecidedBy.SPECIALISED
         question.decision = question.decision._replace(stage=int(stage), label=True, audit=probability)
-        if probability and pixels is not None:
-            question.answer = self._ask(pixels, question.decision)
+        if probability:
+            question.answer = self._ask(self._taken(question), question.decision)
+        question.settled, question.pixels = True, None
+
+    @staticmethod
+    def _taken(question: OpenQuestion) -> Pixels:
+        """The picture of a question, which is settled with it."""
+        pixels, question.pixels, question.settled = question.pixels, None, True
+        if pixels is None:
+            raise RuntimeError(f"no picture came of frame {question.number}, which has to be asked about")
+        return pixels

@@ -1,5 +1,7 @@
 """A run labels each frame as the replay of its scores does, and asks the reference no more than it has to."""
 
+from bisect import bisect_right
+
 import av
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from cpuserve.errors import UsageError
 from cpuserve.video.cascade_choice import Choice, DecidedBy, PacketRule, replay
 from cpuserve.video.cascade_run import CascadeRun
-from cpuserve.video.cascade_stage import CascadeStage, Decision, Thresholds
+from cpuserve.video.cascade_stage import REFERENCE_PICTURE, CascadeStage, Decision, Thresholds
 from cpuserve.video.decoding import decode
 from cpuserve.video.frame_labels import FrameLabels
 from cpuserve.video.scale import Scale
@@ -122,6 +124,43 @@ def test_skipped_frames_do_not_travel_and_the_last_of_each_segment_does(data_dir
     assert 1 <= len(late) <= len(video.segments)
     assert {told[number].stage for number in late} == {DecidedBy.SKIPPED}
     assert all(told[number].cpu_ns > 0 for number in late)
+
+
+@pytest.mark.parametrize(
+    ("clip", "choice"),
+    [
+        (CLIP, Choice(looks=(2, 7, 12, 17, 22, 27), cnn="one", c_low=0.3, c_high=0.99, most_asked=2)),
+        ("highway.avi", Choice(looks=(2, 7, 12, 17, 22, 27), most_asked=2)),
+    ],
+)
+def test_pictures_are_made_only_of_looks_that_the_reference_may_be_asked_about(
+    data_dir, tmp_path, clip, choice
+):
+    cascade = write_small_cascade(tmp_path, choice, NETWORK_LIMIT)
+    video = probe(data_dir / "video" / clip)
+    stage = CascadeStage(tmp_path, cascade, Thresholds.of(cascade))
+    decided, pictures = {}, {}
+    for one in decode(video.path, stage, processes=2):
+        decided[one.number] = one.value
+        for name in one.pictures:
+            pictures[one.number if name == REFERENCE_PICTURE else int(name)] = one.number
+    wanted = set()
+    starts = [segment.start for segment in video.segments]
+    windows = {(number // 30, bisect_right(starts, number)) for number in decided}
+    for window, segment in windows:
+        seen = [
+            number
+            for number in decided
+            if (number // 30, bisect_right(starts, number)) == (window, segment)
+            and number % 30 in choice.looks
+        ]
+        found = [number for number in seen if decided[number].stage == DecidedBy.REFERENCE]
+        if not any(decided[one].stage == DecidedBy.SPECIALISED and not decided[one].label for one in seen):
+            wanted |= {*sorted(found, key=lambda number: decided[number].specialised)[:2]}
+    opened = {number for number, one in decided.items() if one.stage == DecidedBy.REFERENCE}
+    assert pictures.keys() == wanted
+    assert len(wanted) < len(opened)
+    assert all(number <= came for number, came in pictures.items())
 
 
 def test_the_reference_has_to_be_the_one_of_the_training(data_dir, tmp_path):

@@ -83,9 +83,9 @@ def test_the_least_likely_look_is_asked_first_and_enough_of_them_speak_for_all(a
     found = see(questions, 0, *likely)
     questions.close()
     asked.say(True)
-    assert [one.pixels is None for one in found] == [False, True, False, False]
+    assert [one.settled for one in found] == [False, True, False, False]
     questions.pump()
-    assert [one.pixels is None for one in found] == [False, True, False, True]
+    assert [one.settled for one in found] == [False, True, False, True]
     asked.say(True)
     assert [one.result() for one in found] == [None, (True, 0.9), None, (True, 0.9)]
     spoken_for = found[0].decision
@@ -94,6 +94,15 @@ def test_the_least_likely_look_is_asked_first_and_enough_of_them_speak_for_all(a
     for place, question in enumerate(found):
         labels.add(place, likely[place], question)
     assert [one.label for one in labels.ready(all_of_them=True)] == [True] * 4
+
+
+def test_pictures_may_come_with_the_last_look_at_their_window(questions, asked):
+    (first, second) = (questions.see((0, 0), number, OPEN, None) for number in (2, 7))
+    questions.supply(2, PIXELS)
+    questions.supply(7, PIXELS)
+    questions.see((1, 0), 32, YES, None)
+    asked.say(False)
+    assert (first.result(), second.result()) == ((False, 0.9), None)
 
 
 def test_windows_do_not_wait_for_each_other(questions, asked):
