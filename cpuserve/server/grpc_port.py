@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import MissingExtra, UsageError
+from cpuserve.grpc.core_environment import CORE_ENVIRONMENT
 from cpuserve.grpc.tls import Tls
 from cpuserve.http.worker import SeatWorker
 from cpuserve.machine.bind_address import bind_address
@@ -87,10 +88,8 @@ class GrpcPort:
         self, worker: SeatWorker, pool: Pool, admin: Admin, shared_memory: SharedMemory | None
     ) -> GrpcServer:
         """The gRPC server of a worker, which is in its seat; it does not listen yet."""
-        # else gRPC writes lines about whatever its clients send: they could fill the log
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        # else a thread of gRPC's own reads the connections, and wakes the worker's for every event
-        os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
+        for name, value in CORE_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from cpuserve.grpc.methods import all_methods  # noqa: PLC0415  # in workers only
         from cpuserve.grpc.server import GrpcServer  # noqa: PLC0415
         from cpuserve.grpc.transport import GrpcTransport  # noqa: PLC0415
