@@ -84,7 +84,11 @@ class OpenCall(ABC):
             CpuserveError: it may not go on.
         """
         transport, metadata = self._transport, self._core.metadata
-        if len(metadata) > MOST_METADATA:  # gRPC itself keeps to the limit of their bytes
+        # gRPC itself keeps to the limit of bytes only with clients that have said that they know it
+        if (
+            len(metadata) > MOST_METADATA
+            or sum([len(name) + len(value) for name, value in metadata]) > METADATA_BYTES
+        ):
             raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
         call.headers = {
             name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS
