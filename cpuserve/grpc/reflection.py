@@ -13,7 +13,7 @@ from cpuserve.protocols.call import Call, Refusal, Reply
 __all__ = ["ReflectionService"]
 
 _VERSIONS = ("v1", "v1alpha")
-_NOT_FOUND, _UNIMPLEMENTED = 5, 12
+_INVALID, _NOT_FOUND, _UNIMPLEMENTED = 3, 5, 12
 
 
 class ReflectionService:
@@ -60,6 +60,9 @@ class ReflectionService:
             else:
                 response.error_response.error_code = _NOT_FOUND
                 response.error_response.error_message = f"there is no {wanted[:200]!r}"
+        elif kind is None:
+            response.error_response.error_code = _INVALID
+            response.error_response.error_message = "the request asks for nothing"
         else:
             response.error_response.error_code = _UNIMPLEMENTED
             response.error_response.error_message = "messages of proto3 have no extensions"

@@ -121,6 +121,7 @@ def test_both_versions_of_reflection_answer_and_say_what_they_have_not(channel, 
     assert len(with_imports.file_descriptor_response.file_descriptor_proto) == 4
     for unknown in ({"file_containing_symbol": "no.such"}, {"file_by_filename": "no.proto"}):
         assert one(**unknown).error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert one().error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     numbers = one(all_extension_numbers_of_type="inference.ModelInferRequest")
     assert numbers.error_response.error_code == grpc.StatusCode.UNIMPLEMENTED.value[0]
 
