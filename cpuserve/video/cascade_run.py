@@ -31,6 +31,7 @@ from cpuserve.video.frame_labels import FrameLabels, LabelledFrame
 from cpuserve.video.live import LiveSource
 from cpuserve.video.scale import Scale
 from cpuserve.video.video_file import VideoFile
+from cpuserve.video.video_sources import shown_address
 from cpuserve.video.window_questions import WindowQuestions
 from cpuserve.video.windows import WINDOW_FRAMES
 
@@ -102,6 +103,7 @@ class CascadeRun:
         on_drift: what to do when a budget is in danger.
         processes: that decode; None for as many as this process may use CPUs.
         every_frame: the reference is asked about every frame; there is no audit then.
+        live_timeout_s: how long nothing may come from a live source before its connection counts as broken.
 
     Attributes:
         counts: what was done so far.
@@ -123,12 +125,14 @@ class CascadeRun:
         on_drift: OnDrift = "alarm",
         processes: int | None = None,
         every_frame: bool = False,
+        live_timeout_s: float = 10.0,
     ) -> None:
         _check_reference(cascade, reference)
         promise = cascade.promise
         self._directory, self._cascade = directory, cascade
         self._reference, self._query = reference, cascade.parsed_query()
         self._audit_rate, self._seed, self._processes = 0.0 if every_frame else audit_rate, seed, processes
+        self._live_timeout_s = live_timeout_s
         self.counts = RunCounts()
         self.audit: Audit | None = None
         if self._audit_rate:
@@ -168,33 +172,35 @@ class CascadeRun:
                 return
             first, label_before = changed.number + 1, changed.label
 
-    def label_live(
-        self, address: str, *, timeout_s: float = 10.0
-    ) -> Generator[tuple[LabelledFrame, DecodedFrame]]:
+    def label_live(self, address: str) -> Generator[tuple[LabelledFrame, DecodedFrame]]:
         """Label the frames of a live source until it ends; those that come too fast are dropped and counted.
 
         Args:
             address: of the source, as `LiveSource` takes it.
-            timeout_s: how long nothing may come before a connection counts as broken.
 
         Raises:
             VideoError: the source was given up.
             UsageError: the cascade decides by the sizes of packets, which a live source does not have.
             CpuserveError: the reference could not answer.
         """
+        name = shown_address(address)
         if self._cascade.packets is not None:
             raise UsageError(
-                f"the cascade decides by the sizes of packets, which the live source {address} does not "
+                f"the cascade decides by the sizes of packets, which the live source {name} does not "
                 "have: train one without"
             )
         first, label_before, changed = 0, False, True
         while changed:
             labels, times = FrameLabels(label_before=label_before, live=True), deque[DecodedFrame]()
             # numbers begin anew, and what is audited of them must not
-            self._begin(f"{address} from {first}")
+            self._begin(f"{name} from {first}")
             changed = False
             with LiveSource(
-                address, self._stage(live=True), queue=_LIVE_QUEUE, which=self._which, timeout_s=timeout_s
+                address,
+                self._stage(live=True),
+                queue=_LIVE_QUEUE,
+                which=self._which,
+                timeout_s=self._live_timeout_s,
             ) as source:
                 for frame in self._from_live(source, labels, times):
                     label_before = frame.label

@@ -34,6 +34,7 @@ class InferOptions:
         scaler: of swscale.
         track: whether boxes get the numbers of their tracks.
         zones: the zones whose boxes are counted, by name.
+        live_timeout_s: how long nothing may come from a live source before its connection counts as broken.
     """
 
     every: int = 1
@@ -41,6 +42,7 @@ class InferOptions:
     scaler: Scaler = "bilinear"
     track: bool = False
     zones: Mapping[str, Region] = field(default_factory=dict)
+    live_timeout_s: float = 10.0
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from cpuserve.video.decoder_messages import LIVE_COUNTS, Failure, Result, Watch
 from cpuserve.video.decoder_server import DecoderChild, shared_server
 from cpuserve.video.decoding import MEMORY_BYTES, limit_of, pickled_stage
 from cpuserve.video.frame_stage import DecodedFrame, FrameStage
-from cpuserve.video.live_decoder import shown_address
 from cpuserve.video.segment_decoder import Which
+from cpuserve.video.video_sources import shown_address
 
 __all__ = ["LiveSource", "SourceCounts"]
 

@@ -21,11 +21,12 @@ from cpuserve.video.picture_scaler import PictureScaler
 from cpuserve.video.picture_slots import PictureSlots, Placed
 from cpuserve.video.segments import Segment
 from cpuserve.video.video_file import VideoFile
+from cpuserve.video.video_sources import shown_address
 
 if TYPE_CHECKING:
     from cpuserve.video.frame_stage import FrameStage, StageResult
 
-__all__ = ["LiveDecoder", "StageFailed", "open_live", "shown_address"]
+__all__ = ["LiveDecoder", "StageFailed", "open_live"]
 
 _PLACES = {name: place for place, name in enumerate(LIVE_COUNTS)}
 _SKIPS = {"all": "DEFAULT", "nonref": "NONREF", "nonkey": "NONKEY"}
@@ -69,11 +70,6 @@ class StageFailed(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-def shown_address(address: str) -> str:
-    """An address without the password in it."""
-    return re.sub(r"//[^/@\s]*@", "//", address)
 
 
 def open_live(
@@ -152,7 +148,7 @@ class LiveDecoder:
                 if isinstance(error.__cause__, _REFUSALS) and not self._number:
                     return SourceEnd(reason(error.__cause__))
             except (av.FFmpegError, OSError) as error:
-                why = reason(error)
+                why = self._silence() if isinstance(error, av.ExitError) else reason(error)
             if self._number > before:
                 failures, wait_s = 0, self._watch.waits_s[0]
             failures += 1
@@ -162,6 +158,9 @@ class LiveDecoder:
             self._count("reconnects")
             self._wait(wait_s)
             wait_s = min(2 * wait_s, self._watch.waits_s[1])
+
+    def _silence(self) -> str:
+        return f"nothing came in {self._watch.timeout_s:g} s (option --live-timeout)"
 
     def _connection(self) -> bool:
         """Decode one connection to its end; whether that is the end of the source, too."""
@@ -173,7 +172,14 @@ class LiveDecoder:
         elif watch.address == "-":
             target = f"pipe:{self._pipe}"
         given = {"options": watch.options, "target": target}
-        container, stream = open_live(watch.address, watch.max_pixels, watch.timeout_s, **given)
+        began = time.monotonic()
+        try:
+            container, stream = open_live(watch.address, watch.max_pixels, watch.timeout_s, **given)
+        except VideoError as error:
+            if time.monotonic() - began < watch.timeout_s:
+                raise
+            # FFmpeg ends its wait by saying, of RTSP, that the answer was no valid one
+            raise VideoError(self._silence()) from error.__cause__
         with container:
             # what has a length is a recording: it ends, and is gone on with where it broke off
             away = "://" in watch.address and (container.size > 0 or bool(container.duration))

@@ -100,7 +100,13 @@ class LocalAnswers:
 
     def _live(self, source: VideoSource) -> Iterator[AnsweredFrame]:
         before, every = self._counts, self._options.every
-        live = LiveSource(source.name, self._stage, every=every, max_pixels=self._max_pixels)
+        live = LiveSource(
+            source.address,
+            self._stage,
+            every=every,
+            max_pixels=self._max_pixels,
+            timeout_s=self._options.live_timeout_s,
+        )
         with closing(answer_live(self._model, live, source.name, topk=self._options.topk)) as frames:  # type: ignore[type-var]
             try:
                 for frame in frames:

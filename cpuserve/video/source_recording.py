@@ -16,8 +16,8 @@ from typing import Any
 from cpuserve.errors import VideoError
 from cpuserve.machine.process_controls import block_signals
 from cpuserve.video.ffmpeg import av, reason
-from cpuserve.video.live_decoder import open_live, shown_address
-from cpuserve.video.video_sources import VideoSource
+from cpuserve.video.live_decoder import open_live
+from cpuserve.video.video_sources import VideoSource, shown_address
 
 __all__ = ["recorded"]
 
@@ -40,7 +40,7 @@ def recorded(source: VideoSource, seconds: float, max_pixels: int) -> Iterator[P
         VideoError: it cannot be read, or gives no key frame.
     """
     with tempfile.TemporaryDirectory(prefix="cpuserve-recording-") as folder:
-        file, shown = Path(folder) / "recording.mkv", shown_address(source.name)
+        file, shown = Path(folder) / "recording.mkv", source.name
         try:
             count = _interruptible(partial(_copy, source, file, seconds, max_pixels))
         except VideoError as error:
@@ -71,7 +71,7 @@ def _interruptible(copy: Callable[[], int]) -> int:
 def _copy(source: VideoSource, file: Path, seconds: float, max_pixels: int) -> int:
     """Copy packets from a key frame on; how many."""
     pipe = "pipe:0" if source.name == "-" else None
-    container, stream = open_live(source.name, max_pixels, _PATIENCE_S, target=pipe)
+    container, stream = open_live(source.address, max_pixels, _PATIENCE_S, target=pipe)
     count, began = 0, 0.0
     until = time.monotonic() + seconds + _PATIENCE_S
     with container, av.open(str(file), "w") as target:

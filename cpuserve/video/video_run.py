@@ -331,7 +331,7 @@ def _one_live(
     run, error = summary.run, ""
     if watcher is not None:
         watcher.begin(source, None, 0)
-    with LabelFile(file) as out, closing(run.label_live(source.name)) as frames:
+    with LabelFile(file) as out, closing(run.label_live(source.address)) as frames:
         try:
             for frame, decoded in frames:
                 out.append(frame, decoded.pts, decoded.time_s)

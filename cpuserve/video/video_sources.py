@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from cpuserve.errors import UsageError
 from cpuserve.machine.files import text_of_path
 
-__all__ = ["VIDEO_ENDINGS", "VideoSource", "find_videos"]
+__all__ = ["VIDEO_ENDINGS", "VideoSource", "find_videos", "shown_address"]
 
 VIDEO_ENDINGS = frozenset(
     {
@@ -44,19 +44,32 @@ class VideoSource:
     """One video.
 
     Attributes:
-        name: as the user wrote it; of a file in a directory, the directory and its path there.
+        name: as the user wrote it, but for a password; of a file in a directory, the directory and its path
+            there.
         place: its path below an output directory, without a suffix for the output's format.
         live: whether frames come when they come: a camera, or a stream of the network.
+        password_in: the address with its user and password, where it has them.
     """
 
     name: str
     place: str
     live: bool = False
+    password_in: str = field(default="", repr=False)
+
+    @property
+    def address(self) -> str:
+        """What a live source is opened by; the name is for outputs and messages."""
+        return self.password_in or self.name
 
     @property
     def path(self) -> Path:
         """Where the file is."""
         return Path(self.name)
+
+
+def shown_address(address: str) -> str:
+    """An address without the user and the password in it."""
+    return re.sub(r"//[^/\s]*@", "//", address)
 
 
 def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
@@ -91,8 +104,10 @@ def _sources(argument: str) -> list[VideoSource]:
         there = " ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
         raise UsageError(f"there is no camera {argument}; there are: {there}")
     if _ADDRESS.fullmatch(argument) or _CAMERA.fullmatch(argument) or Path(argument).is_fifo():
-        place = re.sub(r"[^\w.-]+", "-", re.sub(r"//[^/@]*@", "//", argument)).strip("-.")
-        return [VideoSource(argument, place or "live", live=True)]
+        shown = shown_address(argument)
+        place = re.sub(r"[^\w.-]+", "-", shown).strip("-.")
+        whole = argument if shown != argument else ""
+        return [VideoSource(shown, place or "live", live=True, password_in=whole)]
     path = Path(argument)
     if path.is_dir():
         files = sorted(

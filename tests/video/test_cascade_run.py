@@ -189,8 +189,8 @@ def test_a_live_source_is_labelled_and_what_is_dropped_is_counted(data_dir, tmp_
     choice = Choice(cnn="one", c_low=0.5, c_high=0.5)
     cascade = write_small_cascade(tmp_path, choice, 124.0)
     whole = list(CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0).label(probe(clip)))
-    run = CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0.1)
-    live = list(run.label_live(str(clip), timeout_s=0.5))
+    run = CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0.1, live_timeout_s=0.5)
+    live = list(run.label_live(str(clip)))
     numbers = [frame.number for frame, _ in live]
     assert numbers == sorted(set(numbers))
     assert len(live) + run.counts.dropped == len(whole)
@@ -215,4 +215,4 @@ def test_packets_of_a_live_source_are_not_guessed(tmp_path):
     cascade = write_small_cascade(tmp_path, CHOICES[5])
     run = CascadeRun(tmp_path, cascade, BrightReference())
     with pytest.raises(UsageError, match="packets, which the live source rtsp://camera does not have"):
-        next(run.label_live("rtsp://camera"))
+        next(run.label_live("rtsp://me:secret@camera"))

@@ -410,3 +410,14 @@ def test_wrong_arguments_are_refused(video):
     for wrong in ({"queue": 0}, {"every": 0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             LiveSource(str(video), Numbers(), **wrong)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_source_that_stays_silent_is_told_with_the_limit_and_without_the_password(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}/camera"
+        source = LiveSource(f"{scheme}://me:se@cret@{place}", Numbers(), attempts=1, timeout_s=0.4)
+        with source, pytest.raises(VideoError) as told:
+            next(iter(source))
+    why = "it gave no frame in 1 attempts: nothing came in 0.4 s (option --live-timeout)"
+    assert str(told.value) == f"{scheme}://{place}: {why}"

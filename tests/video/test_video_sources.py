@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpuserve.errors import UsageError
-from cpuserve.video.video_sources import find_videos
+from cpuserve.video.video_sources import VideoSource, find_videos
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(folder):
 def test_addresses_and_cameras_are_live(name):
     (source,) = find_videos([name])
     assert source.live
-    assert source.name == name
+    assert source.address == name
     assert "/" not in source.place
     assert "secret" not in source.place
 
@@ -85,3 +85,13 @@ def test_a_camera_is_live(monkeypatch):
 def test_an_address_of_a_file_is_the_file(folder):
     (source,) = find_videos([(folder / "odd [1].mp4").as_uri()])
     assert (source.name, source.live) == (str(folder / "odd [1].mp4"), False)
+
+
+def test_the_password_of_an_address_is_in_no_name():
+    (source,) = find_videos(["rtsp://me:se@cret@camera:554/live?way=1"])
+    assert (source.name, source.place) == ("rtsp://camera:554/live?way=1", "rtsp-camera-554-live-way-1")
+    assert source.address == "rtsp://me:se@cret@camera:554/live?way=1"
+    assert "cret" not in repr(source)
+    (plain,) = find_videos(["rtsp://camera/1"])
+    assert plain == VideoSource("rtsp://camera/1", "rtsp-camera-1", live=True)
+    assert plain.address == plain.name

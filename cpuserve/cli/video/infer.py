@@ -15,7 +15,13 @@ import orjson
 from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.options import json_option, setting_options, settings_from
-from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_option, model_settings, scaler_option
+from cpuserve.cli.video.model_options import (
+    MODEL_SETTINGS,
+    live_timeout_option,
+    model_option,
+    model_settings,
+    scaler_option,
+)
 from cpuserve.cli.video.replica_options import REPLICA_OPTIONS, opened_replicas, replica_options
 from cpuserve.errors import UsageError
 
@@ -58,6 +64,7 @@ _SIGNALLED = 128
     metavar="FILE.toml",
     help="Count the boxes in named zones, as door = [[0.1,0.2],[0.4,0.2],[0.4,0.9]].",
 )
+@live_timeout_option
 @click.option("--resume", is_flag=True, help="Go on with a run that was ended or killed.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @json_option("Print the summary as one JSON object.")
@@ -74,6 +81,7 @@ def command(
     scaler: Scaler,
     track: bool,
     zones: Path | None,
+    live_timeout_s: float,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -100,7 +108,8 @@ def command(
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
     sources = find_videos(videos)
-    options = InferOptions(every, topk, scaler, track, load_regions(zones) if zones else {})
+    regions = load_regions(zones) if zones else {}
+    options = InferOptions(every, topk, scaler, track, regions, live_timeout_s)
     plan = None
     if output is not None:
         plan = plan_output(sources, Path(output), as_format, directory=output.endswith("/"))

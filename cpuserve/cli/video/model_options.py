@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cpuserve.cli.foreign_words import SuggestingChoice
+from cpuserve.cli.number_range import NumberRange
 from cpuserve.cli.options import settings_from
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
 
-__all__ = ["MODEL_SETTINGS", "model_option", "model_settings", "scaler_option"]
+__all__ = ["MODEL_SETTINGS", "live_timeout_option", "model_option", "model_settings", "scaler_option"]
 
 MODEL_SETTINGS = (
     *("model_repository", "preset", "precision", "streams", "inference_threads", "max_batch"),
@@ -26,6 +27,17 @@ model_option = click.option(
     "--model", required=True, metavar="NAME[/VERSION]", help="Model of the repository, or its path."
 )
 """``--model``."""
+
+live_timeout_option = click.option(
+    "--live-timeout",
+    "live_timeout_s",
+    type=NumberRange(0.1, 86_400),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Open a live source anew when nothing has come for so long.",
+)
+"""``--live-timeout``."""
 
 scaler_option = click.option(
     "--scaler",

@@ -15,7 +15,7 @@ from cpuserve.cli.foreign_words import SuggestingChoice
 from cpuserve.cli.local_path import LocalPath
 from cpuserve.cli.number_range import SEED, NumberRange
 from cpuserve.cli.options import json_option, setting_options
-from cpuserve.cli.video.model_options import MODEL_SETTINGS, model_settings
+from cpuserve.cli.video.model_options import MODEL_SETTINGS, live_timeout_option, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
 from cpuserve.errors import UsageError
 
@@ -82,6 +82,7 @@ _BROKEN, _INTERRUPTED = 3, 130
 )
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of that port.")
 @click.option("--processes", type=click.IntRange(1), help="Processes that decode [default: one a CPU].")
+@live_timeout_option
 @click.option("--resume", is_flag=True, help="Go on where a run that was ended stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier run wrote.")
 @json_option("Print what was done as one JSON object.")
@@ -101,6 +102,7 @@ def command(
     metrics_port: int | None,
     metrics_host: str,
     processes: int | None,
+    live_timeout_s: float,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -155,6 +157,7 @@ def command(
                 on_drift=on_drift,
                 processes=processes,
                 every_frame=every_frame,
+                live_timeout_s=live_timeout_s,
             )
             summary = run_videos(
                 sources, run, cascade.promise, files, record, watcher=watcher, metrics=metrics

@@ -113,7 +113,6 @@ def _file_of(source: str, seconds: float, max_pixels: int, opened: ExitStack) ->
         UsageError: it is not one video.
         VideoError: it is live and cannot be recorded.
     """
-    from cpuserve.video.live_decoder import shown_address  # noqa: PLC0415
     from cpuserve.video.source_recording import recorded  # noqa: PLC0415
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
@@ -122,7 +121,7 @@ def _file_of(source: str, seconds: float, max_pixels: int, opened: ExitStack) ->
         raise UsageError(f"{source} are {len(found)} videos: name the one that all streams are like")
     if not found[0].live:
         return found[0].path, found[0].place
-    return opened.enter_context(recorded(found[0], seconds, max_pixels)), shown_address(source)
+    return opened.enter_context(recorded(found[0], seconds, max_pixels)), found[0].name
 
 
 def _line(result: TrialResult) -> str:
