@@ -14,7 +14,13 @@ import orjson
 
 from cpuserve.protocols.tensor import datatype_of
 from cpuserve.serving.decode import Pixels
-from cpuserve.video.replica_link import FrameRequest, FramesAnswered, ReplicaFailed, ServedModel
+from cpuserve.video.replica_link import (
+    FrameRequest,
+    FramesAnswered,
+    ReplicaFailed,
+    ServedModel,
+    unreadable,
+)
 from cpuserve.video.tensor_recipe import ReceivedOutput, TensorRecipe
 
 __all__ = [
@@ -176,4 +182,4 @@ def served_model(
             has_mask=picture.get("mask") is True,
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise ReplicaFailed(f"what it says of its model cannot be read: {error!r}") from None
+        raise ReplicaFailed(unreadable(error)) from None

@@ -23,9 +23,16 @@ __all__ = [
     "ReplicaTarget",
     "ServedModel",
     "speaks",
+    "unreadable",
 ]
 
 Payload = Literal["raw", "jpeg"]
+
+
+def unreadable(error: Exception) -> str:
+    """What is wrong with what a server says of its model, by the error of reading it."""
+    told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f"what it says of its model cannot be read: {told}"
 
 
 def speaks(url: str, scheme: str) -> str:

@@ -33,6 +33,7 @@ from cpuserve.video.replica_link import (
     FramesAnswered,
     ReplicaFailed,
     ServedModel,
+    unreadable,
 )
 
 __all__ = ["LocalRecipe", "ReceivedOutput", "TensorRecipe"]
@@ -100,8 +101,7 @@ class TensorRecipe:
             shape, datatype = [int(side) for side in entry["shape"]], entry["datatype"]
             version = str(max(metadata.get("versions") or ["1"], key=int))
         except (KeyError, TypeError, ValueError) as error:
-            text = f"what it says of its model cannot be read: {error!r}"
-            raise ReplicaFailed(text, lasting=True) from None
+            raise ReplicaFailed(unreadable(error), lasting=True) from None
         own, own_type = [-1, *self._input.row_shape], datatype_of(self._input.dtype)
         if (shape[1:], datatype) != (own[1:], own_type):
             raise ReplicaFailed(

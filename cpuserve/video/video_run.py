@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cpuserve.errors import UsageError, VideoError
+from cpuserve.errors import CpuserveError, UsageError, VideoError
 from cpuserve.video.audit import Audit
 from cpuserve.video.audit_bound import AuditState
 from cpuserve.video.cascade_choice import DecidedBy
@@ -315,6 +315,10 @@ def _one_video(
                         metrics.update(run.counts, run.audit, run.drift, summary.dropped)
         except VideoError as problem:
             error = str(problem)
+        except UsageError:
+            raise
+        except CpuserveError as problem:
+            raise CpuserveError(f"{problem}. The same command with --resume goes on") from problem
     if watcher is not None:
         watcher.end(source, error)
     return error

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video.frame_messages import served_model
 from cpuserve.video.replica_link import FrameRefused, ReplicaFailed
 from cpuserve.video.replicas import Replicas
 from cpuserve.video.scale import Scale
@@ -308,6 +309,11 @@ def test_a_port_that_speaks_another_protocol_says_which(two):
         server.stop(None)
     for url, reason in told.items():
         assert f"{url}: {reason}" in str(refused.value) or f"{url}: it speaks {reason}" in str(refused.value)
+
+
+def test_a_server_that_describes_no_model_says_what_is_missing():
+    with pytest.raises(ReplicaFailed, match="what it says of its model cannot be read: 'inputs' is missing"):
+        served_model({"hello": "world"}, {}, pytest.fail)
 
 
 def test_a_run_starts_although_another_replica_hangs(two):
