@@ -230,9 +230,7 @@ class CascadeRun:
         self.drift.see(frame)
 
     def _decoded(self, video: VideoFile, first: int) -> Generator[DecodedFrame]:
-        yield from decode(
-            video.path, self._stage(), processes=self._processes, which=self._which, start=first
-        )
+        yield from decode(video, self._stage(), processes=self._processes, which=self._which, start=first)
 
     def _begin(self, name: str, video: VideoFile | None = None) -> None:
         """Forget the windows of the video before."""

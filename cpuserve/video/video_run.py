@@ -17,12 +17,12 @@ from cpuserve.video.audit_bound import AuditState
 from cpuserve.video.cascade_choice import DecidedBy
 from cpuserve.video.cascade_file import CascadePromise
 from cpuserve.video.cascade_run import CascadeRun
-from cpuserve.video.decoding import kept_decoders
+from cpuserve.video.decoding import kept_decoders, probe_apart
 from cpuserve.video.frame_labels import LabelledFrame
 from cpuserve.video.label_file import LabelFile, read_labels
 from cpuserve.video.outputs.run_record import RunRecord, refuse_present
 from cpuserve.video.run_metrics import RunMetrics
-from cpuserve.video.video_file import VideoFile, probe
+from cpuserve.video.video_file import VideoFile
 from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["RunSummary", "RunWatcher", "label_files", "plan_labels", "run_videos"]
@@ -292,7 +292,7 @@ def _one_video(
     if source.live:
         return _one_live(source, summary, file, watcher, metrics)
     try:
-        video = probe(source.path)
+        video = probe_apart(source.path)
     except VideoError as problem:
         return str(problem)
     before = _kept(file, video)

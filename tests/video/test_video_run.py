@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from cpuserve.errors import CpuserveError, UsageError
+from cpuserve.video import packets, video_file
 from cpuserve.video.cascade_choice import Choice
 from cpuserve.video.cascade_run import CascadeRun
+from cpuserve.video.decoder_messages import Probe
+from cpuserve.video.decoder_server import DecoderChild
 from cpuserve.video.label_file import read_labels
 from cpuserve.video.video_run import label_files, plan_labels, run_videos
 from cpuserve.video.video_sources import find_videos
@@ -128,6 +131,19 @@ def test_every_frame_asks_the_reference_alone(tmp_path, clip):
     labels = list(read_labels(tmp_path / "truth.jsonl"))
     assert all(frame.truth == frame.label for frame in labels)
     assert 0.2 < sum(frame.label for frame in labels) / 905 < 0.9
+
+
+def test_a_video_is_opened_once_and_in_another_process(tmp_path, clip, monkeypatch):
+    asked, send = [], DecoderChild.send
+    monkeypatch.setattr(DecoderChild, "send", lambda child, words: (asked.append(words), send(child, words)))
+
+    def opened(*_):
+        raise AssertionError("a damaged file may crash the process that opens it")
+
+    monkeypatch.setattr(packets, "open_video", opened)
+    monkeypatch.setattr(video_file, "open_video", opened)
+    assert run(tmp_path, [clip], tmp_path / "out.csv").frames == 905
+    assert [words.path for words in asked if isinstance(words, Probe)] == [clip]
 
 
 def test_a_reference_that_fails_ends_the_run_with_its_reason(tmp_path, clip):
