@@ -88,10 +88,10 @@ class Repository:
             for name, section in settings.models.items()
             if section.get("model_path")
         }
-        only = settings.only or ((settings.model_name,) if settings.model_name else ())
-        if only:
-            return cls(settings.model_repository, elsewhere, only)
-        return cls(settings.model_repository, elsewhere, elsewhere if settings.config_path else None)
+        named = settings.only or ((settings.model_name,) if settings.model_name else ())
+        return cls(
+            settings.model_repository, elsewhere, named or (elsewhere if settings.config_path else None)
+        )
 
     def public(self, text: str) -> str:
         """A message for clients: files of the repository are named relative to it, others by name alone."""
@@ -118,6 +118,11 @@ class Repository:
     def wants_none(self) -> bool:
         """Whether no model is asked for: the ``config.json`` lists none yet."""
         return self._only is not None and not self._only
+
+    def missing(self, there: Collection[str]) -> dict[str, str]:
+        """Why models that are asked for by name are not among these."""
+        asked = {*self._elsewhere, *(self._only or ())}
+        return {name: self._absence(name, None, []) for name in sorted(asked.difference(there))}
 
     def wants(self, name: str) -> bool:
         """Whether a model of that name would be served if it existed."""
@@ -380,9 +385,11 @@ class Repository:
             if version in self._numbers(name):
                 message += f" ({version}: {self._look(name, version)})"
             return message
-        message = f"no model {shown!r} in {self._elsewhere.get(name, self.root)}"
-        unusable = self._numbers(name)
-        if unusable:
+        place = self._elsewhere.get(name, self.root)
+        message = f"no model {shown!r} in {place}"
+        if name in self._elsewhere and not place.exists():
+            return f"{message}: there is no such file or directory"
+        if unusable := self._numbers(name):
             return f"{message}: version {unusable[-1]} has {self._look(name, unusable[-1])}"
         names = self.names()
         if not names:
@@ -391,8 +398,5 @@ class Repository:
         if len(owners.get(name, [])) > 1:
             return f"{message}; it is an alias of {' and '.join(owners[name])}: use one of these names"
         near = difflib.get_close_matches(shown, [*names, *owners], n=3)
-        return (
-            f"{message}; did you mean {' or '.join(near)}?"
-            if near
-            else f"{message}; models: {', '.join(names)}"
-        )
+        said = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(names)}"
+        return f"{message}; {said}"

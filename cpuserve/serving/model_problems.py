@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 __all__ = ["CONFIG", "REPOSITORY", "ModelProblems"]
 
@@ -36,7 +36,9 @@ class ModelProblems(dict[str, str]):
             del self[name]
             _log.info("%s: in order again", name)
 
-    def keep(self, names: Collection[str]) -> None:
-        """Forget what is wrong with models other than these."""
-        for name in self.keys() - {REPOSITORY, CONFIG, *names}:
+    def keep(self, names: Collection[str], missing: Mapping[str, str]) -> None:
+        """Keep what is wrong with models that are there, and why others are missing; forget all else."""
+        for name in self.keys() - {REPOSITORY, CONFIG, *names, *missing}:
             del self[name]
+        for name, reason in missing.items():
+            self.put(name, reason)

@@ -77,10 +77,9 @@ class Pool:
         self._loader = VersionLoader(threads, statistics, control, row, check)
         self.statistics, self.control, self._row = statistics, control, row
         self.repository = Repository.of(settings)
-        self.stopping = self.dead = False
+        self.stopping = self.dead = self._synced = False
         # a lambda, since the repository is another one after a changed config.json
         self.problems = ModelProblems(lambda text: self.repository.public(text))  # noqa: PLW0108
-        self._synced = False
         self._removed = RemovedModels(settings.removal_grace_s, time.monotonic)
         self._ignored: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
@@ -163,7 +162,8 @@ class Pool:
         versions = self.models.get(own)
         if not versions:
             there = ", ".join(sorted(self.models)) or "none"
-            raise UnknownModel(f"{_UNKNOWN}: there is no model {name!r}; those served are: {there}")
+            why = self.problems.get(own) or f"there is no model {name!r}"
+            raise UnknownModel(f"{_UNKNOWN}: {why}; those served are: {there}")
         if version in _NEWEST:
             choice = self.rollouts.choices.get(own)
             default = newest_ready(versions) if choice is None else choice.default
@@ -314,8 +314,9 @@ class Pool:
             _log.info("model %s is no longer served", name)
         if len(self.models) < len(models):
             malloc_trim()
-        self.problems.keep(names)
-        fine = names or self.models or self.repository.wants_none
+        missing = {} if failure else self.repository.missing([*names, *self.models])
+        self.problems.keep(names, missing)
+        fine = names or self.models or missing or self.repository.wants_none
         reason = failure or ("" if fine else self.repository.why_empty())
         if absences:
             reason = f"{'; '.join(absences)}; what was loaded is served on, an unload stops a model"

@@ -164,7 +164,12 @@ def test_a_path_without_a_model_says_so(tmp_path):
     model_at(tmp_path / "none", "readme.md")
     model_at(tmp_path / "two", "a.onnx", "b.onnx")
     model_at(tmp_path / "half", "a.xml")
-    for folder, words in (("none", "0 files"), ("two", "2 files"), ("half", "no a.bin"), ("gone", "0 files")):
+    for folder, words in (
+        ("none", "0 files"),
+        ("two", "2 files"),
+        ("half", "no a.bin"),
+        ("gone", "there is no such file or directory"),
+    ):
         settings = Settings(model_repository=tmp_path, model_name="m", model_path=str(tmp_path / folder))
         repository = Repository.of(settings)
         assert repository.names() == []

@@ -446,3 +446,24 @@ def test_what_is_loading_is_the_newest_version_that_is_wanted(made, root):
     for policy, version in (("latest", 4), ("specific:1,9", 1)):
         loading = [one for one in made(model_version_policy=policy).states() if one.name == "apple"]
         assert [(one.version, one.state) for one in loading] == [(version, "LOADING")]
+
+
+def test_a_model_that_is_asked_for_and_not_there_is_told_of(tmp_path, root):
+    config, away = tmp_path / "config.json", tmp_path / "away"
+    entries = [{"config": {"name": name, "base_path": str(root / name)}} for name in ("apple", "cedar")]
+    config.write_text(json.dumps({"model_config_list": entries}))
+    control = ReloadControl(rows=1)
+    control.join(0)
+    settings = with_models_of(Settings(config_path=str(config), check_models_in_child=False))[0]
+    pool = Pool(settings, 1, Statistics(rows=1), control, 0)
+    pool.sync()
+    assert (serving(pool), pool.ready) == ({"apple": [1]}, True)
+    missing = "no model 'cedar' in cedar: there is no such file or directory"
+    assert reasons(pool) == {("cedar", 0): missing}
+    with pytest.raises(UnknownModel, match=missing):
+        pool.get("cedar")
+    (root / "apple").rename(away)
+    (root / "cedar").symlink_to(away)
+    pool.sync()
+    assert serving(pool) == {"apple": [1], "cedar": [1]}  # apple is served on
+    assert reasons(pool).keys() == {(REPOSITORY, 0)}
