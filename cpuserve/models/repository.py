@@ -89,9 +89,8 @@ class Repository:
             if section.get("model_path")
         }
         named = settings.only or ((settings.model_name,) if settings.model_name else ())
-        return cls(
-            settings.model_repository, elsewhere, named or (elsewhere if settings.config_path else None)
-        )
+        only: Collection[str] | None = named or (elsewhere if settings.config_path else None)
+        return cls(settings.model_repository, elsewhere, only)
 
     def public(self, text: str) -> str:
         """A message for clients: files of the repository are named relative to it, others by name alone."""
@@ -391,8 +390,7 @@ class Repository:
             return f"{message}: there is no such file or directory"
         if unusable := self._numbers(name):
             return f"{message}: version {unusable[-1]} has {self._look(name, unusable[-1])}"
-        names = self.names()
-        if not names:
+        if not (names := self.names()):
             return f"{message}: the repository has no models"
         owners = self._owners_of_aliases()
         if len(owners.get(name, [])) > 1:
