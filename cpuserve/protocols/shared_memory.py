@@ -15,7 +15,7 @@ from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Record, Text, Word
 
-__all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
+__all__ = ["FoundPlace", "SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
 
 _DIRECTORY = "/dev/shm/"  # noqa: S108  # where the C library's shm_open keeps it
 _PLACES, _NAME_BYTES = 64, 256
@@ -66,6 +66,39 @@ class SharedPlace:
             "shared_memory_byte_size": self.byte_size,
         }
         return {**found, "shared_memory_offset": self.offset} if self.offset else found
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlace:
+    """A place in a registered region.
+
+    Attributes:
+        region: as it was registered.
+        start: of the place, in the file.
+        byte_size: of the values.
+    """
+
+    region: _Registered
+    start: int
+    byte_size: int
+
+    def read(self, target: memoryview, offset: int = 0) -> None:
+        """Copy what is there, or a part of it.
+
+        Args:
+            target: bytes to be written.
+            offset: of the part.
+
+        Raises:
+            RequestError: its memory is gone or has shrunk.
+        """
+        at = 0
+        with _opened(self.region, os.O_RDONLY) as descriptor:
+            while at < len(target):
+                count = os.preadv(descriptor, (target[at:],), self.start + offset + at)
+                if not count:
+                    raise RequestError(f"the memory of region {self.region.name!r} has shrunk since")
+                at += count
 
 
 class SharedMemory:
@@ -176,16 +209,16 @@ class SharedMemory:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
         """
-        self.check(place, most_bytes)
+        found = self.find(place, most_bytes)
         import numpy as np  # noqa: PLC0415  # in workers only
 
         take_memory(place.byte_size)
         data = np.empty(place.byte_size, np.uint8).data  # not filled with zeros first
-        self.read_into(data, place)
+        found.read(data)
         return data
 
-    def check(self, place: SharedPlace, most_bytes: int) -> None:
-        """Check the size of a place.
+    def find(self, place: SharedPlace, most_bytes: int) -> FoundPlace:
+        """Find a place of values that are to be read.
 
         Args:
             place: of the values of an input.
@@ -195,32 +228,13 @@ class SharedMemory:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short.
         """
-        self._found(place)
+        region, start = self._found(place)
         if place.byte_size > most_bytes:
             raise BodyTooLarge(
-                f"an input of {place.byte_size} bytes in region {place.region!r}; it may have {most_bytes} "
+                f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
                 "(setting max_body_bytes)"
             )
-
-    def read_into(self, target: memoryview, place: SharedPlace, offset: int = 0) -> None:
-        """Copy what is in a place, or a part of it.
-
-        Args:
-            target: bytes to be written.
-            place: of the values.
-            offset: of the part.
-
-        Raises:
-            RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
-        """
-        region, start = self._found(place)
-        with _opened(region, os.O_RDONLY) as descriptor:
-            at = os.preadv(descriptor, (target,), start + offset)
-            while at < len(target):
-                count = os.preadv(descriptor, (target[at:],), start + offset + at)
-                if not count:
-                    raise RequestError(f"the memory of region {region.name!r} has shrunk since")
-                at += count
+        return FoundPlace(region, start, place.byte_size)
 
     def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
         """Write the values of an output; gives where they are.

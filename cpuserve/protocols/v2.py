@@ -255,14 +255,16 @@ def infer_outputs(
     Raises:
         RequestError: the tensors or outputs are not the model's, or shared memory cannot be used.
     """
-    inputs, limits = asked.inputs, call.limits
-    if any(tensor.place for tensor in inputs) or any(output.place for output in asked.outputs):
-        if shared_memory is None:
-            raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
-        inputs = [_placed(pipeline, tensor, shared_memory, call) for tensor in inputs]
+    limits = call.limits
+    placed = [one.place for one in asked.inputs] + [one.place for one in asked.outputs]
+    if shared_memory is None and any(placed):
+        raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
     if is_of_frames(asked.parameters):
+        inputs = [_with_values(tensor, shared_memory, call) for tensor in asked.inputs]
         return [*frame_outputs(pipeline, inputs, asked, request, limits)]
-    results = _infer(pipeline, inputs, request, limits.max_pictures, shared_memory)
+    sources = pipeline.takes_sources
+    resolved = [_values(tensor, shared_memory, call, sources=sources) for tensor in asked.inputs]
+    results = _infer(pipeline, resolved, request, limits.max_pictures)
     found: list[tuple[str, Array, bool | SharedPlace]] = []
     for index, output in _wanted(pipeline, asked):
         values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
@@ -274,16 +276,21 @@ def infer_outputs(
     return found
 
 
-def _placed(pipeline: Pipeline, tensor: Tensor, shared_memory: SharedMemory, call: Call) -> Tensor:
-    """An input with its values, if they are in shared memory and cannot be copied into the batch at once."""
-    place, most_bytes = tensor.place, call.limits.max_body_bytes
-    if place is None:
+def _with_values(tensor: Tensor, shared_memory: SharedMemory | None, call: Call) -> Tensor:
+    """An input with its values, out of shared memory where they are there."""
+    if tensor.place is None or shared_memory is None:
         return tensor
-    if pipeline.takes_sources and tensor.datatype in _UNCHECKED:
-        shared_memory.check(place, most_bytes)
-        return tensor
-    data = shared_memory.read(place, most_bytes, call.take_memory)
+    data = shared_memory.read(tensor.place, call.limits.max_body_bytes, call.take_memory)
     return Tensor(tensor.name, tensor.datatype, tensor.shape, data)
+
+
+def _values(
+    tensor: Tensor, shared_memory: SharedMemory | None, call: Call, *, sources: bool
+) -> Tensor | SharedRows:
+    """As `_with_values`; with ``sources``, where any value may be, what copies them into the batch."""
+    if tensor.place is None or shared_memory is None or not sources or tensor.datatype not in _UNCHECKED:
+        return _with_values(tensor, shared_memory, call)
+    return SharedRows(tensor, shared_memory.find(tensor.place, call.limits.max_body_bytes))
 
 
 def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
@@ -318,29 +325,23 @@ def _port_config(port: Port, *, batched: bool) -> dict[str, object]:
 
 
 def _infer(
-    pipeline: Pipeline,
-    sent: Sequence[Tensor],
-    request: Request,
-    max_pictures: int,
-    shared_memory: SharedMemory | None,
+    pipeline: Pipeline, sent: Sequence[Tensor | SharedRows], request: Request, max_pictures: int
 ) -> list[Array]:
-    if len(sent) == 1 and sent[0].datatype == "BYTES":
-        _find(pipeline.inputs, sent[0].name, "input")
-        if len(sent[0].shape) not in (1, 2) or 0 in sent[0].shape:
+    first = sent[0]
+    if len(sent) == 1 and first.datatype == "BYTES" and isinstance(first, Tensor):
+        _find(pipeline.inputs, first.name, "input")
+        if len(first.shape) not in (1, 2) or 0 in first.shape:
             raise RequestError(
-                f"input {sent[0].name!r}: pictures have shape [N] or [N, 1], not {list(sent[0].shape)}"
+                f"input {first.name!r}: pictures have shape [N] or [N, 1], not {list(first.shape)}"
             )
-        check_pictures(sent[0].shape[0], max_pictures)
-        return pipeline.infer_pictures(sent[0].elements(), request)
+        check_pictures(first.shape[0], max_pictures)
+        return pipeline.infer_pictures(first.elements(), request)
     tensors: list[Array | RowSource | None] = [None] * len(pipeline.inputs)
     for tensor in sent:
         index = _find(pipeline.inputs, tensor.name, "input")
         if tensors[index] is not None:
             raise RequestError(f"input {tensor.name!r} is sent twice")
-        if tensor.place is None or shared_memory is None:
-            tensors[index] = tensor.array()
-        else:
-            tensors[index] = SharedRows(shared_memory, tensor, tensor.place)
+        tensors[index] = tensor.array() if isinstance(tensor, Tensor) else tensor
         wanted = datatype_of(pipeline.inputs[index].dtype)
         if tensor.datatype != wanted:
             raise RequestError(f"input {tensor.name!r} is {wanted}, not {tensor.datatype}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import struct
+from multiprocessing.shared_memory import SharedMemory as ClientMemory
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +18,7 @@ from openvino import opset13 as ops
 from cpuserve.models.card import Card
 from cpuserve.models.repository import Repository
 from cpuserve.models.versions import VersionPolicy
+from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.loader import load_pipeline
 from cpuserve.serving.openvino_core import openvino_core
@@ -114,6 +117,26 @@ def test_pixels_get_the_answers_of_a_local_model(v2, local, pixels):
     output, data = found["answer"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [3])
     assert texts(data) == [local.answer(one, 40, 30) for one in pixels]
+
+
+def test_frames_may_be_in_shared_memory(v2, local, pixels):
+    prefix = f"frames{os.getpid()}_"
+    memory = ClientMemory(prefix + "one", create=True, size=pixels.nbytes)
+    try:
+        memory.buf[: pixels.nbytes] = pixels.tobytes()
+        shared = SharedMemory(prefix)
+        shared.register("r", prefix + "one", 0, pixels.nbytes)
+        place = {"shared_memory_region": "r", "shared_memory_byte_size": pixels.nbytes}
+        entry = {"name": "image", "datatype": "UINT8", "shape": [3, SIDE, SIDE, 3], "parameters": place}
+        sent = {"inputs": [entry], "parameters": {"frame_width": 40, "frame_height": 30}}
+        status, _, found = ask(V2(v2._pool, shared).infer, "areas", body=sent)
+    finally:
+        memory.close()
+        memory.unlink()
+    assert status == 200, found
+    assert [json.loads(one) for one in found["outputs"][0]["data"]] == [
+        local.answer(one, 40, 30) for one in pixels
+    ]
 
 
 def test_masks_are_those_of_a_local_model(v2, local, pixels):
