@@ -16,13 +16,13 @@ import orjson
 from cpuserve.errors import CpuserveError, UsageError
 from cpuserve.serving.decode import Pixels
 from cpuserve.video.comments import Comment
-from cpuserve.video.decoding import decode
+from cpuserve.video.decoding import decode, probe_apart
 from cpuserve.video.frame_model import FrameModel, SeenFrame
 from cpuserve.video.mask_outlines import outline_path
 from cpuserve.video.mask_player import embedded_video, player_page, relative_video
 from cpuserve.video.mask_track import MaskTrack, MaskTrackWriter
 from cpuserve.video.model_input import MODEL, ModelInput
-from cpuserve.video.video_file import probe
+from cpuserve.video.video_file import VideoFile
 
 __all__ = ["MaskOrder", "mask_video"]
 
@@ -74,11 +74,11 @@ def mask_video(
         CpuserveError: the folder cannot be written to.
     """
     classes = _class_ids(model, order.classes)
-    video = probe(order.video)
+    video = probe_apart(order.video)
     address = embedded_video(order.video) if order.embed else relative_video(order.video, order.folder)
     # browsers count from the file's time 0, and a video may begin later, after its sound
     begin_s = max(0.0, float(int(video.pts[0]) * video.time_base))
-    track, (width, height), frames = _track(order, model, classes, begin_s, progress)
+    track, (width, height), frames = _track(order, video, model, classes, begin_s, progress)
     name = _shown(order.video.name)
     page = player_page(name, address, width, height, track, order.comments)
     notes = []
@@ -121,6 +121,7 @@ def mask_video(
 
 def _track(
     order: MaskOrder,
+    video: VideoFile,
     model: FrameModel,
     classes: Sequence[int],
     begin_s: float,
@@ -142,7 +143,7 @@ def _track(
         progress(1)
 
     try:
-        for frame in decode(order.video, ModelInput(model.scale), every=order.every):
+        for frame in decode(video, ModelInput(model.scale), every=order.every):
             if writer is None:
                 size = frame.value.width, frame.value.height
                 width, height = _mask_size(*size)

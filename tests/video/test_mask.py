@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from cpuserve.cli import main
+from cpuserve.video import video_file
 from cpuserve.video.comments import read_comments
 from tests.browser import browser_or_skip, browsing
 from tests.video.seen_colours import colour_segmentation, write_video
@@ -138,7 +139,11 @@ def red(browser, second):
     return bool(((shown[..., 0] > 150) & (shown[..., 1] < 100) & (shown[..., 2] < 100)).any())
 
 
-def test_other_classes_and_fewer_frames_and_points(mask, video, tmp_path):
+def test_other_classes_and_fewer_frames_and_points(mask, video, tmp_path, monkeypatch):
+    def opened(*_):
+        raise AssertionError("a damaged file may crash the process that opens it")
+
+    monkeypatch.setattr(video_file, "open_video", opened)
     code, out, _ = mask(video, tmp_path, "--classes", "2", "--every", "7", "--max-points", "4", "--json")
     report = json.loads(out)
     assert (code, report["frames"], report["classes"]) == (0, 15, ["2"])

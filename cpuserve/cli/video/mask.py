@@ -88,9 +88,9 @@ def command(
     Example:
       cpuserve video mask talk.mp4 --model deeplabv3_257_mv_gpu -o talk --comments comments.jsonl
     """
-    from cpuserve.video.video_file import probe  # noqa: PLC0415  # first: it names the extra
+    from cpuserve.video.decoding import probe_apart  # noqa: PLC0415  # first: it names the extra
 
-    frames = -(-probe(video).frames // every)
+    frames = -(-probe_apart(video).frames // every)
 
     from cpuserve.video.comments import read_comments  # noqa: PLC0415
     from cpuserve.video.frame_model import open_frame_model  # noqa: PLC0415  # OpenVINO only when needed
