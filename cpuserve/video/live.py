@@ -16,10 +16,13 @@ from cpuserve.video.decoder_messages import LIVE_COUNTS, Failure, Result, Watch
 from cpuserve.video.decoder_server import DecoderChild, shared_server
 from cpuserve.video.decoding import MEMORY_BYTES, limit_of, pickled_stage
 from cpuserve.video.frame_stage import DecodedFrame, FrameStage
+from cpuserve.video.held_interrupt import hear_interrupt
 from cpuserve.video.segment_decoder import Which
 from cpuserve.video.video_sources import shown_address
 
 __all__ = ["LiveSource", "SourceCounts"]
+
+_LOOK_S = 0.2  # from one look for Ctrl-C to the next
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,8 @@ class LiveSource:
                     raise self._error
                 if self._closed or self._over:
                     return None
-                self._changed.wait()
+                if not self._changed.wait(_LOOK_S):
+                    hear_interrupt()
             self._delivered += 1
             self._changed.notify_all()
             return self._queue.popleft()

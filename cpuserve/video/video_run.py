@@ -19,6 +19,7 @@ from cpuserve.video.cascade_file import CascadePromise
 from cpuserve.video.cascade_run import CascadeRun
 from cpuserve.video.decoding import kept_decoders, probe_apart
 from cpuserve.video.frame_labels import LabelledFrame
+from cpuserve.video.held_interrupt import HeldInterrupt, hear_interrupt
 from cpuserve.video.label_file import LabelFile, read_labels
 from cpuserve.video.outputs.run_record import RunRecord, refuse_present
 from cpuserve.video.run_metrics import RunMetrics
@@ -239,15 +240,18 @@ def run_videos(
         CpuserveError: the labels cannot be written, or the reference cannot answer.
     """
     summary, began, cpu = RunSummary(promise, run), time.monotonic(), _cpu_s()
-    with kept_decoders():
-        _all_videos(sources, summary, files, record, watcher, metrics)
-    if run.audit is not None:
-        run.audit.finish()
-    summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
-    record.complete = True
-    record.save()
-    if metrics is not None:
-        metrics.publish(run.counts, run.audit, run.drift, summary.dropped)
+    with HeldInterrupt() as interrupt:
+        with kept_decoders():
+            _all_videos(sources, summary, files, record, watcher, metrics)
+        if summary.interrupted:
+            interrupt.ignore()
+        if run.audit is not None:
+            run.audit.finish()
+        summary.dropped, summary.reconnects = run.counts.dropped, run.counts.reconnects
+        record.complete = True
+        record.save()
+        if metrics is not None:
+            metrics.publish(run.counts, run.audit, run.drift, summary.dropped)
     summary.seconds = time.monotonic() - began
     summary.cpu_s = _cpu_s() - cpu + run.counts.decoders_ns / 1e9
     return summary
@@ -313,6 +317,7 @@ def _one_video(
                         watcher.labelled(frame.number, run)
                     if metrics is not None:
                         metrics.update(run.counts, run.audit, run.drift, summary.dropped)
+                    hear_interrupt()
         except VideoError as problem:
             error = str(problem)
         except UsageError:
@@ -331,7 +336,7 @@ def _one_live(
     watcher: RunWatcher | None,
     metrics: RunMetrics | None,
 ) -> str:
-    """Label a live source until it ends, or until the user ends it by Ctrl-C."""
+    """Label a live source until it ends, or until the user ends it by Ctrl-C or SIGTERM."""
     run, error = summary.run, ""
     if watcher is not None:
         watcher.begin(source, None, 0)
@@ -343,6 +348,7 @@ def _one_live(
                     watcher.labelled(frame.number, run)
                 if metrics is not None:
                     metrics.update(run.counts, run.audit, run.drift, run.counts.dropped)
+                hear_interrupt()
         except VideoError as problem:
             error = str(problem)
         except KeyboardInterrupt:

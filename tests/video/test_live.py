@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,7 +15,9 @@ import pytest
 
 from cpuserve.errors import UsageError, VideoError
 from cpuserve.video.decoder_server import shared_server
+from cpuserve.video.held_interrupt import HeldInterrupt
 from cpuserve.video.live import LiveSource
+from tests.interrupts import interruptible
 from tests.made_videos import make_video, shown_number
 from tests.video.stages import Digests, Failing, Numbers
 
@@ -421,3 +424,16 @@ def test_a_source_that_stays_silent_is_told_with_the_limit_and_without_the_passw
             next(iter(source))
     why = "it gave no frame in 1 attempts: nothing came in 0.4 s (option --live-timeout)"
     assert str(told.value) == f"{scheme}://{place}: {why}"
+
+
+def test_ctrl_c_ends_the_wait_for_a_frame(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    keeper = os.open(pipe, os.O_RDWR)  # nothing comes, and it never ends
+    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    with interruptible(), HeldInterrupt(), LiveSource(str(pipe), Numbers()) as source:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(iter(source))
+    timer.join()
+    os.close(keeper)

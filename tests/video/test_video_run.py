@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from cpuserve.video.decoder_messages import Probe
 from cpuserve.video.decoder_server import DecoderChild
 from cpuserve.video.label_file import read_labels
 from cpuserve.video.video_run import label_files, plan_labels, run_videos
-from cpuserve.video.video_sources import find_videos
+from cpuserve.video.video_sources import VideoSource, find_videos
+from tests.interrupts import interruptible
+from tests.made_videos import make_video
 from tests.video.small_cascade import BrightReference, write_small_cascade
 
 CHOICE = Choice(every=5, detector="global:10", delta=20.0, cnn="one", c_low=0.2, c_high=0.8)
@@ -164,3 +167,40 @@ def test_a_reference_that_fails_ends_the_run_with_its_reason(tmp_path, clip):
     ):
         run_videos(sources, CascadeRun(tmp_path, cascade, Failing(LIMIT)), cascade.promise, files, record)
     assert list(read_labels(tmp_path / "out.csv"))
+
+
+class Impatient:
+    """Presses Ctrl-C at the first frame, and once more."""
+
+    def __init__(self):
+        self.whole = 0
+
+    def begin(self, _source, _video, _start):
+        pass
+
+    def labelled(self, _number, _run):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        self.whole += 1
+
+    def end(self, _source, _error):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_ctrl_c_comes_between_two_frames_and_ends_a_live_source_in_order(tmp_path, live):
+    clip = tmp_path / "clip.ts"
+    make_video(clip, frames=20)
+    cascade = write_small_cascade(tmp_path, Choice(cnn="one", c_low=0.5, c_high=0.5), 124.0)
+    source, out, watcher = VideoSource(str(clip), "clip", live=live), tmp_path / "out.csv", Impatient()
+    record = label_files({source.name: out}, [source], {}, resume=False, overwrite=False)
+    cascade_run = CascadeRun(tmp_path, cascade, BrightReference(), audit_rate=0, live_timeout_s=0.5)
+    given = ([source], cascade_run, cascade.promise, {source.name: out}, record)
+    with interruptible():
+        if live:
+            summary = run_videos(*given, watcher=watcher)
+            assert (summary.interrupted, record.complete) == (True, True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run_videos(*given, watcher=watcher)
+    assert watcher.whole == len(list(read_labels(out))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_BROKEN, _INTERRUPTED = 3, 130
+_BROKEN, _SIGNALLED = 3, 128
 
 
 @click.command("run")
@@ -130,6 +131,7 @@ def command(
     from cpuserve.video.cascade_run import CascadeRun  # noqa: PLC0415
     from cpuserve.video.cascade_stage import CascadeStage, Thresholds  # noqa: PLC0415
     from cpuserve.video.decoding import kept_decoders  # noqa: PLC0415
+    from cpuserve.video.held_interrupt import HeldInterrupt  # noqa: PLC0415
     from cpuserve.video.video_run import label_files, plan_labels, run_videos  # noqa: PLC0415
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
@@ -143,8 +145,10 @@ def command(
     }
     asked |= {"audit": audit, "seed": seed, "on_drift": on_drift, "every_frame": every_frame}
     record = label_files(files, sources, asked, resume=resume, overwrite=overwrite)
+    interrupt = HeldInterrupt()
     try:
         with (
+            interrupt,
             kept_decoders(CascadeStage(directory, cascade, Thresholds.of(cascade)), processes),
             _reference(cascade, config, flags) as reference,
             _metrics(cascade, sources, metrics_file, metrics_port, metrics_host) as metrics,
@@ -166,7 +170,10 @@ def command(
             _keep_observed(directory, run, summary, record)
     except KeyboardInterrupt:
         click.echo("cpuserve: interrupted; the same command with --resume goes on", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(_SIGNALLED + interrupt.number)
+    finally:
+        if interrupt.number:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more is answered by the end that is near
     _end(summary, document, as_json=as_json, quiet=quiet)
 
 
