@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from cpuserve.cli.video.model_options import (
     scaler_option,
 )
 from cpuserve.cli.video.replica_options import REPLICA_OPTIONS, opened_replicas, replica_options
+from cpuserve.cli.video.run_end import ended_by_signals
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from cpuserve.video.video_sources import VideoSource
 
 __all__ = ["command"]
-
-_SIGNALLED = 128
 
 
 @click.command("infer")
@@ -101,7 +99,6 @@ def command(
       cpuserve video infer street.mp4 --model yolox_nano -o street_boxes.mp4 --track
     """
     from cpuserve.cli.video.progress import FrameProgress  # noqa: PLC0415
-    from cpuserve.video.held_interrupt import HeldInterrupt  # noqa: PLC0415
     from cpuserve.video.infer import InferOptions  # noqa: PLC0415  # PyAV only when it is needed
     from cpuserve.video.outputs.frame_outputs import plan_output  # noqa: PLC0415
     from cpuserve.video.region import load_regions  # noqa: PLC0415
@@ -115,20 +112,12 @@ def command(
         plan = plan_output(sources, Path(output), as_format, directory=output.endswith("/"))
     elif resume or as_format in ("parquet", "mp4"):
         raise UsageError(f"{'--resume' if resume else f'--format {as_format}'} needs a file: give -o FILE")
-    interrupt = HeldInterrupt()
-    try:
-        with interrupt, FrameProgress(sources, shown=not quiet) as watcher:
-            given = (sources, options, plan, watcher, as_format or "jsonl")
-            with _answers(model, config, flags, options, plan) as (answers, report):
-                summary = _run(answers, *given, resume=resume, overwrite=overwrite)
-                used = report()
-    except KeyboardInterrupt:
-        again = "; the same command with --resume goes on" if plan else ""
-        click.echo(f"cpuserve: interrupted{again}", err=True)
-        sys.exit(_SIGNALLED + interrupt.number)
-    finally:
-        if interrupt.number:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more is answered by the end that is near
+    again = "the same command with --resume goes on" if plan else ""
+    with ended_by_signals(again), FrameProgress(sources, shown=not quiet) as watcher:
+        given = (sources, options, plan, watcher, as_format or "jsonl")
+        with _answers(model, config, flags, options, plan) as (answers, report):
+            summary = _run(answers, *given, resume=resume, overwrite=overwrite)
+            used = report()
     _show(summary, used, output, as_json=as_json, quiet=quiet)
     for name, error in summary.errors.items():
         click.echo(f"cpuserve: error: {error if name in error else f'{name}: {error}'}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from cpuserve.cli.number_range import SEED, NumberRange
 from cpuserve.cli.options import json_option, setting_options
 from cpuserve.cli.video.model_options import MODEL_SETTINGS, live_timeout_option, model_settings
 from cpuserve.cli.video.replica_options import opened_replicas, replica_options
+from cpuserve.cli.video.run_end import ended_by_signals
 from cpuserve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_BROKEN, _SIGNALLED = 3, 128
+_BROKEN = 3
 
 
 @click.command("run")
@@ -131,7 +131,6 @@ def command(
     from cpuserve.video.cascade_run import CascadeRun  # noqa: PLC0415
     from cpuserve.video.cascade_stage import CascadeStage, Thresholds  # noqa: PLC0415
     from cpuserve.video.decoding import kept_decoders  # noqa: PLC0415
-    from cpuserve.video.held_interrupt import HeldInterrupt  # noqa: PLC0415
     from cpuserve.video.video_run import label_files, plan_labels, run_videos  # noqa: PLC0415
     from cpuserve.video.video_sources import find_videos  # noqa: PLC0415
 
@@ -145,35 +144,25 @@ def command(
     }
     asked |= {"audit": audit, "seed": seed, "on_drift": on_drift, "every_frame": every_frame}
     record = label_files(files, sources, asked, resume=resume, overwrite=overwrite)
-    interrupt = HeldInterrupt()
-    try:
-        with (
-            interrupt,
-            kept_decoders(CascadeStage(directory, cascade, Thresholds.of(cascade)), processes),
-            _reference(cascade, config, flags) as reference,
-            _metrics(cascade, sources, metrics_file, metrics_port, metrics_host) as metrics,
-            RunProgress(sources, shown=not (quiet or as_json)) as watcher,
-        ):
-            run = CascadeRun(
-                *(directory, cascade, reference),
-                audit_rate=audit,
-                seed=seed,
-                on_drift=on_drift,
-                processes=processes,
-                every_frame=every_frame,
-                live_timeout_s=live_timeout_s,
-            )
-            summary = run_videos(
-                sources, run, cascade.promise, files, record, watcher=watcher, metrics=metrics
-            )
-            document = summary.as_json() | _replica_report(reference)
-            _keep_observed(directory, run, summary, record)
-    except KeyboardInterrupt:
-        click.echo("cpuserve: interrupted; the same command with --resume goes on", err=True)
-        sys.exit(_SIGNALLED + interrupt.number)
-    finally:
-        if interrupt.number:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more is answered by the end that is near
+    with (
+        ended_by_signals("the same command with --resume goes on"),
+        kept_decoders(CascadeStage(directory, cascade, Thresholds.of(cascade)), processes),
+        _reference(cascade, config, flags) as reference,
+        _metrics(cascade, sources, metrics_file, metrics_port, metrics_host) as metrics,
+        RunProgress(sources, shown=not (quiet or as_json)) as watcher,
+    ):
+        run = CascadeRun(
+            *(directory, cascade, reference),
+            audit_rate=audit,
+            seed=seed,
+            on_drift=on_drift,
+            processes=processes,
+            every_frame=every_frame,
+            live_timeout_s=live_timeout_s,
+        )
+        summary = run_videos(sources, run, cascade.promise, files, record, watcher=watcher, metrics=metrics)
+        document = summary.as_json() | _replica_report(reference)
+        _keep_observed(directory, run, summary, record)
     _end(summary, document, as_json=as_json, quiet=quiet)
 
 
