@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelFile", "Repository"]
 
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_NAMES = "a name is 1 to 128 letters, digits, '.', '_' or '-', and begins with a letter or digit"
 _SHOWN = 20  # ignored entries in a message
 _WORKPLACE = ".publish-"  # names may not start with a dot, so this is never taken for a model
 
@@ -161,7 +162,7 @@ class Repository:
             if not (self.root / name).is_dir():
                 found[name] = "files of a model lie in NAME/VERSION/"
             elif not MODEL_NAME.fullmatch(name):
-                found[name] = "a name is 1 to 128 letters, digits, '.', '_' or '-', after a letter or digit"
+                found[name] = _NAMES
             else:
                 with suppress(RepositoryError, OSError):  # it is told of with the model
                     found |= self._ignored_versions(name)
@@ -258,10 +259,7 @@ class Repository:
                 or a file system that refuses.
         """
         if not MODEL_NAME.fullmatch(name):
-            raise RepositoryError(
-                f"model name {name[:140]!r} is refused: it must be 1 to 128 letters, digits, '.', '_' or '-' "
-                "and begin with a letter or digit"
-            )
+            raise RepositoryError(f"model name {name[:140]!r} is refused: {_NAMES}")
         if version is not None and not _VERSION.fullmatch(str(version)):
             raise RepositoryError(f"version {version} of {name}: versions are whole numbers from 1")
         if version is not None and not replace:
@@ -386,6 +384,8 @@ class Repository:
             return message
         place = self._elsewhere.get(name, self.root)
         message = f"no model {shown!r} in {place}"
+        if not MODEL_NAME.fullmatch(name):
+            return f"{message}: {_NAMES}"
         if name in self._elsewhere and not place.exists():
             return f"{message}: there is no such file or directory"
         if unusable := self._numbers(name):

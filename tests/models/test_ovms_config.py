@@ -177,6 +177,14 @@ def test_a_path_without_a_model_says_so(tmp_path):
         assert folder in repository.why_empty()
 
 
+def test_a_name_that_no_model_may_have_is_told_of_by_the_rule(tmp_path):
+    model_at(tmp_path / "flat", "model.xml", "model.bin")
+    for name in ("a/b", "_a", "a b", "n" * 129):
+        repository = Repository.of(Settings(model_name=name, model_path=str(tmp_path / "flat")))
+        assert repository.names() == []
+        assert "a name is 1 to 128 letters, digits" in repository.why_empty()
+
+
 def test_a_config_json_without_models_asks_for_none_whatever_the_repository_holds(tmp_path):
     model_at(tmp_path / "root" / "a" / "1", "m.xml", "m.bin")
     config = tmp_path / "config.json"
