@@ -38,6 +38,8 @@ class RequestQueue(Generic[T]):
         self._waiting: dict[str, int] = {}  # requests by client; none is zero
         self._arrivals = 0
         self._turn = 0
+        self._cost_s = 0.0  # of all that wait
+        self._last_start = 0.0  # no request that waits starts later
         self.count = 0
 
     def __len__(self) -> int:
@@ -54,6 +56,10 @@ class RequestQueue(Generic[T]):
         """
         with self._lock:
             start = self._start(client) if self.count else 0.0
+            if not self.count:
+                self._cost_s = self._last_start = 0.0
+            self._cost_s += cost_s
+            self._last_start = max(self._last_start, start)
             self._ends[client] = start + max(cost_s, _LEAST_COST_S)
             self._waiting[client] = self._waiting.get(client, 0) + 1
             self._arrivals += 1
@@ -99,6 +105,8 @@ class RequestQueue(Generic[T]):
                     self._waiting[client] = self._waiting.get(client, 0) + 1
                     self._ends[client] = max(start + max(cost_s, _LEAST_COST_S), self._ends.get(client, 0.0))
                     self.count += 1
+                    self._cost_s += cost_s
+                    self._last_start = max(self._last_start, start)
         return accepted
 
     def _pop(self) -> tuple[int, _Entry[T]] | None:
@@ -160,6 +168,9 @@ class RequestQueue(Generic[T]):
             if not self.count:
                 return 0, 0.0
             start = self._start(client)
+            if len(self._heaps) == 1 and start >= self._last_start:  # as of one client without priorities
+                all_before = priority in self._heaps or min(self._heaps) < priority
+                return (self.count, self._cost_s) if all_before else (0, 0.0)
             count, cost_s, fair_s = 0, 0.0, 0.0
             for number, heap in self._heaps.items():
                 for entry in heap:
@@ -185,6 +196,7 @@ class RequestQueue(Generic[T]):
         """Remove a request that waits no longer from the counts of its client."""
         client = entry[3]
         self.count -= 1
+        self._cost_s -= entry[2]
         left = self._waiting[client] - 1
         if left:
             self._waiting[client] = left

@@ -243,3 +243,29 @@ def test_what_was_offered_alone_can_be_dropped_after_others_came():
     assert not queue.offer(refuse)
     assert queue.drop_for("other") == "third"
     assert queue.take() == "first"
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_ahead_of_a_client_that_is_last_is_all_that_waits(seed, clients):
+    """Counted one by one, whatever was put, taken, offered and dropped before."""
+    chance = random.Random(seed)  # noqa: S311  # no secret
+    queue = RequestQueue()
+    for _ in range(400):
+        client = f"c{chance.randrange(clients)}"
+        match chance.randrange(8):
+            case 0 | 1 | 2 | 3:
+                queue.put(object(), client, LAST, chance.random())
+            case 4 | 5:
+                queue.take()
+            case 6:
+                queue.offer(lambda _: chance.random() < 0.5)
+            case _:
+                queue.drop_for(client)
+        entries = [entry for heap in queue._heaps.values() for entry in heap]
+        start = queue._start(client)
+        before = [entry[2] for entry in entries if entry[0] <= start]
+        count, cost_s = queue.ahead(client, LAST)
+        assert (count, cost_s) == (len(before), pytest.approx(sum(before), abs=1e-9))
+        first, first_s = queue.ahead(client, 1)
+        assert (first, first_s) == (0, 0.0)
