@@ -172,6 +172,7 @@ def infer(
 
     Raises:
         KeyboardInterrupt: the user ended a run over files; `FrameFiles` can be continued.
+        UsageError: tracks or zones are asked of a model that finds no boxes.
         CpuserveError: the output cannot be written.
     """
     with HeldInterrupt() as interrupt:
@@ -278,6 +279,8 @@ def _one_video(
 def _line(source: VideoSource, frame: AnsweredFrame, tracks: Tracks | None, zones: Zones | None) -> Line:
     line: Line = {"video": source.name, "frame": frame.number, "pts": frame.pts}
     line |= {"time_s": round(frame.time_s, 6), **frame.answer}
+    if (tracks or zones) and "detections" not in line:
+        raise UsageError(f"model {line['model']} finds no boxes, which --track numbers and --zones counts")
     if tracks is not None:
         tracks.add(line, line["time_s"])
     if zones is not None:

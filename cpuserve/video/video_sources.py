@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -81,8 +82,8 @@ def find_videos(arguments: Iterable[str]) -> list[VideoSource]:
             ``/dev/video0``, a named pipe, or ``-`` for standard input.
 
     Raises:
-        UsageError: there is no such file, a pattern fits none, a directory has no video in it, or the name of
-            a file is no UTF-8.
+        UsageError: there is no such file, a pattern fits none, a directory has no video in it or cannot be
+            read, or the name of a file is no UTF-8.
     """
     found: dict[str, VideoSource] = {}
     for argument in arguments:
@@ -111,7 +112,7 @@ def _sources(argument: str) -> list[VideoSource]:
     path = Path(argument)
     if path.is_dir():
         files = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS and file.is_file()
+            file for file in _files_below(path) if file.suffix.lower() in VIDEO_ENDINGS and file.is_file()
         )
         if not files:
             raise UsageError(
@@ -127,3 +128,13 @@ def _sources(argument: str) -> list[VideoSource]:
     if not files:
         raise UsageError(f"there is no video {argument}")
     return [VideoSource(str(file), file.name) for file in files if file.is_file()]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files at any depth. A directory that cannot be read would be left out without a word."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"the directory {error.filename} cannot be read: {error.strerror}")
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)

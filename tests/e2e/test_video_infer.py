@@ -207,6 +207,7 @@ def test_bad_videos_are_told_in_the_end_and_the_others_are_done(digits, data_dir
         (("-o", "/dev/full/out.jsonl"), CpuserveError, "/dev/full/out.jsonl cannot be written: "),
         (("--zones", "nowhere.toml"), UsageError, "the file of regions nowhere.toml cannot be read"),
         (("--model", "digit"), UnknownModel, "digits"),
+        (("--track", "--every", "900"), UsageError, "model digits finds no boxes, which --track numbers"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(digits, data_dir, words, error, why):

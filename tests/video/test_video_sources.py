@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -95,3 +96,18 @@ def test_the_password_of_an_address_is_in_no_name():
     (plain,) = find_videos(["rtsp://camera/1"])
     assert plain == VideoSource("rtsp://camera/1", "rtsp-camera-1", live=True)
     assert plain.address == plain.name
+
+
+@pytest.mark.parametrize("closed", [".", "deep"])
+def test_a_directory_that_cannot_be_read_is_refused(folder, monkeypatch, closed):
+    place = folder if closed == "." else folder / closed
+    scan = os.scandir
+
+    def refuse(path):  # as the kernel does, but to root
+        if Path(path) == place:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=rf"the directory {place} cannot be read: Permission denied"):
+        find_videos([str(folder)])
