@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cpuserve.errors import VideoError
+from cpuserve.errors import UsageError, VideoError
 from cpuserve.video.answered_frames import AnsweredFrame
 from cpuserve.video.held_interrupt import HeldInterrupt, hear_interrupt, heard
 from cpuserve.video.outputs.frame_outputs import FrameFiles, FrameOutput, OutputPlan
