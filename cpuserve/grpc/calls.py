@@ -26,7 +26,7 @@ _LEAST_TURNS, _LEAST_STREAMS = 4, 32
 _PATIENCE_S, _FEW_PATIENCE_S = 1.0, 0.1  # of messages that come slowly, while others wait
 _COUNT_EVERY_S = 1.0
 _CHANNEL_USED_S = 60.0
-_UNKNOWN = Refusal("UNIMPLEMENTED", "Method not found!")
+_MOST_NAME = 200
 
 
 class Calls:
@@ -66,7 +66,7 @@ class Calls:
         """Begin a call."""
         method = self._methods.get(core.method)
         if method is None:
-            core.refuse(_UNKNOWN)
+            core.refuse(Refusal("UNIMPLEMENTED", f"there is no method {core.method[:_MOST_NAME]}"))
             return
         most = self._transport.max_connections
         if len(self._open) >= most:

@@ -130,7 +130,7 @@ def test_an_error_of_the_pipeline_keeps_its_code(served, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("Nothing", "not found"),
+        ("Nothing", "no method /inference.GRPCInferenceService/Nothing"),
         ("CudaSharedMemoryRegister", "there is no CUDA"),
         ("CudaSharedMemoryStatus", "shared_memory_prefix"),
         ("CudaSharedMemoryUnregister", "shared_memory_prefix"),
