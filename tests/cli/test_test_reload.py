@@ -26,8 +26,8 @@ def run(*words):
 
 @pytest.mark.parametrize("more", [(), ("--grpc-share", "0.5")])
 def test_two_reloads_lose_nothing_and_mix_nothing(monkeypatch, capsys, more):
-    monkeypatch.setattr(reload, "_WARM_S", 0.5)
-    monkeypatch.setattr(reload, "_STEADY_S", 1.0)
+    monkeypatch.setattr(reload, "_WARM_S", 0.2)
+    monkeypatch.setattr(reload, "_STEADY_S", 0.5)
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
         main(["test-reload", "digits", "docs/seven.png", "--reloads", "2", "--json", *more])

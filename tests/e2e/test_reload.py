@@ -93,7 +93,7 @@ def test_a_broken_version_never_takes_the_place_of_a_good_one_and_says_why(repos
 def test_a_server_that_starts_with_a_broken_newest_version_serves_the_newest_that_loads(repository, tmp_path):
     put(repository, "digits", 2)
     (repository / "digits" / "2" / "model.xml").write_text("<net>")
-    with serving(tmp_path / "log", "--model-repository", str(repository)) as server:
+    with serving(tmp_path / "log", "--model-repository", str(repository), "--workers", "1") as server:
         assert version_of(server) == "1"
 
 
