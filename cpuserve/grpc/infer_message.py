@@ -28,6 +28,7 @@ _RAW_OUTPUT = 6  # of the answer
 _CONTENTS = 5  # of an input
 _FP32, _FP64, _ELEMENTS = 6, 7, 8  # of its contents
 _ANSWERS = 256  # of which the beginnings are kept
+_KEPT, _SHORT_BYTES = 256, 1024
 _TYPED = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -57,11 +58,15 @@ class InferMessage:
 
     @classmethod
     def read(cls, message: bytes) -> InferMessage:
-        """Read a request as it was sent.
+        """Read a request as it was sent; a short one is kept, as clients with shared memory repeat theirs.
 
         Raises:
             RequestError: it is no ModelInferRequest, or holds too much beside the values of its tensors.
         """
+        return _read_before(message) if len(message) <= _SHORT_BYTES else cls._read(message)
+
+    @classmethod
+    def _read(cls, message: bytes) -> InferMessage:
         data = memoryview(message)
         rest, named, entries, raw = bytearray(), b"", [], []
         for number, wire, start, value, end in wire_fields(data):
@@ -120,6 +125,11 @@ class InferMessage:
         if left:
             raise RequestError(f"{len(self.raw)} raw_input_contents, {left} more than inputs take")
         return InferBody(inputs, structure.outputs, self.id, binary=True, parameters=structure.parameters)
+
+
+@lru_cache(maxsize=_KEPT)
+def _read_before(message: bytes) -> InferMessage:
+    return InferMessage._read(message)
 
 
 def _check_structure(size: int) -> None:

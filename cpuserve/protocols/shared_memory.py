@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,7 +92,7 @@ class FoundPlace:
             RequestError: its memory is gone or has shrunk.
         """
         at = 0
-        with _opened(self.region, os.O_RDONLY) as descriptor:
+        with _Opened(self.region, os.O_RDONLY) as descriptor:
             while at < len(target):
                 count = os.preadv(descriptor, (target[at:],), self.start + offset + at)
                 if not count:
@@ -160,7 +159,7 @@ class SharedMemory:
         if not (0 <= offset < _MOST and 0 < byte_size < _MOST):
             raise RequestError(f"region {name!r}: offset {offset} and byte_size {byte_size} make no region")
         region = _Registered(name, file, offset, byte_size)
-        with _opened(region, os.O_RDONLY) as descriptor:
+        with _Opened(region, os.O_RDONLY) as descriptor:
             _check_end(region, descriptor, offset + byte_size)
         with self._lock:
             if self._row(name) is not None:
@@ -248,7 +247,7 @@ class SharedMemory:
                 f"{place.region!r} (parameter shared_memory_byte_size)"
             )
         region, start = self._found(place)
-        with _opened(region, os.O_WRONLY) as descriptor:
+        with _Opened(region, os.O_WRONLY) as descriptor:
             _check_end(region, descriptor, start + len(data))  # writing behind its end would lengthen it
             at = 0
             while at < len(data):
@@ -273,21 +272,31 @@ def _copied(row: _Region) -> _Registered:
     return _Registered(row.name, row.key, row.offset, row.byte_size)
 
 
-@contextmanager
-def _opened(region: _Registered, flags: int) -> Iterator[int]:
-    """A descriptor of the memory of a region."""
-    try:
-        descriptor = os.open(_DIRECTORY + region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise RequestError(
-            f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"
-        ) from None
-    try:
+class _Opened:
+    """Has a descriptor of the memory of a region; cheaper than a `contextmanager`."""
+
+    __slots__ = ("_descriptor", "_flags", "_region")
+
+    def __init__(self, region: _Registered, flags: int) -> None:
+        self._region = region
+        self._flags = flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+    def __enter__(self) -> int:
+        region = self._region
+        try:
+            self._descriptor = descriptor = os.open(_DIRECTORY + region.key, self._flags)
+        except OSError as error:
+            raise RequestError(
+                f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: "
+                f"{error.strerror}"
+            ) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def _check_end(region: _Registered, descriptor: int, end: int) -> None:

@@ -220,3 +220,10 @@ def test_an_answer_of_any_size_is_a_message(size):
     answer = Response.FromString(data)
     assert answer.raw_output_contents == [b"\1" * size]
     assert list(answer.outputs[0].shape) == [size]
+
+
+def test_a_short_request_is_read_once_and_a_long_one_each_time():
+    short = message(entry("a", "BYTES", (1,)), raw=[b"\1\0\0\0x"], id="7").SerializeToString()
+    assert InferMessage.read(short) is InferMessage.read(bytes(bytearray(short)))
+    long = message(entry("a", "UINT8", (2000,)), raw=[bytes(2000)]).SerializeToString()
+    assert InferMessage.read(long) is not InferMessage.read(long)
