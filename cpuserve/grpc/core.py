@@ -1,7 +1,7 @@
 """Calls of gRPC and their events, as grpcio's core has them beneath its layers of Python.
 
 grpcio's own servers are made of the same parts, for which grpcio promises nothing to others. They are used
-in this module alone. For a small call they cost a quarter of what asyncio's layer does (``docs/protocols.md``).
+in this module alone. For a small call they cost a quarter of what asyncio's layer does (docs/protocols.md).
 """
 
 from __future__ import annotations
