@@ -2,9 +2,11 @@
 
 Run as ``python -m benchmarks.grpc_cpu [--picture FILE] [--out FILE]``. The models of the tensors (FP32 of 224
 and 640 pixels) take little time, so their requests cost what is around a model; what inference alone takes
-is measured too. With ``--triton HOST:PORT --triton-pid PID --triton-twin DIR`` a Triton that runs already
-answers the same picture over gRPC; DIR is a model's directory, for cpuserve, of the network that Triton runs,
-so that both do the same work (``benchmarks.fixtures.triton_network`` writes both).
+is measured too. A stub that only answers shows what the transport alone costs: asked as fast as it can, and
+asked at the rate of the server's own answers, as threads that must be woken cost more than busy ones. With
+``--triton HOST:PORT --triton-pid PID --triton-twin DIR`` a Triton that runs already answers the same picture
+over gRPC; DIR is a model's directory, for cpuserve, of the network that Triton runs, so that both do the same
+work (``benchmarks.fixtures.triton_network`` writes both).
 """
 
 from __future__ import annotations
@@ -154,15 +156,26 @@ def _twin_message(local: LocalServer, picture: bytes) -> Any:
     return message
 
 
-def _over_grpc(address: str, pid: int, body: Path, given: argparse.Namespace) -> float:
-    """CPU microseconds a request of a server; raises when one is not answered."""
+def _over_grpc(
+    address: str, pid: int, body: Path, given: argparse.Namespace, rate: float = 0.0
+) -> tuple[float, float]:
+    """CPU microseconds a request of a server, and its requests a second; raises when one is not answered.
+
+    Args:
+        address: of the server.
+        pid: of the server.
+        body: the message.
+        given: the command line.
+        rate: arrivals a second; 0 for as many as are answered.
+    """
     before = tree_cpu_s(pid)
-    words = ("--channels", str(given.connections), "--seconds", str(given.seconds))
+    words = ["--channels", str(given.connections), "--seconds", str(given.seconds)]
+    words += ["--rate", str(rate)] if rate else []
     command = (sys.executable, "-m", "benchmarks.grpc_load", address, str(body), *words)
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     if found["statuses"].keys() != {"OK"}:
         raise ValueError(f"{body.name} at {address}: {found['statuses']}")
-    return 1e6 * (tree_cpu_s(pid) - before) / int(found["requests"])
+    return 1e6 * (tree_cpu_s(pid) - before) / found["requests"], found["requests"] / found["took_s"]
 
 
 def _over_http(local: LocalServer, way: _Way, given: argparse.Namespace) -> float:
@@ -243,8 +256,7 @@ def main() -> None:
             for name, way in ways.items():
                 measures[name] = _measure(local, port, way, given)
                 if name in ("gRPC, picture", "gRPC, tensor"):
-                    stub_name = f"a stub, {name.partition(', ')[2]}"
-                    measures[stub_name] = _measure_grpc(*stub, way.body, given)
+                    measures |= _beside_stub(name, stub, (f"127.0.0.1:{port}", local.pid), way.body, given)
             if given.triton:
                 measures |= _beside_triton(local, port, picture, folder, given)
             for _ in range(given.rounds):
@@ -292,13 +304,35 @@ def _measure(local: LocalServer, port: int, way: _Way, given: argparse.Namespace
 
 
 def _measure_grpc(address: str, pid: int, body: Path, given: argparse.Namespace) -> Callable[[], float]:
-    return lambda: _over_grpc(address, pid, body, given)
+    return lambda: _over_grpc(address, pid, body, given)[0]
+
+
+def _beside_stub(
+    name: str, stub: tuple[str, int], server: tuple[str, int], body: Path, given: argparse.Namespace
+) -> dict[str, Callable[[], float]]:
+    """A message asked of the server, and of the stub as fast as it can and at the rate of the server."""
+    rate = 0.0
+
+    def ours() -> float:
+        nonlocal rate
+        cpu_us, rate = _over_grpc(*server, body, given)
+        return cpu_us
+
+    what = name.partition(", ")[2]
+    return {
+        name: ours,
+        f"a stub, {what}": _measure_grpc(*stub, body, given),
+        f"a stub at the same rate, {what}": lambda: _over_grpc(*stub, body, given, rate)[0],
+    }
 
 
 def _against_http(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Shares of HTTP's cost: of a picture beyond the transport of the stub, of tensors beyond inference."""
     cpu = {name: row["cpu_us"] for name, row in figures.items()}
-    found = {"picture": (cpu["gRPC, picture"] - cpu["a stub, picture"]) / cpu["HTTP, picture"]}
+    found = {
+        name: (cpu["gRPC, picture"] - cpu[f"{stub}, picture"]) / cpu["HTTP, picture"]
+        for name, stub in (("picture", "a stub"), ("picture at one rate", "a stub at the same rate"))
+    }
     for what, shared in _SHARED.items():
         alone = cpu[f"inference alone, {what}"]
         http = cpu[f"HTTP, {what}"] - alone
