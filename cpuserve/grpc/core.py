@@ -55,7 +55,7 @@ class CoreCall:
         self._call = event.call
         self._deadline = event.call_details.deadline
         self._began = False  # with an answer
-        self._watched = False  # whether it is over
+        self._watched = False  # its end is told of
         self._closed: Callable[[bool], None] = _not_followed
         self.method: str = event.call_details.method.decode("ascii", "replace")
         self.metadata: Sequence[tuple[str, str | bytes]] = event.invocation_metadata

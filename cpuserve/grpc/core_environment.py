@@ -1,4 +1,4 @@
-"""What gRPC's core reads in the environment of its process: `CORE_ENVIRONMENT`."""
+"""The environment variables that the worker sets for gRPC's core: `CORE_ENVIRONMENT`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All of a ModelInferRequest but its values and its id: clients send the same again and again."""
+"""What a ModelInferRequest holds besides its values and its id; kept, since clients repeat it."""
 
 from __future__ import annotations
 

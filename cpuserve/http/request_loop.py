@@ -147,7 +147,7 @@ class RequestLoop:
     def serve(self, waiting: WaitingCall) -> None:
         """Run a request here in the place of a thread that is idle; where none is, `submit` it."""
         kind = waiting.call.path
-        if not self._idle_threads or self._queue.count or kind.startswith(self.slow_paths):
+        if self.must_wait() or kind.startswith(self.slow_paths):
             self.submit(waiting)
             return
         try:

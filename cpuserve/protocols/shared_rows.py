@@ -1,4 +1,4 @@
-"""Tensors in shared memory that are copied once, into the batch: `SharedRows`."""
+"""Inputs in a client's shared memory, copied once, straight into the batch: `SharedRows`."""
 
 from __future__ import annotations
 

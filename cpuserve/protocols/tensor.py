@@ -14,8 +14,9 @@ from cpuserve.errors import RequestError
 from cpuserve.protocols.base64_text import decode_base64
 from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.serving.engine import Array
+from cpuserve.serving.value_range import takes_any_value
 
-__all__ = ["MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
+__all__ = ["ANY_VALUE", "MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -26,6 +27,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     },
     **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
+ANY_VALUE = frozenset(name for name, dtype in _DTYPES.items() if takes_any_value(dtype))
+"""Datatypes whose values need no check."""
+
 _NUMBERS = frozenset({int, float, bool})
 MOST_DIMENSIONS = 64  # NumPy's limit
 _MOST_ELEMENTS = (1 << 63) - 1

@@ -13,7 +13,7 @@ from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
 from cpuserve.protocols.scaled_frames import EXTENSION, frame_outputs, is_of_frames, picture_input_text
 from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
 from cpuserve.protocols.shared_rows import SharedRows
-from cpuserve.protocols.tensor import Tensor, datatype_of
+from cpuserve.protocols.tensor import ANY_VALUE, Tensor, datatype_of
 from cpuserve.protocols.v2_body import (
     InferBody,
     OutputWanted,
@@ -37,7 +37,6 @@ _EXTENSIONS = [
 ]
 
 
-_UNCHECKED = frozenset(("FP32", "FP16", "UINT8", "INT8", "UINT16", "INT16", "INT32"))  # any value may be
 _MAX_BATCH_SIZE = 8
 _PICTURE_AXES = 3
 _MOST_CLASSES = 1_000_000
@@ -288,7 +287,7 @@ def _values(
     tensor: Tensor, shared_memory: SharedMemory | None, call: Call, *, sources: bool
 ) -> Tensor | SharedRows:
     """As `_with_values`; with ``sources``, where any value may be, what copies them into the batch."""
-    if tensor.place is None or shared_memory is None or not sources or tensor.datatype not in _UNCHECKED:
+    if tensor.place is None or shared_memory is None or not sources or tensor.datatype not in ANY_VALUE:
         return _with_values(tensor, shared_memory, call)
     return SharedRows(tensor, shared_memory.find(tensor.place, call.limits.max_body_bytes))
 

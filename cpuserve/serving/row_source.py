@@ -1,4 +1,4 @@
-"""What has the rows of an input and writes them into a batch by itself: `RowSource`."""
+"""Inputs that write their own rows into a batch, as those in shared memory do: `RowSource`."""
 
 from __future__ import annotations
 

@@ -9,12 +9,17 @@ import numpy.typing as npt
 
 from cpuserve.errors import RequestError
 
-__all__ = ["check_values"]
+__all__ = ["check_values", "takes_any_value"]
 
 _LEAST, _MOST = -(1 << 31), (1 << 31) - 1
 _MOST_FLOAT = float(np.finfo(np.float32).max)
 _COMPUTED_AS_I32 = frozenset(map(np.dtype, ("int64", "uint64", "uint32")))
 _FLOAT64, _BOOL = np.dtype("float64"), np.dtype("bool")
+
+
+def takes_any_value(dtype: np.dtype[Any]) -> bool:
+    """Whether `check_values` has nothing to check of an element type."""
+    return dtype not in _COMPUTED_AS_I32 and dtype not in (_FLOAT64, _BOOL)
 
 
 def check_values(name: str, values: npt.NDArray[Any]) -> None:
@@ -27,7 +32,7 @@ def check_values(name: str, values: npt.NDArray[Any]) -> None:
     Raises:
         RequestError: whole numbers beyond 32 bits, floats beyond FP32, or truth values other than 0 and 1.
     """
-    if not values.size:
+    if takes_any_value(values.dtype) or not values.size:
         return
     if values.dtype in _COMPUTED_AS_I32:
         low, high = int(values.min()), int(values.max())

@@ -1,4 +1,4 @@
-"""Looks that a network left open, held by the decoder until it is known if the reference may be asked."""
+"""Looks that the small network left open, held until it is known if the reference is asked about them."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import pytest
 from openvino import opset13 as op
 
 from cpuserve.errors import RequestError
+from cpuserve.protocols.tensor import ANY_VALUE
 from cpuserve.serving.openvino_core import openvino_core
 from cpuserve.serving.value_range import check_values
 
@@ -56,3 +57,8 @@ def test_floats_beyond_32_bits():
 def test_truth_values_other_than_0_and_1():
     with pytest.raises(RequestError, match="the value 7; BOOL is 0 or 1"):
         check_values("x", np.frombuffer(b"\0\1\7", "bool"))
+
+
+def test_only_types_without_such_limits_are_copied_unchecked():
+    assert {"INT64", "UINT64", "UINT32", "FP64", "BOOL", "BYTES"}.isdisjoint(ANY_VALUE)
+    assert {"FP32", "FP16", "INT32", "INT16", "UINT16", "INT8", "UINT8"} == ANY_VALUE

@@ -1,4 +1,4 @@
-"""How Ctrl-C and SIGTERM end a command that runs over videos."""
+"""Ends a command that runs over videos at Ctrl-C or SIGTERM: exit code and message."""
 
 from __future__ import annotations
 
