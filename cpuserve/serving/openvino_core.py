@@ -22,6 +22,10 @@ def openvino_core() -> ov.Core:
     and unmaps that stack when the core and all that it compiled are gone. Cores that end in another order or
     thread leave their first thread with a stack that is no longer there, and its next signal (Ctrl-C,
     SIGTERM) is a segmentation fault. A core that never ends cannot do that.
+
+    Unless its properties ask for that, OpenVINO pins no thread for a model, not even for one that is compiled
+    to be looked at: the streams of a model that is gone go to the next of as many, which does not pin as it
+    was told, but as they do. All threads of a seat inferred on its first CPU.
     """
     with _one_at_a_time:
         return _core()
@@ -47,4 +51,6 @@ def lent_core() -> Iterator[None]:
 
 @cache
 def _core() -> ov.Core:
-    return ov.Core()
+    core = ov.Core()
+    core.set_property("CPU", {"ENABLE_CPU_PINNING": False})
+    return core
