@@ -7,19 +7,20 @@ MESSAGE is the file of a ModelInferRequest. It prints what `cpuserve.measuring.h
 from __future__ import annotations
 
 import argparse
-import asyncio
+import gc
 import json
 import random
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from grpc import aio
+from benchmarks.grpc_channels import Channels
+
+if TYPE_CHECKING:
+    from benchmarks.http2_client import Call
 
 __all__ = ["OPTIONS", "SERVICE", "main"]
 
@@ -30,9 +31,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 ]
-"""Of a channel: gRPC's own limits of messages are those of the server."""
-
-_Ask = Callable[[float], Any]
+"""Of a channel of grpcio, for other clients: gRPC's own limits of messages are those of the server."""
 
 
 class _Seen:
@@ -41,55 +40,57 @@ class _Seen:
     def __init__(self) -> None:
         self.codes: Counter[str] = Counter()
         self.latencies_ms: list[float] = []
+        self.ended = 0
 
-    async def ask(self, ask: _Ask, since: float, timeout_s: float) -> None:
-        """Ask once; latency counts from ``since``."""
-        try:
-            await ask(timeout_s)
-        except grpc.RpcError as error:
-            self.codes[error.code().name] += 1
-        else:
-            self.codes["OK"] += 1
-            self.latencies_ms.append(1000 * (time.perf_counter() - since))
+    def count(self, calls: list[Call]) -> None:
+        """Count calls that have ended."""
+        self.ended += len(calls)
+        for call in calls:
+            self.codes[call.code] += 1
+            if call.code == "OK":
+                self.latencies_ms.append(1000 * (call.ended - call.since))
 
 
-async def _closed_loop(asks: list[_Ask], seconds: float, seen: _Seen) -> int:
-    until = time.perf_counter() + seconds
-
-    async def again(ask: _Ask) -> int:
-        count = 0
-        while (now := time.perf_counter()) < until:
-            await seen.ask(ask, now, _WAIT_S)
+def _closed_loop(channels: Channels, seconds: float, seen: _Seen) -> int:
+    now = time.perf_counter()
+    until, count = now + seconds, 0
+    free = list(range(len(channels)))
+    while True:
+        for channel in free if now < until else ():
+            now = time.perf_counter()
+            channels.ask(channel, now, _WAIT_S)
             count += 1
-        return count
+        if seen.ended == count:
+            return count
+        ended = channels.wait(_WAIT_S)
+        seen.count(ended)
+        free = [call.channel for call in ended]
+        now = time.perf_counter()
 
-    return sum(await asyncio.gather(*map(again, asks)))
 
-
-async def _open_loop(asks: list[_Ask], given: argparse.Namespace, seen: _Seen) -> int:
+def _open_loop(channels: Channels, given: argparse.Namespace, seen: _Seen) -> int:
     dice, began = random.Random(given.seed), time.perf_counter()  # noqa: S311  # no secret
-    due = began
-    tasks: list[asyncio.Task[None]] = []
-    while due < began + given.seconds:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        ask = asks[len(tasks) % len(asks)]
-        left_s = due + given.timeout_ms / 1000 - time.perf_counter()
-        tasks.append(asyncio.create_task(seen.ask(ask, due, max(0.001, left_s))))
-        due += dice.expovariate(given.rate)
-    await asyncio.gather(*tasks)
-    return len(tasks)
+    due, end, count = began, began + given.seconds, 0
+    while due < end or seen.ended < count:
+        now = time.perf_counter()
+        while due < end and due <= now:
+            left_s = due + given.timeout_ms / 1000 - time.perf_counter()
+            channels.ask(count % len(channels), due, left_s)
+            count += 1
+            due += dice.expovariate(given.rate)
+        seen.count(channels.wait(due - time.perf_counter() if due < end else _WAIT_S))
+    return count
 
 
-async def _run(given: argparse.Namespace) -> dict[str, Any]:
+def _run(given: argparse.Namespace) -> dict[str, Any]:
     message = given.message.read_bytes()
-    channels = [aio.insecure_channel(given.address, OPTIONS) for _ in range(given.channels)]
-    asks = [_asking(channel.unary_unary(given.method), message) for channel in channels]
-    await asyncio.gather(*(channel.channel_ready() for channel in channels))
-    seen, cpu_s, began = _Seen(), _cpu_s(), time.perf_counter()
-    count = await (_open_loop(asks, given, seen) if given.rate else _closed_loop(asks, given.seconds, seen))
-    took_s = time.perf_counter() - began
-    for channel in channels:
-        await channel.close()
+    with Channels(given.address, given.method, message, given.channels, _WAIT_S) as channels:
+        seen, cpu_s, began = _Seen(), _cpu_s(), time.perf_counter()
+        if given.rate:
+            count = _open_loop(channels, given, seen)
+        else:
+            count = _closed_loop(channels, given.seconds, seen)
+        took_s = time.perf_counter() - began
     return {
         "requests": count,
         "seconds": given.seconds if given.rate else took_s,
@@ -100,10 +101,6 @@ async def _run(given: argparse.Namespace) -> dict[str, Any]:
         "latencies_ms": sorted(seen.latencies_ms),
         "client_cpu_s": _cpu_s() - cpu_s,
     }
-
-
-def _asking(call: Any, message: bytes) -> _Ask:
-    return lambda timeout_s: call(message, timeout=timeout_s)
 
 
 def _cpu_s() -> float:
@@ -123,8 +120,9 @@ def main() -> None:
     parser.add_argument("--timeout-ms", type=float, default=1000 * _WAIT_S, help="open loop: of each request")
     parser.add_argument("--seed", type=int, default=0, help="open loop: of the arrivals")
     given = parser.parse_args()
-    sys.stdout.write(json.dumps(asyncio.run(_run(given))) + "\n")
+    sys.stdout.write(json.dumps(_run(given)) + "\n")
 
 
 if __name__ == "__main__":
+    gc.disable()  # nothing here makes cycles, and a collection would be part of a latency
     main()
