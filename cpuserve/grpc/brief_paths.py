@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["BriefPaths"]
 
-_BRIEF_S = 400e-6  # at twice that two threads answer as many a second as one, on a machine with two cores
-_LONG_S = 10 * _BRIEF_S
-_LESS, _MORE = 0.2, 0.02  # parts of the newest in what is expected: threads in each other's way take longer
+_BRIEF_S = 0.5e-3  # of which a second thread answers no more: it is Python that takes this time
+_BRIEF_ALONE_S = 1.5e-3  # where one CPU is all there is: nothing is read meanwhile
+_LONG_S = 10 * _BRIEF_ALONE_S
+# Parts of the newest in what is expected: a request may seem brief because another ran their batch.
+_LESS, _MORE = 0.02, 0.2
 _PATHS = 256  # that are known
 
 
 class BriefPaths:
-    """Learns how long requests let the interpreter go, by their paths.
+    """Learns how long requests take the processor, by their paths; any thread may call its functions.
 
-    While a request decodes or infers, other threads may use the interpreter; for the rest of it they wait. Of
-    requests that are little else than that rest, several threads answer no more than one does, and wake each
-    other for every one.
+    Args:
+        threads: that run requests beside the one that reads them, and as many CPUs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._brief_s = _BRIEF_S if threads > 1 else _BRIEF_ALONE_S
         self._expected_s: dict[str, float] = {}
 
     def learn(self, path: str, seconds: float) -> None:
-        """Note for how long an answered request decoded and inferred."""
+        """Note for how long a request took the processor, by the time of its thread: others do not count."""
         expected = self._expected_s.get(path)
         if expected is None:
             if len(self._expected_s) >= _PATHS:
@@ -34,7 +38,7 @@ class BriefPaths:
             expected = max(expected, seconds)
         self._expected_s[path] = expected
 
-    def __contains__(self, path: str) -> bool:
-        """Whether the requests of a path are known to be brief."""
-        expected = self._expected_s.get(path)
-        return expected is not None and expected < _BRIEF_S
+    def expected_s(self, path: str) -> float:
+        """Seconds that a request of a brief path will take; infinite for any other."""
+        expected = self._expected_s.get(path, math.inf)
+        return expected if expected < self._brief_s else math.inf

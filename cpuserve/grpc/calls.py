@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
+from cpuserve.grpc.brief_calls import BriefCalls
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.held_answers import HeldAnswers
 from cpuserve.grpc.method import Method
@@ -39,11 +40,13 @@ class Calls:
     Attributes:
         latest: when the latest call came, on the clock of `time.monotonic`.
         held: sends the answers.
+        brief: those that this thread runs itself.
     """
 
     def __init__(self, methods: Iterable[Method], transport: GrpcTransport) -> None:
         self.latest = 0.0
         self.held = HeldAnswers()
+        self.brief = BriefCalls(transport.brief_paths, transport.run)
         self._methods = {method.name: method for method in methods}
         self._transport = transport
         self._open: set[OpenCall] = set()
@@ -55,7 +58,7 @@ class Calls:
         self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S, timeout_s)  # of messages that should be small
         self._slow = SlowReaders(timeout_s)
         self._streams = OpenStreams(max(_LEAST_STREAMS, most))
-        self._worker = CallWorker(transport, self.held, self._slow)
+        self._worker = CallWorker(transport, self.held, self._slow, self.brief)
 
     @property
     def due(self) -> float:

@@ -21,10 +21,14 @@ __all__ = ["CoreCall", "CoreServer"]
 _NO_DEADLINE = 1e15  # a time that stands for none is far beyond
 _EXPECTED = 16  # calls that the core may take before their events are
 _OK = cygrpc.StatusCode.ok
-_RECEIVE_CLOSE = (cygrpc.ReceiveCloseOnServerOperation(0),)
 
 _Event = Any
 _Metadata = Iterable[tuple[str, str]]
+
+
+def _receive_close() -> Any:
+    """Of each call another: what has become of the call is written into it."""
+    return cygrpc.ReceiveCloseOnServerOperation(0)
 
 
 def _nothing(_event: _Event) -> None:
@@ -77,7 +81,7 @@ class CoreCall:
         """Tell at once when it is over; the thread of the server calls this."""
         if not self._watched:
             self._watched = True
-            self._call.start_server_batch(_RECEIVE_CLOSE, self._is_over)
+            self._call.start_server_batch((_receive_close(),), self._is_over)
 
     def read(self, then: Callable[[bytes | None], None]) -> None:
         """Have a function called with the next message; with None where there is none, or it was refused."""
@@ -93,8 +97,9 @@ class CoreCall:
         def sent(_event: _Event) -> None:
             then()
 
-        operations = (cygrpc.SendMessageOperation(message, 0),)
-        self._call.start_server_batch((*self._head(), *operations), sent)
+        head = () if self._began else (cygrpc.SendInitialMetadataOperation(None, 0),)
+        self._began = True
+        self._call.start_server_batch((*head, cygrpc.SendMessageOperation(message, 0)), sent)
 
     def finish(self, message: bytes | None, trailing: _Metadata = ()) -> None:
         """End it well.
@@ -104,8 +109,10 @@ class CoreCall:
             trailing: metadata behind it.
         """
         status = cygrpc.SendStatusFromServerOperation(tuple(trailing), _OK, b"", 0)
-        answer = () if message is None else (cygrpc.SendMessageOperation(message, 0),)
-        self._end(*answer, status)
+        if message is None:
+            self._end(status)
+        else:
+            self._end(cygrpc.SendMessageOperation(message, 0), status)
 
     def cancel(self) -> None:
         """Cut it off."""
@@ -119,22 +126,18 @@ class CoreCall:
         self._end(status)
 
     def _end(self, *operations: Any) -> None:
-        head = self._head()
+        if not self._began:
+            self._began = True
+            operations = (cygrpc.SendInitialMetadataOperation(None, 0), *operations)
         if self._watched:
-            self._call.start_server_batch((*head, *operations), _nothing)
+            self._call.start_server_batch(operations, _nothing)
         else:
             self._watched = True
-            self._call.start_server_batch((*_RECEIVE_CLOSE, *head, *operations), self._is_over)
+            self._call.start_server_batch((_receive_close(), *operations), self._is_over)
 
     def _is_over(self, event: _Event) -> None:
         then, self._closed = self._closed, _not_followed  # which has this call
         then(event.batch_operations[0].cancelled())
-
-    def _head(self) -> tuple[Any, ...]:
-        if self._began:
-            return ()
-        self._began = True
-        return (cygrpc.SendInitialMetadataOperation(None, 0),)
 
 
 class CoreServer:
@@ -169,15 +172,21 @@ class CoreServer:
         for _ in range(_EXPECTED):
             self._expect_call()
 
-    def take_event(self, wait_s: float) -> None:
+    def take_event(self, wait_s: float) -> bool:
         """Wait for an event and do what is to be done with it.
 
         Args:
-            wait_s: seconds at most.
+            wait_s: seconds at most; 0 for those that are here.
+
+        Returns:
+            Whether there was one.
         """
-        event = self._queue.poll(time.time() + wait_s)
-        if event.tag is not None:
-            event.tag(event)
+        # gRPC rounds to milliseconds, so that an end in 0 seconds would be one later
+        event = self._queue.poll(time.time() + wait_s if wait_s else 0.0)
+        if event.tag is None:
+            return False
+        event.tag(event)
+        return True
 
     def stop(self) -> None:
         """Take no calls any more, and tell clients; `ended` is true once the last call is over."""

@@ -41,11 +41,12 @@ class GrpcCall:
 
     Attributes:
         call: the request.
+        thread_s: seconds that its thread computed for it, without those it waited; 0 before.
     """
 
     __slots__ = (
         *("_handlers", "_infers", "_open", "_priority", "_remaining_s", "_running"),
-        *("_share", "_timeout_s", "call"),
+        *("_share", "_timeout_s", "call", "thread_s"),
     )
 
     def __init__(
@@ -65,6 +66,7 @@ class GrpcCall:
         self._remaining_s = remaining_s
         self._share = share
         self._running = False
+        self.thread_s = 0.0
         # The client may go at any time. Of two threads, that which takes something out of a list does what is
         # to be done with it: run the handler, or let its memory go; send the answer, or count that none was.
         self._handlers = [task.handler]
@@ -120,7 +122,10 @@ class GrpcCall:
         if handler is None:
             return _nobody_waits(call)
         self._running = True
-        return handler(call)
+        began_ns = time.thread_time_ns()
+        reply = handler(call)
+        self.thread_s = (time.thread_time_ns() - began_ns) / 1e9
+        return reply
 
     def _let_go(self) -> None:
         self.call.handler = _nobody_waits  # not this object, which has the call

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 __all__ = ["HeldAnswers"]
 
@@ -19,14 +21,14 @@ class HeldAnswers:
         self._held: list[Callable[[], None]] | None = None
         self._lock = threading.Lock()
 
-    def send(self, answer: Callable[[], None]) -> None:
-        """Have an answer sent; may be called by any thread."""
+    def send(self, answer: Callable[..., None], *arguments: Any) -> None:
+        """Have an answer sent: call a function; may be called by any thread."""
         if self._held is not None:
             with self._lock:
                 if self._held is not None:
-                    self._held.append(answer)
+                    self._held.append(partial(answer, *arguments))
                     return
-        answer()
+        answer(*arguments)
 
     def hold(self) -> None:
         """Keep what is to be sent from now on."""

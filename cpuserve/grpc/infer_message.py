@@ -11,6 +11,7 @@ import numpy as np
 
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.infer_structure import MOST_STRUCTURE, InferStructure, structure_of, text_of
+from cpuserve.grpc.known_beginnings import KnownBeginnings
 from cpuserve.grpc.messages import message_class, parse
 from cpuserve.grpc.wire import BYTES, bytes_field, wire_fields
 from cpuserve.protocols.shared_memory import SharedPlace
@@ -63,13 +64,21 @@ class InferMessage:
         Raises:
             RequestError: it is no ModelInferRequest, or holds too much beside the values of its tensors.
         """
-        return _read_before(message) if len(message) <= _SHORT_BYTES else cls._read(message)
+        if len(message) <= _SHORT_BYTES:
+            return _read_before(message)
+        known = _known.find(message)
+        if known is not None:
+            structure, value = known
+            return cls(structure, "", (None,), (value,))
+        return cls._read(message)
 
     @classmethod
     def _read(cls, message: bytes) -> InferMessage:
         data = memoryview(message)
         rest, named, entries, raw = bytearray(), b"", [], []
+        beginning, raw_last = 0, False  # where the last field begins, and whether it has values
         for number, wire, start, value, end in wire_fields(data):
+            beginning, raw_last = start, number == _RAW
             if wire == BYTES and number == _RAW:
                 raw.append(data[value:end])
             elif wire == BYTES and number == _INPUTS:
@@ -91,7 +100,10 @@ class InferMessage:
             _check_structure(size)
             described.append(text)
             found.append(contents)
-        return cls(structure_of(bytes(rest), tuple(described), size), text_of(named), found, raw)
+        structure = structure_of(bytes(rest), tuple(described), size)
+        if raw_last and len(raw) == 1 and found == [None] and not named:
+            _known.keep(message[:beginning], structure)
+        return cls(structure, text_of(named), found, raw)
 
     def body(self, most_numbers: int) -> InferBody:
         """The request as V2's handlers take it; outputs are sent as raw bytes.
@@ -130,6 +142,9 @@ class InferMessage:
 @lru_cache(maxsize=_KEPT)
 def _read_before(message: bytes) -> InferMessage:
     return InferMessage._read(message)
+
+
+_known: KnownBeginnings[InferStructure] = KnownBeginnings(_RAW)
 
 
 def _check_structure(size: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
+from cpuserve.grpc.brief_calls import BriefCalls
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall, MessageCall, address_of
 from cpuserve.grpc.held_answers import HeldAnswers
@@ -22,6 +23,7 @@ __all__ = ["FAILED", "CallWorker", "OpenCall"]
 
 _log = logging.getLogger("cpuserve.grpc")
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
+_COUNTED_BYTES = 16 << 10  # smaller messages are no more than calls, of which there is a limit
 FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
 """The answer after a fault of the code."""
 
@@ -30,14 +32,16 @@ class CallWorker(NamedTuple):
     """What all calls of a worker share.
 
     Attributes:
-        transport: its queue and limits.
+        transport: the worker's queue and limits.
         held: sends the answers.
         slow: gives them their time.
+        brief: keeps those that the thread of the server runs.
     """
 
     transport: GrpcTransport
     held: HeldAnswers
     slow: SlowReaders
+    brief: BriefCalls
 
 
 class OpenCall(ABC):
@@ -52,7 +56,7 @@ class OpenCall(ABC):
     def __init__(self, core: CoreCall, method: Method, worker: CallWorker) -> None:
         self._core = core
         self._method = method
-        self._transport, self._held, self._slow = worker
+        self._transport, self._held, self._slow, self._brief = worker
 
     def cancel(self) -> None:
         """Cut it off."""
@@ -117,18 +121,21 @@ class OpenCall(ABC):
         share = BodyShare(transport.budget)
 
         def answer(reply: Reply) -> None:
-            transport.learn(call)
+            if call.alone:
+                transport.brief_paths.learn(call.path, waiting.thread_s)
             send(reply)
 
         try:
-            share.take(len(message))
+            if len(message) > _COUNTED_BYTES:
+                share.take(len(message))
             call.take_memory = share.take
             task = self._method.read(message)
             if not self._method.at_once:
                 waiting = GrpcCall(call, task, self._core.remaining_s, share, answer)
-                if transport.must_wait():
-                    self._core.watch()
-                transport.submit(waiting)
+                if not self._brief.take(waiting):
+                    if transport.must_wait():
+                        self._core.watch()
+                    transport.submit(waiting)
                 return waiting
             reply = task.handler(call)
         except CpuserveError as error:

@@ -66,8 +66,8 @@ class ReadingTurns:
     def begin(self, reader: Reader) -> None:
         """Receive a message, now or when it is its turn."""
         now = time.monotonic()
-        reader.due = now + self._timeout_s
-        self.due = min(self.due, reader.due)
+        reader.due = due = now + self._timeout_s
+        self.due = min(self.due, due)
         self._all[reader] = None
         if self._count < self._most and not self._waiting:
             self._start(reader, now)

@@ -1,4 +1,4 @@
-"""The gRPC server of a worker: a thread takes what has come, those that run requests send the answers."""
+"""The gRPC server of a worker: a thread takes what has come, and runs what is brief itself."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = ["GrpcServer"]
 _log = logging.getLogger("cpuserve.grpc")
 _START_S = 10.0
 _LOOK_S = 0.2  # whether it is to stop
+_BUSY_LOOK_S = 0.01  # whether calls are due
 _PAUSE_S = 0.2
 _LINGER_S = 1.0  # how long a server that stops waits for such a pause between calls
 _HELD_PAUSE_S, _HELD_LINGER_S = 0.05, 0.3  # the same, while answers are held
@@ -91,7 +92,8 @@ class GrpcServer:
             self._started.set()
 
     def _serve(self, server: CoreServer) -> None:
-        calls = self._calls
+        calls, brief = self._calls, self._calls.brief
+        look_at = 0.0
         ending: Iterator[None] | None = None
         while not server.ended:
             if ending is None and self._timeout_s is not None:
@@ -99,11 +101,15 @@ class GrpcServer:
             try:
                 if ending is not None:
                     next(ending)
-                now = time.monotonic()
-                due = calls.due
-                if due <= now:
+                now, most_s = time.monotonic(), _LOOK_S if ending is None else _ENDING_LOOK_S
+                if look_at <= now:
                     calls.look()
-                server.take_event(max(0.0, min(due - now, _LOOK_S if ending is None else _ENDING_LOOK_S)))
+                    look_at = calls.due
+                wait_s = 0.0 if brief.kept else max(0.0, min(look_at - now, most_s))
+                if server.take_event(wait_s):
+                    look_at = min(look_at, now + _BUSY_LOOK_S)  # what it began may be due sooner
+                elif brief.kept:
+                    brief.run_next()
             except Exception:  # noqa: BLE001  # the thread serves other calls too
                 _log.exception("Error in the thread of gRPC; it goes on")
                 time.sleep(_ERROR_PAUSE_S)  # should it come again at once, it must not fill the log

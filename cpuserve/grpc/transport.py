@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from cpuserve.errors import CpuserveError
@@ -30,7 +29,7 @@ class GrpcTransport:
 
     Args:
         submit: puts a call into the worker's queue.
-        serve: does so too, or runs it in the calling thread.
+        run: runs it in the calling thread, unless it has to wait for others.
         must_wait: tells whether a request would wait for its turn.
         note_refused: counts and logs a request that was refused before that.
         expect_room: raises an error when a request could not wait in the queue whatever it asks for; called
@@ -39,6 +38,7 @@ class GrpcTransport:
         limits: what a client may take.
         budget: the memory for bodies.
         max_connections: most channels.
+        threads: that run requests.
         tell_channels: called with the number of channels that had a call in the last minute.
         count_answer: called with the code of each answer; CANCELLED where the client had gone.
     """
@@ -46,7 +46,7 @@ class GrpcTransport:
     def __init__(
         self,
         submit: Callable[[GrpcCall], None],
-        serve: Callable[[GrpcCall], None],
+        run: Callable[[GrpcCall], None],
         must_wait: Callable[[], bool],
         note_refused: Callable[[Call, str, CpuserveError], None],
         expect_room: Callable[[Call, float | None], None],
@@ -54,13 +54,14 @@ class GrpcTransport:
         limits: ClientLimits,
         budget: BodyBudget,
         max_connections: int,
+        threads: int,
         tell_channels: Callable[[int], None] = lambda _count: None,
         count_answer: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        self._submit = submit
-        self._serve = serve
+        self.submit = submit
+        self.run = run
         self.must_wait = must_wait
-        self._brief = BriefPaths()
+        self.brief_paths = BriefPaths(threads)
         self.note_refused = note_refused
         self.expect_room = expect_room
         self.check = check
@@ -69,16 +70,6 @@ class GrpcTransport:
         self.max_connections = max_connections
         self.tell_channels = tell_channels
         self.count_answer = count_answer
-
-    def submit(self, waiting: GrpcCall) -> None:
-        """Have a call answered: in this thread, if that is brief."""
-        serve = self._serve if waiting.call.path in self._brief else self._submit
-        serve(waiting)
-
-    def learn(self, call: Call) -> None:
-        """Learn of an answered call how brief it was, if that is known."""
-        if call.native_s < math.inf:
-            self._brief.learn(call.path, call.native_s)
 
     def count(self, reply: Reply) -> None:
         """Count an answer by its code."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from cpuserve.errors import CpuserveError, RequestError
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall
@@ -95,7 +93,7 @@ class UnaryCall(OpenCall):
         """Send the answer; any thread may call this."""
         self._answered = True
         self._transport.count(reply)
-        self._held.send(partial(self._finish, reply))
+        self._held.send(self._finish, reply)
 
     def _finish(self, reply: Reply) -> None:
         trailing = [(name.lower(), value) for name, value in reply.headers if name != "Content-Type"]

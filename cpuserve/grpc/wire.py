@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cpuserve.errors import RequestError
 
-__all__ = ["BYTES", "MOST_FIELDS", "bytes_field", "wire_fields"]
+__all__ = ["BYTES", "MOST_FIELDS", "bytes_field", "field_value", "wire_fields"]
 
 BYTES = 2
 MOST_FIELDS = 4096
@@ -50,6 +50,26 @@ def wire_fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
         yield number, wire, start, value, at
     if at != size:
         raise RequestError(f"a message may have {MOST_FIELDS} fields; send numbers packed, pictures in turns")
+
+
+def field_value(data: memoryview, at: int, number: int) -> memoryview | None:
+    """The value of a field of bytes that ends a message.
+
+    Args:
+        data: the message.
+        at: where the field begins.
+        number: of the field, below 16.
+
+    Returns:
+        None where another field begins there, or one follows.
+
+    Raises:
+        RequestError: its length does not end.
+    """
+    if at >= len(data) or data[at] != (number << 3 | BYTES):
+        return None
+    length, value = _varint(data, at + 1)
+    return data[value:] if value + length == len(data) else None
 
 
 def bytes_field(number: int, size: int) -> bytes:

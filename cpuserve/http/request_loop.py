@@ -144,20 +144,20 @@ class RequestLoop:
         self._wake_one()
         self._hand_over()
 
-    def serve(self, waiting: WaitingCall) -> None:
-        """Run a request here in the place of a thread that is idle; where none is, `submit` it."""
+    def run(self, waiting: WaitingCall) -> None:
+        """Run a request in the calling thread; `submit` it where others that wait may have priority."""
         kind = waiting.call.path
-        if self.must_wait() or kind.startswith(self.slow_paths):
+        if (self._with_priorities and self._queue.count) or kind.startswith(self.slow_paths):
             self.submit(waiting)
             return
         try:
-            self._enqueue(waiting, kind, time.monotonic())
+            timeout_s = waiting.urgency(self._deadline_s).timeout_s
+            now = time.monotonic()
+            expected_s = self._admission.admit(kind, 0, 0, 0.0, timeout_s)
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
-        queued = self._queue.take()
-        if queued is not None:  # another thread may have been faster
-            self._tell_depth()
-            self._run(queued, time.monotonic())
+            return
+        self._run(QueuedRequest(waiting, kind, now, timeout_s, now, expected_s), now)
 
     def must_wait(self) -> bool:
         """Whether a request that came now would wait for its turn."""

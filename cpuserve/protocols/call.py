@@ -52,13 +52,13 @@ class Call:
         answer_headers: headers that its answer gets beside those of the handler.
         handler: what answers it instead of the table of routes; None for those routes.
         take_memory: called with a number of bytes before memory is taken for them; may raise.
-        native_s: seconds of decoding and inference in its answer; infinite where its handler does not tell.
+        alone: whether its answer is computed alone, not with those of others; False where that is not known.
         request_class: of the pipeline's record of it.
     """
 
     __slots__ = (
-        *("_parsed", "_parsed_bytes", "address", "answer_headers", "arrived_ns", "client", "data", "due"),
-        *("handler", "headers", "limits", "method", "native_s", "path", "query", "spans", "take_memory"),
+        *("_parsed", "_parsed_bytes", "address", "alone", "answer_headers", "arrived_ns", "client", "data"),
+        *("due", "handler", "headers", "limits", "method", "path", "query", "spans", "take_memory"),
     )
     request_class: type[Request] = Request
 
@@ -88,7 +88,7 @@ class Call:
         self.spans: Spans | None = None
         self.answer_headers: Sequence[tuple[str, str]] = ()
         self.handler: Callable[[Call], Reply] | None = None
-        self.native_s = math.inf
+        self.alone = False
         self._parsed: Any = None
         self._parsed_bytes = 0
 

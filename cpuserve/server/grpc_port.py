@@ -97,13 +97,13 @@ class GrpcPort:
         transport = GrpcTransport(
             *(
                 worker.loop.submit,
-                worker.loop.serve,
+                worker.loop.run,
                 worker.loop.must_wait,
                 worker.loop.runner.note_refused,
                 worker.loop.early_refusal.check,
                 worker.check,
             ),
-            *(worker.limits, worker.body_budget, self._settings.max_connections),
+            *(worker.limits, worker.body_budget, self._settings.max_connections, worker.threads),
             GrpcChannels(worker.worker_table, worker.row).tell,
             partial(_count_answer, worker),
         )

@@ -160,11 +160,6 @@ class Request:
             self.spans.ran(rows, led=led)
             self.spans.end_counted("queue", now)
 
-    @property
-    def native_s(self) -> float:
-        """Seconds in which it was decoded and inferred."""
-        return (self.stages_ns["decode"] + self.stages_ns["infer"]) / 1e9
-
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: milliseconds by stage, and ``total`` since the start.
 

@@ -64,9 +64,9 @@ def serving_grpc(
     codes: list[str] = []
     address = f"127.0.0.1:{port or free_port()}"
     transport = GrpcTransport(
-        *(loop.submit, loop.serve, loop.must_wait, loop.runner.note_refused, loop.early_refusal.check, check),
+        *(loop.submit, loop.run, loop.must_wait, loop.runner.note_refused, loop.early_refusal.check, check),
         *(ClientLimits(**limits), BodyBudget(budget)),
-        max_connections,
+        *(max_connections, threads),
         *(channels.append, codes.append),
     )
     methods = all_methods(pool or Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), shared_memory)

@@ -1,70 +1,53 @@
-"""Requests that decode and infer for a short time are run by the thread that has read them."""
+"""Paths whose requests take the processor for a short time are known."""
 
 from __future__ import annotations
 
-import threading
-
-import pytest
+import math
 
 from cpuserve.grpc.brief_paths import BriefPaths
-from tests.grpc.running import ask, serving_grpc
-from tests.grpc.test_server import tensors
-from tests.protocols.fakes import Pipeline, Pool
 
 
 def test_what_is_not_known_is_not_brief():
-    paths = BriefPaths()
-    assert "/a" not in paths
+    paths = BriefPaths(1)
+    assert paths.expected_s("/a") == math.inf
     paths.learn("/a", 1e-5)
-    assert "/a" in paths
+    assert paths.expected_s("/a") == 1e-5
 
 
-def test_what_took_longer_in_the_way_of_others_is_brief_still():
-    paths = BriefPaths()
+def test_a_path_with_some_that_are_long_is_not_brief():
+    paths = BriefPaths(1)
     for number in range(100):
-        paths.learn("/a", 1e-4 if number % 5 == 0 else 8e-4)
-    assert "/a" in paths
+        paths.learn("/a", 1e-4 if number % 5 == 0 else 4e-3)
+    assert paths.expected_s("/a") == math.inf
     for _ in range(200):
-        paths.learn("/a", 8e-4)
-    assert "/a" not in paths
+        paths.learn("/a", 1e-4)
+    assert 1e-4 <= paths.expected_s("/a") < 1e-3
 
 
-def test_after_a_long_one_a_path_is_not_brief_for_a_while():
-    paths = BriefPaths()
+def test_after_a_very_long_one_a_path_is_not_brief_for_a_while():
+    paths = BriefPaths(1)
     paths.learn("/a", 1e-4)
     paths.learn("/a", 1e-1)
-    for _ in range(20):
-        assert "/a" not in paths
+    for _ in range(100):
+        assert paths.expected_s("/a") == math.inf
         paths.learn("/a", 1e-4)
-    for _ in range(20):
+    for _ in range(200):
         paths.learn("/a", 1e-4)
-    assert "/a" in paths
+    assert paths.expected_s("/a") < 1.5e-3
 
 
 def test_no_more_paths_are_known_than_there_is_room_for():
-    paths = BriefPaths()
+    paths = BriefPaths(1)
     for number in range(10_000):
         paths.learn(f"/{number}", 1e-5)
-    assert "/255" in paths
-    assert "/9999" not in paths
+    assert paths.expected_s("/255") == 1e-5
+    assert paths.expected_s("/9999") == math.inf
     assert len(paths._expected_s) == 256
 
 
-@pytest.mark.parametrize(("seconds", "thread"), [(1e-5, "grpc"), (1e-2, "serve-0")])
-def test_who_runs_a_request(monkeypatch, seconds, thread):
-    ran = []
-    whole = Pipeline.infer
-
-    def infer(self, found, request):
-        ran.append(threading.current_thread().name)
-        answer = whole(self, found, request)
-        request.stages_ns["infer"] = int(1e9 * seconds)
-        return answer
-
-    monkeypatch.setattr(Pipeline, "infer", infer)
-    with serving_grpc(Pool()) as one:
-        for _ in range(5):
-            assert ask(one.address, "ModelInfer", tensors().SerializeToString())
-    assert ran[0] == "serve-0"  # nothing is known of it yet
-    assert thread in ran[1:]
-    assert set(ran[1:]) <= {thread, "serve-0"}
+def test_where_others_have_cpus_of_their_own_less_is_brief():
+    paths = BriefPaths(2)
+    paths.learn("/a", 4e-4)
+    paths.learn("/b", 6e-4)
+    assert paths.expected_s("/a") == 4e-4
+    assert paths.expected_s("/b") == math.inf

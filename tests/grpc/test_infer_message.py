@@ -227,3 +227,48 @@ def test_a_short_request_is_read_once_and_a_long_one_each_time():
     assert InferMessage.read(short) is InferMessage.read(bytes(bytearray(short)))
     long = message(entry("a", "UINT8", (2000,)), raw=[bytes(2000)]).SerializeToString()
     assert InferMessage.read(long) is not InferMessage.read(long)
+
+
+def _read(data):
+    """What a request says, whatever was kept before."""
+    found = InferMessage.read(data)
+    return found.structure, found.id, [*found.contents], [bytes(one) for one in found.raw]
+
+
+def test_of_a_message_that_begins_as_one_before_only_the_values_are_read(monkeypatch):
+    def sent(value, size=2000):
+        return message(entry("a", "UINT8", (size,)), raw=[value * size]).SerializeToString()
+
+    first = _read(sent(b"\1"))
+    monkeypatch.setattr(InferMessage, "_read", None)  # would fail
+    second = _read(sent(b"\2"))
+    assert second[0] is first[0]
+    assert second[1:] == ("", [None], [b"\2" * 2000])
+    assert _read(sent(b"\3")[: -2000 - 3] + b"\x3a\xd0\x86\x03" + b"\3" * 50_000)[3] == [b"\3" * 50_000]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data + b"\x1a\x011",  # an id behind the values
+        lambda data: data + b"\x3a\x01x",  # further values
+        lambda data: data + b"\x32\x03\x0a\x01y",  # an output
+        lambda data: b"\x1a\x017" + data,
+        lambda data: data[: -2000 - 3] + b"\x42" + data[-2000 - 2 :],  # another field
+    ],
+)
+def test_what_is_behind_a_beginning_that_is_known_counts(change):
+    data = message(entry("a", "UINT8", (2000,)), raw=[b"\1" * 2000]).SerializeToString()
+    expected = _read(change(data))
+    _read(data)  # is known from now on
+    assert _read(change(data))[1:] == expected[1:]
+    assert expected[1:] != _read(data)[1:] or expected[0].outputs
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff" * 11, b"\xd1\x0f" + b"\1" * 2000])
+def test_values_that_end_too_early_behind_a_known_beginning_are_refused(end):
+    long = {"note": {"string_param": "x" * 1100}}
+    data = message(entry("a", "UINT8", (2000,)), raw=[b"\1" * 2000], parameters=long).SerializeToString()
+    _read(data)
+    with pytest.raises(RequestError, match="the message ends inside"):
+        InferMessage.read(data[: -2000 - 2] + end)

@@ -350,7 +350,7 @@ def test_for_a_client_that_left_nothing_is_computed():
         call = channel.unary_unary(full_name("ModelInfer"))
         first = call.future(pictures(b"1").SerializeToString(), timeout=WAIT_S)
         assert pool.inside.acquire(timeout=WAIT_S)
-        second = call.future(pictures(bytes(5000)).SerializeToString(), timeout=WAIT_S)
+        second = call.future(pictures(bytes(50_000)).SerializeToString(), timeout=WAIT_S)
         wait_until(lambda: one.loop.waiting == 1)
         second.cancel()
         wait_until(lambda: one.transport.budget.held < 100)

@@ -1,0 +1,120 @@
+"""Brief calls are run by the thread that has read them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from cpuserve.grpc.brief_calls import BriefCalls
+from cpuserve.grpc.brief_paths import BriefPaths
+from tests.grpc.running import ask, serving_grpc
+from tests.grpc.test_server import tensors
+from tests.protocols.fakes import Pipeline, Pool
+
+
+def known(seconds):
+    paths = BriefPaths(1)
+    paths.learn("/a", seconds)
+    return paths
+
+
+def call(path="/a"):
+    return SimpleNamespace(target=path)
+
+
+def busy(seconds, run):
+    """What keeps calls by now, since it has run some at once."""
+    calls = BriefCalls(known(seconds), run)
+    assert all(calls.take(call()) for _ in range(8))
+    assert not calls.kept
+    return calls
+
+
+def test_after_some_that_are_run_at_once_calls_are_kept_until_others_were_read():
+    ran = []
+    calls = BriefCalls(known(1e-4), ran.append)
+    sent = [call() for _ in range(11)]
+    assert all(map(calls.take, sent))
+    assert (ran, calls.kept) == (sent[:8], 3)
+    while calls.kept:
+        calls.run_next()
+    assert ran == sent
+    calls.take(call())
+    assert len(ran) == 12  # at once again
+
+
+def test_what_is_beyond_a_few_milliseconds_is_not_kept():
+    calls = busy(1e-3, lambda _call: None)
+    assert [calls.take(call()) for _ in range(4)] == [True, True, True, False]
+    calls.run_next()
+    assert calls.take(call())
+    assert not calls.take(call())
+
+
+def test_what_is_not_brief_is_not_taken():
+    calls = BriefCalls(known(2e-3), lambda _call: None)
+    assert not calls.take(call())
+    assert not calls.take(call("/unknown"))
+    assert not calls.kept
+
+
+def test_a_call_that_fails_is_not_run_again():
+    def run(_call):
+        if failing:
+            raise ValueError("of the handler")
+
+    failing = []
+    calls = busy(1e-3, run)
+    calls.take(call())
+    failing.append(True)
+    with pytest.raises(ValueError, match="of the handler"):
+        calls.run_next()
+    assert not calls.kept
+
+
+def _threads_of(monkeypatch, seconds, count=5, **how):
+    """The names of the threads that ran requests which compute for so long."""
+    ran = []
+    whole = Pipeline.infer
+
+    def infer(self, found, request):
+        ran.append(threading.current_thread().name)
+        answer = whole(self, found, request)
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+        return answer
+
+    monkeypatch.setattr(Pipeline, "infer", infer)
+    with serving_grpc(Pool(), **how) as one:
+        for _ in range(count):
+            assert ask(one.address, "ModelInfer", tensors().SerializeToString())
+    return ran
+
+
+@pytest.mark.parametrize(("seconds", "thread"), [(0, "grpc"), (1e-2, "serve-0")])
+def test_who_runs_a_request(monkeypatch, seconds, thread):
+    ran = _threads_of(monkeypatch, seconds)
+    assert ran[0] == "serve-0"  # nothing is known of it yet
+    assert thread in ran[1:]
+    assert set(ran[1:]) <= {thread, "serve-0"}
+
+
+def test_requests_that_gather_are_run_by_threads_that_can_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(Pipeline, "gathers", True)
+    assert set(_threads_of(monkeypatch, 0)) == {"serve-0"}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_brief_requests_at_a_time_are_all_answered(threads, monkeypatch):
+    whole = Pipeline.infer
+    monkeypatch.setattr(Pipeline, "infer", lambda *given: (time.sleep(1e-3), whole(*given))[1])
+    message = tensors().SerializeToString()
+    with serving_grpc(Pool(), threads=threads) as one, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(one.address, "ModelInfer", message)[0], range(200)))
+        assert one.codes == ["OK"] * 200
+    assert len(set(answers)) == 1
