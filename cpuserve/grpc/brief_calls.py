@@ -1,17 +1,27 @@
-"""The calls that a thread has read and will run itself, because they are brief: `BriefCalls`."""
+"""The calls that the thread of gRPC runs itself, because they are brief: `BriefCalls`."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from cpuserve.grpc.brief_paths import BriefPaths
 from cpuserve.grpc.grpc_call import GrpcCall
 
-__all__ = ["BriefCalls"]
+__all__ = ["BriefCalls", "Submit"]
 
 _AT_ONCE = 8  # calls that are run before it is looked how many more have come
 _BACKLOG_S = 3e-3  # of those: what is beyond is for the threads that only run requests, or is refused
+_ALL_PYTHON_S = 0.5e-3  # several threads run no more of such calls than one does
+_LEFT = 2  # calls for each of the other threads: one that it runs, one that is there when it is done
+
+
+class Submit(Protocol):
+    """Queues a call, and wakes a thread for it where that is said."""
+
+    def __call__(self, call: GrpcCall, /, *, wake: bool) -> None:
+        """Queue a call."""
 
 
 class BriefCalls:
@@ -21,34 +31,50 @@ class BriefCalls:
     its message is in the caches then. But while one is run nothing is read, and nobody knows how many wait:
     now and then all are read first.
 
+    This thread takes the place of one of those that run requests. The others are given calls, too, so many
+    that none of them sleeps between two.
+
     Args:
         paths: knows which are brief.
         run: runs a call in the calling thread.
+        submit: queues a call for other threads.
+        threads: that run requests where this one runs none, and as many CPUs.
 
     Attributes:
         kept: how many wait for `run_next`.
     """
 
-    def __init__(self, paths: BriefPaths, run: Callable[[GrpcCall], None]) -> None:
+    def __init__(
+        self, paths: BriefPaths, run: Callable[[GrpcCall], None], submit: Submit, threads: int
+    ) -> None:
         self._paths = paths
         self._run = run
+        self._submit = submit
+        self._others = threads - 1
+        self._given: list[None] = []  # one for each that the others have; any thread takes them out
         self._calls: deque[tuple[GrpcCall, float]] = deque()
         self._backlog_s = 0.0
         self._at_once = _AT_ONCE
         self.kept = 0
 
     def take(self, call: GrpcCall) -> bool:
-        """Run a call, or keep it for `run_next`; gives whether it is brief and there is room."""
+        """Run a call, keep it for `run_next`, or give it to another thread.
+
+        Returns:
+            Whether it is brief and there is room.
+        """
         expected_s = self._paths.expected_s(call.target)
         if self._backlog_s + expected_s > _BACKLOG_S:
             return False
-        if self._at_once:
+        if expected_s > _ALL_PYTHON_S and len(self._given) < _LEFT * self._others:
+            self._give(call)
+        elif self._at_once:
             self._at_once -= 1
             self._run(call)
-            return True
-        self._calls.append((call, expected_s))
-        self._backlog_s += expected_s
-        self.kept += 1
+        else:
+            self._calls.append((call, expected_s))
+            self._backlog_s += expected_s
+            self.kept += 1
         return True
 
     def run_next(self) -> None:
@@ -59,3 +85,9 @@ class BriefCalls:
         if not self.kept:
             self._backlog_s, self._at_once = 0.0, _AT_ONCE
         self._run(call)
+
+    def _give(self, call: GrpcCall) -> None:
+        wake = len(self._given) < self._others
+        self._given.append(None)
+        call.when_done(self._given.pop)
+        self._submit(call, wake=wake)

@@ -6,23 +6,17 @@ import math
 
 __all__ = ["BriefPaths"]
 
-_BRIEF_S = 0.5e-3  # of which a second thread answers no more: it is Python that takes this time
-_BRIEF_ALONE_S = 1.5e-3  # where one CPU is all there is: nothing is read meanwhile
-_LONG_S = 10 * _BRIEF_ALONE_S
+_BRIEF_S = 1.5e-3
+_LONG_S = 10 * _BRIEF_S
 # Parts of the newest in what is expected: a request may seem brief because another ran their batch.
 _LESS, _MORE = 0.02, 0.2
 _PATHS = 256  # that are known
 
 
 class BriefPaths:
-    """Learns how long requests take the processor, by their paths; any thread may call its functions.
+    """Learns how long requests take the processor, by their paths; any thread may call its functions."""
 
-    Args:
-        threads: that run requests beside the one that reads them, and as many CPUs.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._brief_s = _BRIEF_S if threads > 1 else _BRIEF_ALONE_S
+    def __init__(self) -> None:
         self._expected_s: dict[str, float] = {}
 
     def learn(self, path: str, seconds: float) -> None:
@@ -41,4 +35,4 @@ class BriefPaths:
     def expected_s(self, path: str) -> float:
         """Seconds that a request of a brief path will take; infinite for any other."""
         expected = self._expected_s.get(path, math.inf)
-        return expected if expected < self._brief_s else math.inf
+        return expected if expected < _BRIEF_S else math.inf

@@ -46,7 +46,9 @@ class Calls:
     def __init__(self, methods: Iterable[Method], transport: GrpcTransport) -> None:
         self.latest = 0.0
         self.held = HeldAnswers()
-        self.brief = BriefCalls(transport.brief_paths, transport.run)
+        self.brief = BriefCalls(
+            transport.brief_paths, transport.run, transport.submit_quietly, transport.threads
+        )
         self._methods = {method.name: method for method in methods}
         self._transport = transport
         self._open: set[OpenCall] = set()

@@ -45,7 +45,7 @@ class GrpcCall:
     """
 
     __slots__ = (
-        *("_handlers", "_infers", "_open", "_priority", "_remaining_s", "_running"),
+        *("_done", "_handlers", "_infers", "_open", "_priority", "_remaining_s", "_running"),
         *("_share", "_timeout_s", "call", "thread_s"),
     )
 
@@ -66,6 +66,7 @@ class GrpcCall:
         self._remaining_s = remaining_s
         self._share = share
         self._running = False
+        self._done: Callable[[], None] | None = None
         self.thread_s = 0.0
         # The client may go at any time. Of two threads, that which takes something out of a list does what is
         # to be done with it: run the handler, or let its memory go; send the answer, or count that none was.
@@ -93,9 +94,16 @@ class GrpcCall:
         self.call.due = time.monotonic() + urgency.timeout_s
         return urgency
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Have a function called once no thread has anything to do with it any more."""
+        self._done = then
+
     def answer(self, reply: Reply, *, last: bool = False) -> None:
         """Send its answer; the channel of a stopping worker is closed by gRPC itself."""
         del last
+        done, self._done = self._done, None
+        if done is not None:
+            done()
         if self._running or _take(self._handlers) is not None:
             self._let_go()
         send = _take(self._open)

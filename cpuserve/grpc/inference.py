@@ -130,7 +130,7 @@ class InferenceService:
         outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
         names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": message.id}
         content = infer_response(names, outputs)
-        call.alone = not pipeline.gathers
+        call.alone = not pipeline.batcher.gathers
         return Reply(200, content, [("Server-Timing", request.server_timing())])
 
 

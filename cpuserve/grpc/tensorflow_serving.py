@@ -117,7 +117,7 @@ class TensorFlowService:
         response = _PredictResponse()
         for name, values, _ in infer_outputs(pipeline, asked, request, call):
             _put(response.outputs[name], values)
-        call.alone = not pipeline.gathers
+        call.alone = not pipeline.batcher.gathers
         response.model_spec.name = pipeline.name
         response.model_spec.version.value = pipeline.version
         response.model_spec.signature_name = message.model_spec.signature_name

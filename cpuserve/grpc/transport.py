@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cpuserve.errors import CpuserveError
+from cpuserve.grpc.brief_calls import Submit
 from cpuserve.grpc.brief_paths import BriefPaths
 from cpuserve.grpc.grpc_call import GrpcCall
 from cpuserve.protocols.body_budget import BodyBudget
@@ -29,6 +30,7 @@ class GrpcTransport:
 
     Args:
         submit: puts a call into the worker's queue.
+        submit_quietly: does so for a thread that has another call now; wakes one where it is told to.
         run: runs it in the calling thread, unless it has to wait for others.
         must_wait: tells whether a request would wait for its turn.
         note_refused: counts and logs a request that was refused before that.
@@ -46,6 +48,7 @@ class GrpcTransport:
     def __init__(
         self,
         submit: Callable[[GrpcCall], None],
+        submit_quietly: Submit,
         run: Callable[[GrpcCall], None],
         must_wait: Callable[[], bool],
         note_refused: Callable[[Call, str, CpuserveError], None],
@@ -59,9 +62,11 @@ class GrpcTransport:
         count_answer: Callable[[str], None] = lambda _code: None,
     ) -> None:
         self.submit = submit
+        self.submit_quietly = submit_quietly
         self.run = run
         self.must_wait = must_wait
-        self.brief_paths = BriefPaths(threads)
+        self.brief_paths = BriefPaths()
+        self.threads = threads
         self.note_refused = note_refused
         self.expect_room = expect_room
         self.check = check

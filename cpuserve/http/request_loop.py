@@ -1,10 +1,9 @@
 """Serves the connections of a worker with threads that share one epoll.
 
 Every thread waits on the same epoll instance, in which each connection is armed for one event. Whichever
-thread wakes first reads whatever has come, on every connection that has something, and puts the requests that
-are whole into one queue. Then it takes the first and runs it to its answer. So bodies are read while others
-compute, no request is handed from thread to thread, connections need not be spread over threads, and a slow
-client holds none. Health checks are answered as soon as they are read.
+wakes first reads what has come, and puts the requests that are whole into one queue. Then it takes the first
+and runs it to its answer. So bodies are read while others compute, no request is handed from thread to
+thread, and a slow client holds none. Health checks are answered as soon as they are read.
 """
 
 from __future__ import annotations
@@ -95,10 +94,8 @@ class RequestLoop:
         self._turns = self._turns_seen = 0
         self._polled = 0.0
         self._at_once_left = _AT_ONCE_A_TURN
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"{SERVING_THREAD}{number}", daemon=True)
-            for number in range(threads)
-        ]
+        names = [f"{SERVING_THREAD}{number}" for number in range(threads)]
+        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
 
     @property
     def waiting(self) -> int:
@@ -137,12 +134,21 @@ class RequestLoop:
 
     def submit(self, waiting: WaitingCall) -> None:
         """Queue a request that came by another transport, or refuse it; may be called by any thread."""
-        try:
-            self._enqueue(waiting, waiting.call.path, time.monotonic())
-        except CpuserveError as error:
-            self.runner.refuse(waiting, error)
+        self._submit(waiting, quiet=False)
         self._wake_one()
         self._hand_over()
+
+    def submit_quietly(self, waiting: WaitingCall, *, wake: bool) -> None:
+        """Queue a request, or refuse it, for a thread that has another one; wake one only if that is said."""
+        self._submit(waiting, quiet=True)
+        if wake:
+            self._wake_idle()
+
+    def _submit(self, waiting: WaitingCall, *, quiet: bool) -> None:
+        try:
+            self._enqueue(waiting, waiting.call.path, time.monotonic(), quiet=quiet)
+        except CpuserveError as error:
+            self.runner.refuse(waiting, error)
 
     def run(self, waiting: WaitingCall) -> None:
         """Run a request in the calling thread; `submit` it where others that wait may have priority."""
@@ -150,14 +156,14 @@ class RequestLoop:
         if (self._with_priorities and self._queue.count) or kind.startswith(self.slow_paths):
             self.submit(waiting)
             return
+        now = time.monotonic()
         try:
             timeout_s = waiting.urgency(self._deadline_s).timeout_s
-            now = time.monotonic()
             expected_s = self._admission.admit(kind, 0, 0, 0.0, timeout_s)
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
-            return
-        self._run(QueuedRequest(waiting, kind, now, timeout_s, now, expected_s), now)
+        else:
+            self._run(QueuedRequest(waiting, kind, now, timeout_s, now, expected_s), now)
 
     def must_wait(self) -> bool:
         """Whether a request that came now would wait for its turn."""
@@ -166,8 +172,7 @@ class RequestLoop:
     def help_out(self) -> None:
         """Read what has come, if since the last call all threads have been busy with the same requests.
 
-        Called regularly by a thread that runs no requests: health checks are answered, and other requests
-        queued or refused, while every thread is busy in a model.
+        Called regularly: health checks are answered, others queued or refused, while all are in a model.
         """
         stuck = self._turns == self._turns_seen and not self._idle_threads
         self._turns_seen = self._turns
@@ -231,8 +236,7 @@ class RequestLoop:
         self._wake_one()
         if handover is not None:
             self._hand_over()
-        if not busy:
-            began = now
+        began = began if busy else now
         if queued.kind.startswith(self.slow_paths):
             try:
                 self._slow_requests.put(queued)
@@ -244,7 +248,7 @@ class RequestLoop:
         return True
 
     def _wake_one(self) -> None:
-        if self._queue.count:
+        if self._queue.count > self._queue.quiet:
             self._wake_idle()
 
     def _wake_idle(self) -> None:
@@ -273,12 +277,11 @@ class RequestLoop:
             if not self.handover.give(connection.waiting_request()):
                 return False
             with suppress(FileNotFoundError):  # it came from another worker and was never waited for here
-                self._epoll.unregister(
-                    connection.number
-                )  # closing would not: the socket stays open elsewhere
+                # closing would not: the socket stays open elsewhere
+                self._epoll.unregister(connection.number)
             connection.close()
             self._arm(connection)
-        except Exception:  # noqa: BLE001  # the thread has another request to run
+        except Exception:  # noqa: BLE001  # the thread has another request
             self._drop(connection)
         return True
 
@@ -340,7 +343,7 @@ class RequestLoop:
                 break
         self._arm(connection)
 
-    def _enqueue(self, request: WaitingCall, kind: str, since: float) -> None:
+    def _enqueue(self, request: WaitingCall, kind: str, since: float, *, quiet: bool = False) -> None:
         """Queue a request, or raise why it may not wait."""
         urgency = request.urgency(self._deadline_s)
         client = request.call.client
@@ -358,7 +361,7 @@ class RequestLoop:
         try:
             expected_s = admission.admit(kind, waiting, ahead, ahead_s, since + urgency.timeout_s - now)
             entry = QueuedRequest(request, kind, since, urgency.timeout_s, now, expected_s)
-            queue.put(entry, client, priority, admission.service_s(kind))
+            queue.put(entry, client, priority, admission.service_s(kind), quiet=quiet)
         finally:
             if dropped is not None:
                 text = f"{admission.queue_size} requests are waiting, most of them this client's"

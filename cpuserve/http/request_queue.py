@@ -14,7 +14,7 @@ _FAIR_EVERY = 4  # turns: one of them goes to who has had least, whatever its pr
 _LEAST_COST_S = 1e-6
 _REMEMBERED = 1024  # clients without a waiting request
 
-_Entry = tuple[float, int, float, str, T]  # start, arrival, cost, client, what waits
+_Entry = tuple[float, int, float, str, T, bool]  # start, arrival, cost, client, what waits, whether quietly
 
 
 class RequestQueue(Generic[T]):
@@ -29,6 +29,7 @@ class RequestQueue(Generic[T]):
 
     Attributes:
         count: requests that wait, as `len` gives it without a call.
+        quiet: those of them for which no thread is to be woken.
     """
 
     def __init__(self) -> None:
@@ -40,12 +41,12 @@ class RequestQueue(Generic[T]):
         self._turn = 0
         self._cost_s = 0.0  # of all that wait
         self._last_start = 0.0  # no request that waits starts later
-        self.count = 0
+        self.count = self.quiet = 0
 
     def __len__(self) -> int:
         return self.count
 
-    def put(self, item: T, client: str, priority: int, cost_s: float) -> None:
+    def put(self, item: T, client: str, priority: int, cost_s: float, *, quiet: bool = False) -> None:
         """Add a request.
 
         Args:
@@ -53,6 +54,7 @@ class RequestQueue(Generic[T]):
             client: whose share it uses.
             priority: 1 goes first.
             cost_s: about how long it will take a thread; it delays the client's next requests.
+            quiet: whether it waits for a thread that is awake.
         """
         with self._lock:
             start = self._start(client) if self.count else 0.0
@@ -64,7 +66,8 @@ class RequestQueue(Generic[T]):
             self._waiting[client] = self._waiting.get(client, 0) + 1
             self._arrivals += 1
             self.count += 1
-            entry = (start, self._arrivals, cost_s, client, item)
+            self.quiet += quiet
+            entry = (start, self._arrivals, cost_s, client, item, quiet)
             heap = self._heaps.get(priority)
             if heap is None:
                 self._heaps[priority] = [entry]
@@ -76,7 +79,7 @@ class RequestQueue(Generic[T]):
         with self._lock:
             if self.count == 1:  # all begin anew
                 _, heap = self._heaps.popitem()
-                self.count = 0
+                self.count = self.quiet = 0
                 self._ends.clear()
                 self._waiting.clear()
                 return heap[0][4]
@@ -100,11 +103,12 @@ class RequestQueue(Generic[T]):
         finally:
             if not accepted:
                 with self._lock:
-                    start, _, cost_s, client, _ = entry
+                    start, _, cost_s, client, _, quiet = entry
                     heapq.heappush(self._heaps.setdefault(priority, []), entry)
                     self._waiting[client] = self._waiting.get(client, 0) + 1
                     self._ends[client] = max(start + max(cost_s, _LEAST_COST_S), self._ends.get(client, 0.0))
                     self.count += 1
+                    self.quiet += quiet
                     self._cost_s += cost_s
                     self._last_start = max(self._last_start, start)
         return accepted
@@ -196,6 +200,7 @@ class RequestQueue(Generic[T]):
         """Remove a request that waits no longer from the counts of its client."""
         client = entry[3]
         self.count -= 1
+        self.quiet -= entry[5]
         self._cost_s -= entry[2]
         left = self._waiting[client] - 1
         if left:

@@ -97,6 +97,7 @@ class GrpcPort:
         transport = GrpcTransport(
             *(
                 worker.loop.submit,
+                worker.loop.submit_quietly,
                 worker.loop.run,
                 worker.loop.must_wait,
                 worker.loop.runner.note_refused,

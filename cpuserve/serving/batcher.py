@@ -103,6 +103,11 @@ class Batcher:
         self._free: list[SharedSlot] = []
         self._filling = SharedSlot(engine.new_slot())
 
+    @property
+    def gathers(self) -> bool:
+        """Whether requests are better run at one time than one by one, since they share batches."""
+        return self.delay_us > 0 or any(size > 1 for size in self.engine.sizes)
+
     def claim(self, count: int = 1) -> BatchRows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""
         with self._lock:

@@ -68,11 +68,6 @@ class Pipeline:
         return self.tensors if self.pictures is None else self.pictures.batcher
 
     @property
-    def gathers(self) -> bool:
-        """Whether requests are better run at one time than one by one, since they share batches."""
-        return self.batcher.engine.sizes[-1:] not in ((), (1,)) or self.batcher.delay_us > 0
-
-    @property
     def decode(self) -> str:
         """How JPEG is decoded, ``exact`` or ``fast``; empty for a model that takes no pictures."""
         if self.pictures is None:

@@ -64,7 +64,15 @@ def serving_grpc(
     codes: list[str] = []
     address = f"127.0.0.1:{port or free_port()}"
     transport = GrpcTransport(
-        *(loop.submit, loop.run, loop.must_wait, loop.runner.note_refused, loop.early_refusal.check, check),
+        *(
+            loop.submit,
+            loop.submit_quietly,
+            loop.run,
+            loop.must_wait,
+            loop.runner.note_refused,
+            loop.early_refusal.check,
+            check,
+        ),
         *(ClientLimits(**limits), BodyBudget(budget)),
         *(max_connections, threads),
         *(channels.append, codes.append),

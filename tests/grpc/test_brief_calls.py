@@ -17,18 +17,28 @@ from tests.protocols.fakes import Pipeline, Pool
 
 
 def known(seconds):
-    paths = BriefPaths(1)
+    paths = BriefPaths()
     paths.learn("/a", seconds)
     return paths
 
 
 def call(path="/a"):
-    return SimpleNamespace(target=path)
+    one = SimpleNamespace(target=path, done=None)
+    one.when_done = lambda then: setattr(one, "done", then)
+    return one
+
+
+def nobody(_call, *, wake):
+    raise AssertionError("there is no other thread")
+
+
+def calls_of(seconds, run, submit=nobody, threads=1):
+    return BriefCalls(known(seconds), run, submit, threads)
 
 
 def busy(seconds, run):
     """What keeps calls by now, since it has run some at once."""
-    calls = BriefCalls(known(seconds), run)
+    calls = calls_of(seconds, run)
     assert all(calls.take(call()) for _ in range(8))
     assert not calls.kept
     return calls
@@ -36,7 +46,7 @@ def busy(seconds, run):
 
 def test_after_some_that_are_run_at_once_calls_are_kept_until_others_were_read():
     ran = []
-    calls = BriefCalls(known(1e-4), ran.append)
+    calls = calls_of(1e-4, ran.append)
     sent = [call() for _ in range(11)]
     assert all(map(calls.take, sent))
     assert (ran, calls.kept) == (sent[:8], 3)
@@ -56,7 +66,7 @@ def test_what_is_beyond_a_few_milliseconds_is_not_kept():
 
 
 def test_what_is_not_brief_is_not_taken():
-    calls = BriefCalls(known(2e-3), lambda _call: None)
+    calls = calls_of(2e-3, lambda _call: None)
     assert not calls.take(call())
     assert not calls.take(call("/unknown"))
     assert not calls.kept
@@ -74,6 +84,29 @@ def test_a_call_that_fails_is_not_run_again():
     with pytest.raises(ValueError, match="of the handler"):
         calls.run_next()
     assert not calls.kept
+
+
+def test_other_threads_are_given_calls_so_that_none_sleeps_between_two():
+    given, ran = [], []
+    calls = calls_of(1e-3, ran.append, lambda one, *, wake: given.append((one, wake)), threads=3)
+    sent = [call() for _ in range(6)]
+    assert all(map(calls.take, sent))
+    assert given == [(sent[0], True), (sent[1], True), (sent[2], False), (sent[3], False)]
+    assert ran == sent[4:]
+    sent[2].done()
+    calls.take(another := call())
+    assert given[-1] == (another, False)
+    for one in (*sent[:2], sent[3]):
+        one.done()
+    calls.take(another := call())
+    assert given[-1] == (another, True)  # of two threads one has nothing to do
+
+
+def test_calls_that_are_all_python_are_given_to_nobody():
+    ran = []
+    calls = calls_of(1e-4, ran.append, threads=3)
+    assert all(calls.take(call()) for _ in range(5))
+    assert len(ran) == 5
 
 
 def _threads_of(monkeypatch, seconds, count=5, **how):
@@ -105,7 +138,7 @@ def test_who_runs_a_request(monkeypatch, seconds, thread):
 
 
 def test_requests_that_gather_are_run_by_threads_that_can_wait_for_each_other(monkeypatch):
-    monkeypatch.setattr(Pipeline, "gathers", True)
+    monkeypatch.setattr(Pipeline.batcher, "gathers", True)
     assert set(_threads_of(monkeypatch, 0)) == {"serve-0"}
 
 

@@ -8,14 +8,14 @@ from cpuserve.grpc.brief_paths import BriefPaths
 
 
 def test_what_is_not_known_is_not_brief():
-    paths = BriefPaths(1)
+    paths = BriefPaths()
     assert paths.expected_s("/a") == math.inf
     paths.learn("/a", 1e-5)
     assert paths.expected_s("/a") == 1e-5
 
 
 def test_a_path_with_some_that_are_long_is_not_brief():
-    paths = BriefPaths(1)
+    paths = BriefPaths()
     for number in range(100):
         paths.learn("/a", 1e-4 if number % 5 == 0 else 4e-3)
     assert paths.expected_s("/a") == math.inf
@@ -25,7 +25,7 @@ def test_a_path_with_some_that_are_long_is_not_brief():
 
 
 def test_after_a_very_long_one_a_path_is_not_brief_for_a_while():
-    paths = BriefPaths(1)
+    paths = BriefPaths()
     paths.learn("/a", 1e-4)
     paths.learn("/a", 1e-1)
     for _ in range(100):
@@ -37,17 +37,9 @@ def test_after_a_very_long_one_a_path_is_not_brief_for_a_while():
 
 
 def test_no_more_paths_are_known_than_there_is_room_for():
-    paths = BriefPaths(1)
+    paths = BriefPaths()
     for number in range(10_000):
         paths.learn(f"/{number}", 1e-5)
     assert paths.expected_s("/255") == 1e-5
     assert paths.expected_s("/9999") == math.inf
     assert len(paths._expected_s) == 256
-
-
-def test_where_others_have_cpus_of_their_own_less_is_brief():
-    paths = BriefPaths(2)
-    paths.learn("/a", 4e-4)
-    paths.learn("/b", 6e-4)
-    assert paths.expected_s("/a") == 4e-4
-    assert paths.expected_s("/b") == math.inf

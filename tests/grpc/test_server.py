@@ -458,11 +458,11 @@ def test_a_stream_that_is_cut_leaves_nothing_behind():
     pool = Stuck()
     with serving_grpc(pool) as one, grpc.insecure_channel(one.address) as channel:
         call = channel.stream_stream(full_name("ModelStreamInfer"))
-        answers = call(iter([pictures(bytes(5000)).SerializeToString()] * 10), timeout=WAIT_S)
+        answers = call(iter([pictures(bytes(50_000)).SerializeToString()] * 10), timeout=WAIT_S)
         assert pool.inside.acquire(timeout=WAIT_S)
         wait_until(lambda: one.loop.waiting == 9)
         answers.cancel()
-        wait_until(lambda: one.transport.budget.held < 6000)  # what is being computed is held still
+        wait_until(lambda: one.transport.budget.held < 60_000)  # what is being computed is held still
         pool.go.set()
         assert infer(one, pictures(b"x"))
         assert one.transport.budget.held == 0

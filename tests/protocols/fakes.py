@@ -29,9 +29,10 @@ class Pipeline:
     outputs = (Port(("sum",), FLOAT, (3,)), Port(("first",), FLOAT, (3,)))
     card = SimpleNamespace(labels=["cat", "dog"], description="", layout="")
     pictures, decode, post = "a way", "fast", TensorsOnly("it is none of pictures")
-    gathers = False
     batcher = SimpleNamespace(
-        engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}), delay_us=1.4
+        engine=SimpleNamespace(sizes=(1, 4), streams=2, read_back=lambda: {"NUM_STREAMS": "2"}),
+        delay_us=1.4,
+        gathers=False,
     )
 
     precision_reason = "precision is f32"
