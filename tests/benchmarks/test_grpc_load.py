@@ -119,14 +119,14 @@ def test_arrivals_do_not_wait_for_answers(load):
 
 def test_a_refusal_with_a_long_text_is_counted_by_its_status(load):
     with _server() as (_, _, address):
-        found = load(address, "--seconds", "0.2", "--channels", "2", "--method", "/any/refuse")
+        found = load(address, "--seconds", "0.2", "--channels", "2", "--method", "/services/refuse")
     assert found["statuses"].keys() == {"RESOURCE_EXHAUSTED"}
     assert found["requests"] > 2
 
 
 def test_a_deadline_ends_a_call_and_the_server_hears_of_it(load):
     with _server() as (_, service, address):
-        words = ("--rate", "20", "--seconds", "0.1", "--timeout-ms", "300", "--method", "/any/sleep")
+        words = ("--rate", "20", "--seconds", "0.1", "--timeout-ms", "300", "--method", "/services/sleep")
         found = load(address, *words)
         assert service.gone.wait(5)
     assert found["statuses"] == {"DEADLINE_EXCEEDED": found["requests"]}
@@ -144,7 +144,7 @@ def test_a_large_request_waits_for_windows(load):
 
 def test_large_answers_are_taken(load):
     with _server() as (_, _, address):
-        found = load(address, "--channels", "2", "--seconds", "0.3", "--method", "/any/large")
+        found = load(address, "--channels", "2", "--seconds", "0.3", "--method", "/services/large")
     assert found["statuses"].keys() == {"OK"}
     assert found["requests"] > 2
 

@@ -23,7 +23,7 @@ class FakeCall:
 
 
 def made():
-    details = SimpleNamespace(deadline=1e18, method=b"/service/Method")
+    details = SimpleNamespace(deadline=1e18, method=b"/inference.GRPCInferenceService/ModelInfer")
     call = FakeCall()
     return call, CoreCall(SimpleNamespace(call=call, call_details=details, invocation_metadata=()))
 
