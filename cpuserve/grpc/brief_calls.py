@@ -14,6 +14,7 @@ __all__ = ["BriefCalls", "Submit"]
 _AT_ONCE = 8  # calls that are run before it is looked how many more have come
 _BACKLOG_S = 3e-3  # of those: what is beyond is for the threads that only run requests, or is refused
 _ALL_PYTHON_S = 0.5e-3  # several threads run no more of such calls than one does
+_CACHED_BYTES = 256 << 10  # of a message: more would have to be fetched from memory again
 _LEFT = 2  # calls for each of the other threads: one that it runs, one that is there when it is done
 
 
@@ -57,8 +58,12 @@ class BriefCalls:
         self._at_once = _AT_ONCE
         self.kept = 0
 
-    def take(self, call: GrpcCall) -> bool:
+    def take(self, call: GrpcCall, size: int) -> bool:
         """Run a call, keep it for `run_next`, or give it to another thread.
+
+        Args:
+            call: a whole request.
+            size: bytes of its message.
 
         Returns:
             Whether it is brief and there is room.
@@ -66,10 +71,11 @@ class BriefCalls:
         expected_s = self._paths.expected_s(call.target)
         if self._backlog_s + expected_s > _BACKLOG_S:
             return False
-        if expected_s > _ALL_PYTHON_S and len(self._given) < _LEFT * self._others:
+        large = size > _CACHED_BYTES
+        if expected_s > _ALL_PYTHON_S and not large and len(self._given) < _LEFT * self._others:
             self._give(call)
-        elif self._at_once:
-            self._at_once -= 1
+        elif large or self._at_once:
+            self._at_once -= not large
             self._run(call)
         else:
             self._calls.append((call, expected_s))

@@ -39,7 +39,7 @@ def calls_of(seconds, run, submit=nobody, threads=1):
 def busy(seconds, run):
     """What keeps calls by now, since it has run some at once."""
     calls = calls_of(seconds, run)
-    assert all(calls.take(call()) for _ in range(8))
+    assert all(calls.take(call(), 100) for _ in range(8))
     assert not calls.kept
     return calls
 
@@ -48,27 +48,27 @@ def test_after_some_that_are_run_at_once_calls_are_kept_until_others_were_read()
     ran = []
     calls = calls_of(1e-4, ran.append)
     sent = [call() for _ in range(11)]
-    assert all(map(calls.take, sent))
+    assert all(calls.take(one, 100) for one in sent)
     assert (ran, calls.kept) == (sent[:8], 3)
     while calls.kept:
         calls.run_next()
     assert ran == sent
-    calls.take(call())
+    calls.take(call(), 100)
     assert len(ran) == 12  # at once again
 
 
 def test_what_is_beyond_a_few_milliseconds_is_not_kept():
     calls = busy(1e-3, lambda _call: None)
-    assert [calls.take(call()) for _ in range(4)] == [True, True, True, False]
+    assert [calls.take(call(), 100) for _ in range(4)] == [True, True, True, False]
     calls.run_next()
-    assert calls.take(call())
-    assert not calls.take(call())
+    assert calls.take(call(), 100)
+    assert not calls.take(call(), 100)
 
 
 def test_what_is_not_brief_is_not_taken():
     calls = calls_of(2e-3, lambda _call: None)
-    assert not calls.take(call())
-    assert not calls.take(call("/unknown"))
+    assert not calls.take(call(), 100)
+    assert not calls.take(call("/unknown"), 100)
     assert not calls.kept
 
 
@@ -79,7 +79,7 @@ def test_a_call_that_fails_is_not_run_again():
 
     failing = []
     calls = busy(1e-3, run)
-    calls.take(call())
+    calls.take(call(), 100)
     failing.append(True)
     with pytest.raises(ValueError, match="of the handler"):
         calls.run_next()
@@ -90,22 +90,30 @@ def test_other_threads_are_given_calls_so_that_none_sleeps_between_two():
     given, ran = [], []
     calls = calls_of(1e-3, ran.append, lambda one, *, wake: given.append((one, wake)), threads=3)
     sent = [call() for _ in range(6)]
-    assert all(map(calls.take, sent))
+    assert all(calls.take(one, 100) for one in sent)
     assert given == [(sent[0], True), (sent[1], True), (sent[2], False), (sent[3], False)]
     assert ran == sent[4:]
     sent[2].done()
-    calls.take(another := call())
+    calls.take(another := call(), 100)
     assert given[-1] == (another, False)
     for one in (*sent[:2], sent[3]):
         one.done()
-    calls.take(another := call())
+    calls.take(another := call(), 100)
     assert given[-1] == (another, True)  # of two threads one has nothing to do
+
+
+def test_a_large_message_is_run_while_it_is_in_the_caches():
+    ran = []
+    calls = calls_of(1e-3, ran.append, threads=3)
+    sent = [call() for _ in range(20)]
+    assert all(calls.take(one, 1 << 20) for one in sent)
+    assert ran == sent
 
 
 def test_calls_that_are_all_python_are_given_to_nobody():
     ran = []
     calls = calls_of(1e-4, ran.append, threads=3)
-    assert all(calls.take(call()) for _ in range(5))
+    assert all(calls.take(call(), 100) for _ in range(5))
     assert len(ran) == 5
 
 
