@@ -60,10 +60,10 @@ def over_limit(name: str) -> float:
     return over_grpc / (1.15 * over_http + grpc_us("a stub, picture", name))
 
 
-def in_memory(tensor: str) -> float:
+def in_memory(tensor: str, name: str = "grpc-cpu") -> float:
     """CPU beyond inference of a tensor in shared memory over gRPC, over that of one in HTTP's body."""
-    alone, shared = grpc_us(f"inference alone, {tensor}"), tensor.replace("tensor", "shared memory")
-    return (grpc_us(f"gRPC, {shared}") - alone) / (grpc_us(f"HTTP, {tensor}") - alone)
+    alone, shared = grpc_us(f"inference alone, {tensor}", name), tensor.replace("tensor", "shared memory")
+    return (grpc_us(f"gRPC, {shared}", name) - alone) / (grpc_us(f"HTTP, {tensor}", name) - alone)
 
 
 def in_time_over_capacity(medians: dict[str, float]) -> float:
@@ -107,6 +107,15 @@ FIGURES = {
     "Xeon: gRPC for half": [
         lambda: result("overload-grpc-xeon")["medians"]["goodput_share"],
         lambda: in_time_over_capacity(result("overload-grpc-xeon")["medians"]),
+    ],
+    "EPYC with AVX-512: gRPC, CPU of a picture": [lambda: over_limit("grpc-cpu-small-epyc")],
+    "EPYC with AVX-512: gRPC, CPU of a tensor": [
+        lambda: in_memory("tensor", "grpc-cpu-small-epyc"),
+        lambda: in_memory("large tensor", "grpc-cpu-small-epyc"),
+    ],
+    "EPYC with AVX-512: gRPC for half": [
+        lambda: result("overload-grpc-epyc")["medians"]["goodput_share"],
+        lambda: in_time_over_capacity(result("overload-grpc-epyc")["medians"]),
     ],
     "CPU-ms of mosec over ours": [partial(beside, run, "mosec") for run in RUNS],
     "CPU-ms of Triton over ours": [partial(beside, run, "triton") for run in RUNS],
