@@ -269,3 +269,20 @@ def test_what_is_ahead_of_a_client_that_is_last_is_all_that_waits(seed, clients)
         assert (count, cost_s) == (len(before), pytest.approx(sum(before), abs=1e-9))
         first, first_s = queue.ahead(client, 1)
         assert (first, first_s) == (0, 0.0)
+
+
+def test_those_that_wake_nobody_are_counted_until_they_are_taken():
+    queue: RequestQueue[str] = RequestQueue()
+    for number in range(5):
+        queue.put(f"{number}", "a", 1, 1.0, quiet=number % 2 == 0)
+    assert (queue.count, queue.quiet) == (5, 3)
+    assert queue.take() == "0"
+    assert queue.quiet == 2
+    assert not queue.offer(lambda _one: False)
+    assert (queue.count, queue.quiet) == (4, 2)
+    assert queue.drop_for("b") == "4"
+    assert queue.quiet == 1
+    assert [queue.take() for _ in range(3)] == ["1", "2", "3"]
+    queue.put("5", "a", 1, 1.0, quiet=True)
+    assert queue.take() == "5"
+    assert (queue.count, queue.quiet) == (0, 0)
