@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
-
-import numpy as np
 
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.infer_structure import MOST_STRUCTURE, InferStructure, structure_of, text_of
@@ -29,7 +27,6 @@ _RAW_OUTPUT = 6  # of the answer
 _CONTENTS = 5  # of an input
 _FP32, _FP64, _ELEMENTS = 6, 7, 8  # of its contents
 _ANSWERS = 256  # of which the beginnings are kept
-_KEPT, _SHORT_BYTES = 256, 1024
 _TYPED = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -59,13 +56,11 @@ class InferMessage:
 
     @classmethod
     def read(cls, message: bytes) -> InferMessage:
-        """Read a request as it was sent; a short one is kept, as clients with shared memory repeat theirs.
+        """Read a request as it was sent.
 
         Raises:
             RequestError: it is no ModelInferRequest, or holds too much beside the values of its tensors.
         """
-        if len(message) <= _SHORT_BYTES:
-            return _read_before(message)
         known = _known.find(message)
         if known is not None:
             structure, value = known
@@ -115,6 +110,15 @@ class InferMessage:
             TooManyElements: they hold more.
             RequestError: it is not what the protocol says; the message names the place.
         """
+        sent = self.raw or any(self.contents)
+        return self._body(most_numbers) if sent else self._body_without_values
+
+    @cached_property
+    def _body_without_values(self) -> InferBody:
+        """Of a request whose values are in shared memory."""
+        return self._body(0)
+
+    def _body(self, most_numbers: int) -> InferBody:
         structure = self.structure
         if not self.contents:
             raise RequestError("the request needs at least one of inputs")
@@ -137,11 +141,6 @@ class InferMessage:
         if left:
             raise RequestError(f"{len(self.raw)} raw_input_contents, {left} more than inputs take")
         return InferBody(inputs, structure.outputs, self.id, binary=True, parameters=structure.parameters)
-
-
-@lru_cache(maxsize=_KEPT)
-def _read_before(message: bytes) -> InferMessage:
-    return InferMessage._read(message)
 
 
 _known: KnownBeginnings[InferStructure] = KnownBeginnings(_RAW)
@@ -217,24 +216,27 @@ def _wrong_field(name: str, datatype: str, field: str) -> RequestError:
 
 
 def infer_response(
-    head: Mapping[str, str], outputs: Sequence[tuple[str, Array, bool | SharedPlace]]
+    names: tuple[str, str], request_id: str, outputs: Sequence[tuple[str, Array, bool | SharedPlace]]
 ) -> bytes:
     """Build a ModelInferResponse, its values as raw_output_contents.
 
     Args:
-        head: model_name, model_version, id.
+        names: of the model and its version.
+        request_id: may be empty.
         outputs: name and values of each, and where it is in shared memory, if it is. Such an output is empty
             among the raw_output_contents, so that these stay in the order of the outputs.
     """
-    identity = head["id"].encode()
-    named = (bytes_field(_ID, len(identity)), identity) if identity else ()
-    described, raw = [_answer_head(head["model_name"], head["model_version"]), *named], []
+    described = [_answer_head(*names)]
+    raw: list[bytes] = []
+    if request_id:
+        identity = request_id.encode()
+        described += (bytes_field(_ID, len(identity)), identity)
     for name, values, place in outputs:
         placed = place if isinstance(place, SharedPlace) else None
         described.append(_answer_output(name, datatype_of(values.dtype), values.shape, placed))
-        data = b"" if placed is not None else raw_bytes(np.ascontiguousarray(values))
-        raw += [bytes_field(_RAW_OUTPUT, len(data)), data]
-    return b"".join((*described, *raw))
+        data = b"" if placed is not None else raw_bytes(values)
+        raw += (bytes_field(_RAW_OUTPUT, len(data)), data)
+    return b"".join(described + raw)
 
 
 @lru_cache(maxsize=_ANSWERS)

@@ -6,7 +6,7 @@ import math
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = ["InferenceService"]
 
 _SERVICE = "inference.GRPCInferenceService"
 _NO_CUDA = "there is no CUDA here: register system shared memory, or send tensors"
+_KEPT, _SHORT_BYTES = 256, 1024
 _NO_NAME = "the request needs the name of a model"
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
 
@@ -51,6 +52,7 @@ class InferenceService:
         self._repository = RepositoryRoutes(pool)
         self._statistics = StatisticsRoutes(pool)
         self._admin = admin
+        self._repeated = lru_cache(maxsize=_KEPT)(self._task)
 
     def methods(self) -> Sequence[Method]:
         """All methods of the service."""
@@ -111,7 +113,10 @@ class InferenceService:
             return json_reply({"ready": False})
 
     def _infer(self, data: bytes) -> Task:
-        """Read a ModelInferRequest."""
+        """Read a ModelInferRequest; a short one is kept, as clients with shared memory repeat theirs."""
+        return self._repeated(data) if len(data) <= _SHORT_BYTES else self._task(data)
+
+    def _task(self, data: bytes) -> Task:
         message = InferMessage.read(data)
         structure = message.structure
         if not structure.model_name:
@@ -128,8 +133,7 @@ class InferenceService:
         request = call.request()
         asked = message.body(call.limits.max_json_elements)
         outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
-        names = {"model_name": pipeline.name, "model_version": str(pipeline.version), "id": message.id}
-        content = infer_response(names, outputs)
+        content = infer_response((pipeline.name, str(pipeline.version)), message.id, outputs)
         call.alone = not pipeline.batcher.gathers
         return Reply(200, content, [("Server-Timing", request.server_timing())])
 

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, Reply, json_reply
@@ -67,8 +67,7 @@ class SharedPlace:
         return {**found, "shared_memory_offset": self.offset} if self.offset else found
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPlace:
+class FoundPlace(NamedTuple):
     """A place in a registered region.
 
     Attributes:
@@ -91,13 +90,16 @@ class FoundPlace:
         Raises:
             RequestError: its memory is gone or has shrunk.
         """
-        at = 0
-        with _Opened(self.region, os.O_RDONLY) as descriptor:
+        at, start = 0, self.start + offset
+        descriptor = _opened(self.region, os.O_RDONLY)
+        try:
             while at < len(target):
-                count = os.preadv(descriptor, (target[at:],), self.start + offset + at)
+                count = os.preadv(descriptor, (target[at:],), start + at)
                 if not count:
                     raise RequestError(f"the memory of region {self.region.name!r} has shrunk since")
                 at += count
+        finally:
+            os.close(descriptor)
 
 
 class SharedMemory:
@@ -159,8 +161,11 @@ class SharedMemory:
         if not (0 <= offset < _MOST and 0 < byte_size < _MOST):
             raise RequestError(f"region {name!r}: offset {offset} and byte_size {byte_size} make no region")
         region = _Registered(name, file, offset, byte_size)
-        with _Opened(region, os.O_RDONLY) as descriptor:
+        descriptor = _opened(region, os.O_RDONLY)
+        try:
             _check_end(region, descriptor, offset + byte_size)
+        finally:
+            os.close(descriptor)
         with self._lock:
             if self._row(name) is not None:
                 raise RequestError(f"region {name!r} is registered already: unregister it first")
@@ -185,16 +190,7 @@ class SharedMemory:
         Raises:
             RequestError: there is none of that name.
         """
-        changes, known = self._known
-        if changes != self._changes.count:
-            with self._lock:
-                known = {row.name: _copied(row) for row in self._rows if row.name}
-                self._known = (self._changes.count, known)
-        if name is None:
-            return list(known.values())
-        if name not in known:
-            raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
-        return [known[name]]
+        return list(self._registered().values()) if name is None else [self._region(name)]
 
     def read(self, place: SharedPlace, most_bytes: int, take_memory: Callable[[int], None]) -> memoryview:
         """A copy of what is in a place.
@@ -247,22 +243,39 @@ class SharedMemory:
                 f"{place.region!r} (parameter shared_memory_byte_size)"
             )
         region, start = self._found(place)
-        with _Opened(region, os.O_WRONLY) as descriptor:
+        descriptor = _opened(region, os.O_WRONLY)
+        try:
             _check_end(region, descriptor, start + len(data))  # writing behind its end would lengthen it
             at = 0
             while at < len(data):
                 at += os.pwrite(descriptor, memoryview(data)[at:], start + at)
+        finally:
+            os.close(descriptor)
         return replace(place, byte_size=len(data))
 
     def _found(self, place: SharedPlace) -> tuple[_Registered, int]:
         """The region of a place, and where the place begins in its file."""
-        (region,) = self.regions(place.region)
+        region = self._region(place.region)
         if place.offset + place.byte_size > region.byte_size:
             raise RequestError(
                 f"offset {place.offset} and {place.byte_size} bytes are outside of region {region.name!r}, "
                 f"which has {region.byte_size} bytes"
             )
         return region, region.offset + place.offset
+
+    def _registered(self) -> Mapping[str, _Registered]:
+        changes, known = self._known
+        if changes != self._changes.count:
+            with self._lock:
+                known = {row.name: _copied(row) for row in self._rows if row.name}
+                self._known = (self._changes.count, known)
+        return known
+
+    def _region(self, name: str) -> _Registered:
+        known = self._registered()
+        if name not in known:
+            raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
+        return known[name]
 
     def _row(self, name: str) -> _Region | None:
         return next((row for row in self._rows if row.name == name), None)
@@ -272,31 +285,22 @@ def _copied(row: _Region) -> _Registered:
     return _Registered(row.name, row.key, row.offset, row.byte_size)
 
 
-class _Opened:
-    """Has a descriptor of the memory of a region; cheaper than a `contextmanager`."""
+def _opened(region: _Registered, flags: int) -> int:
+    """A descriptor of the memory of a region, to be closed soon.
 
-    __slots__ = ("_descriptor", "_flags", "_region")
-
-    def __init__(self, region: _Registered, flags: int) -> None:
-        self._region = region
-        self._flags = flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-    def __enter__(self) -> int:
-        region = self._region
-        try:
-            self._descriptor = descriptor = os.open(_DIRECTORY + region.key, self._flags)
-        except OSError as error:
-            raise RequestError(
-                f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: "
-                f"{error.strerror}"
-            ) from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
-        return descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+    Raises:
+        RequestError: it cannot be opened, or is no memory.
+    """
+    try:
+        descriptor = os.open(_DIRECTORY + region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise RequestError(
+            f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"
+        ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
+    return descriptor
 
 
 def _check_end(region: _Registered, descriptor: int, end: int) -> None:

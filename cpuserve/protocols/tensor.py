@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,11 +158,9 @@ class Tensor:
         Raises:
             RequestError: more than an array can have.
         """
-        count = 0 if 0 in self.shape else 1
-        for size in self.shape:
-            count *= size
-            if count > _MOST_ELEMENTS:
-                raise self._no_array()
+        count = math.prod(self.shape)
+        if count > _MOST_ELEMENTS:
+            raise self._no_array()
         return count
 
     def _no_array(self) -> RequestError:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 import cpuserve
 from cpuserve.errors import RequestError
 from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
@@ -255,8 +253,9 @@ def infer_outputs(
         RequestError: the tensors or outputs are not the model's, or shared memory cannot be used.
     """
     limits = call.limits
-    placed = [one.place for one in asked.inputs] + [one.place for one in asked.outputs]
-    if shared_memory is None and any(placed):
+    if shared_memory is None and (
+        any(one.place for one in asked.inputs) or any(one.place for one in asked.outputs)
+    ):
         raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
     if is_of_frames(asked.parameters):
         inputs = [_with_values(tensor, shared_memory, call) for tensor in asked.inputs]
@@ -268,7 +267,7 @@ def infer_outputs(
     for index, output in _wanted(pipeline, asked):
         values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
         if output.place is not None and shared_memory is not None:
-            place = shared_memory.write(output.place, raw_bytes(np.ascontiguousarray(values)))
+            place = shared_memory.write(output.place, raw_bytes(values))
             found.append((output.name, values, place))
         else:
             found.append((output.name, values, sent))
@@ -326,29 +325,27 @@ def _port_config(port: Port, *, batched: bool) -> dict[str, object]:
 def _infer(
     pipeline: Pipeline, sent: Sequence[Tensor | SharedRows], request: Request, max_pictures: int
 ) -> list[Array]:
-    first = sent[0]
+    first, inputs = sent[0], pipeline.inputs
     if len(sent) == 1 and first.datatype == "BYTES" and isinstance(first, Tensor):
-        _find(pipeline.inputs, first.name, "input")
+        _find(inputs, first.name, "input")
         if len(first.shape) not in (1, 2) or 0 in first.shape:
             raise RequestError(
                 f"input {first.name!r}: pictures have shape [N] or [N, 1], not {list(first.shape)}"
             )
         check_pictures(first.shape[0], max_pictures)
         return pipeline.infer_pictures(first.elements(), request)
-    tensors: list[Array | RowSource | None] = [None] * len(pipeline.inputs)
+    tensors: list[Array | RowSource | None] = [None] * len(inputs)
     for tensor in sent:
-        index = _find(pipeline.inputs, tensor.name, "input")
+        index = _find(inputs, tensor.name, "input")
         if tensors[index] is not None:
             raise RequestError(f"input {tensor.name!r} is sent twice")
         tensors[index] = tensor.array() if isinstance(tensor, Tensor) else tensor
-        wanted = datatype_of(pipeline.inputs[index].dtype)
+        wanted = datatype_of(inputs[index].dtype)
         if tensor.datatype != wanted:
             raise RequestError(f"input {tensor.name!r} is {wanted}, not {tensor.datatype}")
     found = [tensor for tensor in tensors if tensor is not None]
     if len(found) != len(tensors):
-        missing = [
-            port.names[0] for port, tensor in zip(pipeline.inputs, tensors, strict=True) if tensor is None
-        ]
+        missing = [port.names[0] for port, tensor in zip(inputs, tensors, strict=True) if tensor is None]
         raise RequestError(f"model {pipeline.name} needs the inputs {', '.join(missing)} too")
     return pipeline.infer(found, request)
 

@@ -46,7 +46,8 @@ class BatchRows:
     @property
     def inputs(self) -> tuple[Array, ...]:
         """One array [count, ...] an input."""
-        return tuple(array[self.first : self.first + self.count] for array in self.slot.memory.inputs)
+        end = self.first + self.count
+        return tuple([array[self.first : end] for array in self.slot.memory.inputs])
 
     @property
     def outputs(self) -> tuple[Array, ...]:
@@ -97,6 +98,7 @@ class Batcher:
         self.engine = engine
         self._recorder = recorder
         self.max_batch = engine.rows
+        self._has_batches = any(size > 1 for size in engine.sizes)
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
         self._pending: deque[BatchRows] = deque()
@@ -106,7 +108,7 @@ class Batcher:
     @property
     def gathers(self) -> bool:
         """Whether requests are better run at one time than one by one, since they share batches."""
-        return self.delay_us > 0 or any(size > 1 for size in self.engine.sizes)
+        return self._has_batches or self.delay_us > 0
 
     def claim(self, count: int = 1) -> BatchRows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""

@@ -128,7 +128,7 @@ class OpenVinoSlot:
 
     def outputs(self, first: int, count: int) -> tuple[Array, ...]:
         """One array [count, ...] an output, valid until the rows are written again."""
-        return tuple(array[first : first + count] for array in self._outputs)
+        return tuple([array[first : first + count] for array in self._outputs])
 
 
 class OpenVinoEngine:

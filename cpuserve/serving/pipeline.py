@@ -21,6 +21,7 @@ from cpuserve.serving.picture_path import PicturePath
 from cpuserve.serving.postprocess import Answer, Postprocessor, Segmenter, TensorsOnly
 from cpuserve.serving.render import mask_png, overlay_png, upright
 from cpuserve.serving.request import Request
+from cpuserve.serving.request_rows import run_rows
 from cpuserve.serving.row_source import RowSource, arrays_of, write_rows
 from cpuserve.serving.statistics import Recorder, Statistics
 from cpuserve.serving.tensor_checks import check_rows
@@ -285,12 +286,12 @@ class Pipeline:
 
         with _InFlight(self.recorder, request, len(pictures)):
             if self.batch.free:
-                return [_in_batches(way.batcher, len(pictures), fill, request, self.cut)]
+                return [run_rows(way.batcher, len(pictures), fill, request, self.cut)]
             found = []
             for place in range(len(pictures)):
                 if place:
                     request.check_time(place, len(pictures))
-                found.append(_in_batches(way.batcher, 1, partial(put, place), request, None))
+                found.append(run_rows(way.batcher, 1, partial(put, place), request, None))
             return found
 
     @property
@@ -324,7 +325,7 @@ class Pipeline:
                 write_rows(rows.inputs, head(sent), 0)
 
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
-            return _in_batches(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)
+            return run_rows(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)
 
     def _postprocessor(self) -> Postprocessor:
         if isinstance(self.post, TensorsOnly):
@@ -366,34 +367,3 @@ class _InFlight:
             self._recorder.succeeded(self._request, self._images)
         else:
             self._recorder.failed(self._request)
-
-
-def _in_batches(
-    batcher: Batcher,
-    count: int,
-    fill: Callable[[BatchRows, int], None],
-    request: Request,
-    cut: CutParts | None,
-) -> list[Array]:
-    """Run ``count`` rows, as many at a time as a slot holds, and gather their outputs."""
-    gathered: list[Array] = []
-    request.done("queue")
-    for start in range(0, count, batcher.max_batch):
-        if start:
-            request.check_time(start, count)
-        rows = batcher.claim(min(batcher.max_batch, count - start))
-        try:
-            fill(rows, start)
-            request.done("decode")
-            batcher.run(rows)
-            request.ran(rows.started_ns, rows.finished_ns, rows.count, led=rows.led)
-            outputs = rows.outputs if cut is None else cut.whole_outputs(rows.outputs)
-            if not gathered:
-                request.check_answer(count, sum(output[:1].nbytes for output in outputs))
-                gathered = [np.empty((count, *output.shape[1:]), output.dtype) for output in outputs]
-            for whole, part in zip(gathered, outputs, strict=True):
-                whole[start : start + rows.count] = part
-            request.done("post")
-        finally:
-            batcher.release(rows)
-    return gathered

@@ -7,7 +7,12 @@ import pytest
 
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.infer_message import InferMessage, infer_response
+from cpuserve.grpc.inference import InferenceService
 from cpuserve.grpc.messages import message_class
+from cpuserve.protocols.admin import Admin
+from cpuserve.serving.log import LogSwitches
+from cpuserve.serving.trace_ring import TraceRing
+from tests.protocols.fakes import Pool
 
 Request = message_class("inference.ModelInferRequest")
 Response = message_class("inference.ModelInferResponse")
@@ -175,7 +180,7 @@ def test_contents_twice_are_refused():
 def test_the_answer_holds_raw_values_and_text_behind_its_length():
     text = np.array([["0.5:1:cat"]], dtype=object)
     data = infer_response(
-        {"model_name": "m", "model_version": "2", "id": "é7"},
+        *(("m", "2"), "é7"),
         [("x", np.ones((1, 2), np.float32), True), ("classes", text, True)],
     )
     answer = Response.FromString(data)
@@ -214,19 +219,43 @@ def test_an_id_that_is_no_text_is_refused():
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 70_000])
 def test_an_answer_of_any_size_is_a_message(size):
-    data = infer_response(
-        {"model_name": "m", "model_version": "1", "id": ""}, [("x", np.ones((size,), np.uint8), True)]
-    )
+    data = infer_response(*(("m", "1"), ""), [("x", np.ones((size,), np.uint8), True)])
     answer = Response.FromString(data)
     assert answer.raw_output_contents == [b"\1" * size]
     assert list(answer.outputs[0].shape) == [size]
 
 
+def test_values_that_lie_across_in_memory_are_answered_row_by_row():
+    values = np.arange(6, dtype=np.int32).reshape(3, 2).T
+    answer = Response.FromString(infer_response(("m", "1"), "", [("x", values, True)]))
+    assert np.frombuffer(answer.raw_output_contents[0], np.int32).tolist() == [0, 2, 4, 1, 3, 5]
+    texts = np.array([["a", "b"], ["c", "d"]], object).T
+    answer = Response.FromString(infer_response(("m", "1"), "", [("x", texts, True)]))
+    assert answer.raw_output_contents[0].replace(b"\1\0\0\0", b"") == b"acbd"
+
+
 def test_a_short_request_is_read_once_and_a_long_one_each_time():
+    service = InferenceService(Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)))
+    (read,) = (one.read for one in service.methods() if one.name.endswith("/ModelInfer"))
     short = message(entry("a", "BYTES", (1,)), raw=[b"\1\0\0\0x"], id="7").SerializeToString()
-    assert InferMessage.read(short) is InferMessage.read(bytes(bytearray(short)))
+    assert read(short) is read(bytes(bytearray(short)))
     long = message(entry("a", "UINT8", (2000,)), raw=[bytes(2000)]).SerializeToString()
-    assert InferMessage.read(long) is not InferMessage.read(long)
+    assert read(long) is not read(long)
+
+
+def test_a_body_without_values_is_made_once_and_one_with_values_each_time():
+    place = {"shared_memory_region": {"string_param": "r"}, "shared_memory_byte_size": {"int64_param": 2}}
+    placed = message({**entry("a", "UINT8", (2,)), "parameters": place})
+    kept = InferMessage.read(placed.SerializeToString())
+    assert kept.body(1) is kept.body(1)
+    for sent in (
+        message(entry("a", "UINT8", (2,)), raw=[b"12"]),
+        message({**entry("a", "UINT8", (2,)), "contents": {"uint_contents": [1, 2]}}),
+    ):
+        read = InferMessage.read(sent.SerializeToString())
+        assert read.body(2) is not read.body(2)
+    with pytest.raises(TooManyElements):
+        read.body(1)
 
 
 def _read(data):
