@@ -1,20 +1,23 @@
 """Header blocks of gRPC over HTTP/2: a request's fields are written, an answer's status is read.
 
-No block depends on an earlier one, since the client allows the server's encoder no dynamic table.
+Requests refer to the fields of the first one, as those of gRPC's own clients do, so that the server has as
+little to read. Of answers no block depends on an earlier one: the server's encoder is allowed no table.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
-__all__ = ["EMPTY_TABLE", "read_statuses", "request_fields", "timeout_field"]
+__all__ = ["EMPTY_TABLE", "RequestFields", "read_statuses", "request_fields", "timeout_field"]
 
 EMPTY_TABLE = b"\x20"
-"""Begins the first block of a connection: no table is used, however small a table the server allows."""
+"""Empties the table, in front of the first fields that do without it."""
 
 _METHOD_POST, _SCHEME_HTTP = b"\x83", b"\x86"  # whole fields of the static table
 _AUTHORITY, _PATH, _CONTENT_TYPE, _USER_AGENT = 1, 4, 31, 58  # names of the static table
 _STATIC_FIELDS = 61
+_ENTRY_BYTES = 32  # of the table, beside those of name and value
 _STATIC_STATUSES = {8: 200, 9: 204, 10: 206, 11: 304, 12: 400, 13: 404, 14: 500}
 _FIELD, _INDEXED_LITERAL, _TABLE_SIZE = 0x80, 0x40, 0x20  # the first set bit says what an entry is
 _LONGEST_SHIFT = 28  # of a number's bits: no length is longer
@@ -43,19 +46,38 @@ _NUMBERS = {spelling: number for number in range(600) for spelling in _spellings
 _NO_NUMBER = 2  # UNKNOWN, in the place of a status that is no number
 
 
-def request_fields(path: str, authority: str) -> bytes:
-    """The fields that all requests to a method have in common."""
-    return b"".join(
-        (
-            _METHOD_POST,
-            _SCHEME_HTTP,
-            _literal(_PATH, path),
-            _literal(_AUTHORITY, authority),
-            _literal("te", "trailers"),
-            _literal(_CONTENT_TYPE, "application/grpc"),
-            _literal(_USER_AGENT, "cpuserve-load"),
-        )
+class RequestFields(NamedTuple):
+    """The fields that all requests to a method have in common.
+
+    Attributes:
+        alone: without a table.
+        first: those of the first request of a connection; the server keeps them in its table.
+        later: of further requests, by their places there.
+        table_bytes: that they take there.
+    """
+
+    alone: bytes
+    first: bytes
+    later: bytes
+    table_bytes: int
+
+
+def request_fields(path: str, authority: str) -> RequestFields:
+    """The fields of requests to a method."""
+    fields: tuple[tuple[int, str, str], ...] = (
+        (_PATH, ":path", path),
+        (_AUTHORITY, ":authority", authority),
+        (0, "te", "trailers"),
+        (_CONTENT_TYPE, "content-type", "application/grpc"),
+        (_USER_AGENT, "user-agent", "cpuserve-load"),
     )
+    fixed = _METHOD_POST + _SCHEME_HTTP
+    alone = [_literal(index or name, text) for index, name, text in fields]
+    first = [_literal(index or name, text, indexed=True) for index, name, text in fields]
+    newest = _STATIC_FIELDS + 1  # the place of what was kept last
+    later = bytes(_FIELD | newest + place for place in reversed(range(len(fields))))
+    size = sum(len(name) + len(text) + _ENTRY_BYTES for _, name, text in fields)
+    return RequestFields(fixed + b"".join(alone), fixed + b"".join(first), fixed + later, size)
 
 
 @lru_cache(1 << 16)
@@ -124,19 +146,28 @@ def _text(block: bytes, at: int) -> tuple[_Text, int]:
     return (coded, block[at : at + length]), at + length
 
 
-def _literal(name: str | int, text: str) -> bytes:
-    """A field that the peer shall not index, with a literal name or one of the static table."""
+def _literal(name: str | int, text: str, *, indexed: bool = False) -> bytes:
+    """A field with a literal name or one of the static table.
+
+    Args:
+        name: or its place there.
+        text: its value.
+        indexed: whether the peer shall keep it in its table.
+    """
+    kind, bits = (_INDEXED_LITERAL, 6) if indexed else (0, 4)
+    value = _written(len(text), 7) + text.encode()
     if isinstance(name, int):
-        return _written(name, 4) + _written(len(text), 7) + text.encode()
-    return b"\0" + _written(len(name), 7) + name.encode() + _written(len(text), 7) + text.encode()
+        return _written(name, bits, kind) + value
+    return bytes((kind,)) + _written(len(name), 7) + name.encode() + value
 
 
-def _written(number: int, bits: int) -> bytes:
+def _written(number: int, bits: int, kind: int = 0) -> bytes:
+    """A number in the last bits of a byte and those that follow; ``kind`` is in the first bits."""
     most = (1 << bits) - 1
     if number < most:
-        return bytes((number,))
+        return bytes((kind | number,))
     number -= most
-    found = bytearray((most,))
+    found = bytearray((kind | most,))
     while number >= 0x80:
         found.append(number & 0x7F | 0x80)
         number >>= 7

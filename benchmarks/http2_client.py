@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import grpc
 
-from benchmarks.header_blocks import EMPTY_TABLE, read_statuses, timeout_field
+from benchmarks.header_blocks import EMPTY_TABLE, RequestFields, read_statuses, timeout_field
 
 __all__ = ["Call", "Connection"]
 
@@ -30,6 +30,7 @@ _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_CONCURRENT_STREAMS = 1, 2, 3
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
 _REFUSED, _CANCEL = 7, 8  # codes of RST_STREAM
 _DEFAULT_WINDOW, _DEFAULT_FRAME = 0xFFFF, 1 << 14  # bytes, until settings say otherwise
+_DEFAULT_TABLE = 4096  # as much again: a server with less gets no fields to keep
 _MOST = (1 << 31) - 1  # bytes of a window, and the highest stream
 _BLOCK_MOST = 1 << 20  # bytes of a header block in several frames
 _AHEAD = 1 << 18  # bytes: so much is framed before the socket takes it
@@ -100,12 +101,15 @@ class Connection:
         fields: the header fields of all requests.
     """
 
-    def __init__(self, address: tuple[str, int], fields: bytes) -> None:
+    def __init__(self, address: tuple[str, int], fields: RequestFields) -> None:
         self.sock = socket.create_connection(address, _CONNECT_S)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ready, self.usable, self.lost, self.malformed, self.blocked = False, True, "", False, False
         self._fields = fields
+        self._begin, self._later = fields.first, fields.later  # of the next block, and of those after it
+        if fields.table_bytes > _DEFAULT_TABLE:
+            self._use_no_table()
         self._calls: dict[int, Call] = {}  # by stream
         self._pending: deque[Call] = deque()
         self._uploads: deque[Call] = deque()  # of these a part is still to be framed
@@ -202,9 +206,8 @@ class Connection:
             call.stream, call.window, call.sent = self._next_stream, self._initial_window, 0
             self._next_stream += 2
             self._calls[call.stream] = call
-            block = self._fields + timeout_field(call.timeout_ms)
-            if call.stream == 1:
-                block = EMPTY_TABLE + block
+            block = self._begin + timeout_field(call.timeout_ms)
+            self._begin = self._later
             self._out.append(_frame(_HEADERS, _END_HEADERS, call.stream, block))
             if not self._frame_body(call):
                 self._uploads.append(call)
@@ -318,6 +321,8 @@ class Connection:
         for name, value in _SETTING.iter_unpack(payload):
             if name == _MAX_CONCURRENT_STREAMS:
                 self._limit = value
+            elif name == _HEADER_TABLE_SIZE and value < _DEFAULT_TABLE:
+                self._use_no_table()
             elif name == _MAX_FRAME_SIZE:
                 self._frame_bytes = min(value, _AHEAD)  # grpcio allows 16 MiB: they would be copied
             elif name == _INITIAL_WINDOW_SIZE:
@@ -325,6 +330,9 @@ class Connection:
                     call.window += value - self._initial_window
                 self._initial_window = value
         self._out.append(_frame(_SETTINGS, _ACK, 0, b""))
+
+    def _use_no_table(self) -> None:
+        self._begin, self._later = EMPTY_TABLE + self._fields.alone, self._fields.alone
 
     def _got_window(self, stream: int, more: int) -> None:
         if not stream:

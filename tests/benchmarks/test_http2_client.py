@@ -20,6 +20,7 @@ from tests.benchmarks.scripted_http2 import (
     PING,
     PRIORITY,
     RST_STREAM,
+    SETTINGS,
     WINDOW_UPDATE,
     answered,
     block,
@@ -97,26 +98,44 @@ def test_a_reset_call_has_the_status_of_its_code(load, code, name):
     assert found["statuses"].keys() == {name}
 
 
-def test_a_server_without_a_table_reads_the_request(load):
-    seen = []
+@pytest.mark.parametrize(
+    ("table", "later_table", "path_bytes", "kept"),
+    [
+        (4096, None, 200, True),
+        (65536, None, 200, True),
+        (0, None, 200, False),
+        (300, None, 200, False),
+        (4096, None, 4000, False),  # which do not fit in
+        (4096, 0, 200, False),
+    ],
+)
+def test_the_table_of_the_server_is_used_as_far_as_it_has_one(load, table, later_table, path_bytes, kept):
+    seen, sizes, path = [], [], "/a/" + "b" * path_bytes
 
     def script():
         decoder = Decoder()
-        decoder.max_allowed_table_size = 0
+        decoder.max_allowed_table_size = table
 
         def answer(kind, flags, stream, payload):
+            if kind == SETTINGS and flags and later_table is not None and seen:
+                decoder.max_allowed_table_size = later_table
             if kind == HEADERS:
                 seen.append(dict(decoder.decode(payload)))
-            return answered(stream) if kind == DATA else b""
+                sizes.append(len(payload))
+            if kind != DATA:
+                return b""
+            smaller = settings(HEADER_TABLE_SIZE=later_table) if later_table is not None else b""
+            return (smaller if stream == 1 else b"") + answered(stream)
 
         return answer
 
-    with scripted(script, settings(HEADER_TABLE_SIZE=0)) as address:
-        load(address, "--channels", "1", "--seconds", "0.1", "--method", "/a/" + "b" * 200)
-    assert len(seen) > 1
+    with scripted(script, settings(HEADER_TABLE_SIZE=table)) as address:
+        load(address, "--channels", "1", "--seconds", "0.1", "--method", path)
+    assert len(seen) > 3
     assert all(fields == seen[0] for fields in seen)
+    assert (sizes[-1] < 40) == kept
     assert seen[0] == {
-        **{":method": "POST", ":scheme": "http", ":path": "/a/" + "b" * 200, ":authority": address},
+        **{":method": "POST", ":scheme": "http", ":path": path, ":authority": address},
         **{"te": "trailers", "content-type": "application/grpc", "user-agent": "cpuserve-load"},
         "grpc-timeout": "30000m",
     }
