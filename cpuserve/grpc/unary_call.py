@@ -58,9 +58,10 @@ class UnaryCall(OpenCall):
         Args:
             gone: whether its client, or a lack of time, ended it.
         """
-        self._turns.end(self)
-        self._slow.end(self)
         waiting, transport = self._waiting, self._transport
+        if waiting is None:  # else it has been read
+            self._turns.end(self)
+        self._slow.end(self)
         unanswered = not self._answered if waiting is None else gone and waiting.abandon()
         self._answered = True
         if not unanswered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -36,8 +36,7 @@ MOST_NAME = 1024
 MOST_ID = 4096
 
 
-@dataclass(frozen=True)
-class OutputWanted:
+class OutputWanted(NamedTuple):
     """An output the client asks for.
 
     Attributes:
