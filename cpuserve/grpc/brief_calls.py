@@ -72,7 +72,7 @@ class BriefCalls:
         if self._backlog_s + expected_s > _BACKLOG_S:
             return False
         large = size > _CACHED_BYTES
-        if expected_s > _ALL_PYTHON_S and not large and len(self._given) < _LEFT * self._others:
+        if expected_s > _ALL_PYTHON_S and len(self._given) < _LEFT * self._others:
             self._give(call)
         elif large or self._at_once:
             self._at_once -= not large

@@ -104,10 +104,18 @@ def test_other_threads_are_given_calls_so_that_none_sleeps_between_two():
 
 def test_a_large_message_is_run_while_it_is_in_the_caches():
     ran = []
-    calls = calls_of(1e-3, ran.append, threads=3)
+    calls = calls_of(4e-4, ran.append, threads=3)
     sent = [call() for _ in range(20)]
     assert all(calls.take(one, 1 << 20) for one in sent)
     assert ran == sent
+
+
+def test_large_messages_of_calls_that_compute_use_all_threads_too():
+    given, ran = [], []
+    calls = calls_of(1e-3, ran.append, lambda one, *, wake: given.append((one, wake)), threads=3)
+    sent = [call() for _ in range(6)]
+    assert all(calls.take(one, 1 << 20) for one in sent)
+    assert ([one for one, _ in given], ran) == (sent[:4], sent[4:])
 
 
 def test_calls_that_are_all_python_are_given_to_nobody():
