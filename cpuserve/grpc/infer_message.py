@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from cpuserve.errors import RequestError, TooManyElements
@@ -100,6 +100,11 @@ class InferMessage:
             _known.keep(message[:beginning], structure)
         return cls(structure, text_of(named), found, raw)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether it brings values: those of others are all in shared memory."""
+        return bool(self.raw or any(self.contents))
+
     def body(self, most_numbers: int) -> InferBody:
         """The request as V2's handlers take it; outputs are sent as raw bytes.
 
@@ -110,15 +115,6 @@ class InferMessage:
             TooManyElements: they hold more.
             RequestError: it is not what the protocol says; the message names the place.
         """
-        sent = self.raw or any(self.contents)
-        return self._body(most_numbers) if sent else self._body_without_values
-
-    @cached_property
-    def _body_without_values(self) -> InferBody:
-        """Of a request whose values are in shared memory."""
-        return self._body(0)
-
-    def _body(self, most_numbers: int) -> InferBody:
         structure = self.structure
         if not self.contents:
             raise RequestError("the request needs at least one of inputs")

@@ -19,11 +19,14 @@ from cpuserve.grpc.messages import message_class
 from cpuserve.grpc.method import Method, Task, model_path, plain_method, refused_method
 from cpuserve.protocols.admin import Admin
 from cpuserve.protocols.call import Call, Reply, answer, json_reply
+from cpuserve.protocols.inference import RepeatedInference, SentOutput, infer_outputs
 from cpuserve.protocols.repository import RepositoryRoutes
 from cpuserve.protocols.shared_memory import SharedMemory, SharedMemoryRoutes
 from cpuserve.protocols.statistics import StatisticsRoutes
-from cpuserve.protocols.v2 import V2, infer_outputs
+from cpuserve.protocols.v2 import V2
+from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
+from cpuserve.serving.request import Request
 
 __all__ = ["InferenceService"]
 
@@ -31,6 +34,7 @@ _SERVICE = "inference.GRPCInferenceService"
 _NO_CUDA = "there is no CUDA here: register system shared memory, or send tensors"
 _KEPT, _SHORT_BYTES = 256, 1024
 _NO_NAME = "the request needs the name of a model"
+_Outputs = Callable[[Pipeline, Request, Call], list[SentOutput]]
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
 
 
@@ -121,19 +125,31 @@ class InferenceService:
         structure = message.structure
         if not structure.model_name:
             raise RequestError(_NO_NAME)
-        handle = partial(self._run, message)
+        handle = partial(self._run, message) if message.has_values else self._repeatable(message)
         return Task(
             *(structure.path, lambda call: answer(handle, call), True),
             *(structure.timeout_s or math.inf, structure.priority),
         )
 
     def _run(self, message: InferMessage, call: Call) -> Reply:
+        asked = message.body(call.limits.max_json_elements)
+
+        def outputs(pipeline: Pipeline, request: Request, call: Call) -> list[SentOutput]:
+            return infer_outputs(pipeline, asked, request, call, self._shared_memory)
+
+        return self._answer(message, outputs, call)
+
+    def _repeatable(self, message: InferMessage) -> Callable[[Call], Reply]:
+        """A request without values of its own."""
+        outputs = RepeatedInference(message.body(0), self._shared_memory).outputs
+        return partial(self._answer, message, outputs)
+
+    def _answer(self, message: InferMessage, outputs: _Outputs, call: Call) -> Reply:
         structure = message.structure
         pipeline = self._pool.pick(structure.model_name, structure.model_version or None, call.headers)
         request = call.request()
-        asked = message.body(call.limits.max_json_elements)
-        outputs = infer_outputs(pipeline, asked, request, call, self._shared_memory)
-        content = infer_response((pipeline.name, str(pipeline.version)), message.id, outputs)
+        found = outputs(pipeline, request, call)
+        content = infer_response((pipeline.name, str(pipeline.version)), message.id, found)
         call.alone = not pipeline.batcher.gathers
         return Reply(200, content, [("Server-Timing", request.server_timing())])
 

@@ -18,9 +18,9 @@ from cpuserve.grpc.wire import BYTES, wire_fields
 from cpuserve.models.rollout import LABEL
 from cpuserve.protocols.call import Call, Reply, answer
 from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.protocols.inference import infer_outputs
 from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
 from cpuserve.protocols.tfs import TensorFlowServing
-from cpuserve.protocols.v2 import infer_outputs
 from cpuserve.protocols.v2_body import InferBody, OutputWanted
 from cpuserve.serving.engine import Array
 from cpuserve.serving.pool import Pool

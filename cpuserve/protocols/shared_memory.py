@@ -7,14 +7,14 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, Reply, json_reply
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Record, Text, Word
 
-__all__ = ["FoundPlace", "SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
+__all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
 
 _DIRECTORY = "/dev/shm/"  # noqa: S108  # where the C library's shm_open keeps it
 _PLACES, _NAME_BYTES = 64, 256
@@ -65,41 +65,6 @@ class SharedPlace:
             "shared_memory_byte_size": self.byte_size,
         }
         return {**found, "shared_memory_offset": self.offset} if self.offset else found
-
-
-class FoundPlace(NamedTuple):
-    """A place in a registered region.
-
-    Attributes:
-        region: as it was registered.
-        start: of the place, in the file.
-        byte_size: of the values.
-    """
-
-    region: _Registered
-    start: int
-    byte_size: int
-
-    def read(self, target: memoryview, offset: int = 0) -> None:
-        """Copy what is there, or a part of it.
-
-        Args:
-            target: bytes to be written.
-            offset: of the part.
-
-        Raises:
-            RequestError: its memory is gone or has shrunk.
-        """
-        at, start = 0, self.start + offset
-        descriptor = _opened(self.region, os.O_RDONLY)
-        try:
-            while at < len(target):
-                count = os.preadv(descriptor, (target[at:],), start + at)
-                if not count:
-                    raise RequestError(f"the memory of region {self.region.name!r} has shrunk since")
-                at += count
-        finally:
-            os.close(descriptor)
 
 
 class SharedMemory:
@@ -204,32 +169,50 @@ class SharedMemory:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
         """
-        found = self.find(place, most_bytes)
         import numpy as np  # noqa: PLC0415  # in workers only
 
+        self.check(place, most_bytes)
         take_memory(place.byte_size)
         data = np.empty(place.byte_size, np.uint8).data  # not filled with zeros first
-        found.read(data)
+        self.copy(place, data)
         return data
 
-    def find(self, place: SharedPlace, most_bytes: int) -> FoundPlace:
-        """Find a place of values that are to be read.
-
-        Args:
-            place: of the values of an input.
-            most_bytes: that there may be.
+    def check(self, place: SharedPlace, most_bytes: int) -> None:
+        """Check the place of an input, as far as that can be told without its memory.
 
         Raises:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short.
         """
-        region, start = self._found(place)
+        region, _ = self._found(place)
         if place.byte_size > most_bytes:
             raise BodyTooLarge(
                 f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
                 "(setting max_body_bytes)"
             )
-        return FoundPlace(region, start, place.byte_size)
+
+    def copy(self, place: SharedPlace, target: Any, offset: int = 0) -> None:
+        """Copy what is in a place, or a part of it.
+
+        Args:
+            place: of the values of an input.
+            target: the array or memoryview to be filled, without gaps.
+            offset: of the part, in bytes.
+
+        Raises:
+            RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
+        """
+        region, start = self._found(place)
+        descriptor = _opened(region, os.O_RDONLY)
+        try:
+            size, at = target.nbytes, os.preadv(descriptor, (target,), start + offset)
+            while at < size:
+                count = os.preadv(descriptor, (memoryview(target).cast("B")[at:],), start + offset + at)
+                if not count:
+                    raise RequestError(f"the memory of region {region.name!r} has shrunk since")
+                at += count
+        finally:
+            os.close(descriptor)
 
     def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
         """Write the values of an output; gives where they are.

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import cpuserve
 from cpuserve.errors import RequestError
-from cpuserve.protocols.call import Call, Reply, check_pictures, json_reply
-from cpuserve.protocols.scaled_frames import EXTENSION, frame_outputs, is_of_frames, picture_input_text
-from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
-from cpuserve.protocols.shared_rows import SharedRows
-from cpuserve.protocols.tensor import ANY_VALUE, Tensor, datatype_of
-from cpuserve.protocols.v2_body import (
-    InferBody,
-    OutputWanted,
-    classified,
-    infer_reply_body,
-    parse_infer,
-    raw_bytes,
-)
-from cpuserve.serving.engine import Array, Port
+from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.protocols.inference import infer_outputs
+from cpuserve.protocols.scaled_frames import EXTENSION, picture_input_text
+from cpuserve.protocols.shared_memory import SharedMemory
+from cpuserve.protocols.tensor import Tensor, datatype_of
+from cpuserve.protocols.v2_body import InferBody, infer_reply_body, parse_infer
+from cpuserve.serving.engine import Port
 from cpuserve.serving.picture_header import is_picture
 from cpuserve.serving.pipeline import Pipeline
 from cpuserve.serving.pool import Pool
-from cpuserve.serving.request import Request
-from cpuserve.serving.row_source import RowSource
 
-__all__ = ["V2", "infer_outputs"]
+__all__ = ["V2"]
 
 _EXTENSIONS = [
     *("binary_tensor_data", "classification", "logging", "model_configuration", "model_repository"),
     *("parameters", EXTENSION, "statistics", "trace"),
 ]
-
-
 _MAX_BATCH_SIZE = 8
 _PICTURE_AXES = 3
-_MOST_CLASSES = 1_000_000
-_MOST_CLASS_TEXTS = 100_000  # each is made in Python
 
 
 class V2:
@@ -229,86 +215,6 @@ def _picture_format(pipeline: Pipeline, port: Port) -> str:
     return f"FORMAT_{layout}"
 
 
-def infer_outputs(
-    pipeline: Pipeline,
-    asked: InferBody,
-    request: Request,
-    call: Call,
-    shared_memory: SharedMemory | None = None,
-) -> list[tuple[str, Array, bool | SharedPlace]]:
-    """Answer an infer request, whatever form it came in.
-
-    Args:
-        pipeline: of the model.
-        asked: the request.
-        request: its deadline and stage times.
-        call: that brought it.
-        shared_memory: of the server; None where there is none.
-
-    Returns:
-        Name and values of each output that is asked for, and whether they are sent as binary data, or where
-        they are in shared memory.
-
-    Raises:
-        RequestError: the tensors or outputs are not the model's, or shared memory cannot be used.
-    """
-    limits = call.limits
-    if shared_memory is None and (
-        any(one.place for one in asked.inputs) or any(one.place for one in asked.outputs)
-    ):
-        raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
-    if is_of_frames(asked.parameters):
-        inputs = [_with_values(tensor, shared_memory, call) for tensor in asked.inputs]
-        return [*frame_outputs(pipeline, inputs, asked, request, limits)]
-    sources = pipeline.takes_sources
-    resolved = [_values(tensor, shared_memory, call, sources=sources) for tensor in asked.inputs]
-    results = _infer(pipeline, resolved, request, limits.max_pictures)
-    found: list[tuple[str, Array, bool | SharedPlace]] = []
-    for index, output in _wanted(pipeline, asked):
-        values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
-        if output.place is not None and shared_memory is not None:
-            place = shared_memory.write(output.place, raw_bytes(values))
-            found.append((output.name, values, place))
-        else:
-            found.append((output.name, values, sent))
-    return found
-
-
-def _with_values(tensor: Tensor, shared_memory: SharedMemory | None, call: Call) -> Tensor:
-    """An input with its values, out of shared memory where they are there."""
-    if tensor.place is None or shared_memory is None:
-        return tensor
-    data = shared_memory.read(tensor.place, call.limits.max_body_bytes, call.take_memory)
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, data)
-
-
-def _values(
-    tensor: Tensor, shared_memory: SharedMemory | None, call: Call, *, sources: bool
-) -> Tensor | SharedRows:
-    """As `_with_values`; with ``sources``, where any value may be, what copies them into the batch."""
-    if tensor.place is None or shared_memory is None or not sources or tensor.datatype not in ANY_VALUE:
-        return _with_values(tensor, shared_memory, call)
-    return SharedRows(tensor, shared_memory.find(tensor.place, call.limits.max_body_bytes))
-
-
-def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
-    if not output.classification:
-        return result
-    if not result.size or not result.ndim:
-        raise RequestError(f"output {output.name!r} of shape {list(result.shape)} has no rows of classes")
-    if result[0].size > _MOST_CLASSES:
-        raise RequestError(
-            f"output {output.name!r} has {result[0].size} values a row; classification takes {_MOST_CLASSES}"
-        )
-    texts = result.shape[0] * min(output.classification, result[0].size)
-    if texts > _MOST_CLASS_TEXTS:
-        raise RequestError(
-            f"classification {output.classification} of output {output.name!r} makes {texts} texts; "
-            f"there are at most {_MOST_CLASS_TEXTS}: ask for fewer classes or send fewer rows"
-        )
-    return classified(result, output.classification, labels)
-
-
 def _port_metadata(port: Port) -> dict[str, object]:
     return {"name": port.names[0], "datatype": datatype_of(port.dtype), "shape": list(port.shape)}
 
@@ -320,47 +226,3 @@ def _port_config(port: Port, *, batched: bool) -> dict[str, object]:
         "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}",
         "dims": list(port.row_shape if batched else port.shape),
     }
-
-
-def _infer(
-    pipeline: Pipeline, sent: Sequence[Tensor | SharedRows], request: Request, max_pictures: int
-) -> list[Array]:
-    first, inputs = sent[0], pipeline.inputs
-    if len(sent) == 1 and first.datatype == "BYTES" and isinstance(first, Tensor):
-        _find(inputs, first.name, "input")
-        if len(first.shape) not in (1, 2) or 0 in first.shape:
-            raise RequestError(
-                f"input {first.name!r}: pictures have shape [N] or [N, 1], not {list(first.shape)}"
-            )
-        check_pictures(first.shape[0], max_pictures)
-        return pipeline.infer_pictures(first.elements(), request)
-    tensors: list[Array | RowSource | None] = [None] * len(inputs)
-    for tensor in sent:
-        index = _find(inputs, tensor.name, "input")
-        if tensors[index] is not None:
-            raise RequestError(f"input {tensor.name!r} is sent twice")
-        tensors[index] = tensor.array() if isinstance(tensor, Tensor) else tensor
-        wanted = datatype_of(inputs[index].dtype)
-        if tensor.datatype != wanted:
-            raise RequestError(f"input {tensor.name!r} is {wanted}, not {tensor.datatype}")
-    found = [tensor for tensor in tensors if tensor is not None]
-    if len(found) != len(tensors):
-        missing = [port.names[0] for port, tensor in zip(inputs, tensors, strict=True) if tensor is None]
-        raise RequestError(f"model {pipeline.name} needs the inputs {', '.join(missing)} too")
-    return pipeline.infer(found, request)
-
-
-def _wanted(pipeline: Pipeline, asked: InferBody) -> list[tuple[int, OutputWanted]]:
-    if not asked.outputs:
-        return [
-            (index, OutputWanted(port.names[0], asked.binary)) for index, port in enumerate(pipeline.outputs)
-        ]
-    return [(_find(pipeline.outputs, output.name, "output"), output) for output in asked.outputs]
-
-
-def _find(ports: Sequence[Port], name: str, what: str) -> int:
-    for index, port in enumerate(ports):
-        if name in port.names:
-            return index
-    there = ", ".join(port.names[0] for port in ports)
-    raise RequestError(f"there is no {what} {name!r}; the model's are: {there}")

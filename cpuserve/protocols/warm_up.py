@@ -21,8 +21,8 @@ from cpuserve.models.warm_up_files import (
     warm_up_requests,
 )
 from cpuserve.protocols.call import Call
+from cpuserve.protocols.inference import infer_outputs
 from cpuserve.protocols.tensor import Tensor, datatype_of
-from cpuserve.protocols.v2 import infer_outputs
 from cpuserve.protocols.v2_body import InferBody, parse_infer
 from cpuserve.serving.answer_comparison import agreement_of_answers, agreement_of_outputs, likeness
 from cpuserve.serving.engine import Array

@@ -327,6 +327,22 @@ class Pipeline:
         with _InFlight(self.recorder, request, tensors[0].shape[0] if tensors[0].ndim else 0):
             return run_rows(self.tensors, check_rows(self.inputs, tensors), fill, request, self.cut)
 
+    def infer_rows(self, sources: Sequence[RowSource], count: int, request: Request) -> list[Array]:
+        """As `infer`, for sources like others that it has answered; of a pipeline that takes them.
+
+        Args:
+            sources: one an input.
+            count: their rows.
+            request: takes the stage timings.
+        """
+
+        def fill(rows: BatchRows, start: int) -> None:
+            for target, source in zip(rows.inputs, sources, strict=True):
+                source.write(target, start)
+
+        with _InFlight(self.recorder, request, count):
+            return run_rows(self.tensors, count, fill, request, None)
+
     def _postprocessor(self) -> Postprocessor:
         if isinstance(self.post, TensorsOnly):
             raise RequestError(

@@ -40,12 +40,19 @@ class Pipeline:
     def __init__(self, name="m"):
         self.name = name
         self.takes_sources = False
+        self.repeated = 0  # calls of `infer_rows`
 
     def infer(self, tensors, _request):
         a, b = (tensor if isinstance(tensor, np.ndarray) else _written(tensor) for tensor in tensors)
         if a.shape != b.shape:  # as the real one does
             raise RequestError(f"inputs have the shapes {a.shape} and {b.shape}")
         return [a + b, a]
+
+    def infer_rows(self, sources, count, request):
+        """As the real one, which looks at the shapes no more."""
+        assert all(source.shape[0] == count for source in sources)
+        self.repeated += 1
+        return self.infer(sources, request)
 
     def infer_pictures(self, pictures, _request):
         sizes = np.array([[len(picture)] * 3 for picture in pictures], np.float32)
