@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from cpuserve.errors import RequestError, TooManyElements
 from cpuserve.grpc.infer_structure import MOST_STRUCTURE, InferStructure, structure_of, text_of
 from cpuserve.grpc.known_beginnings import KnownBeginnings
@@ -34,6 +36,7 @@ _TYPED = {
     "INT64": "int64_contents",
     "UINT64": "uint64_contents",
 }
+_Described = tuple[str, "np.dtype[Any]", tuple[int, ...], SharedPlace | None]
 _AS_SENT = {"FP32": _FP32, "FP64": _FP64, "BYTES": _ELEMENTS}  # contents whose bytes are the values
 _AS_SENT_NAMES = {"FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
 
@@ -222,32 +225,27 @@ def infer_response(
         outputs: name and values of each, and where it is in shared memory, if it is. Such an output is empty
             among the raw_output_contents, so that these stay in the order of the outputs.
     """
-    described = [_answer_head(*names)]
+    described: list[_Described] = []
     raw: list[bytes] = []
     if request_id:
         identity = request_id.encode()
-        described += (bytes_field(_ID, len(identity)), identity)
+        raw += (bytes_field(_ID, len(identity)), identity)
     for name, values, place in outputs:
         placed = place if isinstance(place, SharedPlace) else None
-        described.append(_answer_output(name, datatype_of(values.dtype), values.shape, placed))
+        described.append((name, values.dtype, values.shape, placed))
         data = b"" if placed is not None else raw_bytes(values)
         raw += (bytes_field(_RAW_OUTPUT, len(data)), data)
-    return b"".join(described + raw)
+    return _description(names, *described) + b"".join(raw)
 
 
 @lru_cache(maxsize=_ANSWERS)
-def _answer_head(model_name: str, model_version: str) -> bytes:
-    data: bytes = _Response(model_name=model_name, model_version=model_version).SerializeToString()
-    return data
-
-
-@lru_cache(maxsize=_ANSWERS)
-def _answer_output(name: str, datatype: str, shape: tuple[int, ...], place: SharedPlace | None) -> bytes:
-    """The description of one output: messages that follow each other on the wire are one."""
-    response = _Response()
-    output = response.outputs.add(name=name, datatype=datatype, shape=shape)
-    for parameter, value in ({} if place is None else place.parameters()).items():
-        choice = "string_param" if isinstance(value, str) else "int64_param"
-        setattr(output.parameters[parameter], choice, value)
+def _description(names: tuple[str, str], *outputs: _Described) -> bytes:
+    """The part of an answer that repeats: messages that follow each other on the wire are one."""
+    response = _Response(model_name=names[0], model_version=names[1])
+    for name, dtype, shape, place in outputs:
+        output = response.outputs.add(name=name, datatype=datatype_of(dtype), shape=shape)
+        for parameter, value in ({} if place is None else place.parameters()).items():
+            choice = "string_param" if isinstance(value, str) else "int64_param"
+            setattr(output.parameters[parameter], choice, value)
     data: bytes = response.SerializeToString()
     return data

@@ -250,13 +250,12 @@ class OpenVinoEngine:
         try:
             if isinstance(slot, WholeSlot):
                 self._run_alone(slot, copies[0])
-                return
-            requests = [slot.requests[copies[place % len(copies)], *part] for place, part in enumerate(parts)]
-            if len(copies) == 1:
-                for request in requests:  # a lone stream runs in this thread: nothing to hand over
-                    request.infer(share_outputs=True)
+            elif len(copies) == 1:
+                for first, size in parts:  # a lone stream runs in this thread: nothing to hand over
+                    slot.requests[copies[0], first, size].infer(share_outputs=True)
             else:
-                _together(requests)
+                places = enumerate(parts)
+                _together([slot.requests[copies[place % len(copies)], *part] for place, part in places])
         finally:
             self._idle.extend(taken)
 
