@@ -127,7 +127,7 @@ class InferenceService:
             raise RequestError(_NO_NAME)
         handle = partial(self._run, message) if message.has_values else self._repeatable(message)
         return Task(
-            *(structure.path, lambda call: answer(handle, call), True),
+            *(structure.path, partial(answer, handle), True),
             *(structure.timeout_s or math.inf, structure.priority),
         )
 

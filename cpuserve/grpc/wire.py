@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cpuserve.errors import RequestError
 
@@ -12,6 +13,7 @@ BYTES = 2
 MOST_FIELDS = 4096
 _VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5
 _VARINT_BYTES = 10
+_SIZES = 256  # for which heads are kept
 _MORE = 128  # a byte of a number, if more follow
 
 
@@ -72,6 +74,7 @@ def field_value(data: memoryview, at: int, number: int) -> memoryview | None:
     return data[value:] if value + length == len(data) else None
 
 
+@lru_cache(maxsize=_SIZES)
 def bytes_field(number: int, size: int) -> bytes:
     """What is in front of a value of bytes, for a field with a number below 16."""
     head = bytearray((number << 3 | BYTES,))

@@ -17,6 +17,7 @@ from cpuserve.sharedmem.record import Record, Text, Word
 __all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
 
 _DIRECTORY = "/dev/shm/"  # noqa: S108  # where the C library's shm_open keeps it
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PLACES, _NAME_BYTES = 64, 256
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,250}")
 _OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of workers
@@ -128,6 +129,7 @@ class SharedMemory:
         region = _Registered(name, file, offset, byte_size)
         descriptor = _opened(region, os.O_RDONLY)
         try:
+            _check_kind(region, descriptor)
             _check_end(region, descriptor, offset + byte_size)
         finally:
             os.close(descriptor)
@@ -205,12 +207,17 @@ class SharedMemory:
         region, start = self._found(place)
         descriptor = _opened(region, os.O_RDONLY)
         try:
-            size, at = target.nbytes, os.preadv(descriptor, (target,), start + offset)
-            while at < size:
-                count = os.preadv(descriptor, (memoryview(target).cast("B")[at:],), start + offset + at)
+            start += offset
+            at = os.preadv(descriptor, (target,), start)
+            while at < target.nbytes:
+                count = os.preadv(descriptor, (memoryview(target).cast("B")[at:],), start + at)
                 if not count:
                     raise RequestError(f"the memory of region {region.name!r} has shrunk since")
                 at += count
+        except OSError as error:  # it is another kind of file now
+            raise RequestError(
+                f"the shared memory {region.key!r} of region {region.name!r} cannot be read: {error.strerror}"
+            ) from None
         finally:
             os.close(descriptor)
 
@@ -228,6 +235,7 @@ class SharedMemory:
         region, start = self._found(place)
         descriptor = _opened(region, os.O_WRONLY)
         try:
+            _check_kind(region, descriptor)
             _check_end(region, descriptor, start + len(data))  # writing behind its end would lengthen it
             at = 0
             while at < len(data):
@@ -272,18 +280,19 @@ def _opened(region: _Registered, flags: int) -> int:
     """A descriptor of the memory of a region, to be closed soon.
 
     Raises:
-        RequestError: it cannot be opened, or is no memory.
+        RequestError: it cannot be opened.
     """
     try:
-        descriptor = os.open(_DIRECTORY + region.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return os.open(_DIRECTORY + region.key, flags | _FLAGS)
     except OSError as error:
         raise RequestError(
             f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"
         ) from None
+
+
+def _check_kind(region: _Registered, descriptor: int) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
         raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
-    return descriptor
 
 
 def _check_end(region: _Registered, descriptor: int, end: int) -> None:

@@ -216,6 +216,21 @@ def test_an_output_that_does_not_fit_is_refused(v2, routes, client):
     assert bytes(client.buf[:24]) == bytes(24)
 
 
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_memory_that_becomes_something_else_is_a_refusal(v2, routes, client, kind):
+    register(routes)
+    file = MEMORY / f"{PREFIX}one"
+    memory = file.rename(MEMORY / f"{PREFIX}moved")
+    file.mkdir() if kind == "directory" else os.mkfifo(file)
+    wanted = {"name": "sum", "parameters": place(size=24, shared_memory_offset=100)["parameters"]}
+    try:
+        assert "cannot be" in infer(v2, place(), B)[2]["error"]
+        assert infer(v2, {**place(), "parameters": {}, "data": A.tolist()}, B, outputs=[wanted])[0] == 400
+    finally:
+        file.rmdir() if kind == "directory" else file.unlink()
+        memory.rename(file)
+
+
 def test_memory_that_shrinks_or_goes_is_a_refusal(v2, routes, client):
     register(routes)
     wanted = {"name": "sum", "parameters": place(size=24, shared_memory_offset=100)["parameters"]}
