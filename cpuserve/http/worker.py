@@ -24,6 +24,7 @@ from cpuserve.protocols.access_log import AccessLog
 from cpuserve.protocols.body_budget import BodyBudget
 from cpuserve.protocols.call import Call
 from cpuserve.protocols.client_limits import ClientLimits
+from cpuserve.protocols.shared_memory import SharedMemory
 from cpuserve.protocols.tracing import Tracer
 from cpuserve.serving.admission import Admission
 from cpuserve.serving.log import LogSwitches
@@ -78,6 +79,7 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self.statistics: Statistics | None = None
         self.tracer: Tracer | None = None
         self.sampler: StackSampler | None = None
+        self.shared_memory: SharedMemory | None = None
         self.access_log: AccessLog | None = None
         self.log_switches: LogSwitches | None = None
         self.other_transports: list[OtherTransport] = []
@@ -192,6 +194,8 @@ class SeatWorker(Worker):  # type: ignore[misc]  # gunicorn has no type hints
         self._tell_silent()
         if self.statistics is not None:
             self.statistics.tick()
+        if self.shared_memory is not None:
+            self.shared_memory.tick()
         for connection in list(self._loop.connections.values()):
             connection.expire(now)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
 from cpuserve.protocols.call import Call, Reply, json_reply
+from cpuserve.protocols.region_file import RegionFile
 from cpuserve.sharedmem.block import Block
 from cpuserve.sharedmem.record import Record, Text, Word
 
 __all__ = ["SharedMemory", "SharedMemoryRoutes", "SharedPlace"]
 
-_DIRECTORY = "/dev/shm/"  # noqa: S108  # where the C library's shm_open keeps it
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PLACES, _NAME_BYTES = 64, 256
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,250}")
 _OWN = ("cpuserve-", "wgunicorn-")  # copies of models, and the heartbeats of workers
@@ -43,6 +40,7 @@ class _Registered:
     key: str
     offset: int
     byte_size: int
+    file: RegionFile
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,8 @@ class SharedPlace:
 class SharedMemory:
     """The regions that clients have registered, for all workers; made before they are forked.
 
-    A region is a part of a file that belongs to a client, who may shrink or remove it at any time. So it is
-    opened for every request, and read and written by system calls: a mapping of it would end the worker with
-    SIGBUS. Values are copied once, into memory that the client cannot change while they are used.
+    A region is a part of a file that belongs to a client, see `RegionFile`. Values are copied once, into
+    memory that the client cannot change while they are used.
 
     Args:
         prefixes: how the names of the files begin that may be registered; several with commas between.
@@ -92,7 +89,7 @@ class SharedMemory:
             if any(own.startswith(prefix) or prefix.startswith(own) for own in _OWN):
                 raise UsageError(f"shared_memory_prefix {prefix!r}: files of the server itself begin so")
         block = Block("cpuserve-regions", 1, _Changes, _Region, _PLACES)
-        self._changes, self._rows = block.head, block.rows
+        self._changes, self._rows = block.head.views["count"], block.rows
         self._lock = block.lock
         self._known: tuple[int, Mapping[str, _Registered]] = (0, {})  # after so many changes
 
@@ -126,27 +123,21 @@ class SharedMemory:
             )
         if not (0 <= offset < _MOST and 0 < byte_size < _MOST):
             raise RequestError(f"region {name!r}: offset {offset} and byte_size {byte_size} make no region")
-        region = _Registered(name, file, offset, byte_size)
-        descriptor = _opened(region, os.O_RDONLY)
-        try:
-            _check_kind(region, descriptor)
-            _check_end(region, descriptor, offset + byte_size)
-        finally:
-            os.close(descriptor)
+        RegionFile(name, file).check(offset + byte_size)
         with self._lock:
             if self._row(name) is not None:
                 raise RequestError(f"region {name!r} is registered already: unregister it first")
             row = self._row("")
             if row is None:
                 raise RequestError(f"{_PLACES} regions are registered already: unregister one")
-            self._changes.count += 1
+            self._changes[0] += 1
             row.key, row.offset, row.byte_size = file, offset, byte_size
             row.name = name
 
     def unregister(self, name: str | None = None) -> None:
         """Forget a region, or all of them; one that there is not is forgotten already."""
         with self._lock:
-            self._changes.count += 1
+            self._changes[0] += 1
             for row in self._rows:
                 if row.name and name in (None, row.name):
                     row.name = ""
@@ -186,7 +177,7 @@ class SharedMemory:
             BodyTooLarge: there are more bytes.
             RequestError: the region is not registered or too short.
         """
-        region, _ = self._found(place)
+        region = self._found(place)
         if place.byte_size > most_bytes:
             raise BodyTooLarge(
                 f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
@@ -204,22 +195,8 @@ class SharedMemory:
         Raises:
             RequestError: the region is not registered or too short, or its memory is gone or has shrunk.
         """
-        region, start = self._found(place)
-        descriptor = _opened(region, os.O_RDONLY)
-        try:
-            start += offset
-            at = os.preadv(descriptor, (target,), start)
-            while at < target.nbytes:
-                count = os.preadv(descriptor, (memoryview(target).cast("B")[at:],), start + at)
-                if not count:
-                    raise RequestError(f"the memory of region {region.name!r} has shrunk since")
-                at += count
-        except OSError as error:  # it is another kind of file now
-            raise RequestError(
-                f"the shared memory {region.key!r} of region {region.name!r} cannot be read: {error.strerror}"
-            ) from None
-        finally:
-            os.close(descriptor)
+        region = self._found(place)
+        region.file.read(target, region.offset + place.offset + offset)
 
     def write(self, place: SharedPlace, data: bytes) -> SharedPlace:
         """Write the values of an output; gives where they are.
@@ -232,75 +209,45 @@ class SharedMemory:
                 f"an output has {len(data)} bytes; there are {place.byte_size} for it in region "
                 f"{place.region!r} (parameter shared_memory_byte_size)"
             )
-        region, start = self._found(place)
-        descriptor = _opened(region, os.O_WRONLY)
-        try:
-            _check_kind(region, descriptor)
-            _check_end(region, descriptor, start + len(data))  # writing behind its end would lengthen it
-            at = 0
-            while at < len(data):
-                at += os.pwrite(descriptor, memoryview(data)[at:], start + at)
-        finally:
-            os.close(descriptor)
+        region = self._found(place)
+        region.file.write(data, region.offset + place.offset)
         return replace(place, byte_size=len(data))
 
-    def _found(self, place: SharedPlace) -> tuple[_Registered, int]:
-        """The region of a place, and where the place begins in its file."""
+    def tick(self) -> None:
+        """Close what clients have unregistered or removed; called regularly."""
+        for region in self._registered().values():
+            region.file.close_removed()
+
+    def _found(self, place: SharedPlace) -> _Registered:
+        """The region of a place."""
         region = self._region(place.region)
         if place.offset + place.byte_size > region.byte_size:
             raise RequestError(
                 f"offset {place.offset} and {place.byte_size} bytes are outside of region {region.name!r}, "
                 f"which has {region.byte_size} bytes"
             )
-        return region, region.offset + place.offset
+        return region
 
     def _registered(self) -> Mapping[str, _Registered]:
         changes, known = self._known
-        if changes != self._changes.count:
+        if changes != self._changes[0]:
             with self._lock:
                 known = {row.name: _copied(row) for row in self._rows if row.name}
-                self._known = (self._changes.count, known)
+                self._known = (self._changes[0], known)
         return known
 
     def _region(self, name: str) -> _Registered:
-        known = self._registered()
-        if name not in known:
+        region = self._registered().get(name)
+        if region is None:
             raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
-        return known[name]
+        return region
 
     def _row(self, name: str) -> _Region | None:
         return next((row for row in self._rows if row.name == name), None)
 
 
 def _copied(row: _Region) -> _Registered:
-    return _Registered(row.name, row.key, row.offset, row.byte_size)
-
-
-def _opened(region: _Registered, flags: int) -> int:
-    """A descriptor of the memory of a region, to be closed soon.
-
-    Raises:
-        RequestError: it cannot be opened.
-    """
-    try:
-        return os.open(_DIRECTORY + region.key, flags | _FLAGS)
-    except OSError as error:
-        raise RequestError(
-            f"the shared memory {region.key!r} of region {region.name!r} cannot be opened: {error.strerror}"
-        ) from None
-
-
-def _check_kind(region: _Registered, descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise RequestError(f"{region.key!r} of region {region.name!r} is no shared memory")
-
-
-def _check_end(region: _Registered, descriptor: int, end: int) -> None:
-    size = os.fstat(descriptor).st_size
-    if end > size:
-        raise RequestError(
-            f"region {region.name!r} needs {end} bytes of the shared memory {region.key!r}, which has {size}"
-        )
+    return _Registered(row.name, row.key, row.offset, row.byte_size, RegionFile(row.name, row.key))
 
 
 class SharedMemoryRoutes:

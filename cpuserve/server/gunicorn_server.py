@@ -272,7 +272,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         worker.row.pid = os.getpid()
         statistics, ring = self.shared.statistics, self.shared.trace_ring
         self.row = statistics.claim(seat.index)
-        worker.statistics = statistics
+        worker.statistics, worker.shared_memory = statistics, self.shared.shared_memory
         worker.recorder = statistics.recorder(self.row, SERVER, 0)
         endpoint = self.settings.otel_endpoint
         worker.tracer = Tracer(ring, ring.row(self.row), OpenTelemetry(endpoint) if endpoint else None)

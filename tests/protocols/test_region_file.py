@@ -1,0 +1,116 @@
+"""The files of regions: how long they are open, and what their clients may do with them meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cpuserve.errors import RequestError
+from cpuserve.protocols.region_file import RegionFile
+from cpuserve.protocols.shared_memory import SharedMemory, SharedPlace
+
+KEY = f"regionfile{os.getpid()}_"
+
+
+@pytest.fixture
+def file():
+    """A client's memory of 16 bytes."""
+    path = Path("/dev/shm") / KEY  # noqa: S108
+    path.write_bytes(b"a" * 16)
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def opened():
+    """How often this process has the memory open, removed or not."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(link.readlink()))
+        except FileNotFoundError:  # of the listing itself
+            continue
+    return sum(KEY in link for link in links)
+
+
+def read(region):
+    target = bytearray(16)
+    region.read(memoryview(target), 0)
+    return bytes(target)
+
+
+def test_it_is_opened_once_to_be_read_and_closed_with_its_region(file):
+    region = RegionFile("r", KEY)
+    region.check(16)
+    assert opened() == 0
+    for letter in b"abc":
+        file.write_bytes(bytes([letter]) * 16)
+        assert read(region) == bytes([letter]) * 16
+        assert opened() == 1
+    region.write(b"zz", 3)
+    assert (opened(), read(region)) == (1, b"ccczz" + b"c" * 11)
+    del region
+    assert opened() == 0
+
+
+def test_memory_that_is_removed_is_not_read_any_more_and_let_go(file):
+    region = RegionFile("r", KEY)
+    assert read(region) == b"a" * 16
+    region.close_removed()
+    assert opened() == 1
+    file.unlink()
+    region.close_removed()
+    assert opened() == 0
+    with pytest.raises(RequestError, match="cannot be opened"):
+        read(region)
+    file.write_bytes(b"b" * 16)
+    assert read(region) == b"b" * 16
+    file.unlink()
+    file.write_bytes(b"c" * 16)
+    assert (read(region), opened()) == (b"c" * 16, 1)
+
+
+def test_a_worker_lets_go_of_what_is_unregistered_or_removed(file):
+    shared = SharedMemory(KEY)
+    shared.tick()
+    place = SharedPlace("r", 0, 16)
+    for end in (lambda: shared.unregister("r"), file.unlink):
+        shared.register("r", KEY, 0, 16)
+        assert bytes(shared.read(place, 16, lambda _count: None)) == b"a" * 16
+        shared.tick()
+        assert opened() == 1
+        end()
+        shared.tick()
+        assert opened() == 0
+
+
+def test_memory_is_replaced_while_threads_read_it(file):
+    region, found, faults = RegionFile("r", KEY), set(), []
+    over = threading.Event()
+
+    def reader():
+        while not over.is_set():
+            try:
+                found.add(read(region))
+            except RequestError:
+                continue  # just then there was none, or an empty one
+            except OSError as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=reader) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(300):
+            file.unlink()
+            file.write_bytes(bytes([97 + number % 20]) * 16)
+            region.close_removed()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not faults
+    assert all(len(set(values)) == 1 for values in found)
+    assert opened() == 1
