@@ -113,4 +113,4 @@ def test_memory_is_replaced_while_threads_read_it(file):
             thread.join()
     assert not faults
     assert all(len(set(values)) == 1 for values in found)
-    assert opened() == 1
+    assert opened() <= 1
