@@ -69,7 +69,7 @@ class BriefCalls:
         Returns:
             Whether it is brief and there is room.
         """
-        expected_s = self._paths.expected_s(call.target)
+        expected_s = self._paths.expected_s(call.call.path)
         if self._backlog_s + expected_s > _BACKLOG_S:
             return False
         large = size > _CACHED_BYTES

@@ -7,7 +7,7 @@ in this module alone. For a small call they cost a quarter of what asyncio's lay
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -62,7 +62,7 @@ class CoreCall:
         self._watched = False  # its end is told of
         self._closed: Callable[[bool], None] = _not_followed
         self.method: str = event.call_details.method.decode("ascii", "replace")
-        self.metadata: Sequence[tuple[str, str | bytes]] = event.invocation_metadata
+        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
         self.peer: str = event.call.peer().decode("ascii", "replace")
 
     @property

@@ -106,9 +106,11 @@ class GrpcCall:
             done()
         if self._running or _take(self._handlers) is not None:
             self._let_go()
-        send = _take(self._open)
-        if send is not None:
-            send(reply)
+        try:
+            send = self._open.pop()
+        except IndexError:  # its client has gone
+            return
+        send(reply)
 
     def abandon(self) -> bool:
         """The client has gone: nothing is computed for it any more, and its message is let go.
@@ -126,8 +128,9 @@ class GrpcCall:
         self.answer(error_reply(error))
 
     def _run(self, call: Call) -> Reply:
-        handler = _take(self._handlers)
-        if handler is None:
+        try:
+            handler = self._handlers.pop()
+        except IndexError:
             return _nobody_waits(call)
         self._running = True
         began_ns = time.thread_time_ns()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from cpuserve.errors import BodyTooLarge, CpuserveError
@@ -23,6 +24,7 @@ __all__ = ["FAILED", "CallWorker", "OpenCall"]
 
 _log = logging.getLogger("cpuserve.grpc")
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
+_METADATA = 64  # sets of metadata that are kept
 _COUNTED_BYTES = 16 << 10  # smaller messages are no more than calls, of which there is a limit
 FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
 """The answer after a fault of the code."""
@@ -76,10 +78,8 @@ class OpenCall(ABC):
 
     def _new_call(self) -> Call:
         """What a message of it becomes."""
-        method, address = self._method, address_of(self._core.peer)
-        return MessageCall(
-            *(method.verb, method.path, "", {}, b"", self._transport.limits, address, client_of(address))
-        )
+        method, address, limits = self._method, address_of(self._core.peer), self._transport.limits
+        return MessageCall(method.verb, method.path, "", {}, b"", limits, address, client_of(address))
 
     def _check(self, call: Call) -> None:
         """Give a call its headers.
@@ -87,16 +87,8 @@ class OpenCall(ABC):
         Raises:
             CpuserveError: it may not go on.
         """
-        transport, metadata = self._transport, self._core.metadata
-        # gRPC itself keeps to the limit of bytes only with clients that have said that they know it
-        if (
-            len(metadata) > MOST_METADATA
-            or sum([len(name) + len(value) for name, value in metadata]) > METADATA_BYTES
-        ):
-            raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
-        call.headers = {
-            name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS
-        }
+        transport = self._transport
+        call.headers = _headers(self._core.metadata)
         if transport.check is not None:
             transport.check(call)
         if not self._method.small:
@@ -146,3 +138,17 @@ class OpenCall(ABC):
         share.release()
         send(reply)
         return None
+
+
+@lru_cache(maxsize=_METADATA)
+def _headers(metadata: tuple[tuple[str, str | bytes], ...]) -> Mapping[str, str]:
+    """The headers that stand for metadata: clients send the same with each call.
+
+    Raises:
+        BodyTooLarge: there are more than there may be.
+    """
+    # gRPC itself keeps to the limit of bytes only with clients that have said that they know it
+    size = sum(len(name) + len(value) for name, value in metadata)
+    if len(metadata) > MOST_METADATA or size > METADATA_BYTES:
+        raise BodyTooLarge(f"a call may have {MOST_METADATA} metadata of {METADATA_BYTES} bytes in all")
+    return {name: value for name, value in metadata if isinstance(value, str) and name not in _NO_HEADERS}

@@ -180,7 +180,9 @@ def _sent(
     """The outputs that are asked for; those that go into shared memory are written there."""
     found: list[SentOutput] = []
     for index, output in wanted:
-        values, sent = _as_wanted(results[index], output, pipeline.card.labels), output.binary
+        values, sent = results[index], output.binary
+        if output.classification:
+            values = _as_classes(values, output, pipeline.card.labels)
         if output.place is not None and shared_memory is not None:
             found.append((output.name, values, shared_memory.write(output.place, raw_bytes(values))))
         else:
@@ -188,9 +190,8 @@ def _sent(
     return found
 
 
-def _as_wanted(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
-    if not output.classification:
-        return result
+def _as_classes(result: Array, output: OutputWanted, labels: Sequence[str]) -> Array:
+    """Texts of the best classes of each row."""
     if not result.size or not result.ndim:
         raise RequestError(f"output {output.name!r} of shape {list(result.shape)} has no rows of classes")
     if result[0].size > _MOST_CLASSES:

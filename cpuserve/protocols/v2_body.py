@@ -306,7 +306,7 @@ def infer_reply_body(
 
 def raw_bytes(array: Array) -> bytes:
     """The values of an array as the protocol sends them: text as BYTES, each element behind its length."""
-    if array.dtype != object:
+    if not array.dtype.hasobject:
         return array.tobytes()
     parts = []
     for element in array.reshape(-1).tolist():

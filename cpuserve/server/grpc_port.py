@@ -6,7 +6,6 @@ import importlib.util
 import os
 import socket
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cpuserve.errors import MissingExtra, UsageError
@@ -106,15 +105,10 @@ class GrpcPort:
             ),
             *(worker.limits, worker.body_budget, self._settings.max_connections, worker.threads),
             GrpcChannels(worker.worker_table, worker.row).tell,
-            partial(_count_answer, worker),
+            worker.recorder.answered if worker.recorder is not None else lambda _code: None,
         )
         methods = all_methods(pool, admin, shared_memory)
         return GrpcServer(self._address, methods, transport, self._tls)
-
-
-def _count_answer(worker: SeatWorker, code: str) -> None:
-    if worker.recorder is not None:
-        worker.recorder.add(f"grpc_{code}")
 
 
 def _bound(family: int, address: str | tuple[str, int], *options: int) -> socket.socket:

@@ -90,6 +90,7 @@ class Batcher:
     Attributes:
         max_batch: rows of a slot.
         delay_us: how long rows wait for others although a stream is idle, microseconds.
+        gathers: whether requests are better run at one time than one by one, since they share batches.
     """
 
     delay_us = 0.0
@@ -98,17 +99,12 @@ class Batcher:
         self.engine = engine
         self._recorder = recorder
         self.max_batch = engine.rows
-        self._has_batches = any(size > 1 for size in engine.sizes)
+        self.gathers = any(size > 1 for size in engine.sizes)
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
         self._pending: deque[BatchRows] = deque()
         self._free: list[SharedSlot] = []
         self._filling = SharedSlot(engine.new_slot())
-
-    @property
-    def gathers(self) -> bool:
-        """Whether requests are better run at one time than one by one, since they share batches."""
-        return self._has_batches or self.delay_us > 0
 
     def claim(self, count: int = 1) -> BatchRows:
         """Take ``count`` neighbouring rows, at most ``max_batch``; they must be released."""
@@ -212,6 +208,7 @@ class DelayedBatcher(Batcher):
     def __init__(self, engine: Engine, recorder: Recorder, delay_us: float) -> None:
         super().__init__(engine, recorder)
         self.delay_us = delay_us
+        self.gathers = self.gathers or delay_us > 0
         self._windows: dict[SharedSlot, list[BatchRows]] = {}
 
     def run(self, rows: BatchRows) -> None:

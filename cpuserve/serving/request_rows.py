@@ -52,7 +52,7 @@ def run_rows(
             if not start:
                 request.check_answer(count, sum([output.nbytes for output in outputs]) // rows.count)
             if rows.count == count:
-                gathered = [np.array(output) for output in outputs]
+                gathered = list(map(np.array, outputs))
             else:
                 _put(gathered, outputs, start, count)
             request.done("post")

@@ -99,6 +99,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
+_ANSWERED = {code: _FIELDS[f"grpc_{code}"] for code in GRPC_CODES}
 *_PLACES, _GRPC_PLACE = (_HISTOGRAM[name] for name in HISTOGRAMS)
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
     _FIELDS[_name] for _name in ("success", "fail", "images", "last_inference_ms", "in_flight")
@@ -289,6 +290,11 @@ class Recorder:
         """Set a gauge to the length of a queue, read under the lock, so that the last call is right."""
         with self._lock:
             self._words[_FIELDS[gauge]] = queue.count
+
+    def answered(self, grpc_code: str) -> None:
+        """Count an answer of the server over gRPC."""
+        with self._lock:
+            self._words[_ANSWERED[grpc_code]] += 1
 
     def entered(self) -> None:
         """Count a request as in flight, until it has `succeeded` or `failed`."""

@@ -143,12 +143,13 @@ class TraceRing:
 
     def _take(self, block: Block[_TraceSwitches, _Ring]) -> None:
         self._switches = block.head
+        self._tracing = block.head.views["tracing"]  # looked at by every request
         self._rows = block.rows
 
     @property
     def tracing(self) -> bool:
         """Whether every request is traced."""
-        return bool(self._switches.tracing)
+        return bool(self._tracing[0])
 
     @tracing.setter
     def tracing(self, value: bool) -> None:
