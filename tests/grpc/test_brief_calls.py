@@ -23,7 +23,7 @@ def known(seconds):
 
 
 def call(path="/a"):
-    one = SimpleNamespace(target=path, done=None)
+    one = SimpleNamespace(call=SimpleNamespace(path=path), done=None)
     one.when_done = lambda then: setattr(one, "done", then)
     return one
 
