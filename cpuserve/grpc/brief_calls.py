@@ -16,6 +16,7 @@ _BACKLOG_S = 3e-3  # of those: what is beyond is for the threads that only run r
 _ALL_PYTHON_S = 0.5e-3  # several threads run no more of such calls than one does
 _CACHED_BYTES = 256 << 10  # of a message: more would have to be fetched from memory again
 _COPY_S = 2e-10  # of a byte of a message: several threads copy no more than one does
+_UNTIMED = 3  # calls that are run here between two that are timed
 _LEFT = 2  # calls for each of the other threads: one that it runs, one that is there when it is done
 
 
@@ -57,6 +58,7 @@ class BriefCalls:
         self._calls: deque[tuple[GrpcCall, float]] = deque()
         self._backlog_s = 0.0
         self._at_once = _AT_ONCE
+        self._untimed = _UNTIMED
         self.kept = 0
 
     def take(self, call: GrpcCall, size: int) -> bool:
@@ -78,7 +80,7 @@ class BriefCalls:
             self._give(call)
         elif large or self._at_once:
             self._at_once -= not large
-            self._run(call)
+            self._run_here(call)
         else:
             self._calls.append((call, expected_s))
             self._backlog_s += expected_s
@@ -92,6 +94,11 @@ class BriefCalls:
         self.kept -= 1
         if not self.kept:
             self._backlog_s, self._at_once = 0.0, _AT_ONCE
+        self._run_here(call)
+
+    def _run_here(self, call: GrpcCall) -> None:
+        call.timed = not self._untimed
+        self._untimed = _UNTIMED if call.timed else self._untimed - 1
         self._run(call)
 
     def _give(self, call: GrpcCall) -> None:

@@ -113,7 +113,7 @@ class OpenCall(ABC):
         share = BodyShare(transport.budget)
 
         def answer(reply: Reply) -> None:
-            if call.alone:
+            if call.alone and waiting.thread_s:
                 transport.brief_paths.learn(call.path, waiting.thread_s)
             send(reply)
 

@@ -99,6 +99,7 @@ class Batcher:
         self.engine = engine
         self._recorder = recorder
         self.max_batch = engine.rows
+        self._least = engine.sizes[0]
         self.gathers = any(size > 1 for size in engine.sizes)
         self._lock = threading.Lock()
         self._idle_streams = engine.streams
@@ -161,13 +162,16 @@ class Batcher:
 
     def _lead(self, batch: list[BatchRows], streams: int, released: str) -> None:
         failure: Exception | None = None
-        batch[0].led = True
+        first = batch[0]
+        first.led = True
         started = time.perf_counter_ns()
         try:
-            parts = split([(rows.first, rows.count) for rows in batch], self.engine.sizes, streams)
-            self.engine.run(batch[0].slot.memory, parts)
-            spent = time.perf_counter_ns() - started
-            self._recorder.executed([size for _, size in parts], spent, released=released)
+            if len(batch) == 1 and first.count == self._least:  # nearly every batch at low load
+                parts: Sequence[Part] = ((first.first, first.count),)
+            else:
+                parts = split([(rows.first, rows.count) for rows in batch], self.engine.sizes, streams)
+            self.engine.run(first.slot.memory, parts)
+            self._recorder.executed(parts, time.perf_counter_ns() - started, released=released)
         except Exception as error:  # noqa: BLE001  # travels with every request of the batch
             failure = error
         finished = time.perf_counter_ns()
@@ -176,7 +180,7 @@ class Batcher:
             self._idle_streams += streams - len(following)
         for rows in batch:
             rows.error, rows.started_ns, rows.finished_ns = failure, started, finished
-            if rows is not batch[0]:
+            if rows is not first:
                 rows.wake()
         for waiting in following:
             waiting[0].batch = waiting
@@ -280,8 +284,6 @@ def split(ranges: Sequence[Part], sizes: Sequence[int], streams: int = 1) -> lis
     Returns:
         (first row, size) in ascending order.
     """
-    if len(ranges) == 1 and ranges[0][1] == sizes[0]:
-        return [ranges[0]]  # a single row: nearly every batch at low load
     total = sum(count for _, count in ranges)
     share = -(-total // streams)
     allowed = [size for size in sizes if size <= share] or [sizes[0]]

@@ -99,6 +99,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
+_EXECUTIONS = _FIELDS["executions"]
 _ANSWERED = {code: _FIELDS[f"grpc_{code}"] for code in GRPC_CODES}
 *_PLACES, _GRPC_PLACE = (_HISTOGRAM[name] for name in HISTOGRAMS)
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
@@ -341,20 +342,20 @@ class Recorder:
             self._words[_FIELDS["cache_miss_count"]] += 1
             self._words[_FIELDS["cache_miss_ns"]] += nanoseconds
 
-    def executed(self, sizes: Sequence[int], nanoseconds: int, *, released: str) -> None:
-        """Count one batch that was run in parts of these sizes.
+    def executed(self, parts: Sequence[tuple[int, int]], nanoseconds: int, *, released: str) -> None:
+        """Count one batch that was run in parts.
 
         Args:
-            sizes: of the parts.
+            parts: the first row of each, and its rows.
             nanoseconds: it took, all parts together.
             released: why it was run: "idle", "gathered" or "timeout", as `COUNTERS` explains them.
         """
         words = self._words
         with self._lock:
-            words[_FIELDS["executions"]] += len(sizes)
+            words[_EXECUTIONS] += len(parts)
             words[_RELEASED[released]] += 1
-            rows = sum(sizes)
-            for size in sizes:
+            rows = parts[0][1] if len(parts) == 1 else sum([size for _, size in parts])
+            for _, size in parts:
                 place = _BATCH_PLACES[size] if size < _LARGEST_BATCH else _BATCH_PLACES[-1]
                 words[place] += 1
                 words[place + 1] += nanoseconds * size // rows

@@ -28,6 +28,16 @@ def call(path="/a"):
     return one
 
 
+def test_one_in_four_of_those_that_are_run_here_is_timed():
+    ran = []
+    calls = calls_of(1e-4, ran.append)
+    for _ in range(20):
+        assert calls.take(call(), 100)
+    while calls.kept:
+        calls.run_next()
+    assert [one.timed for one in ran] == 5 * [False, False, False, True]
+
+
 def nobody(_call, *, wake):
     raise AssertionError("there is no other thread")
 
@@ -154,6 +164,15 @@ def test_who_runs_a_request(monkeypatch, seconds, thread):
     assert ran[0] == "serve-0"  # nothing is known of it yet
     assert thread in ran[1:]
     assert set(ran[1:]) <= {thread, "serve-0"}
+
+
+def test_of_calls_that_are_not_timed_nothing_is_learned(monkeypatch):
+    learned = []
+    learn = BriefPaths.learn
+    monkeypatch.setattr(BriefPaths, "learn", lambda *given: (learned.append(given[2]), learn(*given)))
+    _threads_of(monkeypatch, 0, count=20)
+    assert 0 < len(learned) < 12
+    assert min(learned) > 0
 
 
 def test_requests_that_gather_are_run_by_threads_that_can_wait_for_each_other(monkeypatch):

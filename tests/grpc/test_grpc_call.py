@@ -36,6 +36,14 @@ def test_it_is_run_and_answered(parts):
     assert (ran, sent, budget.held, one.abandon()) == ([1], [reply], 0, False)
 
 
+def test_its_thread_is_timed_unless_that_is_not_wanted(parts):
+    for timed in (True, False):
+        one = waiting(*parts)
+        one.timed = timed
+        one.call.handler(one.call)
+        assert (one.thread_s > 0) == timed
+
+
 def test_for_a_client_that_left_while_it_waited_nothing_is_run(parts):
     budget, ran, sent = parts
     one = waiting(*parts)

@@ -31,7 +31,7 @@ def test_counters_of_several_workers_add_up_and_outlive_them():
         recorder = block.recorder(block.claim(0), "m", 1)
         for _ in range(10):
             answered(recorder)
-        recorder.executed([4, 2], 6000, released="gathered")
+        recorder.executed([(0, 4), (4, 2)], 6000, released="gathered")
         recorder.entered()
 
     seen = []
