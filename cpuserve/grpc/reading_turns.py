@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from typing import Protocol
 
 from cpuserve.errors import BodiesTooLarge, CpuserveError, DeadlineExceeded
@@ -57,8 +58,7 @@ class ReadingTurns:
         self._patience_s = patience_s
         self._timeout_s = timeout_s
         self._all: dict[Reader, None] = {}  # the first to be due first
-        self._turns: dict[str, dict[Reader, None]] = {}  # by client, the oldest first
-        self._count = 0  # of these
+        self._turns: dict[Reader, None] = {}  # the oldest first
         self._waiting: dict[str, dict[Reader, None]] = {}  # by client
         self._room_due = math.inf  # when one of these may be given the place of another
         self.due = math.inf
@@ -69,7 +69,7 @@ class ReadingTurns:
         reader.due = due = now + self._timeout_s
         self.due = min(self.due, due)
         self._all[reader] = None
-        if self._count < self._most and not self._waiting:
+        if len(self._turns) < self._most and not self._waiting:
             self._start(reader, now)
         else:
             self._waiting.setdefault(reader.client, {})[reader] = None
@@ -81,8 +81,10 @@ class ReadingTurns:
         if reader not in self._all:
             return
         del self._all[reader]
-        _take_out(self._turns if reader.reading else self._waiting, reader)
-        self._count -= reader.reading
+        if reader.reading:
+            del self._turns[reader]
+        else:
+            self._wait_no_more(reader)
         if self._waiting:
             self._fill()
         if not self._waiting:
@@ -107,15 +109,21 @@ class ReadingTurns:
 
     def _start(self, reader: Reader, now: float) -> None:
         reader.since, reader.reading = now, True
-        self._turns.setdefault(reader.client, {})[reader] = None
-        self._count += 1
+        self._turns[reader] = None
         reader.read()
 
+    def _wait_no_more(self, reader: Reader) -> None:
+        waiting = self._waiting[reader.client]
+        del waiting[reader]
+        if not waiting:
+            del self._waiting[reader.client]
+
     def _fill(self) -> None:
-        while self._waiting and self._count < self._most:
-            client = min(self._waiting, key=lambda one: len(self._turns.get(one, ())))
+        while self._waiting and len(self._turns) < self._most:
+            counts = Counter(one.client for one in self._turns)
+            client = min(self._waiting, key=counts.__getitem__)
             reader = next(iter(self._waiting[client]))
-            _take_out(self._waiting, reader)
+            self._wait_no_more(reader)
             self._start(reader, time.monotonic())
 
     def _give_up(self, reader: Reader, error: CpuserveError) -> None:
@@ -124,15 +132,14 @@ class ReadingTurns:
 
     def _make_room(self, now: float) -> None:
         """End one turn that has taken too long where others wait; else look again later."""
-        counts = {client: len(turns) for client, turns in self._turns.items()}
-        next_client = min(self._waiting, key=lambda one: counts.get(one, 0))
-        fewest = counts.get(next_client, 0)
-        oldest = [
-            (counts[client], next(iter(turns)))
-            for client, turns in self._turns.items()
-            if counts[client] > fewest or client == next_client
+        counts = Counter(one.client for one in self._turns)
+        next_client = min(self._waiting, key=counts.__getitem__)
+        able = [
+            one
+            for one in self._turns
+            if counts[one.client] > counts[next_client] or one.client == next_client
         ]
-        _, reader = max(oldest, key=lambda one: (one[0], -one[1].since))
+        reader = max(able, key=lambda one: counts[one.client])  # the oldest of these: it is the first
         left_s = reader.since + self._patience_s - now
         if left_s > 0:
             self._room_due = now + max(left_s, self._patience_s / 10)
@@ -145,10 +152,3 @@ class ReadingTurns:
             "others waited (settings max_unfinished_body_bytes and max_body_bytes)",
             _RETRY_S,
         )
-
-
-def _take_out(turns: dict[str, dict[Reader, None]], reader: Reader) -> None:
-    mine = turns[reader.client]
-    del mine[reader]
-    if not mine:
-        del turns[reader.client]

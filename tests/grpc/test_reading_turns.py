@@ -128,4 +128,4 @@ def test_calls_that_end_give_their_turn_back_whenever_they_do(clock):
     third.come()
     turns.look()
     assert turns.due == math.inf
-    assert (turns._count, turns._waiting, turns._turns) == (0, {}, {})
+    assert (turns._waiting, turns._turns) == ({}, {})
