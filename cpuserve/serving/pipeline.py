@@ -376,7 +376,7 @@ class _InFlight:
         self._images = images
 
     def __enter__(self) -> None:
-        self._recorder.entered()
+        self._recorder.add("in_flight")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:

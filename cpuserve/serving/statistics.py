@@ -99,7 +99,7 @@ _GREATEST = {_FIELDS["last_inference_ms"], _FIELDS["streams"]}  # over workers; 
 _OF_LIVING = frozenset(_FIELDS[name] for name in _GAUGES)
 _BUCKETS_NS = tuple(1000 * bucket for bucket in BUCKETS_US)
 _RELEASED = {why: _FIELDS[f"released_{why}"] for why in ("idle", "gathered", "timeout")}
-_EXECUTIONS = _FIELDS["executions"]
+_EXECUTIONS, _GRPC_SUCCESS = _FIELDS["executions"], _FIELDS["grpc_success"]
 _ANSWERED = {code: _FIELDS[f"grpc_{code}"] for code in GRPC_CODES}
 *_PLACES, _GRPC_PLACE = (_HISTOGRAM[name] for name in HISTOGRAMS)
 _SUCCESS, _FAIL, _IMAGES, _LAST, _IN_FLIGHT = (
@@ -297,13 +297,8 @@ class Recorder:
         with self._lock:
             self._words[_ANSWERED[grpc_code]] += 1
 
-    def entered(self) -> None:
-        """Count a request as in flight, until it has `succeeded` or `failed`."""
-        with self._lock:
-            self._words[_IN_FLIGHT] += 1
-
     def succeeded(self, request: Request, images: int) -> None:
-        """Count a request that was answered, with its stages."""
+        """Count a request that was ``in_flight`` and is answered, with its stages."""
         total = time.perf_counter_ns() - request.started_ns
         words = self._words
         with self._lock:
@@ -311,12 +306,10 @@ class Recorder:
             words[_SUCCESS] += 1
             words[_IMAGES] += images
             words[_LAST] = time.time_ns() // 1_000_000
-            self._observe(total, *request.stages_ns.values())
-            if request.over_grpc:
-                self._observe_grpc(total)
+            self._observe(request, total, *request.stages_ns.values())
 
     def failed(self, request: Request) -> None:
-        """Count a request that ended in an error."""
+        """Count a request that was ``in_flight`` and ended in an error."""
         with self._lock:
             self._words[_IN_FLIGHT] -= 1
             self._words[_FAIL] += 1
@@ -332,9 +325,7 @@ class Recorder:
             words[_SUCCESS] += 1
             words[_FIELDS["cache_hit_count"]] += 1
             words[_FIELDS["cache_hit_ns"]] += nanoseconds
-            self._observe(total)
-            if request.over_grpc:
-                self._observe_grpc(total)
+            self._observe(request, total)
 
     def cache_miss(self, nanoseconds: int) -> None:
         """Count a request that the cache has no answer to, and how long it took to learn that."""
@@ -360,17 +351,16 @@ class Recorder:
                 words[place] += 1
                 words[place + 1] += nanoseconds * size // rows
 
-    def _observe(self, *nanoseconds: int) -> None:
+    def _observe(self, request: Request, *nanoseconds: int) -> None:
         """Put a request's time into its histogram, and those of its stages into theirs where they follow."""
         words = self._words
+        if request.over_grpc:
+            words[_GRPC_SUCCESS] += 1
+            words[_GRPC_PLACE] += nanoseconds[0]
+            words[_GRPC_PLACE + 1 + bisect_left(_BUCKETS_NS, nanoseconds[0])] += 1
         for at, spent in zip(_PLACES, nanoseconds, strict=False):
             words[at] += spent
             words[at + 1 + bisect_left(_BUCKETS_NS, spent)] += 1
-
-    def _observe_grpc(self, nanoseconds: int) -> None:
-        self._words[_FIELDS["grpc_success"]] += 1
-        self._words[_GRPC_PLACE] += nanoseconds
-        self._words[_GRPC_PLACE + 1 + bisect_left(_BUCKETS_NS, nanoseconds)] += 1
 
 
 class Totals:

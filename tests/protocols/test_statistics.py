@@ -127,7 +127,7 @@ def test_waiting_requests_are_those_of_all_workers(block):
 def test_statistics_of_one_version_and_of_all(block):
     recorder = block.recorder(block.claim(0), "m", 1)
     request = Request()
-    recorder.entered()
+    recorder.add("in_flight")
     request.done("decode")
     recorder.succeeded(request, 3)
     file = SimpleNamespace(name="m", version=1)

@@ -15,7 +15,7 @@ from tests.forks import in_child
 
 
 def answered(recorder, infer_us=1500):
-    recorder.entered()
+    recorder.add("in_flight")
     request = Request()
     request.start()
     began = request._mark_ns  # however long ago it was started
@@ -32,7 +32,7 @@ def test_counters_of_several_workers_add_up_and_outlive_them():
         for _ in range(10):
             answered(recorder)
         recorder.executed([(0, 4), (4, 2)], 6000, released="gathered")
-        recorder.entered()
+        recorder.add("in_flight")
 
     seen = []
     for _ in range(4):  # one after the other, in the same row
@@ -191,7 +191,7 @@ def test_streams_are_those_of_one_worker_and_requests_those_of_all():
     recorders = [block.recorder(block.claim(row), "m", 1) for row in (0, 1)]
     for recorder in recorders:
         recorder.put("streams", 4)
-        recorder.entered()
+        recorder.add("in_flight")
     assert (block.totals("m", 1)["streams"], block.totals("m", 1)["in_flight"]) == (4, 2)
     recorders[0].failed(Request())
     assert block.totals("m", 1)["in_flight"] == 1
@@ -242,7 +242,7 @@ def test_a_bucket_holds_what_is_at_most_its_end(microseconds, bucket):
     block = Statistics(rows=1)
     recorder = block.recorder(0, "m", 1)
     request = Request()
-    recorder.entered()
+    recorder.add("in_flight")
     request.done("queue", request.started_ns + microseconds * 1000)
     recorder.succeeded(request, 1)
     buckets = block.totals("m", 1).buckets("queue")
@@ -253,7 +253,7 @@ def test_a_bucket_holds_what_is_at_most_its_end(microseconds, bucket):
 def test_failures_are_counted_apart():
     block = Statistics(rows=1)
     recorder = block.recorder(0, "m", 1)
-    recorder.entered()
+    recorder.add("in_flight")
     recorder.failed(Request())
     totals = block.totals("m", 1)
     assert totals["in_flight"] == 0
