@@ -90,7 +90,7 @@ def test_resident_memory_is_every_workers_own_and_rises_and_falls(block):
 def test_requests_inside_are_those_of_all_workers(block):
     one, other = (block.recorder(block.claim(row), "m", 1) for row in (0, 1))
     labels = {"name": "m", "version": "1"}
-    one.entered(), other.entered()
+    one.add("in_flight"), other.add("in_flight")
     assert value(block, "ovms_current_requests", **labels) == 2
     one.failed(Request())
     assert value(block, "ovms_current_requests", **labels) == 1

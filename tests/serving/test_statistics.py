@@ -164,7 +164,7 @@ def test_the_gauges_of_a_worker_that_ended_fall():
 
     def work():
         row = block.claim(1)
-        block.recorder(row, "m", 1).entered()
+        block.recorder(row, "m", 1).add("in_flight")
         server = block.recorder(row, SERVER, 0)
         server.put_count("queue_depth", SimpleNamespace(count=3))
         block.recorder(row, "m", 1).put("streams", 4)
