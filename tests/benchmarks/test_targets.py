@@ -108,10 +108,18 @@ FIGURES = {
         lambda: result("overload-grpc-xeon")["medians"]["goodput_share"],
         lambda: in_time_over_capacity(result("overload-grpc-xeon")["medians"]),
     ],
-    "EPYC with AVX-512: gRPC, CPU of a picture": [lambda: over_limit("grpc-cpu-small-epyc")],
+    "EPYC with AVX-512: gRPC, CPU of a picture of 9.5 KB": [lambda: over_limit("grpc-cpu-small-epyc")],
+    "EPYC with AVX-512: gRPC, CPU of a picture of 203 KB": [lambda: over_limit("grpc-cpu-epyc")],
+    "EPYC with AVX-512: gRPC, CPU of Triton": [
+        lambda: grpc_us("Triton, picture", "grpc-cpu-epyc") / grpc_us("gRPC, twin", "grpc-cpu-epyc")
+    ],
     "EPYC with AVX-512: gRPC, CPU of a tensor": [
         lambda: in_memory("tensor", "grpc-cpu-small-epyc"),
         lambda: in_memory("large tensor", "grpc-cpu-small-epyc"),
+    ],
+    "EPYC with AVX-512: the same with two workers": [
+        lambda: in_memory("tensor", "grpc-cpu-workers-epyc"),
+        lambda: in_memory("large tensor", "grpc-cpu-workers-epyc"),
     ],
     "EPYC with AVX-512: gRPC for half": [
         lambda: result("overload-grpc-epyc")["medians"]["goodput_share"],
