@@ -57,7 +57,10 @@ def infer_outputs(
     if is_of_frames(asked.parameters):
         inputs = [_with_values(tensor, shared_memory, call) for tensor in asked.inputs]
         return [*frame_outputs(pipeline, inputs, asked, request, limits)]
-    resolved = _resolved(pipeline, asked, shared_memory, call)
+    resolved = [
+        _shared_rows(pipeline, one, shared_memory, call) or _with_values(one, shared_memory, call)
+        for one in asked.inputs
+    ]
     first = resolved[0]
     if len(resolved) == 1 and first.datatype == "BYTES" and isinstance(first, Tensor):
         results = _infer_pictures(pipeline, first, request, limits.max_pictures)
@@ -111,19 +114,12 @@ class RepeatedInference:
         """Of a request that was answered; None where its values have to be looked at."""
         if is_of_frames(self._asked.parameters):
             return None
-        tensors = _tensors(pipeline, _resolved(pipeline, self._asked, self._shared_memory, call))
-        sources = [tensor for tensor in tensors if isinstance(tensor, SharedRows)]
-        if len(sources) != len(tensors):
+        found = [_shared_rows(pipeline, one, self._shared_memory, call) for one in self._asked.inputs]
+        rows = [one for one in found if one is not None]
+        if len(rows) != len(found):
             return None
+        sources = [one for one in _tensors(pipeline, rows) if isinstance(one, SharedRows)]  # all, in order
         return _Known(weakref.ref(pipeline), sources, sources[0].shape[0], _wanted(pipeline, self._asked))
-
-
-def _resolved(
-    pipeline: Pipeline, asked: InferBody, shared_memory: SharedMemory | None, call: Call
-) -> list[Tensor | SharedRows]:
-    """The inputs with their values, or with what copies them into the batch."""
-    sources = pipeline.takes_sources
-    return [_values(tensor, shared_memory, call, sources=sources) for tensor in asked.inputs]
 
 
 def _with_values(tensor: Tensor, shared_memory: SharedMemory | None, call: Call) -> Tensor:
@@ -134,12 +130,14 @@ def _with_values(tensor: Tensor, shared_memory: SharedMemory | None, call: Call)
     return Tensor(tensor.name, tensor.datatype, tensor.shape, data)
 
 
-def _values(
-    tensor: Tensor, shared_memory: SharedMemory | None, call: Call, *, sources: bool
-) -> Tensor | SharedRows:
-    """As `_with_values`; with ``sources``, where any value may be, what copies them into the batch."""
-    if tensor.place is None or shared_memory is None or not sources or tensor.datatype not in ANY_VALUE:
-        return _with_values(tensor, shared_memory, call)
+def _shared_rows(
+    pipeline: Pipeline, tensor: Tensor, shared_memory: SharedMemory | None, call: Call
+) -> SharedRows | None:
+    """What copies an input into the batch; None where its values are not in shared memory, or looked at."""
+    if tensor.place is None or shared_memory is None:
+        return None
+    if tensor.datatype not in ANY_VALUE or not pipeline.takes_sources:
+        return None
     shared_memory.check(tensor.place, call.limits.max_body_bytes)
     return SharedRows(tensor, tensor.place, shared_memory)
 

@@ -104,10 +104,22 @@ def test_another_pipeline_is_asked_anew_and_one_that_is_gone_is_not_kept(memory,
 def test_a_pipeline_that_looks_at_values_is_asked_each_time(memory, shared, pipeline):
     put(memory, [[1] * 3] * 2, [[1] * 3] * 2)
     pipeline.takes_sources = False
-    repeated = RepeatedInference(body(), shared)
+    repeated, taken = RepeatedInference(body(), shared), []
     for _ in range(3):
-        assert ask(repeated, pipeline)[0][1].tolist() == [[2] * 3] * 2
+        call = Call("POST", "/", take_memory=taken.append)
+        assert repeated.outputs(pipeline, Request(), call)[0][1].tolist() == [[2] * 3] * 2
     assert pipeline.repeated == 0
+    assert taken == [6, 24] * 3  # each value is read once
+
+
+def test_pictures_are_read_once_each_time(memory, shared, pipeline):
+    memory.buf[:9] = b"\5\0\0\0photo"
+    picture = Tensor("a", "BYTES", (1,), NOTHING, SharedPlace("r", 0, 9))
+    repeated, taken = RepeatedInference(InferBody([picture]), shared), []
+    for _ in range(3):
+        call = Call("POST", "/", take_memory=taken.append)
+        assert repeated.outputs(pipeline, Request(), call)[0][1].tolist() == [[5, 5, 5]]
+    assert taken == [9] * 3
 
 
 def test_memory_is_looked_at_each_time(memory, shared, pipeline):
