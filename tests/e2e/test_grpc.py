@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import re
 import signal
@@ -420,6 +421,46 @@ def test_tensors_in_shared_memory(with_memory, module):
     finally:
         shm.destroy_shared_memory_region(memory)
     client.close()
+
+
+@pytest.mark.parametrize("module", [triton, triton_http])
+def test_requests_that_are_repeated_have_the_values_that_are_there(with_memory, module, photo):
+    port = with_memory.grpc_port if module is triton else with_memory.port
+    key = f"/cputest_again_{port}"
+    client = module.InferenceServerClient(f"127.0.0.1:{port}")
+    memory = shm.create_shared_memory_region("again", key, 1 << 20)
+    encoded = np.frombuffer(len(photo).to_bytes(4, "little") + photo, np.uint8)
+    try:
+        client.register_system_shared_memory("again", key, 1 << 20)
+        numbers = module.InferInput(IMAGE, [2, 96, 96, 3], "FP32")
+        pictures = module.InferInput(IMAGE, [1], "BYTES")
+        numbers.set_shared_memory("again", 4 * 2 * 96 * 96 * 3)
+        pictures.set_shared_memory("again", encoded.nbytes)
+        for seed in range(6):
+            values = np.random.default_rng(seed).random((2, 96, 96, 3), np.float32) * 255
+            shm.set_shared_memory_region(memory, [values])
+            sent = module.InferInput(IMAGE, list(values.shape), "FP32")
+            sent.set_data_from_numpy(values)
+            assert raw(client.infer("digits", [numbers])) == raw(client.infer("digits", [sent]))
+            shm.set_shared_memory_region(memory, [encoded])
+            assert client.infer("digits", [pictures]).as_numpy(ANSWER).argmax() == 7
+        file = Path(f"/dev/shm{key}")  # noqa: S108
+        file.unlink()  # without unregistering it
+        for _ in range(4):
+            with pytest.raises(InferenceServerException, match="cannot be opened"):
+                client.infer("digits", [numbers])
+        with_memory.wait_until(lambda: not _opened(with_memory, key), "the memory is let go")
+        file.touch()
+    finally:
+        client.unregister_system_shared_memory("again")
+        shm.destroy_shared_memory_region(memory)
+    client.close()
+
+
+def _opened(server, key):
+    """How often the workers have the memory open."""
+    links = [link for pid in server.workers() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(key in os.path.realpath(link) for link in links)
 
 
 def test_without_the_setting_there_is_no_shared_memory(client, served):
