@@ -125,7 +125,8 @@ class InferenceService:
         structure = message.structure
         if not structure.model_name:
             raise RequestError(_NO_NAME)
-        handle = partial(self._run, message) if message.has_values else self._repeatable(message)
+        kept = len(data) <= _SHORT_BYTES and not message.has_values
+        handle = self._repeatable(message) if kept else partial(self._run, message)
         return Task(
             *(structure.path, partial(answer, handle), True),
             *(structure.timeout_s or math.inf, structure.priority),
