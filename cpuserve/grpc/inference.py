@@ -126,26 +126,23 @@ class InferenceService:
         if not structure.model_name:
             raise RequestError(_NO_NAME)
         kept = len(data) <= _SHORT_BYTES and not message.has_values
-        handle = self._repeatable(message) if kept else partial(self._run, message)
+        if kept:
+            outputs = RepeatedInference(partial(message.body, 0), self._shared_memory).outputs
+        else:
+            outputs = partial(self._outputs, message)
+        handle = partial(self._run, message, outputs)
         return Task(
             *(structure.path, partial(answer, handle), True),
             *(structure.timeout_s or math.inf, structure.priority),
         )
 
-    def _run(self, message: InferMessage, call: Call) -> Reply:
+    def _outputs(
+        self, message: InferMessage, pipeline: Pipeline, request: Request, call: Call
+    ) -> list[SentOutput]:
         asked = message.body(call.limits.max_json_elements)
+        return infer_outputs(pipeline, asked, request, call, self._shared_memory)
 
-        def outputs(pipeline: Pipeline, request: Request, call: Call) -> list[SentOutput]:
-            return infer_outputs(pipeline, asked, request, call, self._shared_memory)
-
-        return self._answer(message, outputs, call)
-
-    def _repeatable(self, message: InferMessage) -> Callable[[Call], Reply]:
-        """A request without values of its own."""
-        outputs = RepeatedInference(message.body(0), self._shared_memory).outputs
-        return partial(self._answer, message, outputs)
-
-    def _answer(self, message: InferMessage, outputs: _Outputs, call: Call) -> Reply:
+    def _run(self, message: InferMessage, outputs: _Outputs, call: Call) -> Reply:
         structure = message.structure
         pipeline = self._pool.pick(structure.model_name, structure.model_version or None, call.headers)
         request = call.request()

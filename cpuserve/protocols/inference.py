@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from cpuserve.errors import RequestError
@@ -91,11 +91,11 @@ class RepeatedInference:
     What it asks of a pipeline is found out once; only the values are new. Any thread may call it.
 
     Args:
-        asked: the request.
+        asked: makes the request, which may raise an error.
         shared_memory: of the server; None where there is none.
     """
 
-    def __init__(self, asked: InferBody, shared_memory: SharedMemory | None) -> None:
+    def __init__(self, asked: Callable[[], InferBody], shared_memory: SharedMemory | None) -> None:
         self._asked = asked
         self._shared_memory = shared_memory
         self._known: _Known | None = None
@@ -106,20 +106,21 @@ class RepeatedInference:
         if known is not None and known.pipeline() is pipeline:
             results = pipeline.infer_rows(known.sources, known.rows, request)
             return _sent(pipeline, results, known.wanted, self._shared_memory)
-        found = infer_outputs(pipeline, self._asked, request, call, self._shared_memory)
-        self._known = self._knowledge(pipeline, call)
+        asked = self._asked()
+        found = infer_outputs(pipeline, asked, request, call, self._shared_memory)
+        self._known = self._knowledge(pipeline, asked, call)
         return found
 
-    def _knowledge(self, pipeline: Pipeline, call: Call) -> _Known | None:
+    def _knowledge(self, pipeline: Pipeline, asked: InferBody, call: Call) -> _Known | None:
         """Of a request that was answered; None where its values have to be looked at."""
-        if is_of_frames(self._asked.parameters):
+        if is_of_frames(asked.parameters):
             return None
-        found = [_shared_rows(pipeline, one, self._shared_memory, call) for one in self._asked.inputs]
+        found = [_shared_rows(pipeline, one, self._shared_memory, call) for one in asked.inputs]
         rows = [one for one in found if one is not None]
         if len(rows) != len(found):
             return None
         sources = [one for one in _tensors(pipeline, rows) if isinstance(one, SharedRows)]  # all, in order
-        return _Known(weakref.ref(pipeline), sources, sources[0].shape[0], _wanted(pipeline, self._asked))
+        return _Known(weakref.ref(pipeline), sources, sources[0].shape[0], _wanted(pipeline, asked))
 
 
 def _with_values(tensor: Tensor, shared_memory: SharedMemory | None, call: Call) -> Tensor:

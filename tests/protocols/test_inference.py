@@ -62,7 +62,7 @@ def ask(repeated, pipeline):
 
 
 def test_values_are_new_each_time(memory, shared, pipeline):
-    repeated = RepeatedInference(body([OutputWanted("first", binary=True)]), shared)
+    repeated = RepeatedInference(lambda: body([OutputWanted("first", binary=True)]), shared)
     for number in range(3):
         put(memory, [[number] * 3] * 2, [[1] * 3] * 2)
         ((name, values, binary),) = ask(repeated, pipeline)
@@ -75,7 +75,7 @@ def test_outputs_are_what_was_asked_for_each_time(memory, shared, pipeline):
         OutputWanted("sum", binary=True, place=SharedPlace("r", 200, 50)),
         OutputWanted("sum", binary=True, classification=1),
     ]
-    repeated = RepeatedInference(body(wanted), shared)
+    repeated = RepeatedInference(lambda: body(wanted), shared)
     for number in range(3):
         put(memory, [[number, 9, 0]] * 2, [[1, 0, 0]] * 2)
         (_, _, place), (_, classes, _) = ask(repeated, pipeline)
@@ -87,7 +87,7 @@ def test_outputs_are_what_was_asked_for_each_time(memory, shared, pipeline):
 
 def test_another_pipeline_is_asked_anew_and_one_that_is_gone_is_not_kept(memory, shared, pipeline):
     put(memory, [[1] * 3] * 2, [[1] * 3] * 2)
-    repeated = RepeatedInference(body(), shared)
+    repeated = RepeatedInference(body, shared)
     ask(repeated, pipeline)
     newer = Pipeline("newer")
     newer.takes_sources = True
@@ -104,7 +104,7 @@ def test_another_pipeline_is_asked_anew_and_one_that_is_gone_is_not_kept(memory,
 def test_a_pipeline_that_looks_at_values_is_asked_each_time(memory, shared, pipeline):
     put(memory, [[1] * 3] * 2, [[1] * 3] * 2)
     pipeline.takes_sources = False
-    repeated, taken = RepeatedInference(body(), shared), []
+    repeated, taken = RepeatedInference(body, shared), []
     for _ in range(3):
         call = Call("POST", "/", take_memory=taken.append)
         assert repeated.outputs(pipeline, Request(), call)[0][1].tolist() == [[2] * 3] * 2
@@ -115,7 +115,7 @@ def test_a_pipeline_that_looks_at_values_is_asked_each_time(memory, shared, pipe
 def test_pictures_are_read_once_each_time(memory, shared, pipeline):
     memory.buf[:9] = b"\5\0\0\0photo"
     picture = Tensor("a", "BYTES", (1,), NOTHING, SharedPlace("r", 0, 9))
-    repeated, taken = RepeatedInference(InferBody([picture]), shared), []
+    repeated, taken = RepeatedInference(lambda: InferBody([picture]), shared), []
     for _ in range(3):
         call = Call("POST", "/", take_memory=taken.append)
         assert repeated.outputs(pipeline, Request(), call)[0][1].tolist() == [[5, 5, 5]]
@@ -124,7 +124,7 @@ def test_pictures_are_read_once_each_time(memory, shared, pipeline):
 
 def test_memory_is_looked_at_each_time(memory, shared, pipeline):
     put(memory, [[1] * 3] * 2, [[1] * 3] * 2)
-    repeated = RepeatedInference(body(), shared)
+    repeated = RepeatedInference(body, shared)
     ask(repeated, pipeline)
     os.truncate(f"/dev/shm/{KEY}", 50)  # noqa: S108
     with pytest.raises(RequestError, match="has shrunk"):
@@ -142,7 +142,7 @@ def test_memory_is_looked_at_each_time(memory, shared, pipeline):
 
 
 def test_what_was_refused_is_not_kept(shared, pipeline):
-    repeated = RepeatedInference(body([OutputWanted("other", binary=True)]), shared)
+    repeated = RepeatedInference(lambda: body([OutputWanted("other", binary=True)]), shared)
     for _ in range(2):
         with pytest.raises(RequestError, match="there is no output 'other'"):
             ask(repeated, pipeline)
