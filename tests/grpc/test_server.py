@@ -107,7 +107,7 @@ def test_pictures_and_classes(served):
             Request(model_name="nothing"),
             "NOT_FOUND",
             "there is no model 'nothing'",
-        ),  # said first, as over HTTP
+        ),
         (pictures(*[b"x"] * 1025), "INVALID_ARGUMENT", "1025 pictures; a request may have 1024"),
         (tensors(outputs=[{"name": "none"}]), "INVALID_ARGUMENT", "there is no output 'none'"),
     ],
