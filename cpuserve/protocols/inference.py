@@ -108,16 +108,16 @@ class RepeatedInference:
             return _sent(pipeline, results, known.wanted, self._shared_memory)
         asked = self._asked()
         found = infer_outputs(pipeline, asked, request, call, self._shared_memory)
-        self._known = self._knowledge(pipeline, asked, call)
+        self._known = self._knowledge(pipeline, asked)
         return found
 
-    def _knowledge(self, pipeline: Pipeline, asked: InferBody, call: Call) -> _Known | None:
-        """Of a request that was answered; None where its values have to be looked at."""
-        if is_of_frames(asked.parameters):
+    def _knowledge(self, pipeline: Pipeline, asked: InferBody) -> _Known | None:
+        """Of a request that was answered; None where its values have to be looked at. Nothing is read."""
+        if self._shared_memory is None or is_of_frames(asked.parameters):
             return None
-        found = [_shared_rows(pipeline, one, self._shared_memory, call) for one in asked.inputs]
-        rows = [one for one in found if one is not None]
-        if len(rows) != len(found):
+        places = [(one, _source_place(pipeline, one)) for one in asked.inputs]
+        rows = [SharedRows(one, place, self._shared_memory) for one, place in places if place is not None]
+        if len(rows) != len(places):
             return None
         sources = [one for one in _tensors(pipeline, rows) if isinstance(one, SharedRows)]  # all, in order
         return _Known(weakref.ref(pipeline), sources, sources[0].shape[0], _wanted(pipeline, asked))
@@ -135,12 +135,16 @@ def _shared_rows(
     pipeline: Pipeline, tensor: Tensor, shared_memory: SharedMemory | None, call: Call
 ) -> SharedRows | None:
     """What copies an input into the batch; None where its values are not in shared memory, or looked at."""
-    if tensor.place is None or shared_memory is None:
+    place = _source_place(pipeline, tensor)
+    if place is None or shared_memory is None:
         return None
-    if tensor.datatype not in ANY_VALUE or not pipeline.takes_sources:
-        return None
-    shared_memory.check(tensor.place, call.limits.max_body_bytes)
-    return SharedRows(tensor, tensor.place, shared_memory)
+    shared_memory.check(place, call.limits.max_body_bytes)
+    return SharedRows(tensor, place, shared_memory)
+
+
+def _source_place(pipeline: Pipeline, tensor: Tensor) -> SharedPlace | None:
+    """Where the values of an input are, if they are in shared memory and nobody looks at them."""
+    return tensor.place if pipeline.takes_sources and tensor.datatype in ANY_VALUE else None
 
 
 def _infer_pictures(pipeline: Pipeline, sent: Tensor, request: Request, max_pictures: int) -> list[Array]:

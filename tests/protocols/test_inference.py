@@ -141,6 +141,21 @@ def test_memory_is_looked_at_each_time(memory, shared, pipeline):
     assert ask(repeated, pipeline)[0][1].shape == (2, 3)
 
 
+def test_a_request_is_answered_though_its_memory_is_unregistered_meanwhile(memory, shared, pipeline):
+    put(memory, [[1] * 3] * 2, [[1] * 3] * 2)
+    repeated, whole = RepeatedInference(body, shared), pipeline.infer
+
+    def infer(tensors, request):
+        found = whole(tensors, request)
+        shared.unregister("r")
+        return found
+
+    pipeline.infer = infer
+    assert ask(repeated, pipeline)[0][1].tolist() == [[2] * 3] * 2
+    with pytest.raises(RequestError, match="no shared memory region"):
+        ask(repeated, pipeline)
+
+
 def test_what_was_refused_is_not_kept(shared, pipeline):
     repeated = RepeatedInference(lambda: body([OutputWanted("other", binary=True)]), shared)
     for _ in range(2):
