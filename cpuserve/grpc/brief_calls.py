@@ -15,7 +15,7 @@ _AT_ONCE = 8  # calls that are run before it is looked how many more have come
 _BACKLOG_S = 3e-3  # of those: what is beyond is for the threads that only run requests, or is refused
 _ALL_PYTHON_S = 0.5e-3  # several threads run no more of such calls than one does
 _CACHED_BYTES = 256 << 10  # of a message: more would have to be fetched from memory again
-_COPY_S = 2e-10  # of a byte of a message: several threads copy no more than one does
+_COPY_S = 2e-10  # of a byte of a message or in shared memory: several threads copy no more than one does
 _UNTIMED = 3  # calls that are run here between two that are timed
 _LEFT = 2  # calls for each of the other threads: one that it runs, one that is there when it is done
 
@@ -61,12 +61,13 @@ class BriefCalls:
         self._untimed = _UNTIMED
         self.kept = 0
 
-    def take(self, call: GrpcCall, size: int) -> bool:
+    def take(self, call: GrpcCall, size: int, shared: int = 0) -> bool:
         """Run a call, keep it for `run_next`, or give it to another thread.
 
         Args:
             call: a whole request.
             size: bytes of its message.
+            shared: bytes that it reads out of shared memory.
 
         Returns:
             Whether it is brief and there is room.
@@ -75,7 +76,7 @@ class BriefCalls:
         if self._backlog_s + expected_s > _BACKLOG_S:
             return False
         large = size > _CACHED_BYTES
-        computes = expected_s > _ALL_PYTHON_S + _COPY_S * size
+        computes = expected_s > _ALL_PYTHON_S + _COPY_S * (size + shared)
         if computes and len(self._given) < _LEFT * self._others:
             self._give(call)
         elif large or self._at_once:

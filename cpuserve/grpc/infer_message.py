@@ -108,6 +108,14 @@ class InferMessage:
         """Whether it brings values: those of others are all in shared memory."""
         return bool(self.raw or any(self.contents))
 
+    def shared_bytes(self) -> int:
+        """Bytes that it reads out of shared memory; 0 of a request that is refused when it is run."""
+        try:
+            places = [tensor.place for tensor in self.structure.tensors]
+        except RequestError:  # that there is no such model is said first
+            return 0
+        return sum(place.byte_size for place in places if place is not None)
+
     def body(self, most_numbers: int) -> InferBody:
         """The request as V2's handlers take it; outputs are sent as raw bytes.
 

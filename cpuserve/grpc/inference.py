@@ -134,6 +134,7 @@ class InferenceService:
         return Task(
             *(structure.path, partial(answer, handle), True),
             *(structure.timeout_s or math.inf, structure.priority),
+            message.shared_bytes() if kept else 0,
         )
 
     def _outputs(

@@ -28,6 +28,7 @@ class Task:
         infers: whether it counts among the requests that infer.
         timeout_s: seconds the message itself gives it.
         priority: that the message names; None for none.
+        shared_bytes: that it reads out of shared memory.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Task:
     infers: bool = False
     timeout_s: float = math.inf
     priority: int | None = None
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class OpenCall(ABC):
             task = self._method.read(message)
             if not self._method.at_once:
                 waiting = GrpcCall(call, task, self._core.remaining_s, share, answer)
-                if not self._brief.take(waiting, len(message)):
+                if not self._brief.take(waiting, len(message), task.shared_bytes):
                     if transport.must_wait():
                         self._core.watch()
                     transport.submit(waiting)

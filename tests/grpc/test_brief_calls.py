@@ -127,8 +127,9 @@ def test_large_messages_of_calls_that_compute_use_all_threads_too():
     assert all(calls.take(one, 1 << 20) for one in sent)
     assert ([one for one, _ in given], ran) == (sent[:4], sent[4:])
     calls = calls_of(1e-3, ran.append, threads=3)
-    assert calls.take(copied := call(), 5 << 20)  # given to nobody
-    assert ran[-1] is copied
+    for bytes_ in ((5 << 20, 0), (300, 5 << 20)):  # of a message, and in shared memory
+        assert calls.take(copied := call(), *bytes_)  # given to nobody
+        assert ran[-1] is copied
 
 
 def test_calls_that_are_all_python_are_given_to_nobody():

@@ -241,12 +241,19 @@ def test_a_short_request_is_read_once_and_a_long_one_each_time():
     assert read(short) is read(bytes(bytearray(short)))
     long = message(entry("a", "UINT8", (2000,)), raw=[bytes(2000)]).SerializeToString()
     assert read(long) is not read(long)
+    assert read(long).shared_bytes == 0
+    place = {"shared_memory_region": {"string_param": "r"}, "shared_memory_byte_size": {"int64_param": 2}}
+    placed = message({**entry("a", "UINT8", (2,)), "parameters": place})
+    assert read(placed.SerializeToString()).shared_bytes == 2
 
 
 def test_it_is_known_whether_a_request_brings_values():
     place = {"shared_memory_region": {"string_param": "r"}, "shared_memory_byte_size": {"int64_param": 2}}
     placed = message({**entry("a", "UINT8", (2,)), "parameters": place})
-    assert not InferMessage.read(placed.SerializeToString()).has_values
+    read = InferMessage.read(placed.SerializeToString())
+    assert (read.has_values, read.shared_bytes()) == (False, 2)
+    wrong = message({**entry("a", "UINT8", (2,)), "parameters": {"shared_memory_region": {"int64_param": 1}}})
+    assert InferMessage.read(wrong.SerializeToString()).shared_bytes() == 0
     for sent in (
         message(entry("a", "UINT8", (2,)), raw=[b"12"]),
         message({**entry("a", "UINT8", (2,)), "contents": {"uint_contents": [1, 2]}}),
