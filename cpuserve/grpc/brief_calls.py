@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -16,7 +17,7 @@ _BACKLOG_S = 3e-3  # of those: what is beyond is for the threads that only run r
 _ALL_PYTHON_S = 0.5e-3  # several threads run no more of such calls than one does
 _CACHED_BYTES = 256 << 10  # of a message: more would have to be fetched from memory again
 _COPY_S = 2e-10  # of a byte of a message or in shared memory: several threads copy no more than one does
-_UNTIMED = 3  # calls that are run here between two that are timed
+_TIMED = 0.25  # of the calls that are run here; by chance, since paths may come in turns
 _LEFT = 2  # calls for each of the other threads: one that it runs, one that is there when it is done
 
 
@@ -58,7 +59,6 @@ class BriefCalls:
         self._calls: deque[tuple[GrpcCall, float]] = deque()
         self._backlog_s = 0.0
         self._at_once = _AT_ONCE
-        self._untimed = _UNTIMED
         self.kept = 0
 
     def take(self, call: GrpcCall, size: int, shared: int = 0) -> bool:
@@ -98,8 +98,7 @@ class BriefCalls:
         self._run_here(call)
 
     def _run_here(self, call: GrpcCall) -> None:
-        call.timed = not self._untimed
-        self._untimed = _UNTIMED if call.timed else self._untimed - 1
+        call.timed = random.random() < _TIMED  # noqa: S311
         self._run(call)
 
     def _give(self, call: GrpcCall) -> None:

@@ -108,11 +108,9 @@ class GrpcCall:
             done()
         if self._running or _take(self._handlers) is not None:
             self._let_go()
-        try:
-            send = self._open.pop()
-        except IndexError:  # its client has gone
-            return
-        send(reply)
+        send = _take(self._open)
+        if send is not None:
+            send(reply)
 
     def abandon(self) -> bool:
         """The client has gone: nothing is computed for it any more, and its message is let go.
@@ -130,9 +128,8 @@ class GrpcCall:
         self.answer(error_reply(error))
 
     def _run(self, call: Call) -> Reply:
-        try:
-            handler = self._handlers.pop()
-        except IndexError:
+        handler = _take(self._handlers)
+        if handler is None:
             return _nobody_waits(call)
         self._running = True
         if not self.timed:

@@ -36,7 +36,7 @@ _TYPED = {
     "INT64": "int64_contents",
     "UINT64": "uint64_contents",
 }
-_Described = tuple[str, "np.dtype[Any]", tuple[int, ...], SharedPlace | None]
+_Described = tuple[str, np.dtype[Any], tuple[int, ...], SharedPlace | None]
 _AS_SENT = {"FP32": _FP32, "FP64": _FP64, "BYTES": _ELEMENTS}  # contents whose bytes are the values
 _AS_SENT_NAMES = {"FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
 

@@ -163,7 +163,7 @@ class RequestLoop:
         except CpuserveError as error:
             self.runner.refuse(waiting, error)
         else:
-            self._run(QueuedRequest(waiting, kind, now, timeout_s, now, expected_s), now, at_once=True)
+            self._run(QueuedRequest(waiting, kind, now, timeout_s, now, expected_s), now)
 
     def must_wait(self) -> bool:
         """Whether a request that came now would wait for its turn."""
@@ -381,10 +381,10 @@ class RequestLoop:
             del self.connections[connection.number]
             self.changed()
 
-    def _run(self, queued: QueuedRequest, began: float = 0.0, *, at_once: bool = False) -> None:
+    def _run(self, queued: QueuedRequest, began: float = 0.0) -> None:
         """Run a request whose turn has come, and go on with its connection."""
         try:
-            (self.runner.run_at_once if at_once else self.runner.run)(queued, began)
+            self.runner.run(queued, began)
             self._next(queued.waiting)
         except Exception:  # noqa: BLE001  # the thread serves others too
             self._drop(queued.waiting)

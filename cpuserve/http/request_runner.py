@@ -91,7 +91,7 @@ class RequestRunner:
         self._tell_late_from = 0.0
 
     def run(self, queued: QueuedRequest, began: float) -> None:
-        """`run_at_once`, unless the time of a request is over or its client has gone: then refuse it.
+        """Run a request whose turn has come, or refuse it when its time is over or its client has gone.
 
         Without the latter, clients that give up and ask again would keep a worker busy for nobody, and none
         of them would get an answer any more.
@@ -100,25 +100,16 @@ class RequestRunner:
             queued: the request.
             began: since when it takes its thread; 0 where that says nothing of other requests.
         """
-        waiting, now = queued.waiting, time.monotonic()
+        waiting, kind, admission = queued.waiting, queued.kind, self._admission
+        now = time.monotonic()
         try:
             if now - queued.queued > _WAITED_S and isinstance(waiting, LeavableCall) and waiting.has_left():
                 raise ClientLeft("the client left while its request waited")  # as any other
-            self._admission.check(queued.kind, queued.since + queued.timeout_s - now)
+            admission.check(kind, queued.since + queued.timeout_s - now)
         except CpuserveError as error:
             self.refuse(waiting, error)
-        else:
-            self.run_at_once(queued, began)
-
-    def run_at_once(self, queued: QueuedRequest, began: float) -> None:
-        """Run a request that has not waited, and learn how long it takes.
-
-        Args:
-            queued: the request.
-            began: since when it takes its thread; 0 where that says nothing of other requests.
-        """
-        kind, admission = queued.kind, self._admission
-        status = self.answer(queued.waiting)
+            return
+        status = self.answer(waiting)
         if status < _REDIRECTION and began:
             now = time.monotonic()
             admission.served(kind, now - began, now)

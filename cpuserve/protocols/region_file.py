@@ -1,4 +1,4 @@
-"""The memory of a region that a client has registered, as a file: `RegionFile`."""
+"""Reads and writes the file that holds the shared memory of a client: `RegionFile`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class RegionFile:
-    """The file belongs to the client, who may shrink, remove or replace it at any time.
+    """The memory of one region: a file of the client, who may shrink, remove or replace it at any time.
 
     So it is read and written by system calls: a mapping of it would end the worker with SIGBUS. It stays open
     between the requests that read it, until it is removed. Any thread may call the functions.

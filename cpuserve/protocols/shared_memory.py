@@ -220,12 +220,7 @@ class SharedMemory:
 
     def _found(self, place: SharedPlace) -> _Registered:
         """The region of a place."""
-        changes, known = self._known
-        if changes != self._changes[0]:
-            known = self._registered()
-        region = known.get(place.region)
-        if region is None:
-            raise _not_registered(place.region)
+        region = self._region(place.region)
         if place.offset + place.byte_size > region.byte_size:
             raise RequestError(
                 f"offset {place.offset} and {place.byte_size} bytes are outside of region {region.name!r}, "
@@ -244,15 +239,11 @@ class SharedMemory:
     def _region(self, name: str) -> _Registered:
         region = self._registered().get(name)
         if region is None:
-            raise _not_registered(name)
+            raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
         return region
 
     def _row(self, name: str) -> _Region | None:
         return next((row for row in self._rows if row.name == name), None)
-
-
-def _not_registered(name: str) -> RequestError:
-    return RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
 
 
 def _copied(row: _Region) -> _Registered:

@@ -337,8 +337,7 @@ class Pipeline:
         """
 
         def fill(rows: BatchRows, start: int) -> None:
-            for target, source in zip(rows.inputs, sources, strict=True):
-                source.write(target, start)
+            write_rows(rows.inputs, sources, start)
 
         with _InFlight(self.recorder, request, count):
             return run_rows(self.tensors, count, fill, request, None)
