@@ -111,6 +111,7 @@ class FrameDispatcher:
     async def close(self) -> None:
         """Let all frames without an answer fail."""
         self._closed = True
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not put its frames back
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()

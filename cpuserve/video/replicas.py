@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
@@ -97,6 +97,7 @@ class Replicas:
         self._thread.start()
         self._began_cpu_s = time.process_time()
         self._closed = False
+        self._closing = threading.Lock()
         self._set: ReplicaSet | None = None
         self._dispatcher: FrameDispatcher | None = None
         try:
@@ -177,9 +178,8 @@ class Replicas:
         self._room.take(len(content))
         answer.add_done_callback(lambda _: self._room.give(len(content)))
         frame = WaitingFrame(content, self._payload, width, height, answer, seen, topk)
-        try:
-            self._loop.call_soon_threadsafe(self._dispatcher.add, frame)
-        except RuntimeError:  # closed by another thread meanwhile
+        dispatcher = self._dispatcher
+        if self._unless_closed(lambda: self._loop.call_soon_threadsafe(dispatcher.add, frame)) is None:
             answer.set_exception(CpuserveError(f"the replicas of {self.name} are closed"))
         return answer
 
@@ -205,7 +205,8 @@ class Replicas:
         async def made() -> list[dict[str, Any]]:
             return [replica.report() for replica in self._known]
 
-        return [replica.report() for replica in self._known] if self._closed else self._call(made())
+        asked = self._unless_closed(lambda: self._start(made()))
+        return [replica.report() for replica in self._known] if asked is None else heard_result(asked)
 
     @property
     def _known(self) -> Sequence[Replica]:
@@ -219,16 +220,26 @@ class Replicas:
 
     def close(self) -> None:
         """End the connections; frames without an answer fail."""
-        if self._closed:
-            return
-        self._closed = True
-        self._call(_close(self._dispatcher, self._known))
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            ended = self._start(_close(self._dispatcher, self._known))
+        heard_result(ended)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
+    def _unless_closed(self, start: Callable[[], _Result]) -> _Result | None:
+        """Give the loop something that it does before its end; None where that is under way."""
+        with self._closing:
+            return None if self._closed else start()
+
     def _call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        return heard_result(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return heard_result(self._start(work))
+
+    def _start(self, work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
 def _replica_set(urls: Sequence[str], target: ReplicaTarget, in_flight: int) -> ReplicaSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import threading
@@ -388,6 +389,52 @@ def test_whoever_submits_while_another_thread_closes_is_told(two):
     assert refused == ["the replicas of colours are closed"]
     for answer in answers:  # none is left without a word
         assert isinstance(answer.exception(10), CpuserveError) or answer.result(0)["sum"] > 0
+
+
+def test_a_frame_submitted_while_the_loop_ends_is_told(two):
+    model, waits, ended, answers = open_replicas(two), threading.Event(), threading.Event(), []
+    room, join = model._room.take, model._thread.join
+
+    def waiting_for_room(size):
+        room(size)
+        waits.set()
+        assert ended.wait(30)
+
+    def joined():
+        join()
+        ended.set()
+        thread.join()  # the loop has ended, and is not closed yet
+
+    model._room.take, model._thread.join = waiting_for_room, joined
+    thread = threading.Thread(target=lambda: answers.append(model.submit(frame(1), 640, 480)))
+    thread.start()
+    assert waits.wait(30)
+    model.close()
+    (answer,) = answers
+    with pytest.raises(CpuserveError, match="are closed"):
+        answer.result(10)
+
+
+def test_a_report_asked_for_while_another_thread_closes_is_given(two, monkeypatch):
+    model, asks, closed, reports = open_replicas(two), threading.Event(), threading.Event(), []
+    run(model, 3)
+    scheduled = asyncio.run_coroutine_threadsafe
+
+    def late(work, loop):
+        if threading.current_thread() is thread:
+            asks.set()
+            closed.wait(0.3)  # whoever closes waits for this, or has ended
+        return scheduled(work, loop)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", late)
+    thread = threading.Thread(target=lambda: reports.append(model.report()))
+    thread.start()
+    assert asks.wait(30)
+    model.close()
+    closed.set()
+    thread.join(30)
+    (report,) = reports
+    assert report["frames"] == 3
 
 
 def test_a_registry_is_followed_and_no_frame_is_lost(two, tmp_path, monkeypatch):
