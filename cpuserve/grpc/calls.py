@@ -10,6 +10,7 @@ from functools import partial
 from cpuserve.grpc.brief_calls import BriefCalls
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.held_answers import HeldAnswers
+from cpuserve.grpc.lasting_call import LastingCall
 from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_call import FAILED, CallWorker, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
@@ -25,9 +26,10 @@ __all__ = ["Calls"]
 _log = logging.getLogger("cpuserve.grpc")
 _LEAST_TURNS, _LEAST_STREAMS = 4, 32
 _PATIENCE_S, _FEW_PATIENCE_S = 1.0, 0.1  # of messages that come slowly, while others wait
-_COUNT_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
 _CHANNEL_USED_S = 60.0
 _MOST_NAME = 200
+_SHARE_LASTING = 4  # of all calls that may be open: lasting ones leave room for others
 
 
 class Calls:
@@ -53,19 +55,20 @@ class Calls:
         self._transport = transport
         self._open: set[OpenCall] = set()
         self._channels: dict[str, float] = {}  # the latest call of each
-        self._count_due = 0.0
+        self._look_due = 0.0
         most = transport.budget.limit // transport.limits.max_body_bytes
         timeout_s = transport.limits.request_timeout_s
         self._turns = ReadingTurns(max(_LEAST_TURNS, most), _PATIENCE_S, timeout_s)
         self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S, timeout_s)  # of messages that should be small
         self._slow = SlowReaders(timeout_s)
         self._streams = OpenStreams(max(_LEAST_STREAMS, most))
+        self._lasting = OpenStreams(max(_LEAST_STREAMS, transport.max_connections // _SHARE_LASTING))
         self._worker = CallWorker(transport, self.held, self._slow, self.brief)
 
     @property
     def due(self) -> float:
         """When `look` is to be called at the latest, on the clock of `time.monotonic`."""
-        return min(self._count_due, self._turns.due, self._few.due, self._slow.due)
+        return min(self._look_due, self._turns.due, self._few.due, self._slow.due)
 
     def begin(self, core: CoreCall) -> None:
         """Begin a call."""
@@ -93,22 +96,28 @@ class Calls:
     def look(self) -> None:
         """Do what is due."""
         now = time.monotonic()
-        if self._count_due <= now:
+        if self._look_due <= now:
+            self._look_due = now + _LOOK_EVERY_S
             self._count_channels(now)
+            for call in tuple(self._open):
+                if isinstance(call, LastingCall):
+                    call.look()
         self._turns.look()
         self._few.look()
         self._slow.look()
 
     def end_streams(self) -> None:
-        """End the streams once what they have asked for is answered."""
+        """End the calls that go on by themselves once what they have asked for is answered."""
         for call in tuple(self._open):
-            if isinstance(call, StreamCall):
+            if isinstance(call, StreamCall | LastingCall):
                 call.stop()
 
     def _open_call(self, core: CoreCall, method: Method) -> OpenCall:
         parts = core, method, self._worker
         if method.wrap is not None:
             return StreamCall(*parts, method.wrap, self._streams)
+        if method.lasting:
+            return LastingCall(*parts, self._few, self._lasting)
         return UnaryCall(*parts, self._few if method.small else self._turns)
 
     def _closed(self, call: OpenCall, gone: bool) -> None:
@@ -117,7 +126,6 @@ class Calls:
 
     def _count_channels(self, now: float) -> None:
         """Count the channels with a call in the last minute; health checks are none."""
-        self._count_due = now + _COUNT_EVERY_S
         since = now - _CHANNEL_USED_S
         self._channels = {peer: latest for peer, latest in self._channels.items() if latest > since}
         self._transport.tell_channels(len(self._channels))

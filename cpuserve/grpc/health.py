@@ -8,7 +8,7 @@ from typing import Any
 
 from cpuserve.errors import UnknownModel
 from cpuserve.grpc.messages import message_class
-from cpuserve.grpc.method import Method, plain_method, refused_method
+from cpuserve.grpc.method import Method, plain_method
 from cpuserve.protocols.call import Call, Reply
 from cpuserve.protocols.v2 import V2
 from cpuserve.serving.pool import Pool
@@ -19,7 +19,12 @@ _Request = message_class("grpc.health.v1.HealthCheckRequest")
 _Response = message_class("grpc.health.v1.HealthCheckResponse")
 _ListRequest = message_class("grpc.health.v1.HealthListRequest")
 _ListResponse = message_class("grpc.health.v1.HealthListResponse")
-_SERVING, _NOT_SERVING = 1, 2
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+_STATUSES = {
+    HTTPStatus.OK: _SERVING,
+    HTTPStatus.SERVICE_UNAVAILABLE: _NOT_SERVING,
+    HTTPStatus.NOT_FOUND: _SERVICE_UNKNOWN,
+}
 _READY = "/v2/health/ready"
 
 
@@ -49,7 +54,12 @@ class HealthService:
                 *(f"/{self.service}/List", "GET", _READY, _ListRequest, self._v2.ready, self._list),
                 at_once=True,
             ),
-            refused_method(f"/{self.service}/Watch", "GET", _READY, "changes are not sent: ask with Check"),
+            plain_method(
+                *(f"/{self.service}/Watch", "GET", _READY, _Request, self._watch, _status),
+                place=lambda message: (_READY, (message.service,)),
+                at_once=True,
+                lasting=True,
+            ),
         )
 
     def _list(self, reply: Reply) -> bytes:
@@ -61,8 +71,10 @@ class HealthService:
             raise UnknownModel(f"there is no service {service[:80]!r}")
         return self._v2.ready(call)
 
+    def _watch(self, call: Call, service: str) -> Reply:
+        return self._v2.ready(call) if service in self._services else Reply(HTTPStatus.NOT_FOUND, b"", [])
+
 
 def _status(reply: Reply) -> bytes:
-    status = _SERVING if reply.status == HTTPStatus.OK else _NOT_SERVING
-    data: Any = _Response(status=status).SerializeToString()
+    data: Any = _Response(status=_STATUSES[HTTPStatus(reply.status)]).SerializeToString()
     return bytes(data)

@@ -53,6 +53,7 @@ class Method:
         at_once: whether it is answered before all that waits, as health checks are.
         wrap: of a method whose requests and answers are streams: makes the answer to a request of its reply;
             a refusal ends the stream. None for one of single messages.
+        lasting: whether a call of it stays open, and is answered again whenever the answer has changed.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Method:
     small: bool = False
     at_once: bool = False
     wrap: Callable[[bytes, Reply], bytes | Refusal] | None = None
+    lasting: bool = False
 
 
 @lru_cache(maxsize=_PATHS)
@@ -84,6 +86,7 @@ def plain_method(
     place: Callable[[Any], tuple[str, tuple[str, ...]]] | None = None,
     body: Callable[[Any], bytes] | None = None,
     at_once: bool = False,
+    lasting: bool = False,
 ) -> Method:
     """A method that a handler of an HTTP route answers.
 
@@ -97,6 +100,7 @@ def plain_method(
         place: gives of a message the path of the call and the handler's arguments; None where there are none.
         body: gives of a message the body of the call; None where it has none.
         at_once: see `Method`.
+        lasting: see there.
     """
 
     def read(data: bytes) -> Task:
@@ -116,7 +120,7 @@ def plain_method(
 
         return Task(where, run)
 
-    return Method(name, verb, path, read, small=True, at_once=at_once)
+    return Method(name, verb, path, read, small=True, at_once=at_once, lasting=lasting)
 
 
 def refused_method(name: str, verb: str, path: str, why: str) -> Method:

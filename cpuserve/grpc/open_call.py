@@ -20,7 +20,7 @@ from cpuserve.protocols.access import client_of
 from cpuserve.protocols.body_budget import BodyShare
 from cpuserve.protocols.call import Call, Refusal, Reply, error_reply
 
-__all__ = ["FAILED", "CallWorker", "OpenCall"]
+__all__ = ["FAILED", "STOPPING", "CallWorker", "OpenCall"]
 
 _log = logging.getLogger("cpuserve.grpc")
 _NO_HEADERS = frozenset(("grpc-timeout", "user-agent", "te", "grpc-accept-encoding", "accept-encoding"))
@@ -28,6 +28,8 @@ _METADATA = 64  # sets of metadata that are kept
 _COUNTED_BYTES = 16 << 10  # smaller messages are no more than calls, of which there is a limit
 FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
 """The answer after a fault of the code."""
+STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: call again")
+"""The end of calls that would go on."""
 
 
 class CallWorker(NamedTuple):

@@ -11,7 +11,7 @@ from cpuserve.errors import CpuserveError
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall
 from cpuserve.grpc.method import Method
-from cpuserve.grpc.open_call import CallWorker, OpenCall
+from cpuserve.grpc.open_call import STOPPING, CallWorker, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
 from cpuserve.protocols.call import Refusal, Reply
 
@@ -20,7 +20,6 @@ __all__ = ["StreamCall"]
 _WINDOW = 16  # requests that are read ahead of their answers
 _WELL = Refusal("OK", "")
 _CROWDED = Refusal("UNAVAILABLE", "this stream was idle longest of too many: open it again")
-_STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: open the stream again")
 
 
 class _StreamRequest:
@@ -94,7 +93,7 @@ class StreamCall(OpenCall):
 
     def stop(self) -> None:
         """Take no more messages: the worker is stopping."""
-        self._end_after_answers(_STOPPING)
+        self._end_after_answers(STOPPING)
 
     def _crowd_out(self) -> None:
         self._end_after_answers(_CROWDED)

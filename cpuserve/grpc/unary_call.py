@@ -88,6 +88,10 @@ class UnaryCall(OpenCall):
             self._missing = RequestError("there is no message")
             self._finish(error_reply(self._missing))
             return
+        self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        """Have the message answered."""
         self._waiting = self._submit(self._call, message, self._send)
 
     def _send(self, reply: Reply) -> None:
