@@ -28,7 +28,7 @@ _METADATA = 64  # sets of metadata that are kept
 _COUNTED_BYTES = 16 << 10  # smaller messages are no more than calls, of which there is a limit
 FAILED = Refusal("INTERNAL", "internal error; the server's log says more")
 """The answer after a fault of the code."""
-STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: call again")
+STOPPING = Refusal("UNAVAILABLE", "this worker is stopping: open the stream again")
 """The end of calls that would go on."""
 
 

@@ -23,7 +23,8 @@ def pool():
 
 
 @pytest.fixture
-def served(pool):
+def served(pool, monkeypatch):
+    monkeypatch.setattr("cpuserve.grpc.calls._LOOK_EVERY_S", 0.05)
     with serving_grpc(pool) as one:
         yield one
 

@@ -647,7 +647,7 @@ def test_calls_that_are_cancelled_at_once_cost_nothing():
 
 
 def test_channels_that_are_used_are_counted(monkeypatch):
-    monkeypatch.setattr(module, "_COUNT_EVERY_S", 0.05)
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(module, "_CHANNEL_USED_S", 1.0)
     with serving_grpc() as one:
         channels = [
