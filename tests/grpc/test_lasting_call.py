@@ -12,6 +12,7 @@ from tests.grpc.running import WAIT_S, serving_grpc
 from tests.http.clients import wait_until
 from tests.protocols.fakes import Pool
 
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = (
     getattr(health_pb2.HealthCheckResponse, name) for name in ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 )
@@ -87,7 +88,7 @@ def test_a_failing_look_ends_a_watch_with_its_error(channel, pool, caplog):
     ("message", "code"), [(bytes(2000), "RESOURCE_EXHAUSTED"), (b"\xff", "INVALID_ARGUMENT")]
 )
 def test_a_watch_whose_message_is_refused_is_ended(channel, served, message, code):
-    call = channel.unary_stream("/grpc.health.v1.Health/Watch")(message, timeout=WAIT_S)
+    call = channel.unary_stream(f"/{HEALTH}/Watch")(message, timeout=WAIT_S)
     with pytest.raises(grpc.RpcError) as caught:
         next(call)
     assert (caught.value.code().name, served.codes) == (code, [code])
