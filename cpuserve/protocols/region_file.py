@@ -71,13 +71,19 @@ class RegionFile:
             start: where they begin.
 
         Raises:
-            RequestError: it is gone or has shrunk.
+            RequestError: it is gone or has shrunk, or the system has no room for it.
         """
         opened = _Opened(self._open(os.O_WRONLY))
         self._check_end(opened, start + len(data))  # writing behind its end would lengthen it
         at = 0
-        while at < len(data):
-            at += os.pwrite(opened.number, memoryview(data)[at:], start + at)
+        try:
+            while at < len(data):
+                at += os.pwrite(opened.number, memoryview(data)[at:], start + at)
+        except OSError as error:  # what nobody has written before takes memory only now
+            raise RequestError(
+                f"the memory of region {self._region!r} cannot be written from byte {start + at} of "
+                f"{self._key!r} on: {error.strerror}"
+            ) from None
 
     def close_removed(self) -> None:
         """Let its memory go, if it was removed: that is taken for as long as it is open."""

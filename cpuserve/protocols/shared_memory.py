@@ -202,7 +202,8 @@ class SharedMemory:
         """Write the values of an output; gives where they are.
 
         Raises:
-            RequestError: they do not fit, the region is not registered, or its memory is gone or has shrunk.
+            RequestError: they do not fit, the region is not registered, or its memory is gone, has shrunk or
+                gets no room.
         """
         if len(data) > place.byte_size:
             raise RequestError(

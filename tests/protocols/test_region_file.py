@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -70,6 +71,22 @@ def test_memory_that_is_removed_is_not_read_any_more_and_let_go(file):
     file.unlink()
     file.write_bytes(b"c" * 16)
     assert (read(region), opened()) == (b"c" * 16, 1)
+
+
+def test_memory_that_the_system_has_no_room_for_is_a_refusal(file):
+    """Memory takes room only when it is written, and /dev/shm may be full by then."""
+    region = RegionFile("r", KEY)
+    os.truncate(file, 4096)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(RequestError, match="region 'r' cannot be written from byte 1000"):
+            region.write(b"b" * 100, 950)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    region.write(b"b" * 100, 950)
+    assert opened() == 0
+    assert file.read_bytes()[950:1050] == b"b" * 100
 
 
 def test_a_worker_lets_go_of_what_is_unregistered_or_removed(file):
