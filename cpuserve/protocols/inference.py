@@ -56,7 +56,9 @@ def infer_outputs(
         raise RequestError("shared memory is not used by this server (setting shared_memory_prefix)")
     if is_of_frames(asked.parameters):
         inputs = [_with_values(tensor, shared_memory, call) for tensor in asked.inputs]
-        return [*frame_outputs(pipeline, inputs, asked, request, limits)]
+        found = frame_outputs(pipeline, inputs, asked, request, limits)
+        outputs = [(place, output) for place, (output, _) in enumerate(found)]
+        return _sent(pipeline, [values for _, values in found], outputs, shared_memory)
     resolved = [
         _shared_rows(pipeline, one, shared_memory, call) or _with_values(one, shared_memory, call)
         for one in asked.inputs

@@ -4,7 +4,7 @@ The parameters ``frame_width`` and ``frame_height`` of a request make it one of 
 their pixels, UINT8 [N, H, W, C] as `picture_input_text` says, or pictures of that size, BYTES [N]. The
 parameter ``topk`` is that of ``/predictions/MODEL``. The output ``answer`` is BYTES [N]: the JSON of
 ``/predictions/MODEL``, places in pixels of the whole frame. The output ``mask``, if it is asked for, is
-UINT8 [N, frame_height, frame_width] of a segmentation.
+UINT8 [N, frame_height, frame_width] of a segmentation. Both may be asked for in shared memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpuserve.errors import RequestError
 from cpuserve.protocols.call import check_pictures
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.tensor import Tensor
-from cpuserve.protocols.v2_body import InferBody
+from cpuserve.protocols.v2_body import InferBody, OutputWanted
 from cpuserve.serving.engine import Array
 from cpuserve.serving.picture_input import ScaledPicture
 from cpuserve.serving.pipeline import Pipeline
@@ -60,7 +60,7 @@ def picture_input_text(pipeline: Pipeline) -> str:
 
 def frame_outputs(
     pipeline: Pipeline, inputs: Sequence[Tensor], asked: InferBody, request: Request, limits: ClientLimits
-) -> list[tuple[str, Array, bool]]:
+) -> list[tuple[OutputWanted, Array]]:
     """Answer a request of scaled frames.
 
     Args:
@@ -71,23 +71,20 @@ def frame_outputs(
         limits: of its client.
 
     Returns:
-        Name and values of each output, and whether they are sent as binary data.
+        Each output that is asked for, and its values.
 
     Raises:
         RequestError: sizes, pixels or outputs are not what they have to be.
     """
     width, height = (_side(asked.parameters, name) for name in (_WIDTH, _HEIGHT))
-    outputs = {output.name: output.binary for output in asked.outputs} or {_ANSWER: asked.binary}
-    if unknown := next((name for name in outputs if name not in (_ANSWER, _MASK)), None):
-        raise RequestError(f"scaled frames have the outputs {_ANSWER} and {_MASK}, not {unknown!r}")
-    if _MASK in outputs and not isinstance(pipeline.post, Segmenter):
-        raise RequestError(f"model {pipeline.name} is not a segmentation model and has no mask")
+    outputs = asked.outputs or [OutputWanted(_ANSWER, asked.binary)]
+    masked = _wants_mask(pipeline, outputs)
     topk = asked.parameters.get("topk")
     if topk is not None and type(topk) is not int:
         raise RequestError(f"parameter topk is a whole number, not {str(topk)[:40]!r}")
     count = _count(pipeline, inputs)
     check_pictures(count, limits.max_pictures)
-    if _MASK in outputs:
+    if masked:
         request.check_answer(count, width * height)
     request.done("queue")
     texts = np.empty(count, object)
@@ -96,7 +93,7 @@ def frame_outputs(
         if place:
             request.check_time(place, count)
         one = Request(None, request.spans, request.due, request.max_answer_bytes)
-        answer, mask = pipeline.see(picture, one, topk, mask=_MASK in outputs)
+        answer, mask = pipeline.see(picture, one, topk, mask=masked)
         head = {"model": pipeline.name, "version": str(pipeline.version)}
         texts[place] = orjson.dumps({**head, **answer}).decode()
         if mask is not None:
@@ -104,7 +101,26 @@ def frame_outputs(
         for stage, spent in one.stages_ns.items():
             request.stages_ns[stage] += spent
     values = {_ANSWER: texts, _MASK: np.stack(masks) if masks else texts}
-    return [(name, values[name], binary) for name, binary in outputs.items()]
+    return [(output, values[output.name]) for output in outputs]
+
+
+def _wants_mask(pipeline: Pipeline, outputs: Sequence[OutputWanted]) -> bool:
+    """Whether one of the outputs is the mask.
+
+    Raises:
+        RequestError: there is no such output, or none of that form.
+    """
+    names = [output.name for output in outputs]
+    if unknown := next((name for name in names if name not in (_ANSWER, _MASK)), None):
+        raise RequestError(f"scaled frames have the outputs {_ANSWER} and {_MASK}, not {unknown!r}")
+    if classified := next((output.name for output in outputs if output.classification), None):
+        raise RequestError(
+            f"output {classified!r} of scaled frames has no classification; the parameter topk of the "
+            "request says how many classes an answer has"
+        )
+    if _MASK in names and not isinstance(pipeline.post, Segmenter):
+        raise RequestError(f"model {pipeline.name} is not a segmentation model and has no mask")
+    return _MASK in names
 
 
 def _side(parameters: Mapping[str, Any], name: str) -> int:

@@ -139,6 +139,45 @@ def test_frames_may_be_in_shared_memory(v2, local, pixels):
     ]
 
 
+def test_answers_to_frames_may_be_asked_for_in_shared_memory(v2, local, pixels):
+    prefix = f"frames{os.getpid()}_"
+    memory = ClientMemory(prefix + "two", create=True, size=1 << 14)
+    shared = SharedMemory(prefix)
+    shared.register("r", prefix + "two", 0, 1 << 14)
+
+    def asked(mask_bytes, **more):
+        outputs = [
+            {"name": name, "parameters": {"shared_memory_region": "r", **where, **more}}
+            for name, where in (
+                ("answer", {"shared_memory_byte_size": 4096}),
+                ("mask", {"shared_memory_byte_size": mask_bytes, "shared_memory_offset": 4096}),
+            )
+        ]
+        shape, values = [1, SIDE, SIDE, 3], pixels[0].tolist()
+        entry = {"name": "image", "datatype": "UINT8", "shape": shape, "data": values}
+        sent = {"inputs": [entry], "parameters": {"frame_width": 40, "frame_height": 30}, "outputs": outputs}
+        return ask(V2(v2._pool, shared).infer, "areas", body=sent)
+
+    try:
+        status, _, found = asked(1200)
+        assert status == 200, found
+        assert found["outputs"] == [
+            {"name": "answer", "datatype": "BYTES", "shape": [1]},
+            {"name": "mask", "datatype": "UINT8", "shape": [1, 30, 40]},
+        ]
+        seen = local.submit_seen(pixels[0], 40, 30).result()
+        (length,) = struct.unpack_from("<I", memory.buf)
+        assert json.loads(bytes(memory.buf[4 : 4 + length])) == seen.answer
+        assert bytes(memory.buf[4096 : 4096 + 1200]) == seen.mask.tobytes()
+        assert asked(1199)[0] == 400
+        status, _, found = asked(1200, classification=2)
+        assert status == 400
+        assert "output 'answer' of scaled frames has no classification" in found["error"]
+    finally:
+        memory.close()
+        memory.unlink()
+
+
 def test_masks_are_those_of_a_local_model(v2, local, pixels):
     status, found = infer(v2, "UINT8", [3, SIDE, SIDE, 3], pixels.tobytes(), ["mask", "answer"])
     assert status == 200
