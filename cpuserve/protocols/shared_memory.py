@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpuserve.errors import BodyTooLarge, RequestError, UsageError
@@ -51,11 +51,13 @@ class SharedPlace:
         region: the name by which the client registered it.
         offset: of the place in the region.
         byte_size: of the values.
+        of: what has its values there, for messages.
     """
 
     region: str
     offset: int
     byte_size: int
+    of: str = field(default="a tensor", compare=False)
 
     def parameters(self) -> dict[str, str | int]:
         """The parameters by which an answer names it."""
@@ -180,7 +182,7 @@ class SharedMemory:
         region = self._found(place)
         if place.byte_size > most_bytes:
             raise BodyTooLarge(
-                f"an input of {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
+                f"{place.of} has {place.byte_size} bytes in region {region.name!r}; it may have {most_bytes} "
                 "(setting max_body_bytes)"
             )
 
@@ -207,12 +209,12 @@ class SharedMemory:
         """
         if len(data) > place.byte_size:
             raise RequestError(
-                f"an output has {len(data)} bytes; there are {place.byte_size} for it in region "
+                f"{place.of} has {len(data)} bytes; there are {place.byte_size} for it in region "
                 f"{place.region!r} (parameter shared_memory_byte_size)"
             )
         region = self._found(place)
         region.file.write(data, region.offset + place.offset)
-        return replace(place, byte_size=len(data))
+        return place if len(data) == place.byte_size else replace(place, byte_size=len(data))
 
     def tick(self) -> None:
         """Close what clients have unregistered or removed; called regularly."""
@@ -221,11 +223,13 @@ class SharedMemory:
 
     def _found(self, place: SharedPlace) -> _Registered:
         """The region of a place."""
-        region = self._region(place.region)
+        region = self._registered().get(place.region)
+        if region is None:
+            raise RequestError(f"{place.of}: {_unknown(place.region)}")
         if place.offset + place.byte_size > region.byte_size:
             raise RequestError(
-                f"offset {place.offset} and {place.byte_size} bytes are outside of region {region.name!r}, "
-                f"which has {region.byte_size} bytes"
+                f"{place.of}: offset {place.offset} and {place.byte_size} bytes are outside of region "
+                f"{region.name!r}, which has {region.byte_size} bytes"
             )
         return region
 
@@ -240,11 +244,15 @@ class SharedMemory:
     def _region(self, name: str) -> _Registered:
         region = self._registered().get(name)
         if region is None:
-            raise RequestError(f"there is no shared memory region {name[:80]!r}: register it first")
+            raise RequestError(_unknown(name))
         return region
 
     def _row(self, name: str) -> _Region | None:
         return next((row for row in self._rows if row.name == name), None)
+
+
+def _unknown(name: str) -> str:
+    return f"there is no shared memory region {name[:80]!r}: register it first"
 
 
 def _copied(row: _Region) -> _Registered:

@@ -244,7 +244,7 @@ def shared_place(parameters: Mapping[str, Any], where: str) -> SharedPlace | Non
         )
     if offset < 0 or size < 0:
         raise RequestError(f"{where}: offset {offset} and {size} bytes are no place in shared memory")
-    return SharedPlace(region, offset, size)
+    return SharedPlace(region, offset, size, where)
 
 
 def classified(rows: Array, count: int, labels: Sequence[str]) -> Array:

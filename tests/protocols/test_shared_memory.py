@@ -206,13 +206,14 @@ def test_bounds_are_checked_at_every_request(v2, routes, client, parameters, wor
     else:
         status, _, found = infer(v2, place(), B, outputs=[{"name": "sum", "parameters": bad["parameters"]}])
     assert (status, words in found["error"]) == (400, True), found
+    assert found["error"].startswith("input 'a'" if kind == "input" else "output 'sum'"), found
 
 
 def test_an_output_that_does_not_fit_is_refused(v2, routes, client):
     register(routes)
     wanted = {"name": "sum", "parameters": place(size=23)["parameters"]}
     status, _, found = infer(v2, place(), B, outputs=[wanted])
-    assert (status, "has 24 bytes; there are 23" in found["error"]) == (400, True)
+    assert (status, "output 'sum' has 24 bytes; there are 23" in found["error"]) == (400, True)
     assert bytes(client.buf[:24]) == bytes(24)
 
 
@@ -256,7 +257,9 @@ def test_what_is_read_is_limited_and_counted(v2, routes, client, request):
     register(routes)
     body = b'{"inputs": [' + json.dumps(place()).encode() + b"]}"
     small = Call("POST", "/", data=body, limits=ClientLimits(max_body_bytes=20))
-    assert answer(v2.infer, small, "m").status == 413
+    refused = answer(v2.infer, small, "m")
+    assert refused.status == 413
+    assert "input 'a' has 24 bytes in region 'r'; it may have 20" in refused.refusal.text
 
     def refuse(count):
         assert count == 24
