@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
 from cpuserve.errors import RequestError
@@ -18,7 +19,7 @@ class RegionFile:
     """The memory of one region: a file of the client, who may shrink, remove or replace it at any time.
 
     So it is read and written by system calls: a mapping of it would end the worker with SIGBUS. It stays open
-    between the requests that read it, until it is removed. Any thread may call the functions.
+    between the requests that read it, until it is removed or moved. Any thread may call the functions.
 
     Args:
         region: the name by which the client registered it.
@@ -86,10 +87,20 @@ class RegionFile:
             ) from None
 
     def close_removed(self) -> None:
-        """Let its memory go, if it was removed: that is taken for as long as it is open."""
+        """Let its memory go, if it was removed: that is taken for as long as it is open.
+
+        Moved or linked elsewhere it has a name still, but no longer that of the key.
+        """
         opened = self._opened
-        if opened is not None and not os.fstat(opened.number).st_nlink:
+        if opened is not None and not self._is_at_key(opened):
             self._opened = None
+
+    def _is_at_key(self, opened: _Opened) -> bool:
+        try:
+            there = Path(_DIRECTORY, self._key).lstat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(opened.number))
 
     def _open(self, flags: int) -> int:
         try:

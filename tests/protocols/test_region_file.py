@@ -73,6 +73,25 @@ def test_memory_that_is_removed_is_not_read_any_more_and_let_go(file):
     assert (read(region), opened()) == (b"c" * 16, 1)
 
 
+def test_memory_that_is_moved_is_let_go_too(file):
+    region, elsewhere = RegionFile("r", KEY), file.with_name(KEY + "moved")
+    try:
+        assert read(region) == b"a" * 16
+        file.rename(elsewhere)
+        region.close_removed()
+        assert opened() == 0
+        with pytest.raises(RequestError, match="cannot be opened"):
+            read(region)
+        file.write_bytes(b"b" * 16)
+        assert read(region) == b"b" * 16
+        file.rename(elsewhere)
+        file.write_bytes(b"c" * 16)
+        region.close_removed()
+        assert read(region) == b"c" * 16
+    finally:
+        elsewhere.unlink(missing_ok=True)
+
+
 def test_memory_that_the_system_has_no_room_for_is_a_refusal(file):
     """Memory takes room only when it is written, and /dev/shm may be full by then."""
     region = RegionFile("r", KEY)
