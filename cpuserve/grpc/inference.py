@@ -181,7 +181,8 @@ def _shared_memory_methods(shared_memory: SharedMemory | None) -> Sequence[Metho
             f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Unregister")
         ]
         return [_refused(name, why) for name in ("SystemSharedMemoryRegister", *names)]
-    routes, path = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory"
+    routes = SharedMemoryRoutes(shared_memory)
+    path, cuda = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
     return (
         _method(
             *("SystemSharedMemoryStatus", "GET", f"{path}/status", routes.status, _regions),
@@ -197,11 +198,11 @@ def _shared_memory_methods(shared_memory: SharedMemory | None) -> Sequence[Metho
             place=lambda message: (f"{path}/unregister", (message.name,) if message.name else ()),
         ),
         _method(
-            "CudaSharedMemoryStatus", "GET", "/v2/cudasharedmemory/status", routes.no_cuda_status, _regions
+            *("CudaSharedMemoryStatus", "GET", f"{cuda}/status", routes.no_cuda_status, _regions),
+            place=lambda message: (f"{cuda}/status", (message.name,) if message.name else ()),
         ),
         _method(
-            *("CudaSharedMemoryUnregister", "POST", "/v2/cudasharedmemory/unregister"),
-            *(routes.no_cuda_unregister, _empty),
+            "CudaSharedMemoryUnregister", "POST", f"{cuda}/unregister", routes.no_cuda_unregister, _empty
         ),
     )
 

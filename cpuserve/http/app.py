@@ -228,15 +228,17 @@ def deepstack_routes(pool: Pool, model: str) -> tuple[Route, ...]:
 
 def shared_memory_routes(shared_memory: SharedMemory) -> tuple[Route, ...]:
     """Triton's routes of system shared memory, which are served when ``shared_memory_prefix`` is set."""
-    calls, path = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory"
+    calls, path, cuda = SharedMemoryRoutes(shared_memory), "/v2/systemsharedmemory", "/v2/cudasharedmemory"
     return (
         Route("GET", f"{path}/status", calls.status),
         Route("GET", f"{path}/region/<name>/status", calls.status),
         Route("POST", f"{path}/region/<name>/register", calls.register, changes=True),
         Route("POST", f"{path}/unregister", calls.unregister, changes=True),
         Route("POST", f"{path}/region/<name>/unregister", calls.unregister, changes=True),
-        Route("GET", "/v2/cudasharedmemory/status", calls.no_cuda_status),
-        Route("POST", "/v2/cudasharedmemory/unregister", calls.no_cuda_unregister, changes=True),
+        Route("GET", f"{cuda}/status", calls.no_cuda_status),
+        Route("GET", f"{cuda}/region/<name>/status", calls.no_cuda_status),
+        Route("POST", f"{cuda}/unregister", calls.no_cuda_unregister, changes=True),
+        Route("POST", f"{cuda}/region/<name>/unregister", calls.no_cuda_unregister, changes=True),
     )
 
 
@@ -309,7 +311,7 @@ _NO_GRPC = (
 def _why_unsupported(path: str) -> str:
     """Why a part of a protocol is not served; empty for what is, and for what no protocol has."""
     part = _UNSUPPORTED.match(path)
-    if part is None or f"GET /v2/{part[1]}/region/<name>/status" in flask.current_app.view_functions:
+    if part is None or f"POST /v2/{part[1]}/region/<name>/register" in flask.current_app.view_functions:
         return ""
     return _WHY_UNSUPPORTED.get(part[1] or part[5], _NO_MODEL_TRACES)
 

@@ -295,12 +295,18 @@ class SharedMemoryRoutes:
         self._shared_memory.unregister(name)
         return Reply(200, b"", [])
 
-    def no_cuda_status(self, _call: Call) -> Reply:
-        """``GET /v2/cudasharedmemory/status``: nothing is registered, as nothing can be."""
+    def no_cuda_status(self, _call: Call, name: str | None = None) -> Reply:
+        """``GET /v2/cudasharedmemory/.../status``: nothing is registered, as nothing can be.
+
+        Raises:
+            RequestError: a name was given.
+        """
+        if name is not None:
+            raise RequestError(f"there is no CUDA shared memory region {name[:80]!r}: there is no CUDA here")
         return json_reply([])
 
-    def no_cuda_unregister(self, _call: Call) -> Reply:
-        """``POST /v2/cudasharedmemory/unregister``, which clients call before they register their own."""
+    def no_cuda_unregister(self, _call: Call, _name: str | None = None) -> Reply:
+        """``POST /v2/cudasharedmemory/.../unregister``, which clients call before they register their own."""
         return Reply(200, b"", [])
 
 

@@ -457,6 +457,19 @@ def test_requests_that_are_repeated_have_the_values_that_are_there(with_memory, 
     client.close()
 
 
+@pytest.mark.parametrize("module", [triton, triton_http])
+def test_of_cuda_there_is_nothing_to_list_or_forget(with_memory, module):
+    port = with_memory.grpc_port if module is triton else with_memory.port
+    with module.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert not getattr(client.get_cuda_shared_memory_status(), "regions", None)
+        with pytest.raises(InferenceServerException, match="no CUDA shared memory region 'r'"):
+            client.get_cuda_shared_memory_status("r")
+        client.unregister_cuda_shared_memory()
+        client.unregister_cuda_shared_memory("r")
+        with pytest.raises(InferenceServerException, match="CUDA"):
+            client.register_cuda_shared_memory("r", b"AAAA", 0, 8)
+
+
 def _opened(server, key):
     """How often the workers have the memory open."""
     links = [link for pid in server.workers() for link in Path(f"/proc/{pid}/fd").iterdir()]

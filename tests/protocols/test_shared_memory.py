@@ -297,4 +297,6 @@ def test_there_may_be_several_prefixes(client):
 
 def test_of_cuda_nothing_is_registered_and_all_of_it_is_forgotten(routes):
     assert ask(routes.no_cuda_status)[2] == []
+    assert ask(routes.no_cuda_status, "r")[0] == 400
     assert ask(routes.no_cuda_unregister)[0] == 200
+    assert ask(routes.no_cuda_unregister, "r")[0] == 200
