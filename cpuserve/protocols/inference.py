@@ -151,7 +151,7 @@ def _source_place(pipeline: Pipeline, tensor: Tensor) -> SharedPlace | None:
 
 def _infer_pictures(pipeline: Pipeline, sent: Tensor, request: Request, max_pictures: int) -> list[Array]:
     _find(pipeline.inputs, sent.name, "input")
-    if len(sent.shape) not in (1, 2) or 0 in sent.shape:
+    if not sent.is_list:
         raise RequestError(f"input {sent.name!r}: pictures have shape [N] or [N, 1], not {list(sent.shape)}")
     check_pictures(sent.shape[0], max_pictures)
     return pipeline.infer_pictures(sent.elements(), request)

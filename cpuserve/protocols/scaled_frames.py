@@ -141,8 +141,8 @@ def _count(pipeline: Pipeline, inputs: Sequence[Tensor]) -> int:
     if len(inputs) != 1 or inputs[0].name not in pipeline.inputs[0].names:
         raise RequestError(f"scaled frames are the only input, {pipeline.inputs[0].names[0]!r}")
     shape, kind = inputs[0].shape, inputs[0].datatype
-    axes = {"UINT8": (_AXES,), "BYTES": (1, 2)}.get(kind, ())
-    if len(shape) not in axes or 0 in shape:
+    pixels = kind == "UINT8" and len(shape) == _AXES and 0 not in shape
+    if not pixels and not (kind == "BYTES" and inputs[0].is_list):
         raise RequestError(
             f"input {inputs[0].name!r}: scaled frames are UINT8 [N, height, width, channels] or BYTES [N], "
             f"not {kind} {list(shape)}"

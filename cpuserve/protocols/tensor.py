@@ -152,6 +152,11 @@ class Tensor:
             )
         return dtype
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its shape is [N] or [N, 1], and not empty, as that of pictures is."""
+        return 0 not in self.shape and (len(self.shape) == 1 or self.shape[1:] == (1,))
+
     def _count(self) -> int:
         """How many elements the shape has.
 

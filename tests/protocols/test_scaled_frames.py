@@ -220,6 +220,7 @@ def test_the_config_says_what_frames_are_scaled_to(v2, local):
         (("UINT8", [8, 8, 3], bytes(192)), {}, "scaled frames are UINT8 [N, height, width, channels]"),
         (("UINT8", [0, 16, 16, 3], b""), {}, "scaled frames are UINT8 [N, height, width, channels]"),
         (("FP32", [1, 4, 4, 3], bytes(192)), {}, "not FP32 [1, 4, 4, 3]"),
+        (("BYTES", [1, 2], b"\1\0\0\0a" * 2), {}, "or BYTES [N], not BYTES [1, 2]"),
         (("BYTES", [1], b"\4\0\0\0abcd"), {}, "picture"),
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"width": 0}, "frame_width is a number of pixels from 1 to"),
         (("UINT8", [1, 16, 16, 3], bytes(768)), {"height": "9"}, "frame_height is a number of pixels"),

@@ -123,6 +123,10 @@ def test_pictures_are_bytes_elements(v2):
             {"inputs": [{**A, "datatype": "BYTES", "shape": [1, 1, 1], "data": ["QQ=="]}]},
             "shape [N] or [N, 1]",
         ),
+        (
+            {"inputs": [{**A, "datatype": "BYTES", "shape": [1, 2], "data": ["QQ==", "QQ=="]}]},
+            "shape [N] or [N, 1], not [1, 2]",
+        ),
         ({"inputs": [{**A, "datatype": "BYTES", "shape": [1025], "data": ["QQ=="]}]}, "may have 1024"),
         ({"inputs": [{**A, "data": [[1, 2, 3]]}, B]}, "takes 6 values"),
     ],
