@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from cpuserve.errors import RequestError, TooManyElements
+from cpuserve.errors import RequestError
 from cpuserve.grpc.infer_structure import MOST_STRUCTURE, InferStructure, structure_of, text_of
 from cpuserve.grpc.known_beginnings import KnownBeginnings
 from cpuserve.grpc.messages import message_class, parse
+from cpuserve.grpc.values_left import ValuesLeft, packed_numbers
 from cpuserve.grpc.wire import BYTES, bytes_field, wire_fields
 from cpuserve.protocols.shared_memory import SharedPlace
-from cpuserve.protocols.tensor import Tensor, datatype_of
+from cpuserve.protocols.tensor import ONLY_PICTURES, Tensor, datatype_of
 from cpuserve.protocols.v2_body import MOST_ID, MOST_NAME, MOST_TENSORS, InferBody, raw_bytes
 from cpuserve.serving.engine import Array
 
@@ -37,6 +38,7 @@ _TYPED = {
     "UINT64": "uint64_contents",
 }
 _Described = tuple[str, np.dtype[Any], tuple[int, ...], SharedPlace | None]
+_NUMBERS = "numbers in its contents"
 _AS_SENT = {"FP32": _FP32, "FP64": _FP64, "BYTES": _ELEMENTS}  # contents whose bytes are the values
 _AS_SENT_NAMES = {"FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
 
@@ -120,7 +122,7 @@ class InferMessage:
         """The request as V2's handlers take it; outputs are sent as raw bytes.
 
         Args:
-            most_numbers: that the ``contents`` of an input may hold, where they are no bytes of a tensor.
+            most_numbers: that the ``contents`` of all inputs may hold, where they are no bytes of a tensor.
 
         Raises:
             TooManyElements: they hold more.
@@ -139,17 +141,21 @@ class InferMessage:
                         "contents field must not be specified when using raw_input_contents for "
                         f"{tensor.name!r} for model {structure.model_name[:MOST_NAME]!r}"
                     )
+        elif len(described) > 1:
+            _check_pictures(described, self.contents)
+        left = _NONE_LEFT if self.raw else ValuesLeft(most_numbers, "raw_input_contents")
         raw = iter(self.raw)
         inputs = [
-            _tensor(tensor, contents, raw, most_numbers)
+            _tensor(tensor, contents, raw, left)
             for tensor, contents in zip(described, self.contents, strict=True)
         ]
-        left = len(list(raw))
-        if left:
-            raise RequestError(f"{len(self.raw)} raw_input_contents, {left} more than inputs take")
+        unused = len(list(raw))
+        if unused:
+            raise RequestError(f"{len(self.raw)} raw_input_contents, {unused} more than inputs take")
         return InferBody(inputs, structure.outputs, self.id, binary=True, parameters=structure.parameters)
 
 
+_NONE_LEFT = ValuesLeft(0, "raw_input_contents")  # of a request that has no contents
 _known: KnownBeginnings[InferStructure] = KnownBeginnings(_RAW)
 
 
@@ -158,6 +164,17 @@ def _check_structure(size: int) -> None:
         raise RequestError(
             f"the request holds {size} bytes beside the values of its tensors; it may hold {MOST_STRUCTURE}"
         )
+
+
+def _check_pictures(described: Sequence[Tensor], sent: Sequence[memoryview | None]) -> None:
+    """Refuse pictures in several inputs before there is an object for each.
+
+    Raises:
+        RequestError: an input holds some.
+    """
+    for tensor, contents in zip(described, sent, strict=True):
+        if contents is not None and tensor.datatype == "BYTES":
+            raise RequestError(f"input {tensor.name!r}: {ONLY_PICTURES}")
 
 
 def _split_input(entry: memoryview) -> tuple[bytes, memoryview | None]:
@@ -174,7 +191,7 @@ def _split_input(entry: memoryview) -> tuple[bytes, memoryview | None]:
 
 
 def _tensor(
-    described: Tensor, contents: memoryview | None, raw: Iterator[memoryview], most_numbers: int
+    described: Tensor, contents: memoryview | None, raw: Iterator[memoryview], left: ValuesLeft
 ) -> Tensor:
     """An input with its values."""
     name, datatype, shape = described.name, described.datatype, described.shape
@@ -187,10 +204,10 @@ def _tensor(
         if values is None:
             raise RequestError(f"input {name!r} has neither contents nor one of raw_input_contents")
         return Tensor(name, datatype, shape, values)
-    return Tensor(name, datatype, shape, _typed(name, datatype, contents, most_numbers))
+    return Tensor(name, datatype, shape, _typed(name, datatype, contents, left))
 
 
-def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryview | list[Any]:
+def _typed(name: str, datatype: str, contents: memoryview, left: ValuesLeft) -> memoryview | list[Any]:
     """The values of an input that came as ``contents``."""
     if datatype in _AS_SENT:
         parts = [
@@ -207,14 +224,12 @@ def _typed(name: str, datatype: str, contents: memoryview, most: int) -> memoryv
         raise RequestError(
             f"input {name!r}: {datatype[:40]!r} has no contents; send its values as raw_input_contents"
         )
+    if contents.nbytes > left.count:  # each takes a byte or more
+        left.check(name, packed_numbers(contents), _NUMBERS)
     numbers = getattr(parse(_Contents, bytes(contents), most_bytes=len(contents)), _TYPED[datatype])
     if contents and not numbers:
         raise _wrong_field(name, datatype, _TYPED[datatype])
-    if len(numbers) > most:
-        raise TooManyElements(
-            f"input {name!r}: {len(numbers)} numbers in its contents; there may be {most} "
-            "(setting max_json_elements): send raw_input_contents"
-        )
+    left.take(name, len(numbers), _NUMBERS)
     return list(numbers)
 
 

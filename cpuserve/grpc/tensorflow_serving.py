@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,15 +11,16 @@ import numpy as np
 import orjson
 from google.protobuf.json_format import ParseDict
 
-from cpuserve.errors import RequestError, TooManyElements
+from cpuserve.errors import RequestError
 from cpuserve.grpc.messages import message_class, parse
 from cpuserve.grpc.method import Method, Task, model_path, plain_method, refused_method
+from cpuserve.grpc.values_left import ValuesLeft
 from cpuserve.grpc.wire import BYTES, wire_fields
 from cpuserve.models.rollout import LABEL
 from cpuserve.protocols.call import Call, Reply, answer
 from cpuserve.protocols.client_limits import ClientLimits
 from cpuserve.protocols.inference import infer_outputs
-from cpuserve.protocols.tensor import MOST_DIMENSIONS, Tensor, datatype_of
+from cpuserve.protocols.tensor import MOST_DIMENSIONS, ONLY_PICTURES, Tensor, datatype_of
 from cpuserve.protocols.tfs import TensorFlowServing
 from cpuserve.protocols.v2_body import InferBody, OutputWanted
 from cpuserve.serving.engine import Array
@@ -109,9 +110,7 @@ class TensorFlowService:
         pipeline = self._pool.pick(name, versions[0] if versions else None, call.headers)
         request = call.request()
         outputs = [OutputWanted(name, True) for name in dict.fromkeys(message.output_filter)]
-        asked = InferBody(
-            [_tensor(name, sent, call.limits) for name, sent in message.inputs.items()], outputs
-        )
+        asked = InferBody(_tensors(message.inputs, call.limits), outputs)
         if not asked.inputs:
             raise RequestError("the request needs at least one of inputs")
         response = _PredictResponse()
@@ -174,7 +173,21 @@ def _parts(data: memoryview, number: int) -> list[memoryview]:
     ]
 
 
-def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
+def _tensors(inputs: Mapping[str, Any], limits: ClientLimits) -> list[Tensor]:
+    """The inputs, within the values that all together may have: a few bytes may stand for many.
+
+    Raises:
+        RequestError: one is no tensor of this server, or has pictures beside another.
+        TooManyElements: there are more values than the server makes an array of.
+    """
+    left = ValuesLeft(limits.max_json_elements, "tensor_content")
+    for name, sent in inputs.items():
+        if sent.dtype == _DT_STRING and len(inputs) > 1:
+            raise RequestError(f"input {name[:80]!r}: {ONLY_PICTURES}")
+    return [_tensor(name, sent, left) for name, sent in inputs.items()]
+
+
+def _tensor(name: str, sent: Any, left: ValuesLeft) -> Tensor:
     if len(sent.tensor_shape.dim) > MOST_DIMENSIONS:
         raise RequestError(f"input {name[:80]!r}: a tensor may have at most {MOST_DIMENSIONS} dimensions")
     if sent.tensor_shape.unknown_rank:
@@ -184,21 +197,19 @@ def _tensor(name: str, sent: Any, limits: ClientLimits) -> Tensor:
         raise RequestError(f"input {name[:80]!r} needs a shape of whole numbers, not {list(shape)}")
     if sent.dtype == _DT_STRING:
         shape = shape or (len(sent.string_val),)
-        pictures = [
-            memoryview(one) for one in _all_values(name, "string_val", sent.string_val, shape, limits)
-        ]
-        return Tensor(name, "BYTES", shape, pictures)
+        pictures = [memoryview(one) for one in sent.string_val]
+        return Tensor(name, "BYTES", shape, _all_values(name, "string_val", pictures, shape, left))
     if sent.dtype not in _TYPES:
         raise RequestError(f"input {name[:80]!r}: its dtype {sent.dtype} cannot be served")
     datatype, field = _TYPES[sent.dtype]
     if sent.tensor_content:
         return Tensor(name, datatype, shape, memoryview(sent.tensor_content))
-    values = _all_values(name, field, getattr(sent, field), shape, limits)
+    values = _all_values(name, field, getattr(sent, field), shape, left)
     return Tensor(name, datatype, shape, _numbers(name, sent.dtype, values))
 
 
 def _all_values(
-    name: str, field: str, sent: Sequence[Any], shape: tuple[int, ...], limits: ClientLimits
+    name: str, field: str, sent: Sequence[Any], shape: tuple[int, ...], left: ValuesLeft
 ) -> list[Any]:
     """The values of a field; as in TensorFlow the last one stands for all that are left out.
 
@@ -209,11 +220,7 @@ def _all_values(
     wanted = math.prod(shape)
     left_out = wanted - len(sent) if sent else 0
     count = len(sent) + max(0, left_out)
-    if count > limits.max_json_elements:
-        raise TooManyElements(
-            f"input {name[:80]!r}: {count} values in {field}; there may be {limits.max_json_elements} "
-            "(setting max_json_elements): send tensor_content"
-        )
+    left.take(name[:80], count, f"values in {field}")
     if count != wanted:
         raise RequestError(
             f"input {name[:80]!r}: shape {list(shape)} takes {wanted} values, "

@@ -17,7 +17,7 @@ from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.serving.engine import Array
 from cpuserve.serving.value_range import takes_any_value
 
-__all__ = ["ANY_VALUE", "MOST_DIMENSIONS", "Tensor", "datatype_of", "numbers"]
+__all__ = ["ANY_VALUE", "MOST_DIMENSIONS", "ONLY_PICTURES", "Tensor", "datatype_of", "numbers"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -32,6 +32,7 @@ ANY_VALUE = frozenset(name for name, dtype in _DTYPES.items() if takes_any_value
 """Datatypes whose values need no check."""
 
 _NUMBERS = frozenset({int, float, bool})
+ONLY_PICTURES = "BYTES are pictures, and these are the only input of a request"
 MOST_DIMENSIONS = 64  # NumPy's limit
 _MOST_ELEMENTS = (1 << 63) - 1
 _DATATYPES: dict[Any, str] = {dtype: name for name, dtype in _DTYPES.items()} | {np.dtype(object): "BYTES"}
@@ -141,6 +142,8 @@ class Tensor:
             RequestError: the datatype cannot be served, or the shape takes another number of bytes.
         """
         if self.datatype not in _DTYPES:
+            if self.datatype == "BYTES":
+                raise RequestError(f"input {self.name!r}: {ONLY_PICTURES}")
             raise RequestError(
                 f"input {self.name!r}: datatype {self.datatype!r} is none of {', '.join(_DTYPES)}"
             )

@@ -166,6 +166,31 @@ def test_more_numbers_than_are_allowed_are_refused_by_the_setting():
         body(message(entry("a", "INT32", (11,), int_contents=[1] * 11)), most=10)
 
 
+@pytest.mark.parametrize("datatype", ["INT32", "INT64", "BOOL"])
+def test_the_numbers_of_all_inputs_are_counted_together(datatype):
+    field = {"INT32": "int_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}[datatype]
+    inputs = [entry(name, datatype, (5,), **{field: [1] * 5}) for name in "abc"]
+    assert len(body(message(*inputs), most=15).inputs) == 3
+    with pytest.raises(TooManyElements, match=r"input 'c': 5 numbers .* all inputs together may have 14"):
+        body(message(*inputs), most=14)
+
+
+def test_numbers_are_counted_before_they_are_made(monkeypatch):
+    long = [1 << 40, 0, 300] * 4  # more bytes than numbers
+    sent = message(entry("a", "INT64", (12,), int64_contents=long))
+    assert body(sent, most=12).inputs[0].array().tolist() == long
+    monkeypatch.setattr("cpuserve.grpc.infer_message.parse", None)
+    with pytest.raises(TooManyElements, match="12 numbers"):
+        body(sent, most=11)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_pictures_in_several_inputs_are_refused(raw):
+    pictures = [entry(name, "BYTES", (1,), **({} if raw else {"bytes_contents": [b"x"]})) for name in "ab"]
+    with pytest.raises(RequestError, match=r"input 'a': BYTES are pictures, .* only input of a request"):
+        body(message(*pictures, raw=[b"\1\0\0\0x"] * 2 if raw else ())).inputs[0].array()
+
+
 def test_contents_twice_are_refused():
     sent = message(entry("a", "BOOL", (1,), bool_contents=[True])).SerializeToString()
     contents = b"\x2a\x03\x0a\x01\x01"

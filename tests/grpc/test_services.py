@@ -301,3 +301,21 @@ def test_more_numbers_than_are_allowed_are_refused():
         pytest.raises(grpc.RpcError, match="max_json_elements"),
     ):
         predict(channel, request())
+
+
+@pytest.mark.parametrize(("rows", "code"), [(1, "OK"), (2, "INVALID_ARGUMENT")])
+def test_the_values_of_all_inputs_are_counted_together_with_those_left_out(rows, code):
+    sent = request(inputs={"a": tensor(1, (rows, 3), float_val=[1]), "b": tensor(4, (rows, 3), int_val=[1])})
+    with serving_grpc(max_json_elements=8) as one, grpc.insecure_channel(one.address) as channel:
+        try:
+            predict(channel, sent)
+        except grpc.RpcError as error:
+            assert (error.code().name, "all inputs together may have 8" in error.details()) == (code, True)
+        else:
+            assert code == "OK"
+
+
+def test_pictures_beside_another_input_are_refused(channel):
+    text = tensor(7, (2,), string_val=[b"abc"])
+    with pytest.raises(grpc.RpcError, match="the only input of a request"):
+        predict(channel, request(inputs={"a": text, "b": text}))
