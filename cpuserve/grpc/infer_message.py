@@ -14,7 +14,7 @@ from cpuserve.grpc.infer_structure import MOST_STRUCTURE, InferStructure, struct
 from cpuserve.grpc.known_beginnings import KnownBeginnings
 from cpuserve.grpc.messages import message_class, parse
 from cpuserve.grpc.values_left import ValuesLeft, packed_numbers
-from cpuserve.grpc.wire import BYTES, bytes_field, wire_fields
+from cpuserve.grpc.wire import BYTES, EIGHT_BYTES, FOUR_BYTES, bytes_field, wire_fields
 from cpuserve.protocols.shared_memory import SharedPlace
 from cpuserve.protocols.tensor import ONLY_PICTURES, Tensor, datatype_of
 from cpuserve.protocols.v2_body import MOST_ID, MOST_NAME, MOST_TENSORS, InferBody, raw_bytes
@@ -39,7 +39,12 @@ _TYPED = {
 }
 _Described = tuple[str, np.dtype[Any], tuple[int, ...], SharedPlace | None]
 _NUMBERS = "numbers in its contents"
-_AS_SENT = {"FP32": _FP32, "FP64": _FP64, "BYTES": _ELEMENTS}  # contents whose bytes are the values
+# contents whose bytes are the values: their field, how a single number is stored, and its bytes
+_AS_SENT = {
+    "FP32": (_FP32, FOUR_BYTES, 4),
+    "FP64": (_FP64, EIGHT_BYTES, 8),
+    "BYTES": (_ELEMENTS, BYTES, 1),
+}
 _AS_SENT_NAMES = {"FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
 
 
@@ -210,16 +215,21 @@ def _tensor(
 def _typed(name: str, datatype: str, contents: memoryview, left: ValuesLeft) -> memoryview | list[Any]:
     """The values of an input that came as ``contents``."""
     if datatype in _AS_SENT:
+        field, single, size = _AS_SENT[datatype]
         parts = [
             contents[value:end]
-            for number, _, _, value, end in wire_fields(contents)
-            if number == _AS_SENT[datatype]
+            for number, wire, _, value, end in wire_fields(contents)
+            if number == field and wire in (BYTES, single)
         ]
         if contents and not parts:
             raise _wrong_field(name, datatype, _AS_SENT_NAMES[datatype])
         if datatype == "BYTES":
             return list(parts)
-        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        if len(parts) == 1:
+            return parts[0]
+        if any(part.nbytes % size for part in parts):
+            raise RequestError(f"input {name!r}: {_AS_SENT_NAMES[datatype]} ends inside a number")
+        return memoryview(b"".join(parts))
     if datatype not in _TYPED:
         raise RequestError(
             f"input {name!r}: {datatype[:40]!r} has no contents; send its values as raw_input_contents"

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from cpuserve.errors import RequestError
 
-__all__ = ["BYTES", "MOST_FIELDS", "bytes_field", "field_value", "wire_fields"]
+__all__ = ["BYTES", "EIGHT_BYTES", "FOUR_BYTES", "MOST_FIELDS", "bytes_field", "field_value", "wire_fields"]
 
-BYTES = 2
+BYTES, EIGHT_BYTES, FOUR_BYTES = 2, 1, 5
 MOST_FIELDS = 4096
-_VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5
+_VARINT = 0
 _VARINT_BYTES = 10
 _SIZES = 256  # for which heads are kept
 _MORE = 128  # a byte of a number, if more follow
@@ -42,9 +42,9 @@ def wire_fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
         elif wire == _VARINT:
             value = at
             _, at = _varint(data, at)
-        elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+        elif wire in (EIGHT_BYTES, FOUR_BYTES):
             value = at
-            at += 8 if wire == _EIGHT_BYTES else 4
+            at += 8 if wire == EIGHT_BYTES else 4
         else:
             raise RequestError(f"the message has a field {number} of the unknown kind {wire}")
         if at > size or not number:

@@ -64,6 +64,36 @@ def test_numbers_one_by_one_are_the_same_as_packed_ones():
     assert tensor.array().tolist() == [1.5, 2.5]
 
 
+def with_contents(datatype, shape, contents):
+    """A request whose only input has these bytes as ``contents``."""
+    described = message(entry("a", datatype, shape)).inputs[0].SerializeToString()
+    return Request(model_name="m").SerializeToString() + field(5, described + field(5, contents))
+
+
+def field(number, value):
+    assert len(value) < 128
+    return bytes((number << 3 | 2, len(value))) + value
+
+
+def test_a_field_stored_in_another_way_is_an_unknown_one():
+    four = np.array([1.5], "<f4").tobytes()
+    sent = with_contents("FP32", (1,), bytes((6 << 3, 7)) + field(6, four))
+    (tensor,) = InferMessage.read(sent).body(MOST).inputs
+    assert tensor.array().tolist() == [1.5]
+    assert InferMessage.read(with_contents("BYTES", (1,), b"\x40\7" + field(8, b"x"))).body(MOST).inputs[
+        0
+    ].elements() == [b"x"]
+    with pytest.raises(RequestError, match="expected in fp64_contents, which is empty"):
+        InferMessage.read(with_contents("FP64", (1,), bytes((7 << 3 | 5,)) + four)).body(MOST)
+
+
+@pytest.mark.parametrize(("datatype", "number", "size"), [("FP32", 6, 4), ("FP64", 7, 8)])
+def test_packed_numbers_that_end_inside_a_number_are_refused(datatype, number, size):
+    split = field(number, bytes(size + 1)) + field(number, bytes(size - 1))
+    with pytest.raises(RequestError, match=f"'a': {datatype.lower()}_contents ends inside a number"):
+        InferMessage.read(with_contents(datatype, (2,), split)).body(MOST)
+
+
 def test_raw_contents_go_to_inputs_in_their_order_and_those_in_shared_memory_need_none():
     first, last = np.arange(4, dtype=np.float32), np.arange(2, dtype=np.float16)
     place = {
