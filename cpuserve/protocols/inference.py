@@ -59,6 +59,7 @@ def infer_outputs(
         found = frame_outputs(pipeline, inputs, asked, request, limits)
         outputs = [(place, output) for place, (output, _) in enumerate(found)]
         return _sent(pipeline, [values for _, values in found], outputs, shared_memory)
+    wanted = _wanted(pipeline, asked)  # before anything is computed for it
     resolved = [
         _shared_rows(pipeline, one, shared_memory, call) or _with_values(one, shared_memory, call)
         for one in asked.inputs
@@ -68,7 +69,7 @@ def infer_outputs(
         results = _infer_pictures(pipeline, first, request, limits.max_pictures)
     else:
         results = pipeline.infer(_tensors(pipeline, resolved), request)
-    return _sent(pipeline, results, _wanted(pipeline, asked), shared_memory)
+    return _sent(pipeline, results, wanted, shared_memory)
 
 
 class _Known(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cpuserve.protocols.v2 import V2
-from tests.protocols.fakes import Pool, ask
+from tests.protocols.fakes import Pipeline, Pool, ask
 
 A = {"name": "a:0", "datatype": "FP32", "shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]]}
 B = {"name": "b", "datatype": "UINT8", "shape": [2, 3], "data": [[1, 1, 1], [2, 2, 2]]}
@@ -135,6 +135,14 @@ def test_what_does_not_fit_the_model_is_400(v2, document, words):
     status, _, found = infer(v2, document)
     assert status == 400
     assert words in found["error"]
+
+
+@pytest.mark.parametrize("sent", [[A, B], [PICTURE]])
+def test_nothing_is_computed_for_an_output_that_is_not_there(v2, monkeypatch, sent):
+    monkeypatch.setattr(Pipeline, "infer", None)
+    monkeypatch.setattr(Pipeline, "infer_pictures", None)
+    status, _, found = infer(v2, {"inputs": sent, "outputs": [{"name": "c"}]})
+    assert (status, "there is no output 'c'" in found["error"]) == (400, True)
 
 
 def test_json_that_told_the_deadline_is_not_parsed_again(v2, monkeypatch):
