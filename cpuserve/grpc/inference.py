@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ __all__ = ["InferenceService"]
 _SERVICE = "inference.GRPCInferenceService"
 _NO_CUDA = "there is no CUDA here: register system shared memory, or send tensors"
 _KEPT, _SHORT_BYTES = 256, 1024
+_DIGITS = re.compile("[0-9]{1,9}")  # of a number that JSON has too
 _NO_NAME = "the request needs the name of a model"
 _Outputs = Callable[[Pipeline, Request, Call], list[SentOutput]]
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
@@ -307,7 +309,7 @@ def _trace_body(message: Any) -> bytes:
         values = list(setting.value)
         if name == "trace_level":
             settings[name] = values or None
-        elif name == "stack_rate" and len(values) == 1 and values[0].isdecimal():
+        elif name == "stack_rate" and len(values) == 1 and _DIGITS.fullmatch(values[0]):
             settings[name] = int(values[0])
         else:
             settings[name] = values[0] if len(values) == 1 else values or None

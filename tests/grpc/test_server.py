@@ -165,6 +165,14 @@ def test_bytes_that_are_no_message_are_refused(served, method):
     assert (code, "message" in text) == ("INVALID_ARGUMENT", True)
 
 
+@pytest.mark.parametrize("rate", ["9" * 20, "9" * 5000, "٣", "-1", "1.0", ""])
+def test_a_trace_setting_that_is_no_number_of_json_is_refused(served, rate):
+    kind = message_class("inference.TraceSettingRequest")
+    message = kind(settings={"stack_rate": kind.SettingValue(value=[rate])})
+    code, text = refusal(served.address, "TraceSetting", message.SerializeToString())
+    assert (code, "'stack_rate' cannot be set so" in text) == ("INVALID_ARGUMENT", True)
+
+
 @pytest.mark.parametrize(
     "method",
     [
