@@ -97,6 +97,13 @@ class Engine(Protocol):
 class OpenVinoSlot:
     """A slot whose requests read and write its rows in place.
 
+    Args:
+        copies: compiled models by size, of each copy.
+        inputs: of the model.
+        outputs: of the model.
+        rows: of the slot.
+        passed: see `_passed`.
+
     Attributes:
         inputs: one array [rows, ...] an input.
         requests: by (number of the compiled model, first row, rows).
@@ -108,9 +115,14 @@ class OpenVinoSlot:
         inputs: Sequence[Port],
         outputs: Sequence[Port],
         rows: int,
+        passed: Mapping[int, int],
     ) -> None:
         self.inputs = tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in inputs)
-        self._outputs = tuple(np.zeros((rows, *port.row_shape), port.dtype) for port in outputs)
+        self._outputs = tuple(
+            self.inputs[passed[index]] if index in passed else np.zeros((rows, *port.row_shape), port.dtype)
+            for index, port in enumerate(outputs)
+        )
+        self._passed = passed
         self.requests = {
             (copy, first, size): self._request(model, first, size)
             for copy, compiled in enumerate(copies)
@@ -123,6 +135,8 @@ class OpenVinoSlot:
         for index, array in enumerate(self.inputs):
             request.set_input_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
         for index, array in enumerate(self._outputs):
+            if index in self._passed:  # OpenVINO would fill both with zeros
+                continue
             request.set_output_tensor(index, ov.Tensor(array[first : first + size], shared_memory=True))
         return request
 
@@ -212,6 +226,7 @@ class OpenVinoEngine:
         variable = any(-1 in port.row_shape for port in self.inputs)
         self._shape_check = ShapeCheck(model) if variable else None
         self.outputs = _ports(model.outputs, one.outputs, batched=self.batched)
+        self._passed = _passed(model)
 
     def _compiled(self, core: ov.Core, graphs: Mapping[int, ov.Model | None]) -> dict[int, ov.CompiledModel]:
         try:
@@ -227,7 +242,7 @@ class OpenVinoEngine:
         """Allocate a slot of ``rows`` rows."""
         if not self.batched:
             return WholeSlot(self._copies, self.inputs, self.outputs, self._shape_check)
-        return OpenVinoSlot(self._copies, self.inputs, self.outputs, self.rows)
+        return OpenVinoSlot(self._copies, self.inputs, self.outputs, self.rows, self._passed)
 
     def warm(self) -> None:
         """Run every compiled size on every stream, so that no request is the first of its kind.
@@ -324,6 +339,16 @@ def _wait_for(requests: Sequence[ov.InferRequest]) -> None:
         except BaseException:
             _wait_for(requests[place + 1 :])
             raise
+
+
+def _passed(model: ov.Model) -> dict[int, int]:
+    """Outputs that are an input as it came, each with the number of that input."""
+    sources = ((index, port.get_node().input_value(0).get_node()) for index, port in enumerate(model.outputs))
+    return {
+        index: model.get_parameter_index(source)
+        for index, source in sources
+        if source.get_type_name() == "Parameter"
+    }
 
 
 def _ports(read: Sequence[ov.Output], compiled: Sequence[ov.Output], *, batched: bool) -> tuple[Port, ...]:

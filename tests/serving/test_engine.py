@@ -51,6 +51,32 @@ def engine(model, sizes=(1, 2, 4), *, own, streams=2, threads=2):
     return made
 
 
+@pytest.mark.parametrize("sizes", [(), (1, 2, 4)])  # none: it has no batch
+def test_an_input_that_is_an_output_too_is_passed_on(sizes):
+    rows = 3 if sizes else 1
+    a, b = (
+        ops.parameter((-1 if sizes else 1, 2), kind, name=kind.__name__) for kind in (np.float32, np.int64)
+    )
+    model = ov.Model([ops.result(value) for value in (b, ops.relu(a), a, b)], [a, b])
+    batcher = Batcher(engine(model, sizes, own=False), Statistics(1, 1).recorder(0, "m", 1))
+    for number in (1, 7):
+        claimed = batcher.claim(rows)
+        values = number + np.arange(rows * 2).reshape(rows, 2)
+        for target in claimed.inputs:
+            target[:] = values
+        batcher.run(claimed)
+        try:
+            assert [output.reshape(rows, 2).tolist() for output in claimed.outputs] == [values.tolist()] * 4
+            assert [output.dtype.name for output in claimed.outputs] == [
+                "int64",
+                "float32",
+                "float32",
+                "int64",
+            ]
+        finally:
+            batcher.release(claimed)
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_every_row_gets_its_own_answer_whoever_calls(own):
     made = engine(times_two(), own=own)
