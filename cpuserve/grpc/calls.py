@@ -102,6 +102,7 @@ class Calls:
             for call in tuple(self._open):
                 if isinstance(call, LastingCall):
                     call.look()
+            self._slow.find(self._open)
         self._turns.look()
         self._few.look()
         self._slow.look()

@@ -40,6 +40,11 @@ class LastingCall(UnaryCall):
         self._sending = False
         self._end: Refusal | None = None
 
+    @property
+    def answering(self) -> bool:
+        """See `OpenCall`."""
+        return self._sending
+
     def closed(self, gone: bool) -> None:
         """See `OpenCall`."""
         self._message = None
@@ -81,6 +86,7 @@ class LastingCall(UnaryCall):
 
     def _sent(self) -> None:
         self._sending = False
+        self._slow.end(self)
         if self._end is not None:
             self._core.refuse(self._end)
 

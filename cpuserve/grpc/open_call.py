@@ -62,6 +62,11 @@ class OpenCall(ABC):
         self._method = method
         self._transport, self._held, self._slow, self._brief = worker
 
+    @property
+    @abstractmethod
+    def answering(self) -> bool:
+        """Whether an answer is under way that its client has not taken yet."""
+
     def cancel(self) -> None:
         """Cut it off."""
         self._core.cancel()

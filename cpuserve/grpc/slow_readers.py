@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 __all__ = ["SlowReaders"]
 
-_AT_ONCE = 64 << 10  # bytes that a client takes without reading: its first window
+_AT_ONCE = 64 << 10  # bytes that most clients take without reading: their first window
 _BYTES_A_SECOND = 64 << 10
 
 
 class Sender(Protocol):
-    """A call with an answer under way."""
+    """A call that may have an answer under way.
+
+    Attributes:
+        answering: whether it has one.
+    """
+
+    @property
+    def answering(self) -> bool:
+        """See above."""
 
     def cancel(self) -> None:
         """Cut it off."""
@@ -45,6 +54,17 @@ class SlowReaders:
             due = time.monotonic() + self._timeout_s + size / _BYTES_A_SECOND
             self._due[sender] = due
             self.due = min(self.due, due)
+
+    def find(self, senders: Iterable[Sender]) -> None:
+        """Give also small answers their time, from when they are found to be under way.
+
+        Nearly all are sent at once, unless a client has a window of 0: so `begin` does not note them.
+        """
+        due = time.monotonic() + self._timeout_s
+        for sender in senders:
+            if sender.answering and sender not in self._due:
+                self._due.setdefault(sender, due)
+                self.due = min(self.due, due)
 
     def end(self, sender: Sender) -> None:
         """Note that it is sent, or the call over."""

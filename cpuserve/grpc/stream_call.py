@@ -65,6 +65,11 @@ class StreamCall(OpenCall):
         self._sending = self._over = False
         self._end: Refusal | None = None  # once no more messages are taken
 
+    @property
+    def answering(self) -> bool:
+        """See `OpenCall`."""
+        return self._sending
+
     def start(self) -> None:
         """Begin to read, unless there are too many streams."""
         self._core.watch()

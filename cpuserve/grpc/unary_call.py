@@ -41,6 +41,11 @@ class UnaryCall(OpenCall):
         self._answered = False  # without any waiting
         self._missing: RequestError | None = None  # its message, as far as is known
 
+    @property
+    def answering(self) -> bool:
+        """See `OpenCall`."""
+        return self._answered
+
     def start(self) -> None:
         """Check it and begin to read."""
         try:
