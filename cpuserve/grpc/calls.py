@@ -62,7 +62,7 @@ class Calls:
         self._few = ReadingTurns(_LEAST_TURNS, _FEW_PATIENCE_S, timeout_s)  # of messages that should be small
         self._slow = SlowReaders(timeout_s)
         self._streams = OpenStreams(max(_LEAST_STREAMS, most))
-        self._lasting = OpenStreams(max(_LEAST_STREAMS, transport.max_connections // _SHARE_LASTING))
+        self._lasting = OpenStreams(max(1, transport.max_connections // _SHARE_LASTING))
         self._worker = CallWorker(transport, self.held, self._slow, self.brief)
 
     @property

@@ -66,7 +66,7 @@ class LastingCall(UnaryCall):
         try:
             if len(message) > _MOST_BYTES:
                 raise BodyTooLarge(f"the message has {len(message)} bytes; {_MOST_BYTES} are taken here")
-            self._open_ones.add(self._crowd_out)
+            self._open_ones.add(self._crowd_out, self._call.client)
         except CpuserveError as error:
             self.give_up(error)
         else:

@@ -74,7 +74,7 @@ class StreamCall(OpenCall):
         """Begin to read, unless there are too many streams."""
         self._core.watch()
         try:
-            self._streams.add(self._crowd_out)
+            self._streams.add(self._crowd_out, self._new_call().client)
         except CpuserveError as error:
             self._end_after_answers(Refusal(error.grpc_code, error.public_text))
         else:

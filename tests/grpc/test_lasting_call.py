@@ -8,6 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.grpc.raw_http2 import RawClient, grpc_frame
 from tests.grpc.running import WAIT_S, serving_grpc
 from tests.http.clients import wait_until
 from tests.protocols.fakes import Pool
@@ -105,6 +106,28 @@ def test_watches_leave_room_for_other_calls(served):
             next(watches[0])
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert check(channel) == SERVING
+
+
+def test_watches_leave_room_for_other_calls_also_where_few_may_be_open():
+    with serving_grpc(max_connections=8) as one, grpc.insecure_channel(one.address) as channel:
+        watches = []
+        for _ in range(10):
+            watches.append(watch(channel))
+            assert next(watches[-1]).status == SERVING
+        assert check(channel) == SERVING
+        wait_until(lambda: len(one.server._calls._open) == 2)
+
+
+def test_many_watches_of_a_client_do_not_end_those_of_others(served):
+    with grpc.insecure_channel(served.address) as channel, RawClient(served.address, "127.0.0.2") as many:
+        one = watch(channel)
+        assert next(one).status == SERVING
+        streams = [many.begin(f"/{HEALTH}/Watch") for _ in range(60)]
+        for stream in streams:
+            many.send(stream, grpc_frame(b""), end=True)
+        assert many.wait(streams[:35]) == dict.fromkeys(streams[:35], 14)  # UNAVAILABLE
+        assert one.is_active()
+        one.cancel()
 
 
 def test_a_channel_that_looks_at_health_by_itself_is_ready(served, pool):
