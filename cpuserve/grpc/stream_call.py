@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from cpuserve.errors import CpuserveError
+from cpuserve.errors import BodyTooLarge, CpuserveError, Unauthorized
 from cpuserve.grpc.core import CoreCall
 from cpuserve.grpc.grpc_call import GrpcCall
 from cpuserve.grpc.method import Method
 from cpuserve.grpc.open_call import STOPPING, CallWorker, OpenCall
 from cpuserve.grpc.open_streams import OpenStreams
-from cpuserve.protocols.call import Refusal, Reply
+from cpuserve.protocols.call import Call, Refusal, Reply
 
 __all__ = ["StreamCall"]
 
@@ -60,6 +60,7 @@ class StreamCall(OpenCall):
         self._wrap = wrap
         self._streams = streams
         self._requests: deque[_StreamRequest] = deque()
+        self._first: Call | None = None  # of the first message, which may go on
         self._reading = False
         self._lock = threading.Lock()  # of those below, which threads with an answer use
         self._sending = self._over = False
@@ -71,15 +72,33 @@ class StreamCall(OpenCall):
         return self._sending
 
     def start(self) -> None:
-        """Begin to read, unless there are too many streams."""
+        """Begin to read, unless it has no right key, or there are too many streams."""
         self._core.watch()
+        call = self._new_call()
         try:
-            self._streams.add(self._crowd_out, self._new_call().client)
+            self._check_first(call)
+            self._streams.add(self._crowd_out, call.client)
         except CpuserveError as error:
+            reply = self._refusal(call, error)
+            self._transport.count(reply)
             self._end_after_answers(Refusal(error.grpc_code, error.public_text))
         else:
             self._streams.idle(self._crowd_out)
             self._read()
+
+    def _check_first(self, call: Call) -> None:
+        """Check the first call before a byte of it is read.
+
+        Raises:
+            CpuserveError: none of them may go on.
+        """
+        try:
+            self._check(call)
+        except (Unauthorized, BodyTooLarge):
+            raise
+        except CpuserveError:
+            return  # it is checked again once it is here: the next ones may go on
+        self._first = call
 
     def closed(self, gone: bool) -> None:
         """It is over: what it still asks for is not computed.
@@ -128,9 +147,11 @@ class StreamCall(OpenCall):
             self._read()
 
     def _ask(self, request: _StreamRequest) -> None:
-        call, send = self._new_call(), partial(self._answered, request)
+        first, self._first = self._first, None
+        call, send = first or self._new_call(), partial(self._answered, request)
         try:
-            self._check(call)
+            if first is None:
+                self._check(call)
         except CpuserveError as error:
             send(self._refusal(call, error))
         else:

@@ -125,7 +125,8 @@ def test_many_watches_of_a_client_do_not_end_those_of_others(served):
         streams = [many.begin(f"/{HEALTH}/Watch") for _ in range(60)]
         for stream in streams:
             many.send(stream, grpc_frame(b""), end=True)
-        assert many.wait(streams[:35]) == dict.fromkeys(streams[:35], 14)  # UNAVAILABLE
+        wait_until(lambda: len(many.ended) == 36 or many.read(0.1) is None)  # of 61; 25 may be open
+        assert set(many.ended.values()) == {14}  # UNAVAILABLE
         assert one.is_active()
         one.cancel()
 

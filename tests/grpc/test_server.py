@@ -445,6 +445,33 @@ def test_every_message_of_a_stream_counts_against_the_rate():
     assert ["rate_limit" in answer.error_message for answer in answers] == [False] * 3 + [True] * 2
 
 
+@pytest.mark.parametrize(
+    ("metadata", "code", "text"),
+    [
+        ((), "UNAUTHENTICATED", "an API key is needed"),
+        ((("x-api-key", "wrong"),), "UNAUTHENTICATED", "an API key is needed"),
+        ([("x-api-key", "right"), *[("x", "y")] * 101], "RESOURCE_EXHAUSTED", "a call may have 100 metadata"),
+    ],
+)
+def test_a_stream_that_may_not_go_on_is_ended_before_a_message_is_read(metadata, code, text):
+    access = Access(ApiKeys(["right"]), None)
+    with (
+        serving_grpc(check=Gate(access, RateLimit(0, 1)).check) as one,
+        grpc.insecure_channel(one.address) as channel,
+    ):
+        call = channel.stream_stream(full_name("ModelStreamInfer"))
+        held, never = [], threading.Event()
+        for _ in range(32):
+            held.append(call(iter(never.wait, True), metadata=(("x-api-key", "right"),), timeout=WAIT_S))
+        wait_until(lambda: len(one.server._calls._open) == 32)
+        with pytest.raises(grpc.RpcError, match=text) as caught:
+            next(call(iter(never.wait, True), metadata=metadata, timeout=WAIT_S))
+        assert (caught.value.code().name, one.codes) == (code, [code])
+        assert all(other.is_active() for other in held)  # none makes room for it
+        assert one.counted == ["refused_key"] * (code == "UNAUTHENTICATED")
+        never.set()
+
+
 def test_an_endless_stream_holds_no_more_than_its_window():
     pool = Stuck()
     with serving_grpc(pool, queue_size=1000) as one, grpc.insecure_channel(one.address) as channel:
