@@ -74,12 +74,12 @@ class Calls:
         """Begin a call."""
         method = self._methods.get(core.method)
         if method is None:
-            core.refuse(Refusal("UNIMPLEMENTED", f"there is no method {core.method[:_MOST_NAME]}"))
+            self._refuse(core, "UNIMPLEMENTED", f"there is no method {core.method[:_MOST_NAME]}")
             return
         most = self._transport.max_connections
         if len(self._open) >= most:
             text = f"{most} calls are open in this worker (setting max_connections)"
-            core.refuse(Refusal("RESOURCE_EXHAUSTED", text))
+            self._refuse(core, "RESOURCE_EXHAUSTED", text)
             return
         self.latest = time.monotonic()
         if not method.at_once:  # probes open a channel each
@@ -120,6 +120,10 @@ class Calls:
         if method.lasting:
             return LastingCall(*parts, self._few, self._lasting)
         return UnaryCall(*parts, self._few if method.small else self._turns)
+
+    def _refuse(self, core: CoreCall, code: str, text: str) -> None:
+        self._transport.count_answer(code)
+        core.refuse(Refusal(code, text))
 
     def _closed(self, call: OpenCall, gone: bool) -> None:
         self._open.discard(call)

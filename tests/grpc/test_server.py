@@ -232,6 +232,20 @@ def test_without_a_key_only_health_is_answered():
         assert set(one.counted) == {"refused_key"}
 
 
+def test_refusals_before_a_call_begins_are_counted():
+    with serving_grpc(max_connections=1) as one, grpc.insecure_channel(one.address) as channel:
+        with pytest.raises(grpc.RpcError, match="there is no method /a/b"):
+            channel.unary_unary("/a/b")(b"", timeout=WAIT_S)
+        never = threading.Event()
+        held = channel.stream_stream(full_name("ModelStreamInfer"))(iter(never.wait, True), timeout=WAIT_S)
+        wait_until(lambda: one.server._calls._open)
+        with pytest.raises(grpc.RpcError, match="1 calls are open in this worker"):
+            channel.unary_unary(full_name("ServerLive"))(b"", timeout=WAIT_S)
+        held.cancel()
+        never.set()
+        assert one.codes == ["UNIMPLEMENTED", "RESOURCE_EXHAUSTED"]
+
+
 def test_a_client_over_its_rate_is_told_when_to_come_back():
     with serving_grpc(check=Gate(None, RateLimit(0.01, 1)).check) as one:
         assert infer(one, tensors())
