@@ -13,10 +13,11 @@ from cpuserve.grpc import slow_readers as module
 from cpuserve.grpc.slow_readers import SlowReaders
 from tests.grpc.raw_http2 import RawClient, grpc_frame
 from tests.grpc.running import ask, full_name, serving_grpc
+from tests.grpc.test_lasting_call import HEALTH
 from tests.grpc.test_server import pictures
 from tests.http.clients import wait_until
 
-WATCH = "/grpc.health.v1.Health/Watch"
+WATCH = f"/{HEALTH}/Watch"
 
 
 class Sender:
