@@ -281,6 +281,9 @@ def test_the_signature_is_all_there_is_of_metadata(channel, fields, refused):
             "INVALID_ARGUMENT",
             "max_json_elements",
         ),
+        (request(inputs={"a": tensor(7, (1025,), string_val=[b"A"])}), "INVALID_ARGUMENT", "max_pictures"),
+        (request(inputs={"a": tensor(7, (1, 1025), string_val=[b"A"])}), "INVALID_ARGUMENT", "not [1, 1025]"),
+        (request(inputs={"a": tensor(7, (1, 2), string_val=[b"A"])}), "INVALID_ARGUMENT", "not [1, 2]"),
         (
             request(inputs={"a": tensor(7, (1 << 40,), string_val=[b""])}),
             "INVALID_ARGUMENT",
