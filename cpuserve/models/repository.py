@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from cpuserve.errors import RepositoryError, UnknownModel, without_directories
 from cpuserve.models.aliases import MODEL_NAME, owners_of_aliases
 from cpuserve.models.directories import sync, sync_tree, try_lock
 from cpuserve.models.model_files import files_of
-from cpuserve.models.version_files import entries_of, ir_in, model_in
+from cpuserve.models.version_files import entries_of, ir_in, may_hold, model_in
 
 if TYPE_CHECKING:
     from cpuserve.settings import Settings
@@ -109,10 +110,7 @@ class Repository:
         return [name for name in sorted(there) if MODEL_NAME.fullmatch(name) and self._usable(name)]
 
     def _usable(self, name: str) -> bool:
-        try:
-            return bool(self.versions(name))
-        except (RepositoryError, OSError):
-            return True  # opening it gives the reason
+        return may_hold(lambda: self.versions(name))
 
     @property
     def wants_none(self) -> bool:
@@ -183,10 +181,12 @@ class Repository:
     def versions(self, name: str) -> list[int]:
         """Usable versions of a model, ascending; empty for a model that is not there.
 
+        One whose directory cannot be listed is among them: opening it gives the reason.
+
         Raises:
-            RepositoryError: the directory cannot be listed.
+            RepositoryError: the model's own directory cannot be listed.
         """
-        return [number for number in self._numbers(name) if not isinstance(self._look(name, number), str)]
+        return [number for number in self._numbers(name) if may_hold(partial(self._look, name, number))]
 
     def aliases(self) -> dict[str, str]:
         """The model of each alias that one model alone has, and that is the name of none.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cpuserve.errors import RepositoryError
 from cpuserve.models.model_files import SAVED_MODEL
 
-__all__ = ["PADDLE_PIR", "entries_of", "ir_in", "model_in"]
+__all__ = ["PADDLE_PIR", "entries_of", "ir_in", "may_hold", "model_in"]
 
 _SHOWN = 3  # directories that a message names
 _FORMATS = (".onnx", ".tflite", ".pb", ".pdmodel")
@@ -35,6 +36,19 @@ def entries_of(directory: Path) -> list[str]:
         return []
     except OSError as error:
         raise RepositoryError(f"cannot list {directory}: {error.strerror}") from error
+
+
+def may_hold(look: Callable[[], object]) -> bool:
+    """Whether a look finds models; also where a directory cannot be read: opening it gives the reason.
+
+    Args:
+        look: gives what there is, or, as a text, why there is nothing.
+    """
+    try:
+        found = look()
+    except (RepositoryError, OSError):
+        return True
+    return bool(found) and not isinstance(found, str)
 
 
 def ir_in(directory: Path) -> Path | str:

@@ -10,12 +10,10 @@ from contextlib import suppress
 
 from cpuserve.errors import CpuserveError, ModelNotReady, RepositoryError, UnknownModel
 from cpuserve.machine.process_controls import malloc_trim
-from cpuserve.models.model_files import signature_of
 from cpuserve.models.ovms_config import with_models_of
 from cpuserve.models.repository import Repository
 from cpuserve.models.rollout import ROLLOUT_KEYS
 from cpuserve.models.versions import VersionPolicy
-from cpuserve.models.warm_up_files import watched_files_of
 from cpuserve.serving.model_problems import CONFIG, REPOSITORY, ModelProblems
 from cpuserve.serving.model_table import ModelReport
 from cpuserve.serving.pipeline import Pipeline
@@ -24,7 +22,7 @@ from cpuserve.serving.removed_models import RemovedModels
 from cpuserve.serving.rollouts import Rollouts, is_busy, shown_labels, shown_versions
 from cpuserve.serving.statistics import SERVER, Statistics
 from cpuserve.serving.version_choice import newest_ready
-from cpuserve.serving.version_loader import ModelState, VersionCheck, VersionLoader
+from cpuserve.serving.version_loader import ModelState, VersionCheck, VersionLoader, files_now
 from cpuserve.settings import Settings
 
 __all__ = ["Pool"]
@@ -119,8 +117,7 @@ class Pool:
 
         Args:
             name: of the model, or an alias.
-            version: its number as text, or its label; None or "0" for the one that answers requests without a
-                version: the newest that is ready and no candidate.
+            version: its number as text, or its label; None or "0": the newest that is ready and no candidate.
 
         Raises:
             UnknownModel: there is no such model or version.
@@ -282,9 +279,8 @@ class Pool:
             self._aliases = self.repository.aliases()
         except (RepositoryError, OSError) as error:
             return [], str(error)
-        for path, reason in ignored.items():
-            if self._ignored.get(path) != reason:
-                _log.warning("%s in the model repository is ignored: %s", path, reason)
+        for path, reason in sorted(ignored.items() - self._ignored.items()):
+            _log.warning("%s in the model repository is ignored: %s", path, reason)
         self._ignored = ignored
         return names, ""
 
@@ -358,21 +354,24 @@ class Pool:
 
     def _bring_up(self, name: str, *, beside_traffic: bool, again: bool) -> None:
         """Load the versions of a model that are wanted, newest first, and drop those that are not."""
-        settings = self._settings.for_model(name, {})
-        policy = self.version_policy(name)
+        policy, settings = self.version_policy(name), self._settings.for_model(name, {})
         rollout = self.rollouts.read(name, self.repository.home(name), settings)
         there = self.repository.versions(name)
         served = dict(self.models.get(name, {}))
         self.rollouts.choose(name, rollout, served)
         changed, enough = False, 0
         keep: set[int] = set()
+        unread: dict[int, Exception] = {}  # by version
         named = sorted(rollout.versions.intersection(there), reverse=True)
         chosen = policy.candidates([version for version in there if version not in rollout.candidates])
         for version in dict.fromkeys([*chosen, *named]):
             if policy.count is not None and enough >= policy.count and version not in named:
                 continue
-            file = self.repository.find(name, version)
-            signature = signature_of(watched_files_of(file.xml))
+            if isinstance(found := files_now(self.repository, name, version), Exception):
+                unread[version] = found
+                enough += version in self.ready_versions(name) and version not in rollout.candidates
+                continue
+            file, signature = found
             known = served.get(version)
             if known is None or known.signature != signature or (again and known.reason):
                 fresh = self._loader.load(
@@ -387,14 +386,15 @@ class Pool:
                     self.models = {**self.models, name: dict(served)}  # serves from here on
             keep.add(version)
             enough += known.pipeline is not None and version not in rollout.candidates
-        keep.update(self.rollouts.labels(name).values())  # also of labels that stay with the version before
+        keep.update(unread, self.rollouts.labels(name).values())  # also labels that stay with the one before
         # where no wanted version can be loaded, those that serve stay
         dropped = [one for one in served if one not in keep and (enough or not served[one].pipeline)]
-        for version in dropped:
-            del served[version]
+        served = {version: model for version, model in served.items() if version not in dropped}
         self.rollouts.choose(name, rollout, served)
         if changed or dropped:
             self.models = {**self.models, name: served}
         if dropped:
             _log.info("model %s: version %s is no longer served", name, ", ".join(map(str, dropped)))
             malloc_trim()
+        if unread:
+            raise unread[max(unread)]

@@ -9,10 +9,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from cpuserve.errors import CpuserveError, ModelChanging
+from cpuserve.errors import CpuserveError, ModelChanging, RepositoryError
 from cpuserve.machine.process_controls import lower_thread_priority
-from cpuserve.models.model_files import Signature
-from cpuserve.models.repository import ModelFile
+from cpuserve.models.model_files import Signature, signature_of
+from cpuserve.models.repository import ModelFile, Repository
+from cpuserve.models.warm_up_files import watched_files_of
 from cpuserve.serving.compile_properties import streams_and_threads
 from cpuserve.serving.loader import load_pipeline, properties_in_force
 from cpuserve.serving.openvino_core import openvino_core
@@ -22,7 +23,7 @@ from cpuserve.serving.reload_control import ReloadControl
 from cpuserve.serving.statistics import Statistics
 from cpuserve.settings import Settings
 
-__all__ = ["ModelState", "VersionCheck", "VersionLoader"]
+__all__ = ["ModelState", "VersionCheck", "VersionLoader", "files_now"]
 
 _log = logging.getLogger("cpuserve.pool")
 _STUCK_S = 900.0  # a version that loads for longer counts as hanging
@@ -164,3 +165,12 @@ class VersionLoader:
 def _precision(pipeline: Pipeline) -> str:
     """The precision in force, which OpenVINO may have changed."""
     return pipeline.batcher.engine.read_back()["INFERENCE_PRECISION_HINT"]
+
+
+def files_now(repository: Repository, name: str, version: int) -> tuple[ModelFile, Signature] | Exception:
+    """Where a version lies and the signature of its files, or the error of one that cannot be looked at."""
+    try:
+        file = repository.find(name, version)
+        return file, signature_of(watched_files_of(file.xml))
+    except (RepositoryError, OSError) as error:
+        return error

@@ -277,6 +277,34 @@ def test_one_directory_that_cannot_be_listed_is_one_models_trouble(made, root, m
     assert serving(pool) == {"apple": [1], "beech": [1]}
 
 
+@pytest.mark.parametrize("unread", ["2", "2/warmup"])
+def test_a_version_that_cannot_be_listed_is_its_own_trouble(made, root, monkeypatch, unread):
+    shutil.copytree(DIGITS, root / "apple" / "2")
+    (root / "apple" / "2" / "warmup").mkdir()
+    running = made()
+    running.sync()
+    assert serving(running)["apple"] == [2]
+
+    def refusing(self, iterdir=Path.iterdir):
+        if self == root / "apple" / unread:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return iterdir(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "iterdir", refusing)
+        running.sync()
+        assert serving(running)["apple"] == [2]
+        assert "Permission denied" in reasons(running)["apple", 0]
+        fresh = made()
+        fresh.sync()
+        assert serving(fresh) == {"apple": [1], "beech": [1]}
+        assert "Permission denied" in reasons(fresh)["apple", 0]
+    for pool in (running, fresh):
+        pool.sync()
+        assert serving(pool)["apple"] == [2]
+        assert pool.problems == {}
+
+
 def test_a_worker_that_starts_while_the_repository_is_missing_waits_for_it(made, root):
     aside = root.with_name("aside")
     root.rename(aside)
