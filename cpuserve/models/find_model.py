@@ -87,7 +87,8 @@ def serving_only(settings: Settings, models: Sequence[str]) -> Settings:
         named = _IN_REPOSITORY.fullmatch(model)
         repository = Repository(settings.model_repository)
         if named is None or repository.own_name(named[1]) != name or not repository.versions(name):
-            sections.setdefault(name, {})["model_path"] = str(Path(model).resolve())
+            place = Path(model).absolute()  # not resolved: a link may point elsewhere later
+            sections.setdefault(name, {})["model_path"] = str(place)
         elif named[2]:
             policy = f"specific:{found.version}"
             sections.setdefault(name, {})["model_version_policy"] = policy

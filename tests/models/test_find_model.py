@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from cpuserve.errors import UnknownModel, UsageError
@@ -51,6 +53,19 @@ def test_a_path_into_a_repository_keeps_its_name(root, place):
     assert (found.name, found.version, found.xml) == ("a", 2, root / "a/2/model.xml")
     settings = serving_only(Settings(model_repository=root.parent / "none"), [str(root / place)])
     assert served(settings) == {"a": root / "a/2/model.xml"}
+
+
+def test_a_link_is_served_wherever_it_points_later(root, tmp_path, monkeypatch):
+    link, other = tmp_path / "current", tmp_path / "other" / "b"
+    link.symlink_to(root / "b")
+    shutil.copytree(root / "b", other)
+    (other / "1").rename(other / "7")
+    monkeypatch.chdir(tmp_path)
+    settings = serving_only(Settings(model_repository=root), ["./current"])
+    monkeypatch.chdir(root)
+    link.unlink()
+    link.symlink_to(other)
+    assert 7 in Repository.of(settings).versions("b")
 
 
 def test_what_is_not_there_is_refused_with_what_is(root):
