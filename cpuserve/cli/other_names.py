@@ -25,6 +25,7 @@ _OTHER_NAMES: dict[str, tuple[str, str | None]] = {
     "quiet": ("log_level", "warning"),
 }
 _OVMS_NAMES = {setting.ovms: (name, None) for name, setting in SETTINGS.items() if setting.ovms}
+_OVMS_NAMES["grpc_bind_address"] = ("host", None)  # HTTP and gRPC are answered at one address
 _SAME = {**_OTHER_NAMES, **_OVMS_NAMES}
 _NO_CHAT = "requests name no files and no addresses"
 _NO_SEQUENCES = "there are no sequences of requests"
@@ -32,7 +33,6 @@ _NO_SEQUENCES = "there are no sequences of requests"
 _UNUSED = {
     "rest_workers": "the worker's threads follow its seat (--workers, --threads)",
     "grpc_workers": "every worker answers gRPC (--grpc-port)",
-    "grpc_bind_address": "gRPC is answered at --host too",
     "nireq": "a worker runs as many requests at once as it has --threads, and lets --queue-size wait",
     "metrics_enable": "metrics are always on, at /metrics",
     "metrics_list": "all metrics are always on, at /metrics",

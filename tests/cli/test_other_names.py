@@ -37,6 +37,11 @@ def test_two_ports_for_grpc_contradict_each_other(serve):
     assert "--port 9000 beside --rest-port and --grpc-port 9001 ask for different things" in said
 
 
+def test_the_address_of_grpc_is_that_of_the_server(serve):
+    settings, code, _ = serve("--port=9000", "--rest_port=8080", "--grpc_bind_address=0.0.0.0")
+    assert (code, settings.host, settings.grpc_port) == (0, "0.0.0.0", 9000)
+
+
 @pytest.mark.parametrize("spell", [str, lambda words: words.replace("_", "-")])
 def test_both_spellings(serve, spell):
     words = [
@@ -107,6 +112,15 @@ def test_config_json_is_read_and_a_settings_file_wins_over_it(serve, tmp_path):
         (["--plugin_config", "x"], "JSON object"),
         (["--batch_size", "x"], "whole number or auto"),
         (["--rest_bind_address", "::", "--host", "1.2.3.4"], "--rest-bind-address ::"),
+        (
+            [
+                "--rest_bind_address=0.0.0.0",
+                "--grpc_bind_address=127.0.0.1",
+                "--rest_port=8000",
+                "--port=9000",
+            ],
+            "--rest-bind-address 0.0.0.0 and --grpc-bind-address 127.0.0.1 ask for different things",
+        ),
         (["--model_version_policy", "newest"], "newest"),
         (["--rest_port", "x"], "whole number"),
         (["--metrics_enable=often"], "'often'"),
