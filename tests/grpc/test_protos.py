@@ -11,8 +11,13 @@ from grpc_health.v1 import health_pb2
 from grpc_tools import protoc
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from cpuserve.errors import RequestError
+from cpuserve.errors import NotSupported, RequestError
 from cpuserve.grpc.messages import PROTOS, message_class, parse
+from cpuserve.grpc.methods import all_methods
+from cpuserve.protocols.admin import Admin
+from cpuserve.serving.log import LogSwitches
+from cpuserve.serving.trace_ring import TraceRing
+from tests.protocols.fakes import Pool
 
 WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
 
@@ -36,6 +41,25 @@ def test_the_descriptors_are_those_of_the_proto_files(tmp_path):
     made = FileDescriptorSet.FromString(out.read_bytes())
     kept = FileDescriptorSet.FromString((PROTOS / "descriptors.binpb").read_bytes())
     assert kept == made, "run python docs/generate.py"
+
+
+def test_every_method_that_is_answered_is_described():
+    methods = all_methods(Pool(), Admin(None, LogSwitches("info"), TraceRing(rows=1)), None)
+    described = {
+        f"/{file.package}.{service.name}/{method.name}": method
+        for file in FileDescriptorSet.FromString((PROTOS / "descriptors.binpb").read_bytes()).file
+        for service in file.service
+        for method in service.method
+    }
+    assert {*described} <= {method.name for method in methods}
+    for method in methods:
+        if method.name not in described:
+            with pytest.raises(NotSupported):
+                method.read(b"")
+            continue
+        flags = described[method.name]
+        streams = method.wrap is not None
+        assert (flags.client_streaming, flags.server_streaming) == (streams, streams or method.lasting)
 
 
 def fields(message):
